@@ -1,0 +1,34 @@
+"""The errors a user is meant to read.
+
+Input: nothing. Does: names what went wrong so that the command line can print one message instead of a
+traceback. Output: exception classes; every message gives the value, the limit and the mend.
+"""
+
+from __future__ import annotations
+
+
+class AdaptFocusError(Exception):
+    """Something the user can mend; the command line prints its message and exits 2, without a traceback."""
+
+
+class ConfigError(AdaptFocusError):
+    """A configuration that cannot be used: unknown key, value out of range, two settings that disagree."""
+
+
+class StorageError(AdaptFocusError):
+    """A place that cannot be read or written: missing bucket, wrong secret, no such object."""
+
+
+class InputError(AdaptFocusError):
+    """Annotations, manifests or shards that cannot be used as they are."""
+
+
+class BadVideoError(AdaptFocusError):
+    """One video that cannot be used. Never ends a run: it becomes a refused or quarantined row.
+
+    ``kind`` is a short stable word (``no_video_stream``, ``decode_error``, ...) that tables group by.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind

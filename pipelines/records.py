@@ -1,0 +1,208 @@
+"""What flows between the stages, and the Arrow schema of every table on disk.
+
+Input: nothing. Does: names the columns once, with units, and checks shapes where tensors are built.
+Output: schemas, and ClipBatch, the only thing a training worker sees.
+
+The unit of a plan is a *bag*: one video with its N clips of the epoch (the multiple-instance term). Strings stop
+at the decoder: `iter_torch_batches` cannot carry them, so a worker knows a video by its row in the index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+# One row a video. Packets are in decoding order; offsets count from the member's first byte, so that
+# `member_offset_bytes + packet_offset_bytes` is a place in the tar.
+INDEX_SCHEMA = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("shard_url", pa.string()),
+        ("member_name", pa.string()),
+        ("member_offset_bytes", pa.int64()),
+        ("member_size_bytes", pa.int64()),
+        ("codec", pa.string()),
+        ("extradata", pa.binary()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("rotation_degrees", pa.int32()),  # counter-clockwise, to be applied after decoding
+        ("time_base_numerator", pa.int64()),
+        ("time_base_denominator", pa.int64()),
+        ("duration_seconds", pa.float64()),
+        ("frame_rate_hz", pa.float64()),  # mean over the video; frames are asked for by pts, never by number
+        ("labels", pa.list_(pa.string())),
+        (
+            "intervals",
+            pa.list_(
+                pa.struct(
+                    [("label", pa.string()), ("start_seconds", pa.float64()), ("end_seconds", pa.float64())]
+                )
+            ),
+        ),
+        # "packets": one range GET and a bare codec context. "demux": PyAV over a ranged file.
+        ("access", pa.string()),
+        ("packet_offset_bytes", pa.list_(pa.int64())),
+        ("packet_size_bytes", pa.list_(pa.int32())),
+        ("packet_pts", pa.list_(pa.int64())),
+        ("packet_dts", pa.list_(pa.int64())),
+        ("packet_is_key", pa.list_(pa.bool_())),
+    ]
+)
+
+# What the index or a run leaves out, and why. Nothing is dropped without a row here.
+REFUSED_SCHEMA = pa.schema(
+    [
+        ("shard_url", pa.string()),
+        ("member_name", pa.string()),
+        ("video_id", pa.string()),
+        ("kind", pa.string()),
+        ("message", pa.string()),
+    ]
+)
+
+CLIP_TYPE = pa.struct(
+    [
+        ("clip_id", pa.int64()),
+        ("center_seconds", pa.float64()),  # from the first frame shown
+        ("tau", pa.float64()),  # center as a fraction of the video
+        ("focus_label_id", pa.int64()),  # the action it was drawn around; -1 if it explores
+        ("frame_pts", pa.list_(pa.int64())),  # the F frames wanted, in the stream's time base
+        ("offset_bytes", pa.int64()),  # of the range to fetch, in the tar
+        ("size_bytes", pa.int64()),
+        ("packet_offset_bytes", pa.list_(pa.int64())),  # inside that range
+        ("packet_size_bytes", pa.list_(pa.int32())),
+        ("packet_pts", pa.list_(pa.int64())),
+        ("packet_dts", pa.list_(pa.int64())),
+    ]
+)
+
+# One row a bag. A row holds all that reading and decoding it needs, so that a task looks nothing up.
+PLAN_SCHEMA = pa.schema(
+    [
+        ("slot", pa.int64()),  # position in the epoch: global batch s is slots [s G, (s + 1) G)
+        ("video_row", pa.int64()),  # row in the index, counted over its parts in their order
+        ("occurrence", pa.int64()),  # 1 for the second bag of a video in one epoch
+        ("video_id", pa.string()),
+        ("shard_url", pa.string()),
+        ("member_name", pa.string()),
+        ("member_offset_bytes", pa.int64()),
+        ("member_size_bytes", pa.int64()),
+        ("codec", pa.string()),
+        ("extradata", pa.binary()),
+        ("rotation_degrees", pa.int32()),
+        ("access", pa.string()),
+        ("label_ids", pa.list_(pa.int64())),
+        ("clips", pa.list_(CLIP_TYPE)),
+        # [clips x labels], row by row: may this clip count as a positive of this label? All true in weak regimes;
+        # from the intervals in Full.
+        ("clip_positive", pa.list_(pa.bool_())),
+        # [labels x bins], row by row: the video's saliency at the start of the epoch.
+        ("saliency_score", pa.list_(pa.float32())),
+        ("saliency_tau", pa.list_(pa.float32())),
+        ("saliency_epoch", pa.list_(pa.int32())),
+    ]
+)
+
+# One row a bag that went through the model and into the gradient (ok) or was lost in decoding (not ok).
+LEDGER_SCHEMA = pa.schema(
+    [
+        ("slot", pa.int64()),
+        ("video_row", pa.int64()),
+        ("ok", pa.bool_()),
+        ("error", pa.string()),  # "kind: message" if not ok
+        ("clip_id", pa.list_(pa.int64())),
+        ("tau", pa.list_(pa.float64())),
+        ("label_ids", pa.list_(pa.int64())),
+        ("probability", pa.list_(pa.float32())),  # [clips x labels], row by row: the training pass, detached
+    ]
+)
+
+# One row a (video, action of the video), ordered by (video_row, label_id).
+SALIENCY_SCHEMA = pa.schema(
+    [
+        ("video_row", pa.int64()),
+        ("label_id", pa.int64()),
+        ("score", pa.list_(pa.float32())),
+        ("tau", pa.list_(pa.float32())),
+        ("epoch", pa.list_(pa.int32())),  # of the last visit; -1 if never visited
+    ]
+)
+
+NEVER_VISITED = -1
+NO_LABEL = -1
+ERROR_BYTES = 512  # an error's text crosses to the workers as this many bytes of UTF-8
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """B bags as arrays of fixed shape: N clips, T frames, L label places (padded with -1), n saliency bins."""
+
+    slot: np.ndarray  # [B] int64
+    video_row: np.ndarray  # [B] int64
+    ok: np.ndarray  # [B] bool; a bag that could not be decoded keeps its slot, with black frames
+    error: np.ndarray  # [B, ERROR_BYTES] uint8
+    frames: np.ndarray  # [B, N, T, C, H, W] uint8, RGB
+    clip_id: np.ndarray  # [B, N] int64
+    tau: np.ndarray  # [B, N] float64
+    label_ids: np.ndarray  # [B, L] int64
+    clip_positive: np.ndarray  # [B, N, L] bool
+    saliency_score: np.ndarray  # [B, L, n] float32
+    saliency_tau: np.ndarray  # [B, L, n] float32
+    saliency_epoch: np.ndarray  # [B, L, n] int32
+
+    def __post_init__(self) -> None:
+        shapes = {f.name: getattr(self, f.name).shape for f in fields(self)}
+        if len(shapes["frames"]) != 6 or len(shapes["clip_positive"]) != 3 or len(shapes["saliency_score"]) != 3:
+            raise ValueError(f"frames must be [B, N, T, C, H, W]: {shapes}")
+        b, n = shapes["frames"][:2]
+        labels, bins = shapes["saliency_score"][1:]
+        wanted = {
+            "slot": (b,), "video_row": (b,), "ok": (b,), "error": (b, ERROR_BYTES), "clip_id": (b, n), "tau": (b, n),
+            "label_ids": (b, labels), "clip_positive": (b, n, labels), "saliency_score": (b, labels, bins),
+            "saliency_tau": (b, labels, bins), "saliency_epoch": (b, labels, bins),
+        }  # fmt: skip
+        wrong = {name: shapes[name] for name, shape in wanted.items() if shapes[name] != shape}
+        if wrong:
+            raise ValueError(f"these columns disagree with frames {shapes['frames']}: {wrong}")
+        if self.frames.dtype != np.uint8:
+            raise ValueError(f"frames must be uint8, are {self.frames.dtype}")
+
+    @property
+    def num_bags(self) -> int:
+        return len(self.slot)
+
+    @classmethod
+    def concat(cls, batches: list[ClipBatch]) -> ClipBatch:
+        """The bags of several batches in one, in their order."""
+        names = [f.name for f in fields(cls)]
+        return cls(**{name: np.concatenate([getattr(b, name) for b in batches]) for name in names})
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """As a dict of arrays: what crosses Ray Data."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def encode_error(text: str) -> np.ndarray:
+    """Text -> [ERROR_BYTES] uint8, cut at a character, padded with zeros."""
+    data = text.encode()[:ERROR_BYTES].decode(errors="ignore").encode()
+    return np.frombuffer(data.ljust(ERROR_BYTES, b"\0"), dtype=np.uint8)
+
+
+def decode_error(data: np.ndarray) -> str:
+    """The inverse of `encode_error`."""
+    return data.tobytes().rstrip(b"\0").decode(errors="replace")
+
+
+def clip_id(epoch: int, slot: int, draw: int) -> int:
+    """One number for (epoch, slot, draw): 19 bits of epoch, 36 of slot, 8 of draw; sorts in that order.
+
+    Raises:
+        ValueError: a part does not fit (over 524,287 epochs, 68 billion bags an epoch or 255 clips a bag).
+    """
+    if not (0 <= epoch < 1 << 19 and 0 <= slot < 1 << 36 and 0 <= draw < 1 << 8):
+        raise ValueError(f"epoch {epoch}, slot {slot}, draw {draw}: limits are 2^19, 2^36 and 2^8")
+    return epoch << 44 | slot << 8 | draw
