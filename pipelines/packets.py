@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipelines.errors import BadVideoError
-
 # A request for a time that is a frame's own is answered with that frame, not the one before it, although both
 # went through floating point: a microsecond is far below any frame's duration and far above the rounding.
 EPSILON_SECONDS = 1e-6
 
 
 def shown_pts(video: dict) -> np.ndarray:
-    """Presentation times of all frames, sorted, in the stream's time base. Time zero of a video is its first."""
-    return np.sort(np.asarray(video["packet_pts"], np.int64))
+    """Presentation times of the frames that can be shown, sorted, in the stream's time base.
+
+    Time zero of a video is the first of them. Pictures before the first keyframe (a stream cut inside an open GOP)
+    cannot be decoded, so they are not among them.
+    """
+    pts = np.asarray(video["packet_pts"], np.int64)
+    return np.sort(pts[pts >= pts[np.asarray(video["packet_is_key"], bool)].min()])
 
 
 def clip_packets(video: dict, shown: np.ndarray, times_seconds: np.ndarray) -> dict:
@@ -26,9 +29,6 @@ def clip_packets(video: dict, shown: np.ndarray, times_seconds: np.ndarray) -> d
 
     The start is the last keyframe, in decoding order, whose own pts is not after the first frame wanted: pictures
     that lead an open GOP's keyframe are never wanted from it. The end is the last wanted frame's packet.
-
-    Raises:
-        BadVideoError: no keyframe comes before a wanted frame.
     """
     tick = video["time_base_numerator"] / video["time_base_denominator"]
     at = np.searchsorted((shown - shown[0]) * tick, times_seconds + EPSILON_SECONDS, side="right") - 1
@@ -36,11 +36,9 @@ def clip_packets(video: dict, shown: np.ndarray, times_seconds: np.ndarray) -> d
     pts = np.asarray(video["packet_pts"], np.int64)
     offset = np.asarray(video["packet_offset_bytes"], np.int64)
     size = np.asarray(video["packet_size_bytes"], np.int64)
-    keys = np.flatnonzero(np.asarray(video["packet_is_key"], bool) & (pts <= wanted.min()))
-    if not len(keys):
-        raise BadVideoError("no_keyframe", f"{video['video_id']}: no keyframe at or before pts {wanted.min()}")
     last = int(np.flatnonzero(np.isin(pts, wanted)).max())
-    first = int(keys[keys <= last].max())
+    keys = np.flatnonzero(np.asarray(video["packet_is_key"], bool) & (pts <= wanted.min()))
+    first = int(keys[keys <= last].max(initial=0))
     part = slice(first, last + 1)
     start = int(offset[part].min())
     return {
