@@ -45,15 +45,25 @@ class PlanConfig(Settings):
 
     clips_per_bag: int = pydantic.Field(default=4, ge=1, le=255)
     bags_per_batch: int = pydantic.Field(default=8, ge=1)
-    resample: bool = True  # draw around salient times once warm-up is over
+    resample: bool = True  # draw around salient times once warm-up is over (Ours alone)
     explore_probability: float = pydantic.Field(default=0.5, ge=0, le=1)  # epsilon
-    focus_radius: float = pydantic.Field(default=0.15, gt=0, le=1)  # delta, as a fraction of the video
-    focus_radius_seconds: float | None = pydantic.Field(default=None, gt=0)  # delta for long videos, instead
-    labels: str = pydantic.Field(default="weak", pattern="^(weak|full)$")  # full: positives from intervals
+
+
+@dataclass(frozen=True)
+class DrawRules:
+    """How clips are drawn, with all that the regime decides filled in."""
+
+    clips_per_bag: int
+    bags_per_batch: int
+    explore_probability: float = 1.0
+    delta: float = 0.15  # clips are drawn in salient time +- delta, a fraction of the video
+    delta_seconds: float | None = None  # instead of `delta`, for long videos
+    focus_from_epoch: int | None = None  # None: every clip explores
+    full_labels: bool = False  # positives from intervals
 
     def radius(self, duration_seconds: float) -> float:
         """delta of one video as a fraction of it."""
-        return self.focus_radius_seconds / duration_seconds if self.focus_radius_seconds else self.focus_radius
+        return self.delta_seconds / duration_seconds if self.delta_seconds else self.delta
 
 
 @dataclass(frozen=True)
@@ -91,9 +101,8 @@ def plan_clips(
     seed: int,
     epoch: int,
     clip: ClipConfig,
-    plan: PlanConfig,
-    saliency_config: SaliencyConfig,
-    warmup_epochs: int,
+    rules: DrawRules,
+    staleness: float,
     carried: Iterable[int] = (),
     excluded: Iterable[int] = (),
 ) -> EpochPlan:
@@ -109,14 +118,14 @@ def plan_clips(
     rows = [r for r in carried if r not in left_out] + [
         r for r in order_of_epoch(planner.table.column("video_id").to_pylist(), seed, epoch) if r not in left_out
     ]
-    fits = len(rows) // plan.bags_per_batch * plan.bags_per_batch
+    fits = len(rows) // rules.bags_per_batch * rules.bags_per_batch
     if not fits:
         raise ConfigError(
-            f"{len(rows)} usable videos do not fill one global batch of {plan.bags_per_batch}; "
+            f"{len(rows)} usable videos do not fill one global batch of {rules.bags_per_batch}; "
             "lower plan.bags_per_batch or index more videos"
         )
-    focus = plan.resample and epoch >= warmup_epochs
-    a, salient = spikes(saliency.bins, epoch, saliency_config.staleness)
+    focus = rules.focus_from_epoch is not None and epoch >= rules.focus_from_epoch
+    a, salient = spikes(saliency.bins, epoch, staleness)
     seen: dict[int, int] = {}
     bags = []
     for slot, row in enumerate(rows[:fits]):
@@ -125,7 +134,8 @@ def plan_clips(
         labels = planner.label_ids[row]
         pairs = saliency.pairs_of(row)
         spots = [(k, t) for k, t, s in zip(labels, salient[pairs].tolist(), a[pairs].tolist(), strict=True) if s >= 0]
-        draws = _draws(video, spots if focus else [], generator(seed, epoch, video["video_id"], occurrence), clip, plan)
+        random = generator(seed, epoch, video["video_id"], occurrence)
+        draws = _draws(video, spots if focus else [], random, clip, rules)
         clips = _clips(video, [c for c, _ in draws], clip, [clip_id(epoch, slot, d) for d in range(len(draws))])
         for made, (_, label) in zip(clips, draws, strict=True):
             made["focus_label_id"] = label
@@ -133,7 +143,7 @@ def plan_clips(
         bags.append(
             _bag(slot, row, occurrence, video, labels, clips)
             | {
-                "clip_positive": _positives(video, planner.classes, labels, clips, plan.labels),
+                "clip_positive": _positives(video, planner.classes, labels, clips, rules.full_labels),
                 "saliency_score": bins.score[pairs].flatten().tolist(),
                 "saliency_tau": bins.tau[pairs].flatten().tolist(),
                 "saliency_epoch": bins.epoch[pairs].flatten().tolist(),
@@ -153,7 +163,7 @@ def plan_views(planner: Planner, clip: ClipConfig, num_views: int) -> EpochPlan:
         labels = planner.label_ids[row]
         bags.append(
             _bag(row, row, 0, video, labels, clips)
-            | {"clip_positive": _positives(video, planner.classes, labels, clips, "weak")}
+            | {"clip_positive": _positives(video, planner.classes, labels, clips, full=False)}
             | {"saliency_score": [], "saliency_tau": [], "saliency_epoch": []}
         )
     return EpochPlan(pa.Table.from_pylist(bags, schema=PLAN_SCHEMA), (), planner.max_labels)
@@ -184,7 +194,7 @@ def _hash(*parts: object) -> int:
 
 
 def _draws(
-    video: dict, spots: list[tuple[int, float]], random: np.random.Generator, clip: ClipConfig, plan: PlanConfig
+    video: dict, spots: list[tuple[int, float]], random: np.random.Generator, clip: ClipConfig, rules: DrawRules
 ) -> list[tuple[float, int]]:
     """(centre in seconds, label drawn around or NO_LABEL) of each clip of a bag.
 
@@ -193,10 +203,10 @@ def _draws(
     """
     low, high = center_range_seconds(video, clip)
     duration = video["duration_seconds"]
-    radius = plan.radius(duration)
+    radius = rules.radius(duration)
     drawn = []
-    for explore, which, where in random.random((plan.clips_per_bag, 3)).tolist():
-        if not spots or explore < plan.explore_probability:
+    for explore, which, where in random.random((rules.clips_per_bag, 3)).tolist():
+        if not spots or explore < rules.explore_probability:
             drawn.append((low + where * (high - low), NO_LABEL))
             continue
         label, salient = spots[min(int(which * len(spots)), len(spots) - 1)]
@@ -226,10 +236,10 @@ def _bag(slot: int, row: int, occurrence: int, video: dict, labels: tuple[int, .
 
 
 def _positives(
-    video: dict, classes: tuple[str, ...], labels: tuple[int, ...], clips: list[dict], kind: str
+    video: dict, classes: tuple[str, ...], labels: tuple[int, ...], clips: list[dict], full: bool
 ) -> list[bool]:
     """[clips x labels]: everything in the weak regimes; in Full, whether the clip's centre is inside an interval."""
-    if kind == "weak":
+    if not full:
         return [True] * (len(clips) * len(labels))
     spans = [(i["label"], i["start_seconds"], i["end_seconds"]) for i in video["intervals"] or []]
     return [

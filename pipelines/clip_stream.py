@@ -20,6 +20,7 @@ import pyarrow as pa
 from pipelines import storage
 from pipelines.errors import BadVideoError
 from pipelines.frames import decode_clip, decode_clips_by_demuxing
+from pipelines.plan_store import PlanFacts
 from pipelines.records import NEVER_VISITED, NO_LABEL, PLAN_SCHEMA, ClipBatch, encode_error
 from pipelines.tables import read_table
 
@@ -35,11 +36,17 @@ class ClipShape:
     bins: int
 
 
-def stream(plan_url: str, shape: ClipShape, bags_per_batch: int, first_slot: int = 0) -> Iterator[ClipBatch]:
+def stream(plan: PlanFacts, shape: ClipShape, bags_per_batch: int, first_slot: int = 0) -> Iterator[ClipBatch]:
     """Batches of `bags_per_batch` bags from slot `first_slot` to the end of the plan, in this process."""
-    plan = read_table(plan_url, PLAN_SCHEMA)
-    for start in range(first_slot, plan.num_rows, bags_per_batch):
-        yield read_and_decode(plan.slice(start, bags_per_batch), shape)
+    parts = (read_table(url, PLAN_SCHEMA, start, stop) for url, start, stop in plan.slices(first_slot))
+    waiting = PLAN_SCHEMA.empty_table()
+    for part in parts:
+        waiting = pa.concat_tables([waiting, part])
+        while waiting.num_rows >= bags_per_batch:
+            yield read_and_decode(waiting.slice(0, bags_per_batch), shape)
+            waiting = waiting.slice(bags_per_batch)
+    if waiting.num_rows:
+        yield read_and_decode(waiting, shape)
 
 
 def read_and_decode(rows: pa.Table, shape: ClipShape) -> ClipBatch:

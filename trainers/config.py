@@ -11,7 +11,7 @@ from typing import Literal
 import pydantic
 
 from pipelines import storage
-from pipelines.clip_plan import ClipConfig, PlanConfig
+from pipelines.clip_plan import ClipConfig, DrawRules, PlanConfig
 from pipelines.config import Settings
 from pipelines.saliency_table import SaliencyConfig
 from trainers.focus import FocusConfig
@@ -86,14 +86,17 @@ class TrainConfig(Settings):
         return storage.join(self.runs, self.name)
 
     @property
-    def planned(self) -> PlanConfig:
-        """The plan as the regime wants it: Full takes its positives from intervals, only Ours resamples."""
-        ours = self.focus.regime == "ours"
-        return self.plan.model_copy(
-            update={
-                "labels": "full" if self.focus.regime == "full" else "weak",
-                "resample": self.plan.resample and ours,
-            }
+    def draw_rules(self) -> DrawRules:
+        """How clips are drawn: Full takes its positives from intervals, only Ours draws around what is salient."""
+        resample = self.plan.resample and self.focus.regime == "ours"
+        return DrawRules(
+            clips_per_bag=self.plan.clips_per_bag,
+            bags_per_batch=self.plan.bags_per_batch,
+            explore_probability=self.plan.explore_probability,
+            delta=self.focus.delta,
+            delta_seconds=self.focus.delta_seconds,
+            focus_from_epoch=self.focus.warmup_epochs if resample else None,
+            full_labels=self.focus.regime == "full",
         )
 
     def what_is_trained(self) -> dict:
