@@ -64,6 +64,9 @@ REFUSED_SCHEMA = pa.schema(
     ]
 )
 
+# What a run has left out so far: the same, with the video's row and the epoch in which it failed.
+EXCLUDED_SCHEMA = pa.schema([*REFUSED_SCHEMA, pa.field("video_row", pa.int64()), pa.field("epoch", pa.int64())])
+
 CLIP_TYPE = pa.struct(
     [
         ("clip_id", pa.int64()),

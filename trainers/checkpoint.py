@@ -64,9 +64,10 @@ class Run:
     def epoch_url(self, epoch: int, *parts: str) -> str:
         return self.at("epochs", f"{epoch:04d}", *parts)
 
-    def entries(self) -> list[Commit]:
-        """The whole log, oldest first."""
-        return [_read_commit(url) for url in storage.list_files(self.at("log"))]
+    def entries(self, last: int | None = None) -> list[Commit]:
+        """The log, or its `last` entries, oldest first."""
+        urls = storage.list_files(self.at("log"))
+        return [_read_commit(url) for url in (urls if last is None else urls[-last:])]
 
     def newest(self) -> tuple[int, Commit | None]:
         """(number of the last entry, -1 if none; the last checkpoint, None if none): reads the log from its end."""
@@ -144,7 +145,7 @@ class Lineage:
 
     def drop_old_states(self, keep: int) -> None:
         """Remove all but the newest `keep` states; ledgers stay, for they are the proof of what was trained."""
-        folders = [e.folder for e in self.run.entries()[-4 * keep - 8 :] if e.folder]
+        folders = [e.folder for e in self.run.entries(last=2 * keep + 8) if e.folder]
         for folder in folders[:-keep]:
             storage.delete(self.run.at(folder, "state.pt"))
 
