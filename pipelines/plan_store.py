@@ -43,8 +43,9 @@ def part_url(folder_url: str, number: int) -> str:
     return storage.join(folder_url, f"part-{number:05d}.parquet")
 
 
-def write_plan(plan: EpochPlan, folder_url: str, epoch: int, bags_per_part: int = BAGS_PER_PART) -> PlanFacts:
-    """Write a plan; writing the same plan again changes nothing."""
+def write_plan(plan: EpochPlan, folder_url: str, epoch: int, bags_per_batch: int) -> PlanFacts:
+    """Write a plan in parts of whole global batches; writing the same plan again changes nothing."""
+    bags_per_part = max(1, BAGS_PER_PART // bags_per_batch) * bags_per_batch
     starts = range(0, plan.table.num_rows, bags_per_part)
     parts = [plan.table.slice(start, bags_per_part) for start in starts]
     for number, part in enumerate(parts):

@@ -59,7 +59,7 @@ def publish_plan(run: Run, config: TrainConfig, planner: Planner, epoch: int, la
         carried=carried,
         excluded=excluded.column("video_row").to_pylist(),
     )
-    return write_plan(plan, run.epoch_url(epoch, "plan"), epoch)
+    return write_plan(plan, run.epoch_url(epoch, "plan"), epoch, config.plan.bags_per_batch)
 
 
 def read_saliency(run: Run, epoch: int) -> SaliencyTable:

@@ -153,11 +153,11 @@ def train_step(
     places = data["label_ids"].clamp(min=0)[:, None].expand(-1, clips, -1)  # [B, N, L]; padding points at class 0
     real = (data["label_ids"] != NO_LABEL)[:, None].expand(-1, clips, -1)
     p = torch.sigmoid(logits.detach()).gather(-1, places)  # of the bags' own labels
-    positive, weight = _over_classes(logits, places, real & data["clip_positive"], torch.ones_like(p))
+    w = torch.ones_like(p)
     if config.focus.active(epoch):
         bins = Bins(data["saliency_score"], data["saliency_tau"], data["saliency_epoch"])
         w = positive_weights(p, data["tau"], data["duration_seconds"], bins, epoch, config.focus, config.saliency)
-        positive, weight = _over_classes(logits, places, real & data["clip_positive"], w)
+    positive, weight = _over_classes(logits, places, real & data["clip_positive"], w)
     total = engine.add_up(masses(weight, positive, data["ok"]))
     loss = weighted_bce(logits, positive, weight, data["ok"], total, config.focus.normalise_mass)
     if config.focus.noisy_or:
