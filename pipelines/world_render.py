@@ -10,6 +10,9 @@ moving horizontally, vertically, drifting or blinking.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+
 import numpy as np
 
 SPRITE_PIXELS = 5
@@ -38,6 +41,17 @@ _SCENE_COLORS = (
 )
 
 
+# (rows [H, 1], columns [1, W], pixels) -> 0 or 1 [H, W]
+_TEXTURES: tuple[Callable[[np.ndarray, np.ndarray, int], np.ndarray], ...] = (
+    lambda y, x, n: y // 3 % 2 + 0 * x,
+    lambda y, x, n: x // 3 % 2 + 0 * y,
+    lambda y, x, n: (x + y) // 4 % 2,
+    lambda y, x, n: (x // 4 + y // 4) % 2,
+    lambda y, x, n: ((x % n - n // 2) ** 2 + (y % n - n // 2) ** 2) // 24 % 2,
+    lambda y, x, n: ((y % 4 == 0) | ((x + 3 * (y // 4)) % 6 == 0)).astype(np.int64),
+)
+
+
 def scene_background(scene: int, offset: tuple[int, int], brightness: int, pixels: int) -> np.ndarray:
     """One still background, uint8 [pixels, pixels, 3].
 
@@ -47,19 +61,9 @@ def scene_background(scene: int, offset: tuple[int, int], brightness: int, pixel
         brightness: added to every channel.
         pixels: height and width.
     """
-    y, x = np.mgrid[0:pixels, 0:pixels]
-    y, x = y + offset[0], x + offset[1]
-    ring_y, ring_x = y % pixels - pixels // 2, x % pixels - pixels // 2
-    textures = (
-        (y // 3) % 2,
-        (x // 3) % 2,
-        ((x + y) // 4) % 2,
-        (x // 4 + y // 4) % 2,
-        ((ring_x * ring_x + ring_y * ring_y) // 24) % 2,
-        ((y % 4 == 0) | ((x + 3 * (y // 4)) % 6 == 0)).astype(np.int64),
-    )
-    colors = np.array(_SCENE_COLORS[scene])
-    return np.clip(colors[textures[scene]] + brightness, 0, 255).astype(np.uint8)
+    y, x = np.arange(pixels)[:, None] + offset[0], np.arange(pixels)[None, :] + offset[1]
+    colors = np.clip(np.array(_SCENE_COLORS[scene]) + brightness, 0, 255).astype(np.uint8)
+    return colors[_TEXTURES[scene](y, x, pixels)]
 
 
 def bouncing(start: int, speed: int, steps: int, span: int) -> np.ndarray:
@@ -76,10 +80,16 @@ def draw_sprite(
     frames: np.ndarray, sprite: int, top: np.ndarray, left: np.ndarray, visible: np.ndarray | None = None
 ) -> None:
     """Draw one sprite into frames uint8 [T, H, W, 3], at (top, left) int [T], where visible bool [T]."""
-    color, rows = _SPRITES[SPRITES[sprite]]
-    dy, dx = np.nonzero(np.array([[c == "#" for c in row] for row in rows]))
+    dy, dx = _sprite_pixels(sprite)
     shown = np.arange(len(frames)) if visible is None else np.nonzero(visible)[0]
+    color = _SPRITES[SPRITES[sprite]][0]
     frames[shown[:, None], top[shown, None] + dy, left[shown, None] + dx] = color
+
+
+@lru_cache
+def _sprite_pixels(sprite: int) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, columns) of a sprite's pixels inside its 5 x 5 box."""
+    return np.nonzero(np.array([[c == "#" for c in row] for row in _SPRITES[SPRITES[sprite]][1]]))
 
 
 def draw_action(
