@@ -142,6 +142,15 @@ ERROR_BYTES = 512  # an error's text crosses to the workers as this many bytes o
 
 
 @dataclass(frozen=True)
+class EpochPlan:
+    """An epoch's bags in their order, and what did not fit into a whole number of global batches."""
+
+    table: pa.Table  # PLAN_SCHEMA
+    carried: tuple[int, ...]  # video rows that open the next epoch
+    max_labels: int  # places for labels in a batch: the index's largest number of labels of a video
+
+
+@dataclass(frozen=True)
 class ClipBatch:
     """B bags as arrays of fixed shape: N clips, T frames, L label places (padded with -1), n saliency bins."""
 

@@ -32,6 +32,7 @@ from pipelines.ray_data import bags_per_block, claim_stream, clip_dataset, mark,
 from pipelines.records import ClipBatch
 from pipelines.shard_index import load_index
 from trainers.config import TrainConfig
+from trainers.engine import StoppedError, as_stopped
 from trainers.loop import clip_shape, train
 
 T = TypeVar("T")
@@ -66,8 +67,10 @@ class RayEngine:
         if self.rank == 0:
             try:
                 box[0] = make()
-            except AdaptFocusError as error:  # everybody stops with the same message, nobody waits for rank 0
-                box[1] = error
+            except AdaptFocusError as error:
+                box[1] = as_stopped(error)
+                if not isinstance(box[1], StoppedError):
+                    raise  # Ray ends the group, whose other ranks wait below, and starts it again
         dist.broadcast_object_list(box)
         if box[1] is not None:
             raise box[1]
@@ -86,7 +89,7 @@ def fit(config: TrainConfig) -> None:
     """Train a run on the cluster this driver is connected to.
 
     Raises:
-        AdaptFocusError: what the loop raised, on whichever worker.
+        StoppedError: the run cannot go on as it is; the message says why.
         ray.train.TrainingFailedError: the worker group failed more often than `placement.max_restarts` allows.
     """
     place = config.placement
@@ -116,7 +119,7 @@ def fit(config: TrainConfig) -> None:
     if storage.exists(failure_url):
         message = json.loads(storage.read_bytes(failure_url))["message"]
         storage.delete(failure_url)
-        raise AdaptFocusError(message)
+        raise StoppedError(message)
 
 
 def _dataset_of_group(run_url: str, shape: ClipShape, block: int, decode_workers: int) -> Callable[[], Dataset]:
@@ -137,7 +140,6 @@ def _train_on_worker(loop_config: dict[str, Any]) -> None:
     engine = RayEngine(config)
     try:
         train(config, engine)
-    except AdaptFocusError as error:
+    except StoppedError as error:
         if engine.rank == 0:
-            message = json.dumps({"kind": type(error).__name__, "message": str(error)})
-            storage.write_bytes(loop_config["failure_url"], message.encode())
+            storage.write_bytes(loop_config["failure_url"], json.dumps({"message": str(error)}).encode())
