@@ -38,9 +38,7 @@ INDEX_SCHEMA = pa.schema(
         (
             "intervals",
             pa.list_(
-                pa.struct(
-                    [("label", pa.string()), ("start_seconds", pa.float64()), ("end_seconds", pa.float64())]
-                )
+                pa.struct([("label", pa.string()), ("start_seconds", pa.float64()), ("end_seconds", pa.float64())])
             ),
         ),
         # "packets": one range GET and a bare codec context. "demux": PyAV over a ranged file.

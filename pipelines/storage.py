@@ -57,7 +57,9 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     try:
         return url_to_fs(url, **options)
     except ImportError as error:
-        raise StorageError(f"{_shown(url)}: {error}; install the extra for this store (pip install 'adaptfocus[s3]')") from None
+        raise StorageError(
+            f"{_shown(url)}: {error}; install the extra for this store (pip install 'adaptfocus[s3]')"
+        ) from None
     except ValueError as error:
         raise StorageError(f"{_shown(url)}: {error}") from None
 
