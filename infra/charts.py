@@ -2,8 +2,8 @@
 
 Input: numbers with their units.
 Does: picks ticks, thins long curves without losing their extremes, places bars, clips and intervals.
-Output: frozen records. Across, a place is a percentage of the plot's width; downwards it is pixels: a chart then
-fills any width while its text keeps its size, on a phone as on a desktop.
+Output: frozen records. Across, a place is a percentage of the plot's width; downwards it is pixels: a chart
+then fills any width while its text keeps its size, on a phone as on a desktop.
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ from dataclasses import dataclass
 
 PLOT_HEIGHT_PX = 170
 BARS_HEIGHT_PX = 64
-TOP_PX = 20  # above both kinds of plot: the label of the y axis, or of the spike
-CLIPS_GAP_PX = 24  # below the bars: the strip's own label
+TOP_PX = 26  # above both kinds of plot: the label of the y axis, or of the spike
+CLIPS_GAP_PX = 32  # below the bars: the strip's own label
 CLIP_ROW_PX = 7  # one epoch's clips stand a row below the last one's
 MAX_STRIP_PX = 84  # 30 epochs then share their rows' height; more rows than pixels would be a grey block
 # A plot on a desktop is about 350 px wide: more points than that only make the file longer.
 MAX_POINTS = 300
 MAX_HOVERS = 60
 MAX_CLIPS = 240  # drawn per timeline; the report says how many were left out
-HUES, MARKS, DASHES = 6, ("circle", "square", "triangle", "diamond", "plus", "ring"), ("", "7 4", "2 3", "9 3 2 3")
+HUES, MARKS, DASHES = (
+    6,
+    ("circle", "square", "triangle", "diamond", "plus", "ring"),
+    ("", "7 4", "2 3", "9 3 2 3"),
+)
 _CLOCK_STEPS_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 
 
@@ -81,7 +85,7 @@ class LineChart:
 
 @dataclass(frozen=True)
 class Span:
-    """A horizontal piece of the time axis, in percent of it, at pixels down; and what hovering over it says."""
+    """A piece of the time axis, in percent of it, at pixels down; and what hovering over it says."""
 
     x: float
     width: float
@@ -127,6 +131,15 @@ def clock(seconds: float) -> str:
     whole = round(seconds)
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def duration(seconds: float) -> str:
+    """``812.4 -> "13 min 32 s"``, ``7260 -> "2 h 1 min"``, ``42.04 -> "42.0 s"``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def number(value: float) -> str:
@@ -178,16 +191,20 @@ def styles_of(runs: Sequence[tuple[str, str]]) -> dict[str, Style]:
     return styles
 
 
-def thin(xs: Sequence[float], ys: Sequence[float], limit: int = MAX_POINTS) -> tuple[list[float], list[float]]:
-    """At most about `limit` points: of each stretch the lowest and the highest, so that no spike is smoothed away."""
+def thin(
+    xs: Sequence[float], ys: Sequence[float], limit: int = MAX_POINTS
+) -> tuple[list[float], list[float]]:
+    """About `limit` points: of each stretch the lowest and the highest, so that no spike is smoothed away."""
     if len(xs) <= limit:
         return list(xs), list(ys)
     kept = {0, len(xs) - 1}
     width = 2 * len(xs) / limit
     for part in range(math.ceil(len(xs) / width)):
-        stretch = [i for i in range(int(part * width), min(len(xs), int((part + 1) * width)))]
+        stretch = list(range(int(part * width), min(len(xs), int((part + 1) * width))))
         finite = [i for i in stretch if math.isfinite(ys[i])]
-        kept.update({min(finite, key=lambda i: ys[i]), max(finite, key=lambda i: ys[i])} if finite else stretch[:1])
+        kept.update(
+            {min(finite, key=lambda i: ys[i]), max(finite, key=lambda i: ys[i])} if finite else stretch[:1]
+        )
     order = sorted(kept)
     return [xs[i] for i in order], [ys[i] for i in order]
 
@@ -199,9 +216,12 @@ def line_chart(
     curves: Sequence[tuple[str, Sequence[float], Sequence[float]]],
     styles: dict[str, Style],
 ) -> LineChart:
-    """(run, xs, ys) of several runs over common axes; values that are not numbers break the line and are counted."""
+    """(run, xs, ys) over common axes; values that are not numbers break the line and are counted."""
     finite = [
-        (x, y) for _, xs, ys in curves for x, y in zip(xs, ys, strict=True) if math.isfinite(x) and math.isfinite(y)
+        (x, y)
+        for _, xs, ys in curves
+        for x, y in zip(xs, ys, strict=True)
+        if math.isfinite(x) and math.isfinite(y)
     ]
     x_low, x_high = (min(x for x, _ in finite), max(x for x, _ in finite)) if finite else (0.0, 1.0)
     y_low, y_high = (min(y for _, y in finite), max(y for _, y in finite)) if finite else (0.0, 1.0)
@@ -237,7 +257,7 @@ def timeline(
     intervals_seconds: Sequence[tuple[float, float]] | None,
     clips: Sequence[tuple[float, float, str, int]],  # center_seconds, half_width_seconds, reason, epoch
 ) -> Timeline:
-    """One action's saliency over one video. Scores are probabilities; a bin that is None was never visited."""
+    """One action's saliency over one video. Scores are probabilities; a bin never visited is None."""
     base = float(TOP_PX + BARS_HEIGHT_PX)
     top_score = next(t for t in (0.1, 0.25, 0.5, 1.0) if t >= min(1.0, max([s or 0.0 for s in score_bins])))
     width = 100 / len(score_bins)
@@ -248,7 +268,9 @@ def timeline(
         height = max(1.0, BARS_HEIGHT_PX * min(1.0, score / top_score))
         start, end = (clock(duration_seconds * (b + i) / len(score_bins)) for i in (0, 1))
         seen = f", visited around {clock(tau * duration_seconds)}" if tau is not None else ""
-        bars[b] = Span(b * width, width, base - height, height, f"{start} to {end}: saliency {score:.2f}{seen}")
+        bars[b] = Span(
+            b * width, width, base - height, height, f"{start} to {end}: saliency {score:.2f}{seen}"
+        )
     spike = min(len(score_bins) - 1, int(spike_tau * len(score_bins))) if spike_tau is not None else -1
     placed, labels, bottom, note = _clips(clips, duration_seconds, base)
     salient = None if salient_seconds is None else _percent(salient_seconds, duration_seconds)
@@ -257,7 +279,9 @@ def timeline(
         unvisited=[(b + 0.5) * width for b in range(len(score_bins)) if b not in bars],
         spike_bar=bars.get(spike),
         salient_at=salient,
-        salient_text=None if salient is None else Tick(salient, clock(salient_seconds or 0.0), _anchor(salient)),
+        salient_text=None
+        if salient is None
+        else Tick(salient, clock(salient_seconds or 0.0), _anchor(salient)),
         intervals=[_interval(start, end, duration_seconds, base) for start, end in intervals_seconds or ()],
         clips=placed,
         epoch_labels=labels,
@@ -279,7 +303,7 @@ def _series(
     units: tuple[str, str],
     shift: float,
 ) -> Series:
-    """Thin, scale and split one curve. `shift` in (0, 1) keeps the marks of several runs from hiding each other."""
+    """Thin, scale and split one curve. `shift` in (0, 1) keeps the marks of runs from hiding each other."""
     xs, ys = thin(xs, ys)
     pieces: list[list[str]] = [[]]
     points: list[Point] = []
@@ -287,18 +311,26 @@ def _series(
         if not (math.isfinite(x) and math.isfinite(y)):
             pieces.append([])
             continue
-        at = Point(_across(x, frame), _down(y, frame), f"{run}, {units[0]} {number(x)}: {number(y)} {units[1]}".strip())
+        at = Point(
+            _across(x, frame),
+            _down(y, frame),
+            f"{run}, {units[0]} {number(x)}: {number(y)} {units[1]}".strip(),
+        )
         points.append(at)
         pieces[-1].append(f"{at.x * 10:.1f},{at.y:.1f}")
     every = max(1, len(points) // 5)
-    marks = points[int(every * shift) :: every] + points[-1:] if points else []
+    # The end is always marked; a mark within half a step of it would only smudge it.
+    marks = points[int(every * shift) : max(0, len(points) - 1 - every // 2) : every] + points[-1:]
     stride = max(1, math.ceil(len(points) / MAX_HOVERS))
-    last = next(((x, y) for x, y in zip(xs[::-1], ys[::-1], strict=True) if math.isfinite(x) and math.isfinite(y)), None)
+    last = next(
+        ((x, y) for x, y in zip(xs[::-1], ys[::-1], strict=True) if math.isfinite(x) and math.isfinite(y)),
+        None,
+    )
     return Series(
         run=run,
         style=style,
         pieces=[" ".join(p) for p in pieces if p],
-        marks=list(dict.fromkeys(marks)),
+        marks=marks,
         hovers=points[::stride],
         last=f"{number(last[1])} at {units[0]} {number(last[0])}" if last else "no finite value",
     )
@@ -327,7 +359,9 @@ def _clips(
         placed.append(Clip(_percent(center, duration_seconds), row(epoch), x, extent, reason, hover))
     labels = [Tick(row(epoch), str(epoch)) for epoch in sorted({first, last})]
     left_out = len(clips) - len(kept)
-    note = f"The latest {len(kept)} clips are drawn; {left_out} earlier ones are left out." if left_out else ""
+    note = (
+        f"The latest {len(kept)} clips are drawn; {left_out} earlier ones are left out." if left_out else ""
+    )
     return placed, labels, top + strip + 8, note
 
 
@@ -335,7 +369,9 @@ def _interval(start_seconds: float, end_seconds: float, duration_seconds: float,
     """A true interval as a band behind the bars, cut at the video's ends."""
     x = _percent(start_seconds, duration_seconds)
     width = max(0.4, _percent(end_seconds, duration_seconds) - x)
-    return Span(x, width, TOP_PX, base_px - TOP_PX, f"true interval {clock(start_seconds)} to {clock(end_seconds)}")
+    return Span(
+        x, width, TOP_PX, base_px - TOP_PX, f"true interval {clock(start_seconds)} to {clock(end_seconds)}"
+    )
 
 
 def _percent(seconds: float, duration_seconds: float) -> float:

@@ -21,20 +21,33 @@ import jinja2
 from infra import charts
 from pipelines import storage
 
-# Where there are too few seeds to measure a spread: single Noisy runs were seen to differ by 7 points (standard
-# deviation over seeds, 30 epochs, synthetic world), other regimes by 1 to 4.
+# Where there are too few seeds to measure a spread: single Noisy runs were seen to differ by 7 points
+# (standard deviation over seeds, 30 epochs, synthetic world), other regimes by 1 to 4.
 SINGLE_RUN_SPREAD_POINTS = 7.0
-# Student's t, two-sided 95 %, for n paired differences: three seeds prove less than two standard errors suggest.
+# Student's t, two-sided 95 %, for n paired differences: three seeds prove less than two standard errors
+# suggest.
 _T95 = {3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31}
 _SAME_BUDGET = 0.01  # relative; a padded last batch moves the number of clips by less
 
+# By name in lower case; a curve of another name is drawn without a note.
 DIAGNOSTIC_NOTES = {
-    "share of positives unmasked": "Clip focusing keeps the positives near the salient time. Near 1 it masks nothing; near 0 training starves.",
-    "mean a": "Mean spike-actionness. It should rise after warm-up; if it stays flat, no action has been found.",
-    "precision of weighted positives": "Share of the positives' weight that falls on clips which truly show the action (needs true intervals).",
-    "lambda hit rate": "Share of salient times inside a true interval (needs true intervals). Compare it with chance.",
-    "effective T": "Softness of the weights relative to the scores: small is hard selection, large is no selection.",
-}  # fmt: skip
+    "share of positives unmasked": (
+        "Clip focusing keeps the positives near the salient time. "
+        "Near 1 it masks nothing; near 0 training starves."
+    ),
+    "mean a": (
+        "Mean spike-actionness. It should rise after warm-up; if it stays flat, no action has been found."
+    ),
+    "precision of weighted positives": (
+        "Share of the positives' weight on clips that truly show the action (needs true intervals)."
+    ),
+    "lambda hit rate": (
+        "Share of salient times inside a true interval (needs true intervals). Compare it with chance."
+    ),
+    "effective t": (
+        "Softness of the weights relative to the scores: small is hard selection, large is no selection."
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -100,7 +113,7 @@ class ActionTimeline:
 
 
 class DrawnClip(NamedTuple):
-    """A clip the sampler drew: ``reason`` is "explore" or "focus"; ``label`` the action it was drawn around."""
+    """A drawn clip: ``reason`` is "explore" or "focus"; ``label`` is the action it was drawn around."""
 
     center_seconds: float
     half_width_seconds: float
@@ -139,7 +152,9 @@ class VideoSample:
 
     def __post_init__(self) -> None:
         if not self.duration_seconds > 0:
-            raise ValueError(f"video {self.video_id!r}: duration is {self.duration_seconds} s, must be above 0")
+            raise ValueError(
+                f"video {self.video_id!r}: duration is {self.duration_seconds} s, must be above 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -179,7 +194,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One fact over all runs; `best` are the columns with the highest value, where one is better than another."""
+    """One fact over all runs; `best` are the columns with the highest value, where higher is better."""
 
     name: str
     cells: list[str]
@@ -220,12 +235,16 @@ def render_report(data: ReportData) -> str:
 
 
 def judge(runs: Sequence[RunRow]) -> Verdict:
-    """Compare Ours with Noisy (else the last regime with the first) by mAP, and say only what the data carries."""
+    """Compare Ours with Noisy (else the last regime with the first) by mAP, as far as the data carries."""
     groups = _groups(runs)
     tiles = [_tile(name, rows) for name, rows in groups.items()]
     if len(groups) < 2:
         score = f", mAP {_percent(runs[0].map_max)}" if runs and runs[0].map_max is not None else ""
-        return Verdict("none", f"{'One run' if runs else 'No run'}{score}: there is nothing to compare it with.", tiles=tiles)
+        return Verdict(
+            "none",
+            f"{'One run' if runs else 'No run'}{score}: there is nothing to compare it with.",
+            tiles=tiles,
+        )
     ours, base, caveats = _pair(groups)
     mean = {name: _mean([r.map_max for r in rows]) for name, rows in groups.items()}
     new, old = mean[ours], mean[base]
@@ -238,7 +257,10 @@ def judge(runs: Sequence[RunRow]) -> Verdict:
     scores = f"{_percent(new)} mAP against {_percent(old)} for {base}"
     if abs(points) <= chance:
         outcome = "open"
-        sentence = f"No clear winner: {ours} has {scores}, and a difference of {points:+.1f} points may be chance{unequal}."
+        sentence = (
+            f"No clear winner: {ours} has {scores}, "
+            f"and a difference of {points:+.1f} points may be chance{unequal}."
+        )
     elif points > 0:
         outcome, sentence = "won", f"{ours} won: {scores}, {points:.1f} points more{unequal}."
     else:
@@ -247,8 +269,16 @@ def judge(runs: Sequence[RunRow]) -> Verdict:
     upper = next((mean[n] for n in groups if _role(n) == "full"), None)
     if upper is not None and upper > old and _role(base) == "noisy":
         share = 100 * (new - old) / (upper - old)
-        caveats.append(f"Of the gap between {base} and training with true intervals ({_percent(upper)}), {share:.0f} % is closed.")
-    return Verdict(outcome, sentence, caveats, [*tiles, Tile("difference", f"{points:+.1f}", ["points of mAP", f"{ours} − {base}"])])
+        caveats.append(
+            f"Of the gap between {base} and training with true intervals ({_percent(upper)}), "
+            f"{share:.0f} % is closed."
+        )
+    return Verdict(
+        outcome,
+        sentence,
+        caveats,
+        [*tiles, Tile("Difference", f"{points:+.1f}", ["points of mAP", f"{ours} − {base}"])],
+    )
 
 
 def comparison_table(runs: Sequence[RunRow]) -> list[TableRow]:
@@ -256,19 +286,21 @@ def comparison_table(runs: Sequence[RunRow]) -> list[TableRow]:
 
     def row(name: str, values: list, text: Callable[..., str], compare: bool = False) -> TableRow:
         known = [v for v in values if v is not None]
-        best = {i for i, v in enumerate(values) if v == max(known)} if compare and len(set(known)) > 1 else set()
+        best = (
+            {i for i, v in enumerate(values) if v == max(known)} if compare and len(set(known)) > 1 else set()
+        )
         return TableRow(name, ["" if v is None else text(v) for v in values], best)
 
     return [
         row("Regime", [r.regime for r in runs], str),
         row("mAP, max over views (%)", [r.map_max for r in runs], _percent, True),
         row("mAP, mean over views (%)", [r.map_mean for r in runs], _percent, True),
-        row("per-time mAP (%)", [r.per_time_map for r in runs], _percent, True),
-        row("salient time inside a true interval (%)", [r.hit_rate for r in runs], _percent, True),
+        row("Per-time mAP (%)", [r.per_time_map for r in runs], _percent, True),
+        row("Salient time inside a true interval (%)", [r.hit_rate for r in runs], _percent, True),
         row("Epochs", [r.epochs for r in runs], "{:,}".format),
         row("Clips trained", [r.clips_trained for r in runs], "{:,}".format),
         row("Clips per video and epoch", [r.clips_per_video for r in runs], "{:g}".format),
-        row("Wall time (h:min:s)", [r.seconds for r in runs], charts.clock),
+        row("Wall time", [r.seconds for r in runs], charts.duration),
         row("Workers", [r.workers for r in runs], "{:,}".format),
         row("Seed", [r.seed for r in runs], str),
         row("Notes", [r.notes or None for r in runs], str),
@@ -308,7 +340,9 @@ def _chance(ours: Sequence[RunRow], base: Sequence[RunRow]) -> tuple[float, str]
     pairs = [100 * (r.map_max - by_seed[r.seed]) for r in ours if r.map_max is not None and r.seed in by_seed]
     if len(pairs) >= 3:
         error = statistics.stdev(pairs) / math.sqrt(len(pairs))
-        return _T95.get(len(pairs), 2.0) * error, f"the 95 % interval over {len(pairs)} pairs of runs with equal seeds."
+        return _T95.get(
+            len(pairs), 2.0
+        ) * error, f"the 95 % interval over {len(pairs)} pairs of runs with equal seeds."
     return SINGLE_RUN_SPREAD_POINTS, (
         "fewer than three pairs of runs with equal seeds, so the spread is not measured; "
         "single runs of one setting were seen to differ by that much."
@@ -362,14 +396,16 @@ def _line_charts(curves: Sequence[Curve], styles: dict[str, charts.Style]) -> li
 
 
 def _sample_view(sample: VideoSample) -> dict:
-    """A video with a timeline for each action: the clips that explore, and those that focus on this action."""
+    """A video with a timeline for each action: the exploring clips, and those that focus on the action."""
     pictures = [(label, seconds, _data_uri(image)) for label, seconds, image in sample.thumbnails]
     actions = []
     for action in sample.actions:
-        clips = [(c[0], c[1], c[2], c[4]) for c in sample.drawn_clips if c[2] == "explore" or c[3] == action.label]
+        clips = [
+            (c[0], c[1], c[2], c[4]) for c in sample.drawn_clips if c[2] == "explore" or c[3] == action.label
+        ]
         lines = charts.timeline(
-            sample.duration_seconds, action.score_bins, action.tau_bins, action.spike_tau, action.salient_seconds,
-            action.intervals_seconds, clips,
+            sample.duration_seconds, action.score_bins, action.tau_bins, action.spike_tau,
+            action.salient_seconds, action.intervals_seconds, clips,
         )  # fmt: skip
         actions.append(
             {
@@ -386,7 +422,9 @@ def _sample_view(sample: VideoSample) -> dict:
         "sample": sample,
         "actions": actions,
         "pictures": [p for p in pictures if p[0] not in labels],
-        "summary": f"{sum(known)} of {len(known)} spikes inside a true interval" if known else "true intervals not known",
+        "summary": f"{sum(known)} of {len(known)} spikes inside a true interval"
+        if known
+        else "true intervals not known",
     }
 
 
