@@ -139,7 +139,8 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    parts = (f"{hours:,} h", f"{minutes} min") if hours else (f"{minutes} min", f"{rest} s")
+    return " ".join(part.replace(" ", "\u00a0") for part in parts)  # a number stays with its unit
 
 
 def number(value: float) -> str:

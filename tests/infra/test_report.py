@@ -419,6 +419,14 @@ def test_time_ticks_are_few_and_distinct(seconds: float) -> None:
     assert len({t.text for t in ticks}) == len(ticks)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(42.04, "42.0 s"), (812.4, "13 min 32 s"), (3599.6, "1 h 0 min"), (7.3e6, "2,027 h 46 min")],
+)
+def test_durations_read_as_people_say_them(seconds: float, words: str) -> None:
+    assert charts.duration(seconds).replace("\u00a0", " ") == words
+
+
 CHROMIUM_FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
