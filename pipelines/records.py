@@ -64,6 +64,9 @@ REFUSED_SCHEMA = pa.schema(
     ]
 )
 
+# What a run has left out so far: the same, with the video's row and the epoch in which it failed.
+EXCLUDED_SCHEMA = pa.schema([*REFUSED_SCHEMA, pa.field("video_row", pa.int64()), pa.field("epoch", pa.int64())])
+
 CLIP_TYPE = pa.struct(
     [
         ("clip_id", pa.int64()),
@@ -95,6 +98,7 @@ PLAN_SCHEMA = pa.schema(
         ("extradata", pa.binary()),
         ("rotation_degrees", pa.int32()),
         ("access", pa.string()),
+        ("duration_seconds", pa.float64()),
         ("label_ids", pa.list_(pa.int64())),
         ("clips", pa.list_(CLIP_TYPE)),
         # [clips x labels], row by row: may this clip count as a positive of this label? All true in weak regimes;
@@ -148,6 +152,7 @@ class ClipBatch:
     frames: np.ndarray  # [B, N, T, C, H, W] uint8, RGB
     clip_id: np.ndarray  # [B, N] int64
     tau: np.ndarray  # [B, N] float64
+    duration_seconds: np.ndarray  # [B] float64
     label_ids: np.ndarray  # [B, L] int64
     clip_positive: np.ndarray  # [B, N, L] bool
     saliency_score: np.ndarray  # [B, L, n] float32
@@ -162,6 +167,7 @@ class ClipBatch:
         labels, bins = shapes["saliency_score"][1:]
         wanted = {
             "slot": (b,), "video_row": (b,), "ok": (b,), "error": (b, ERROR_BYTES), "clip_id": (b, n), "tau": (b, n),
+            "duration_seconds": (b,),
             "label_ids": (b, labels), "clip_positive": (b, n, labels), "saliency_score": (b, labels, bins),
             "saliency_tau": (b, labels, bins), "saliency_epoch": (b, labels, bins),
         }  # fmt: skip

@@ -1,0 +1,249 @@
+"""Which clips an epoch looks at: a pure function of index, saliency, seed and epoch.
+
+Input: the video index, the saliency snapshot, (seed, epoch), the bags carried over from the last epoch.
+Does: draws N clips a video, half of them around what was salient; orders the bags; looks up the packets.
+Output: a plan: one row a bag, complete enough that a task can read and decode it without asking anybody.
+
+Every video draws from its own counter-based generator, keyed by (seed, epoch, video id, occurrence): no draw
+depends on another video, on the number of workers or on the order in which anything is computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pydantic
+
+from pipelines.config import Settings
+from pipelines.errors import ConfigError
+from pipelines.packets import clip_packets, shown_pts
+from pipelines.records import NO_LABEL, PLAN_SCHEMA, clip_id
+from pipelines.saliency_table import SaliencyConfig, SaliencyTable, spikes
+
+
+class ClipConfig(Settings):
+    """One clip: `frames` frames, `frame_stride` frames apart at `fps`, cropped to a square of `size_pixels`.
+
+    `fps` is the rate in which strides are counted; without it, each video's own mean rate.
+    """
+
+    frames: int = pydantic.Field(default=8, ge=1, le=1024)
+    frame_stride: float = pydantic.Field(default=1, gt=0)
+    fps: float | None = pydantic.Field(default=None, gt=0)
+    size_pixels: int = pydantic.Field(default=224, ge=2, le=4096)
+
+    def stride_seconds(self, frame_rate_hz: float) -> float:
+        return self.frame_stride / (self.fps or frame_rate_hz or 25.0)
+
+
+class PlanConfig(Settings):
+    """An epoch: `clips_per_bag` clips of each video, `bags_per_batch` bags in a global batch."""
+
+    clips_per_bag: int = pydantic.Field(default=4, ge=1, le=255)
+    bags_per_batch: int = pydantic.Field(default=8, ge=1)
+    resample: bool = True  # draw around salient times once warm-up is over (Ours alone)
+    explore_probability: float = pydantic.Field(default=0.5, ge=0, le=1)  # epsilon
+
+
+@dataclass(frozen=True)
+class DrawRules:
+    """How clips are drawn, with all that the regime decides filled in."""
+
+    clips_per_bag: int
+    bags_per_batch: int
+    explore_probability: float = 1.0
+    delta: float = 0.15  # clips are drawn in salient time +- delta, a fraction of the video
+    delta_seconds: float | None = None  # instead of `delta`, for long videos
+    focus_from_epoch: int | None = None  # None: every clip explores
+    full_labels: bool = False  # positives from intervals
+
+    def radius(self, duration_seconds: float) -> float:
+        """delta of one video as a fraction of it."""
+        return self.delta_seconds / duration_seconds if self.delta_seconds else self.delta
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """An epoch's bags in their order, and what did not fit into a whole number of global batches."""
+
+    table: pa.Table  # PLAN_SCHEMA
+    carried: tuple[int, ...]  # video rows that open the next epoch
+    max_labels: int  # places for labels in a batch: the index's largest number of labels of a video
+
+
+@dataclass(frozen=True)
+class Planner:
+    """What planning needs of an index, computed once: columns as numpy and lists."""
+
+    table: pa.Table
+    classes: tuple[str, ...]
+    label_ids: tuple[tuple[int, ...], ...]
+    max_labels: int
+
+    @classmethod
+    def of(cls, table: pa.Table, classes: Sequence[str]) -> Planner:
+        ids = {name: number for number, name in enumerate(classes)}
+        found = [tuple(sorted({ids[n] for n in names})) for names in table.column("labels").to_pylist()]
+        return cls(table, tuple(classes), tuple(found), max([len(f) for f in found], default=0) or 1)
+
+    def empty_saliency(self, config: SaliencyConfig) -> SaliencyTable:
+        return SaliencyTable.empty([list(ids) for ids in self.label_ids], config.bins)
+
+
+def plan_clips(
+    planner: Planner,
+    saliency: SaliencyTable,
+    *,
+    seed: int,
+    epoch: int,
+    clip: ClipConfig,
+    rules: DrawRules,
+    staleness: float,
+    carried: Iterable[int] = (),
+    excluded: Iterable[int] = (),
+) -> EpochPlan:
+    """Draw one epoch. The same arguments always give the same plan, bit for bit.
+
+    A global batch is a whole number of bags: the tail of the order that does not fill one is carried into the next
+    epoch, so that nobody pads or drops.
+
+    Raises:
+        ConfigError: fewer videos than one global batch takes.
+    """
+    left_out = set(excluded)
+    rows = [r for r in carried if r not in left_out] + [
+        r for r in order_of_epoch(planner.table.column("video_id").to_pylist(), seed, epoch) if r not in left_out
+    ]
+    fits = len(rows) // rules.bags_per_batch * rules.bags_per_batch
+    if not fits:
+        raise ConfigError(
+            f"{len(rows)} usable videos do not fill one global batch of {rules.bags_per_batch}; "
+            "lower plan.bags_per_batch or index more videos"
+        )
+    focus = rules.focus_from_epoch is not None and epoch >= rules.focus_from_epoch
+    a, salient = spikes(saliency.bins, epoch, staleness)
+    seen: dict[int, int] = {}
+    bags = []
+    for slot, row in enumerate(rows[:fits]):
+        occurrence = seen[row] = seen.get(row, -1) + 1
+        video = planner.table.slice(row, 1).to_pylist()[0]
+        labels = planner.label_ids[row]
+        pairs = saliency.pairs_of(row)
+        spots = [(k, t) for k, t, s in zip(labels, salient[pairs].tolist(), a[pairs].tolist(), strict=True) if s >= 0]
+        random = generator(seed, epoch, video["video_id"], occurrence)
+        draws = _draws(video, spots if focus else [], random, clip, rules)
+        clips = _clips(video, [c for c, _ in draws], clip, [clip_id(epoch, slot, d) for d in range(len(draws))])
+        for made, (_, label) in zip(clips, draws, strict=True):
+            made["focus_label_id"] = label
+        bins = saliency.bins
+        bags.append(
+            _bag(slot, row, occurrence, video, labels, clips)
+            | {
+                "clip_positive": _positives(video, planner.classes, labels, clips, rules.full_labels),
+                "saliency_score": bins.score[pairs].flatten().tolist(),
+                "saliency_tau": bins.tau[pairs].flatten().tolist(),
+                "saliency_epoch": bins.epoch[pairs].flatten().tolist(),
+            }
+        )
+    return EpochPlan(pa.Table.from_pylist(bags, schema=PLAN_SCHEMA), tuple(rows[fits:]), planner.max_labels)
+
+
+def plan_views(planner: Planner, clip: ClipConfig, num_views: int) -> EpochPlan:
+    """N uniform views of every video, in the index's order: the plan of an evaluation."""
+    bags = []
+    for row in range(planner.table.num_rows):
+        video = planner.table.slice(row, 1).to_pylist()[0]
+        low, high = center_range_seconds(video, clip)
+        centers = np.linspace(low, high, num_views) if num_views > 1 else np.array([(low + high) / 2])
+        clips = _clips(video, centers.tolist(), clip, [clip_id(0, row, d) for d in range(num_views)])
+        labels = planner.label_ids[row]
+        bags.append(
+            _bag(row, row, 0, video, labels, clips)
+            | {"clip_positive": _positives(video, planner.classes, labels, clips, full=False)}
+            | {"saliency_score": [], "saliency_tau": [], "saliency_epoch": []}
+        )
+    return EpochPlan(pa.Table.from_pylist(bags, schema=PLAN_SCHEMA), (), planner.max_labels)
+
+
+def order_of_epoch(video_ids: Sequence[str], seed: int, epoch: int) -> list[int]:
+    """Video rows in the epoch's order: sorted by a hash of (seed, epoch, video id), so that a part of a corpus
+    keeps its relative order whatever else is in the corpus."""
+    keys = [(_hash(seed, epoch, "order", name), row) for row, name in enumerate(video_ids)]
+    return [row for _, row in sorted(keys)]
+
+
+def generator(seed: int, epoch: int, video_id: str, occurrence: int = 0) -> np.random.Generator:
+    """The video's own stream of random numbers in an epoch."""
+    return np.random.Generator(np.random.Philox(key=_hash(seed, epoch, "draw", occurrence, video_id)))
+
+
+def center_range_seconds(video: dict, clip: ClipConfig) -> tuple[float, float]:
+    """The earliest and latest centre at which a clip lies inside its video; the middle for a video shorter than it."""
+    half = (clip.frames - 1) / 2 * clip.stride_seconds(video["frame_rate_hz"])
+    middle = video["duration_seconds"] / 2
+    return min(half, middle), max(video["duration_seconds"] - half, middle)
+
+
+def _hash(*parts: object) -> int:
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def _draws(
+    video: dict, spots: list[tuple[int, float]], random: np.random.Generator, clip: ClipConfig, rules: DrawRules
+) -> list[tuple[float, int]]:
+    """(centre in seconds, label drawn around or NO_LABEL) of each clip of a bag.
+
+    Three numbers a clip are always drawn, used or not, so that a change of saliency moves only the clips it is
+    about.
+    """
+    low, high = center_range_seconds(video, clip)
+    duration = video["duration_seconds"]
+    radius = rules.radius(duration)
+    drawn = []
+    for explore, which, where in random.random((rules.clips_per_bag, 3)).tolist():
+        if not spots or explore < rules.explore_probability:
+            drawn.append((low + where * (high - low), NO_LABEL))
+            continue
+        label, salient = spots[min(int(which * len(spots)), len(spots) - 1)]
+        start = min(max((salient - radius) * duration, low), high)
+        end = max(min((salient + radius) * duration, high), low)
+        drawn.append((start + where * (end - start), label))
+    return drawn
+
+
+def _clips(video: dict, centers_seconds: list[float], clip: ClipConfig, ids: list[int]) -> list[dict]:
+    shown = shown_pts(video)
+    stride = clip.stride_seconds(video["frame_rate_hz"])
+    steps = (np.arange(clip.frames) - (clip.frames - 1) / 2) * stride
+    return [
+        {"clip_id": number, "center_seconds": center, "tau": center / video["duration_seconds"]}
+        | {"focus_label_id": NO_LABEL}
+        | clip_packets(video, shown, center + steps)
+        for number, center in zip(ids, centers_seconds, strict=True)
+    ]
+
+
+def _bag(slot: int, row: int, occurrence: int, video: dict, labels: tuple[int, ...], clips: list[dict]) -> dict:
+    same = {name: video[name] for name in PLAN_SCHEMA.names if name in video}
+    return same | {
+        "slot": slot, "video_row": row, "occurrence": occurrence, "label_ids": list(labels), "clips": clips,
+    }  # fmt: skip
+
+
+def _positives(
+    video: dict, classes: tuple[str, ...], labels: tuple[int, ...], clips: list[dict], full: bool
+) -> list[bool]:
+    """[clips x labels]: everything in the weak regimes; in Full, whether the clip's centre is inside an interval."""
+    if not full:
+        return [True] * (len(clips) * len(labels))
+    spans = [(i["label"], i["start_seconds"], i["end_seconds"]) for i in video["intervals"] or []]
+    return [
+        any(name == classes[k] and start <= made["center_seconds"] <= end for name, start, end in spans)
+        for made in clips
+        for k in labels
+    ]

@@ -1,0 +1,171 @@
+"""What every reader of annotations hands on, and the rules that all of them share.
+
+Input: rows of some annotation format.
+Does: names a video, its labels and its intervals; checks ids, labels and intervals in one place.
+Output: AnnotatedVideo, and Problem rows for whatever was left out and why.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.errors import InputError
+
+Interval = tuple[str, float, float]  # label, start_seconds, end_seconds
+
+
+@dataclass(frozen=True)
+class AnnotatedVideo:
+    """One video and what is known about it.
+
+    ``intervals`` is None where nobody wrote down when things happen (the weak regime), and a tuple, perhaps empty,
+    where somebody did. Times count from the first frame shown.
+    """
+
+    video_id: str
+    path: str  # URL or local path
+    labels: tuple[str, ...]
+    intervals: tuple[Interval, ...] | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that was left out or changed; tables count by ``kind``, a short stable word."""
+
+    kind: str
+    where: str
+    message: str
+
+
+def unsafe_reason(name: str) -> str | None:
+    """Why `name` must not become a path or a key, or None if it may."""
+    if not name:
+        return "it is empty"
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
+        return "it contains control characters"
+    if name.startswith("/") or re.match(r"^[A-Za-z]:[\\/]", name) or "://" in name:
+        return "it is absolute"
+    segments = name.replace("\\", "/").split("/")
+    if ".." in segments or "." in segments:
+        return "it contains a '.' or '..' segment"
+    if "" in segments:
+        return "it contains an empty segment"
+    return None
+
+
+def check_id(video_id: str, where: str) -> str:
+    """Return `video_id` if it is safe as a path inside an archive.
+
+    Raises:
+        InputError: it is absolute, climbs out of its folder, or contains control characters or empty segments.
+    """
+    reason = unsafe_reason(video_id)
+    if reason:
+        raise InputError(
+            f"{where}: the video id {video_id!r} cannot be used because {reason}; "
+            "use a relative name such as 'kitchen/0001'"
+        )
+    return video_id
+
+
+def check_unique(ids_and_places: Iterable[tuple[str, str]]) -> None:
+    """Raises InputError naming both places if an id occurs twice."""
+    first: dict[str, str] = {}
+    for video_id, where in ids_and_places:
+        if video_id in first:
+            raise InputError(
+                f"the video id {video_id!r} occurs twice: {first[video_id]} and {where}; give one of them another id"
+            )
+        first[video_id] = where
+
+
+def check_labels(labels: Iterable[str], classes: Sequence[str] | None, where: str) -> None:
+    """Raises InputError naming the label, the place and the nearest class if a label is not a class."""
+    known = set(classes or ())
+    for label in labels if classes is not None else ():
+        if label not in known:
+            raise InputError(f"{where}: {unknown_label(label, classes or ())}")
+
+
+def unknown_label(label: str, classes: Sequence[str]) -> str:
+    """The sentence about a label that is not among the classes."""
+    nearest = difflib.get_close_matches(label, classes, n=1, cutoff=0.0)
+    hint = f"the nearest is {nearest[0]!r}; correct the label, or add it to the class list" if nearest else "it is empty"
+    return f"the label {label!r} is not among the {len(classes)} classes; {hint}"
+
+
+def labels_and(intervals: Iterable[Interval] | None, labels: Iterable[str]) -> tuple[str, ...]:
+    """The labels without repeats, then those that only the intervals name."""
+    return tuple(dict.fromkeys([*labels, *(label for label, _, _ in intervals or ())]))
+
+
+def parse_labels(value: Any) -> tuple[str, ...]:
+    """``"a; b"`` or ``["a", "b"]`` -> ``("a", "b")``. Raises ValueError for anything else."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        value = value.split(";")
+    if not isinstance(value, (list, tuple)) or not all(isinstance(label, str) for label in value):
+        raise ValueError(f"labels must be a list of names or names separated by ';', not {value!r:.200}")
+    return tuple(dict.fromkeys(label.strip() for label in value if label.strip()))
+
+
+def parse_intervals(value: Any) -> tuple[Interval, ...] | None:
+    """Intervals as text (``"walk 1.5 3.0;sit down 4 5"``), as lists or as objects; None stays None.
+
+    Raises:
+        ValueError: an interval is not a label and two numbers.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        parts: Any = [part.rsplit(None, 2) for part in value.split(";") if part.strip()]
+    elif isinstance(value, (list, tuple)):
+        parts = value
+    else:
+        raise ValueError(f"intervals must be a list, not {value!r:.200}")
+    return tuple(_interval(part) for part in parts)
+
+
+def _interval(part: Any) -> Interval:
+    if isinstance(part, Mapping):
+        part = [part.get("label"), part.get("start_seconds"), part.get("end_seconds")]
+    if isinstance(part, (list, tuple)) and len(part) == 3 and isinstance(part[0], str) and part[0].strip():
+        try:
+            return part[0].strip(), float(part[1]), float(part[2])
+        except (TypeError, ValueError):
+            pass
+    raise ValueError(f"an interval is a label, start_seconds and end_seconds, not {part!r:.200}")
+
+
+def tidy_intervals(
+    intervals: Iterable[Interval] | None, where: str, duration_seconds: float = math.inf
+) -> tuple[tuple[Interval, ...] | None, list[Problem]]:
+    """Clamp what sticks out of the video and drop what holds no time; each is a Problem.
+
+    Kinds: ``interval_clamped`` (kept, cut to the video) and ``interval_dropped``.
+    """
+    if intervals is None:
+        return None, []
+    kept: list[Interval] = []
+    problems: list[Problem] = []
+    for label, start_seconds, end_seconds in intervals:
+        start, end = max(start_seconds, 0.0), min(end_seconds, duration_seconds)
+        shown = f"{label!r} {start_seconds:g} to {end_seconds:g} s"
+        if not (math.isfinite(start) and start < end and not math.isnan(end_seconds)):
+            reason = "it ends before it starts" if start_seconds >= end_seconds else "no part of it is in the video"
+            problems.append(Problem("interval_dropped", where, f"the interval {shown} was left out: {reason}"))
+            continue
+        if (start, end) != (start_seconds, end_seconds):
+            problems.append(
+                Problem("interval_clamped", where, f"the interval {shown} was cut to {start:g} to {end:g} s")
+            )
+        kept.append((label, start, end))
+    return tuple(kept), problems

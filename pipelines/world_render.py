@@ -1,0 +1,129 @@
+"""How the synthetic worlds look: sprites, their movements, and the scenes behind them.
+
+Input: numbers drawn elsewhere (which sprite, where it starts, how fast it goes).
+Does: draws with whole numbers only, so that every platform draws the same pixels.
+Output: uint8 frames [T, H, W, 3], RGB, changed in place.
+
+Nothing here draws a random number, and one frame never tells an action: the same sprite, at the same place, may be
+moving horizontally, vertically, drifting or blinking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+
+SPRITE_PIXELS = 5
+SUBPIXELS = 4  # places and speeds are whole quarters of a pixel
+NUM_SCENES = 6
+
+# Rows of 5 bits; colour and shape always go together, so a sprite is known by either.
+_SPRITES: dict[str, tuple[tuple[int, int, int], tuple[str, ...]]] = {
+    "red_square": ((230, 50, 50), ("#####", "#####", "#####", "#####", "#####")),
+    "green_disc": ((60, 210, 70), (".###.", "#####", "#####", "#####", ".###.")),
+    "blue_cross": ((70, 100, 250), ("..#..", "..#..", "#####", "..#..", "..#..")),
+    "yellow_ring": ((240, 220, 60), ("#####", "#...#", "#...#", "#...#", "#####")),
+    "magenta_triangle": ((225, 70, 220), ("..#..", "..#..", ".###.", ".###.", "#####")),
+    "cyan_diamond": ((60, 215, 225), ("..#..", ".###.", "#####", ".###.", "..#..")),
+}
+SPRITES = tuple(_SPRITES)
+
+# Two dark colours a scene: the sprites stay visible, and a scene is easily known by its colours, which is the trap.
+_SCENE_COLORS = (
+    ((70, 45, 40), (105, 75, 60)),
+    ((35, 65, 45), (65, 100, 70)),
+    ((40, 45, 80), (65, 75, 115)),
+    ((80, 80, 80), (115, 115, 110)),
+    ((75, 70, 30), (110, 100, 60)),
+    ((65, 35, 75), (95, 65, 105)),
+)
+
+
+# (rows [H, 1], columns [1, W], pixels) -> 0 or 1 [H, W]
+_TEXTURES: tuple[Callable[[np.ndarray, np.ndarray, int], np.ndarray], ...] = (
+    lambda y, x, n: y // 3 % 2 + 0 * x,
+    lambda y, x, n: x // 3 % 2 + 0 * y,
+    lambda y, x, n: (x + y) // 4 % 2,
+    lambda y, x, n: (x // 4 + y // 4) % 2,
+    lambda y, x, n: ((x % n - n // 2) ** 2 + (y % n - n // 2) ** 2) // 24 % 2,
+    lambda y, x, n: ((y % 4 == 0) | ((x + 3 * (y // 4)) % 6 == 0)).astype(np.int64),
+)
+
+
+def scene_background(scene: int, offset: tuple[int, int], brightness: int, pixels: int) -> np.ndarray:
+    """One still background, uint8 [pixels, pixels, 3].
+
+    Args:
+        scene: 0 to NUM_SCENES - 1: stripes along either axis, diagonals, chessboard, rings, bricks.
+        offset: how far the texture is shifted, (rows, columns).
+        brightness: added to every channel.
+        pixels: height and width.
+    """
+    y, x = np.arange(pixels)[:, None] + offset[0], np.arange(pixels)[None, :] + offset[1]
+    colors = np.clip(np.array(_SCENE_COLORS[scene]) + brightness, 0, 255).astype(np.uint8)
+    return colors[_TEXTURES[scene](y, x, pixels)]
+
+
+def bouncing(start: int, speed: int, steps: int, span: int) -> np.ndarray:
+    """Places of a thing that runs to and fro in [0, span] pixels: int [steps].
+
+    `start` and `speed` are in quarters of a pixel (SUBPIXELS); the sign of `speed` is the direction it sets off in.
+    """
+    period = 2 * span * SUBPIXELS
+    phase = (start + speed * np.arange(steps)) % period
+    return np.minimum(phase, period - phase) // SUBPIXELS
+
+
+def draw_sprite(
+    frames: np.ndarray, sprite: int, top: np.ndarray, left: np.ndarray, visible: np.ndarray | None = None
+) -> None:
+    """Draw one sprite into frames uint8 [T, H, W, 3], at (top, left) int [T], where visible bool [T]."""
+    dy, dx = _sprite_pixels(sprite)
+    shown = np.arange(len(frames)) if visible is None else np.nonzero(visible)[0]
+    color = _SPRITES[SPRITES[sprite]][0]
+    frames[shown[:, None], top[shown, None] + dy, left[shown, None] + dx] = color
+
+
+@lru_cache
+def _sprite_pixels(sprite: int) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, columns) of a sprite's pixels inside its 5 x 5 box."""
+    return np.nonzero(np.array([[c == "#" for c in row] for row in _SPRITES[SPRITES[sprite]][1]]))
+
+
+def draw_action(
+    frames: np.ndarray, sprite: int, horizontal: bool, place: tuple[int, int], speed: int
+) -> None:
+    """A sprite running to and fro along one axis through all of the frames.
+
+    Args:
+        frames: uint8 [T, H, W, 3], drawn into.
+        sprite: place in SPRITES.
+        horizontal: the axis it runs along.
+        place: where it starts: (along its axis, across it), in whole pixels.
+        speed: in quarters of a pixel a frame, with a sign.
+    """
+    span = frames.shape[1] - SPRITE_PIXELS
+    along = bouncing(place[0] * SUBPIXELS, speed, len(frames), span)
+    across = np.full(len(frames), place[1])
+    top, left = (across, along) if horizontal else (along, across)
+    draw_sprite(frames, sprite, top, left)
+
+
+def draw_distractor(
+    frames: np.ndarray, sprite: int, place: tuple[int, int], drift: tuple[int, int], blink_frames: int
+) -> None:
+    """A sprite that does nothing that counts: it drifts slowly, or stands and blinks.
+
+    Args:
+        frames: uint8 [T, H, W, 3], drawn into.
+        sprite: place in SPRITES.
+        place: where it starts, (top, left), in whole pixels.
+        drift: (rows, columns) in quarters of a pixel a frame; at most 1, a tenth of an action's speed.
+        blink_frames: shown that many frames, hidden as many; 0 for always shown.
+    """
+    span = frames.shape[1] - SPRITE_PIXELS
+    top, left = (bouncing(p * SUBPIXELS, d, len(frames), span) for p, d in zip(place, drift, strict=True))
+    visible = (np.arange(len(frames)) // blink_frames) % 2 == 0 if blink_frames else None
+    draw_sprite(frames, sprite, top, left, visible)

@@ -1,0 +1,163 @@
+"""What is saved, and how a run is resumed: a log of commits in the object store.
+
+Input: weights, optimiser state and the ledger of the bags that made them.
+Does: writes them aside, then appends one entry to the run's log by exclusive creation.
+Output: where to go on from: (epoch, cursor) and the state that belongs to it.
+
+    NAME/config.json                       the resolved settings
+    NAME/log/000012.json                   commit 12; whoever creates it first has it (docs/decisions/0002)
+    NAME/checkpoints/000012-.../state.pt   weights and optimiser; scores-R-of-W.parquet: the ledger of each rank
+    NAME/epochs/0007/                      the saliency snapshot and exclusions that epoch 7 is planned from, the plan
+
+A checkpoint counts from the moment its log entry exists; a reader never sees half of one. A process that has lost
+the run to another (it was taken for dead, or the run was resumed elsewhere) cannot append, and stops.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+import uuid
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from pipelines import storage
+from pipelines.errors import AdaptFocusError, StorageError
+from pipelines.records import LEDGER_SCHEMA
+from pipelines.tables import read_table, write_table
+
+
+class TakenOverError(AdaptFocusError):
+    """Another process has claimed the run since; this one must stop without writing anything more."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One entry of the log. `kind` is "start" (somebody claimed the run) or "checkpoint"."""
+
+    number: int
+    kind: str
+    group: str  # who wrote it: one attempt of one worker group
+    workers: int
+    seconds: float  # wall clock, since 1970
+    epoch: int = 0
+    cursor: int = 0  # bags of the epoch that are trained
+    num_bags: int = 0  # of the epoch's plan
+    folder: str | None = None  # of the state, inside the run; None: from the beginning
+    ledger: tuple[str, ...] = ()  # the epoch's ledger files up to here, in this lineage
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class Run:
+    """The folder of one run."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def at(self, *parts: str) -> str:
+        return storage.join(self.url, *parts)
+
+    def epoch_url(self, epoch: int, *parts: str) -> str:
+        return self.at("epochs", f"{epoch:04d}", *parts)
+
+    def entries(self, last: int | None = None) -> list[Commit]:
+        """The log, or its `last` entries, oldest first."""
+        urls = storage.list_files(self.at("log"))
+        return [_read_commit(url) for url in (urls if last is None else urls[-last:])]
+
+    def newest(self) -> tuple[int, Commit | None]:
+        """(number of the last entry, -1 if none; the last checkpoint, None if none): reads the log from its end."""
+        urls = storage.list_files(self.at("log"))
+        for url in reversed(urls):
+            commit = _read_commit(url)
+            if commit.kind == "checkpoint":
+                return _number(urls[-1]), commit
+        return (_number(urls[-1]) if urls else -1), None
+
+    def claim(self, workers: int) -> tuple[Lineage, Commit | None]:
+        """Take the run: from now on nobody who claimed it before can commit. Returns the last checkpoint too."""
+        group = uuid.uuid4().hex[:8]
+        for _ in range(100):
+            last, checkpoint = self.newest()
+            start = Commit(last + 1, "start", group, workers, time.time())
+            if _append(self, start):
+                return Lineage(self, group, workers, last + 1), checkpoint
+        raise StorageError(f"{self.at('log')}: lost 100 races for the run; stop the other processes that train it")
+
+    def ledger(self, commit: Commit | None) -> pa.Table:
+        """All ledger rows of the commit's epoch up to it."""
+        files = commit.ledger if commit else ()
+        return pa.concat_tables([LEDGER_SCHEMA.empty_table(), *(read_table(self.at(f), LEDGER_SCHEMA) for f in files)])
+
+    def load_state(self, commit: Commit) -> dict[str, Any]:
+        """Weights and optimiser of a checkpoint. Only tensors and plain values are unpickled."""
+        url = self.at(commit.folder or "", "state.pt")
+        return torch.load(io.BytesIO(storage.read_bytes(url)), map_location="cpu", weights_only=True)
+
+
+@dataclass
+class Lineage:
+    """The right to append to a run's log, held since the claim of `number`."""
+
+    run: Run
+    group: str
+    workers: int
+    number: int
+
+    def folder(self, epoch: int, cursor: int) -> str:
+        """Of the next checkpoint; the group in its name keeps files of two claimants apart."""
+        return f"checkpoints/{self.number + 1:06d}-e{epoch:04d}-b{cursor:09d}-{self.group}"
+
+    def write_ledger(self, folder: str, rank: int, rows: pa.Table) -> str:
+        """One rank's ledger since the last commit -> its path inside the run."""
+        path = f"{folder}/scores-{rank}-of-{self.workers}.parquet"
+        write_table(rows, self.run.at(path))
+        return path
+
+    def write_state(self, folder: str, state: dict[str, Any]) -> None:
+        data = io.BytesIO()
+        torch.save(state, data)
+        storage.write_bytes(self.run.at(folder, "state.pt"), data.getvalue())
+
+    def commit(
+        self, folder: str, epoch: int, cursor: int, num_bags: int, ledger: tuple[str, ...], metrics: dict[str, float]
+    ) -> Commit:
+        """Make the files in `folder` the run's newest checkpoint.
+
+        Raises:
+            TakenOverError: somebody else has claimed the run since.
+        """
+        entry = Commit(
+            self.number + 1, "checkpoint", self.group, self.workers, time.time(),
+            epoch, cursor, num_bags, folder, ledger, metrics,
+        )  # fmt: skip
+        if not _append(self.run, entry):
+            raise TakenOverError(
+                f"{self.run.url}: another process has claimed this run (log entry {entry.number}); this one stops. "
+                "Nothing is lost: the other goes on from the last checkpoint"
+            )
+        self.number += 1
+        return entry
+
+    def drop_old_states(self, keep: int) -> None:
+        """Remove all but the newest `keep` states; ledgers stay, for they are the proof of what was trained."""
+        folders = [e.folder for e in self.run.entries(last=2 * keep + 8) if e.folder]
+        for folder in folders[:-keep]:
+            storage.delete(self.run.at(folder, "state.pt"))
+
+
+def _append(run: Run, commit: Commit) -> bool:
+    return storage.create_exclusive(run.at("log", f"{commit.number:06d}.json"), json.dumps(asdict(commit)).encode())
+
+
+def _read_commit(url: str) -> Commit:
+    values = json.loads(storage.read_bytes(url))
+    return Commit(**values | {"ledger": tuple(values["ledger"])})
+
+
+def _number(url: str) -> int:
+    return int(url.rsplit("/", 1)[-1].removesuffix(".json"))

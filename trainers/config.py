@@ -1,0 +1,104 @@
+"""A run, completely: everything that decides what is trained, and where.
+
+Input: a recipe's values and overrides. Does: checks that they agree. Output: one frozen TrainConfig, saved with the
+run as `config.json` (no secrets: credentials live in the environment alone).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pydantic
+
+from pipelines import storage
+from pipelines.clip_plan import ClipConfig, DrawRules, PlanConfig
+from pipelines.config import Settings
+from pipelines.saliency_table import SaliencyConfig
+from trainers.focus import FocusConfig
+
+
+class OptimConfig(Settings):
+    """AdamW and its schedule; progress is the fraction of all planned bags, so it does not know of workers."""
+
+    learning_rate: float = pydantic.Field(default=4e-3, gt=0)
+    weight_decay: float = pydantic.Field(default=0.01, ge=0)
+    beta1: float = pydantic.Field(default=0.9, ge=0, lt=1)
+    beta2: float = pydantic.Field(default=0.999, ge=0, lt=1)
+    schedule: Literal["one_cycle", "up7", "constant"] = "one_cycle"
+    clip_gradient_norm: float | None = pydantic.Field(default=None, gt=0)
+
+
+class CheckpointConfig(Settings):
+    """A commit every `every_batches` global batches, and at the end of each epoch; `keep` states are kept."""
+
+    every_batches: int = pydantic.Field(default=100, ge=1)
+    keep: int = pydantic.Field(default=2, ge=1)
+
+
+class PlacementConfig(Settings):
+    """Where the run runs. Nothing here changes what is trained: a run may be resumed with other values."""
+
+    engine: Literal["ray", "local"] = "ray"
+    workers: int = pydantic.Field(default=1, ge=1)
+    gpus_per_worker: float = pydantic.Field(default=0, ge=0)
+    decode_workers: int = pydantic.Field(default=2, ge=1)
+    max_restarts: int = pydantic.Field(default=3, ge=-1)  # of the worker group after failures; -1: no limit
+
+
+class TrainConfig(Settings):
+    """One training run."""
+
+    name: str = pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    runs: str  # URL of the folder of runs
+    index: str  # URL of the training index
+    seed: int = pydantic.Field(default=0, ge=0, lt=1 << 32)
+    epochs: int = pydantic.Field(default=30, ge=1)
+    backbone: str = "small3d"
+    weights: str | None = None  # URL of a pre-trained start
+    max_bad_share: float = pydantic.Field(default=0.05, ge=0, le=1)  # of the videos, before the run ends
+    clip: ClipConfig = ClipConfig()
+    plan: PlanConfig = PlanConfig()
+    saliency: SaliencyConfig = SaliencyConfig()
+    focus: FocusConfig = FocusConfig()
+    optim: OptimConfig = OptimConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    placement: PlacementConfig = PlacementConfig()
+
+    @pydantic.field_validator("runs", "index", "weights")
+    @classmethod
+    def _no_credentials(cls, url: str | None) -> str | None:
+        return url if url is None else storage.check_url(url)
+
+    @pydantic.model_validator(mode="after")
+    def _agrees(self) -> TrainConfig:
+        g, w = self.plan.bags_per_batch, self.placement.workers
+        if g % w:
+            divisors = [n for n in range(1, g + 1) if g % n == 0]
+            raise ValueError(
+                f"a global batch of plan.bags_per_batch = {g} bags cannot be split over placement.workers = {w}; "
+                f"use one of {divisors} workers"
+            )
+        return self
+
+    @property
+    def url(self) -> str:
+        """The run's folder."""
+        return storage.join(self.runs, self.name)
+
+    @property
+    def draw_rules(self) -> DrawRules:
+        """How clips are drawn: Full takes its positives from intervals, only Ours draws around what is salient."""
+        resample = self.plan.resample and self.focus.regime == "ours"
+        return DrawRules(
+            clips_per_bag=self.plan.clips_per_bag,
+            bags_per_batch=self.plan.bags_per_batch,
+            explore_probability=self.plan.explore_probability,
+            delta=self.focus.delta,
+            delta_seconds=self.focus.delta_seconds,
+            focus_from_epoch=self.focus.warmup_epochs if resample else None,
+            full_labels=self.focus.regime == "full",
+        )
+
+    def what_is_trained(self) -> dict:
+        """The settings that a resumed run must share with its beginning."""
+        return self.model_dump(mode="json", exclude={"placement", "checkpoint"})

@@ -1,0 +1,73 @@
+"""What the training loop needs of the place it runs in, and the simplest such place: this process.
+
+Input: a plan. Does: hands out this rank's part of each global batch, adds up over ranks. Output: batches, sums.
+The local engine is also what runs where Ray is not installed: a bare GPU box, a debugger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import nn
+
+from pipelines.clip_stream import ClipShape, stream
+from pipelines.plan_store import PlanFacts
+from pipelines.records import ClipBatch
+
+T = TypeVar("T")
+
+
+class Engine(Protocol):
+    """One rank's view of a worker group."""
+
+    rank: int
+    workers: int
+    device: torch.device
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model as this group trains it: gradients are averaged over ranks."""
+        ...
+
+    def add_up(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum of a tensor over all ranks, on every rank."""
+        ...
+
+    def gather(self, value: Any) -> list[Any]:
+        """One small value of each rank, in the order of ranks, on every rank. Also a barrier."""
+        ...
+
+    def on_rank_zero(self, make: Callable[[], T]) -> T:
+        """Run `make` on rank 0 alone and give its result (or its AdaptFocusError) to every rank."""
+        ...
+
+    def batches(self, plan: PlanFacts, shape: ClipShape, first_slot: int) -> Iterator[ClipBatch]:
+        """This rank's part of every global batch from `first_slot` on, in order."""
+        ...
+
+
+class LocalEngine:
+    """One rank, in this process."""
+
+    rank = 0
+    workers = 1
+
+    def __init__(self, bags_per_batch: int, device: torch.device | None = None) -> None:
+        self.bags_per_batch = bags_per_batch
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        return model
+
+    def add_up(self, values: torch.Tensor) -> torch.Tensor:
+        return values
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value]
+
+    def on_rank_zero(self, make: Callable[[], T]) -> T:
+        return make()
+
+    def batches(self, plan: PlanFacts, shape: ClipShape, first_slot: int) -> Iterator[ClipBatch]:
+        return stream(plan, shape, self.bags_per_batch, first_slot)

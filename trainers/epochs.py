@@ -1,0 +1,113 @@
+"""Between two epochs: the ledger of the last becomes the snapshot and the plan of the next.
+
+Input: a run's committed ledger, its last snapshot, the index.
+Does: merges scores, leaves out videos that would not decode, draws and publishes the next plan.
+Output: an immutable plan. Everything here is a pure function of what has been committed, so that doing it twice, or
+in two processes at once, gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines import storage
+from pipelines.clip_plan import Planner, plan_clips
+from pipelines.errors import InputError
+from pipelines.plan_store import PlanFacts, read_plan, write_plan
+from pipelines.records import EXCLUDED_SCHEMA, SALIENCY_SCHEMA
+from pipelines.saliency_table import SaliencyTable, merge
+from pipelines.tables import read_table, write_table
+from trainers.checkpoint import Commit, Run
+from trainers.config import TrainConfig
+from trainers.diagnosis import diagnose
+
+SALIENCY, EXCLUDED, SUMMARY = "saliency.parquet", "excluded.parquet", "summary.json"
+
+
+def publish_plan(run: Run, config: TrainConfig, planner: Planner, epoch: int, last: Commit | None) -> PlanFacts | None:
+    """Make sure that the plan of `epoch` is on the store; None once all epochs are done.
+
+    Args:
+        last: the checkpoint at the end of epoch - 1; its ledger is what has been trained.
+
+    Raises:
+        InputError: more videos failed to decode than `max_bad_share` allows.
+        ConfigError: too few usable videos for one global batch.
+    """
+    done = read_plan(run.epoch_url(epoch, "plan"))
+    if done:
+        return done
+    if epoch == 0:
+        saliency, excluded, carried = planner.empty_saliency(config.saliency), EXCLUDED_SCHEMA.empty_table(), ()
+    else:
+        saliency, excluded, carried = _after_epoch(run, config, planner, epoch - 1, last)
+    write_table(excluded, run.epoch_url(epoch, EXCLUDED))
+    write_table(saliency.to_arrow(), run.epoch_url(epoch, SALIENCY))
+    if epoch >= config.epochs:
+        return None
+    plan = plan_clips(
+        planner,
+        saliency,
+        seed=config.seed,
+        epoch=epoch,
+        clip=config.clip,
+        rules=config.draw_rules,
+        staleness=config.saliency.staleness,
+        carried=carried,
+        excluded=excluded.column("video_row").to_pylist(),
+    )
+    return write_plan(plan, run.epoch_url(epoch, "plan"), epoch, config.plan.bags_per_batch)
+
+
+def read_saliency(run: Run, epoch: int) -> SaliencyTable:
+    """The snapshot that `epoch` is planned from; after the last epoch, the final one."""
+    return SaliencyTable.from_arrow(read_table(run.epoch_url(epoch, SALIENCY), SALIENCY_SCHEMA))
+
+
+def read_excluded(run: Run, epoch: int) -> pa.Table:
+    """The videos left out of `epoch` and later ones, with their reasons."""
+    return read_table(run.epoch_url(epoch, EXCLUDED), EXCLUDED_SCHEMA)
+
+
+def _after_epoch(
+    run: Run, config: TrainConfig, planner: Planner, epoch: int, last: Commit | None
+) -> tuple[SaliencyTable, pa.Table, tuple[int, ...]]:
+    """Snapshot, exclusions and carried bags that follow from a finished epoch; leaves its summary on the way."""
+    plan = read_plan(run.epoch_url(epoch, "plan"))
+    if plan is None or last is None or (last.epoch, last.cursor) != (epoch, plan.num_bags):
+        raise InputError(f"{run.url}: epoch {epoch} has no final checkpoint, but epoch {epoch + 1} was asked for")
+    ledger = run.ledger(last)
+    before = read_saliency(run, epoch)
+    saliency = merge(before, ledger, epoch, config.saliency)
+    excluded = pa.concat_tables([read_excluded(run, epoch), _failed(planner, ledger, epoch)])
+    _check_share(run, config, planner, excluded)
+    summary = diagnose(config, planner, before, saliency, ledger, epoch) | {"excluded": excluded.num_rows}
+    storage.write_bytes(run.epoch_url(epoch, SUMMARY), json.dumps(summary).encode())
+    return saliency, excluded, plan.carried
+
+
+def _failed(planner: Planner, ledger: pa.Table, epoch: int) -> pa.Table:
+    """One row for each video that could not be decoded in this epoch."""
+    bad = ledger.filter(pc.invert(ledger.column("ok"))).sort_by("slot")
+    errors = dict(zip(bad.column("video_row").to_pylist(), bad.column("error").to_pylist(), strict=True))
+    names = ["shard_url", "member_name", "video_id"]
+    rows = []
+    for row, error in errors.items():
+        kind, _, message = error.partition(": ")
+        facts = planner.table.select(names).slice(row, 1).to_pylist()[0]
+        rows.append(facts | {"video_row": row, "epoch": epoch, "kind": kind, "message": message})
+    return pa.Table.from_pylist(rows, schema=EXCLUDED_SCHEMA)
+
+
+def _check_share(run: Run, config: TrainConfig, planner: Planner, excluded: pa.Table) -> None:
+    bad, videos = excluded.num_rows, planner.table.num_rows
+    if bad > config.max_bad_share * videos:
+        first = excluded.slice(bad - 1, 1).to_pylist()[0]
+        raise InputError(
+            f"{run.url}: {bad} of {videos} videos could not be decoded, more than max_bad_share = "
+            f"{config.max_bad_share:g} allows; the last: {first['video_id']} ({first['kind']}: {first['message']}). "
+            "Mend or leave out those videos, or raise max_bad_share"
+        )

@@ -1,0 +1,73 @@
+"""AdaptFocus: which positives of a clip to believe, and how much. Tensors in, tensors out.
+
+Input: the probabilities of the training pass and the bags' saliency.
+Does: action saliency estimation (ASE), action focusing (AF), clip focusing (CF).
+Output: a weight for each positive of each clip.
+
+After Zhou, Li, Lin, Liang, "Towards Weakly Supervised End-to-end Learning for Long-video Action Recognition"
+(arXiv 2311.17118). The paper's exact formulas are not public; these are our reconstruction, chosen by ablation.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pydantic
+import torch
+
+from pipelines.config import Settings
+from pipelines.saliency_table import Bins, SaliencyConfig, spikes, visit
+
+
+class FocusConfig(Settings):
+    """The regime and its switches. `full` and `noisy` weigh every label 1; they differ in the plan's labels."""
+
+    regime: Literal["full", "noisy", "ours"] = "ours"
+    action_focusing: bool = True
+    clip_focusing: bool = True
+    normalise_mass: bool = True
+    warmup_epochs: int = pydantic.Field(default=2, ge=0)
+    threshold: float = pydantic.Field(default=0.7, gt=0, le=1)  # of the spike-actionness
+    temperature: float = pydantic.Field(default=0.1, gt=0)
+    delta: float = pydantic.Field(default=0.15, gt=0, le=1)  # fraction of the video
+    delta_seconds: float | None = pydantic.Field(default=None, gt=0)  # for long videos, instead of `delta`
+    noisy_or: float = pydantic.Field(default=0.0, ge=0)  # weight of the noisy-OR loss over a bag's clips
+
+    def active(self, epoch: int) -> bool:
+        """Whether positives are weighed in this epoch."""
+        return self.regime == "ours" and epoch >= self.warmup_epochs
+
+
+def positive_weights(
+    probability: torch.Tensor,
+    tau: torch.Tensor,
+    duration_seconds: torch.Tensor,
+    bins: Bins,
+    epoch: int,
+    focus: FocusConfig,
+    saliency: SaliencyConfig,
+) -> torch.Tensor:
+    """w m of each label at each clip, before mass normalisation: [B, N, L].
+
+    Args:
+        probability: [B, N, L], p of the bag's own labels in the training pass; detached here.
+        tau: [B, N], clip centres as fractions of the video.
+        duration_seconds: [B].
+        bins: [B, L, n], the bags' saliency when the epoch was planned; these clips visit it first.
+
+    AF: w = 2 sigmoid((p - 0.7 a) / T), above 1 over the threshold and below 1 under it.
+    CF: m = 1 if |tau - lambda| <= delta, else 0: a masked positive is ignored, never made a negative.
+    """
+    probability = probability.detach().float()
+    visited = visit(bins, tau, probability, epoch, saliency.update_rate)
+    a, salient = spikes(visited, epoch, saliency.staleness)
+    weight = torch.ones_like(probability)
+    if focus.action_focusing:
+        weight = 2 * torch.sigmoid((probability - focus.threshold * a[:, None]) / focus.temperature)
+    if focus.clip_focusing:
+        delta = torch.full_like(duration_seconds, focus.delta)
+        if focus.delta_seconds is not None:
+            delta = focus.delta_seconds / duration_seconds
+        near = (tau[:, :, None] - salient[:, None].to(tau.dtype)).abs() <= delta[:, None, None]
+        weight = weight * near
+    return weight

@@ -1,0 +1,264 @@
+"""The training loop. Read it downwards.
+
+Input: a TrainConfig and an engine (this process, or one rank of a Ray Train worker group).
+Does: for each epoch, plan -> batches -> forward, focus weights, loss, step -> commit scores with the checkpoint that
+contains their gradient -> merge -> next plan.
+Output: a run folder. Killed at any moment, it goes on from its last commit, on any number of workers: the ledger is
+the cursor.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from pipelines.clip_plan import Planner
+from pipelines.clip_stream import ClipShape
+from pipelines.plan_store import PlanFacts
+from pipelines.records import LEDGER_SCHEMA, NO_LABEL, ClipBatch, decode_error
+from pipelines.saliency_table import Bins
+from pipelines.shard_index import load_index
+from trainers.backbones import build, load_pretrained, normalise
+from trainers.checkpoint import Commit, Lineage, Run
+from trainers.config import TrainConfig
+from trainers.engine import Engine
+from trainers.epochs import publish_plan
+from trainers.focus import positive_weights
+from trainers.heartbeat import Heartbeat
+from trainers.loss import masses, noisy_or, weighted_bce
+from trainers.schedule import learning_rate
+
+
+@dataclass
+class Position:
+    """Where the run stands: `epoch`, bags of it that are committed, and the last commit."""
+
+    epoch: int
+    cursor: int
+    commit: Commit | None
+
+
+@dataclass
+class SinceCommit:
+    """What has been trained since the last commit, on this rank."""
+
+    rows: list[dict] = field(default_factory=list)
+    loss: torch.Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    batches: int = 0
+    clips: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+
+def train(config: TrainConfig, engine: Engine) -> None:
+    """Train to the end of the last epoch, from wherever the run stands.
+
+    Raises:
+        AdaptFocusError: something the user can mend; on every rank alike.
+        TakenOverError: another process has claimed the run.
+    """
+    run = Run(config.url)
+    index = load_index(config.index)
+    planner = Planner.of(index.table, index.classes)
+    model, optimiser = make_model(config, len(index.classes), engine)
+    lineage, position = start(run, config, planner, engine, model, optimiser)
+    trained = engine.wrap(model)
+    with Heartbeat(run.url, config, enabled=engine.rank == 0) as heartbeat:
+        while position.epoch < config.epochs:
+            here = position
+            plan = engine.on_rank_zero(lambda: publish_plan(run, config, planner, here.epoch, here.commit))
+            assert plan is not None
+            position = train_epoch(config, engine, lineage, plan, position, trained, model, optimiser, heartbeat)
+        engine.on_rank_zero(lambda: publish_plan(run, config, planner, config.epochs, position.commit))
+
+
+def make_model(config: TrainConfig, num_classes: int, engine: Engine) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """The same model on every rank: the seed decides, then the pre-trained start if there is one."""
+    torch.manual_seed(config.seed)
+    model = build(config.backbone, num_classes)
+    if config.weights:
+        load_pretrained(model, config.weights)
+    model.to(engine.device)
+    o = config.optim
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=o.learning_rate, betas=(o.beta1, o.beta2), weight_decay=o.weight_decay
+    )
+    return model, optimiser
+
+
+def start(
+    run: Run, config: TrainConfig, planner: Planner, engine: Engine, model: nn.Module, optimiser: torch.optim.Optimizer
+) -> tuple[Lineage, Position]:
+    """Claim the run and load its last checkpoint; every rank then stands at the same position."""
+    lineage, commit = engine.on_rank_zero(lambda: run.claim(engine.workers))
+    if commit is None:
+        return lineage, Position(0, 0, None)
+    state = run.load_state(commit)
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    if commit.cursor == commit.num_bags:
+        return lineage, Position(commit.epoch + 1, 0, commit)
+    return lineage, Position(commit.epoch, commit.cursor, commit)
+
+
+def train_epoch(
+    config: TrainConfig,
+    engine: Engine,
+    lineage: Lineage,
+    plan: PlanFacts,
+    position: Position,
+    trained: nn.Module,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    heartbeat: Heartbeat,
+) -> Position:
+    """All batches of one epoch's plan from the cursor on -> the position at the beginning of the next epoch."""
+    shape = clip_shape(config, plan.max_labels)
+    per_batch = config.plan.bags_per_batch
+    cursor, done = position.cursor, SinceCommit()
+    model.train()
+    for batch in engine.batches(plan, shape, cursor):
+        check_slots(batch, cursor, per_batch, engine.workers, engine.rank)
+        set_learning_rate(optimiser, config, (plan.epoch + cursor / plan.num_bags) / config.epochs)
+        train_step(config, engine, trained, optimiser, batch, plan.epoch, done)
+        cursor += per_batch
+        heartbeat.at(plan.epoch, cursor, plan.num_bags)
+        if cursor == plan.num_bags or done.batches >= config.checkpoint.every_batches:
+            position = commit(config, engine, lineage, plan, position, cursor, model, optimiser, done)
+            done = SinceCommit()
+    if cursor != plan.num_bags:
+        raise RuntimeError(f"epoch {plan.epoch} ended at bag {cursor} of {plan.num_bags}: the stream lost bags")
+    return Position(plan.epoch + 1, 0, position.commit)
+
+
+def train_step(
+    config: TrainConfig,
+    engine: Engine,
+    trained: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batch: ClipBatch,
+    epoch: int,
+    done: SinceCommit,
+) -> None:
+    """One optimiser step on this rank's part of a global batch; its scores are noted for the ledger."""
+    data = {name: torch.from_numpy(np.array(values)).to(engine.device) for name, values in batch.columns().items()}
+    frames = data["frames"]
+    bags, clips = frames.shape[:2]
+    logits = trained(normalise(frames.flatten(0, 1), config.backbone)).float().unflatten(0, (bags, clips))
+    places = data["label_ids"].clamp(min=0)[:, None].expand(-1, clips, -1)  # [B, N, L]; padding points at class 0
+    real = (data["label_ids"] != NO_LABEL)[:, None].expand(-1, clips, -1)
+    p = torch.sigmoid(logits.detach()).gather(-1, places)  # of the bags' own labels
+    w = torch.ones_like(p)
+    if config.focus.active(epoch):
+        bins = Bins(data["saliency_score"], data["saliency_tau"], data["saliency_epoch"])
+        w = positive_weights(p, data["tau"], data["duration_seconds"], bins, epoch, config.focus, config.saliency)
+    positive, weight = _over_classes(logits, places, real & data["clip_positive"], w)
+    total = engine.add_up(masses(weight, positive, data["ok"]))
+    loss = weighted_bce(logits, positive, weight, data["ok"], total, config.focus.normalise_mass)
+    if config.focus.noisy_or:
+        loss = loss + config.focus.noisy_or * noisy_or(logits, positive.any(dim=1), data["ok"], total)
+    optimiser.zero_grad(set_to_none=True)
+    (loss * engine.workers).backward()  # gradients are averaged over ranks; the loss is a share of a sum
+    if config.optim.clip_gradient_norm:
+        nn.utils.clip_grad_norm_(trained.parameters(), config.optim.clip_gradient_norm)
+    optimiser.step()
+    done.loss += loss.detach().double().cpu()
+    done.batches += 1
+    done.clips += int(batch.ok.sum()) * clips
+    done.rows += ledger_rows(batch, p.cpu().numpy())
+
+
+def commit(
+    config: TrainConfig,
+    engine: Engine,
+    lineage: Lineage,
+    plan: PlanFacts,
+    position: Position,
+    cursor: int,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    done: SinceCommit,
+) -> Position:
+    """Every rank writes its ledger, then rank 0 the state, then the log entry that makes all of it count."""
+    folder = lineage.folder(plan.epoch, cursor)
+    rows = pa.Table.from_pylist(done.rows, schema=LEDGER_SCHEMA)
+    files = engine.gather(lineage.write_ledger(folder, engine.rank, rows))
+    sums = engine.add_up(torch.stack([done.loss, torch.tensor(float(done.clips), dtype=torch.float64)]))
+    metrics = {
+        "loss": float(sums[0]) / done.batches,
+        "batches": done.batches,
+        "clips": float(sums[1]),
+        "seconds": time.monotonic() - done.began,
+        "learning_rate": optimiser.param_groups[0]["lr"],
+    }
+    same_epoch = position.commit is not None and position.commit.epoch == plan.epoch
+    earlier = position.commit.ledger if position.commit and same_epoch else ()
+
+    def on_rank_zero() -> Commit:
+        lineage.write_state(folder, {"model": model.state_dict(), "optimiser": optimiser.state_dict()})
+        entry = lineage.commit(folder, plan.epoch, cursor, plan.num_bags, (*earlier, *files), metrics)
+        lineage.drop_old_states(config.checkpoint.keep)
+        return entry
+
+    entry = engine.on_rank_zero(on_rank_zero)
+    lineage.number = entry.number
+    return Position(plan.epoch, cursor, entry)
+
+
+def ledger_rows(batch: ClipBatch, probability: np.ndarray) -> list[dict]:
+    """The ledger of a batch; `probability` [B, N, L] of the bags' own labels."""
+    rows = []
+    for bag in range(batch.num_bags):
+        labels = [int(k) for k in batch.label_ids[bag] if k != NO_LABEL]
+        rows.append(
+            {
+                "slot": int(batch.slot[bag]),
+                "video_row": int(batch.video_row[bag]),
+                "ok": bool(batch.ok[bag]),
+                "error": decode_error(batch.error[bag]),
+                "clip_id": batch.clip_id[bag].tolist(),
+                "tau": batch.tau[bag].tolist(),
+                "label_ids": labels,
+                "probability": probability[bag, :, : len(labels)].flatten().tolist(),
+            }
+        )
+    return rows
+
+
+def clip_shape(config: TrainConfig, max_labels: int) -> ClipShape:
+    return ClipShape(
+        config.plan.clips_per_bag, config.clip.frames, config.clip.size_pixels, max_labels, config.saliency.bins
+    )
+
+
+def check_slots(batch: ClipBatch, cursor: int, per_batch: int, workers: int, rank: int) -> None:
+    """This rank's bags must lie in the global batch that begins at `cursor`: order is a function, not luck."""
+    low, high = int(batch.slot.min()), int(batch.slot.max())
+    if batch.num_bags != per_batch // workers or low < cursor or high >= cursor + per_batch:
+        raise RuntimeError(
+            f"rank {rank} of {workers} got {batch.num_bags} bags of slots {low} to {high} for the global batch "
+            f"[{cursor}, {cursor + per_batch}): the stream is out of order"
+        )
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, config: TrainConfig, progress: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(progress, config.optim)
+
+
+def _over_classes(
+    logits: torch.Tensor, places: torch.Tensor, chosen: torch.Tensor, weight: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values of label places [B, N, L] as (positive bool, weight float) over classes [B, N, K]."""
+    positive = torch.zeros(logits.shape, dtype=torch.float32, device=logits.device)
+    positive.scatter_add_(-1, places, chosen.float())
+    spread = torch.zeros_like(positive).scatter_add_(-1, places, torch.where(chosen, weight.float(), 0.0))
+    return positive > 0, torch.where(positive > 0, spread, 1.0)
+
+
+__all__: Sequence[str] = ("commit", "make_model", "train", "train_epoch", "train_step")

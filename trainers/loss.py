@@ -1,0 +1,61 @@
+"""The multi-label loss of a global batch, of which a worker may hold only a part.
+
+Input: logits, targets, weights. Does: sums that add up over workers. Output: local sums and one scalar loss.
+Nothing here mentions distribution: `masses` are plain sums, and whoever splits a batch adds them up before calling
+`weighted_bce`, so that the loss is that of the whole batch however it was split.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+
+def masses(weight: torch.Tensor, positive: torch.Tensor, ok: torch.Tensor) -> torch.Tensor:
+    """[number of positives, sum of their weights, number of usable clips, number of usable bags], float64.
+
+    Args:
+        weight: [B, N, K], w m of positives (1 elsewhere). positive: [B, N, K] bool. ok: [B] bool.
+    """
+    counted = positive & ok[:, None, None]
+    return torch.stack(
+        [
+            counted.sum().double(),
+            (weight * counted).sum(dtype=torch.float64),
+            ok.sum().double() * positive.shape[1],
+            ok.sum().double(),
+        ]
+    )
+
+
+def weighted_bce(
+    logits: torch.Tensor,
+    positive: torch.Tensor,
+    weight: torch.Tensor,
+    ok: torch.Tensor,
+    total: torch.Tensor,
+    normalise_mass: bool,
+) -> torch.Tensor:
+    """Mean over the global batch's clips and classes of W * BCE; this part's share of it, a scalar.
+
+    W = w m n_pos / sum(w m) for positives, 1 for negatives; a bag that could not be decoded counts nowhere.
+    `total` is `masses` summed over all parts. Where every positive is masked the positives weigh nothing.
+    """
+    scale = total[0] / total[1].clamp(min=1e-12) if normalise_mass else total.new_ones(())
+    scaled = torch.where(positive, weight * scale.to(weight.dtype), torch.ones_like(weight))
+    per_entry = F.binary_cross_entropy_with_logits(logits, positive.to(logits.dtype), reduction="none")
+    mine = (scaled.detach() * per_entry * ok[:, None, None]).sum()
+    return mine / (total[2].clamp(min=1) * logits.shape[-1]).to(mine.dtype)
+
+
+def noisy_or(logits: torch.Tensor, positive: torch.Tensor, ok: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+    """Noisy-OR over the clips of each bag (beyond the paper), mean over the global batch's bags and classes.
+
+    -mean_{v,k}[ y log(1 - prod_t (1 - p_t)) + (1 - y) (1/N) sum_t log(1 - p_t) ], in log space.
+    `positive` [B, K] bool are the video's labels.
+    """
+    log_none = F.logsigmoid(-logits).sum(dim=1)  # log prod_t (1 - p_t), [B, K]
+    some = torch.log(-torch.expm1(log_none.clamp(max=-1e-7)))
+    per_entry = torch.where(positive, some, log_none / logits.shape[1])
+    mine = -(per_entry * ok[:, None]).sum()
+    return mine / (total[3].clamp(min=1) * logits.shape[-1]).to(mine.dtype)

@@ -1,0 +1,143 @@
+"""The loop as a TorchTrainer. The only file of trainers/ that imports ray.
+
+Input: a TrainConfig, on a driver that is connected to a cluster.
+Does: one `TorchTrainer.fit()` over all epochs; Ray restarts the worker group after failures, and the loop goes on
+from the run's own log of commits (docs/decisions/0002 says why not from Ray's checkpoints).
+Output: the run folder; errors a user can mend come out as themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import ray
+import torch
+import torch.distributed as dist
+from ray.data import Dataset, ExecutionOptions
+from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pipelines import storage
+from pipelines.clip_plan import Planner
+from pipelines.clip_stream import ClipShape
+from pipelines.errors import AdaptFocusError
+from pipelines.plan_store import PlanFacts
+from pipelines.ray_data import bags_per_block, claim_stream, clip_dataset, mark, newest_stream
+from pipelines.records import ClipBatch
+from pipelines.shard_index import load_index
+from trainers.config import TrainConfig
+from trainers.loop import clip_shape, train
+
+T = TypeVar("T")
+
+
+class RayEngine:
+    """One rank of a Ray Train worker group."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        context = ray.train.get_context()
+        self.rank, self.workers = context.get_world_rank(), context.get_world_size()
+        self.device = ray.train.torch.get_device()
+        self.bags_per_rank = config.plan.bags_per_batch // self.workers
+        self.shard = ray.train.get_dataset_shard("clips")
+        self.stream_url = newest_stream(config.url) if self.rank == 0 else ""
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        return DistributedDataParallel(model) if self.workers > 1 else model
+
+    def add_up(self, values: torch.Tensor) -> torch.Tensor:
+        total = values.detach().clone()
+        dist.all_reduce(total)
+        return total
+
+    def gather(self, value: Any) -> list[Any]:
+        values: list[Any] = [None] * self.workers
+        dist.all_gather_object(values, value)
+        return values
+
+    def on_rank_zero(self, make: Callable[[], T]) -> T:
+        box: list[Any] = [None, None]
+        if self.rank == 0:
+            try:
+                box[0] = make()
+            except AdaptFocusError as error:  # everybody stops with the same message, nobody waits for rank 0
+                box[1] = error
+        dist.broadcast_object_list(box)
+        if box[1] is not None:
+            raise box[1]
+        return box[0]
+
+    def batches(self, plan: PlanFacts, shape: ClipShape, first_slot: int) -> Iterator[ClipBatch]:
+        if self.rank == 0:
+            mark(self.stream_url, plan, first_slot)
+        columns = self.shard.iter_batches(
+            batch_size=self.bags_per_rank, batch_format="numpy", prefetch_batches=2, drop_last=False
+        )
+        return (ClipBatch(**batch) for batch in columns)
+
+
+def fit(config: TrainConfig) -> None:
+    """Train a run on the cluster this driver is connected to.
+
+    Raises:
+        AdaptFocusError: what the loop raised, on whichever worker.
+        ray.train.TrainingFailedError: the worker group failed more often than `placement.max_restarts` allows.
+    """
+    place = config.placement
+    index = load_index(config.index)
+    shape = clip_shape(config, Planner.of(index.table, index.classes).max_labels)
+    block = bags_per_block(config.plan.bags_per_batch // place.workers, shape)
+    failure_url = storage.join(config.url, f"failure-{uuid.uuid4().hex[:8]}.json")
+    trainer = TorchTrainer(
+        _train_on_worker,
+        train_loop_config={"config": config.model_dump(mode="json"), "failure_url": failure_url},
+        torch_config=TorchConfig(backend="nccl" if place.gpus_per_worker else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=place.workers,
+            use_gpu=place.gpus_per_worker > 0,
+            resources_per_worker={"CPU": 1, **({"GPU": place.gpus_per_worker} if place.gpus_per_worker else {})},
+        ),
+        run_config=RunConfig(
+            # Ray's own storage holds nothing that a run needs; a fresh name keeps Ray from resuming by itself.
+            name=f"{config.name}-{uuid.uuid4().hex[:8]}",
+            storage_path=tempfile.mkdtemp(prefix="adaptfocus-ray-"),
+            failure_config=FailureConfig(max_failures=place.max_restarts),
+        ),
+        datasets={"clips": _dataset_of_group(config.url, shape, block, place.decode_workers)},
+        dataset_config=DataConfig(execution_options={"clips": ExecutionOptions(preserve_order=True)}),
+    )
+    trainer.fit()
+    if storage.exists(failure_url):
+        message = json.loads(storage.read_bytes(failure_url))["message"]
+        storage.delete(failure_url)
+        raise AdaptFocusError(message)
+
+
+def _dataset_of_group(run_url: str, shape: ClipShape, block: int, decode_workers: int) -> Callable[[], Dataset]:
+    """A dataset made anew for each worker group: the controller calls this as a group starts."""
+
+    def make() -> Dataset:
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        return clip_dataset(claim_stream(run_url), shape, block, decode_workers)
+
+    return make
+
+
+def _train_on_worker(loop_config: dict[str, Any]) -> None:
+    """What runs on each rank. An error for the user is left on the store and ends the run; Ray would retry it."""
+    config = TrainConfig.model_validate(loop_config["config"])
+    engine = RayEngine(config)
+    try:
+        train(config, engine)
+    except AdaptFocusError as error:
+        if engine.rank == 0:
+            message = json.dumps({"kind": type(error).__name__, "message": str(error)})
+            storage.write_bytes(loop_config["failure_url"], message.encode())
