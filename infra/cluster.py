@@ -35,6 +35,9 @@ def connected(address: str | None, cpus: int) -> Iterator[None]:
 
     Logical CPUs only count how many processes may run; training and decoding share this machine's cores.
     """
+    if ray.is_initialized():
+        yield  # whoever connected disconnects
+        return
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     options: dict = {

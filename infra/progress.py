@@ -22,11 +22,11 @@ POLL_SECONDS = 1.0
 
 
 @contextlib.contextmanager
-def counted(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for a task that reports (done, total)."""
+def counted(title: str) -> Iterator[Callable[..., None]]:
+    """A bar for a task that reports (done, total), and whatever else it has to say."""
     with _bar() as bar:
         task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield lambda done, total, *_: bar.update(task, completed=done, total=total)
 
 
 @contextlib.contextmanager

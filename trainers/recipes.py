@@ -40,7 +40,21 @@ def world() -> dict[str, Any]:
     }
 
 
-RECIPES: dict[str, Callable[[], dict[str, Any]]] = {"small": small, "world": world}
+def demo() -> dict[str, Any]:
+    """The demo's runs: a small world A, few epochs.
+
+    Cost: about 20 s on two cores. Command: adaptfocus demo (it sets name, places and regime).
+    """
+    return small() | {
+        "epochs": 8,
+        "plan": {"clips_per_bag": 4, "bags_per_batch": 8},
+        "focus": {"warmup_epochs": 1},
+        "checkpoint": {"every_batches": 4, "keep": 2},
+        "placement": {"workers": 2, "decode_workers": 2},
+    }
+
+
+RECIPES: dict[str, Callable[[], dict[str, Any]]] = {"demo": demo, "small": small, "world": world}
 
 
 def recipe(name: str) -> dict[str, Any]:
