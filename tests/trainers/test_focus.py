@@ -1,0 +1,63 @@
+"""Action focusing and clip focusing, with numbers worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipelines.saliency_table import Bins, SaliencyConfig
+from trainers.focus import FocusConfig, positive_weights
+
+SALIENCY = SaliencyConfig()
+
+
+def spike_at(tau: float, score: float, epoch: int = 0) -> Bins:
+    bins = Bins.unvisited(1, 1, 20)
+    b = int(tau * 20)
+    bins.score[0, 0, b], bins.tau[0, 0, b], bins.epoch[0, 0, b] = score, tau, epoch
+    return bins
+
+
+def weights(p: list[float], tau: list[float], bins: Bins, duration: float = 60.0, **focus: object) -> list[float]:
+    config = FocusConfig(**focus)  # type: ignore[arg-type]
+    probability = torch.tensor(p).reshape(1, -1, 1)
+    at, seconds = torch.tensor([tau], dtype=torch.float64), torch.tensor([duration], dtype=torch.float64)
+    return positive_weights(probability, at, seconds, bins, 0, config, SALIENCY).flatten().tolist()
+
+
+def test_action_focusing_by_hand() -> None:
+    # a = 0.9 at 0.5, so the threshold is 0.63. The clips are in other bins and lower than the spike.
+    # p = 0.63 -> 2 sigmoid(0) = 1; p = 0.73 -> 2 sigmoid(1) = 1.4621; p = 0.43 -> 2 sigmoid(-2) = 0.2384
+    found = weights([0.63, 0.73, 0.43], [0.1, 0.2, 0.3], spike_at(0.5, 0.9), clip_focusing=False)
+    assert found == pytest.approx([1.0, 1.462117, 0.238406], abs=1e-5)
+
+
+def test_clip_focusing_keeps_what_is_within_delta_of_the_salient_time() -> None:
+    found = weights([0.1] * 4, [0.34, 0.36, 0.64, 0.66], spike_at(0.5, 0.9), action_focusing=False)
+    assert found == [0.0, 1.0, 1.0, 0.0]
+
+
+def test_delta_in_seconds_for_long_videos() -> None:
+    bins = spike_at(0.5, 0.9)
+    found = weights([0.1] * 2, [0.498, 0.51], bins, duration=3600.0, action_focusing=False, delta_seconds=10.0)
+    assert found == [1.0, 0.0]  # 0.002 of an hour is 7.2 s, 0.01 is 36 s
+
+
+def test_the_clips_of_the_bag_visit_their_bins_before_they_are_weighed() -> None:
+    # Nobody has looked yet: the first clip's own score becomes the spike, a = 0.8, lambda = 0.5.
+    found = weights([0.8, 0.3], [0.5, 0.9], Bins.unvisited(1, 1, 20))
+    assert found == pytest.approx([2 * torch.sigmoid(torch.tensor((0.8 - 0.56) / 0.1)).item(), 0.0])
+
+
+def test_weights_carry_no_gradient() -> None:
+    logit = torch.zeros(1, 2, 1, requires_grad=True)
+    tau = torch.tensor([[0.5, 0.6]], dtype=torch.float64)
+    seconds = torch.tensor([60.0], dtype=torch.float64)
+    found = positive_weights(torch.sigmoid(logit), tau, seconds, spike_at(0.5, 0.9), 0, FocusConfig(), SALIENCY)
+    assert not found.requires_grad
+
+
+def test_only_ours_weighs_and_only_after_warm_up() -> None:
+    assert [FocusConfig(warmup_epochs=2).active(e) for e in (0, 1, 2)] == [False, False, True]
+    assert not FocusConfig(regime="noisy", warmup_epochs=0).active(5)
+    assert not FocusConfig(regime="full", warmup_epochs=0).active(5)

@@ -1,0 +1,105 @@
+"""The loss of a global batch, with numbers worked out by hand, and its independence of how the batch is split."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainers.loss import masses, noisy_or, weighted_bce
+
+OK = torch.tensor([True])
+
+
+def test_plain_bce_by_hand() -> None:
+    # One bag, one clip, two classes, logits 0: every entry is log 2, so the mean is log 2.
+    logits, positive = torch.zeros(1, 1, 2), torch.tensor([[[True, False]]])
+    weight = torch.ones(1, 1, 2)
+    total = masses(weight, positive, OK)
+    assert weighted_bce(logits, positive, weight, OK, total, True).item() == pytest.approx(math.log(2))
+
+
+def test_mass_normalisation_by_hand() -> None:
+    # Two positives with w m = 0.5 and 0: n_pos / sum = 2 / 0.5 = 4, so W = 2 and 0; two negatives weigh 1.
+    # Sum = (2 + 0 + 1 + 1) log 2 over 2 clips x 2 classes = log 2. Without it: (0.5 + 0 + 2) log 2 / 4.
+    logits = torch.zeros(1, 2, 2)
+    positive = torch.tensor([[[True, False], [True, False]]])
+    weight = torch.tensor([[[0.5, 1.0], [0.0, 1.0]]])
+    total = masses(weight, positive, OK)
+    assert total.tolist() == [2.0, 0.5, 2.0, 1.0]
+    assert weighted_bce(logits, positive, weight, OK, total, True).item() == pytest.approx(math.log(2))
+    assert weighted_bce(logits, positive, weight, OK, total, False).item() == pytest.approx(0.625 * math.log(2))
+
+
+def test_a_masked_positive_has_exactly_no_gradient() -> None:
+    logits = torch.randn(1, 2, 2, requires_grad=True)
+    positive = torch.tensor([[[True, False], [True, False]]])
+    weight = torch.tensor([[[0.5, 1.0], [0.0, 1.0]]])
+    weighted_bce(logits, positive, weight, OK, masses(weight, positive, OK), True).backward()
+    assert logits.grad is not None
+    assert logits.grad[0, 1, 0].item() == 0.0
+    assert (logits.grad != 0).sum() == 3
+
+
+def test_a_bag_that_was_not_decoded_counts_nowhere() -> None:
+    torch.manual_seed(0)
+    logits, positive = torch.randn(2, 3, 4), torch.rand(2, 3, 4) > 0.5
+    weight = torch.where(positive, torch.rand(2, 3, 4), 1.0)
+    ok = torch.tensor([True, False])
+    lone = weighted_bce(
+        logits[:1], positive[:1], weight[:1], OK, masses(weight[:1], positive[:1], OK), True
+    )
+    both = weighted_bce(logits, positive, weight, ok, masses(weight, positive, ok), True)
+    assert both.item() == pytest.approx(lone.item())
+
+
+def test_all_positives_masked_leaves_the_negatives() -> None:
+    logits, positive = torch.zeros(1, 1, 2), torch.tensor([[[True, False]]])
+    weight = torch.tensor([[[0.0, 1.0]]])
+    loss = weighted_bce(logits, positive, weight, OK, masses(weight, positive, OK), True)
+    assert loss.item() == pytest.approx(0.5 * math.log(2))
+
+
+def test_noisy_or_by_hand() -> None:
+    # p = 1/2 at both clips: 1 - (1/2)^2 = 3/4 for the positive; the negative's mean log(1 - p) is -log 2.
+    logits = torch.zeros(1, 2, 2)
+    positive = torch.tensor([[True, False]])
+    total = torch.tensor([2.0, 2.0, 2.0, 1.0])
+    expected = -(math.log(0.75) + math.log(0.5)) / 2
+    assert noisy_or(logits, positive, OK, total).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_noisy_or_is_finite_for_confident_logits() -> None:
+    for value in (-60.0, 60.0):
+        logits = torch.full((1, 4, 2), value, requires_grad=True)
+        loss = noisy_or(logits, torch.tensor([[True, False]]), OK, torch.tensor([4.0, 4.0, 4.0, 1.0]))
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert logits.grad is not None
+        assert torch.isfinite(logits.grad).all()
+
+
+@given(st.integers(0, 10_000), st.sampled_from([1, 2, 4]), st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_the_parts_of_a_split_batch_add_up_to_the_whole(seed: int, parts: int, normalise: bool) -> None:
+    make = torch.Generator().manual_seed(seed)
+    logits = torch.randn(4, 3, 5, generator=make, dtype=torch.float64, requires_grad=True)
+    positive = torch.rand(4, 3, 5, generator=make) > 0.6
+    weight = torch.where(positive, torch.rand(4, 3, 5, generator=make), 1.0)
+    ok = torch.rand(4, generator=make) > 0.2
+
+    def loss(chosen: slice, total: torch.Tensor) -> torch.Tensor:
+        part = weighted_bce(logits[chosen], positive[chosen], weight[chosen], ok[chosen], total, normalise)
+        return part + noisy_or(logits[chosen], positive[chosen].any(1), ok[chosen], total)
+
+    pieces = [slice(i, i + 4 // parts) for i in range(0, 4, 4 // parts)]
+    total = sum((masses(weight[s], positive[s], ok[s]) for s in pieces), torch.zeros(4, dtype=torch.float64))
+    whole = loss(slice(0, 4), masses(weight, positive, ok))
+    (gradient,) = torch.autograd.grad(whole, logits)
+    split = torch.stack([loss(s, total) for s in pieces]).sum()
+    (split_gradient,) = torch.autograd.grad(split, logits)
+    assert split.item() == pytest.approx(whole.item(), abs=1e-9)
+    assert torch.allclose(gradient, split_gradient, atol=1e-9)

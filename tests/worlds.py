@@ -1,0 +1,60 @@
+"""A small world, encoded, packed and indexed once a session: real H.264 in real tars, its truth known to the frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.clip_plan import Planner
+from pipelines.config import make
+from pipelines.datasets.manifest import read_manifest
+from pipelines.pack import pack
+from pipelines.shard_index import build_index, load_index
+from pipelines.world import WorldConfig, write_world
+from trainers.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class SmallWorld:
+    """Where a small world lies."""
+
+    folder: Path
+    config: WorldConfig
+
+    @property
+    def train_index(self) -> str:
+        return str(self.folder / "index-train")
+
+    @property
+    def test_index(self) -> str:
+        return str(self.folder / "index-test")
+
+    def planner(self) -> Planner:
+        index = load_index(self.train_index)
+        return Planner.of(index.table, index.classes)
+
+    def run_config(self, runs: str | Path, name: str, *overrides: str) -> TrainConfig:
+        """Settings of a short run on it."""
+        values = {
+            "name": name, "runs": str(runs), "index": self.train_index, "epochs": 3, "seed": 3,
+            "clip": {"frames": 8, "fps": 4.0, "size_pixels": 20},
+            "plan": {"clips_per_bag": 3, "bags_per_batch": 4},
+            "focus": {"warmup_epochs": 1},
+            "checkpoint": {"every_batches": 2},
+            "placement": {"engine": "local"},
+        }  # fmt: skip
+        return make(TrainConfig, values, overrides)
+
+
+def make_world(folder: Path, train: int = 18, test: int = 6) -> SmallWorld:
+    """18 training videos: four global batches of four bags, and two to carry over."""
+    config = WorldConfig(
+        num_train_videos=train, num_test_videos=test, min_seconds=20, max_seconds=30, num_sprites=3, seed=1
+    )
+    manifest = write_world(config, folder / "raw")
+    videos, _ = read_manifest(str(manifest))
+    for split in ("train", "test"):
+        shards = str(folder / f"shards-{split}")
+        pack([v for v in videos if v.split == split], shards, classes=config.classes, shard_size_bytes=1 << 20)
+        build_index([shards], str(folder / f"index-{split}"), classes=config.classes, workers=1)
+    return SmallWorld(folder, config)
