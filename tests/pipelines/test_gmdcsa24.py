@@ -24,7 +24,7 @@ HEADER = "File Name,Length (seconds),Time of Recording,Attire,Description, Class
         ("Fall (FW)[0 to 3]", (("Falling (FW)", 0, 3),), []),
         ("Eating[0.9 4.6]", (("Eating", 0.9, 4.6),), []),
         ("Standing[0 to 0.5; 4.2 to 6.5]", (("Standing", 0, 0.5), ("Standing", 4.2, 6.5)), []),
-        ("Standing[2.4 to 3.6; 6.6 to 7.9; Walking[3.6 to 5]", (("Standing", 2.4, 3.6), ("Standing", 6.6, 7.9), ("Walking", 3.6, 5)), []),
+        ("Standing[2 to 3; 6 to 7; Walking[3 to 5]", (("Standing", 2, 3), ("Standing", 6, 7), ("Walking", 3, 5)), []),
         ("Standing[3.3 to 5];Walking[5 to 7]; ", (("Standing", 3.3, 5), ("Walking", 5, 7)), []),
         ("Sitting[9.7 to 3]", (), ["interval_dropped"]),
         ("Sitting[7]", (), ["interval_dropped"]),

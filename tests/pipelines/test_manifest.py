@@ -48,10 +48,11 @@ def test_a_csv_with_all_columns(tmp_path: Path):
 
 
 def test_jsonl_with_lists_and_objects(tmp_path: Path):
+    both_forms = [["sit", 1, 2], {"label": "walk", "start_seconds": 0, "end_seconds": 1}]
     rows = [
-        {"path": "a.mp4", "labels": ["walk"], "intervals": [["sit", 1, 2], {"label": "walk", "start_seconds": 0, "end_seconds": 1}]},
+        {"path": "a.mp4", "labels": ["walk"], "intervals": both_forms},
         {"path": str(tmp_path / "b.mp4"), "labels": "x;y", "id": 7},
-    ]  # fmt: skip
+    ]
     (first, second), _ = read_manifest(manifest(tmp_path, "\n".join(map(json.dumps, rows)), "m.jsonl"))
     assert first.labels == ("walk", "sit"), "a label that only an interval names is a label of the video"
     assert first.intervals == (("sit", 1.0, 2.0), ("walk", 0.0, 1.0))
@@ -74,7 +75,7 @@ def test_intervals_without_time_are_dropped_and_counted(tmp_path: Path):
     ("name", "text", "message"),
     [
         ("m.csv", "file,labels\na.mp4,x\n", "line 1: there is no 'path'; there are file, labels"),
-        ("m.csv", "path,labels\na.mp4,x,y\n", 'line 2: 3 fields under 2 columns; put .* into double quotes'),
+        ("m.csv", "path,labels\na.mp4,x,y\n", "line 2: 3 fields under 2 columns; put .* into double quotes"),
         ("m.csv", "path,labels\na.mp4\n", "line 2: there is no 'labels'"),
         ("m.csv", "path,labels\n,x\n", "line 2: 'path' is empty"),
         ("m.csv", "path,labels,intervals\na.mp4,x,x 1\n", "line 2: an interval is a label, start_seconds and"),
@@ -125,9 +126,25 @@ def test_a_class_list_names_each_class_once(tmp_path: Path):
         read_classes(str(tmp_path / "c.txt"))
 
 
-@pytest.mark.parametrize(
-    "name", ["", "/a", "C:\\a", "../a", "a/../b", "a//b", "a/", "a\nb", "a\0b", "a\x7f", "s3://b/k", "a\\..\\b", "./a", "\ud800"]
-)  # fmt: skip
+UNSAFE = [
+    "",
+    "/a",
+    "C:\\a",
+    "../a",
+    "a/../b",
+    "a//b",
+    "a/",
+    "a\nb",
+    "a\0b",
+    "a\x7f",
+    "s3://b",
+    "a\\..\\b",
+    "./a",
+    "\ud800",
+]
+
+
+@pytest.mark.parametrize("name", UNSAFE)
 def test_unsafe_ids_are_refused(name: str):
     with pytest.raises(InputError, match="cannot be used because it"):
         check_id(name, "here")
