@@ -91,6 +91,44 @@ def test_frames_that_an_edit_list_hides_are_not_offered():
     assert table.duration_seconds == pytest.approx(3.5)
 
 
+@pytest.mark.parametrize("container", ["mp4", "matroska"])
+def test_pictures_cut_off_from_their_references_are_not_offered(container: str):
+    """A stream cut inside an open GOP: the second keyframe is led by pictures that refer to the first GOP."""
+    options = {"x264-params": "open-gop=1:keyint=10:min-keyint=10:bframes=3:b-adapt=0:scenecut=0"}
+    out = io.BytesIO()
+    with av.open(io.BytesIO(encode(options=options))) as source, av.open(out, "w", format=container) as muxer:
+        stream = muxer.add_stream_from_template(source.streams.video[0])
+        packets = [p for p in source.demux(source.streams.video[0]) if p.size]
+        second_key = [i for i, p in enumerate(packets) if p.is_keyframe][1]
+        for packet in packets[second_key:]:
+            packet.stream = stream
+            muxer.mux(packet)
+    kept = out.getvalue()
+    with av.open(io.BytesIO(kept)) as cut:
+        pts = [p.pts for p in cut.demux(video=0) if p.size]
+    leading = [value for value in pts if value < pts[0]]
+    assert leading, "the encoder made no open GOP: this test would show nothing"
+    table = table_of(kept)
+    assert sorted(table.pts.tolist()) == sorted(set(pts) - set(leading))
+    assert table.is_key[0]
+
+
+def test_bytes_that_are_not_the_packets_are_not_promised():
+    """As where a demuxer puts packets together itself: here the file's bytes differ from what it was given."""
+
+    class Differing(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            data = super().read(size)
+            is_comparison = size is not None and size in sizes
+            return data[:-1] + b"?" if is_comparison else data
+
+    video = encode()
+    sizes = set(table_of(video).size_bytes.tolist())
+    table = read_packet_table(Differing(video), len(video))
+    assert table.access == "demux"
+    assert len(table.pts) == 40
+
+
 def test_hidden_reference_frames_of_vp8_are_not_offered():
     out = io.BytesIO()
     with av.open(io.BytesIO(encode(codec="libvpx", container="webm"))) as source, av.open(out, "w", "webm") as muxer:

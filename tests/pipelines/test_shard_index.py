@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tarfile
+import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -209,7 +210,11 @@ def test_a_header_that_asks_for_gigabytes_is_not_read(tmp_path: Path):
     with open(tmp_path / "s.tar", "wb") as out:
         out.write(good + info.tobuf(tarfile.GNU_FORMAT))
         out.truncate(1 << 32)  # sparse on disk
+    tracemalloc.start()
     samples, refusals = read_samples(str(tmp_path / "s.tar"), 1 << 32)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 8 << 20
     assert [s.key for s in samples] == ["a"]
     assert [r.kind for r in refusals] == ["broken_tar"]
 
