@@ -96,7 +96,7 @@ def read_part(url: str, columns: list[str] | None = None) -> pa.Table:
 
 
 def _parquet(table: pa.Table) -> bytes:
-    """zstd; the packets' columns delta-coded, which makes them about a third of plain ones (benchmarks say which)."""
+    """zstd, the packets' columns delta-coded: 333 KB an hour of video against 844 KB plain (three H.264 films)."""
     out = pa.BufferOutputStream()
     coded = {f"{name}.list.element": "DELTA_BINARY_PACKED" for name in _DELTA_CODED if name in table.column_names}
     plain: Any = ["shard_url", "codec", "access", "kind", "labels.list.element"]

@@ -4,11 +4,13 @@ Input: a seekable file of one video (a member of a tar read through storage.Rang
 Does: demuxes it once, decodes until the first frame, checks that the packets' bytes are the file's bytes.
 Output: PacketTable; BadVideoError with a stable kind for every video that cannot be used.
 
+Every pts of the table is that of a frame that a viewer sees. Left out are packets that an edit list hides (flagged
+*discard*: decoded, never shown), VP8's hidden references, and what is cut off from its references at the start.
+
 What `access` promises. "packets": the file's bytes at (offset, size) are the packets, all of them decode with the one
-`extradata`, every packet of the video is in the table, and the first frame has been decoded that way.
-"demux": the reader has to open the container. The table then holds the frames that a viewer sees: packets that
-an edit list hides (flagged *discard*: decoded, never shown) are left out, so a pts taken from `pts` is always one that
-comes out of the decoder. The first entry need not be a keyframe in that case; the container knows its own.
+`extradata`, nothing that a shown frame refers to is left out, and the first frame has been decoded that way.
+"demux": the reader has to open the container, which knows its own keyframes. Hidden packets mean "demux", because
+frames that are shown may refer to them; the table's first entry need not be a keyframe then.
 """
 
 from __future__ import annotations
@@ -191,6 +193,7 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
     if any(value is None for value in pts) or not shown.any():
         what = f"{sum(value is None for value in pts)} of {len(pts)} packets have no presentation time"
         raise BadVideoError("unreliable_timestamps", f"{what}; remux it: ffmpeg -fflags +genpts -i IN -c copy OUT.mp4")
+    _prove(walk, {value for value in pts if value is not None})
     arrays = {
         "offset_bytes": np.array(offsets, dtype=np.int64),
         "size_bytes": np.array(sizes, dtype=np.int32),
@@ -198,15 +201,16 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
         "dts": _filled_dts(dts),
         "is_key": np.array(keys, dtype=bool),
     }
-    _prove(walk, arrays["pts"][shown])
+    shown &= _decodable(arrays["pts"], arrays["is_key"])
     context, base = stream.codec_context, stream.time_base
     canonical: str = context.codec.canonical_name
     codec = _SOFTWARE_DECODER.get(canonical, canonical)
     extradata = bytes(context.extradata or b"")
-    whole = (arrays["offset_bytes"] + arrays["size_bytes"] <= size_bytes).all() and bool(arrays["is_key"][0])
     is_plain = container.format.name == _SAMPLE_TABLE_FORMAT and walk.same_bytes and not walk.new_extradata
-    is_packets = is_plain and whole and shown.all() and _decodes_bare(codec, extradata, arrays, file)
-    first, end = _shown_span(arrays["pts"][shown], np.array(durations, dtype=np.int64)[shown])
+    is_whole = (arrays["offset_bytes"] + arrays["size_bytes"] <= size_bytes).all() and arrays["is_key"].any()
+    arrays = {name: array[shown] for name, array in arrays.items()}
+    is_packets = is_plain and is_whole and not any(hidden) and _decodes_bare(codec, extradata, arrays, file)
+    first, end = _shown_span(arrays["pts"], np.array(durations, dtype=np.int64)[shown])
     duration_seconds = float((end - first) * base)
     return PacketTable(
         codec=codec,
@@ -219,11 +223,22 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
         duration_seconds=duration_seconds,
         frame_rate_hz=float(shown.sum()) / duration_seconds,
         access="packets" if is_packets else "demux",
-        **{name: array[shown] for name, array in arrays.items()},
+        **arrays,
     )
 
 
-def _prove(walk: _Walk, shown_pts: np.ndarray) -> None:
+def _decodable(pts: np.ndarray, is_key: np.ndarray) -> np.ndarray:
+    """Which packets are not cut off from their references: the first keyframe, what follows and is shown after it.
+
+    A stream cut inside an open GOP begins with pictures that lead its first keyframe and refer to what is gone.
+    """
+    if not is_key.any():
+        return np.ones(len(pts), dtype=bool)  # intra refresh: a decoder starts anywhere
+    first = int(np.argmax(is_key))
+    return (np.arange(len(pts)) >= first) & (pts >= pts[first])
+
+
+def _prove(walk: _Walk, packet_pts: set[int]) -> None:
     """Frames must come out in the order of their times, and at times of the table.
 
     AVI has no presentation times: what FFmpeg reports for H.264 with B-frames in it are decoding times, and frames
@@ -231,7 +246,7 @@ def _prove(walk: _Walk, shown_pts: np.ndarray) -> None:
     """
     frames = walk.shown_pts
     known = [pts for pts in frames if pts is not None]
-    if known != sorted(set(known)) or len(known) < len(frames) or not set(known) <= set(shown_pts.tolist()):
+    if known != sorted(set(known)) or len(known) < len(frames) or not set(known) <= packet_pts:
         raise BadVideoError(
             "unreliable_timestamps",
             f"its first frames come out at {frames[:5]}, which are not the times of its packets in order; "

@@ -72,11 +72,12 @@ def _read_list(csv_url: str, subject: str, split: str | None) -> tuple[list[Anno
         if not any(field.strip() for field in fields):
             continue
         name = fields[0].strip()
-        if len(fields) < len(header) or name in seen:
-            reason = "is listed twice" if name in seen else f"has {len(fields)} of {len(header)} columns"
+        is_repeated = name in seen
+        seen.add(name)
+        if len(fields) < len(header) or is_repeated:
+            reason = "is listed twice" if is_repeated else f"has {len(fields)} of {len(header)} columns"
             problems.append(Problem("bad_row", where, f"{name!r} {reason}; the row was left out"))
             continue
-        seen.add(name)
         if name not in there:
             problems.append(Problem("missing_file", where, f"{name} is listed, but is not in {folder_url}"))
             continue
