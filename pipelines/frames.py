@@ -18,6 +18,7 @@ from av.codec.context import ThreadType
 from av.video.reformatter import VideoReformatter
 
 from pipelines.errors import BadVideoError
+from pipelines.packet_table import main_video_stream
 
 _reformatter = VideoReformatter()  # keeps its scaling tables between frames of one size
 
@@ -42,7 +43,7 @@ def decode_clips_by_demuxing(
     """
     try:
         with av.open(file, "r") as container:
-            stream = container.streams.best("video")
+            stream = main_video_stream(container)
             if stream is None:
                 raise BadVideoError("no_video_stream", "the container has no video stream")
             return [

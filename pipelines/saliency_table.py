@@ -124,8 +124,9 @@ class SaliencyTable:
         rows = table.num_rows
 
         def tensor(name: str) -> torch.Tensor:
-            flat = table.column(name).combine_chunks()
-            values = flat.flatten().to_numpy(zero_copy_only=False) if rows else np.zeros(0, np.float32)
+            if not rows:
+                return torch.zeros(0, 1)
+            values = table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
             return torch.from_numpy(np.array(values)).reshape(rows, -1)
 
         bins = Bins(tensor("score"), tensor("tau"), tensor("epoch").to(torch.int32))

@@ -71,9 +71,14 @@ def test_the_literal_plan_of_seed_7() -> None:
     assert np.round(centers(plan), 4).tolist() == LITERAL_CENTERS
 
 
-LITERAL_ORDER = ["v2", "v0", "v3", "v1"]
-LITERAL_CARRIED = (4,)
-LITERAL_CENTERS = [[0.0]]
+LITERAL_ORDER = ["v0", "v4", "v1", "v3"]
+LITERAL_CARRIED = (2,)
+LITERAL_CENTERS = [
+    [29.1117, 19.7153, 36.7088],
+    [28.0495, 37.4069, 37.8326],
+    [38.7253, 27.2477, 26.5399],
+    [14.0153, 29.1595, 34.5238],
+]
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 1000))

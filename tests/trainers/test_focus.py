@@ -39,8 +39,8 @@ def test_clip_focusing_keeps_what_is_within_delta_of_the_salient_time() -> None:
 
 def test_delta_in_seconds_for_long_videos() -> None:
     bins = spike_at(0.5, 0.9)
-    found = weights([0.1] * 2, [0.498, 0.51], bins, duration=3600.0, action_focusing=False, delta_seconds=10.0)
-    assert found == [1.0, 0.0]  # 0.002 of an hour is 7.2 s, 0.01 is 36 s
+    found = weights([0.1] * 2, [0.501, 0.46], bins, duration=3600.0, action_focusing=False, delta_seconds=10.0)
+    assert found == [1.0, 0.0]  # lambda becomes 0.5005, which is 1.8 s from the first clip and 146 s from the other
 
 
 def test_the_clips_of_the_bag_visit_their_bins_before_they_are_weighed() -> None:
