@@ -21,7 +21,7 @@ import pydantic
 from pipelines.config import Settings
 from pipelines.errors import ConfigError
 from pipelines.packets import clip_packets, shown_pts
-from pipelines.records import NO_LABEL, PLAN_SCHEMA, clip_id
+from pipelines.records import NO_LABEL, PLAN_SCHEMA, EpochPlan, clip_id
 from pipelines.saliency_table import SaliencyConfig, SaliencyTable, spikes
 
 
@@ -64,15 +64,6 @@ class DrawRules:
     def radius(self, duration_seconds: float) -> float:
         """delta of one video as a fraction of it."""
         return self.delta_seconds / duration_seconds if self.delta_seconds else self.delta
-
-
-@dataclass(frozen=True)
-class EpochPlan:
-    """An epoch's bags in their order, and what did not fit into a whole number of global batches."""
-
-    table: pa.Table  # PLAN_SCHEMA
-    carried: tuple[int, ...]  # video rows that open the next epoch
-    max_labels: int  # places for labels in a batch: the index's largest number of labels of a video
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 import av
 import numpy as np
+from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
@@ -80,7 +81,7 @@ def read_packet_table(file: BinaryIO, size_bytes: int) -> PacketTable:
             _check_stream(stream)
             walk = _demux(container, stream, file)
             return _table(container, stream, walk, file, size_bytes)
-    except av.FFmpegError as error:
+    except FFmpegError as error:
         raise BadVideoError("unreadable_video", f"it cannot be read: {error.strerror}") from None
     except (ValueError, OverflowError, UnicodeError) as error:  # PyAV's own, on headers no encoder writes
         raise BadVideoError("unreadable_video", f"it cannot be read: {error}") from None
@@ -107,7 +108,8 @@ def _check_stream(stream: Any) -> None:
         )
     if len(context.extradata or b"") > MAX_EXTRADATA_BYTES:
         raise BadVideoError(
-            "absurd_size", f"its decoder settings take {len(context.extradata)} bytes; the limit is {MAX_EXTRADATA_BYTES}"
+            "absurd_size",
+            f"its decoder settings take {len(context.extradata)} bytes; the limit is {MAX_EXTRADATA_BYTES}",
         )
     context.thread_count = 1  # frames come out as early as they can, and shards are the unit of parallel work
 
@@ -156,7 +158,7 @@ def _decode(walk: _Walk, packet: Any) -> str | None:
     """Decode one packet; what went wrong, or None. A stream that was cut may start with packets that fail."""
     try:
         frames = packet.decode()
-    except av.FFmpegError as error:
+    except FFmpegError as error:
         return str(error.strerror)
     for frame in frames:
         if not walk.shown_pts:
@@ -198,7 +200,7 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
     }
     _prove(walk, arrays["pts"][shown])
     context, base = stream.codec_context, stream.time_base
-    canonical = context.codec.canonical_name
+    canonical: str = context.codec.canonical_name
     codec = _SOFTWARE_DECODER.get(canonical, canonical)
     extradata = bytes(context.extradata or b"")
     whole = (arrays["offset_bytes"] + arrays["size_bytes"] <= size_bytes).all() and bool(arrays["is_key"][0])
@@ -228,7 +230,8 @@ def _prove(walk: _Walk, shown_pts: np.ndarray) -> None:
     then come out as 1, 4, 3, 5, 2. A clip asked for in seconds would be made of the wrong frames.
     """
     frames = walk.shown_pts
-    if None in frames or any(a >= b for a, b in zip(frames, frames[1:])) or not set(frames) <= set(shown_pts.tolist()):  # type: ignore[operator]  # noqa: B905, RUF007
+    known = [pts for pts in frames if pts is not None]
+    if known != sorted(set(known)) or len(known) < len(frames) or not set(known) <= set(shown_pts.tolist()):
         raise BadVideoError(
             "unreliable_timestamps",
             f"its first frames come out at {frames[:5]}, which are not the times of its packets in order; "
@@ -258,7 +261,7 @@ def _shown_span(pts: np.ndarray, durations: np.ndarray) -> tuple[int, int]:
 def _decodes_bare(codec: str, extradata: bytes, arrays: dict[str, np.ndarray], file: BinaryIO) -> bool:
     """Whether a context that knows only `codec` and `extradata` makes a frame of the file's bytes."""
     try:
-        context = av.CodecContext.create(codec, "r")
+        context: Any = av.CodecContext.create(codec, "r")
         context.extradata = extradata or None
         context.thread_count = 1
         for i in range(min(len(arrays["pts"]), MAX_PACKETS_TO_FIRST_FRAME)):
@@ -268,5 +271,5 @@ def _decodes_bare(codec: str, extradata: bytes, arrays: dict[str, np.ndarray], f
             if context.decode(packet):
                 return True
         return bool(context.decode(None))
-    except (av.FFmpegError, ValueError):
+    except (FFmpegError, ValueError):
         return False

@@ -12,16 +12,23 @@ import numpy as np
 # A request for a time that is a frame's own is answered with that frame, not the one before it, although both
 # went through floating point: a microsecond is far below any frame's duration and far above the rounding.
 EPSILON_SECONDS = 1e-6
+NO_PACKETS = {
+    "offset_bytes": 0, "size_bytes": 0, "packet_offset_bytes": [], "packet_size_bytes": [], "packet_pts": [],
+    "packet_dts": [],
+}  # fmt: skip
 
 
 def shown_pts(video: dict) -> np.ndarray:
     """Presentation times of the frames that can be shown, sorted, in the stream's time base.
 
     Time zero of a video is the first of them. Pictures before the first keyframe (a stream cut inside an open GOP)
-    cannot be decoded, so they are not among them.
+    cannot be decoded from packets, so they are not among them; where a demuxer reads the video, the table already
+    holds just what it shows.
     """
     pts = np.asarray(video["packet_pts"], np.int64)
-    return np.sort(pts[pts >= pts[np.asarray(video["packet_is_key"], bool)].min()])
+    if video["access"] == "packets":
+        pts = pts[pts >= pts[np.asarray(video["packet_is_key"], bool)].min()]
+    return np.sort(pts)
 
 
 def clip_packets(video: dict, shown: np.ndarray, times_seconds: np.ndarray) -> dict:
@@ -33,6 +40,8 @@ def clip_packets(video: dict, shown: np.ndarray, times_seconds: np.ndarray) -> d
     tick = video["time_base_numerator"] / video["time_base_denominator"]
     at = np.searchsorted((shown - shown[0]) * tick, times_seconds + EPSILON_SECONDS, side="right") - 1
     wanted = shown[np.clip(at, 0, len(shown) - 1)]
+    if video["access"] != "packets":
+        return {"frame_pts": wanted.tolist()} | NO_PACKETS
     pts = np.asarray(video["packet_pts"], np.int64)
     offset = np.asarray(video["packet_offset_bytes"], np.int64)
     size = np.asarray(video["packet_size_bytes"], np.int64)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from pipelines import storage
-from pipelines.clip_plan import EpochPlan
+from pipelines.records import EpochPlan
 from pipelines.tables import write_table
 
 # One read task reads one part: more parts cost the coordinator about a millisecond each, larger ones delay the

@@ -38,9 +38,7 @@ INDEX_SCHEMA = pa.schema(
         (
             "intervals",
             pa.list_(
-                pa.struct(
-                    [("label", pa.string()), ("start_seconds", pa.float64()), ("end_seconds", pa.float64())]
-                )
+                pa.struct([("label", pa.string()), ("start_seconds", pa.float64()), ("end_seconds", pa.float64())])
             ),
         ),
         # "packets": one range GET and a bare codec context. "demux": PyAV over a ranged file.
@@ -139,6 +137,15 @@ SALIENCY_SCHEMA = pa.schema(
 NEVER_VISITED = -1
 NO_LABEL = -1
 ERROR_BYTES = 512  # an error's text crosses to the workers as this many bytes of UTF-8
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """An epoch's bags in their order, and what did not fit into a whole number of global batches."""
+
+    table: pa.Table  # PLAN_SCHEMA
+    carried: tuple[int, ...]  # video rows that open the next epoch
+    max_labels: int  # places for labels in a batch: the index's largest number of labels of a video
 
 
 @dataclass(frozen=True)

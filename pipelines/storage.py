@@ -58,7 +58,11 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         return url_to_fs(url, **options)
     except ImportError as error:
         raise StorageError(
+<<<<<<< HEAD
             f"{shown(url)}: {error}; install the extra for this store (pip install 'adaptfocus[s3]')"
+=======
+            f"{_shown(url)}: {error}; install the extra for this store (pip install 'adaptfocus[s3]')"
+>>>>>>> main
         ) from None
     except ValueError as error:
         raise StorageError(f"{shown(url)}: {error}") from None

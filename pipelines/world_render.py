@@ -92,9 +92,7 @@ def _sprite_pixels(sprite: int) -> tuple[np.ndarray, np.ndarray]:
     return np.nonzero(np.array([[c == "#" for c in row] for row in _SPRITES[SPRITES[sprite]][1]]))
 
 
-def draw_action(
-    frames: np.ndarray, sprite: int, horizontal: bool, place: tuple[int, int], speed: int
-) -> None:
+def draw_action(frames: np.ndarray, sprite: int, horizontal: bool, place: tuple[int, int], speed: int) -> None:
     """A sprite running to and fro along one axis through all of the frames.
 
     Args:

@@ -13,10 +13,15 @@ import torch
 from torch import nn
 
 from pipelines.clip_stream import ClipShape, stream
+from pipelines.errors import AdaptFocusError, StorageError
 from pipelines.plan_store import PlanFacts
 from pipelines.records import ClipBatch
 
 T = TypeVar("T")
+
+
+class StoppedError(AdaptFocusError):
+    """The run cannot go on as it is: told to every rank, which all stop; starting them again would not help."""
 
 
 class Engine(Protocol):
@@ -39,12 +44,21 @@ class Engine(Protocol):
         ...
 
     def on_rank_zero(self, make: Callable[[], T]) -> T:
-        """Run `make` on rank 0 alone and give its result (or its AdaptFocusError) to every rank."""
+        """Run `make` on rank 0 alone and give its result to every rank.
+
+        Raises:
+            StoppedError: on every rank, if `make` raised an AdaptFocusError that trying again does not mend.
+        """
         ...
 
     def batches(self, plan: PlanFacts, shape: ClipShape, first_slot: int) -> Iterator[ClipBatch]:
         """This rank's part of every global batch from `first_slot` on, in order."""
         ...
+
+
+def as_stopped(error: AdaptFocusError) -> AdaptFocusError:
+    """What every rank is told of rank 0's error: a store may come back, so its errors stay rank 0's own."""
+    return error if isinstance(error, StorageError) else StoppedError(str(error))
 
 
 class LocalEngine:
@@ -67,7 +81,10 @@ class LocalEngine:
         return [value]
 
     def on_rank_zero(self, make: Callable[[], T]) -> T:
-        return make()
+        try:
+            return make()
+        except AdaptFocusError as error:
+            raise as_stopped(error) from error
 
     def batches(self, plan: PlanFacts, shape: ClipShape, first_slot: int) -> Iterator[ClipBatch]:
         return stream(plan, shape, self.bags_per_batch, first_slot)

@@ -24,7 +24,7 @@ from pipelines.plan_store import PlanFacts
 from pipelines.records import LEDGER_SCHEMA, NO_LABEL, ClipBatch, decode_error
 from pipelines.saliency_table import Bins
 from pipelines.shard_index import load_index
-from trainers.backbones import build, load_pretrained, normalise
+from trainers.backbones import InputSpec, build, load_pretrained, normalise
 from trainers.checkpoint import Commit, Lineage, Run
 from trainers.config import TrainConfig
 from trainers.engine import Engine
@@ -125,7 +125,7 @@ def train_epoch(
     for batch in engine.batches(plan, shape, cursor):
         check_slots(batch, cursor, per_batch, engine.workers, engine.rank)
         set_learning_rate(optimiser, config, (plan.epoch + cursor / plan.num_bags) / config.epochs)
-        train_step(config, engine, trained, optimiser, batch, plan.epoch, done)
+        train_step(config, engine, trained, model.input_spec, optimiser, batch, plan.epoch, done)
         cursor += per_batch
         heartbeat.at(plan.epoch, cursor, plan.num_bags)
         if cursor == plan.num_bags or done.batches >= config.checkpoint.every_batches:
@@ -140,6 +140,7 @@ def train_step(
     config: TrainConfig,
     engine: Engine,
     trained: nn.Module,
+    spec: InputSpec,
     optimiser: torch.optim.Optimizer,
     batch: ClipBatch,
     epoch: int,
@@ -149,7 +150,7 @@ def train_step(
     data = {name: torch.from_numpy(np.array(values)).to(engine.device) for name, values in batch.columns().items()}
     frames = data["frames"]
     bags, clips = frames.shape[:2]
-    logits = trained(normalise(frames.flatten(0, 1), config.backbone)).float().unflatten(0, (bags, clips))
+    logits = trained(normalise(frames.flatten(0, 1), spec)).float().unflatten(0, (bags, clips))
     places = data["label_ids"].clamp(min=0)[:, None].expand(-1, clips, -1)  # [B, N, L]; padding points at class 0
     real = (data["label_ids"] != NO_LABEL)[:, None].expand(-1, clips, -1)
     p = torch.sigmoid(logits.detach()).gather(-1, places)  # of the bags' own labels

@@ -73,9 +73,7 @@ def pretrain(
         if progress is not None:
             progress(step + 1, steps, losses[-1])
     buffer = io.BytesIO()
-    torch.save(
-        {"backbone": BACKBONE, "state_dict": model.state_dict(), "labels": list(LABELS), "seed": seed}, buffer
-    )
+    torch.save({"backbone": BACKBONE, "state_dict": model.state_dict(), "labels": list(LABELS), "seed": seed}, buffer)
     storage.write_bytes(out_url, buffer.getvalue())
     return float(np.mean(losses[-max(1, steps // 10) :]))
 

@@ -14,10 +14,11 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+import numpy as np
 import ray
 import torch
 import torch.distributed as dist
-from ray.data import Dataset, ExecutionOptions
+from ray.data import ActorPoolStrategy, Dataset, ExecutionOptions
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from torch import nn
@@ -28,10 +29,12 @@ from pipelines.clip_plan import Planner
 from pipelines.clip_stream import ClipShape
 from pipelines.errors import AdaptFocusError
 from pipelines.plan_store import PlanFacts
-from pipelines.ray_data import bags_per_block, claim_stream, clip_dataset, mark, newest_stream
+from pipelines.ray_data import bags_per_block, claim_stream, clip_dataset, mark, newest_stream, plan_dataset
 from pipelines.records import ClipBatch
 from pipelines.shard_index import load_index
 from trainers.config import TrainConfig
+from trainers.engine import StoppedError, as_stopped
+from trainers.evaluate import Predictor
 from trainers.loop import clip_shape, train
 
 T = TypeVar("T")
@@ -66,8 +69,10 @@ class RayEngine:
         if self.rank == 0:
             try:
                 box[0] = make()
-            except AdaptFocusError as error:  # everybody stops with the same message, nobody waits for rank 0
-                box[1] = error
+            except AdaptFocusError as error:
+                box[1] = as_stopped(error)
+                if not isinstance(box[1], StoppedError):
+                    raise  # Ray ends the group, whose other ranks wait below, and starts it again
         dist.broadcast_object_list(box)
         if box[1] is not None:
             raise box[1]
@@ -86,7 +91,7 @@ def fit(config: TrainConfig) -> None:
     """Train a run on the cluster this driver is connected to.
 
     Raises:
-        AdaptFocusError: what the loop raised, on whichever worker.
+        StoppedError: the run cannot go on as it is; the message says why.
         ray.train.TrainingFailedError: the worker group failed more often than `placement.max_restarts` allows.
     """
     place = config.placement
@@ -116,19 +121,53 @@ def fit(config: TrainConfig) -> None:
     if storage.exists(failure_url):
         message = json.loads(storage.read_bytes(failure_url))["message"]
         storage.delete(failure_url)
-        raise AdaptFocusError(message)
+        raise StoppedError(message)
+
+
+def predict_on_cluster(
+    facts: PlanFacts, shape: ClipShape, config: TrainConfig, num_classes: int
+) -> Iterator[tuple[int, bool, np.ndarray]]:
+    """Prediction as a Ray Dataset: the decoding stage of training, then the model; in no particular order."""
+    _quiet_data()
+    place = config.placement
+    gpus = place.gpus_per_worker
+    dataset = plan_dataset(facts, shape, place.decode_workers, cpus_per_decoder=0.5).map_batches(
+        _PredictBlocks,
+        fn_constructor_args=(config.model_dump(mode="json"), num_classes),
+        batch_size=1,
+        num_cpus=0.5,
+        num_gpus=gpus or None,
+        compute=ActorPoolStrategy(size=place.workers),
+    )
+    for row in dataset.iter_rows():
+        yield int(row["slot"]), bool(row["ok"]), np.asarray(row["probability"])
+
+
+class _PredictBlocks:
+    """One prediction actor: ClipBatch columns -> probabilities [views, classes] of each bag."""
+
+    def __init__(self, config: dict[str, Any], num_classes: int) -> None:
+        self.predictor = Predictor(TrainConfig.model_validate(config), num_classes)
+
+    def __call__(self, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        slots, ok, probability = zip(*self.predictor(ClipBatch(**columns)), strict=True)
+        return {"slot": np.array(slots), "ok": np.array(ok), "probability": np.stack(probability)}
 
 
 def _dataset_of_group(run_url: str, shape: ClipShape, block: int, decode_workers: int) -> Callable[[], Dataset]:
     """A dataset made anew for each worker group: the controller calls this as a group starts."""
 
     def make() -> Dataset:
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
+        _quiet_data()
         return clip_dataset(claim_stream(run_url), shape, block, decode_workers)
 
     return make
+
+
+def _quiet_data() -> None:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
 
 
 def _train_on_worker(loop_config: dict[str, Any]) -> None:
@@ -137,7 +176,6 @@ def _train_on_worker(loop_config: dict[str, Any]) -> None:
     engine = RayEngine(config)
     try:
         train(config, engine)
-    except AdaptFocusError as error:
+    except StoppedError as error:
         if engine.rank == 0:
-            message = json.dumps({"kind": type(error).__name__, "message": str(error)})
-            storage.write_bytes(loop_config["failure_url"], message.encode())
+            storage.write_bytes(loop_config["failure_url"], json.dumps({"message": str(error)}).encode())

@@ -97,7 +97,9 @@ def check_labels(labels: Iterable[str], classes: Sequence[str] | None, where: st
 def unknown_label(label: str, classes: Sequence[str]) -> str:
     """The sentence about a label that is not among the classes."""
     nearest = difflib.get_close_matches(label, classes, n=1, cutoff=0.0)
-    hint = f"the nearest is {nearest[0]!r}; correct the label, or add it to the class list" if nearest else "it is empty"
+    hint = (
+        f"the nearest is {nearest[0]!r}; correct the label, or add it to the class list" if nearest else "it is empty"
+    )
     return f"the label {label!r} is not among the {len(classes)} classes; {hint}"
 
 

@@ -25,9 +25,7 @@ _ENTRY = re.compile(r"(?P<label>[A-Za-z][A-Za-z ]*(?:\( *[A-Za-z]+ *\)?)?)\s*(?P
 _TIMES = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*(?:to)?\s+(\d+\.?\d*|\.\d+)\s*:?\s*")
 
 
-def read_gmdcsa24(
-    root_url: str, test_subjects: tuple[str, ...] = ()
-) -> tuple[list[AnnotatedVideo], list[Problem]]:
+def read_gmdcsa24(root_url: str, test_subjects: tuple[str, ...] = ()) -> tuple[list[AnnotatedVideo], list[Problem]]:
     """The clips that are there, ordered by subject, kind and number, and what is wrong with the lists.
 
     Args:

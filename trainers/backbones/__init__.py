@@ -91,6 +91,13 @@ def load_pretrained(model: nn.Module, url: str) -> dict[str, Any]:
     return {name: value for name, value in loaded.items() if name != "state_dict"} if state is not loaded else {}
 
 
+def normalise(frames: torch.Tensor, spec: InputSpec) -> torch.Tensor:
+    """Clips as the decoder writes them, uint8 [B, T, C, H, W] -> float [B, C, T, H, W], on the same device."""
+    mean = torch.tensor(spec.mean, device=frames.device).view(1, 3, 1, 1, 1)
+    std = torch.tensor(spec.std, device=frames.device).view(1, 3, 1, 1, 1)
+    return (frames.transpose(1, 2).float() / 255 - mean) / std
+
+
 def _check_same_weights(model: nn.Module, body: dict[str, Any], url: str, made_for: object) -> None:
     own = {name: value for name, value in model.state_dict().items() if not name.startswith(HEAD_PREFIX)}
     problems = []

@@ -18,9 +18,7 @@ class Small3D(nn.Module):
     tell which thing moves, and how. The maximum over space keeps a 5-pixel thing from being averaged away.
     """
 
-    input_spec = InputSpec(
-        frames=8, frame_stride=1, size_pixels=20, mean=(0.35, 0.35, 0.35), std=(0.2, 0.2, 0.2)
-    )
+    input_spec = InputSpec(frames=8, frame_stride=1, size_pixels=20, mean=(0.35, 0.35, 0.35), std=(0.2, 0.2, 0.2))
 
     def __init__(self, num_classes: int, channels: tuple[int, int, int] = (8, 16, 32)) -> None:
         super().__init__()

@@ -1,0 +1,5 @@
+"""`python -m infra` is the `adaptfocus` command."""
+
+from infra.cli import main
+
+main()

@@ -1,0 +1,234 @@
+"""The command line: `adaptfocus pack | index | plan | train | evaluate | report | demo`.
+
+Input: arguments. Does: hands them to the functions that do the work. Output: a line or a table a command; an error a
+user can mend is one message and exit code 2, never a traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from infra.progress import console, counted
+from pipelines import storage
+from pipelines.config import make
+from pipelines.errors import AdaptFocusError, ConfigError, InputError
+from trainers.config import TrainConfig
+from trainers.recipes import RECIPES, recipe
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Weakly supervised training on long videos at web scale. Every place is a URL: a path, s3://bucket/key "
+    "(standard AWS variables and AWS_ENDPOINT_URL), or anything fsspec knows.",
+)
+out = Console()
+
+Classes = Annotated[str | None, typer.Option(help="URL of the class list, one name a line.")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster to use; a local one is started without it.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as focus.delta=0.2.")]
+ConfigFile = Annotated[str | None, typer.Option("--config", help="URL of a YAML file with settings.")]
+
+
+@app.command()
+def pack(
+    out_url: Annotated[str, typer.Option("--out", help="Folder of the shards.")],
+    manifest: Annotated[str | None, typer.Option(help="CSV or JSONL: path, labels, optional intervals.")] = None,
+    gmdcsa24: Annotated[str | None, typer.Option(help="Top folder of GMDCSA24.")] = None,
+    classes: Classes = None,
+    split: Annotated[str | None, typer.Option(help="Only videos of this split.")] = None,
+    shard_size: Annotated[int, typer.Option(help="Bytes after which a new shard begins.")] = 1 << 30,
+    overwrite: Annotated[bool, typer.Option(help="Replace shards that are there.")] = False,
+) -> None:
+    """Videos and labels to WebDataset shards."""
+    from pipelines.datasets.gmdcsa24 import read_gmdcsa24
+    from pipelines.datasets.manifest import read_manifest
+    from pipelines.pack import pack as pack_videos
+
+    if (manifest is None) == (gmdcsa24 is None):
+        raise ConfigError("give one input: --manifest URL or --gmdcsa24 FOLDER")
+    names = _classes(classes)
+    videos, problems = read_manifest(manifest, names) if manifest else read_gmdcsa24(gmdcsa24 or "")
+    chosen = [video for video in videos if split is None or video.split == split]
+    if not chosen:
+        splits = sorted({str(video.split) for video in videos})
+        raise InputError(f"no video of {len(videos)} is in the split '{split}'; there are: {', '.join(splits) or 'none'}")
+    with counted("packing") as progress:
+        done = pack_videos(
+            chosen, out_url, classes=names, shard_size_bytes=shard_size, problems=problems, overwrite=overwrite,
+            progress=progress,
+        )  # fmt: skip
+    out.print(f"{done.videos} videos, {done.duration_seconds / 60:.1f} minutes, {len(done.classes)} classes -> "
+              f"{len(done.shards)} shards in {out_url}")  # fmt: skip
+    _counts("left out or changed", done.counts, [f"{p.where}: {p.message}" for p in done.problems])
+
+
+@app.command()
+def index(
+    shards: Annotated[list[str], typer.Argument(help="Tars: URLs, globs, {000..009} ranges or folders.")],
+    out_url: Annotated[str, typer.Option("--out", help="Folder of the index.")],
+    classes: Classes = None,
+    labels: Annotated[str | None, typer.Option(help="CSV or JSONL with id and labels, for tars without.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; as many as cores by default.")] = None,
+) -> None:
+    """Any WebDataset tars, as they are, to a video index. May be run again: only what changed is read."""
+    from pipelines.shard_index import build_index
+
+    with counted("indexing shards") as progress:
+        done = build_index(
+            shards, out_url, classes=_classes(classes), labels_url=labels, workers=workers, progress=progress
+        )
+    out.print(f"{done.videos} videos of {len(done.classes)} classes in {done.shards} shards "
+              f"({done.shards_unchanged} unchanged) -> {out_url}")  # fmt: skip
+    _counts("refused (rows in refused/)", done.refused)
+    _counts("intervals mended", done.intervals_changed)
+    if done.unlabelled:
+        out.print(f"  without labels: {done.unlabelled}")
+
+
+@app.command()
+def plan(
+    name: Annotated[str, typer.Argument(metavar="RECIPE", help=f"One of: {', '.join(sorted(RECIPES))}.")],
+    overrides: Overrides = None,
+    config_url: ConfigFile = None,
+    out_url: Annotated[str | None, typer.Option("--out", help="Also write the plan there.")] = None,
+) -> None:
+    """What the first epoch of a run would read and decode, before anything is spent."""
+    from infra.planning import first_plan, summary_of
+
+    config = _config(name, overrides, config_url)
+    drawn = first_plan(config)
+    table = Table("epoch 0 would", "", show_header=True, box=None)
+    for key, value in summary_of(drawn, config).items():
+        table.add_row(key, value)
+    out.print(table)
+    if out_url:
+        from pipelines.plan_store import write_plan
+
+        write_plan(drawn, out_url, 0, config.plan.bags_per_batch)
+        out.print(f"written to {out_url}")
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(metavar="RECIPE", help=f"One of: {', '.join(sorted(RECIPES))}.")],
+    overrides: Overrides = None,
+    config_url: ConfigFile = None,
+    address: Address = None,
+) -> None:
+    """Train a run; given again with the same name it resumes, on any number of workers that divides the batch."""
+    from infra.running import run_training
+
+    run_training(_config(name, overrides, config_url), address)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[str, typer.Argument(help="URL of the run's folder.")],
+    index: Annotated[str, typer.Option(help="URL of the test index.")],
+    views: Annotated[int, typer.Option(help="Uniform views a video.", min=1, max=255)] = 20,
+    name: Annotated[str, typer.Option(help="Folder of the result, in the run's evaluations/.")] = "test",
+    engine: Annotated[str, typer.Option(help="ray or local.")] = "ray",
+    address: Address = None,
+) -> None:
+    """Score a run's newest checkpoint on a test index: video-level and per-time mAP."""
+    from infra.running import run_evaluation
+
+    scores = run_evaluation(run, index, views, name, engine, address)
+    table = Table(box=None)
+    for title in ("videos", "views", "mAP, max over views", "mAP, mean over views", "per-time mAP", "undecodable"):
+        table.add_column(title, justify="right")
+    table.add_row(
+        str(scores.videos), str(scores.views), percent(scores.map_max), percent(scores.map_mean),
+        percent(scores.per_time_map), str(scores.undecodable),
+    )  # fmt: skip
+    out.print(table)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[str], typer.Argument(help="URLs of run folders to compare.")],
+    out_url: Annotated[str, typer.Option("--out", help="URL of the HTML file.")],
+    evaluation: Annotated[str, typer.Option(help="Name of the evaluation to show.")] = "test",
+    samples: Annotated[int, typer.Option(help="Sample videos.", min=0, max=50)] = 4,
+) -> None:
+    """One self-contained HTML page about one or several runs."""
+    from infra.gather import gather
+    from infra.report import write_report
+
+    write_report(gather(runs, evaluation, samples, command=" ".join(["adaptfocus", *sys.argv[1:]])), out_url)
+    out.print(f"report: {out_url}")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the demo's files go.")] = Path("demo-out"),
+    seed: Annotated[int, typer.Option(help="Of the world and of the runs.", min=0)] = 0,
+) -> None:
+    """The whole idea in some minutes: a world of videos, S3, Ray, Noisy and Ours, a kill, a resume, a report."""
+    from infra.demo import run_demo
+
+    run_demo(folder, seed)
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def main() -> None:
+    """The console command."""
+    try:
+        app(standalone_mode=False)
+    except AdaptFocusError as error:
+        console.print("[bold red]error:[/] ", end="")
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except Exception as error:
+        if hasattr(error, "show"):  # a usage error of the command line
+            error.show()  # type: ignore[attr-defined]
+            sys.exit(2)
+        raise
+
+
+def _config(name: str, overrides: list[str] | None, config_url: str | None) -> TrainConfig:
+    values = recipe(name)
+    if config_url:
+        try:
+            given = yaml.safe_load(storage.read_bytes(config_url)) or {}
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{config_url} is not YAML ({error})") from None
+        if not isinstance(given, dict):
+            raise ConfigError(f"{config_url} holds a {type(given).__name__}; wanted keys and values")
+        values = _merged(values, given)
+    return make(TrainConfig, values, overrides or [])
+
+
+def _merged(below: dict, above: dict) -> dict:
+    both = {k: _merged(below[k], v) for k, v in above.items() if isinstance(v, dict) and isinstance(below.get(k), dict)}
+    return below | above | both
+
+
+def _classes(url: str | None) -> list[str] | None:
+    from pipelines.datasets.manifest import read_classes
+
+    return read_classes(url) if url else None
+
+
+def _counts(title: str, counts: dict[str, int], examples: list[str] | None = None) -> None:
+    if not counts:
+        return
+    out.print(f"  {title}: " + ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items())))
+    for example in (examples or [])[:3]:
+        out.print(f"    {example}", markup=False, highlight=False)

@@ -1,0 +1,54 @@
+"""A Ray cluster to run on: an existing one, or one of this machine's own that ends with this process.
+
+Input: an address, or nothing. Does: connects, quietly. Output: a connected driver.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+
+import ray
+
+# Ray Train looks after its workers every 2 s by default; its waits add up to seconds at each start.
+_SETTINGS = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Forked helpers of Ray inherit the driver's threads; OpenMP must not multiply them.
+    "OMP_NUM_THREADS": "1",
+}
+OBJECT_STORE_BYTES = 512 * 2**20
+
+
+def quiet_worker() -> None:
+    """Set up each worker process: progress is read from the run's folder, not from Ray's chatter."""
+    logging.disable(logging.INFO)
+    logging.getLogger("ray.train.v2._internal.execution.controller.placement_group_cleaner").setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def connected(address: str | None, cpus: int) -> Iterator[None]:
+    """Connect to `address`, or start a cluster of `cpus` logical CPUs on this machine; disconnect at the end.
+
+    Logical CPUs only count how many processes may run; training and decoding share this machine's cores.
+    """
+    if ray.is_initialized():
+        yield  # whoever connected disconnects
+        return
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    options: dict = {
+        "logging_level": logging.ERROR,
+        "log_to_driver": False,
+        "runtime_env": {"worker_process_setup_hook": quiet_worker},
+    }
+    if address is None:
+        options |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    ray.init(address=address, **options)
+    try:
+        yield
+    finally:
+        ray.shutdown()

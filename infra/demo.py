@@ -1,0 +1,190 @@
+"""The whole idea in some minutes, on this machine, from nothing.
+
+Input: a folder and a seed.
+Does: makes a world of H.264 videos whose truth is known, packs it into tars on a local S3 server, indexes them,
+trains Noisy and Ours on two Ray workers with the same seed and budget, kills the training of Ours in the middle of an
+epoch and resumes it on one worker, evaluates both, counts the ledger, writes the report.
+Output: a table on the terminal, and a page to look at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.table import Table
+
+from infra.cluster import connected
+from infra.gather import gather, read_scores
+from infra.local_s3 import LocalS3
+from infra.progress import console, counted, following
+from infra.report import write_report
+from infra.running import run_evaluation
+from infra.stages import Stages
+from pipelines import storage
+from pipelines.datasets.manifest import read_manifest
+from pipelines.errors import AdaptFocusError
+from pipelines.pack import pack
+from pipelines.shard_index import build_index
+from pipelines.world import WorldConfig, write_world
+from trainers.checkpoint import Run
+from trainers.ledger import Audit, audit
+from trainers.pretrain import pretrain
+from trainers.recipes import recipe
+
+VIEWS = 12
+SHARD_BYTES = 4 << 20  # several tars, so that there is something to shard
+WORKERS, WORKERS_AFTER_KILL = 2, 1
+KILL_TIMEOUT_SECONDS = 300
+REGIMES = ("noisy", "ours")
+
+
+def demo_world(seed: int) -> WorldConfig:
+    """World A, made small: fewer and shorter videos of six classes."""
+    return WorldConfig(
+        kind="a", num_train_videos=64, num_test_videos=32, min_seconds=40, max_seconds=60, num_sprites=3, seed=seed
+    )
+
+
+def run_demo(folder: Path, seed: int) -> None:
+    """Run everything; leaves `report.html`, logs and figures of each stage in `folder`.
+
+    Raises:
+        AdaptFocusError: a stage failed; the message names its log.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stages = Stages()
+    console.print("[bold]AdaptFocus[/]: clips from long videos in object storage, weak labels, saliency fed back")
+    with LocalS3(folder / "s3") as s3:
+        os.environ.update(s3.environment)
+        with stages("a world of videos (H.264)"), counted("encoding videos") as progress:
+            manifest = write_world(demo_world(seed), folder / "world", os.cpu_count() or 1, progress)
+        with stages("pack into tars on S3, index"):
+            _pack_and_index(s3, manifest)
+        with stages("pre-training of the backbone"), counted("pre-training") as progress:
+            pretrain(s3.url("weights.pt"), seed=seed, progress=progress)
+        with stages("start Ray"):
+            cluster = connected(None, cpus=2 * WORKERS + 2)
+            cluster.__enter__()
+        try:
+            for regime in REGIMES:
+                _train(s3, folder, regime, seed, stages)
+            for regime in REGIMES:
+                with stages(f"evaluate {regime}"):
+                    run_evaluation(s3.url("runs", regime), s3.url("index/test"), VIEWS, "test", "ray", _address())
+        finally:
+            cluster.__exit__(None, None, None)
+        with stages("report"):
+            urls = [s3.url("runs", regime) for regime in REGIMES]
+            report = folder / "report.html"
+            write_report(gather(urls, "test", samples=3, command="adaptfocus demo"), str(report))
+        counts = audit(Run(s3.url("runs", "ours")))
+        rows = {regime: read_scores(s3.url("runs", regime), "test") | _last_summary(s3, regime) for regime in REGIMES}
+    _show(rows, counts, stages, report)
+    (folder / "demo.json").write_text(
+        json.dumps({"scores": rows, "ledger": asdict(counts), "stages": stages.rows()}, indent=1)
+    )
+    if counts.clips_lost or counts.clips_twice:
+        raise AdaptFocusError(f"{counts.clips_lost} clips were lost and {counts.clips_twice} trained twice; see {report}")
+
+
+def _pack_and_index(s3: LocalS3, manifest: Path) -> None:
+    videos, problems = read_manifest(str(manifest))
+    classes = (manifest.parent / "classes.txt").read_text().split()
+    for split in ("train", "test"):
+        chosen = [video for video in videos if video.split == split]
+        with counted(f"packing {split}") as progress:
+            pack(
+                chosen, s3.url("shards", split), classes=classes, shard_size_bytes=SHARD_BYTES, problems=problems,
+                overwrite=True, progress=progress,
+            )  # fmt: skip
+        with counted(f"indexing {split}") as progress:
+            build_index([s3.url("shards", split)], s3.url("index", split), classes=classes, workers=1, progress=progress)
+
+
+def _train(s3: LocalS3, folder: Path, regime: str, seed: int, stages: Stages) -> None:
+    """Train one regime in a process of its own; Ours is killed once and resumed on another number of workers."""
+    url = s3.url("runs", regime)
+    overrides = [
+        f"name={regime}", f"runs={s3.url('runs')}", f"index={s3.url('index/train')}", f"weights={s3.url('weights.pt')}",
+        f"seed={seed}", f"focus.regime={regime}",
+    ]  # fmt: skip
+    log = folder / f"train-{regime}.log"
+    log.unlink(missing_ok=True)
+    if regime != "ours":
+        with stages(f"train {regime}, {WORKERS} workers"), following(url, f"training {regime}"):
+            _wait(_start(overrides, WORKERS, log), log)
+        return
+    with stages(f"train {regime}, {WORKERS} workers, until killed"), following(url, f"training {regime}"):
+        process = _start(overrides, WORKERS, log)
+        where = _kill_in_mid_epoch(process, Run(url), log)
+    console.print(f"  [red]killed[/] (SIGKILL) after bag {where[1]} of epoch {where[0] + 1}; resuming on "
+                  f"{WORKERS_AFTER_KILL} worker")  # fmt: skip
+    with stages(f"resume {regime}, {WORKERS_AFTER_KILL} worker"), following(url, f"resumed {regime}"):
+        _wait(_start(overrides, WORKERS_AFTER_KILL, log), log)
+
+
+def _start(overrides: Sequence[str], workers: int, log: Path) -> subprocess.Popen:
+    """The command a user would type."""
+    command = [sys.executable, "-m", "infra", "train", "demo", *overrides, f"placement.workers={workers}"]
+    with log.open("a") as out:
+        return subprocess.Popen(
+            [*command, "--address", _address()], stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+
+def _kill_in_mid_epoch(process: subprocess.Popen, run: Run, log: Path) -> tuple[int, int]:
+    """SIGKILL the training right after a commit inside an epoch of the second half -> (epoch, cursor)."""
+    half = recipe("demo")["epochs"] // 2
+    deadline = time.monotonic() + KILL_TIMEOUT_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise AdaptFocusError(f"training ended before it could be killed; see {log}")
+        _, commit = run.newest()
+        if commit and commit.epoch >= half and commit.cursor < commit.num_bags:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return commit.epoch, commit.cursor
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    raise AdaptFocusError(f"training made no commit inside an epoch in {KILL_TIMEOUT_SECONDS} s; see {log}")
+
+
+def _wait(process: subprocess.Popen, log: Path) -> None:
+    if process.wait() != 0:
+        tail = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-3:]
+        raise AdaptFocusError(f"training failed (exit code {process.returncode}); see {log}: {' / '.join(tail)}")
+
+
+def _address() -> str:
+    import ray
+
+    return ray.get_runtime_context().gcs_address
+
+
+def _last_summary(s3: LocalS3, regime: str) -> dict:
+    epoch = recipe("demo")["epochs"] - 1
+    return json.loads(storage.read_bytes(Run(s3.url("runs", regime)).epoch_url(epoch, "summary.json")))
+
+
+def _show(rows: dict[str, dict], counts: Audit, stages: Stages, report: Path) -> None:
+    table = Table(title="The same videos, clips, seeds and steps; only the use of the labels differs", title_justify="left")
+    for title in ("regime", "mAP, max over views", "mAP, mean", "per-time mAP", "salient time is right"):
+        table.add_column(title, justify="left" if title == "regime" else "right")
+    for regime, row in rows.items():
+        figures = [row.get(key) for key in ("map_max", "map_mean", "per_time_map", "hit_rate")]
+        table.add_row(regime, *("-" if f is None else f"{100 * f:.1f}" for f in figures))
+    console.print(table)
+    console.print(
+        f"ledger of ours, killed once: {counts.clips_planned} clips planned, {counts.clips_trained} trained, "
+        f"{counts.clips_lost} lost, {counts.clips_twice} trained twice"
+    )
+    console.print(stages.table())
+    console.print(f"report: [bold]{report.resolve()}[/]")

@@ -1,0 +1,69 @@
+"""Progress on the terminal.
+
+Input: a run's folder, where the loop leaves a sign of life; or counts from a task in this process.
+Does: draws bars with rich. Output: to standard error, so that standard output stays fit for pipes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from pipelines import storage
+from pipelines.errors import AdaptFocusError
+
+console = Console(stderr=True)
+POLL_SECONDS = 1.0
+
+
+@contextlib.contextmanager
+def counted(title: str) -> Iterator[Callable[..., None]]:
+    """A bar for a task that reports (done, total), and whatever else it has to say."""
+    with _bar() as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total, *_: bar.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def following(run_url: str, title: str) -> Iterator[None]:
+    """A bar that follows a run's heartbeat, wherever the run is."""
+    over = threading.Event()
+    with _bar() as bar:
+        task = bar.add_task(title, total=None)
+        thread = threading.Thread(target=_follow, args=(run_url, bar, task, title, over), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join(timeout=5)
+
+
+def read_heartbeat(run_url: str) -> dict:
+    """The last sign of life; empty if there is none yet."""
+    url = storage.join(run_url, "heartbeat.json")
+    try:
+        return json.loads(storage.read_bytes(url)) if storage.exists(url) else {}
+    except (AdaptFocusError, ValueError):
+        return {}
+
+
+def _follow(run_url: str, bar: Progress, task, title: str, over: threading.Event) -> None:
+    while not over.wait(POLL_SECONDS):
+        beat = read_heartbeat(run_url)
+        if beat:
+            done = beat["epoch"] * beat["num_bags"] + beat["cursor"]
+            text = f"{title}, epoch {beat['epoch'] + 1} of {beat['epochs']}"
+            bar.update(task, description=text, completed=done, total=beat["epochs"] * beat["num_bags"])
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn(),
+        console=console, transient=False,
+    )  # fmt: skip

@@ -1,0 +1,89 @@
+"""Runs from the command line's point of view: on this process or on a cluster.
+
+Input: a TrainConfig. Does: checks, connects, trains or evaluates, shows progress. Output: the run folder; scores.
+"""
+
+from __future__ import annotations
+
+import time
+
+from infra.progress import console, following
+from pipelines import storage
+from pipelines.errors import AdaptFocusError, ConfigError
+from trainers.checkpoint import Run
+from trainers.config import TrainConfig
+from trainers.engine import LocalEngine
+from trainers.evaluate import Scores, evaluate, load_config, predict_here
+from trainers.loop import train
+from trainers.prepare import finished, prepare
+
+
+def run_training(config: TrainConfig, address: str | None) -> None:
+    """Begin a run, or go on with it from its last checkpoint.
+
+    Raises:
+        AdaptFocusError: something the user can mend, or the worker group failed too often.
+    """
+    _, commit = prepare(config)
+    if finished(config, commit):
+        console.print(f"{config.url} is finished: {config.epochs} epochs are trained")
+        return
+    if commit:
+        console.print(f"resuming {config.url} from epoch {commit.epoch}, bag {commit.cursor} of {commit.num_bags}")
+    began = time.monotonic()
+    with following(config.url, config.name):
+        if config.placement.engine == "local":
+            train(config, LocalEngine(config.plan.bags_per_batch))
+        else:
+            _train_on_cluster(config, address)
+    console.print(f"trained {config.url} in {time.monotonic() - began:.0f} s")
+
+
+def run_evaluation(run_url: str, index_url: str, views: int, name: str, engine: str, address: str | None) -> Scores:
+    """Score a run's newest checkpoint."""
+    config = load_config(run_url)
+    if engine == "local":
+        return evaluate(Run(run_url), config, index_url, views, name, predict_here)
+    from infra.cluster import connected
+    from trainers.ray_train import predict_on_cluster
+
+    with connected(address, cpus=cpus_of(config)):
+        return evaluate(Run(run_url), config, index_url, views, name, predict_on_cluster)
+
+
+def cpus_of(config: TrainConfig) -> int:
+    """Logical CPUs of a local cluster: a worker and a decoder each take one; the readers between them two."""
+    return config.placement.workers + config.placement.decode_workers + 2
+
+
+def _train_on_cluster(config: TrainConfig, address: str | None) -> None:
+    try:
+        from ray.train import TrainingFailedError
+
+        from infra.cluster import connected
+        from trainers.ray_train import fit
+    except ImportError as error:
+        raise ConfigError(
+            f"placement.engine=ray needs Ray ({error}); pip install 'adaptfocus[ray]', or set placement.engine=local"
+        ) from None
+    if storage.is_local(config.runs) and address not in (None, "local"):
+        console.print(f"[yellow]{config.runs} is a path of this machine: every node must see the same files there")
+    with connected(address, cpus=cpus_of(config)):
+        try:
+            fit(config)
+        except TrainingFailedError as error:
+            raise AdaptFocusError(_reason_of_failure(error)) from error
+
+
+def _reason_of_failure(error: BaseException) -> str:
+    """The user's own error inside Ray's, or the last line of the first worker's."""
+    failures = getattr(error, "worker_failures", None) or {}
+    for failure in failures.values():
+        cause: BaseException | None = failure
+        while cause is not None:
+            if isinstance(cause, AdaptFocusError):
+                return str(cause)
+            cause = getattr(cause, "cause", None) or cause.__cause__
+    text = [line for line in str(next(iter(failures.values()), error)).splitlines() if line.strip()]
+    last = text[-1].strip() if text else type(error).__name__
+    return f"the workers failed more often than placement.max_restarts allows; the last error: {last}"

@@ -1,0 +1,281 @@
+"""Tars in object storage -> the video index.
+
+Input: shards as URLs, globs, brace ranges or a folder; a class list and a labels file if there are any.
+Does: indexes the shards side by side, takes over the parts of those that have not changed, leaves out repeated ids.
+Output: ``OUT/videos/*.parquet``, ``OUT/refused/*.parquet``, and ``OUT/index.json`` last: it names the parts in
+their order, and until it is written nothing of the new index counts.
+
+A part's name holds a hash of the shard's URL, size and tag and of all that decides what its rows say: a part that is
+there under its name is the part, whoever wrote it and whenever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import posixpath
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+
+from pipelines import storage
+from pipelines.datasets.manifest import LOOKUP_THREADS, read_classes, read_labels
+from pipelines.errors import InputError
+from pipelines.index_parts import (
+    READ_THREADS,
+    Part,
+    leave_out_duplicates,
+    part_urls,
+    read_facts,
+    read_ids,
+    read_part,
+)
+from pipelines.index_pool import index_shards
+from pipelines.index_rows import ShardTask
+from pipelines.records import INDEX_SCHEMA, SCHEMA_VERSION
+from pipelines.shard_urls import find_shards
+
+Progress = Callable[[int, int, str], None]  # shards done, shards in all, the shard just done
+
+# Raise it when a row would say something else about the same video: all shards are then read again.
+ROWS_VERSION = 1
+
+
+@dataclass(frozen=True)
+class IndexSummary:
+    """What a run of `build_index` did."""
+
+    index_url: str
+    shards: int
+    shards_read: int
+    shards_unchanged: int
+    videos: int
+    unlabelled: int
+    refused: dict[str, int]  # kind -> members, videos or shards that are not in the index
+    intervals_changed: dict[str, int]  # interval_clamped, interval_dropped
+    labels_without_video: int  # rows of the labels file that name no indexed video
+    classes: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """The whole index in memory. A video's row in `table` is its `video_row` everywhere else."""
+
+    table: pa.Table  # INDEX_SCHEMA
+    classes: list[str]
+    fingerprint: str  # changes with any row
+
+
+def build_index(
+    shards: Sequence[str],
+    out_url: str,
+    *,
+    classes: Sequence[str] | None = None,
+    labels_url: str | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> IndexSummary:
+    """Index the shards; may be run again at any time, and then reads only what is new or has changed.
+
+    Args:
+        shards: URLs, globs, brace ranges (``train-{000000..000009}.tar``) or folders (all ``*.tar`` in them).
+        classes: the class list; without it that of a ``classes.txt`` beside the first shard, else all labels found.
+        labels_url: a CSV or JSONL file with `id` and `labels`; goes before what lies in the tars.
+        workers: processes; as many as there are cores if None. 1 stays in this process.
+
+    Raises:
+        InputError: no shard matches, a label of `labels_url` is not a class, or nothing at all could be indexed.
+        StorageError: a place cannot be read or written.
+    """
+    started = time.perf_counter()
+    found = find_shards(shards)
+    storage.check_writable(out_url)
+    class_list = _classes_beside(found[0]) if classes is None else tuple(classes)
+    sidecar_ids = set(read_labels(labels_url, class_list)) if labels_url else set()
+    wanted = _identified(found, _settings(class_list, labels_url))
+    parts, read = _parts(wanted, out_url, class_list, labels_url, workers, progress)
+    _check_some(parts, out_url)
+    parts = leave_out_duplicates(parts, out_url)
+    all_classes = class_list or tuple(sorted({name for part in parts for name in part.facts.labels}))
+    _write_index(out_url, parts, all_classes)
+    indexed = {i for part in parts for i in read_ids(out_url, part)} if sidecar_ids else set()
+    refused = sum((Counter(part.facts.refused) for part in parts), Counter())
+    return IndexSummary(
+        index_url=out_url,
+        shards=len(parts),
+        shards_read=read,
+        shards_unchanged=len(parts) - read,
+        videos=sum(part.facts.rows for part in parts),
+        unlabelled=sum(part.facts.unlabelled for part in parts),
+        refused={kind: n for kind, n in sorted(refused.items()) if not kind.startswith("interval_")},
+        intervals_changed={kind: n for kind, n in sorted(refused.items()) if kind.startswith("interval_")},
+        labels_without_video=len(sidecar_ids - indexed),
+        classes=all_classes,
+        seconds=round(time.perf_counter() - started, 3),
+    )
+
+
+def load_index(index_url: str, columns: list[str] | None = None) -> VideoIndex:
+    """The index as one table, in the order of its parts.
+
+    Args:
+        columns: of INDEX_SCHEMA; all if None. The packets are most of an index.
+
+    Raises:
+        InputError: there is no index, or a newer version wrote it.
+        StorageError: it cannot be read.
+    """
+    entry = _read_index(index_url)
+    if entry is None:
+        raise InputError(f"there is no index at {index_url} (no index.json); make it with `adaptfocus index`")
+    names = [part["name"] for part in entry["parts"]]
+    with ThreadPoolExecutor(READ_THREADS) as threads:
+        tables = list(threads.map(lambda name: read_part(part_urls(index_url, name)[0], columns), names))
+    schema = INDEX_SCHEMA if columns is None else pa.schema([INDEX_SCHEMA.field(name) for name in columns])
+    table = pa.concat_tables([table.select(schema.names).cast(schema) for table in tables])
+    return VideoIndex(table, list(entry["classes"]), entry["fingerprint"])
+
+
+def _classes_beside(shard_url: str) -> tuple[str, ...] | None:
+    """The class list that `pack` wrote into the shard's folder, if there is one."""
+    url = storage.join(posixpath.dirname(shard_url), "classes.txt")
+    is_listed = not shard_url.startswith(("http://", "https://"))  # web servers answer for what they do not have
+    return tuple(read_classes(url)) if is_listed and storage.exists(url) else None
+
+
+def _settings(classes: Sequence[str] | None, labels_url: str | None) -> str:
+    """All but the shard itself that decides what a row says."""
+    labels_tag = hashlib.sha256(storage.read_bytes(labels_url)).hexdigest() if labels_url else None
+    return json.dumps([SCHEMA_VERSION, ROWS_VERSION, classes, labels_tag])
+
+
+def _identified(shard_urls: Sequence[str], settings: str) -> list[tuple[str, int, str, str]]:
+    """(URL, size in bytes, tag, identity) of each shard."""
+    with ThreadPoolExecutor(LOOKUP_THREADS) as threads:
+        sizes_and_tags = list(threads.map(storage.size_and_tag, shard_urls))
+    return [
+        (url, size, tag, hashlib.sha256(json.dumps([url, size, tag, settings]).encode()).hexdigest()[:16])
+        for url, (size, tag) in zip(shard_urls, sizes_and_tags, strict=True)
+    ]
+
+
+def _parts(
+    wanted: list[tuple[str, int, str, str]],
+    out_url: str,
+    classes: tuple[str, ...] | None,
+    labels_url: str | None,
+    workers: int | None,
+    progress: Progress | None,
+) -> tuple[list[Part], int]:
+    """A part of each shard, in order, and how many shards were read for it."""
+    parts = _unchanged(wanted, out_url)
+    tasks: dict[int, ShardTask] = {}
+    for number, (url, size_bytes, _, identity) in enumerate(wanted):
+        if number not in parts:
+            urls = part_urls(out_url, f"{number:05d}-{identity}")
+            tasks[number] = ShardTask(url, size_bytes, *urls, classes, labels_url)
+    done = len(parts)
+    for number, facts in index_shards(tasks, workers or os.cpu_count() or 1):
+        url, size_bytes, tag, identity = wanted[number]
+        parts[number] = Part(url, size_bytes, tag, identity, f"{number:05d}-{identity}", facts)
+        done += 1
+        if progress:
+            progress(done, len(wanted), url)
+    return [parts[number] for number in range(len(wanted))], len(tasks)
+
+
+def _unchanged(wanted: list[tuple[str, int, str, str]], out_url: str) -> dict[int, Part]:
+    """The parts that can be taken over, by the shard's place in the order.
+
+    A part that lost repeated ids to earlier shards is taken over only while all of those are what they were.
+    """
+    listed = storage.list_files(storage.join(out_url, "videos"))
+    there = {posixpath.basename(url).removesuffix(".parquet") for url in listed}
+    old = [(part["identity"], part["name"]) for part in (_read_index(out_url) or {"parts": []})["parts"]]
+    same = 0
+    while same < min(len(old), len(wanted)) and old[same][0] == wanted[same][3]:
+        same += 1
+    whole = {name.split("-")[1]: name for name in sorted(there) if name.count("-") == 1}
+    names: dict[int, str] = {}
+    for number, (_, _, _, identity) in enumerate(wanted):
+        name = old[number][1] if number < same else whole.get(identity)
+        if name in there:
+            names[number] = _in_place(name, number, out_url)
+    with ThreadPoolExecutor(READ_THREADS) as threads:
+        facts = list(threads.map(lambda name: read_facts(part_urls(out_url, name)[0]), names.values()))
+    return {n: Part(*wanted[n], name, f) for (n, name), f in zip(names.items(), facts, strict=True)}
+
+
+def _in_place(name: str, number: int, out_url: str) -> str:
+    """Copy a part under its place in the order, so that the files' order stays the rows' order."""
+    moved = f"{number:05d}-{name.split('-', 1)[1]}"
+    if moved != name:
+        for source, target in reversed(list(zip(part_urls(out_url, name), part_urls(out_url, moved), strict=True))):
+            storage.write_bytes(target, storage.read_bytes(source))
+    return moved
+
+
+def _check_some(parts: list[Part], out_url: str) -> None:
+    """Raises InputError with counts and first reasons if there is no video in any part."""
+    if any(part.facts.rows for part in parts):
+        return
+    counts = sum((Counter(part.facts.refused) for part in parts), Counter())
+    if set(counts) == {"empty_shard"}:
+        raise InputError(f"all {len(parts)} shards are empty (first: {parts[0].shard_url}); write them again")
+    reasons = []
+    for part in parts[:3]:
+        rows = read_part(part_urls(out_url, part.name)[1]).slice(0, 2).to_pylist()
+        reasons += [f"  {r['shard_url']} {r['member_name']}: {r['kind']}: {r['message']}" for r in rows]
+    shown = ", ".join(f"{kind} {n}" for kind, n in counts.most_common())
+    raise InputError(
+        f"nothing could be indexed: {len(parts)} shards, {shown}. The first reasons:\n" + "\n".join(reasons[:3])
+    )
+
+
+def _write_index(out_url: str, parts: list[Part], classes: Sequence[str]) -> None:
+    """Write index.json, the moment from which the new index counts; then remove parts that it does not name."""
+    names = [part.name for part in parts]
+    identity = json.dumps([SCHEMA_VERSION, [(p.name, p.facts.rows) for p in parts], list(classes)])
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "fingerprint": hashlib.sha256(identity.encode()).hexdigest()[:16],
+        "videos": sum(part.facts.rows for part in parts),
+        "refused": sum(sum(part.facts.refused.values()) for part in parts),
+        "classes": list(classes),
+        "parts": [_entry(part) for part in parts],
+    }
+    storage.write_bytes(storage.join(out_url, "index.json"), json.dumps(content, indent=1).encode())
+    for folder in ("videos", "refused"):
+        for url in storage.list_files(storage.join(out_url, folder)):
+            if posixpath.basename(url).removesuffix(".parquet") not in names:
+                storage.delete(url)
+
+
+def _entry(part: Part) -> dict[str, object]:
+    facts = asdict(part.facts)
+    del facts["labels"]  # thousands of names for each of thousands of shards; they stay in the footer
+    return {**asdict(part), "facts": facts}
+
+
+def _read_index(index_url: str) -> dict | None:
+    """index.json, or None if there is none. Raises InputError if it is of a newer version or damaged."""
+    url = storage.join(index_url, "index.json")
+    if not storage.exists(url):
+        return None
+    try:
+        content = json.loads(storage.read_bytes(url))
+        version = int(content["schema_version"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{url} is damaged; remove it and run `adaptfocus index` again") from None
+    if version > SCHEMA_VERSION:
+        raise InputError(
+            f"{url} has schema version {version}, this version of adaptfocus knows {SCHEMA_VERSION}; "
+            "update adaptfocus, or index again into another folder"
+        )
+    return content

@@ -1,0 +1,63 @@
+"""What a user writes for "these shards" -> the URLs of the shards, in order.
+
+Input: URLs, globs, brace ranges, folders.
+Does: expands them; a pattern that finds nothing is an error, not an empty list.
+Output: URLs. Local paths are made absolute, because an index outlives the folder it was made in.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+
+import braceexpand
+
+from pipelines import storage
+from pipelines.errors import InputError
+
+# Compressed tars are listed too, so that they are refused with a reason instead of being overlooked.
+_TAR_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+
+
+def find_shards(patterns: Sequence[str]) -> list[str]:
+    """The shards that the patterns name, each once, in the order of the patterns.
+
+    Raises:
+        InputError: a pattern cannot be parsed or finds no tar.
+        StorageError: a folder or bucket cannot be listed.
+    """
+    if not patterns:
+        raise InputError(
+            "no shards were given; give URLs, a glob, a range such as train-{000000..000009}.tar or a folder"
+        )
+    found: list[str] = []
+    for pattern in patterns:
+        try:
+            urls = list(braceexpand.braceexpand(pattern))
+        except ValueError:  # UnbalancedBracesError
+            raise InputError(f"{pattern}: the braces do not close; write train-{{000000..000009}}.tar") from None
+        for url in urls:
+            found += _expanded(_absolute(url))
+    return list(dict.fromkeys(found))
+
+
+def _expanded(url: str) -> list[str]:
+    is_web = url.startswith(("http://", "https://"))  # where "?" begins a query
+    if re.search(r"[*\[]" if is_web else r"[*?\[]", url) and not (storage.is_local(url) and storage.exists(url)):
+        found = storage.glob(url)
+        if not found:
+            raise InputError(f"no shard matches {url}; check the pattern and the folder")
+        return found
+    if url.split("?", 1)[0].lower().endswith(_TAR_NAMES):
+        return [url]
+    found = [file for file in storage.list_files(url) if file.lower().endswith(_TAR_NAMES)]
+    if not found and storage.filesystem(url)[0].isfile(storage.filesystem(url)[1]):
+        return [url]
+    if not found:
+        raise InputError(f"there is no *.tar in {url}; give a folder of shards, a glob or a range")
+    return found
+
+
+def _absolute(url: str) -> str:
+    return os.path.abspath(url) if storage.is_local(url) and "://" not in url else url  # noqa: PTH100

@@ -1,0 +1,505 @@
+"""The report is read by people who were not there: on phones, offline, by mail, years later."""
+
+from __future__ import annotations
+
+import html.parser
+import math
+import os
+import re
+import shutil
+import struct
+import subprocess
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infra import charts
+from infra.report import (
+    ActionTimeline,
+    Curve,
+    DrawnClip,
+    Dropped,
+    ReportData,
+    RunRow,
+    Thumbnail,
+    VideoSample,
+    judge,
+    render_report,
+    write_report,
+)
+
+ACTIONS = [
+    "putting a notebook somewhere",
+    "opening a refrigerator",
+    "washing a window",
+    "someone is laughing",
+]
+
+
+def png(hue: int) -> bytes:
+    """A 160 x 90 picture with a bright square, as PNG."""
+    y, x = np.mgrid[0:90, 0:160]
+    pixels = np.stack([(x + hue) % 160 + 40, y + 80, 200 - (x // 2)], axis=-1).astype(np.uint8)
+    pixels[30:54, 20 + hue : 44 + hue] = (250, 240, 120)
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", 160, 90, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def action(label: str, peak: float, hit: bool | None, rng: np.random.Generator) -> ActionTimeline:
+    """Twenty bins around a peak, two of them never visited."""
+    taus = (np.arange(20) + rng.uniform(0.1, 0.9, 20)) / 20
+    scores = np.clip(0.08 + 0.75 * np.exp(-(((taus - peak) / 0.07) ** 2)) + rng.normal(0, 0.04, 20), 0.01, 1)
+    spike = int(scores.argmax())
+    score_bins: list[float | None] = [float(s) for s in scores]
+    tau_bins: list[float | None] = [float(t) for t in taus]
+    for b in (3, 17):
+        if b != spike:
+            score_bins[b] = tau_bins[b] = None
+    at = float(taus[spike])
+    true_at = at if hit else (at + 0.4) % 0.9
+    intervals = None if hit is None else [(90 * true_at - 5, 90 * true_at + 6)]
+    return ActionTimeline(label, score_bins, tau_bins, float(scores[spike]), at, 90 * at, intervals, hit)
+
+
+def sample(run: str, video_id: str, rng: np.random.Generator) -> VideoSample:
+    actions = [
+        action(ACTIONS[0], 0.3, True, rng),
+        action(ACTIONS[1], 0.93, False, rng),
+        action(ACTIONS[3], 0.02, None, rng),
+    ]
+    clips = []
+    for epoch in range(30):
+        for _ in range(3):
+            chosen = actions[int(rng.integers(3))]
+            if epoch < 2 or rng.random() < 0.5:
+                clips.append(DrawnClip(float(rng.uniform(1, 89)), 1.0, "explore", None, epoch))
+            else:
+                center = float(np.clip((chosen.salient_seconds or 0) + rng.uniform(-13, 13), 1, 89))
+                clips.append(DrawnClip(center, 1.0, "focus", chosen.label, epoch))
+    pictures = [Thumbnail(a.label, a.salient_seconds or 0.0, png(20 * i)) for i, a in enumerate(actions)]
+    return VideoSample(run, video_id, 90.0, [a.label for a in actions], actions, clips, pictures)
+
+
+@pytest.fixture
+def data() -> ReportData:
+    """Noisy against Ours, as a run of the demo might leave them."""
+    rng = np.random.default_rng(3)
+    steps = np.arange(720) / 24
+    curves, diagnostics = [], []
+    for run, end, mean in (("noisy-seed0", 0.31, 0.49), ("ours-seed0", 0.2, 0.734)):
+        loss = end + (0.69 - end) * np.exp(-steps / 6) + rng.normal(0, 0.012, 720)
+        curves.append(Curve("Training loss", "mean BCE", steps.tolist(), loss.tolist(), run))
+        epochs = list(range(1, 31))
+        score = 100 * mean * (1 - np.exp(-np.array(epochs) / 7)) + rng.normal(0, 1, 30)
+        curves.append(Curve("mAP, max over views", "%", epochs, score.tolist(), run))
+        curves.append(Curve("Clips per second", "clips/s", epochs, (190 + rng.normal(0, 6, 30)).tolist(), run))
+        if run.startswith("ours"):
+            ramp = 1 - np.exp(-np.array(epochs) / 8)
+            for name, values in (
+                ("Share of positives unmasked", 1 - 0.55 * ramp),
+                ("Mean a", 0.1 + 0.6 * ramp),
+                ("Precision of weighted positives", 0.17 + 0.55 * ramp),
+                ("Lambda hit rate", 0.16 + 0.64 * ramp),
+                ("Effective T", 0.1 / (0.1 + 0.6 * ramp)),
+            ):
+                unit = "T / mean a" if name == "Effective T" else "share"
+                diagnostics.append(Curve(name, unit, epochs, values.tolist(), run))
+    return ReportData(
+        title="Noisy against Ours on world A",
+        created="2025-03-01 14:02 UTC",
+        command="adaptfocus demo --out s3://demo/runs/world-a --epochs 30 --seed 0 focus.delta=0.15",
+        runs=[
+            RunRow("noisy-seed0", "Noisy", 30, 28_800, 0.489, 0.435, 0.159, None, 4, 812, 2, "", 0),
+            RunRow("ours-seed0", "Ours", 30, 28_796, 0.734, 0.664, 0.567, 0.80, 4, 861, 2, "resumed once", 0),
+        ],
+        curves=curves,
+        diagnostics=diagnostics,
+        samples=[sample("ours-seed0", "val_00017", rng), sample("noisy-seed0", "val_00017", rng)],
+        dropped=[
+            Dropped("no_video_stream", 3, "shard-000004.tar/clip_0193.mp4: the container holds audio only"),
+            Dropped("decode_error", 1, "shard-000011.tar/clip_0467.mp4: Invalid data found, packet 312"),
+        ],
+        config_text="focus:\n  delta: 0.15\ndata:\n  index: s3://adaptfocus-demo/" + "x" * 120,
+        ledger=[
+            ("clips planned", 28_800),
+            ("clips trained", 28_796),
+            ("clips lost", 4),
+            ("clips trained twice", 0),
+            ("resumed from", "epoch 12, bag 160 of 240"),
+            ("resumed on", "1 worker (2 before)"),
+        ],
+    )
+
+
+class Page(html.parser.HTMLParser):
+    """All elements with their attributes, and all text by the element around it."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text: dict[str, list[str]] = {}
+        self._stack: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in {"meta", "link", "img", "br"}:
+            self._stack.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._stack.pop() == tag, f"</{tag}> closes another element"
+
+    def handle_data(self, text: str) -> None:
+        self.text.setdefault(self._stack[-1] if self._stack else "", []).append(text.strip())
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+def test_sections_come_in_the_order_a_reader_needs(data: ReportData) -> None:
+    page = Page(render_report(data))
+    order = [attrs["id"] for tag, attrs in page.elements if tag in {"section", "footer"}]
+    assert order == [
+        "result", "comparison", "curves", "diagnostics", "samples", "dropped", "ledger", "config", "method",
+    ]  # fmt: skip
+    linked = {a["href"] for a in page.all("a") if a["href"].startswith("#")}
+    assert linked == {f"#{name}" for name in order}
+
+
+def test_page_refers_to_nothing_outside_itself(data: ReportData) -> None:
+    """Opened from a mail on a train, it must look the same."""
+    text = render_report(data)
+    page = Page(text)
+    fetching = {"src", "srcset", "data", "poster", "background", "action", "formaction", "xlink:href"}
+    fetched = [
+        v for tag, attrs in page.elements for k, v in attrs.items() if k in fetching or (k == "href" and tag != "a")
+    ]
+    assert fetched  # thumbnails and marks at least
+    assert [v for v in fetched if not v.startswith(("data:", "#"))] == []
+    assert not page.all("script")
+    style = " ".join(page.text["style"])
+    assert "@import" not in style
+    assert "url(" not in style
+    assert [a["href"] for a in page.all("a") if not a["href"].startswith("#")] == ["https://arxiv.org/abs/2311.17118"]
+
+
+HOSTILE = "<script>alert('x')</script>\"'><img src=x onerror=alert(1)>"
+
+
+def test_names_from_outside_stay_text(data: ReportData) -> None:
+    """A label, file name or message is somebody else's text; every place that shows one is tried."""
+    rng = np.random.default_rng(0)
+    video = sample(HOSTILE, HOSTILE, rng)
+    hostile_action = replace(video.actions[0], label=HOSTILE)
+    video = replace(
+        video,
+        labels=[HOSTILE],
+        actions=[hostile_action],
+        drawn_clips=[DrawnClip(10.0, 1.0, HOSTILE, HOSTILE, 0), DrawnClip(10.0, 1.0, "focus", HOSTILE, 0)],
+        thumbnails=[Thumbnail(HOSTILE, 3.0, png(0)), Thumbnail("elsewhere" + HOSTILE, 3.0, b"<script>")],
+    )
+    hostile = ReportData(
+        title=HOSTILE,
+        created=HOSTILE,
+        command=HOSTILE,
+        runs=[
+            RunRow(HOSTILE, HOSTILE, map_max=0.5, notes=HOSTILE),
+            RunRow("b", "Noisy " + HOSTILE, map_max=0.4),
+        ],
+        curves=[Curve(HOSTILE, HOSTILE, [0, 1], [1, 2], HOSTILE, HOSTILE)],
+        diagnostics=[Curve(HOSTILE, HOSTILE, [0, 1], [1, math.nan], HOSTILE, HOSTILE)],
+        samples=[video],
+        dropped=[Dropped(HOSTILE, 1, HOSTILE)],
+        config_text=HOSTILE + "</pre>",
+        ledger=[(HOSTILE, HOSTILE)],
+    )
+    page = Page(render_report(hostile))
+    assert not page.all("script")
+    assert all(img["src"].startswith("data:image/png;base64,") for img in page.all("img"))
+    assert not [k for _, attrs in page.elements for k in attrs if k.startswith("on")]
+    for place in ("h1", "h3", "li", "th", "td", "pre", "title", "desc", "text", "code"):
+        assert any("<script>" in text for text in page.text[place]), place
+
+
+def test_file_names_that_are_not_utf8_do_not_cost_the_report(tmp_path: Path, data: ReportData) -> None:
+    odd = b"clip-\xff.mp4".decode(errors="surrogateescape")
+    write_report(replace(data, dropped=[Dropped("decode_error", 1, odd)]), str(tmp_path / "deep" / "report.html"))
+    assert "clip-?.mp4" in (tmp_path / "deep" / "report.html").read_text(encoding="utf-8")
+
+
+def test_every_chart_is_named_and_described(data: ReportData) -> None:
+    page = Page(render_report(data))
+    images = [svg for svg in page.all("svg") if svg.get("role") == "img"]
+    assert len(images) == 3 + 5 + 2 * 3
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    for svg in images:
+        title, description = svg["aria-labelledby"].split()
+        assert title in ids
+        assert description in ids
+    labels = [a for tag, a in page.elements if tag == "text" and a.get("class") == "label"]
+    assert len(labels) == 8 * 2 + 6 * 3
+    assert all(label.strip() for label in page.text["text"])
+
+
+def test_a_report_of_a_run_that_just_began_is_still_a_page() -> None:
+    """No score, no curve, one epoch, a curve without a finite value, videos shorter than a second."""
+    bare = ActionTimeline("waving", [None], [None], None, None, None)
+    video = VideoSample(
+        "r",
+        "v",
+        0.4,
+        [],
+        [bare],
+        [DrawnClip(0.2, 1.0, "explore", None, 0)],
+        [Thumbnail("waving", 0.1, b"GIF89a")],
+    )
+    text = render_report(
+        ReportData("t", "", "", [RunRow("r", "Ours")], [Curve("loss", "BCE", [1], [math.nan], "r")], samples=[video])
+    )
+    assert "there is nothing to compare it with" in text
+    assert "1 value left out: not a number or infinite." in text
+    assert "Nothing was dropped." in text
+    assert "no spike yet" in text
+    assert "neither JPEG nor PNG" in text
+    assert not re.search(r"\bnan\b", Page(text).text["style"][0] + "".join(str(e) for e in Page(text).elements))
+    Page(render_report(ReportData("empty", "", "", [])))
+
+
+def rows(regime: str, scores: list[float | None], epochs: int = 30) -> list[RunRow]:
+    return [RunRow(f"{regime}-{i}", regime, epochs, 28_800, s, seed=i) for i, s in enumerate(scores)]
+
+
+@pytest.mark.parametrize(
+    ("runs", "outcome", "words"),
+    [
+        (rows("Noisy", [0.489]) + rows("Ours", [0.734]), "won", "against 48.9 for Noisy, 24.5 points more."),
+        (rows("Noisy", [0.489]) + rows("Ours", [0.41]), "lost", "Ours did not win: 41.0 mAP against 48.9"),
+        (rows("Noisy", [0.489]) + rows("Ours", [0.53]), "open", "a difference of +4.1 points may be chance."),
+        # Three pairs that agree prove a small difference ...
+        (rows("Ours", [0.53, 0.54, 0.52]) + rows("Noisy", [0.49, 0.50, 0.478]), "won", "Ours won"),
+        # ... and three that do not, leave a large one open.
+        (rows("Noisy", [0.4, 0.5, 0.6]) + rows("Ours", [0.7, 0.5, 0.6]), "open", "No clear winner"),
+        (rows("Noisy", [0.489]) + rows("Ours", [0.734], epochs=60), "won", "more, on unequal budgets."),
+        (rows("Noisy", [0.489]) + rows("Ours", [None]), "none", "No verdict: the mAP of Ours is not known."),
+        (rows("noisy-OR alone", [0.7]) + rows("Ours", [0.5]) + rows("Noisy", [0.4]), "won", "40.0 for Noisy"),
+        (rows("I3D", [0.3]) + rows("X3D", [0.2]), "lost", "X3D did not win"),
+    ],
+)  # fmt: skip
+def test_verdict_says_what_the_numbers_carry(runs: list[RunRow], outcome: str, words: str) -> None:
+    verdict = judge(runs)
+    assert verdict.outcome == outcome
+    assert words in verdict.sentence
+    assert verdict.sentence in render_report(ReportData("t", "", "", runs)).replace("&#39;", "'")
+
+
+def test_verdict_names_the_gap_to_full_and_a_choice_made_afterwards() -> None:
+    runs = rows("Full", [0.9]) + rows("Noisy", [0.5]) + rows("Ours", [0.6]) + rows("Ours + resampling", [0.8])
+    verdict = judge(runs)
+    assert verdict.sentence.startswith("Ours + resampling won: 80.0 mAP")
+    assert any("best of 2 variants" in c for c in verdict.caveats)
+    assert any("75 % is closed" in c for c in verdict.caveats)
+
+
+def test_scores_in_percent_are_refused() -> None:
+    """A report that shows 7340 % helps nobody."""
+    with pytest.raises(ValueError, match=r"map_max is 73.4, must be a fraction in \[0, 1\]"):
+        RunRow("r", "Ours", map_max=73.4)
+
+
+def test_runs_are_told_apart_without_colour(data: ReportData) -> None:
+    """Mark or dash differ between any two of nine runs: three regimes, three seeds."""
+    runs = [(f"{regime}-{seed}", regime) for regime in ("full", "noisy", "ours") for seed in range(3)]
+    for given in (runs, [(run, "ours") for run, _ in runs]):
+        styles = charts.styles_of(given)
+        assert len({(s.mark, s.dash) for s in styles.values()}) == 9
+    marks = {s.mark for s in charts.styles_of([(r.run, r.regime) for r in data.runs]).values()}
+    uses = [u["href"] for u in Page(render_report(data)).all("use")]
+    assert all(f"#m-{mark}" in uses for mark in marks)
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(a: str, b: str) -> float:
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_colours_can_be_seen(data: ReportData, theme: int) -> None:
+    """WCAG 2: text 4.5 : 1, marks 3 : 1, on the card and on the page."""
+    blocks = re.findall(r":root \{(.*?)\}", "".join(Page(render_report(data)).text["style"]), re.DOTALL)
+    colours = dict(re.findall(r"--([a-z0-9]+): (#[0-9a-f]{6})", blocks[theme]))
+    for name in ("text", "muted", "good", "bad", "open", "hue0"):
+        assert min(contrast(colours[name], colours[b]) for b in ("card", "page")) >= 4.5, name
+    for name in [f"hue{i}" for i in range(charts.HUES)] + ["bar", "spike", "truth", "focus", "explore"]:
+        assert contrast(colours[name], colours["card"]) >= 3, name
+
+
+def test_thinning_keeps_a_single_spike() -> None:
+    """A loss that exploded for one step in 100,000 must still be seen."""
+    ys = [1.0] * 100_000
+    ys[54_321] = 50.0
+    xs, thinned = charts.thin(range(100_000), ys)
+    assert len(xs) <= charts.MAX_POINTS + 2
+    assert thinned[xs.index(54_321)] == 50.0
+    assert (xs[0], xs[-1]) == (0, 99_999)
+    assert charts.thin([0, 1], [2, 3]) == ([0, 1], [2, 3])
+
+
+def test_a_gap_breaks_the_line() -> None:
+    chart = charts.line_chart(
+        "loss", "BCE", "step", [("r", [0, 1, 2, 3], [4, math.nan, 2, 1])], charts.styles_of([("r", "r")])
+    )
+    assert [piece.count(",") for piece in chart.series[0].pieces] == [1, 2]
+    assert chart.note == "1 value left out: not a number or infinite."
+    assert chart.series[0].last == "1 at step 3"
+
+
+def test_timeline_places_marks_where_they_are() -> None:
+    t = charts.timeline(
+        100.0, [0.2, None, 0.9, 0.1], [0.1, None, 0.7, 0.8], 0.7, 70.0, [(60.0, 130.0)],
+        [(10.0, 20.0, "explore", 0), (70.0, 5.0, "focus", 3)],
+    )  # fmt: skip
+    assert t.spike_bar is not None
+    assert (t.spike_bar.x, t.spike_bar.width) == (50, 25)
+    assert t.spike_bar.height == pytest.approx(0.9 * charts.BARS_HEIGHT_PX)
+    assert [bar.x for bar in t.bars] == [0, 75]
+    assert t.unvisited == [37.5]
+    assert t.salient_at == 70
+    assert [(i.x, i.width) for i in t.intervals] == [(60, 40)]  # cut at the video's end
+    assert [(c.start, c.width, c.reason) for c in t.clips] == [(0, 30, "explore"), (65, 10, "focus")]
+    assert t.clips[0].y < t.clips[1].y < t.bottom_px
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.2, 0.69), (-3, 40_000), (5, 5), (0, 0), (1e-7, 3e-7)])
+def test_ticks_enclose_the_data(low: float, high: float) -> None:
+    ticks = charts.nice_ticks(low, high)
+    assert ticks[0] <= low <= high <= ticks[-1]
+    assert 2 <= len(ticks) <= 7
+
+
+@pytest.mark.parametrize("seconds", [0.4, 1, 59, 61, 600, 7200, 90_000, 1e6])
+def test_time_ticks_are_few_and_distinct(seconds: float) -> None:
+    ticks = charts.time_ticks(seconds)
+    assert 1 <= len(ticks) <= 13
+    assert len({t.text for t in ticks}) == len(ticks)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(42.04, "42.0 s"), (812.4, "13 min 32 s"), (3599.6, "1 h 0 min"), (7.3e6, "2,027 h 46 min")],
+)
+def test_durations_read_as_people_say_them(seconds: float, words: str) -> None:
+    assert charts.duration(seconds).replace("\u00a0", " ") == words
+
+
+CHROMIUM_FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
+    "--virtual-time-budget=2000",
+]  # fmt: skip
+# Written into a copy of the page: the widths of the document and of what sticks out of it.
+MEASURE = """<script>addEventListener('load', () => {
+  const root = document.documentElement, wide = root.clientWidth, out = [];
+  for (const e of document.querySelectorAll('body *')) {
+    const box = e.getBoundingClientRect();
+    if (box.right > wide + 0.5 && !e.closest('.scroll, pre, .sprite')) out.push(e.tagName);
+  }
+  const texts = [...document.querySelectorAll('svg text')];
+  const small = texts.filter(t => t.getBoundingClientRect().height < 11).length;
+  const colour = getComputedStyle(document.body).backgroundColor.replaceAll(' ', '');
+  parent.postMessage([root.scrollWidth, wide, colour, small, ...out].join(' '), '*');
+})</script>"""
+
+
+def browser() -> str:
+    found = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
+    if found is None and os.environ.get("CI"):
+        pytest.fail("no Chromium on PATH, and CI must not skip this test (apt: chromium)")
+    if found is None:
+        pytest.skip("no chromium, chromium-browser or google-chrome on PATH")
+    return found
+
+
+def open_page(url: str, profile: Path, theme: str, *flags: str) -> str:
+    """What Chromium prints about a page. 0 is Blink's number for the dark scheme, 1 for the light one."""
+    scheme = f"--blink-settings=preferredColorScheme={0 if theme == 'dark' else 1}"
+    command = [browser(), *CHROMIUM_FLAGS, scheme, f"--user-data-dir={profile}", *flags, url]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def crowded(data: ReportData) -> ReportData:
+    """Nine runs of three regimes, and names without a place to break, as a real cluster has them."""
+    long = "a_name_without_any_place_to_break_" * 4
+    runs = [
+        replace(data.runs[0], run=f"{regime}-{long}-{seed}", regime=regime, seed=seed)
+        for regime in ("Full", "Noisy", "Ours")
+        for seed in range(3)
+    ]
+    curves = [replace(data.curves[i % 3], run=r.run) for i, r in enumerate(runs)]
+    video = replace(data.samples[0], video_id=long, labels=[long])
+    video = replace(video, actions=[replace(a, label=long + a.label) for a in video.actions])
+    dropped, ledger = [Dropped(long, 1, long)], [(long, long)]
+    return replace(
+        data,
+        title=long,
+        command=long,
+        runs=runs,
+        curves=curves,
+        samples=[video],
+        dropped=dropped,
+        ledger=ledger,
+    )
+
+
+@pytest.mark.chromium
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width_px", [1280, 375])
+@pytest.mark.parametrize("content", ["plain", "crowded"])
+def test_nothing_sticks_out_sideways(data: ReportData, tmp_path: Path, content: str, width_px: int, theme: str) -> None:
+    """A frame of the wanted width holds the page: Chromium's own windows are never as narrow as a phone."""
+    page = render_report(crowded(data) if content == "crowded" else data)
+    policy = re.search(r'<meta http-equiv="Content-Security-Policy"[^>]*>', page)
+    assert policy
+    (tmp_path / "page.html").write_text(
+        page.replace(policy[0], "").replace("</body>", MEASURE + "</body>"), encoding="utf-8"
+    )
+    (tmp_path / "frame.html").write_text(
+        f"""<!DOCTYPE html><style>body {{ margin: 0 }} iframe {{ border: 0; display: block }}</style>
+        <script>addEventListener('message', m => document.title = m.data)</script>
+        <iframe src="page.html" width="{width_px}" height="9000"></iframe>""",
+        encoding="utf-8",
+    )
+    frame = (tmp_path / "frame.html").as_uri()
+    dom = open_page(frame, tmp_path / "profile", theme, "--window-size=1400,9000", "--dump-dom")
+    title = re.search(r"<title>(.*?)</title>", dom)
+    assert title, "the page did not report its widths"
+    scroll_px, client_px, colour, too_small, *outside = title[1].split(" ")
+    assert int(client_px) == width_px
+    assert int(scroll_px) <= width_px
+    assert outside == []
+    assert too_small == "0", "text in charts is too small to read"
+    assert colour == ("rgb(17,20,24)" if theme == "dark" else "rgb(245,246,248)")
+
+    shot = Path(os.environ.get("ADAPTFOCUS_SCREENSHOTS", tmp_path)) / f"report-{content}-{width_px}-{theme}.png"
+    height_px = 6400 if width_px > 1000 else 9000
+    size = f"--window-size={max(width_px, 500)},{height_px}"
+    open_page(frame, tmp_path / "profile", theme, size, f"--screenshot={shot}")
+    assert shot.read_bytes().startswith(b"\x89PNG")
+    assert shot.stat().st_size > 50_000, "the screenshot is nearly empty"

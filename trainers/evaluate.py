@@ -1,0 +1,179 @@
+"""What a run is worth: multi-view video-level mAP, per-time mAP where intervals are known.
+
+Input: a run's last checkpoint and a test index.
+Does: N uniform views a video through the same stages as training (range read, decode), then the model.
+Output: scores, saved beside the run as `evaluations/NAME.json`, and every view's probabilities as Parquet.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from pipelines import storage
+from pipelines.clip_plan import Planner, plan_views
+from pipelines.clip_stream import ClipShape, stream
+from pipelines.errors import ConfigError, InputError
+from pipelines.plan_store import PlanFacts, write_plan
+from pipelines.records import ClipBatch
+from pipelines.shard_index import load_index
+from pipelines.tables import write_table
+from trainers.backbones import build, normalise
+from trainers.checkpoint import Run
+from trainers.config import TrainConfig
+from trainers.metrics import charades_map, max_and_mean_over_views, per_time_map
+
+PREDICTIONS_SCHEMA = pa.schema(
+    [
+        ("slot", pa.int64()),
+        ("video_id", pa.string()),
+        ("ok", pa.bool_()),
+        ("center_seconds", pa.list_(pa.float64())),
+        ("probability", pa.list_(pa.float32())),  # [views x classes], row by row
+    ]
+)
+
+# (plan, shape, bags a batch, URL of the state) -> (slot, ok, probabilities [views, classes]) of each video
+Predict = Callable[[PlanFacts, ClipShape, TrainConfig, int], Iterable[tuple[int, bool, np.ndarray]]]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Fractions in [0, 1]; None where nothing is known to compare with."""
+
+    videos: int
+    undecodable: int  # videos whose views did not decode: they rank last for every class
+    views: int
+    checkpoint: int  # number of the commit
+    map_max: float | None
+    map_mean: float | None
+    per_time_map: float | None
+    per_class_ap: dict[str, float | None]
+
+
+def evaluate(run: Run, config: TrainConfig, index_url: str, views: int, name: str, predict: Predict) -> Scores:
+    """Score the run's newest checkpoint on an index.
+
+    Raises:
+        InputError: the run has no checkpoint, or the test index has classes that the run was not trained on.
+    """
+    _, commit = run.newest()
+    if commit is None:
+        raise InputError(f"{run.url} has no checkpoint yet; train it first")
+    classes = load_index(config.index).classes
+    index = load_index(index_url)
+    strange = sorted(set(index.classes) - set(classes))
+    if strange:
+        raise InputError(f"{index_url} has classes that the run was not trained on: {strange[:5]}; index it with the "
+                         f"class list of {config.index}")  # fmt: skip
+    planner = Planner.of(index.table, classes)
+    plan = plan_views(planner, config.clip, views)
+    facts = write_plan(plan, run.at("evaluations", name, "plan"), 0, bags_per_batch=1)
+    shape = ClipShape(views, config.clip.frames, config.clip.size_pixels, plan.max_labels, config.saliency.bins)
+    results = sorted(predict(facts, shape, config, len(classes)), key=lambda row: row[0])
+    if [slot for slot, _, _ in results] != list(range(facts.num_bags)):
+        raise RuntimeError(f"{len(results)} of {facts.num_bags} videos came back from prediction")
+    scores = _scores(planner, plan.table, results, views, commit.number)
+    _save(run, name, plan.table, results, scores)
+    return scores
+
+
+def predict_here(facts: PlanFacts, shape: ClipShape, config: TrainConfig, num_classes: int) -> Iterable:
+    """Prediction in this process."""
+    predictor = Predictor(config, num_classes)
+    for batch in stream(facts, shape, bags_per_batch=1):
+        yield from predictor(batch)
+
+
+class Predictor:
+    """The run's newest weights, ready to score batches of views."""
+
+    def __init__(self, config: TrainConfig, num_classes: int) -> None:
+        run = Run(config.url)
+        _, commit = run.newest()
+        if commit is None:
+            raise InputError(f"{run.url} has no checkpoint yet; train it first")
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = build(config.backbone, num_classes)
+        self.model.load_state_dict(run.load_state(commit)["model"])
+        self.model.to(self.device).eval()
+
+    @torch.inference_mode()
+    def __call__(self, batch: ClipBatch) -> Iterable[tuple[int, bool, np.ndarray]]:
+        for bag in range(batch.num_bags):
+            frames = torch.from_numpy(np.array(batch.frames[bag])).to(self.device)
+            logits = self.model(normalise(frames, self.model.input_spec))
+            yield int(batch.slot[bag]), bool(batch.ok[bag]), torch.sigmoid(logits).float().cpu().numpy()
+
+
+def load_config(run_url: str) -> TrainConfig:
+    """The settings a run was trained with; the run may have been moved to `run_url` since."""
+    url = storage.join(run_url, "config.json")
+    if not storage.exists(url):
+        raise ConfigError(f"{run_url} is not a run: it has no config.json; give the URL of a run's folder")
+    values = json.loads(storage.read_bytes(url))
+    runs, _, name = run_url.rstrip("/").rpartition("/")
+    return TrainConfig.model_validate(values | {"runs": runs or ".", "name": name})
+
+
+def _scores(planner: Planner, plan: pa.Table, results: list, views: int, checkpoint: int) -> Scores:
+    classes = planner.classes
+    probability = np.stack([p for _, _, p in results]).astype(np.float64)  # [V, N, K]
+    ok = np.array([ok for _, ok, _ in results])
+    probability[~ok] = -np.inf
+    truth = np.zeros((len(results), len(classes)), bool)
+    for row, ids in enumerate(planner.label_ids):
+        truth[row, list(ids)] = True
+    by_max, by_mean = max_and_mean_over_views(probability)
+    map_max, per_class = charades_map(by_max, truth)
+    per_time = None
+    times = _truth_at_views(planner, plan)
+    if times is not None:
+        per_time, _ = per_time_map(probability, times)
+    ap = {name: _known(value) for name, value in zip(classes, per_class, strict=True)}
+    return Scores(
+        len(results), int((~ok).sum()), views, checkpoint, _known(map_max),
+        _known(charades_map(by_mean, truth)[0]), _known(per_time), ap,
+    )  # fmt: skip
+
+
+def _truth_at_views(planner: Planner, plan: pa.Table) -> np.ndarray | None:
+    """[V, N, K]: whether a view's centre lies in an interval of the class; None unless every video has intervals."""
+    every = planner.table.column("intervals").to_pylist()
+    if any(spans is None for spans in every):
+        return None
+    ids = {name: k for k, name in enumerate(planner.classes)}
+    centers = [[clip["center_seconds"] for clip in clips] for clips in plan.column("clips").to_pylist()]
+    truth = np.zeros((len(every), len(centers[0]), len(planner.classes)), bool)
+    for row, (spans, at) in enumerate(zip(every, centers, strict=True)):
+        for span in spans:
+            inside = (np.array(at) >= span["start_seconds"]) & (np.array(at) <= span["end_seconds"])
+            truth[row, inside, ids[span["label"]]] = True
+    return truth
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or np.isnan(value) else float(value)
+
+
+def _save(run: Run, name: str, plan: pa.Table, results: list, scores: Scores) -> None:
+    rows = [
+        {
+            "slot": slot,
+            "video_id": bag["video_id"],
+            "ok": ok,
+            "center_seconds": [clip["center_seconds"] for clip in bag["clips"]],
+            "probability": p.flatten().tolist(),
+        }
+        for (slot, ok, p), bag in zip(results, plan.select(["video_id", "clips"]).to_pylist(), strict=True)
+    ]
+    table = pa.Table.from_pylist(rows, schema=PREDICTIONS_SCHEMA)
+    write_table(table, run.at("evaluations", name, "predictions.parquet"))
+    storage.write_bytes(run.at("evaluations", name, "scores.json"), json.dumps(asdict(scores), indent=1).encode())
+
+

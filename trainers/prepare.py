@@ -1,0 +1,76 @@
+"""Before a run begins or goes on: everything that can be checked without a cluster.
+
+Input: a TrainConfig. Does: looks at index, weights, folder; refuses to mix two different runs in one folder.
+Output: the saved config, and what the run already has.
+"""
+
+from __future__ import annotations
+
+import json
+
+from pipelines import storage
+from pipelines.config import differences
+from pipelines.errors import ConfigError, StorageError
+from pipelines.shard_index import VideoIndex, load_index
+from trainers.backbones import build, load_pretrained
+from trainers.checkpoint import Commit, Run
+from trainers.config import TrainConfig
+
+
+def prepare(config: TrainConfig) -> tuple[VideoIndex, Commit | None]:
+    """The training index and the run's last checkpoint (None: it begins).
+
+    Raises:
+        StorageError: a place cannot be read or written.
+        InputError: the index cannot be used.
+        ConfigError: the folder holds a run with other settings, or the index has changed under it.
+    """
+    index = load_index(config.index)
+    if config.focus.regime == "full" and not any(index.table.column("intervals").is_valid().to_pylist()):
+        raise ConfigError(
+            f"focus.regime=full needs intervals, and {config.index} has none; use noisy or ours, or index videos "
+            "that were packed with intervals"
+        )
+    if index.table.num_rows < config.plan.bags_per_batch:
+        raise ConfigError(
+            f"{config.index} has {index.table.num_rows} videos, fewer than one global batch of "
+            f"plan.bags_per_batch = {config.plan.bags_per_batch}; lower it"
+        )
+    model = build(config.backbone, len(index.classes))
+    if config.weights:
+        load_pretrained(model, config.weights)
+    run = Run(config.url)
+    try:
+        storage.check_writable(run.url)
+        _, commit = run.newest()
+        _same_run(run, config, index)
+    except PermissionError as error:
+        raise StorageError(f"{run.url} cannot be written ({error})") from error
+    return index, commit
+
+
+def finished(config: TrainConfig, commit: Commit | None) -> bool:
+    """Whether every epoch is trained and merged."""
+    return commit is not None and storage.exists(Run(config.url).epoch_url(config.epochs, "saliency.parquet"))
+
+
+def _same_run(run: Run, config: TrainConfig, index: VideoIndex) -> None:
+    """Save the settings of a new run; a resumed one must be the same in all that decides what is trained."""
+    url, facts_url = run.at("config.json"), run.at("index.json")
+    facts = {"index": config.index, "fingerprint": index.fingerprint, "classes": index.classes}
+    if storage.exists(url):
+        saved = TrainConfig.model_validate(json.loads(storage.read_bytes(url)) | {"runs": config.runs})
+        changed = differences(saved.what_is_trained(), config.what_is_trained())
+        if changed:
+            listed = ", ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())
+            raise ConfigError(
+                f"{run.url} was begun with other settings ({listed}); choose another name, or give the same settings"
+            )
+        if json.loads(storage.read_bytes(facts_url))["fingerprint"] != index.fingerprint:
+            raise ConfigError(
+                f"the index {config.index} has changed since {run.url} was begun; its plans name rows of the old one. "
+                "Choose another name for a run on the new index"
+            )
+        return
+    storage.write_bytes(facts_url, json.dumps(facts).encode())
+    storage.write_bytes(url, json.dumps(config.model_dump(mode="json"), indent=1).encode())

@@ -1,0 +1,70 @@
+"""Named runs. A recipe's docstring holds its cost, its command and what to expect.
+
+Input: nothing. Does: names values. Output: nested dicts for TrainConfig; anything can be overridden with key=value.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+from pipelines.errors import ConfigError
+
+
+def small() -> dict[str, Any]:
+    """The small in-tree 3D CNN on one's own videos: a first look at data, not a result.
+
+    Cost: about 10 ms of one CPU core a clip of 8 frames, mostly decoding.
+    Command: adaptfocus train small name=first runs=URL index=URL
+    """
+    return {
+        "epochs": 10,
+        "backbone": "small3d",
+        "clip": {"frames": 8, "frame_stride": 1, "fps": 4.0, "size_pixels": 20},
+        "plan": {"clips_per_bag": 4, "bags_per_batch": 8},
+    }
+
+
+def world() -> dict[str, Any]:
+    """The benchmark worlds of docs/method.md: 30 epochs, 10 videos x 4 clips a batch, AdamW 4e-3, one cycle.
+
+    Cost: 28,800 clips; about 5 minutes on two cores.
+    Command: adaptfocus train world name=ours runs=URL index=URL weights=URL focus.regime=ours
+    """
+    return small() | {
+        "epochs": 30,
+        "plan": {"clips_per_bag": 4, "bags_per_batch": 10},
+        "optim": {"learning_rate": 4e-3, "schedule": "one_cycle"},
+        "focus": {"warmup_epochs": 2},
+    }
+
+
+def demo() -> dict[str, Any]:
+    """The demo's runs: a small world A, few epochs.
+
+    Cost: about 20 s on two cores. Command: adaptfocus demo (it sets name, places and regime).
+    """
+    return small() | {
+        "epochs": 8,
+        "plan": {"clips_per_bag": 4, "bags_per_batch": 8},
+        "focus": {"warmup_epochs": 1},
+        "checkpoint": {"every_batches": 4, "keep": 2},
+        "placement": {"workers": 2, "decode_workers": 2},
+    }
+
+
+RECIPES: dict[str, Callable[[], dict[str, Any]]] = {"demo": demo, "small": small, "world": world}
+
+
+def recipe(name: str) -> dict[str, Any]:
+    """The values of a named recipe.
+
+    Raises:
+        ConfigError: no recipe of that name; suggests the nearest.
+    """
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise ConfigError(f"there is no recipe '{name}'; {hint}There are: {', '.join(sorted(RECIPES))}")
+    return RECIPES[name]()
