@@ -9,6 +9,7 @@ of a URL, a message or a config.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import posixpath
@@ -16,22 +17,20 @@ import re
 import uuid
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import fsspec
-import tenacity
 from fsspec.core import url_to_fs
 
 from pipelines.errors import StorageError
+from pipelines.store_errors import ShortReadError, error_code, shown, tried
 
-T = TypeVar("T")
-
-# Six tries with jittered exponential back-off wait about 15 s in all: longer than a rate limiter's bucket takes
-# to refill, shorter than a user's patience with a store that is really down.
-RETRY_ATTEMPTS = 6
-RETRY_MAX_WAIT_SECONDS = 8.0
-_FINAL = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError, StorageError)
-_NEWER_THAN_LISTING = {"use_listings_cache": False}  # a run lists what other processes have just written
+_S3_OPTIONS: dict[str, Any] = {
+    "use_listings_cache": False,  # a run lists what other processes have just written
+    # One try below us: botocore's five, within s3fs's five, within ours took 49 s to say that a store is down.
+    "config_kwargs": {"retries": {"total_max_attempts": 1}},
+}
+_WRITER = "adaptfocus-writer"  # metadata of an exclusively created object: which attempt made it
 
 
 def join(url: str, *parts: str) -> str:
@@ -41,7 +40,8 @@ def join(url: str, *parts: str) -> str:
 
 def check_url(url: str) -> str:
     """Return `url` unless it carries credentials; they belong in the environment, never in a config or a log."""
-    if re.match(r"^[a-z0-9+.-]+://[^/@]*:[^/@]*@", url, re.IGNORECASE):
+    # A secret may hold slashes, and after a port (digits, then a slash) an @ is an innocent part of the path.
+    if re.match(r"^[a-z0-9+.-]+://[^/@:]*:(?!\d+/)[^@]*@", url, re.IGNORECASE):
         scheme = url.split("://", 1)[0]
         raise StorageError(
             f"the {scheme}:// URL contains credentials; put them into the environment "
@@ -53,15 +53,15 @@ def check_url(url: str) -> str:
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The fsspec filesystem of a URL and the path inside it. Raises StorageError for a scheme it cannot load."""
     check_url(url)
-    options: dict[str, Any] = dict(_NEWER_THAN_LISTING) if url.startswith(("s3://", "s3a://")) else {}
+    options = _S3_OPTIONS if url.startswith(("s3://", "s3a://")) else {}
     try:
         return url_to_fs(url, **options)
     except ImportError as error:
         raise StorageError(
-            f"{_shown(url)}: {error}; install the extra for this store (pip install 'adaptfocus[s3]')"
+            f"{shown(url)}: {error}; install the extra for this store (pip install 'adaptfocus[s3]')"
         ) from None
     except ValueError as error:
-        raise StorageError(f"{_shown(url)}: {error}") from None
+        raise StorageError(f"{shown(url)}: {error}") from None
 
 
 def is_local(url: str) -> bool:
@@ -72,7 +72,7 @@ def is_local(url: str) -> bool:
 def read_bytes(url: str) -> bytes:
     """The whole object."""
     fs, path = filesystem(url)
-    return _tried(url, lambda: fs.cat_file(path))
+    return tried(url, lambda: fs.cat_file(path))
 
 
 def read_ranges(urls: Sequence[str], offsets_bytes: Sequence[int], sizes_bytes: Sequence[int]) -> list[bytes]:
@@ -81,40 +81,39 @@ def read_ranges(urls: Sequence[str], offsets_bytes: Sequence[int], sizes_bytes: 
     Raises:
         StorageError: the store cannot be read, or an object ends before its range does.
     """
-    if not urls:
-        return []
-    fs, _ = filesystem(urls[0])
-    paths = [filesystem(url)[1] for url in urls]
-    starts, ends = list(offsets_bytes), [o + s for o, s in zip(offsets_bytes, sizes_bytes, strict=True)]
+    wanted = [
+        (url, offset, size)
+        for url, offset, size in zip(urls, offsets_bytes, sizes_bytes, strict=True)
+        if size > 0  # HTTP has no way to ask for an empty range
+    ]
+    parts = iter(_read_ranges(wanted) if wanted else [])
+    return [next(parts) if size > 0 else b"" for size in sizes_bytes]
+
+
+def _read_ranges(wanted: list[tuple[str, int, int]]) -> list[bytes]:
+    first_url = wanted[0][0]
+    fs, _ = filesystem(first_url)
+    paths = [filesystem(url)[1] for url, _, _ in wanted]
+    starts, ends = [offset for _, offset, _ in wanted], [offset + size for _, offset, size in wanted]
 
     def fetch() -> list[bytes]:
         parts = fs.cat_ranges(paths, starts, ends, on_error="raise")
-        for url, part, start, size in zip(urls, parts, starts, sizes_bytes, strict=True):
+        for (url, offset, size), part in zip(wanted, parts, strict=True):
             if len(part) != size:
                 # A short body may be a broken connection (tried again) or an object that has been replaced.
-                raise OSError(f"{_shown(url)}: asked for {size} bytes from {start}, got {len(part)}")
+                raise ShortReadError(f"{shown(url)}: asked for {size} bytes from {offset}, got {len(part)}")
         return parts
 
-    return _tried(urls[0], fetch)
+    return tried(first_url, fetch)
 
 
 def write_bytes(url: str, data: bytes) -> None:
     """Write the whole object at once: a reader sees the old bytes or the new, never a part."""
     fs, path = filesystem(url)
-    if not is_local(url):
-        _tried(url, lambda: fs.pipe_file(path, data))
-        return
-
-    def replace() -> None:
-        os.makedirs(posixpath.dirname(path) or ".", exist_ok=True)  # noqa: PTH103
-        part = f"{path}.{uuid.uuid4().hex}.part"
-        with open(part, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(part, path)  # noqa: PTH105
-
-    _tried(url, replace)
+    if is_local(url):
+        tried(url, lambda: os.replace(_write_part(path, data), path))  # noqa: PTH105
+    else:
+        tried(url, lambda: fs.pipe_file(path, data))
 
 
 def create_exclusive(url: str, data: bytes) -> bool:
@@ -126,41 +125,73 @@ def create_exclusive(url: str, data: bytes) -> bool:
     """
     fs, path = filesystem(url)
     if is_local(url):
-        os.makedirs(posixpath.dirname(path) or ".", exist_ok=True)  # noqa: PTH103
-        part = f"{path}.{uuid.uuid4().hex}.part"
+        return tried(url, lambda: _link_exclusive(path, data))
+    if "s3" not in fs.protocol:
+        return tried(url, lambda: _created(lambda: fs.pipe_file(path, data, mode="create")))
+    # A put whose answer was lost is sent again, by us or by the client below us, and then finds its own object.
+    # The mark tells it from another's with the same bytes.
+    mark = uuid.uuid4().hex
+
+    def create() -> bool:
+        if _created(lambda: fs.pipe_file(path, data, mode="create", Metadata={_WRITER: mark})):
+            return True
+        bucket, _, key = path.partition("/")
+        return fs.call_s3("head_object", Bucket=bucket, Key=key)["Metadata"].get(_WRITER) == mark
+
+    return tried(url, create)
+
+
+def _created(put: Callable[[], Any]) -> bool:
+    """Whether a conditional put went through; False if the store says that something is there."""
+    try:
+        put()
+    except FileExistsError:
+        return False
+    except OSError as error:
+        # s3fs makes FileExistsError of Amazon's answer only: Ceph's lacks the field that it looks for.
+        if error_code(error) not in ("PreconditionFailed", "412"):
+            raise
+        return False
+    return True
+
+
+def _write_part(path: str, data: bytes) -> str:
+    """Write `data` beside `path`, to disk and not only to its cache; the path of the part."""
+    os.makedirs(posixpath.dirname(path) or ".", exist_ok=True)  # noqa: PTH103
+    part = f"{path}.{uuid.uuid4().hex}.part"
+    try:
         with open(part, "wb") as out:
             out.write(data)
             out.flush()
             os.fsync(out.fileno())
-        try:
-            os.link(part, path)
-        except FileExistsError:
-            return False
-        finally:
+    except BaseException:
+        with contextlib.suppress(OSError):
             os.unlink(part)  # noqa: PTH108
-        return True
+        raise
+    return part
 
-    def create() -> bool:
-        try:
-            fs.pipe_file(path, data, mode="create")
-        except FileExistsError:
-            # A retry after a lost answer finds our own object: the bytes tell.
-            return fs.cat_file(path) == data
-        return True
 
-    return _tried(url, create)
+def _link_exclusive(path: str, data: bytes) -> bool:
+    part = _write_part(path, data)
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(part)  # noqa: PTH108
+    return True
 
 
 def exists(url: str) -> bool:
     """Whether there is an object (or, locally, a file or folder) at the URL."""
     fs, path = filesystem(url)
-    return bool(_tried(url, lambda: fs.exists(path)))
+    return bool(tried(url, lambda: fs.exists(path)))
 
 
 def size_and_tag(url: str) -> tuple[int, str]:
     """Size in bytes and a tag that changes with the content (ETag, or the local modification time)."""
     fs, path = filesystem(url)
-    info = _tried(url, lambda: fs.info(path))
+    info = tried(url, lambda: fs.info(path))
     tag = info.get("ETag") or info.get("etag") or str(info.get("mtime", ""))
     return int(info["size"]), str(tag).strip('"')
 
@@ -169,19 +200,24 @@ def list_files(url: str) -> list[str]:
     """URLs of the files directly in a folder, sorted by name; empty if there is no such folder."""
     fs, path = filesystem(url)
     try:
-        entries = _tried(url, lambda: fs.ls(path, detail=True))
+        entries = tried(url, lambda: fs.ls(path, detail=True))
     except StorageError as error:
         if isinstance(error.__cause__, FileNotFoundError) and _container_exists(fs, path):
             return []
         raise
-    names = [posixpath.basename(e["name"].rstrip("/")) for e in entries if e["type"] == "file"]
+    folder = path.rstrip("/")  # a listing of a file shows the file itself
+    inside = [e["name"].rstrip("/") for e in entries if e["type"] == "file"]
+    names = [posixpath.basename(name) for name in inside if name != folder]
     return [join(url, name) for name in sorted(names) if name and not name.endswith(".part")]
 
 
 def glob(pattern_url: str) -> list[str]:
-    """URLs that match a glob pattern, sorted."""
+    """URLs that match a glob pattern, sorted; empty if none does. Raises StorageError if there is no such bucket."""
     fs, path = filesystem(pattern_url)
-    found = _tried(pattern_url, lambda: fs.glob(path))
+    found = tried(pattern_url, lambda: fs.glob(path))
+    if not found and not _container_exists(fs, path):
+        bucket = path.split("/", 1)[0]
+        raise StorageError(f"there is no bucket '{bucket}' ({shown(pattern_url)}); create it, or correct the URL")
     prefix = "" if is_local(pattern_url) else pattern_url.split("://", 1)[0] + "://"
     return sorted(prefix + name for name in found)
 
@@ -190,7 +226,7 @@ def delete(url: str) -> None:
     """Remove an object, or a folder and all in it; nothing happens if it is not there."""
     fs, path = filesystem(url)
     try:
-        _tried(url, lambda: fs.rm(path, recursive=True))
+        tried(url, lambda: fs.rm(path, recursive=True))
     except StorageError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise
@@ -262,48 +298,6 @@ def _container_exists(fs: fsspec.AbstractFileSystem, path: str) -> bool:
         return True
     try:
         fs.call_s3("head_bucket", Bucket=path.split("/", 1)[0])
-    except Exception:
-        return False
+    except Exception as error:  # whatever else goes wrong here says nothing about the bucket
+        return not isinstance(error, FileNotFoundError) and error_code(error) not in ("404", "NoSuchBucket")
     return True
-
-
-def _shown(url: str) -> str:
-    """A URL fit for messages: no query, since presigned URLs carry their signature there."""
-    return url.split("?", 1)[0]
-
-
-def _tried(url: str, action: Callable[[], T]) -> T:
-    """Run `action`, again with jittered back-off while its error may pass, and name the place if it does not."""
-    retry = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(lambda e: isinstance(e, Exception) and not isinstance(e, _FINAL)),
-        stop=tenacity.stop_after_attempt(RETRY_ATTEMPTS),
-        wait=tenacity.wait_random_exponential(multiplier=0.25, max=RETRY_MAX_WAIT_SECONDS),
-        reraise=True,
-    )
-    try:
-        return retry(action)
-    except StorageError:
-        raise
-    except FileNotFoundError as error:
-        if "bucket" in str(error).lower():
-            bucket = url.split("://", 1)[-1].split("/", 1)[0]
-            message = f"there is no bucket '{bucket}' ({_shown(url)}); create it, or correct the URL"
-        else:
-            message = f"there is nothing at {_shown(url)}; check the URL"
-        raise StorageError(message) from error
-    except PermissionError as error:
-        raise StorageError(
-            f"{_shown(url)} was refused by the store ({_reason(error)}); check the credentials in the environment "
-            "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or the file's permissions"
-        ) from error
-    except Exception as error:
-        raise StorageError(
-            f"{_shown(url)} could not be reached in {RETRY_ATTEMPTS} tries "
-            f"({type(error).__name__}: {_reason(error)}); check the endpoint (AWS_ENDPOINT_URL) and the network"
-        ) from error
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of an error, short, without anything that looks like a signature or a key."""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return re.sub(r"(?i)(signature|credential|token|secret)=[^&\s]+", r"\1=...", text)[:200]

@@ -50,12 +50,7 @@ def png(hue: int) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     head = struct.pack(">IIBBBBB", 160, 90, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", head)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def action(label: str, peak: float, hit: bool | None, rng: np.random.Generator) -> ActionTimeline:
@@ -105,9 +100,7 @@ def data() -> ReportData:
         epochs = list(range(1, 31))
         score = 100 * mean * (1 - np.exp(-np.array(epochs) / 7)) + rng.normal(0, 1, 30)
         curves.append(Curve("mAP, max over views", "%", epochs, score.tolist(), run))
-        curves.append(
-            Curve("Clips per second", "clips/s", epochs, (190 + rng.normal(0, 6, 30)).tolist(), run)
-        )
+        curves.append(Curve("Clips per second", "clips/s", epochs, (190 + rng.normal(0, 6, 30)).tolist(), run))
         if run.startswith("ours"):
             ramp = 1 - np.exp(-np.array(epochs) / 8)
             for name, values in (
@@ -190,10 +183,7 @@ def test_page_refers_to_nothing_outside_itself(data: ReportData) -> None:
     page = Page(text)
     fetching = {"src", "srcset", "data", "poster", "background", "action", "formaction", "xlink:href"}
     fetched = [
-        v
-        for tag, attrs in page.elements
-        for k, v in attrs.items()
-        if k in fetching or (k == "href" and tag != "a")
+        v for tag, attrs in page.elements for k, v in attrs.items() if k in fetching or (k == "href" and tag != "a")
     ]
     assert fetched  # thumbnails and marks at least
     assert [v for v in fetched if not v.startswith(("data:", "#"))] == []
@@ -201,9 +191,7 @@ def test_page_refers_to_nothing_outside_itself(data: ReportData) -> None:
     style = " ".join(page.text["style"])
     assert "@import" not in style
     assert "url(" not in style
-    assert [a["href"] for a in page.all("a") if not a["href"].startswith("#")] == [
-        "https://arxiv.org/abs/2311.17118"
-    ]
+    assert [a["href"] for a in page.all("a") if not a["href"].startswith("#")] == ["https://arxiv.org/abs/2311.17118"]
 
 
 HOSTILE = "<script>alert('x')</script>\"'><img src=x onerror=alert(1)>"
@@ -246,9 +234,7 @@ def test_names_from_outside_stay_text(data: ReportData) -> None:
 
 def test_file_names_that_are_not_utf8_do_not_cost_the_report(tmp_path: Path, data: ReportData) -> None:
     odd = b"clip-\xff.mp4".decode(errors="surrogateescape")
-    write_report(
-        replace(data, dropped=[Dropped("decode_error", 1, odd)]), str(tmp_path / "deep" / "report.html")
-    )
+    write_report(replace(data, dropped=[Dropped("decode_error", 1, odd)]), str(tmp_path / "deep" / "report.html"))
     assert "clip-?.mp4" in (tmp_path / "deep" / "report.html").read_text(encoding="utf-8")
 
 
@@ -280,18 +266,14 @@ def test_a_report_of_a_run_that_just_began_is_still_a_page() -> None:
         [Thumbnail("waving", 0.1, b"GIF89a")],
     )
     text = render_report(
-        ReportData(
-            "t", "", "", [RunRow("r", "Ours")], [Curve("loss", "BCE", [1], [math.nan], "r")], samples=[video]
-        )
+        ReportData("t", "", "", [RunRow("r", "Ours")], [Curve("loss", "BCE", [1], [math.nan], "r")], samples=[video])
     )
     assert "there is nothing to compare it with" in text
     assert "1 value left out: not a number or infinite." in text
     assert "Nothing was dropped." in text
     assert "no spike yet" in text
     assert "neither JPEG nor PNG" in text
-    assert not re.search(
-        r"\bnan\b", Page(text).text["style"][0] + "".join(str(e) for e in Page(text).elements)
-    )
+    assert not re.search(r"\bnan\b", Page(text).text["style"][0] + "".join(str(e) for e in Page(text).elements))
     Page(render_report(ReportData("empty", "", "", [])))
 
 
@@ -490,9 +472,7 @@ def crowded(data: ReportData) -> ReportData:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width_px", [1280, 375])
 @pytest.mark.parametrize("content", ["plain", "crowded"])
-def test_nothing_sticks_out_sideways(
-    data: ReportData, tmp_path: Path, content: str, width_px: int, theme: str
-) -> None:
+def test_nothing_sticks_out_sideways(data: ReportData, tmp_path: Path, content: str, width_px: int, theme: str) -> None:
     """A frame of the wanted width holds the page: Chromium's own windows are never as narrow as a phone."""
     page = render_report(crowded(data) if content == "crowded" else data)
     policy = re.search(r'<meta http-equiv="Content-Security-Policy"[^>]*>', page)
@@ -517,9 +497,7 @@ def test_nothing_sticks_out_sideways(
     assert too_small == "0", "text in charts is too small to read"
     assert colour == ("rgb(17,20,24)" if theme == "dark" else "rgb(245,246,248)")
 
-    shot = (
-        Path(os.environ.get("ADAPTFOCUS_SCREENSHOTS", tmp_path)) / f"report-{content}-{width_px}-{theme}.png"
-    )
+    shot = Path(os.environ.get("ADAPTFOCUS_SCREENSHOTS", tmp_path)) / f"report-{content}-{width_px}-{theme}.png"
     height_px = 6400 if width_px > 1000 else 9000
     size = f"--window-size={max(width_px, 500)},{height_px}"
     open_page(frame, tmp_path / "profile", theme, size, f"--screenshot={shot}")

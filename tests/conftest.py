@@ -1,0 +1,120 @@
+"""What every test may lean on: a clean environment, two S3 stores, and a switch that forbids skipping.
+
+Stores: `local_s3` (moto, in a process of its own) and `ceph_s3` (Ceph's gateway) run once a session; `s3_url`,
+`ceph_url` and `store_url` give a test a place of its own in them, with the environment set to reach it.
+
+``ADAPTFOCUS_REQUIRE_ALL=1`` turns a skipped test that is marked ceph, chromium or footage into a failed one: CI sets
+it, so that nothing goes untested there because an installation went wrong.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.local_s3 import LocalS3
+from tests.ceph import CephGateway, missing_programs
+
+MAY_BE_MISSING = ("ceph", "chromium", "footage")
+
+
+def require_all() -> bool:
+    return os.environ.get("ADAPTFOCUS_REQUIRE_ALL") == "1"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for package in ("pipelines", "trainers", "infra"):
+        config.addinivalue_line("filterwarnings", rf"error:::{package}(\.|$)")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[None, Any, Any]:
+    report = yield
+    marks = [name for name in MAY_BE_MISSING if item.get_closest_marker(name)]
+    if report.skipped and not hasattr(report, "wasxfail") and marks and require_all():
+        report.outcome = "failed"
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.longrepr = f"skipped although ADAPTFOCUS_REQUIRE_ALL=1 ({', '.join(marks)}): {reason}"
+    return report
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No credentials, endpoint or profile of the person who runs the tests; no waiting for a cloud's metadata."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+def use_environment(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    """Set these variables and forget the S3 clients made under others: fsspec keeps them by their arguments."""
+    from s3fs import S3FileSystem
+
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    S3FileSystem.clear_instance_cache()
+
+
+def own_place(request: pytest.FixtureRequest, store: LocalS3 | CephGateway) -> str:
+    """A folder URL that no other test writes to."""
+    module = request.node.nodeid.split("::")[0].removesuffix(".py").replace("/", ".")
+    name = "".join(c if c.isalnum() else "-" for c in request.node.name)
+    return store.url(module, name)
+
+
+@pytest.fixture(scope="session")
+def local_s3() -> Iterator[LocalS3]:
+    """The S3 server of the demo, once for all tests. To write to it, ask for `s3_url`."""
+    with LocalS3() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_url(local_s3: LocalS3, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty folder in the local S3 server, with the environment set to reach it."""
+    use_environment(monkeypatch, local_s3.environment)
+    return own_place(request, local_s3)
+
+
+@pytest.fixture(scope="session")
+def ceph_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CephGateway]:
+    """Ceph's gateway, once for all tests marked ceph. To write to it, ask for `ceph_url`."""
+    missing = missing_programs()
+    if missing:
+        pytest.skip(
+            f"not installed: {', '.join(missing)} "
+            "(apt-get install --no-install-recommends radosgw ceph-mon ceph-osd ceph-common)"
+        )
+    with CephGateway(tmp_path_factory.mktemp("ceph")) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def ceph_url(ceph_s3: CephGateway, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty folder in the Ceph gateway, with the environment set to reach it."""
+    use_environment(monkeypatch, ceph_s3.environment)
+    return own_place(request, ceph_s3)
+
+
+@pytest.fixture(params=["local", "moto", pytest.param("ceph", marks=pytest.mark.ceph)])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty folder, once on this machine's disk, once in moto and once in Ceph."""
+    if request.param == "local":
+        return str(tmp_path / "store")
+    return request.getfixturevalue({"moto": "s3_url", "ceph": "ceph_url"}[request.param])
+
+
+@pytest.fixture(scope="session")
+def footage() -> Path:
+    """The folder of real footage: $ADAPTFOCUS_FOOTAGE, or ``shared/data`` beside the checkout."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("ADAPTFOCUS_FOOTAGE") or beside)
+    if not folder.is_dir():
+        pytest.skip("no real footage: set ADAPTFOCUS_FOOTAGE to its folder")
+    return folder

@@ -1,0 +1,119 @@
+"""What a score is worth: the metrics, as pure functions of arrays.
+
+Input: scores and truth as numpy arrays. Does: average precision per class, the official Charades rule, pooling over
+views, saliency hits. Output: floats. Everything is computed in float64; ties are broken by row order (a stable sort),
+so the same scores give the same number on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def charades_map(scores: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarray]:
+    """Video-level mAP by the official Charades rule.
+
+    A video without any action ranks last for every class (its scores count as minus infinity); among such videos
+    row order decides. A class without a positive has AP nan and is left out of the mean.
+
+    Args:
+        scores: [V, K], higher means more likely; any monotonic scale.
+        truth: [V, K] bool.
+
+    Returns:
+        The mean over the classes that have positives (nan if none has), and the AP of each class [K].
+
+    Raises:
+        ValueError: the shapes disagree, the truth is no boolean, or a score is nan.
+    """
+    scores, truth = _checked(scores, truth, "[V, K]", axes=2)
+    ranked = np.where(truth.any(axis=1, keepdims=True), scores, -np.inf)
+    return _mean_average_precision(ranked, truth)
+
+
+def per_time_map(scores: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarray]:
+    """mAP over moments: each (video, view) pair is one row to rank, with the actions that go on at its time.
+
+    Args:
+        scores: [V, N, K] of V videos with N views each.
+        truth: [V, N, K] bool. A moment without any action is a negative of every class, at its own score.
+
+    Returns:
+        As `charades_map`.
+
+    Raises:
+        ValueError: as `charades_map`.
+    """
+    scores, truth = _checked(scores, truth, "[V, N, K]", axes=3)
+    classes = scores.shape[-1]
+    return _mean_average_precision(scores.reshape(-1, classes), truth.reshape(-1, classes))
+
+
+def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
+    """AP of one class: the mean, over its positives, of the precision at each; nan without positives.
+
+    Args:
+        scores: [V].
+        truth: [V] bool.
+
+    Raises:
+        ValueError: as `charades_map`.
+    """
+    scores, truth = _checked(scores, truth, "[V]", axes=1)
+    hits = truth[np.argsort(-scores, kind="stable")]
+    if not hits.any():
+        return float("nan")
+    rank = np.flatnonzero(hits) + 1
+    return float(np.mean(np.arange(1, len(rank) + 1) / rank))
+
+
+def max_and_mean_over_views(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[V, N, K] scores of N views of each video -> ([V, K] maximum, [V, K] mean), in float64.
+
+    Raises:
+        ValueError: not three axes, or no views.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.ndim != 3 or scores.shape[1] == 0:
+        raise ValueError(f"scores must be [V, N, K] with at least one view, are {list(scores.shape)}")
+    return scores.max(axis=1), scores.mean(axis=1)
+
+
+def hit_rate(salient_seconds: Sequence[float], intervals: Sequence[Sequence[tuple[float, float]]]) -> float:
+    """Share of salient times that lie in one of their true intervals (ends included); nan if none can be judged.
+
+    Args:
+        salient_seconds: one time for each (video, action). nan says that there is none yet: it is not judged.
+        intervals: the (start_seconds, end_seconds) of the same action in the same video. An action without an
+            interval is not judged.
+
+    Raises:
+        ValueError: the lengths disagree.
+    """
+    if len(salient_seconds) != len(intervals):
+        raise ValueError(f"{len(salient_seconds)} salient times but {len(intervals)} lists of intervals")
+    judged = [
+        any(start <= seconds <= end for start, end in true)
+        for seconds, true in zip(salient_seconds, intervals, strict=True)
+        if len(true) > 0 and not np.isnan(seconds)
+    ]
+    return float(np.mean(judged)) if judged else float("nan")
+
+
+def _mean_average_precision(scores: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarray]:
+    per_class = np.array([average_precision(scores[:, k], truth[:, k]) for k in range(scores.shape[1])])
+    judged = per_class[~np.isnan(per_class)]
+    return (float(judged.mean()) if len(judged) else float("nan")), per_class
+
+
+def _checked(scores: np.ndarray, truth: np.ndarray, form: str, axes: int) -> tuple[np.ndarray, np.ndarray]:
+    scores, truth = np.asarray(scores, dtype=np.float64), np.asarray(truth)
+    if scores.ndim != axes or truth.shape != scores.shape:
+        raise ValueError(f"scores {list(scores.shape)} and truth {list(truth.shape)} must both be {form}")
+    if truth.dtype != np.bool_:
+        raise ValueError(f"truth must be bool, is {truth.dtype}; compare it with a threshold first")
+    if np.isnan(scores).any():
+        raise ValueError(f"{int(np.isnan(scores).sum())} of {scores.size} scores are nan")
+    return scores, truth
