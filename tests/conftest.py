@@ -108,13 +108,3 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "local":
         return str(tmp_path / "store")
     return request.getfixturevalue({"moto": "s3_url", "ceph": "ceph_url"}[request.param])
-
-
-@pytest.fixture(scope="session")
-def footage() -> Path:
-    """The folder of real footage: $ADAPTFOCUS_FOOTAGE, or ``shared/data`` beside the checkout."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("ADAPTFOCUS_FOOTAGE") or beside)
-    if not folder.is_dir():
-        pytest.skip("no real footage: set ADAPTFOCUS_FOOTAGE to its folder")
-    return folder

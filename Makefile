@@ -1,0 +1,53 @@
+# make demo and make test are the two commands; both set up what they need.
+# PYTHON=python3.12 make setup chooses the interpreter, 3.10 or newer.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup-stamp
+PYTEST_ARGS ?=
+
+.PHONY: help setup demo test lint format clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+setup: $(STAMP)  ## .venv with everything in it; again only when pyproject.toml changes
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+		echo "make setup needs Python 3.10 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true)."; \
+		echo "Choose another: make setup PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+		rm -rf $(VENV); \
+		echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=23" "setuptools>=77"
+	@# Without an NVIDIA driver the CPU build of torch does, at a tenth of the size. Where its index cannot be
+	@# reached, the next line takes whatever build pip is configured for.
+	@if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1 && \
+		! $(BIN)/python -c 'import torch' >/dev/null 2>&1; then \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 15 \
+			--extra-index-url https://download.pytorch.org/whl/cpu --prefer-binary 'torch>=2.10,<2.14' \
+			--only-binary torch 2>/dev/null || echo "the CPU build of torch could not be chosen; taking pip's own"; fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: setup  ## a corpus, training on this machine's CPU, a kill, a resume, a report
+	$(BIN)/adaptfocus demo
+
+test: setup lint  ## all checks and all tests; PYTEST_ARGS='-k storage' chooses
+	$(BIN)/python -m pytest -q --durations=15 $(PYTEST_ARGS)
+
+lint: setup  ## ruff and pyright
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: setup  ## let ruff write
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the environment, caches and what the demo made
+	rm -rf $(VENV) demo-out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
