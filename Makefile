@@ -17,7 +17,7 @@ setup: $(STAMP)  ## .venv with everything in it; again only when pyproject.toml 
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
-		echo "make setup needs Python 3.10 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true)."; \
+		echo "make setup needs Python 3.10 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | head -n 1)."; \
 		echo "Choose another: make setup PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 		rm -rf $(VENV); \
@@ -28,8 +28,8 @@ $(STAMP): pyproject.toml
 	@if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1 && \
 		! $(BIN)/python -c 'import torch' >/dev/null 2>&1; then \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 15 \
-			--extra-index-url https://download.pytorch.org/whl/cpu --prefer-binary 'torch>=2.10,<2.14' \
-			--only-binary torch 2>/dev/null || echo "the CPU build of torch could not be chosen; taking pip's own"; fi
+			--extra-index-url https://download.pytorch.org/whl/cpu --only-binary torch 'torch>=2.10,<2.14' \
+			2>/dev/null || echo "the CPU build of torch could not be chosen; taking pip's own"; fi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 

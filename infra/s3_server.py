@@ -78,7 +78,7 @@ def _range_headers(data: bytes, start_bytes: int, size_bytes: int, tag: str) -> 
 
 def _range_from_moto(bucket: str, key: str, start: int, last: int) -> tuple[bytes, int, str] | None:
     """A range out of moto's own buffer; None for whatever is not the plain case (no such key, past the end)."""
-    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.s3.models import s3_backends
 
     try:

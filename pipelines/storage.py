@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-import fsspec
 from fsspec.core import url_to_fs
 
 from pipelines.errors import StorageError
@@ -50,7 +49,7 @@ def check_url(url: str) -> str:
     return url
 
 
-def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+def filesystem(url: str) -> tuple[Any, str]:
     """The fsspec filesystem of a URL and the path inside it. Raises StorageError for a scheme it cannot load."""
     check_url(url)
     options = _S3_OPTIONS if url.startswith(("s3://", "s3a://")) else {}
@@ -292,7 +291,7 @@ class RangeFile(io.RawIOBase):
         return len(data)
 
 
-def _container_exists(fs: fsspec.AbstractFileSystem, path: str) -> bool:
+def _container_exists(fs: Any, path: str) -> bool:
     """Whether the bucket of an S3 path is there; always true where there are no buckets."""
     if "s3" not in fs.protocol:
         return True
