@@ -18,6 +18,7 @@ import pytest
 
 from infra.local_s3 import LocalS3
 from tests.ceph import CephGateway, missing_programs
+from tests.worlds import SmallWorld, make_world
 
 MAY_BE_MISSING = ("ceph", "chromium", "footage")
 
@@ -118,3 +119,9 @@ def footage() -> Path:
     if not folder.is_dir():
         pytest.skip("no real footage: set ADAPTFOCUS_FOOTAGE to its folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_world(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
+    """18 training and 6 test videos of about 25 s, packed and indexed on this machine's disk."""
+    return make_world(tmp_path_factory.mktemp("world"))
