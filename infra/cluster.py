@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 
 import ray
@@ -29,6 +30,14 @@ def quiet_worker() -> None:
     logging.getLogger("ray.train.v2._internal.execution.controller.placement_group_cleaner").setLevel(logging.ERROR)
 
 
+def quiet_driver() -> None:
+    """Ray Data reports each execution and warns of sizes it does not know; what matters raises."""
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"ray\.")
+
+
 @contextlib.contextmanager
 def connected(address: str | None, cpus: int) -> Iterator[None]:
     """Connect to `address`, or start a cluster of `cpus` logical CPUs on this machine; disconnect at the end.
@@ -48,6 +57,7 @@ def connected(address: str | None, cpus: int) -> Iterator[None]:
     if address is None:
         options |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     ray.init(address=address, **options)
+    quiet_driver()
     try:
         yield
     finally:

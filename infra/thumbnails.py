@@ -5,6 +5,8 @@ Input: a row of the index and a time. Does: the same range read and decode as tr
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import av
 import numpy as np
 
@@ -38,6 +40,6 @@ def _jpeg(frame_CHW: np.ndarray) -> bytes:
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_CHW.transpose(1, 2, 0)), format="rgb24")
     encoder = av.CodecContext.create("mjpeg", "w")
     encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "yuvj420p"  # type: ignore[attr-defined]
-    encoder.time_base = "1/25"  # type: ignore[assignment]
+    encoder.time_base = Fraction(1, 25)
     packets = [*encoder.encode(frame.reformat(format="yuvj420p")), *encoder.encode(None)]  # type: ignore[attr-defined]
     return b"".join(bytes(p) for p in packets)

@@ -64,7 +64,7 @@ def clip_dataset(
 
 def plan_dataset(plan: PlanFacts, shape: ClipShape, decode_workers: int, cpus_per_decoder: float = 1.0) -> Dataset:
     """Decoded bags of one plan, a block each."""
-    return decoded(PlanSource(partial(list, plan.slices(0))), shape, 1, decode_workers, cpus_per_decoder)
+    return decoded(PlanSource(partial(list, list(plan.slices(0)))), shape, 1, decode_workers, cpus_per_decoder)
 
 
 def decoded(

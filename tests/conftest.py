@@ -18,6 +18,7 @@ import pytest
 
 from infra.local_s3 import LocalS3
 from tests.ceph import CephGateway, missing_programs
+from tests.worlds import SmallWorld, make_world
 
 MAY_BE_MISSING = ("ceph", "chromium", "footage")
 
@@ -108,3 +109,9 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "local":
         return str(tmp_path / "store")
     return request.getfixturevalue({"moto": "s3_url", "ceph": "ceph_url"}[request.param])
+
+
+@pytest.fixture(scope="session")
+def small_world(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
+    """18 training and 6 test videos of about 25 s, packed and indexed on this machine's disk."""
+    return make_world(tmp_path_factory.mktemp("world"))

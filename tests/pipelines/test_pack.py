@@ -151,50 +151,27 @@ def test_keys_survive_websdatasets_rule(video_id: str, key: str):
     assert webdataset.tariterators.base_plus_ext(f"{key}.mp4") == (key, "mp4")
 
 
-@pytest.fixture(scope="module")
-def s3_bucket():
-    """A bucket of an S3 server in this process."""
-    server_module = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
-    server = server_module.ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    patch = pytest.MonkeyPatch()
-    patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    patch.setenv("AWS_ACCESS_KEY_ID", "test")
-    patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()
-    s3fs.S3FileSystem().mkdir("packed")
-    yield "s3://packed"
-    s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
-    patch.undo()
-
-
-def test_the_same_bytes_go_to_an_object_store(clips: Path, tmp_path: Path, s3_bucket: str):
-    storage.write_bytes(f"{s3_bucket}/in/a.mp4", (clips / "a.mp4").read_bytes())
-    videos = [AnnotatedVideo("a", f"{s3_bucket}/in/a.mp4", ("walk",)), video(clips / "b.mkv")]
-    pack(videos, f"{s3_bucket}/out")
+def test_the_same_bytes_go_to_an_object_store(clips: Path, tmp_path: Path, s3_url: str):
+    storage.write_bytes(f"{s3_url}/in/a.mp4", (clips / "a.mp4").read_bytes())
+    videos = [AnnotatedVideo("a", f"{s3_url}/in/a.mp4", ("walk",)), video(clips / "b.mkv")]
+    pack(videos, f"{s3_url}/out")
     pack([video(clips / "a.mp4"), video(clips / "b.mkv")], str(tmp_path / "out"))
-    remote = storage.read_bytes(f"{s3_bucket}/out/shard-000000.tar")
+    remote = storage.read_bytes(f"{s3_url}/out/shard-000000.tar")
     assert remote == (tmp_path / "out" / "shard-000000.tar").read_bytes()
     with tarfile.open(fileobj=io.BytesIO(remote)) as tar:
         names = tar.getnames()
     assert names == ["a.mp4", "a.json", "b.mkv", "b.json"]
 
 
-def test_an_interrupted_pack_leaves_nothing_in_an_object_store(clips: Path, s3_bucket: str):
+def test_an_interrupted_pack_leaves_nothing_in_an_object_store(clips: Path, s3_url: str):
     def interrupt(done: int, total: int, video_id: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pack([video(clips / "a.mp4")], f"{s3_bucket}/interrupted", progress=interrupt)
-    assert storage.list_files(f"{s3_bucket}/interrupted") == []
+        pack([video(clips / "a.mp4")], f"{s3_url}/interrupted", progress=interrupt)
+    assert storage.list_files(f"{s3_url}/interrupted") == []
 
 
-def test_a_missing_bucket_is_named(clips: Path, s3_bucket: str):
+def test_a_missing_bucket_is_named(clips: Path, s3_url: str):
     with pytest.raises(StorageError, match="there is no bucket 'nowhere'"):
         pack([video(clips / "a.mp4")], "s3://nowhere/out")

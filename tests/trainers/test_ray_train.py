@@ -1,0 +1,201 @@
+"""The same run on Ray: any number of workers, whatever is killed, the same plans, batches, saliency and weights."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from pipelines.plan_store import read_plan
+from pipelines.records import LEDGER_SCHEMA, PLAN_SCHEMA
+from pipelines.tables import read_table
+from tests.worlds import SmallWorld
+from trainers.checkpoint import Run
+from trainers.config import TrainConfig
+from trainers.engine import LocalEngine, StoppedError
+from trainers.epochs import read_saliency
+from trainers.evaluate import evaluate, load_config, predict_here
+from trainers.ledger import audit
+from trainers.loop import train
+from trainers.prepare import prepare
+
+ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
+
+RAY = ("placement.engine=ray", "placement.decode_workers=2")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """A local cluster for all tests here -> its address."""
+    from infra.cluster import connected
+
+    with connected(None, cpus=10):
+        yield ray.get_runtime_context().gcs_address
+
+
+@pytest.fixture(scope="module")
+def local_run(small_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The reference: the same run in one process, without Ray."""
+    config = small_world.run_config(tmp_path_factory.mktemp("local"), "run", "checkpoint.every_batches=1")
+    prepare(config)
+    train(config, LocalEngine(config.plan.bags_per_batch))
+    return Run(config.url)
+
+
+def fit(config: TrainConfig) -> Run:
+    from trainers import ray_train
+
+    prepare(config)
+    ray_train.fit(config)
+    return Run(config.url)
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    _, commit = run.newest()
+    assert commit is not None
+    return run.load_state(commit)["model"]
+
+
+def plan_rows(run: Run, epoch: int) -> list[dict]:
+    plan = read_plan(run.epoch_url(epoch, "plan"))
+    assert plan is not None
+    rows = [row for url, a, b in plan.slices(0) for row in read_table(url, PLAN_SCHEMA, a, b).to_pylist()]
+    return [{k: v for k, v in row.items() if not k.startswith("saliency")} for row in rows]
+
+
+def slots_of_batches(run: Run) -> dict[tuple[int, int], set[int]]:
+    """(epoch, cursor) of each commit -> the slots whose scores came with it, over all ranks."""
+    before: set[str] = set()
+    found = {}
+    for entry in run.entries():
+        if entry.kind == "checkpoint":
+            new = [f for f in entry.ledger if f not in before]
+            before |= set(new)
+            tables = [read_table(run.at(f), LEDGER_SCHEMA) for f in new]
+            found[entry.epoch, entry.cursor] = {s for t in tables for s in t.column("slot").to_pylist()}
+    return found
+
+
+def check_same(run: Run, reference: Run, epochs: int = 3) -> None:
+    """Plans equal, merged saliency and weights equal to 1e-5."""
+    for epoch in range(epochs):
+        assert plan_rows(run, epoch) == plan_rows(reference, epoch), f"the plan of epoch {epoch}"
+    ours, theirs = read_saliency(run, epochs).bins, read_saliency(reference, epochs).bins
+    assert torch.equal(ours.epoch, theirs.epoch)
+    assert torch.allclose(ours.score, theirs.score, atol=1e-5)
+    assert torch.allclose(ours.tau, theirs.tau, atol=1e-5)
+    for name, value in weights(reference).items():
+        assert torch.allclose(value, weights(run)[name], atol=1e-5), name
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_any_number_of_workers_trains_the_same_model(
+    cluster: str, small_world: SmallWorld, tmp_path: Path, local_run: Run, workers: int
+) -> None:
+    config = small_world.run_config(
+        tmp_path, "run", *RAY, f"placement.workers={workers}", "checkpoint.every_batches=1"
+    )
+    run = fit(config)
+    check_same(run, local_run)
+    batches = slots_of_batches(run)
+    assert batches == slots_of_batches(local_run)
+    assert all(slots == set(range(cursor - 4, cursor)) for (_, cursor), slots in batches.items())
+    found = audit(run)
+    assert (found.clips_lost, found.clips_twice, found.claims) == (0, 0, 1)
+
+
+def test_a_killed_worker_loses_and_repeats_nothing(
+    cluster: str, small_world: SmallWorld, tmp_path: Path, local_run: Run
+) -> None:
+    """SIGKILL of a rank in the middle: Ray starts the group again, the run goes on from its last commit."""
+    config = small_world.run_config(tmp_path, "run", *RAY, "placement.workers=2", "checkpoint.every_batches=1")
+    killer = threading.Thread(target=kill_a_worker, args=(Run(config.url), 1), daemon=True)
+    killer.start()
+    run = fit(config)
+    killer.join(timeout=10)
+    found = audit(run)
+    assert (found.clips_lost, found.clips_twice) == (0, 0)
+    assert found.claims == 2
+    check_same(run, local_run)
+
+
+def kill_a_worker(run: Run, epoch: int) -> None:
+    """SIGKILL one training process once `epoch` has a commit."""
+    for _ in range(1200):
+        _, commit = run.newest()
+        if commit and commit.epoch >= epoch:
+            victims = [p for p in psutil.process_iter(["cmdline"]) if "RayTrainWorker" in " ".join(p.info["cmdline"] or [])]
+            victims[-1].send_signal(signal.SIGKILL)
+            return
+        time.sleep(0.05)
+
+
+def test_a_killed_driver_is_resumed_on_another_number_of_workers(
+    cluster: str, small_world: SmallWorld, tmp_path: Path, local_run: Run
+) -> None:
+    """SIGKILL of the training command inside an epoch; the same command again, with 4 workers for 2."""
+    first = small_world.run_config(tmp_path, "run", *RAY, "placement.workers=2", "checkpoint.every_batches=1")
+    process = start_command(first, cluster)
+    run = Run(first.url)
+    try:
+        for _ in range(2400):
+            _, commit = run.newest()
+            if commit and commit.epoch == 1 and commit.cursor < commit.num_bags:
+                break
+            assert process.poll() is None, "training ended before it could be killed"
+            time.sleep(0.05)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    fit(small_world.run_config(tmp_path, "run", *RAY, "placement.workers=4", "checkpoint.every_batches=1"))
+    found = audit(run)
+    assert (found.clips_lost, found.clips_twice) == (0, 0)
+    assert found.workers[0] == 2
+    assert found.workers[-1] == 4
+    check_same(run, local_run)
+
+
+def start_command(config: TrainConfig, address: str) -> subprocess.Popen:
+    import yaml
+
+    values = Path(config.runs) / "settings.yaml"
+    values.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    command = [sys.executable, "-m", "infra", "train", "small", "--config", str(values), "--address", address]
+    return subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        cwd=Path(__file__).resolve().parents[2],
+    )  # fmt: skip
+
+
+def test_an_error_for_the_user_comes_out_as_itself(cluster: str, small_world: SmallWorld, tmp_path: Path) -> None:
+    """What ends a run for good is told once, and not retried like a lost worker."""
+    from tests.trainers.test_loop import broken_copy
+
+    world = broken_copy(small_world, tmp_path / "broken", 6)
+    config = world.run_config(tmp_path / "runs", "bad", *RAY, "max_bad_share=0.1", "placement.workers=2")
+    with pytest.raises(StoppedError, match="of 18 videos could not be decoded, more than max_bad_share = 0.1"):
+        fit(config)
+    assert len([e for e in Run(config.url).entries() if e.kind == "start"]) == 1
+
+
+def test_prediction_on_the_cluster_equals_that_in_this_process(
+    cluster: str, small_world: SmallWorld, local_run: Run
+) -> None:
+    from trainers.ray_train import predict_on_cluster
+
+    config = load_config(local_run.url)
+    here = evaluate(local_run, config, small_world.test_index, 3, "here", predict_here)
+    there = evaluate(local_run, config, small_world.test_index, 3, "there", predict_on_cluster)
+    assert np.isclose(here.map_max or 0, there.map_max or 0, atol=1e-6)
+    assert here.per_class_ap.keys() == there.per_class_ap.keys()
