@@ -76,7 +76,7 @@ def _range_headers(data: bytes, start_bytes: int, size_bytes: int, tag: str) -> 
     ]
 
 
-def _range_from_moto(bucket: str, key: str, start: int, last: int) -> tuple[bytes, int, str] | None:
+def range_from_moto(bucket: str, key: str, start: int, last: int) -> tuple[bytes, int, str] | None:
     """A range out of moto's own buffer; None for whatever is not the plain case (no such key, past the end)."""
     from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.s3.models import s3_backends
@@ -112,7 +112,7 @@ def serve(port: int, bucket: str, parent_pid: int | None) -> None:
             """No line a request: a demo makes thousands."""
 
     app = with_exclusive_writes(DomainDispatcherApplication(create_backend_app))
-    app = with_cheap_ranges(app, _range_from_moto)
+    app = with_cheap_ranges(app, range_from_moto)
     server = make_server(HOST, port, app, threaded=True, request_handler=Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback is never behind a proxy

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -18,7 +17,7 @@ from typing import Any
 import pytest
 
 from infra.local_s3 import LocalS3, LocalS3Error
-from infra.s3_server import with_exclusive_writes
+from infra.s3_server import range_from_moto, with_cheap_ranges, with_exclusive_writes
 from pipelines import storage
 from tests.conftest import use_environment
 
@@ -113,16 +112,56 @@ def test_ranges_are_cut_as_s3_cuts_them(local_s3: LocalS3, s3_url: str) -> None:
         get("bytes=200-201")
 
 
-def test_ranges_of_a_large_shard_cost_what_ranges_of_a_small_one_do(s3_url: str) -> None:
-    """moto alone copies the whole object for each: 200 ranges out of 48 MiB took 7 s instead of 0.6 s."""
-    seconds = []
-    for name, size in (("small.tar", 1 << 20), ("large.tar", 48 << 20)):
-        url = storage.join(s3_url, name)
-        storage.write_bytes(url, os.urandom(size))
-        start = time.monotonic()
-        storage.read_ranges([url] * 200, [i * 4096 for i in range(200)], [65536] * 200)
-        seconds.append(time.monotonic() - start)
-    assert seconds[1] < 3 * seconds[0] + 0.5
+def test_a_range_is_cut_without_copying_the_object() -> None:
+    """moto alone copies the whole object for every range: 23/s out of a 64 MiB shard, 319/s past it.
+
+    The cut leans on moto's inside; where an upgrade of moto changes that, the demo would only get slow.
+    """
+    from moto.core.models import DEFAULT_ACCOUNT_ID
+    from moto.s3.models import s3_backends
+
+    backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    backend.create_bucket("bbb", "us-east-1")
+    backend.put_object("bbb", "k", bytes(range(100)))
+    try:
+        data, size, tag = range_from_moto("bbb", "k", 10, 12) or (b"", 0, "")
+        assert (data, size) == (b"\x0a\x0b\x0c", 100)
+        assert tag.startswith('"')
+        assert range_from_moto("bbb", "k", 98, 500) == (b"\x62\x63", 100, tag)
+        for bucket, key, start, last in [
+            ("bbb", "k", 100, 101),
+            ("bbb", "k", 5, 4),
+            ("bbb", "other", 0, 1),
+            ("c", "k", 0, 1),
+        ]:
+            assert range_from_moto(bucket, key, start, last) is None, "moto has the words for it"
+    finally:
+        backend.reset()
+
+
+def test_only_plain_ranges_go_past_moto() -> None:
+    asked: list[tuple[str, str, int, int]] = []
+
+    def read_range(bucket: str, key: str, start: int, last: int) -> tuple[bytes, int, str]:
+        asked.append((bucket, key, start, last))
+        return b"xy", 9, '"tag"'
+
+    app = with_cheap_ranges(lambda environ, start_response: [b"moto"], read_range)
+    plain = {"REQUEST_METHOD": "GET", "PATH_INFO": "/b/a/k", "QUERY_STRING": "", "HTTP_RANGE": "bytes=3-4"}
+    answers: list[tuple[str, dict[str, str]]] = []
+    assert app(plain, lambda status, headers: answers.append((status, dict(headers)))) == [b"xy"]
+    assert asked == [("b", "a/k", 3, 4)]
+    assert answers[0][0] == "206 Partial Content"
+    assert answers[0][1]["Content-Range"] == "bytes 3-4/9"
+    for change in (
+        {"REQUEST_METHOD": "HEAD"},
+        {"QUERY_STRING": "versionId=1"},
+        {"HTTP_IF_MATCH": '"tag"'},
+        {"HTTP_RANGE": "bytes=-4"},
+        {"HTTP_RANGE": "bytes=0-1,3-4"},
+        {"PATH_INFO": "/b"},
+    ):
+        assert app({**plain, **change}, lambda *_: None) == [b"moto"], change
 
 
 def test_racing_conditional_puts_pass_one_at_a_time() -> None:
