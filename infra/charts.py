@@ -192,9 +192,7 @@ def styles_of(runs: Sequence[tuple[str, str]]) -> dict[str, Style]:
     return styles
 
 
-def thin(
-    xs: Sequence[float], ys: Sequence[float], limit: int = MAX_POINTS
-) -> tuple[list[float], list[float]]:
+def thin(xs: Sequence[float], ys: Sequence[float], limit: int = MAX_POINTS) -> tuple[list[float], list[float]]:
     """About `limit` points: of each stretch the lowest and the highest, so that no spike is smoothed away."""
     if len(xs) <= limit:
         return list(xs), list(ys)
@@ -203,9 +201,7 @@ def thin(
     for part in range(math.ceil(len(xs) / width)):
         stretch = list(range(int(part * width), min(len(xs), int((part + 1) * width))))
         finite = [i for i in stretch if math.isfinite(ys[i])]
-        kept.update(
-            {min(finite, key=lambda i: ys[i]), max(finite, key=lambda i: ys[i])} if finite else stretch[:1]
-        )
+        kept.update({min(finite, key=lambda i: ys[i]), max(finite, key=lambda i: ys[i])} if finite else stretch[:1])
     order = sorted(kept)
     return [xs[i] for i in order], [ys[i] for i in order]
 
@@ -219,10 +215,7 @@ def line_chart(
 ) -> LineChart:
     """(run, xs, ys) over common axes; values that are not numbers break the line and are counted."""
     finite = [
-        (x, y)
-        for _, xs, ys in curves
-        for x, y in zip(xs, ys, strict=True)
-        if math.isfinite(x) and math.isfinite(y)
+        (x, y) for _, xs, ys in curves for x, y in zip(xs, ys, strict=True) if math.isfinite(x) and math.isfinite(y)
     ]
     x_low, x_high = (min(x for x, _ in finite), max(x for x, _ in finite)) if finite else (0.0, 1.0)
     y_low, y_high = (min(y for _, y in finite), max(y for _, y in finite)) if finite else (0.0, 1.0)
@@ -269,9 +262,7 @@ def timeline(
         height = max(1.0, BARS_HEIGHT_PX * min(1.0, score / top_score))
         start, end = (clock(duration_seconds * (b + i) / len(score_bins)) for i in (0, 1))
         seen = f", visited around {clock(tau * duration_seconds)}" if tau is not None else ""
-        bars[b] = Span(
-            b * width, width, base - height, height, f"{start} to {end}: saliency {score:.2f}{seen}"
-        )
+        bars[b] = Span(b * width, width, base - height, height, f"{start} to {end}: saliency {score:.2f}{seen}")
     spike = min(len(score_bins) - 1, int(spike_tau * len(score_bins))) if spike_tau is not None else -1
     placed, labels, bottom, note = _clips(clips, duration_seconds, base)
     salient = None if salient_seconds is None else _percent(salient_seconds, duration_seconds)
@@ -280,9 +271,7 @@ def timeline(
         unvisited=[(b + 0.5) * width for b in range(len(score_bins)) if b not in bars],
         spike_bar=bars.get(spike),
         salient_at=salient,
-        salient_text=None
-        if salient is None
-        else Tick(salient, clock(salient_seconds or 0.0), _anchor(salient)),
+        salient_text=None if salient is None else Tick(salient, clock(salient_seconds or 0.0), _anchor(salient)),
         intervals=[_interval(start, end, duration_seconds, base) for start, end in intervals_seconds or ()],
         clips=placed,
         epoch_labels=labels,
@@ -360,9 +349,7 @@ def _clips(
         placed.append(Clip(_percent(center, duration_seconds), row(epoch), x, extent, reason, hover))
     labels = [Tick(row(epoch), str(epoch)) for epoch in sorted({first, last})]
     left_out = len(clips) - len(kept)
-    note = (
-        f"The latest {len(kept)} clips are drawn; {left_out} earlier ones are left out." if left_out else ""
-    )
+    note = f"The latest {len(kept)} clips are drawn; {left_out} earlier ones are left out." if left_out else ""
     return placed, labels, top + strip + 8, note
 
 
@@ -370,9 +357,7 @@ def _interval(start_seconds: float, end_seconds: float, duration_seconds: float,
     """A true interval as a band behind the bars, cut at the video's ends."""
     x = _percent(start_seconds, duration_seconds)
     width = max(0.4, _percent(end_seconds, duration_seconds) - x)
-    return Span(
-        x, width, TOP_PX, base_px - TOP_PX, f"true interval {clock(start_seconds)} to {clock(end_seconds)}"
-    )
+    return Span(x, width, TOP_PX, base_px - TOP_PX, f"true interval {clock(start_seconds)} to {clock(end_seconds)}")
 
 
 def _percent(seconds: float, duration_seconds: float) -> float:

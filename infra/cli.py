@@ -60,7 +60,9 @@ def pack(
     chosen = [video for video in videos if split is None or video.split == split]
     if not chosen:
         splits = sorted({str(video.split) for video in videos})
-        raise InputError(f"no video of {len(videos)} is in the split '{split}'; there are: {', '.join(splits) or 'none'}")
+        raise InputError(
+            f"no video of {len(videos)} is in the split '{split}'; there are: {', '.join(splits) or 'none'}"
+        )
     with counted("packing") as progress:
         done = pack_videos(
             chosen, out_url, classes=names, shard_size_bytes=shard_size, problems=problems, overwrite=overwrite,

@@ -32,7 +32,6 @@ def quiet_worker() -> None:
 
 def quiet_driver() -> None:
     """Ray Data reports each execution and warns of sizes it does not know; what matters raises."""
-    import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"ray\.")

@@ -92,7 +92,9 @@ def run_demo(folder: Path, seed: int) -> None:
         json.dumps({"scores": rows, "ledger": asdict(counts), "stages": stages.rows()}, indent=1)
     )
     if counts.clips_lost or counts.clips_twice:
-        raise AdaptFocusError(f"{counts.clips_lost} clips were lost and {counts.clips_twice} trained twice; see {report}")
+        raise AdaptFocusError(
+            f"{counts.clips_lost} clips were lost and {counts.clips_twice} trained twice; see {report}"
+        )
 
 
 def _pack_and_index(s3: LocalS3, manifest: Path) -> None:
@@ -106,7 +108,9 @@ def _pack_and_index(s3: LocalS3, manifest: Path) -> None:
                 overwrite=True, progress=progress,
             )  # fmt: skip
         with counted(f"indexing {split}") as progress:
-            build_index([s3.url("shards", split)], s3.url("index", split), classes=classes, workers=1, progress=progress)
+            build_index(
+                [s3.url("shards", split)], s3.url("index", split), classes=classes, workers=1, progress=progress
+            )
 
 
 def _train(s3: LocalS3, folder: Path, regime: str, seed: int, stages: Stages) -> None:
@@ -175,7 +179,9 @@ def _last_summary(s3: LocalS3, regime: str) -> dict:
 
 
 def _show(rows: dict[str, dict], counts: Audit, stages: Stages, report: Path) -> None:
-    table = Table(title="The same videos, clips, seeds and steps; only the use of the labels differs", title_justify="left")
+    table = Table(
+        title="The same videos, clips, seeds and steps; only the use of the labels differs", title_justify="left"
+    )
     for title in ("regime", "mAP, max over views", "mAP, mean", "per-time mAP", "salient time is right"):
         table.add_column(title, justify="left" if title == "regime" else "right")
     for regime, row in rows.items():

@@ -187,9 +187,7 @@ def _sample(
     return VideoSample(config.name, video["video_id"], video["duration_seconds"], labels, actions, clips, thumbnails)
 
 
-def _drawn(
-    run: Run, config: TrainConfig, rows: set[int], planner: Planner, epochs: int
-) -> dict[int, list[DrawnClip]]:
+def _drawn(run: Run, config: TrainConfig, rows: set[int], planner: Planner, epochs: int) -> dict[int, list[DrawnClip]]:
     """Every clip that was drawn of some videos, epoch by epoch."""
     half = (config.clip.frames - 1) / 2
     found: dict[int, list[DrawnClip]] = {row: [] for row in rows}

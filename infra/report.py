@@ -32,21 +32,16 @@ _SAME_BUDGET = 0.01  # relative; a padded last batch moves the number of clips b
 # By name in lower case; a curve of another name is drawn without a note.
 DIAGNOSTIC_NOTES = {
     "share of positives unmasked": (
-        "Clip focusing keeps the positives near the salient time. "
-        "Near 1 it masks nothing; near 0 training starves."
+        "Clip focusing keeps the positives near the salient time. Near 1 it masks nothing; near 0 training starves."
     ),
-    "mean a": (
-        "Mean spike-actionness. It should rise after warm-up; if it stays flat, no action has been found."
-    ),
+    "mean a": ("Mean spike-actionness. It should rise after warm-up; if it stays flat, no action has been found."),
     "precision of weighted positives": (
         "Share of the positives' weight on clips that truly show the action (needs true intervals)."
     ),
     "lambda hit rate": (
         "Share of salient times inside a true interval (needs true intervals). Compare it with chance."
     ),
-    "effective t": (
-        "Softness of the weights relative to the scores: small is hard selection, large is no selection."
-    ),
+    "effective t": ("Softness of the weights relative to the scores: small is hard selection, large is no selection."),
 }
 
 
@@ -152,9 +147,7 @@ class VideoSample:
 
     def __post_init__(self) -> None:
         if not self.duration_seconds > 0:
-            raise ValueError(
-                f"video {self.video_id!r}: duration is {self.duration_seconds} s, must be above 0"
-            )
+            raise ValueError(f"video {self.video_id!r}: duration is {self.duration_seconds} s, must be above 0")
 
 
 @dataclass(frozen=True)
@@ -258,8 +251,7 @@ def judge(runs: Sequence[RunRow]) -> Verdict:
     if abs(points) <= chance:
         outcome = "open"
         sentence = (
-            f"No clear winner: {ours} has {scores}, "
-            f"and a difference of {points:+.1f} points may be chance{unequal}."
+            f"No clear winner: {ours} has {scores}, and a difference of {points:+.1f} points may be chance{unequal}."
         )
     elif points > 0:
         outcome, sentence = "won", f"{ours} won: {scores}, {points:.1f} points more{unequal}."
@@ -270,8 +262,7 @@ def judge(runs: Sequence[RunRow]) -> Verdict:
     if upper is not None and upper > old and _role(base) == "noisy":
         share = 100 * (new - old) / (upper - old)
         caveats.append(
-            f"Of the gap between {base} and training with true intervals ({_percent(upper)}), "
-            f"{share:.0f} % is closed."
+            f"Of the gap between {base} and training with true intervals ({_percent(upper)}), {share:.0f} % is closed."
         )
     return Verdict(
         outcome,
@@ -286,9 +277,7 @@ def comparison_table(runs: Sequence[RunRow]) -> list[TableRow]:
 
     def row(name: str, values: list, text: Callable[..., str], compare: bool = False) -> TableRow:
         known = [v for v in values if v is not None]
-        best = (
-            {i for i, v in enumerate(values) if v == max(known)} if compare and len(set(known)) > 1 else set()
-        )
+        best = {i for i, v in enumerate(values) if v == max(known)} if compare and len(set(known)) > 1 else set()
         return TableRow(name, ["" if v is None else text(v) for v in values], best)
 
     return [
@@ -340,9 +329,7 @@ def _chance(ours: Sequence[RunRow], base: Sequence[RunRow]) -> tuple[float, str]
     pairs = [100 * (r.map_max - by_seed[r.seed]) for r in ours if r.map_max is not None and r.seed in by_seed]
     if len(pairs) >= 3:
         error = statistics.stdev(pairs) / math.sqrt(len(pairs))
-        return _T95.get(
-            len(pairs), 2.0
-        ) * error, f"the 95 % interval over {len(pairs)} pairs of runs with equal seeds."
+        return _T95.get(len(pairs), 2.0) * error, f"the 95 % interval over {len(pairs)} pairs of runs with equal seeds."
     return SINGLE_RUN_SPREAD_POINTS, (
         "fewer than three pairs of runs with equal seeds, so the spread is not measured; "
         "single runs of one setting were seen to differ by that much."
@@ -400,9 +387,7 @@ def _sample_view(sample: VideoSample) -> dict:
     pictures = [(label, seconds, _data_uri(image)) for label, seconds, image in sample.thumbnails]
     actions = []
     for action in sample.actions:
-        clips = [
-            (c[0], c[1], c[2], c[4]) for c in sample.drawn_clips if c[2] == "explore" or c[3] == action.label
-        ]
+        clips = [(c[0], c[1], c[2], c[4]) for c in sample.drawn_clips if c[2] == "explore" or c[3] == action.label]
         lines = charts.timeline(
             sample.duration_seconds, action.score_bins, action.tau_bins, action.spike_tau,
             action.salient_seconds, action.intervals_seconds, clips,

@@ -47,7 +47,9 @@ def decode_clips_by_demuxing(
             if stream is None:
                 raise BadVideoError("no_video_stream", "the container has no video stream")
             return [
-                _wanted(_frames_after_seek(container, stream, clip), clip["frame_pts"], size_pixels, bag["rotation_degrees"])
+                _wanted(
+                    _frames_after_seek(container, stream, clip), clip["frame_pts"], size_pixels, bag["rotation_degrees"]
+                )
                 for clip in clips
             ]
     except (av.FFmpegError, ValueError) as error:
@@ -112,7 +114,9 @@ def _wanted(
                 raise BadVideoError("decode_error", f"the frame at pts {frame.pts} is corrupt")
             found[frame.pts] = to_square_rgb(frame, size_pixels, rotation_degrees)
     if missing:
-        raise BadVideoError("missing_frame", f"{len(missing)} of {len(set(frame_pts))} frames did not decode: pts {sorted(missing)[:4]}")
+        raise BadVideoError(
+            "missing_frame", f"{len(missing)} of {len(set(frame_pts))} frames did not decode: pts {sorted(missing)[:4]}"
+        )
     return np.stack([found[pts] for pts in frame_pts])
 
 

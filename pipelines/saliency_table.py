@@ -41,9 +41,7 @@ class Bins:
     @classmethod
     def unvisited(cls, *shape: int) -> Bins:
         """Bins that nobody has looked at yet; `shape` ends with the number of bins."""
-        return cls(
-            torch.zeros(shape), torch.zeros(shape), torch.full(shape, NEVER_VISITED, dtype=torch.int32)
-        )
+        return cls(torch.zeros(shape), torch.zeros(shape), torch.full(shape, NEVER_VISITED, dtype=torch.int32))
 
 
 def visit(bins: Bins, tau: torch.Tensor, probability: torch.Tensor, epoch: int, update_rate: float) -> Bins:
@@ -159,9 +157,7 @@ def _occurrences(video_rows: np.ndarray) -> list[np.ndarray]:
     return [np.asarray(r) for r in rounds]
 
 
-def _replayed(
-    table: SaliencyTable, bins: Bins, ledger: pa.Table, epoch: int, config: SaliencyConfig
-) -> Bins:
+def _replayed(table: SaliencyTable, bins: Bins, ledger: pa.Table, epoch: int, config: SaliencyConfig) -> Bins:
     """Bins after one bag of each of some videos: pairs become rows of B = pairs, L = 1."""
     pairs, taus, probabilities = [], [], []
     for bag in ledger.to_pylist():

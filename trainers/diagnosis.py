@@ -72,9 +72,7 @@ def hit_count(planner: Planner, saliency: SaliencyTable, epoch: int, staleness: 
             continue
         name = planner.classes[int(saliency.label_id[pair])]
         known += 1
-        hits += any(
-            s["label"] == name and s["start_seconds"] <= seconds[pair] <= s["end_seconds"] for s in spans
-        )
+        hits += any(s["label"] == name and s["start_seconds"] <= seconds[pair] <= s["end_seconds"] for s in spans)
     return hits, known
 
 
@@ -102,7 +100,10 @@ def _inside(planner: Planner, bag: dict) -> np.ndarray | None:
     names = [planner.classes[k] for k in bag["label_ids"]]
     return np.array(
         [
-            [any(s["label"] == n and s["start_seconds"] <= t * duration <= s["end_seconds"] for s in spans) for n in names]
+            [
+                any(s["label"] == n and s["start_seconds"] <= t * duration <= s["end_seconds"] for s in spans)
+                for n in names
+            ]
             for t in bag["tau"]
         ]
     ).reshape(len(bag["tau"]), len(names))

@@ -175,5 +175,3 @@ def _save(run: Run, name: str, plan: pa.Table, results: list, scores: Scores) ->
     table = pa.Table.from_pylist(rows, schema=PREDICTIONS_SCHEMA)
     write_table(table, run.at("evaluations", name, "predictions.parquet"))
     storage.write_bytes(run.at("evaluations", name, "scores.json"), json.dumps(asdict(scores), indent=1).encode())
-
-

@@ -49,7 +49,9 @@ def test_a_secret_in_a_url_is_not_repeated() -> None:
 
 
 def test_unknown_keys_in_a_file_are_named_too() -> None:
-    with pytest.raises(ConfigError, match=r"there is no setting 'plan.clips_per_bags'; did you mean 'plan.clips_per_bag'"):
+    with pytest.raises(
+        ConfigError, match=r"there is no setting 'plan.clips_per_bags'; did you mean 'plan.clips_per_bag'"
+    ):
         config(plan={"clips_per_bags": 3})
 
 

@@ -49,9 +49,7 @@ def test_a_bag_that_was_not_decoded_counts_nowhere() -> None:
     logits, positive = torch.randn(2, 3, 4), torch.rand(2, 3, 4) > 0.5
     weight = torch.where(positive, torch.rand(2, 3, 4), 1.0)
     ok = torch.tensor([True, False])
-    lone = weighted_bce(
-        logits[:1], positive[:1], weight[:1], OK, masses(weight[:1], positive[:1], OK), True
-    )
+    lone = weighted_bce(logits[:1], positive[:1], weight[:1], OK, masses(weight[:1], positive[:1], OK), True)
     both = weighted_bce(logits, positive, weight, ok, masses(weight, positive, ok), True)
     assert both.item() == pytest.approx(lone.item())
 

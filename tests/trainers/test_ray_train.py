@@ -103,9 +103,7 @@ def check_same(run: Run, reference: Run, epochs: int = 3) -> None:
 def test_any_number_of_workers_trains_the_same_model(
     cluster: str, small_world: SmallWorld, tmp_path: Path, local_run: Run, workers: int
 ) -> None:
-    config = small_world.run_config(
-        tmp_path, "run", *RAY, f"placement.workers={workers}", "checkpoint.every_batches=1"
-    )
+    config = small_world.run_config(tmp_path, "run", *RAY, f"placement.workers={workers}", "checkpoint.every_batches=1")
     run = fit(config)
     check_same(run, local_run)
     batches = slots_of_batches(run)
@@ -135,7 +133,9 @@ def kill_a_worker(run: Run, epoch: int) -> None:
     for _ in range(1200):
         _, commit = run.newest()
         if commit and commit.epoch >= epoch:
-            victims = [p for p in psutil.process_iter(["cmdline"]) if "RayTrainWorker" in " ".join(p.info["cmdline"] or [])]
+            victims = [
+                p for p in psutil.process_iter(["cmdline"]) if "RayTrainWorker" in " ".join(p.info["cmdline"] or [])
+            ]
             victims[-1].send_signal(signal.SIGKILL)
             return
         time.sleep(0.05)
