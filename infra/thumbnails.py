@@ -11,7 +11,7 @@ import av
 import numpy as np
 
 from pipelines import storage
-from pipelines.clip_stream import ClipShape, decode_bag
+from pipelines.clip_stream import ClipShape, bare_bag, decode_bag
 from pipelines.errors import BadVideoError
 from pipelines.packets import clip_packets, shown_pts
 from pipelines.records import decode_error
@@ -23,10 +23,8 @@ def frame_jpeg(video: dict, seconds: float, size_pixels: int = 120) -> bytes:
     Raises:
         BadVideoError: it does not decode. StorageError: it cannot be read.
     """
-    clip = {"clip_id": 0, "tau": 0.0} | clip_packets(video, shown_pts(video), np.array([seconds]))
-    bag = video | {
-        "slot": 0, "video_row": 0, "clips": [clip], "label_ids": [], "clip_positive": [], "saliency_score": [],
-    }  # fmt: skip
+    clip = clip_packets(video, shown_pts(video), np.array([seconds]))
+    bag = bare_bag(video, [clip])
     data = {}
     if video["access"] == "packets":
         data[0] = storage.read_ranges([video["shard_url"]], [clip["offset_bytes"]], [clip["size_bytes"]])[0]

@@ -80,21 +80,17 @@ def decode_bag(bag: dict, data_of: dict[int, bytes], shape: ClipShape) -> ClipBa
     return _one_bag(bag, frames, reason, shape)
 
 
+def bare_bag(video: dict, clips: list[dict]) -> dict:
+    """A bag outside any plan, of a row of the index and clips of `packets.clip_packets`: for pictures and tools."""
+    nothing = dict.fromkeys(("label_ids", "clip_positive", "saliency_score", "saliency_tau", "saliency_epoch"), [])
+    numbered = [{"clip_id": number, "tau": 0.0} | clip for number, clip in enumerate(clips)]
+    return video | nothing | {"slot": 0, "video_row": 0, "clips": numbered}
+
+
 def _one_bag(bag: dict, frames: np.ndarray, reason: str, shape: ClipShape) -> ClipBatch:
-    labels = len(bag["label_ids"])
-
-    def padded(values: list, rows: int, columns: int, into: np.ndarray, axis: int) -> np.ndarray:
-        """Values [rows x columns] in the front of `into`, whose label axis is padded."""
-        part = np.asarray(values, into.dtype).reshape(rows, columns)
-        into[(slice(None), slice(0, labels)) if axis == 1 else slice(0, labels)] = part
-        return into[None]
-
-    n, places, bins = shape.clips, shape.max_labels, shape.bins
-    has_saliency = labels if bag["saliency_score"] else 0
-    label_ids = np.full(places, NO_LABEL, np.int64)
-    label_ids[:labels] = bag["label_ids"]
-    never = np.full((places, bins), NEVER_VISITED, np.int32)
-    blank = (np.zeros((places, bins), np.float32), np.zeros((places, bins), np.float32))
+    """A batch of one bag; what there is of its labels stands in front of padded places."""
+    places, bins = shape.max_labels, shape.bins
+    positive = np.asarray(bag["clip_positive"], bool).reshape(shape.clips, -1)
     return ClipBatch(
         slot=np.array([bag["slot"]], np.int64),
         video_row=np.array([bag["video_row"]], np.int64),
@@ -104,9 +100,21 @@ def _one_bag(bag: dict, frames: np.ndarray, reason: str, shape: ClipShape) -> Cl
         clip_id=np.array([[clip["clip_id"] for clip in bag["clips"]]], np.int64),
         tau=np.array([[clip["tau"] for clip in bag["clips"]]], np.float64),
         duration_seconds=np.array([bag["duration_seconds"]], np.float64),
-        label_ids=label_ids[None],
-        clip_positive=padded(bag["clip_positive"], n, labels, np.zeros((n, places), bool), axis=1),
-        saliency_score=padded(bag["saliency_score"], labels, bins, blank[0], 0) if has_saliency else blank[0][None],
-        saliency_tau=padded(bag["saliency_tau"], labels, bins, blank[1], 0) if has_saliency else blank[1][None],
-        saliency_epoch=padded(bag["saliency_epoch"], labels, bins, never, 0) if has_saliency else never[None],
+        label_ids=_padded(np.array(bag["label_ids"], np.int64), places, NO_LABEL)[None],
+        clip_positive=_padded(positive.T, places, False).T[None],
+        saliency_score=_padded(_bins(bag["saliency_score"], bins, np.float32), places, 0)[None],
+        saliency_tau=_padded(_bins(bag["saliency_tau"], bins, np.float32), places, 0)[None],
+        saliency_epoch=_padded(_bins(bag["saliency_epoch"], bins, np.int32), places, NEVER_VISITED)[None],
     )
+
+
+def _bins(values: list, bins: int, kind: type) -> np.ndarray:
+    """[labels, bins] of a plan's flat list."""
+    return np.asarray(values, kind).reshape(-1, bins)
+
+
+def _padded(values: np.ndarray, length: int, blank: int | bool) -> np.ndarray:
+    """`values` [n, ...] followed by `blank` up to [length, ...]."""
+    out = np.full((length, *values.shape[1:]), blank, values.dtype)
+    out[: len(values)] = values
+    return out

@@ -77,9 +77,11 @@ def _frames_of_packets(codec: str, extradata: bytes, clip: Mapping[str, Any], da
 def _context(codec: str, extradata: bytes) -> av.VideoCodecContext:
     """A decoder for a stream's parameters; kept, because opening one costs more than a short clip's decoding."""
     try:
-        context = av.VideoCodecContext.create(codec, "r")
+        context = av.CodecContext.create(codec, "r")
     except (av.FFmpegError, ValueError) as error:
         raise BadVideoError("unknown_codec", f"no decoder for '{codec}' ({error})") from error
+    if not isinstance(context, av.VideoCodecContext):
+        raise BadVideoError("unknown_codec", f"'{codec}' is no video codec")
     context.extradata = extradata or None
     context.thread_count = 1  # the pipeline's parallelism is over bags; threads inside a clip only add latency
     context.thread_type = ThreadType.NONE
@@ -114,9 +116,8 @@ def _wanted(
                 raise BadVideoError("decode_error", f"the frame at pts {frame.pts} is corrupt")
             found[frame.pts] = to_square_rgb(frame, size_pixels, rotation_degrees)
     if missing:
-        raise BadVideoError(
-            "missing_frame", f"{len(missing)} of {len(set(frame_pts))} frames did not decode: pts {sorted(missing)[:4]}"
-        )
+        text = f"{len(missing)} of {len(set(frame_pts))} frames did not decode: pts {sorted(missing)[:4]}"
+        raise BadVideoError("missing_frame", text)
     return np.stack([found[pts] for pts in frame_pts])
 
 
@@ -132,6 +133,8 @@ def to_square_rgb(frame: av.VideoFrame, size_pixels: int, rotation_degrees: int)
     out = np.empty((3, size_pixels, size_pixels), np.uint8)
     for channel, plane in ((1, 0), (2, 1), (0, 2)):  # gbrp holds green, blue, red
         source = planar.planes[plane]
-        rows = np.frombuffer(source, np.uint8)[: source.line_size * height].reshape(height, source.line_size)
+        rows = np.frombuffer(memoryview(source), np.uint8)[: source.line_size * height].reshape(
+            height, source.line_size
+        )
         out[channel] = rows[top : top + size_pixels, left : left + size_pixels]
     return np.rot90(out, rotation_degrees // 90, axes=(1, 2)) if rotation_degrees % 360 else out

@@ -133,6 +133,7 @@ def load_index(index_url: str, columns: list[str] | None = None) -> VideoIndex:
     """
     entry = _read_index(index_url)
     if entry is None:
+        storage.list_files(index_url)  # raises if it is the bucket that is not there
         raise InputError(f"there is no index at {index_url} (no index.json); make it with `adaptfocus index`")
     names = [part["name"] for part in entry["parts"]]
     with ThreadPoolExecutor(READ_THREADS) as threads:

@@ -72,7 +72,7 @@ def hit_count(planner: Planner, saliency: SaliencyTable, epoch: int, staleness: 
             continue
         name = planner.classes[int(saliency.label_id[pair])]
         known += 1
-        hits += any(s["label"] == name and s["start_seconds"] <= seconds[pair] <= s["end_seconds"] for s in spans)
+        hits += _within(spans, name, seconds[pair])
     return hits, known
 
 
@@ -97,13 +97,10 @@ def _inside(planner: Planner, bag: dict) -> np.ndarray | None:
     if spans is None:
         return None
     duration = planner.table.column("duration_seconds")[row].as_py()
-    names = [planner.classes[k] for k in bag["label_ids"]]
-    return np.array(
-        [
-            [
-                any(s["label"] == n and s["start_seconds"] <= t * duration <= s["end_seconds"] for s in spans)
-                for n in names
-            ]
-            for t in bag["tau"]
-        ]
-    ).reshape(len(bag["tau"]), len(names))
+    truth = [[_within(spans, planner.classes[k], t * duration) for k in bag["label_ids"]] for t in bag["tau"]]
+    return np.array(truth).reshape(len(bag["tau"]), len(bag["label_ids"]))
+
+
+def _within(spans: list[dict], label: str, seconds: float) -> bool:
+    """Whether a moment lies in an interval of a label."""
+    return any(s["label"] == label and s["start_seconds"] <= seconds <= s["end_seconds"] for s in spans)

@@ -91,7 +91,7 @@ def _after_epoch(
 
 def _failed(planner: Planner, ledger: pa.Table, epoch: int) -> pa.Table:
     """One row for each video that could not be decoded in this epoch."""
-    bad = ledger.filter(pc.invert(ledger.column("ok"))).sort_by("slot")
+    bad = ledger.filter(~pc.field("ok")).sort_by("slot")
     errors = dict(zip(bad.column("video_row").to_pylist(), bad.column("error").to_pylist(), strict=True))
     names = ["shard_url", "member_name", "video_id"]
     rows = []

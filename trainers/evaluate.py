@@ -23,7 +23,7 @@ from pipelines.plan_store import PlanFacts, write_plan
 from pipelines.records import ClipBatch
 from pipelines.shard_index import load_index
 from pipelines.tables import write_table
-from trainers.backbones import build, normalise
+from trainers.backbones import build, input_spec_of, normalise
 from trainers.checkpoint import Run
 from trainers.config import TrainConfig
 from trainers.metrics import charades_map, max_and_mean_over_views, per_time_map
@@ -107,7 +107,7 @@ class Predictor:
     def __call__(self, batch: ClipBatch) -> Iterable[tuple[int, bool, np.ndarray]]:
         for bag in range(batch.num_bags):
             frames = torch.from_numpy(np.array(batch.frames[bag])).to(self.device)
-            logits = self.model(normalise(frames, self.model.input_spec))
+            logits = self.model(normalise(frames, input_spec_of(self.model)))
             yield int(batch.slot[bag]), bool(batch.ok[bag]), torch.sigmoid(logits).float().cpu().numpy()
 
 
@@ -115,6 +115,7 @@ def load_config(run_url: str) -> TrainConfig:
     """The settings a run was trained with; the run may have been moved to `run_url` since."""
     url = storage.join(run_url, "config.json")
     if not storage.exists(url):
+        storage.list_files(run_url)  # raises if it is the bucket that is not there
         raise ConfigError(f"{run_url} is not a run: it has no config.json; give the URL of a run's folder")
     values = json.loads(storage.read_bytes(url))
     runs, _, name = run_url.rstrip("/").rpartition("/")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +25,7 @@ from pipelines.plan_store import PlanFacts
 from pipelines.records import LEDGER_SCHEMA, NO_LABEL, ClipBatch, decode_error
 from pipelines.saliency_table import Bins
 from pipelines.shard_index import load_index
-from trainers.backbones import InputSpec, build, load_pretrained, normalise
+from trainers.backbones import InputSpec, build, input_spec_of, load_pretrained, normalise
 from trainers.checkpoint import Commit, Lineage, Run
 from trainers.config import TrainConfig
 from trainers.engine import Engine
@@ -70,11 +71,10 @@ def train(config: TrainConfig, engine: Engine) -> None:
     trained = engine.wrap(model)
     with Heartbeat(run.url, config, enabled=engine.rank == 0) as heartbeat:
         while position.epoch < config.epochs:
-            here = position
-            plan = engine.on_rank_zero(lambda: publish_plan(run, config, planner, here.epoch, here.commit))
+            plan = engine.on_rank_zero(partial(publish_plan, run, config, planner, position.epoch, position.commit))
             assert plan is not None
             position = train_epoch(config, engine, lineage, plan, position, trained, model, optimiser, heartbeat)
-        engine.on_rank_zero(lambda: publish_plan(run, config, planner, config.epochs, position.commit))
+        engine.on_rank_zero(partial(publish_plan, run, config, planner, config.epochs, position.commit))
 
 
 def make_model(config: TrainConfig, num_classes: int, engine: Engine) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -125,7 +125,7 @@ def train_epoch(
     for batch in engine.batches(plan, shape, cursor):
         check_slots(batch, cursor, per_batch, engine.workers, engine.rank)
         set_learning_rate(optimiser, config, (plan.epoch + cursor / plan.num_bags) / config.epochs)
-        train_step(config, engine, trained, model.input_spec, optimiser, batch, plan.epoch, done)
+        train_step(config, engine, trained, input_spec_of(model), optimiser, batch, plan.epoch, done)
         cursor += per_batch
         heartbeat.at(plan.epoch, cursor, plan.num_bags)
         if cursor == plan.num_bags or done.batches >= config.checkpoint.every_batches:

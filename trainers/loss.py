@@ -8,7 +8,7 @@ Nothing here mentions distribution: `masses` are plain sums, and whoever splits 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 
 def masses(weight: torch.Tensor, positive: torch.Tensor, ok: torch.Tensor) -> torch.Tensor:
@@ -43,7 +43,7 @@ def weighted_bce(
     """
     scale = total[0] / total[1].clamp(min=1e-12) if normalise_mass else total.new_ones(())
     scaled = torch.where(positive, weight * scale.to(weight.dtype), torch.ones_like(weight))
-    per_entry = F.binary_cross_entropy_with_logits(logits, positive.to(logits.dtype), reduction="none")
+    per_entry = functional.binary_cross_entropy_with_logits(logits, positive.to(logits.dtype), reduction="none")
     mine = (scaled.detach() * per_entry * ok[:, None, None]).sum()
     return mine / (total[2].clamp(min=1) * logits.shape[-1]).to(mine.dtype)
 
@@ -54,7 +54,7 @@ def noisy_or(logits: torch.Tensor, positive: torch.Tensor, ok: torch.Tensor, tot
     -mean_{v,k}[ y log(1 - prod_t (1 - p_t)) + (1 - y) (1/N) sum_t log(1 - p_t) ], in log space.
     `positive` [B, K] bool are the video's labels.
     """
-    log_none = F.logsigmoid(-logits).sum(dim=1)  # log prod_t (1 - p_t), [B, K]
+    log_none = functional.logsigmoid(-logits).sum(dim=1)  # log prod_t (1 - p_t), [B, K]
     some = torch.log(-torch.expm1(log_none.clamp(max=-1e-7)))
     per_entry = torch.where(positive, some, log_none / logits.shape[1])
     mine = -(per_entry * ok[:, None]).sum()

@@ -12,10 +12,11 @@ import json
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import ray
+import ray.train.torch
 import torch
 import torch.distributed as dist
 from ray.data import ActorPoolStrategy, Dataset, ExecutionOptions
@@ -48,7 +49,9 @@ class RayEngine:
         self.rank, self.workers = context.get_world_rank(), context.get_world_size()
         self.device = ray.train.torch.get_device()
         self.bags_per_rank = config.plan.bags_per_batch // self.workers
-        self.shard = ray.train.get_dataset_shard("clips")
+        shard = ray.train.get_dataset_shard("clips")
+        assert shard is not None
+        self.shard = shard
         self.stream_url = newest_stream(config.url) if self.rank == 0 else ""
 
     def wrap(self, model: nn.Module) -> nn.Module:
@@ -84,7 +87,7 @@ class RayEngine:
         columns = self.shard.iter_batches(
             batch_size=self.bags_per_rank, batch_format="numpy", prefetch_batches=2, drop_last=False
         )
-        return (ClipBatch(**batch) for batch in columns)
+        return (ClipBatch(**cast("dict[str, np.ndarray]", batch)) for batch in columns)
 
 
 def fit(config: TrainConfig) -> None:

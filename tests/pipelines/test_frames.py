@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipelines.clip_plan import ClipConfig, generator
-from pipelines.clip_stream import ClipShape, decode_bag
+from pipelines.clip_stream import ClipShape, bare_bag, decode_bag
 from pipelines.errors import BadVideoError
 from pipelines.frames import decode_clip, to_square_rgb
 from pipelines.packet_table import main_video_stream, read_packet_table
@@ -48,12 +48,6 @@ def clip_at(video: dict, seconds: np.ndarray, draw: int = 0) -> dict:
     return {"clip_id": draw, "tau": 0.0} | clip_packets(video, shown_pts(video), seconds)
 
 
-def bag_of(video: dict, clips: list[dict]) -> dict:
-    return video | {
-        "slot": 0, "video_row": 0, "clips": clips, "label_ids": [], "clip_positive": [], "saliency_score": [],
-    }  # fmt: skip
-
-
 def fetched(video: dict, clips: list[dict]) -> dict[int, bytes]:
     data = Path(video["shard_url"]).read_bytes()
     return {c["clip_id"]: data[c["offset_bytes"] : c["offset_bytes"] + c["size_bytes"]] for c in clips}
@@ -67,7 +61,7 @@ def check_random_clips(path: Path, count: int) -> int:
     starts = random.random(count) * video["duration_seconds"]
     clips = [clip_at(video, start + np.arange(CLIP.frames) * stride, n) for n, start in enumerate(starts)]
     shape = ClipShape(count, CLIP.frames, SIZE, 1, 1)
-    made = decode_bag(bag_of(video, clips), fetched(video, clips), shape)
+    made = decode_bag(bare_bag(video, clips), fetched(video, clips), shape)
     assert made.ok[0], decode_error(made.error[0])
     for number, clip in enumerate(clips):
         for t, pts in enumerate(clip["frame_pts"]):
@@ -119,7 +113,7 @@ def test_rotated_files_come_out_upright() -> None:
         path = footage_folder() / "awkward" / f"video_{degrees}.mov"
         video = indexed(path)
         clip = clip_at(video, np.zeros(1))
-        ours = decode_bag(bag_of(video, [clip]), fetched(video, [clip]), ClipShape(1, 1, 64, 1, 1)).frames[0, 0, 0]
+        ours = decode_bag(bare_bag(video, [clip]), fetched(video, [clip]), ClipShape(1, 1, 64, 1, 1)).frames[0, 0, 0]
         theirs = av.VideoFrame.from_ndarray(decord.VideoReader(str(path))[0].asnumpy(), "rgb24")
         difference = np.abs(ours.astype(int) - to_square_rgb(theirs, 64, 0).astype(int)).mean()
         assert difference < 4, f"{path.name}: mean difference {difference:.1f} of 255"
@@ -144,7 +138,7 @@ def test_a_bad_bag_keeps_its_slot_black_and_says_why(tmp_path: Path) -> None:
     video = indexed(path)
     clip = clip_at(video, np.array([0.5]))
     made = decode_bag(
-        bag_of(video, [clip]) | {"slot": 17}, {0: b"\0" * clip["size_bytes"]}, ClipShape(1, 1, SIZE, 2, 3)
+        bare_bag(video, [clip]) | {"slot": 17}, {0: b"\0" * clip["size_bytes"]}, ClipShape(1, 1, SIZE, 2, 3)
     )
     assert made.slot.tolist() == [17]
     assert not made.ok[0]

@@ -188,9 +188,7 @@ def test_a_bad_video_is_excluded_with_its_reason_and_the_run_goes_on(small_world
 def test_too_many_bad_videos_end_the_run_with_a_message(small_world: SmallWorld, tmp_path: Path) -> None:
     world = broken_copy(small_world, tmp_path / "broken", 6)
     config = world.run_config(tmp_path / "runs", "bad", "max_bad_share=0.1")
-    with pytest.raises(
-        StoppedError, match=r"\d of 18 videos could not be decoded, more than max_bad_share = 0.1 allows"
-    ):
+    with pytest.raises(StoppedError, match=r"\d of 18 videos could not be decoded, more than max_bad_share = 0.1"):
         trained(config)
 
 
@@ -211,9 +209,7 @@ def test_every_regime_trains_and_is_evaluated(small_world: SmallWorld, tmp_path:
 
 def test_a_run_cannot_be_resumed_as_another(small_world: SmallWorld, undisturbed: Run) -> None:
     runs = undisturbed.url.rsplit("/", 1)[0]
-    with pytest.raises(
-        ConfigError, match=r"begun with other settings \(focus.delta: 0.15 -> 0.2\); choose another name"
-    ):
+    with pytest.raises(ConfigError, match=r"begun with other settings \(focus.delta: 0.15 -> 0.2\); choose"):
         prepare(small_world.run_config(runs, "undisturbed", "focus.delta=0.2"))
 
 
@@ -232,7 +228,7 @@ def test_full_without_intervals_is_refused(small_world: SmallWorld, tmp_path: Pa
         table = pq.read_table(part)
         rows = [row | {"intervals": None} for row in table.to_pylist()]
         pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), part)
-    with pytest.raises(ConfigError, match="focus.regime=full needs intervals"):
+    with pytest.raises(ConfigError, match=r"focus.regime=full needs intervals"):
         prepare(small_world.run_config(tmp_path, "full", "focus.regime=full", f"index={copy}"))
 
 

@@ -184,7 +184,7 @@ def test_an_error_for_the_user_comes_out_as_itself(cluster: str, small_world: Sm
 
     world = broken_copy(small_world, tmp_path / "broken", 6)
     config = world.run_config(tmp_path / "runs", "bad", *RAY, "max_bad_share=0.1", "placement.workers=2")
-    with pytest.raises(StoppedError, match="of 18 videos could not be decoded, more than max_bad_share = 0.1"):
+    with pytest.raises(StoppedError, match=r"of 18 videos could not be decoded, more than max_bad_share = 0.1"):
         fit(config)
     assert len([e for e in Run(config.url).entries() if e.kind == "start"]) == 1
 

@@ -91,6 +91,13 @@ def load_pretrained(model: nn.Module, url: str) -> dict[str, Any]:
     return {name: value for name, value in loaded.items() if name != "state_dict"} if state is not loaded else {}
 
 
+def input_spec_of(model: nn.Module) -> InputSpec:
+    """The contract's `input_spec` of a backbone."""
+    spec = model.input_spec
+    assert isinstance(spec, InputSpec)
+    return spec
+
+
 def normalise(frames: torch.Tensor, spec: InputSpec) -> torch.Tensor:
     """Clips as the decoder writes them, uint8 [B, T, C, H, W] -> float [B, C, T, H, W], on the same device."""
     mean = torch.tensor(spec.mean, device=frames.device).view(1, 3, 1, 1, 1)

@@ -1,0 +1,185 @@
+"""What a user types, and what comes back: results, or one message that says what to do. Never a traceback."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from infra import cli
+from pipelines import storage
+from tests.ceph import CephGateway
+from tests.footage import encode, write_tar
+from tests.worlds import SmallWorld
+
+
+@pytest.fixture
+def type_(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """`type_("index", ...) -> (exit code, standard output, standard error)`."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["adaptfocus", *map(str, words)])
+        monkeypatch.setenv("COLUMNS", "400")
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return code, " ".join(out.split()), " ".join(err.split())
+
+    return run
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """Three short videos and their labels."""
+    rows = []
+    for number, labels in enumerate(["jump;run", "run", "sit"]):
+        (tmp_path / f"v{number}.mp4").write_bytes(encode(60, options={"g": "12"}))
+        rows.append(f"v{number}.mp4,{labels},{labels.split(';')[0]} 1.0 99.0")
+    path = tmp_path / "list.csv"
+    path.write_text("path,labels,intervals\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def test_from_videos_to_a_report(type_, manifest: Path, tmp_path: Path) -> None:
+    """The README's own commands, one after the other, in one process."""
+    shards, index, runs = tmp_path / "shards", tmp_path / "index", tmp_path / "runs"
+    code, out, _ = type_("pack", "--manifest", manifest, "--out", shards)
+    assert code == 0
+    assert "3 videos" in out
+    assert "interval_clamped 3" in out, "intervals past the end are clamped, and counted"
+    assert type_("index", shards, "--out", index)[1].startswith("3 videos of 3 classes in 1 shards (0 unchanged)")
+    assert "(1 unchanged)" in type_("index", shards, "--out", index)[1]
+    settings = ["small", "name=first", f"runs={runs}", f"index={index}", "plan.bags_per_batch=1", "epochs=2"]
+    settings += ["placement.engine=local", "clip.fps=10", "plan.clips_per_bag=2"]
+    code, out, _ = type_("plan", *settings, "--out", tmp_path / "plan")
+    assert code == 0
+    assert "3 videos, 6 clips, 3 global batches of 1 bags" in out
+    assert storage.exists(str(tmp_path / "plan" / "plan.json"))
+    code, _, err = type_("train", *settings)
+    assert (code, "trained" in err) == (0, True)
+    assert "is finished" in type_("train", *settings)[2]
+    code, out, _ = type_("evaluate", runs / "first", "--index", index, "--views", 3, "--engine", "local")
+    assert code == 0
+    assert "mAP, max over views" in out
+    code, out, _ = type_("report", runs / "first", "--out", tmp_path / "report.html")
+    assert code == 0
+    assert "<html" in (tmp_path / "report.html").read_text()
+
+
+def test_a_missing_bucket_is_named(type_, s3_url: str, tmp_path: Path, manifest: Path) -> None:
+    for words in (
+        ["index", "s3://nowhere-at-all/shards", "--out", tmp_path / "index"],
+        ["pack", "--manifest", manifest, "--out", "s3://nowhere-at-all/shards"],
+        ["train", "small", "name=a", "runs=s3://nowhere-at-all/runs", "index=s3://nowhere-at-all/index"],
+        ["evaluate", "s3://nowhere-at-all/runs/a", "--index", "s3://nowhere-at-all/index"],
+    ):
+        code, _, err = type_(*words)
+        assert code == 2
+        assert "there is no bucket 'nowhere-at-all'" in err
+
+
+@pytest.mark.ceph
+def test_a_wrong_secret_is_said_and_not_shown(
+    type_, ceph_s3: CephGateway, ceph_url: str, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from s3fs import S3FileSystem
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2-is-wrong")
+    S3FileSystem.clear_instance_cache()
+    code, out, err = type_("pack", "--manifest", manifest, "--out", ceph_url)
+    assert code == 2
+    assert "was refused by the store" in err
+    assert "AWS_SECRET_ACCESS_KEY" in err
+    assert "hunter2" not in out + err
+
+
+def test_an_empty_tar_is_said(type_, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "empty.tar", "w"):
+        pass
+    code, _, err = type_("index", tmp_path / "empty.tar", "--out", tmp_path / "index")
+    assert code == 2
+    assert "empty" in err
+
+
+def test_a_label_outside_the_class_list_is_said(type_, manifest: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("jump\nrum\nsit\n")
+    code, _, err = type_("pack", "--manifest", manifest, "--out", tmp_path / "s", "--classes", tmp_path / "classes.txt")
+    assert code == 2
+    assert "'run'" in err
+    assert "'rum'" in err, "the nearest class is suggested"
+
+
+def test_an_unreadable_video_is_left_out_with_its_reason(type_, manifest: Path, tmp_path: Path) -> None:
+    (tmp_path / "v1.mp4").write_bytes(b"this is no video" * 100)
+    code, out, _ = type_("pack", "--manifest", manifest, "--out", tmp_path / "shards")
+    assert code == 0
+    assert "2 videos" in out
+    assert "unreadable_video 1" in out
+
+
+def test_duplicate_ids_are_said_or_refused(type_, manifest: Path, tmp_path: Path) -> None:
+    manifest.write_text(manifest.read_text() + "v0.mp4,sit,\n")
+    code, _, err = type_("pack", "--manifest", manifest, "--out", tmp_path / "shards")
+    assert code == 2
+    assert "v0" in err
+    video = encode(30)
+    for shard in ("a", "b"):
+        write_tar(tmp_path / f"{shard}.tar", {"same.mp4": video, "same.json": b'{"labels": ["run"]}'})
+    code, out, _ = type_("index", tmp_path / "a.tar", tmp_path / "b.tar", "--out", tmp_path / "index")
+    assert code == 0
+    assert "1 videos" in out
+    assert "duplicate_id 1" in out
+
+
+def test_a_name_that_climbs_out_of_a_tar_is_refused(type_, tmp_path: Path) -> None:
+    video, label = encode(30), b'{"labels": ["run"]}'
+    write_tar(
+        tmp_path / "evil.tar", {"../../x.mp4": video, "../../x.json": label, "good.mp4": video, "good.json": label}
+    )
+    code, out, _ = type_("index", tmp_path / "evil.tar", "--out", tmp_path / "index")
+    assert code == 0
+    assert "1 videos" in out
+    assert "unsafe_name" in out
+    assert not list(tmp_path.parent.glob("x.*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "smal", "name=a", "runs=/r", "index=/i"], "did you mean 'small'?"),
+        (["train", "small", "name=a", "runs=/r", "index=/i", "focus.detla=1"], "did you mean 'focus.delta'?"),
+        (["train", "small", "name=a", "runs=/r", "index=/no/index"], "/no/index"),
+        (["evaluate", "/no/run", "--index", "/i"], "/no/run is not a run"),
+        (["report", "/no/run", "--out", "/tmp/x.html"], "/no/run is not a run"),
+        (["pack", "--out", "/tmp/x"], "give one input: --manifest URL or --gmdcsa24 FOLDER"),
+        (["pack", "--manifest", "/no/list.csv", "--out", "/tmp/x"], "there is nothing at /no/list.csv"),
+        (["index", "/no/shards-*.tar", "--out", "/tmp/x"], "/no/shards-*.tar"),
+        (["train"], "Missing argument 'RECIPE'"),
+    ],
+)
+def test_mistakes_are_one_message(type_, words: list[str], message: str) -> None:
+    code, _, err = type_(*words)
+    assert code == 2
+    assert message in err
+
+
+def test_a_run_on_another_index_is_refused(type_, small_world: SmallWorld, tmp_path: Path) -> None:
+    """The index changed under a run: its plans name rows of the old one."""
+    import shutil
+
+    index = tmp_path / "index"
+    shutil.copytree(small_world.train_index, index)
+    settings = ["small", "name=a", f"runs={tmp_path}", f"index={index}", "placement.engine=local", "epochs=1"]
+    assert type_("train", *settings)[0] == 0
+    facts = tmp_path / "a" / "index.json"
+    facts.write_text(json.dumps(json.loads(facts.read_text()) | {"fingerprint": "another"}))
+    code, _, err = type_("train", *settings)
+    assert code == 2
+    assert "has changed since" in err
