@@ -49,7 +49,7 @@ def pretrain(
     Args:
         out_url: where the weights go.
         seed: of the clips and of the fresh weights; the caller's random state is left as it was.
-        steps: optimiser steps of 48 clips; 320 take about 11 s on one core.
+        steps: optimiser steps of 48 clips; 320 take 13 s on one core.
         progress: called with (steps done, steps in all, loss).
 
     Returns:
