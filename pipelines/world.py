@@ -57,6 +57,9 @@ KINDS = {
     "a": WorldKind((2, 3, 4, 5), 0.10, 0.25, 1.5, max_intervals=1),
     # mean 5.1 labels; coverage mean 34 %: long and frequent actions, like Charades.
     "b": WorldKind((3, 4, 4, 5, 5, 5, 6, 6, 6, 7), 0.20, 0.48, 1.0, max_intervals=2),
+    # For a first look in a minute: fewer labels a video (mean 2.3), coverage mean 27 %, so that focusing gets under way
+    # within six epochs; in A it takes the thirty of the benchmark. Never compare its figures with those of A or B.
+    "demo": WorldKind((2, 2, 3), 0.18, 0.36, 1.0, max_intervals=1),
 }
 
 
@@ -108,6 +111,19 @@ class WorldConfig:
 
     def num_videos(self, split: str) -> int:
         return {"train": self.num_train_videos, "test": self.num_test_videos}[split]
+
+
+# The demo's world: 5 s to encode on two cores, 2.3 MB. Six epochs of 4 clips a video tell Ours from Noisy in it: mAP
+# over the maximum of 12 views 85.9 against 73.8 (4 seeds that chose it), 84.3 against 73.8 (5 fresh seeds, each won).
+DEMO_WORLD = WorldConfig(
+    kind="demo",
+    num_train_videos=128,
+    num_test_videos=40,
+    min_seconds=30,
+    max_seconds=40,
+    num_sprites=4,
+    distractors=0.3,
+)
 
 
 @dataclass(frozen=True)
@@ -259,7 +275,7 @@ def _draw_distractors(rng: np.random.Generator, config: WorldConfig, frames: np.
         seen = frames[max(0, start) : max(0, start + length)]
         sprite = int(rng.integers(config.num_sprites))
         place = (_place(rng, config), _place(rng, config))
-        drift = tuple(int(d) for d in rng.integers(-1, 2, size=2))
+        drift = (int(rng.integers(-1, 2)), int(rng.integers(-1, 2)))
         blinks = rng.random() < 0.5
         draw_distractor(seen, sprite, place, (0, 0) if blinks else drift, int(rng.integers(1, 4)) if blinks else 0)
 

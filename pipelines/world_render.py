@@ -89,7 +89,8 @@ def draw_sprite(
 @lru_cache
 def _sprite_pixels(sprite: int) -> tuple[np.ndarray, np.ndarray]:
     """(rows, columns) of a sprite's pixels inside its 5 x 5 box."""
-    return np.nonzero(np.array([[c == "#" for c in row] for row in _SPRITES[SPRITES[sprite]][1]]))
+    rows, columns = np.nonzero(np.array([[c == "#" for c in row] for row in _SPRITES[SPRITES[sprite]][1]]))
+    return rows, columns
 
 
 def draw_action(frames: np.ndarray, sprite: int, horizontal: bool, place: tuple[int, int], speed: int) -> None:

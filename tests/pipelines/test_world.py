@@ -44,7 +44,7 @@ def test_frames_depend_on_seed_split_and_index_and_on_nothing_else():
 
 @pytest.mark.parametrize(
     ("kind", "labels_mean", "coverage_mean", "coverage_range"),
-    [("a", 3.5, 0.16, (0.10, 0.25)), ("b", 5.1, 0.34, (0.20, 0.48))],
+    [("a", 3.5, 0.16, (0.10, 0.25)), ("b", 5.1, 0.34, (0.20, 0.48)), ("demo", 2.33, 0.27, (0.18, 0.36))],
 )
 def test_labels_and_coverage_are_those_of_the_method(kind, labels_mean, coverage_mean, coverage_range):
     config = WorldConfig(kind=kind)
@@ -131,7 +131,7 @@ def test_the_files_do_not_depend_on_the_number_of_processes(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "c"}, r"'c' is not known; choose one of a, b"),
+        ({"kind": "c"}, r"'c' is not known; choose one of a, b, demo"),
         ({"num_sprites": 7}, r"num_sprites is 7; choose 1 to 6"),
         ({"min_seconds": 9, "max_seconds": 8}, r"max_seconds 8"),
         ({"pixels": 9}, r"at least 10 pixels"),

