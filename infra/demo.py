@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.table import Table
@@ -33,7 +33,7 @@ from pipelines.datasets.manifest import read_manifest
 from pipelines.errors import AdaptFocusError
 from pipelines.pack import pack
 from pipelines.shard_index import build_index
-from pipelines.world import WorldConfig, write_world
+from pipelines.world import DEMO_WORLD, write_world
 from trainers.checkpoint import Run
 from trainers.ledger import Audit, audit
 from trainers.pretrain import pretrain
@@ -44,13 +44,6 @@ SHARD_BYTES = 4 << 20  # several tars, so that there is something to shard
 WORKERS, WORKERS_AFTER_KILL = 2, 1
 KILL_TIMEOUT_SECONDS = 300
 REGIMES = ("noisy", "ours")
-
-
-def demo_world(seed: int) -> WorldConfig:
-    """World A, made small: fewer and shorter videos of six classes."""
-    return WorldConfig(
-        kind="a", num_train_videos=64, num_test_videos=32, min_seconds=40, max_seconds=60, num_sprites=3, seed=seed
-    )
 
 
 def run_demo(folder: Path, seed: int) -> None:
@@ -65,7 +58,7 @@ def run_demo(folder: Path, seed: int) -> None:
     with LocalS3(folder / "s3") as s3:
         os.environ.update(s3.environment)
         with stages("a world of videos (H.264)"), counted("encoding videos") as progress:
-            manifest = write_world(demo_world(seed), folder / "world", os.cpu_count() or 1, progress)
+            manifest = write_world(replace(DEMO_WORLD, seed=seed), folder / "world", os.cpu_count() or 1, progress)
         with stages("pack into tars on S3, index"):
             _pack_and_index(s3, manifest)
         with stages("pre-training of the backbone"), counted("pre-training") as progress:

@@ -41,15 +41,20 @@ def world() -> dict[str, Any]:
 
 
 def demo() -> dict[str, Any]:
-    """The demo's runs: a small world A, few epochs.
+    """The demo's runs, on `pipelines.world.DEMO_WORLD` and the start of `trainers.pretrain`.
 
-    Cost: about 20 s on two cores. Command: adaptfocus demo (it sets name, places and regime).
+    Cost: 3,072 clips of 128 videos in 192 steps; about 40 s on two cores, half of them starting Ray's processes.
+    Command: adaptfocus demo (it sets name, places, seed and regime).
+    Expect (nine paired seeds, one process): mAP-max 74 for noisy, 85 for ours; per-time mAP 51 and 67. Its figures
+    are no benchmark: the world is easier than worlds A and B, so that ours gets going in six epochs.
     """
     return small() | {
-        "epochs": 8,
-        "plan": {"clips_per_bag": 4, "bags_per_batch": 8},
+        "epochs": 6,
+        "plan": {"clips_per_bag": 4, "bags_per_batch": 4},
         "focus": {"warmup_epochs": 1},
-        "checkpoint": {"every_batches": 4, "keep": 2},
+        # A high rate while the first spikes form breaks their discovery: 1.5e-2 loses to noisy, 5e-3 always won.
+        "optim": {"learning_rate": 5e-3, "schedule": "up7", "beta2": 0.99, "weight_decay": 0.02},
+        "checkpoint": {"every_batches": 8, "keep": 2},
         "placement": {"workers": 2, "decode_workers": 2},
     }
 
