@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 import yaml
@@ -43,6 +43,7 @@ def pack(
     out_url: Annotated[str, typer.Option("--out", help="Folder of the shards.")],
     manifest: Annotated[str | None, typer.Option(help="CSV or JSONL: path, labels, optional intervals.")] = None,
     gmdcsa24: Annotated[str | None, typer.Option(help="Top folder of GMDCSA24.")] = None,
+    test_subject: Annotated[list[str] | None, typer.Option(help="GMDCSA24: a folder whose videos are tests.")] = None,
     classes: Classes = None,
     split: Annotated[str | None, typer.Option(help="Only videos of this split.")] = None,
     shard_size: Annotated[int, typer.Option(help="Bytes after which a new shard begins.")] = 1 << 30,
@@ -56,7 +57,9 @@ def pack(
     if (manifest is None) == (gmdcsa24 is None):
         raise ConfigError("give one input: --manifest URL or --gmdcsa24 FOLDER")
     names = _classes(classes)
-    videos, problems = read_manifest(manifest, names) if manifest else read_gmdcsa24(gmdcsa24 or "")
+    videos, problems = (
+        read_manifest(manifest, names) if manifest else read_gmdcsa24(gmdcsa24 or "", tuple(test_subject or ()))
+    )
     chosen = [video for video in videos if split is None or video.split == split]
     if not chosen:
         splits = sorted({str(video.split) for video in videos})
@@ -138,7 +141,7 @@ def evaluate(
     index: Annotated[str, typer.Option(help="URL of the test index.")],
     views: Annotated[int, typer.Option(help="Uniform views a video.", min=1, max=255)] = 20,
     name: Annotated[str, typer.Option(help="Folder of the result, in the run's evaluations/.")] = "test",
-    engine: Annotated[str, typer.Option(help="ray or local.")] = "ray",
+    engine: Annotated[Literal["ray", "local"], typer.Option(help="A cluster, or this process.")] = "ray",
     address: Address = None,
 ) -> None:
     """Score a run's newest checkpoint on a test index: video-level and per-time mAP."""

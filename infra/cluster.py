@@ -24,12 +24,6 @@ _SETTINGS = {
 OBJECT_STORE_BYTES = 512 * 2**20
 
 
-def quiet_worker() -> None:
-    """Set up each worker process: progress is read from the run's folder, not from Ray's chatter."""
-    logging.disable(logging.INFO)
-    logging.getLogger("ray.train.v2._internal.execution.controller.placement_group_cleaner").setLevel(logging.ERROR)
-
-
 def quiet_driver() -> None:
     """Ray Data reports each execution and warns of sizes it does not know; what matters raises."""
 
@@ -51,7 +45,6 @@ def connected(address: str | None, cpus: int) -> Iterator[None]:
     options: dict = {
         "logging_level": logging.ERROR,
         "log_to_driver": False,
-        "runtime_env": {"worker_process_setup_hook": quiet_worker},
     }
     if address is None:
         options |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}

@@ -71,7 +71,7 @@ def run_demo(folder: Path, seed: int) -> None:
                 _train(s3, folder, regime, seed, stages)
             for regime in REGIMES:
                 with stages(f"evaluate {regime}"):
-                    run_evaluation(s3.url("runs", regime), s3.url("index/test"), VIEWS, "test", "ray", _address())
+                    run_evaluation(s3.url("runs", regime), s3.url("index/test"), VIEWS, "test", "local", None)
         finally:
             cluster.__exit__(None, None, None)
         with stages("report"):

@@ -5,6 +5,7 @@ Input: a TrainConfig. Does: checks, connects, trains or evaluates, shows progres
 
 from __future__ import annotations
 
+import importlib.util
 import time
 
 from infra.progress import console, following
@@ -44,6 +45,7 @@ def run_evaluation(run_url: str, index_url: str, views: int, name: str, engine: 
     config = load_config(run_url)
     if engine == "local":
         return evaluate(Run(run_url), config, index_url, views, name, predict_here)
+    _check_ray()
     from infra.cluster import connected
     from trainers.ray_train import predict_on_cluster
 
@@ -56,16 +58,21 @@ def cpus_of(config: TrainConfig) -> int:
     return config.placement.workers + config.placement.decode_workers + 2
 
 
-def _train_on_cluster(config: TrainConfig, address: str | None) -> None:
-    try:
-        from ray.train import TrainingFailedError
-
-        from infra.cluster import connected
-        from trainers.ray_train import fit
-    except ImportError as error:
+def _check_ray() -> None:
+    if importlib.util.find_spec("ray") is None:
         raise ConfigError(
-            f"placement.engine=ray needs Ray ({error}); pip install 'adaptfocus[ray]', or set placement.engine=local"
-        ) from None
+            "running on a cluster needs Ray, which is not installed; pip install 'adaptfocus[ray]', or stay in this "
+            "process (train: placement.engine=local; evaluate: --engine local)"
+        )
+
+
+def _train_on_cluster(config: TrainConfig, address: str | None) -> None:
+    _check_ray()
+    from ray.train import TrainingFailedError
+
+    from infra.cluster import connected
+    from trainers.ray_train import fit
+
     if storage.is_local(config.runs) and address not in (None, "local"):
         console.print(f"[yellow]{config.runs} is a path of this machine: every node must see the same files there")
     with connected(address, cpus=cpus_of(config)):

@@ -82,7 +82,8 @@ def decode_bag(bag: dict, data_of: dict[int, bytes], shape: ClipShape) -> ClipBa
 
 def bare_bag(video: dict, clips: list[dict]) -> dict:
     """A bag outside any plan, of a row of the index and clips of `packets.clip_packets`: for pictures and tools."""
-    nothing = dict.fromkeys(("label_ids", "clip_positive", "saliency_score", "saliency_tau", "saliency_epoch"), [])
+    names = ("label_ids", "clip_positive", "saliency_score", "saliency_tau", "saliency_epoch")
+    nothing: dict = {name: [] for name in names}
     numbered = [{"clip_id": number, "tau": 0.0} | clip for number, clip in enumerate(clips)]
     return video | nothing | {"slot": 0, "video_row": 0, "clips": numbered}
 

@@ -96,7 +96,8 @@ def _explained(cls: type[Settings], error: pydantic.ValidationError) -> str:
         elif item["type"] == "missing":
             lines.append(f"'{dotted}' is required; give it as {dotted}=VALUE")
         else:
-            lines.append(f"{dotted or 'settings'} = {item['input']!r}: {item['msg'].removeprefix('Value error, ')}")
+            value = f"{dotted} = {item['input']!r}: " if dotted else ""  # without a key it is about several
+            lines.append(value + item["msg"].removeprefix("Value error, "))
     return "; ".join(lines)
 
 

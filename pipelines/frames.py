@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, BinaryIO
 
 import av
+import av.error
 import numpy as np
 from av.codec.context import ThreadType
 from av.video.reformatter import VideoReformatter
@@ -52,7 +53,7 @@ def decode_clips_by_demuxing(
                 )
                 for clip in clips
             ]
-    except (av.FFmpegError, ValueError) as error:
+    except (av.error.FFmpegError, ValueError) as error:
         raise BadVideoError("decode_error", str(error)) from error
 
 
@@ -67,7 +68,7 @@ def _frames_of_packets(codec: str, extradata: bytes, clip: Mapping[str, Any], da
             packet.pts, packet.dts = pts, dts
             yield from context.decode(packet)
         yield from context.decode(None)  # flush: what the decoder still holds back for reordering
-    except (av.FFmpegError, ValueError) as error:
+    except (av.error.FFmpegError, ValueError) as error:
         raise BadVideoError("decode_error", str(error)) from error
     finally:
         context.flush_buffers()
@@ -78,7 +79,7 @@ def _context(codec: str, extradata: bytes) -> av.VideoCodecContext:
     """A decoder for a stream's parameters; kept, because opening one costs more than a short clip's decoding."""
     try:
         context = av.CodecContext.create(codec, "r")
-    except (av.FFmpegError, ValueError) as error:
+    except (av.error.FFmpegError, ValueError) as error:
         raise BadVideoError("unknown_codec", f"no decoder for '{codec}' ({error})") from error
     if not isinstance(context, av.VideoCodecContext):
         raise BadVideoError("unknown_codec", f"'{codec}' is no video codec")

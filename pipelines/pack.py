@@ -1,7 +1,7 @@
 """Annotated videos -> WebDataset shards.
 
 Input: AnnotatedVideo rows (pipelines/datasets) and a place to write to.
-Does: checks that each video decodes, learns its true duration, streams its bytes untouched into tars.
+Does: checks that each video begins to decode, learns its true duration, streams its bytes untouched into tars.
 Output: ``OUT/shard-000000.tar``, ... with ``KEY.mp4`` and ``KEY.json`` for each sample; ``classes.txt``; ``pack.json``.
 
 The same videos give the same bytes: no clock, no user, no machine is written into a tar. A video is read twice, once

@@ -4,7 +4,7 @@ Input: the probabilities that training produced, clip by clip.
 Does: keeps n bins over the video's time for each (video, action); finds the spike and the salient time.
 Output: immutable snapshots (Parquet), from which the next plan is drawn.
 
-Our reconstruction of ASE of arXiv 2311.17118 (its formulas are not public), chosen by ablation: bins that are
+Our reconstruction of ASE of arXiv 2311.17118 (it may differ from the paper's), chosen by ablation: bins that are
 revisited beat a running maximum, because a false spike is disproved by the next look at it.
 """
 

@@ -242,7 +242,7 @@ class RangeFile(io.RawIOBase):
     """A part of an object as a seekable file: what tar headers and demuxers read through.
 
     Reads go through blocks of `block_bytes` that are kept, at most `max_blocks` of them, so that a demuxer's many
-    small reads become few requests (data-plane.md measured 256 KiB blocks as the general fallback).
+    small reads become few requests (of 256 KiB: 4.5 to 5 times the bytes a clip needs, in 7 to 10 requests).
     """
 
     def __init__(

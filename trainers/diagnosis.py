@@ -15,6 +15,7 @@ from pipelines.clip_plan import Planner
 from pipelines.saliency_table import Bins, SaliencyTable, spikes
 from trainers.config import TrainConfig
 from trainers.focus import positive_weights
+from trainers.metrics import hit_rate
 
 
 def diagnose(
@@ -46,7 +47,6 @@ def diagnose(
     a, _ = spikes(after.bins, epoch, config.saliency.staleness)
     visited = a[a >= 0]
     p = float(np.median(np.concatenate(probabilities))) if probabilities else 0.0
-    hits, known = hit_count(planner, after, epoch, config.saliency.staleness)
     return {
         "epoch": epoch,
         "bags_trained": len(trained),
@@ -55,31 +55,30 @@ def diagnose(
         "share_unmasked": unmasked / positives if positives else None,
         "mean_spike_actionness": float(visited.mean()) if len(visited) else None,
         "temperature_over_p": config.focus.temperature / p if p else None,
-        "hit_rate": hits / known if known else None,
+        "hit_rate": salient_hit_rate(planner, after, epoch, config.saliency.staleness),
         "precision_of_positives": weight_true / weight_total if weight_total else None,
     }
 
 
-def hit_count(planner: Planner, saliency: SaliencyTable, epoch: int, staleness: float) -> tuple[int, int]:
-    """(salient times inside a true interval of their action, salient times whose intervals are known)."""
+def salient_hit_rate(planner: Planner, saliency: SaliencyTable, epoch: int, staleness: float) -> float | None:
+    """Share of salient times inside a true interval of their action; None where no interval is known."""
     a, salient = spikes(saliency.bins, epoch, staleness)
-    seconds = salient.double().numpy() * planner.table.column("duration_seconds").to_numpy()[saliency.video_row]
-    intervals = planner.table.column("intervals")
-    hits = known = 0
-    for pair in np.flatnonzero(a.numpy() >= 0):
-        spans = intervals[int(saliency.video_row[pair])].as_py()
-        if spans is None:
-            continue
-        name = planner.classes[int(saliency.label_id[pair])]
-        known += 1
-        hits += _within(spans, name, seconds[pair])
-    return hits, known
+    durations = planner.table.column("duration_seconds").to_numpy()
+    seconds = np.where(a.numpy() >= 0, salient.double().numpy() * durations[saliency.video_row], np.nan)
+    intervals = planner.table.column("intervals").to_pylist()
+    own = [
+        [(s["start_seconds"], s["end_seconds"]) for s in intervals[row] or [] if s["label"] == planner.classes[label]]
+        for row, label in zip(saliency.video_row.tolist(), saliency.label_id.tolist(), strict=True)
+    ]
+    rate = hit_rate(seconds.tolist(), own)
+    return None if np.isnan(rate) else rate
 
 
 def _weights(
     config: TrainConfig, before: SaliencyTable, where: slice, bag: dict, planner: Planner, epoch: int
 ) -> np.ndarray:
-    """The weights this bag's positives had in training: [clips, labels]."""
+    """The weights of this bag's labels at its clips, [clips, labels]: those of training in the weak regimes; Full,
+    whose positives come from intervals, is described as if it had believed every label."""
     p = torch.tensor(bag["probability"]).reshape(1, len(bag["tau"]), -1)
     if not config.focus.active(epoch):
         return np.ones(p.shape[1:])

@@ -2,7 +2,7 @@
 
 Input: a run's last checkpoint and a test index.
 Does: N uniform views a video through the same stages as training (range read, decode), then the model.
-Output: scores, saved beside the run as `evaluations/NAME.json`, and every view's probabilities as Parquet.
+Output: scores, saved with the run in `evaluations/NAME/`: `scores.json`, and every view's probabilities as Parquet.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PREDICTIONS_SCHEMA = pa.schema(
     ]
 )
 
-# (plan, shape, bags a batch, URL of the state) -> (slot, ok, probabilities [views, classes]) of each video
+# (plan, shape, settings of the run, number of classes) -> (slot, ok, probabilities [views, classes]) of each video
 Predict = Callable[[PlanFacts, ClipShape, TrainConfig, int], Iterable[tuple[int, bool, np.ndarray]]]
 
 

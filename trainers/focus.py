@@ -5,7 +5,8 @@ Does: action saliency estimation (ASE), action focusing (AF), clip focusing (CF)
 Output: a weight for each positive of each clip.
 
 After Zhou, Li, Lin, Liang, "Towards Weakly Supervised End-to-end Learning for Long-video Action Recognition"
-(arXiv 2311.17118). The paper's exact formulas are not public; these are our reconstruction, chosen by ablation.
+(arXiv 2311.17118). These formulas are our reconstruction, chosen by ablation and written
+without the paper's; they may differ from them.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def noisy_or(logits: torch.Tensor, positive: torch.Tensor, ok: torch.Tensor, tot
     """Noisy-OR over the clips of each bag (beyond the paper), mean over the global batch's bags and classes.
 
     -mean_{v,k}[ y log(1 - prod_t (1 - p_t)) + (1 - y) (1/N) sum_t log(1 - p_t) ], in log space.
-    `positive` [B, K] bool are the video's labels.
+    `positive` [B, K] bool: the video's labels, or in Full the labels that any of its clips shows.
     """
     log_none = functional.logsigmoid(-logits).sum(dim=1)  # log prod_t (1 - p_t), [B, K]
     some = torch.log(-torch.expm1(log_none.clamp(max=-1e-7)))

@@ -102,7 +102,18 @@ def fit(config: TrainConfig) -> None:
     shape = clip_shape(config, Planner.of(index.table, index.classes).max_labels)
     block = bags_per_block(config.plan.bags_per_batch // place.workers, shape)
     failure_url = storage.join(config.url, f"failure-{uuid.uuid4().hex[:8]}.json")
-    trainer = TorchTrainer(
+    with tempfile.TemporaryDirectory(prefix="adaptfocus-ray-") as folder:
+        _trainer(config, shape, block, failure_url, folder).fit()
+    if storage.exists(failure_url):
+        message = json.loads(storage.read_bytes(failure_url))["message"]
+        storage.delete(failure_url)
+        raise StoppedError(message)
+
+
+def _trainer(config: TrainConfig, shape: ClipShape, block: int, failure_url: str, folder: str) -> TorchTrainer:
+    """The run as Ray Train wants it; `folder` holds what Ray keeps for itself."""
+    place = config.placement
+    return TorchTrainer(
         _train_on_worker,
         train_loop_config={"config": config.model_dump(mode="json"), "failure_url": failure_url},
         torch_config=TorchConfig(backend="nccl" if place.gpus_per_worker else "gloo"),
@@ -114,17 +125,12 @@ def fit(config: TrainConfig) -> None:
         run_config=RunConfig(
             # Ray's own storage holds nothing that a run needs; a fresh name keeps Ray from resuming by itself.
             name=f"{config.name}-{uuid.uuid4().hex[:8]}",
-            storage_path=tempfile.mkdtemp(prefix="adaptfocus-ray-"),
+            storage_path=folder,
             failure_config=FailureConfig(max_failures=place.max_restarts),
         ),
         datasets={"clips": _dataset_of_group(config.url, shape, block, place.decode_workers)},
         dataset_config=DataConfig(execution_options={"clips": ExecutionOptions(preserve_order=True)}),
     )
-    trainer.fit()
-    if storage.exists(failure_url):
-        message = json.loads(storage.read_bytes(failure_url))["message"]
-        storage.delete(failure_url)
-        raise StoppedError(message)
 
 
 def predict_on_cluster(
