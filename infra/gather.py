@@ -13,7 +13,7 @@ from collections import Counter
 import numpy as np
 import yaml
 
-from infra.report import ActionTimeline, Curve, DrawnClip, Dropped, ReportData, RunRow, Thumbnail, VideoSample
+from infra.report_data import ActionTimeline, Curve, DrawnClip, Dropped, ReportData, RunRow, Thumbnail, VideoSample
 from infra.thumbnails import frame_jpeg
 from pipelines import storage
 from pipelines.clip_plan import Planner

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra import charts
-from infra.report import (
+from infra import charts, charts_timeline
+from infra.report import render_report, write_report
+from infra.report_data import (
     ActionTimeline,
     Curve,
     DrawnClip,
@@ -26,10 +27,8 @@ from infra.report import (
     RunRow,
     Thumbnail,
     VideoSample,
-    judge,
-    render_report,
-    write_report,
 )
+from infra.verdict import judge
 
 ACTIONS = [
     "putting a notebook somewhere",
@@ -372,13 +371,13 @@ def test_a_gap_breaks_the_line() -> None:
 
 
 def test_timeline_places_marks_where_they_are() -> None:
-    t = charts.timeline(
+    t = charts_timeline.timeline(
         100.0, [0.2, None, 0.9, 0.1], [0.1, None, 0.7, 0.8], 0.7, 70.0, [(60.0, 130.0)],
         [(10.0, 20.0, "explore", 0), (70.0, 5.0, "focus", 3)],
     )  # fmt: skip
     assert t.spike_bar is not None
     assert (t.spike_bar.x, t.spike_bar.width) == (50, 25)
-    assert t.spike_bar.height == pytest.approx(0.9 * charts.BARS_HEIGHT_PX)
+    assert t.spike_bar.height == pytest.approx(0.9 * charts_timeline.BARS_HEIGHT_PX)
     assert [bar.x for bar in t.bars] == [0, 75]
     assert t.unvisited == [37.5]
     assert t.salient_at == 70
@@ -396,7 +395,7 @@ def test_ticks_enclose_the_data(low: float, high: float) -> None:
 
 @pytest.mark.parametrize("seconds", [0.4, 1, 59, 61, 600, 7200, 90_000, 1e6])
 def test_time_ticks_are_few_and_distinct(seconds: float) -> None:
-    ticks = charts.time_ticks(seconds)
+    ticks = charts_timeline.time_ticks(seconds)
     assert 1 <= len(ticks) <= 13
     assert len({t.text for t in ticks}) == len(ticks)
 
