@@ -19,18 +19,22 @@ from infra.verdict import comparison_table, judge
 from pipelines import storage
 
 # By name in lower case; a curve of another name is drawn without a note.
-DIAGNOSTIC_NOTES = {
-    "share of positives unmasked": (
-        "Clip focusing keeps the positives near the salient time. Near 1 it masks nothing; near 0 training starves."
+CHART_NOTES = {
+    "training loss": "Regimes weigh positives differently: compare the shapes of their losses, not the heights.",
+    "positives left unmasked": (
+        "Clip focusing keeps the positives near the salient time. Near 100 it masks nothing; near 0 training starves."
     ),
-    "mean a": ("Mean spike-actionness. It should rise after warm-up; if it stays flat, no action has been found."),
+    "mean spike-actionness": (
+        "How sure the model is at each action's spike. It should rise after warm-up; flat, it has found no action."
+    ),
     "precision of weighted positives": (
-        "Share of the positives' weight on clips that truly show the action (needs true intervals)."
+        "Share of the positives' weight on clips that truly show the action. No better than random moments, "
+        "training still learns from clips without the action."
     ),
-    "lambda hit rate": (
-        "Share of salient times inside a true interval (needs true intervals). Compare it with chance."
+    "salient times inside a true interval": "How often the spike is where the action truly is.",
+    "temperature over median p": (
+        "Softness of the weights relative to the scores: small is hard selection, large is no selection."
     ),
-    "effective t": ("Softness of the weights relative to the scores: small is hard selection, large is no selection."),
 }
 
 
@@ -60,9 +64,8 @@ def render_report(data: ReportData) -> str:
         styles=styles,
         curve_charts=_line_charts(data.curves, styles),
         diagnostic_charts=_line_charts(data.diagnostics, styles),
-        notes=DIAGNOSTIC_NOTES,
+        notes=CHART_NOTES,
         samples=[_sample_view(s) for s in data.samples],
-        dropped_total=sum(row[1] for row in data.dropped),
         chart=charts,
     )
 

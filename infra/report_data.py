@@ -44,9 +44,10 @@ class RunRow:
     workers: int | None = None
     notes: str = ""
     seed: int | None = None
+    hit_chance: float | None = None  # what random moments would score as hit_rate
 
     def __post_init__(self) -> None:
-        for name in ("map_max", "map_mean", "per_time_map", "hit_rate"):
+        for name in ("map_max", "map_mean", "per_time_map", "hit_rate", "hit_chance"):
             value = getattr(self, name)
             if value is not None and not (0 <= value <= 1):
                 raise ValueError(f"run {self.run!r}: {name} is {value}, must be a fraction in [0, 1] or None")
@@ -74,7 +75,10 @@ class ActionTimeline:
 
 
 class DrawnClip(NamedTuple):
-    """A drawn clip: ``reason`` is "explore" or "focus"; ``label`` is the action it was drawn around."""
+    """A drawn clip: ``reason`` is "explore" or "focus"; ``label`` is the action it was drawn around.
+
+    ``epoch`` counts from 1, as the axes of the curves do.
+    """
 
     center_seconds: float
     half_width_seconds: float
@@ -92,11 +96,12 @@ class Thumbnail(NamedTuple):
 
 
 class Dropped(NamedTuple):
-    """What was left out: a stable kind, how often, and one message as an example."""
+    """What was left out: a stable kind, how often, one message as an example, and the stage that left it out."""
 
     kind: str
     count: int
     example: str
+    stage: str = ""
 
 
 @dataclass(frozen=True)
@@ -129,4 +134,9 @@ class ReportData:
     samples: Sequence[VideoSample] = ()
     dropped: Sequence[Dropped] = ()
     config_text: str = ""
-    ledger: Sequence[tuple[str, str | int | float]] = ()
+    ledger: Sequence[tuple[str, Sequence[str | int | float]]] = ()  # a fact, and its value for each of `runs`
+
+    def __post_init__(self) -> None:
+        for name, values in self.ledger:
+            if len(values) != len(self.runs):
+                raise ValueError(f"ledger fact {name!r}: {len(values)} values for {len(self.runs)} runs")

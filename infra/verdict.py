@@ -92,7 +92,7 @@ def judge(runs: Sequence[RunRow]) -> Verdict:
         outcome,
         sentence,
         caveats,
-        [*tiles, Tile("Difference", f"{points:+.1f}", ["points of mAP", f"{ours} − {base}"])],
+        [*tiles, Tile("Difference", f"{points:+.1f}".replace("-", "−"), ["points of mAP", f"{ours} − {base}"])],
     )
 
 
@@ -109,11 +109,12 @@ def comparison_table(runs: Sequence[RunRow]) -> list[TableRow]:
         row("mAP, max over views (%)", [r.map_max for r in runs], _percent, True),
         row("mAP, mean over views (%)", [r.map_mean for r in runs], _percent, True),
         row("Per-time mAP (%)", [r.per_time_map for r in runs], _percent, True),
-        row("Salient time inside a true interval (%)", [r.hit_rate for r in runs], _percent, True),
+        row("Salient times inside a true interval (%)", [r.hit_rate for r in runs], _percent, True),
+        row("… of random moments (%)", [r.hit_chance for r in runs], _percent),
         row("Epochs", [r.epochs for r in runs], "{:,}".format),
         row("Clips trained", [r.clips_trained for r in runs], "{:,}".format),
         row("Clips per video and epoch", [r.clips_per_video for r in runs], "{:g}".format),
-        row("Wall time", [r.seconds for r in runs], charts.duration),
+        row("Training time", [r.seconds for r in runs], charts.duration),
         row("Workers", [r.workers for r in runs], "{:,}".format),
         row("Seed", [r.seed for r in runs], str),
         row("Notes", [r.notes or None for r in runs], str),
@@ -178,10 +179,12 @@ def _tile(name: str, rows: Sequence[RunRow]) -> Tile:
     means = {
         "mean over views": _mean([r.map_mean for r in rows]),
         "per-time": _mean([r.per_time_map for r in rows]),
-        "salient time hits": _mean([r.hit_rate for r in rows]),
     }
+    hits, chance = _mean([r.hit_rate for r in rows]), _mean([r.hit_chance for r in rows])
     details = [f"mAP in %, {len(rows)} run{'s' * (len(rows) > 1)}"]
     details += [f"{what} {_percent(value)}" for what, value in means.items() if value is not None]
+    if hits is not None:
+        details.append(f"salient times right {_percent(hits)}" + (f" (chance {_percent(chance)})" if chance else ""))
     score = _mean(scores)
     return Tile(name, "not known" if score is None else _percent(score) + spread, details)
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import html.parser
 import math
-import os
 import re
-import shutil
 import struct
-import subprocess
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +26,7 @@ from infra.report_data import (
     VideoSample,
 )
 from infra.verdict import judge
+from tests.infra.browser import look_at
 
 ACTIONS = [
     "putting a notebook somewhere",
@@ -103,13 +101,13 @@ def data() -> ReportData:
         if run.startswith("ours"):
             ramp = 1 - np.exp(-np.array(epochs) / 8)
             for name, values in (
-                ("Share of positives unmasked", 1 - 0.55 * ramp),
-                ("Mean a", 0.1 + 0.6 * ramp),
+                ("Positives left unmasked", 1 - 0.55 * ramp),
+                ("Mean spike-actionness", 0.1 + 0.6 * ramp),
                 ("Precision of weighted positives", 0.17 + 0.55 * ramp),
-                ("Lambda hit rate", 0.16 + 0.64 * ramp),
-                ("Effective T", 0.1 / (0.1 + 0.6 * ramp)),
+                ("Salient times inside a true interval", 0.16 + 0.64 * ramp),
+                ("Temperature over median p", 0.1 / (0.1 + 0.6 * ramp)),
             ):
-                unit = "T / mean a" if name == "Effective T" else "share"
+                unit = "T / mean a" if name == "Temperature over median p" else "share"
                 diagnostics.append(Curve(name, unit, epochs, values.tolist(), run))
     return ReportData(
         title="Noisy against Ours on world A",
@@ -128,12 +126,10 @@ def data() -> ReportData:
         ],
         config_text="focus:\n  delta: 0.15\ndata:\n  index: s3://adaptfocus-demo/" + "x" * 120,
         ledger=[
-            ("clips planned", 28_800),
-            ("clips trained", 28_796),
-            ("clips lost", 4),
-            ("clips trained twice", 0),
-            ("resumed from", "epoch 12, bag 160 of 240"),
-            ("resumed on", "1 worker (2 before)"),
+            ("clips planned", [28_800, 28_800]),
+            ("clips trained", [28_800, 28_796]),
+            ("clips lost", [0, 4]),
+            ("taken up by", ["2 workers", "2 workers, then 1 worker"]),
         ],
     )
 
@@ -219,15 +215,15 @@ def test_names_from_outside_stay_text(data: ReportData) -> None:
         curves=[Curve(HOSTILE, HOSTILE, [0, 1], [1, 2], HOSTILE, HOSTILE)],
         diagnostics=[Curve(HOSTILE, HOSTILE, [0, 1], [1, math.nan], HOSTILE, HOSTILE)],
         samples=[video],
-        dropped=[Dropped(HOSTILE, 1, HOSTILE)],
+        dropped=[Dropped(HOSTILE, 1, HOSTILE, HOSTILE)],
         config_text=HOSTILE + "</pre>",
-        ledger=[(HOSTILE, HOSTILE)],
+        ledger=[(HOSTILE, [HOSTILE, HOSTILE])],
     )
     page = Page(render_report(hostile))
     assert not page.all("script")
     assert all(img["src"].startswith("data:image/png;base64,") for img in page.all("img"))
     assert not [k for _, attrs in page.elements for k in attrs if k.startswith("on")]
-    for place in ("h1", "h3", "li", "th", "td", "pre", "title", "desc", "text", "code"):
+    for place in ("h1", "h3", "b", "th", "td", "pre", "title", "desc", "text", "code"):
         assert any("<script>" in text for text in page.text[place]), place
 
 
@@ -247,7 +243,7 @@ def test_every_chart_is_named_and_described(data: ReportData) -> None:
         title, description = svg["aria-labelledby"].split()
         assert title in ids
         assert description in ids
-    labels = [a for tag, a in page.elements if tag == "text" and a.get("class") == "label"]
+    labels = [a for tag, a in page.elements if tag == "text" and "label" in a.get("class", "").split()]
     assert len(labels) == 8 * 2 + 6 * 3
     assert all(label.strip() for label in page.text["text"])
 
@@ -408,41 +404,6 @@ def test_durations_read_as_people_say_them(seconds: float, words: str) -> None:
     assert charts.duration(seconds).replace("\u00a0", " ") == words
 
 
-CHROMIUM_FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
-    "--virtual-time-budget=2000",
-]  # fmt: skip
-# Written into a copy of the page: the widths of the document and of what sticks out of it.
-MEASURE = """<script>addEventListener('load', () => {
-  const root = document.documentElement, wide = root.clientWidth, out = [];
-  for (const e of document.querySelectorAll('body *')) {
-    const box = e.getBoundingClientRect();
-    if (box.right > wide + 0.5 && !e.closest('.scroll, pre, .sprite')) out.push(e.tagName);
-  }
-  const texts = [...document.querySelectorAll('svg text')];
-  const small = texts.filter(t => t.getBoundingClientRect().height < 11).length;
-  const colour = getComputedStyle(document.body).backgroundColor.replaceAll(' ', '');
-  parent.postMessage([root.scrollWidth, wide, colour, small, ...out].join(' '), '*');
-})</script>"""
-
-
-def browser() -> str:
-    found = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
-    if found is None and os.environ.get("CI"):
-        pytest.fail("no Chromium on PATH, and CI must not skip this test (apt: chromium)")
-    if found is None:
-        pytest.skip("no chromium, chromium-browser or google-chrome on PATH")
-    return found
-
-
-def open_page(url: str, profile: Path, theme: str, *flags: str) -> str:
-    """What Chromium prints about a page. 0 is Blink's number for the dark scheme, 1 for the light one."""
-    scheme = f"--blink-settings=preferredColorScheme={0 if theme == 'dark' else 1}"
-    command = [browser(), *CHROMIUM_FLAGS, scheme, f"--user-data-dir={profile}", *flags, url]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-
-
 def crowded(data: ReportData) -> ReportData:
     """Nine runs of three regimes, and names without a place to break, as a real cluster has them."""
     long = "a_name_without_any_place_to_break_" * 4
@@ -454,7 +415,7 @@ def crowded(data: ReportData) -> ReportData:
     curves = [replace(data.curves[i % 3], run=r.run) for i, r in enumerate(runs)]
     video = replace(data.samples[0], video_id=long, labels=[long])
     video = replace(video, actions=[replace(a, label=long + a.label) for a in video.actions])
-    dropped, ledger = [Dropped(long, 1, long)], [(long, long)]
+    dropped, ledger = [Dropped(long, 1, long, long)], [(long, [long] * 9)]
     return replace(
         data,
         title=long,
@@ -472,33 +433,8 @@ def crowded(data: ReportData) -> ReportData:
 @pytest.mark.parametrize("width_px", [1280, 375])
 @pytest.mark.parametrize("content", ["plain", "crowded"])
 def test_nothing_sticks_out_sideways(data: ReportData, tmp_path: Path, content: str, width_px: int, theme: str) -> None:
-    """A frame of the wanted width holds the page: Chromium's own windows are never as narrow as a phone."""
+    """On a desktop and on a phone, in light and dark, with names as long as a cluster's."""
     page = render_report(crowded(data) if content == "crowded" else data)
-    policy = re.search(r'<meta http-equiv="Content-Security-Policy"[^>]*>', page)
-    assert policy
-    (tmp_path / "page.html").write_text(
-        page.replace(policy[0], "").replace("</body>", MEASURE + "</body>"), encoding="utf-8"
-    )
-    (tmp_path / "frame.html").write_text(
-        f"""<!DOCTYPE html><style>body {{ margin: 0 }} iframe {{ border: 0; display: block }}</style>
-        <script>addEventListener('message', m => document.title = m.data)</script>
-        <iframe src="page.html" width="{width_px}" height="9000"></iframe>""",
-        encoding="utf-8",
-    )
-    frame = (tmp_path / "frame.html").as_uri()
-    dom = open_page(frame, tmp_path / "profile", theme, "--window-size=1400,9000", "--dump-dom")
-    title = re.search(r"<title>(.*?)</title>", dom)
-    assert title, "the page did not report its widths"
-    scroll_px, client_px, colour, too_small, *outside = title[1].split(" ")
-    assert int(client_px) == width_px
-    assert int(scroll_px) <= width_px
-    assert outside == []
-    assert too_small == "0", "text in charts is too small to read"
-    assert colour == ("rgb(17,20,24)" if theme == "dark" else "rgb(245,246,248)")
-
-    shot = Path(os.environ.get("ADAPTFOCUS_SCREENSHOTS", tmp_path)) / f"report-{content}-{width_px}-{theme}.png"
-    height_px = 6400 if width_px > 1000 else 9000
-    size = f"--window-size={max(width_px, 500)},{height_px}"
-    open_page(frame, tmp_path / "profile", theme, size, f"--screenshot={shot}")
-    assert shot.read_bytes().startswith(b"\x89PNG")
-    assert shot.stat().st_size > 50_000, "the screenshot is nearly empty"
+    seen = look_at(page, tmp_path, width_px, theme, f"report-{content}")
+    assert seen.problems() == []
+    assert seen.colour == ("rgb(17,20,24)" if theme == "dark" else "rgb(245,246,248)")
