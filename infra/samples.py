@@ -168,7 +168,9 @@ def _chance_of_a_hit(table: pa.Table) -> float | None:
     shares = []
     columns = (table.column(name).to_pylist() for name in ("duration_seconds", "labels", "intervals"))
     for duration, labels, spans in zip(*columns, strict=True):
-        for label in labels if spans is not None else ():
+        if spans is None:
+            continue
+        for label in labels:
             own = sorted((s["start_seconds"], s["end_seconds"]) for s in spans if s["label"] == label)
             shares.append(min(1.0, _covered_seconds(own) / duration))
     return float(np.mean(shares)) if shares else None

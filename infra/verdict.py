@@ -82,6 +82,7 @@ def judge(runs: Sequence[RunRow]) -> Verdict:
     else:
         outcome, sentence = "lost", f"{ours} did not win: {scores}, {-points:.1f} points less{unequal}."
     caveats.insert(0, f"Differences up to {chance:.1f} points count as chance here: {why}")
+    caveats += _moments(groups[ours], groups[base], base)
     upper = next((mean[n] for n in groups if _role(n) == "full"), None)
     if upper is not None and upper > old and _role(base) == "noisy":
         share = 100 * (new - old) / (upper - old)
@@ -171,6 +172,18 @@ def _budget_caveats(rows: Sequence[RunRow]) -> list[str]:
         if values and max(values) - min(values) > _SAME_BUDGET * max(values):
             found.append(f"Unequal budgets: {min(values):,} to {max(values):,} {what}.")
     return found
+
+
+def _moments(ours: Sequence[RunRow], base: Sequence[RunRow], base_name: str) -> list[str]:
+    """Whether the moments were found, which a video's mAP does not say; nothing where no intervals are known."""
+    said = []
+    for what, name in (("per-time mAP", "per_time_map"), ("salient times right, in %,", "hit_rate")):
+        new, old = (_mean([getattr(r, name) for r in rows]) for rows in (ours, base))
+        if new is not None and old is not None:
+            said.append(f"{what} {_percent(new)} against {_percent(old)} for {base_name}")
+    chance = _mean([r.hit_chance for r in ours])
+    random = f"; random moments: {_percent(chance)}" if chance is not None and len(said) == 2 else ""
+    return [f"Finding the moments: {'; '.join(said)}{random}."] if said else []
 
 
 def _tile(name: str, rows: Sequence[RunRow]) -> Tile:

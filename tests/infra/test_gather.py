@@ -64,9 +64,10 @@ def frame_shown_at(video: dict, seconds: float, size_pixels: int) -> np.ndarray:
     """By the plain way: the whole file from the tar, decoded from its first frame on; RGB [3, size, size]."""
     with open(video["shard_url"], "rb") as tar:
         tar.seek(video["member_offset_bytes"])
-        container = av.open(io.BytesIO(tar.read(video["member_size_bytes"])))
+        container = av.open(io.BytesIO(tar.read(video["member_size_bytes"])), "r")
     first, shown = None, None
     for frame in container.decode(video=0):
+        assert frame.pts is not None
         first = frame.pts if first is None else first
         tick = Fraction(video["time_base_numerator"], video["time_base_denominator"])
         if (frame.pts - first) * tick > seconds + 1e-4:
@@ -80,7 +81,7 @@ def decoded(jpeg: bytes) -> np.ndarray:
     """RGB [3, H, W]."""
     assert jpeg.startswith(b"\xff\xd8\xff")
     assert jpeg.endswith(b"\xff\xd9")
-    return next(av.open(io.BytesIO(jpeg)).decode(video=0)).to_ndarray(format="rgb24").transpose(2, 0, 1)
+    return next(av.open(io.BytesIO(jpeg), "r").decode(video=0)).to_ndarray(format="rgb24").transpose(2, 0, 1)
 
 
 def test_rows_carry_the_scores_of_the_evaluation(compared: Compared) -> None:

@@ -307,6 +307,18 @@ def test_verdict_names_the_gap_to_full_and_a_choice_made_afterwards() -> None:
     assert any("75 % is closed" in c for c in verdict.caveats)
 
 
+def test_verdict_says_whether_the_moments_were_found() -> None:
+    """Equal mAP hides that only one of two runs knows when things happen."""
+    base, ours = (replace(rows(name, [0.78])[0], hit_chance=0.161) for name in ("Noisy", "Ours"))
+    pair = [replace(base, per_time_map=0.283, hit_rate=0.4), replace(ours, per_time_map=0.431, hit_rate=0.62)]
+    said = [c for c in judge(pair).caveats if c.startswith("Finding the moments")]
+    assert said == [
+        "Finding the moments: per-time mAP 43.1 against 28.3 for Noisy; salient times right, in %, 62.0 against 40.0 "
+        "for Noisy; random moments: 16.1."
+    ]
+    assert not [c for c in judge([base, ours]).caveats if "moments" in c]
+
+
 def test_scores_in_percent_are_refused() -> None:
     """A report that shows 7340 % helps nobody."""
     with pytest.raises(ValueError, match=r"map_max is 73.4, must be a fraction in \[0, 1\]"):
