@@ -1,75 +1,85 @@
 """From run folders to what the report shows.
 
-Input: URLs of runs. Does: reads logs, summaries, snapshots, plans, scores; cuts a frame at each spike.
-Output: ReportData.
+Input: URLs of runs. Does: reads logs, summaries, scores, and what was left out at each stage.
+Output: ReportData; the sample videos come from infra/samples.py.
 """
 
 from __future__ import annotations
 
 import datetime
 import json
-from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
 import yaml
 
-from infra.report import ActionTimeline, Curve, DrawnClip, Dropped, ReportData, RunRow, Thumbnail, VideoSample
-from infra.thumbnails import frame_jpeg
+from infra.dropped import dropped_by
+from infra.report_data import Curve, ReportData, RunRow
+from infra.samples import Videos, open_videos, samples_of
 from pipelines import storage
-from pipelines.clip_plan import Planner
-from pipelines.errors import AdaptFocusError, InputError
-from pipelines.plan_store import read_plan
-from pipelines.records import NEVER_VISITED, PLAN_SCHEMA
-from pipelines.saliency_table import SaliencyTable, spikes
-from pipelines.shard_index import load_index
-from pipelines.tables import read_table
+from pipelines.config import differences
+from pipelines.errors import InputError
 from trainers.checkpoint import Commit, Run
 from trainers.config import TrainConfig
-from trainers.epochs import SUMMARY, read_excluded, read_saliency
+from trainers.epochs import SUMMARY
 from trainers.evaluate import load_config
-from trainers.ledger import audit, last_commits
+from trainers.ledger import Audit, audit, last_commits
 
+# summary key -> (name of the chart, unit). Fractions are shown in percent, like every score on the page.
 DIAGNOSTICS = {
-    "share_unmasked": ("share of positives unmasked", "fraction"),
-    "mean_spike_actionness": ("mean spike-actionness", "probability"),
-    "precision_of_positives": ("precision of weighted positives", "fraction"),
-    "hit_rate": ("salient times inside a true interval", "fraction"),
-    "temperature_over_p": ("temperature over median p", "ratio"),
+    "share_unmasked": ("Positives left unmasked", "%"),
+    "mean_spike_actionness": ("Mean spike-actionness", "probability"),
+    "precision_of_positives": ("Precision of weighted positives", "%"),
+    "hit_rate": ("Salient times inside a true interval", "%"),
+    "temperature_over_p": ("Temperature over median p", "ratio"),
 }
+_OF_A_REPEAT = ("name", "runs", "seed", "weights")  # settings in which mere repeats of a run may differ
+_COMPARED_WITH_CHANCE = ("precision_of_positives", "hit_rate")
+
+
+@dataclass(frozen=True)
+class GatheredRun:
+    """One run, read once."""
+
+    run: Run
+    name: str  # on the page; no other run of the page has it
+    config: TrainConfig
+    entries: list[Commit]
+    summaries: list[dict]
+    found: Audit
+    scores: dict
+    videos: Videos
+
+    @property
+    def checkpoints(self) -> list[Commit]:
+        return [e for e in self.entries if e.kind == "checkpoint"]
 
 
 def gather(run_urls: list[str], evaluation: str, samples: int, command: str) -> ReportData:
     """All that a report shows of some runs.
 
+    Args:
+        evaluation: name of the evaluation whose scores are shown; a run that has none gets none.
+        samples: videos to show of each run, the same of all runs on one index.
+
     Raises:
-        ConfigError: a URL is no run. InputError: a run has nothing to show yet.
+        ConfigError: a URL is no run. InputError: a run has nothing to show yet, or is given twice.
     """
-    rows, curves, diagnostics, sampled, dropped, facts = [], [], [], [], [], []
-    configs = {}
-    for url in run_urls:
-        run, config = Run(url), load_config(url)
-        entries = run.entries()
-        if not last_commits(entries):
-            raise InputError(f"{url} has no checkpoint yet; train it first")
-        configs[config.name] = config.model_dump(mode="json")
-        summaries = _summaries(run, config)
-        rows.append(_row(run, config, entries, summaries, evaluation))
-        curves.append(_loss_curve(config, entries))
-        diagnostics += _diagnostic_curves(config, summaries)
-        dropped += _dropped(run, summaries)
-        facts += [(f"{config.name}: {name}", value) for name, value in _ledger_facts(run).items()]
-        sampled += _samples(run, config, samples)
+    opened: dict[str, Videos] = {}  # runs that are compared share an index; it is read once
+    runs = [_read(url, name, evaluation, opened) for url, name in zip(run_urls, _names(run_urls), strict=True)]
+    regimes = _regimes(runs)
+    shown, unseen = samples_of([(r.run, r.name, r.config, r.videos) for r in runs], samples)
     return ReportData(
-        title=" against ".join(row.regime for row in rows) if len(rows) > 1 else rows[0].run,
+        title=_title([r.name for r in runs], regimes),
         created=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         command=command,
-        runs=rows,
-        curves=curves,
-        diagnostics=diagnostics,
-        samples=sampled,
-        dropped=dropped,
-        config_text=yaml.safe_dump(configs, sort_keys=False),
-        ledger=facts,
+        runs=[_row(r, regime) for r, regime in zip(runs, regimes, strict=True)],
+        curves=[_loss_curve(r) for r in runs],
+        diagnostics=_diagnostic_curves(runs),
+        samples=shown,
+        dropped=[*dropped_by([(r.run, r.name, r.config, r.scores) for r in runs], evaluation), *unseen],
+        config_text=yaml.safe_dump({r.name: r.config.model_dump(mode="json") for r in runs}, sort_keys=False),
+        ledger=_ledger([r.found for r in runs]),
     )
 
 
@@ -79,139 +89,113 @@ def read_scores(run_url: str, evaluation: str) -> dict:
     return json.loads(storage.read_bytes(url)) if storage.exists(url) else {}
 
 
-def _row(run: Run, config: TrainConfig, entries: list[Commit], summaries: list[dict], evaluation: str) -> RunRow:
-    scores = read_scores(run.url, evaluation)
-    commits = [e for e in entries if e.kind == "checkpoint"]
-    claims = [e for e in entries if e.kind == "start"]
+def _read(url: str, name: str, evaluation: str, opened: dict[str, Videos]) -> GatheredRun:
+    run, config = Run(url), load_config(url)
+    entries = run.entries()
+    if not last_commits(entries):
+        raise InputError(f"{url} has no checkpoint yet; train it first")
+    if config.index not in opened:
+        opened[config.index] = open_videos(config.index)
+    urls = [run.epoch_url(epoch, SUMMARY) for epoch in range(config.epochs)]
+    summaries = [json.loads(storage.read_bytes(url)) for url in urls if storage.exists(url)]
+    scores = read_scores(url, evaluation)
+    return GatheredRun(run, name, config, entries, summaries, audit(run), scores, opened[config.index])
+
+
+def _names(run_urls: Sequence[str]) -> list[str]:
+    """The last part of each URL, or as many parts as it takes to tell the runs apart."""
+    parts = [url.rstrip("/").split("/") for url in run_urls]
+    for depth in range(1, max(map(len, parts), default=1) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    twice = next(url for url in run_urls if [u.rstrip("/") for u in run_urls].count(url.rstrip("/")) > 1)
+    raise InputError(f"{twice} is given twice; give each run once")
+
+
+def _regimes(runs: Sequence[GatheredRun]) -> list[str]:
+    """The regime of each run, with the settings in which runs of one regime differ: those are no mere repeats."""
+    trained = [{k: v for k, v in r.config.what_is_trained().items() if k not in _OF_A_REPEAT} for r in runs]
+    regimes = []
+    for run, own in zip(runs, trained, strict=True):
+        regime = run.config.focus.regime
+        others = [t for r, t in zip(runs, trained, strict=True) if r.config.focus.regime == regime]
+        changed = {key: new for other in others for key, (_, new) in differences(other, own).items()}
+        said = ", ".join(f"{key}={value}" for key, value in sorted(changed.items()))
+        regimes.append(f"{regime.capitalize()} ({said})" if said else regime.capitalize())
+    return regimes
+
+
+def _title(names: Sequence[str], regimes: Sequence[str]) -> str:
+    different = list(dict.fromkeys(regimes if len(set(regimes)) > 1 else names))
+    return " against ".join(different) if len(different) <= 3 else f"{len(different)} runs compared"
+
+
+def _row(r: GatheredRun, regime: str) -> RunRow:
     return RunRow(
-        run=config.name,
-        regime=config.focus.regime,
-        epochs=len(summaries),
-        clips_trained=sum(s["clips_trained"] for s in summaries),
-        map_max=scores.get("map_max"),
-        map_mean=scores.get("map_mean"),
-        per_time_map=scores.get("per_time_map"),
-        hit_rate=summaries[-1]["hit_rate"] if summaries else None,
-        clips_per_video=config.plan.clips_per_bag,
-        seconds=sum(e.metrics["seconds"] for e in commits),
-        workers=claims[-1].workers,
-        notes=f"resumed {len(claims) - 1} time(s), on {', '.join(str(c.workers) for c in claims)} workers"
-        if len(claims) > 1
-        else "",
-        seed=config.seed,
+        run=r.name,
+        regime=regime,
+        epochs=r.found.epochs,
+        clips_trained=r.found.clips_trained,
+        map_max=r.scores.get("map_max"),
+        map_mean=r.scores.get("map_mean"),
+        per_time_map=r.scores.get("per_time_map"),
+        hit_rate=r.summaries[-1]["hit_rate"] if r.summaries else None,
+        hit_chance=r.videos.hit_chance if r.summaries else None,
+        clips_per_video=r.config.plan.clips_per_bag,
+        seconds=sum(e.metrics["seconds"] for e in r.checkpoints),
+        workers=r.found.workers[-1],
+        notes=_resumed(r.found),
+        seed=r.config.seed,
     )
 
 
-def _loss_curve(config: TrainConfig, entries: list[Commit]) -> Curve:
-    commits = [e for e in entries if e.kind == "checkpoint"]
-    at = [e.epoch + e.cursor / e.num_bags for e in commits]
-    return Curve("training loss", "", at, [e.metrics["loss"] for e in commits], config.name)
+def _resumed(found: Audit) -> str:
+    if found.claims < 2:
+        return ""
+    times = {1: "once", 2: "twice"}.get(found.claims - 1, f"{found.claims - 1} times")
+    return f"resumed {times}" + (f" ({_workers(found)})" if len(set(found.workers)) > 1 else "")
 
 
-def _diagnostic_curves(config: TrainConfig, summaries: list[dict]) -> list[Curve]:
+def _workers(found: Audit) -> str:
+    return ", then ".join(f"{n} worker{'s' * (n != 1)}" for n in found.workers)
+
+
+def _loss_curve(r: GatheredRun) -> Curve:
+    at = [e.epoch + e.cursor / e.num_bags for e in r.checkpoints]
+    return Curve("Training loss", "weighted BCE", at, [e.metrics["loss"] for e in r.checkpoints], r.name)
+
+
+def _diagnostic_curves(runs: Sequence[GatheredRun]) -> list[Curve]:
     curves = []
     for key, (name, unit) in DIAGNOSTICS.items():
-        points = [(s["epoch"] + 1, s[key]) for s in summaries if s.get(key) is not None]
-        if points:
-            curves.append(Curve(name, unit, [x for x, _ in points], [y for _, y in points], config.name))
+        scale = 100 if unit == "%" else 1
+        for r in runs:
+            points = [(s["epoch"] + 1, scale * s[key]) for s in r.summaries if s.get(key) is not None]
+            if points:
+                curves.append(Curve(name, unit, [x for x, _ in points], [y for _, y in points], r.name))
+        if key in _COMPARED_WITH_CHANCE:
+            curves += [Curve(name, unit, *line) for line in _chance_lines(runs, scale)]
     return curves
 
 
-def _summaries(run: Run, config: TrainConfig) -> list[dict]:
-    urls = [run.epoch_url(epoch, SUMMARY) for epoch in range(config.epochs)]
-    return [json.loads(storage.read_bytes(url)) for url in urls if storage.exists(url)]
-
-
-def _dropped(run: Run, summaries: list[dict]) -> list[Dropped]:
-    if not summaries:
+def _chance_lines(runs: Sequence[GatheredRun], scale: int) -> list[tuple[list[float], list[float], str]]:
+    """What moments drawn at random would score, from the first epoch to the last: one line for each index."""
+    epochs = [s["epoch"] + 1 for r in runs for s in r.summaries]
+    known = {r.config.index: r.videos.hit_chance for r in runs if r.videos.hit_chance is not None}
+    if len(set(epochs)) < 2:
         return []
-    rows = read_excluded(run, summaries[-1]["epoch"] + 1).to_pylist()
-    examples = {row["kind"]: f"{row['shard_url']} {row['member_name']}: {row['message']}" for row in rows}
-    return [Dropped(kind, count, examples[kind]) for kind, count in Counter(row["kind"] for row in rows).items()]
+    names = {url: "random moments" if len(known) == 1 else f"random moments of {url}" for url in known}
+    return [([min(epochs), max(epochs)], [scale * chance] * 2, names[url]) for url, chance in known.items()]
 
 
-def _ledger_facts(run: Run) -> dict[str, str | int]:
-    found = audit(run)
-    return {
-        "clips planned": found.clips_planned,
-        "clips trained exactly once": found.clips_trained - found.clips_twice,
-        "clips lost": found.clips_lost,
-        "clips trained twice": found.clips_twice,
-        "clips that would not decode": found.clips_undecodable,
-        "taken up by": " then ".join(f"{w} workers" for w in found.workers),
-    }
-
-
-def _samples(run: Run, config: TrainConfig, count: int) -> list[VideoSample]:
-    """The first videos (by row) with the most labels: they show most."""
-    index = load_index(config.index)
-    planner = Planner.of(index.table, index.classes)
-    epoch = _newest_snapshot(run, config)
-    saliency = read_saliency(run, epoch)
-    rows = sorted(range(len(planner.label_ids)), key=lambda row: (-len(planner.label_ids[row]), row))[:count]
-    clips = _drawn(run, config, set(rows), planner, epoch)
-    return [_sample(config, planner, saliency, epoch, row, clips[row]) for row in rows]
-
-
-def _sample(
-    config: TrainConfig, planner: Planner, saliency: SaliencyTable, epoch: int, row: int, clips: list[DrawnClip]
-) -> VideoSample:
-    video = planner.table.slice(row, 1).to_pylist()[0]
-    pairs = saliency.pairs_of(row)
-    a, salient = spikes(saliency.bins, epoch, config.saliency.staleness)
-    actions, thumbnails = [], []
-    for number, label_id in zip(range(pairs.start, pairs.stop), planner.label_ids[row], strict=True):
-        name = planner.classes[label_id]
-        visited = saliency.bins.epoch[number].numpy() != NEVER_VISITED
-        seconds = float(salient[number]) * video["duration_seconds"] if visited.any() else None
-        spans = video["intervals"]
-        own = None if spans is None else [(s["start_seconds"], s["end_seconds"]) for s in spans if s["label"] == name]
-        actions.append(
-            ActionTimeline(
-                label=name,
-                score_bins=_where(saliency.bins.score[number].numpy(), visited),
-                tau_bins=_where(saliency.bins.tau[number].numpy(), visited),
-                spike_score=float(a[number]) if visited.any() else None,
-                spike_tau=float(salient[number]) if visited.any() else None,
-                salient_seconds=seconds,
-                intervals_seconds=own,
-                hit=None if own is None or seconds is None else any(s <= seconds <= e for s, e in own),
-            )
-        )
-        if seconds is not None:
-            try:
-                thumbnails.append(Thumbnail(name, seconds, frame_jpeg(video, seconds)))
-            except AdaptFocusError:
-                continue  # a picture less; the timeline says the rest
-    labels = [planner.classes[k] for k in planner.label_ids[row]]
-    return VideoSample(config.name, video["video_id"], video["duration_seconds"], labels, actions, clips, thumbnails)
-
-
-def _drawn(run: Run, config: TrainConfig, rows: set[int], planner: Planner, epochs: int) -> dict[int, list[DrawnClip]]:
-    """Every clip that was drawn of some videos, epoch by epoch."""
-    half = (config.clip.frames - 1) / 2
-    found: dict[int, list[DrawnClip]] = {row: [] for row in rows}
-    for epoch in range(epochs):
-        plan = read_plan(run.epoch_url(epoch, "plan"))
-        for url, start, stop in plan.slices(0) if plan else ():
-            for bag in read_table(url, PLAN_SCHEMA, start, stop).select(["video_row", "clips"]).to_pylist():
-                if bag["video_row"] not in rows:
-                    continue
-                rate = planner.table.column("frame_rate_hz")[bag["video_row"]].as_py()
-                width = half * config.clip.stride_seconds(rate)
-                for clip in bag["clips"]:
-                    label = clip["focus_label_id"]
-                    reason, name = ("explore", None) if label < 0 else ("focus", planner.classes[label])
-                    found[bag["video_row"]].append(DrawnClip(clip["center_seconds"], width, reason, name, epoch))
-    return found
-
-
-def _newest_snapshot(run: Run, config: TrainConfig) -> int:
-    epochs = [e for e in range(config.epochs, -1, -1) if storage.exists(run.epoch_url(e, "saliency.parquet"))]
-    if not epochs:
-        raise InputError(f"{run.url} has no saliency snapshot yet; train it first")
-    return epochs[0]
-
-
-def _where(values: np.ndarray, visited: np.ndarray) -> list[float | None]:
-    return [float(v) if ok else None for v, ok in zip(values, visited, strict=True)]
+def _ledger(found: Sequence[Audit]) -> list[tuple[str, list[str | int]]]:
+    """A fact of the ledger and its value for each run, in order."""
+    return [
+        ("Clips planned", [f.clips_planned for f in found]),
+        ("Clips trained exactly once", [f.clips_trained - f.clips_twice for f in found]),
+        ("Clips lost", [f.clips_lost for f in found]),
+        ("Clips trained twice", [f.clips_twice for f in found]),
+        ("Clips that would not decode", [f.clips_undecodable for f in found]),
+        ("Taken up by", [_workers(f) for f in found]),
+    ]

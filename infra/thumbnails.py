@@ -16,9 +16,14 @@ from pipelines.errors import BadVideoError
 from pipelines.packets import clip_packets, shown_pts
 from pipelines.records import decode_error
 
+SIZE_PIXELS = 192  # shown at 140 CSS pixels; a page of 40 pictures stays below half a MiB
 
-def frame_jpeg(video: dict, seconds: float, size_pixels: int = 120) -> bytes:
-    """The frame on display at `seconds`, cut to a square, as JPEG.
+
+def frame_jpeg(video: dict, seconds: float, size_pixels: int = SIZE_PIXELS) -> bytes:
+    """The frame on display at `seconds`, cut to the square that the model sees, as JPEG.
+
+    Args:
+        video: a row of INDEX_SCHEMA.
 
     Raises:
         BadVideoError: it does not decode. StorageError: it cannot be read.
@@ -30,7 +35,8 @@ def frame_jpeg(video: dict, seconds: float, size_pixels: int = 120) -> bytes:
         data[0] = storage.read_ranges([video["shard_url"]], [clip["offset_bytes"]], [clip["size_bytes"]])[0]
     made = decode_bag(bag, data, ClipShape(clips=1, frames=1, size_pixels=size_pixels, max_labels=1, bins=1))
     if not made.ok[0]:
-        raise BadVideoError("decode_error", decode_error(made.error[0]))
+        kind, _, message = decode_error(made.error[0]).partition(": ")
+        raise BadVideoError(kind, message)
     return _jpeg(made.frames[0, 0, 0])
 
 

@@ -1,0 +1,61 @@
+"""What a run left out on its way from tars to scores: counts, reasons, an example of each.
+
+Input: runs, their configs and scores. Does: reads what indexing refused, training excluded, evaluation could not
+decode. Output: rows of the report, stage by stage. A video that several runs left out counts once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from infra.report_data import Dropped
+from pipelines import storage
+from pipelines.index_parts import part_urls, read_part
+from pipelines.tables import read_table
+from trainers.checkpoint import Run
+from trainers.config import TrainConfig
+from trainers.epochs import read_excluded
+from trainers.evaluate import PREDICTIONS_SCHEMA
+
+
+def dropped_by(runs: Sequence[tuple[Run, str, TrainConfig, dict]], evaluation: str) -> list[Dropped]:
+    """What (run, name on the page, config, scores) left out."""
+    refused = [row for index in dict.fromkeys(config.index for _, _, config, _ in runs) for row in _refused(index)]
+    excluded = [row for run, _, config, _ in runs for row in _excluded(run, config)]
+    unscored = [row for run, _, _, scores in runs if scores.get("undecodable") for row in _unscored(run, evaluation)]
+    return [*_counted("indexing", refused), *_counted("training", excluded), *_counted("evaluation", unscored)]
+
+
+def _counted(stage: str, rows: Sequence[tuple[str, str, str]]) -> list[Dropped]:
+    """(kind, what, why) of each thing left out, things that come up again counted once -> a row for each kind."""
+    kinds: dict[str, dict[str, str]] = {}
+    for kind, what, why in rows:
+        kinds.setdefault(kind, {})[what] = f"{what}: {why}" if why else what
+    return [Dropped(kind, len(found), next(iter(found.values())), stage) for kind, found in kinds.items()]
+
+
+def _refused(index_url: str) -> list[tuple[str, str, str]]:
+    """What the index was made without. Only parts that refused something are read."""
+    entry = json.loads(storage.read_bytes(storage.join(index_url, "index.json")))
+    urls = [part_urls(index_url, part["name"])[1] for part in entry["parts"] if part["facts"]["refused"]]
+    return [_told(row) for url in urls for row in read_part(url).to_pylist()]
+
+
+def _excluded(run: Run, config: TrainConfig) -> list[tuple[str, str, str]]:
+    """The videos that training gave up, as of the newest epoch that was prepared."""
+    for epoch in range(config.epochs, -1, -1):
+        if storage.exists(run.epoch_url(epoch, "excluded.parquet")):
+            return [_told(row) for row in read_excluded(run, epoch).to_pylist()]
+    return []
+
+
+def _unscored(run: Run, evaluation: str) -> list[tuple[str, str, str]]:
+    """The test videos whose views would not decode: they rank last for every class."""
+    rows = read_table(run.at("evaluations", evaluation, "predictions.parquet"), PREDICTIONS_SCHEMA).to_pylist()
+    return [("not_decoded", row["video_id"], "ranks last for every class") for row in rows if not row["ok"]]
+
+
+def _told(row: dict) -> tuple[str, str, str]:
+    """A row of REFUSED_SCHEMA or EXCLUDED_SCHEMA."""
+    return row["kind"], f"{row['shard_url']} {row['member_name'] or ''}".strip(), row["message"]
