@@ -24,7 +24,7 @@ from rich.table import Table
 from infra.cluster import connected
 from infra.gather import gather, read_scores
 from infra.local_s3 import LocalS3
-from infra.progress import console, counted, following
+from infra.progress import console, counted, following, working
 from infra.report import write_report
 from infra.running import run_evaluation
 from infra.stages import Stages
@@ -36,13 +36,13 @@ from pipelines.shard_index import build_index
 from pipelines.world import DEMO_WORLD, write_world
 from trainers.checkpoint import Run
 from trainers.ledger import Audit, audit
-from trainers.pretrain import pretrain
 from trainers.recipes import recipe
 
 VIEWS = 12
 SHARD_BYTES = 4 << 20  # several tars, so that there is something to shard
 WORKERS, WORKERS_AFTER_KILL = 2, 1
 KILL_TIMEOUT_SECONDS = 300
+POLL_SECONDS = 0.25  # an epoch of the demo takes some seconds and has four commits
 REGIMES = ("noisy", "ours")
 
 
@@ -57,15 +57,18 @@ def run_demo(folder: Path, seed: int) -> None:
     console.print("[bold]AdaptFocus[/]: clips from long videos in object storage, weak labels, saliency fed back")
     with LocalS3(folder / "s3") as s3:
         os.environ.update(s3.environment)
+        start = _start(
+            ["-m", "trainers.pretrain", "--out", s3.url("weights.pt"), "--seed", "0"], folder / "pretrain.log"
+        )
         with stages("a world of videos (H.264)"), counted("encoding videos") as progress:
             manifest = write_world(replace(DEMO_WORLD, seed=seed), folder / "world", os.cpu_count() or 1, progress)
         with stages("pack into tars on S3, index"):
             _pack_and_index(s3, manifest)
-        with stages("pre-training of the backbone"), counted("pre-training") as progress:
-            pretrain(s3.url("weights.pt"), seed=seed, progress=progress)
         with stages("start Ray"):
             cluster = connected(None, cpus=2 * WORKERS + 2)
             cluster.__enter__()
+        with stages("pre-training, begun beside all that"), working("pre-training the backbone on other labels"):
+            _wait(start, folder / "pretrain.log")
         try:
             for regime in REGIMES:
                 _train(s3, folder, regime, seed, stages)
@@ -117,23 +120,27 @@ def _train(s3: LocalS3, folder: Path, regime: str, seed: int, stages: Stages) ->
     log.unlink(missing_ok=True)
     if regime != "ours":
         with stages(f"train {regime}, {WORKERS} workers"), following(url, f"training {regime}"):
-            _wait(_start(overrides, WORKERS, log), log)
+            _wait(_start(_training(overrides, WORKERS), log), log)
         return
     with stages(f"train {regime}, {WORKERS} workers, until killed"), following(url, f"training {regime}"):
-        process = _start(overrides, WORKERS, log)
+        process = _start(_training(overrides, WORKERS), log)
         where = _kill_in_mid_epoch(process, Run(url), log)
     console.print(f"  [red]killed[/] (SIGKILL) after bag {where[1]} of epoch {where[0] + 1}; resuming on "
                   f"{WORKERS_AFTER_KILL} worker")  # fmt: skip
     with stages(f"resume {regime}, {WORKERS_AFTER_KILL} worker"), following(url, f"resumed {regime}"):
-        _wait(_start(overrides, WORKERS_AFTER_KILL, log), log)
+        _wait(_start(_training(overrides, WORKERS_AFTER_KILL), log), log)
 
 
-def _start(overrides: Sequence[str], workers: int, log: Path) -> subprocess.Popen:
-    """The command a user would type."""
-    command = [sys.executable, "-m", "infra", "train", "demo", *overrides, f"placement.workers={workers}"]
+def _training(overrides: Sequence[str], workers: int) -> list[str]:
+    """The command a user would type, on the demo's own cluster."""
+    return ["-m", "infra", "train", "demo", *overrides, f"placement.workers={workers}", "--address", _address()]
+
+
+def _start(arguments: Sequence[str], log: Path) -> subprocess.Popen:
+    """A process of its own, in a session of its own, which says what it says in a log."""
     with log.open("a") as out:
         return subprocess.Popen(
-            [*command, "--address", _address()], stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            [sys.executable, *arguments], stdout=out, stderr=subprocess.STDOUT, start_new_session=True
         )
 
 
@@ -149,7 +156,7 @@ def _kill_in_mid_epoch(process: subprocess.Popen, run: Run, log: Path) -> tuple[
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             return commit.epoch, commit.cursor
-        time.sleep(0.1)
+        time.sleep(POLL_SECONDS)
     os.killpg(process.pid, signal.SIGKILL)
     raise AdaptFocusError(f"training made no commit inside an epoch in {KILL_TIMEOUT_SECONDS} s; see {log}")
 
@@ -157,7 +164,7 @@ def _kill_in_mid_epoch(process: subprocess.Popen, run: Run, log: Path) -> tuple[
 def _wait(process: subprocess.Popen, log: Path) -> None:
     if process.wait() != 0:
         tail = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-3:]
-        raise AdaptFocusError(f"training failed (exit code {process.returncode}); see {log}: {' / '.join(tail)}")
+        raise AdaptFocusError(f"a stage failed (exit code {process.returncode}); see {log}: {' / '.join(tail)}")
 
 
 def _address() -> str:

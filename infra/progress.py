@@ -30,6 +30,15 @@ def counted(title: str) -> Iterator[Callable[..., None]]:
 
 
 @contextlib.contextmanager
+def working(title: str) -> Iterator[None]:
+    """A bar without an end for a task that does not tell how far it is."""
+    with _bar() as bar:
+        task = bar.add_task(title, total=None)
+        yield
+        bar.update(task, completed=1, total=1)
+
+
+@contextlib.contextmanager
 def following(run_url: str, title: str) -> Iterator[None]:
     """A bar that follows a run's heartbeat, wherever the run is."""
     over = threading.Event()

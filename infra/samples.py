@@ -102,13 +102,13 @@ def _newest_snapshot(run: Run, config: TrainConfig) -> int:
 def _drawn(run: Run, config: TrainConfig, rows: set[int], planner: Planner, epochs: int) -> dict[int, list[DrawnClip]]:
     """Every clip that was drawn of some videos, epoch by epoch."""
     half = (config.clip.frames - 1) / 2
-    wanted = pa.array(sorted(rows), pa.int64())
+    wanted = sorted(rows)
     found: dict[int, list[DrawnClip]] = {row: [] for row in rows}
     for epoch in range(epochs):
         plan = read_plan(run.epoch_url(epoch, "plan"))
         for url, start, stop in plan.slices(0) if plan else ():
             part = read_table(url, PLAN_SCHEMA, start, stop).select(["video_row", "clips"])
-            for bag in part.filter(pc.is_in(part.column("video_row"), value_set=wanted)).to_pylist():
+            for bag in part.filter(pc.field("video_row").isin(wanted)).to_pylist():
                 rate = planner.table.column("frame_rate_hz")[bag["video_row"]].as_py()
                 width = half * config.clip.stride_seconds(rate)
                 for clip in bag["clips"]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import psutil
 from rich.table import Table
 
-SAMPLE_SECONDS = 0.5
+SAMPLE_SECONDS = 1.0
 
 
 @dataclass

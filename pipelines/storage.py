@@ -22,6 +22,7 @@ from typing import Any
 from fsspec.core import url_to_fs
 
 from pipelines.errors import StorageError
+from pipelines.ranges import Range, coalesce
 from pipelines.store_errors import ShortReadError, error_code, shown, tried
 
 _S3_OPTIONS: dict[str, Any] = {
@@ -80,30 +81,36 @@ def read_ranges(urls: Sequence[str], offsets_bytes: Sequence[int], sizes_bytes: 
     Raises:
         StorageError: the store cannot be read, or an object ends before its range does.
     """
-    wanted = [
-        (url, offset, size)
-        for url, offset, size in zip(urls, offsets_bytes, sizes_bytes, strict=True)
-        if size > 0  # HTTP has no way to ask for an empty range
-    ]
-    parts = iter(_read_ranges(wanted) if wanted else [])
-    return [next(parts) if size > 0 else b"" for size in sizes_bytes]
+    ranges = [Range(*each) for each in zip(urls, offsets_bytes, sizes_bytes, strict=True)]
+    wanted = [each for each in ranges if each.size_bytes > 0]  # HTTP has no way to ask for an empty range
+    fetch, places = coalesce(wanted)
+    bodies = _fetched(fetch) if fetch else []
+    found = iter(places)
+
+    def cut(size: int) -> bytes:
+        if size <= 0:
+            return b""
+        place = next(found)
+        return bodies[place.fetched][place.inside_bytes : place.inside_bytes + size]
+
+    return [cut(size) for size in sizes_bytes]
 
 
-def _read_ranges(wanted: list[tuple[str, int, int]]) -> list[bytes]:
-    first_url = wanted[0][0]
-    fs, _ = filesystem(first_url)
-    paths = [filesystem(url)[1] for url, _, _ in wanted]
-    starts, ends = [offset for _, offset, _ in wanted], [offset + size for _, offset, size in wanted]
+def _fetched(ranges: list[Range]) -> list[bytes]:
+    fs, _ = filesystem(ranges[0].url)
+    paths = [filesystem(each.url)[1] for each in ranges]
+    starts = [each.offset_bytes for each in ranges]
+    ends = [each.offset_bytes + each.size_bytes for each in ranges]
 
     def fetch() -> list[bytes]:
         parts = fs.cat_ranges(paths, starts, ends, on_error="raise")
-        for (url, offset, size), part in zip(wanted, parts, strict=True):
+        for (url, offset, size), part in zip(ranges, parts, strict=True):
             if len(part) != size:
                 # A short body may be a broken connection (tried again) or an object that has been replaced.
                 raise ShortReadError(f"{shown(url)}: asked for {size} bytes from {offset}, got {len(part)}")
         return parts
 
-    return tried(first_url, fetch)
+    return tried(ranges[0].url, fetch)
 
 
 def write_bytes(url: str, data: bytes) -> None:
@@ -222,10 +229,10 @@ def glob(pattern_url: str) -> list[str]:
 
 
 def delete(url: str) -> None:
-    """Remove an object, or a folder and all in it; nothing happens if it is not there."""
+    """Remove an object; nothing happens if it is not there."""
     fs, path = filesystem(url)
     try:
-        tried(url, lambda: fs.rm(path, recursive=True))
+        tried(url, lambda: fs.rm_file(path))
     except StorageError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise

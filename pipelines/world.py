@@ -113,8 +113,8 @@ class WorldConfig:
         return {"train": self.num_train_videos, "test": self.num_test_videos}[split]
 
 
-# The demo's world: 5 s to encode on two cores, 2.3 MB. Six epochs of 4 clips a video tell Ours from Noisy in it: mAP
-# over the maximum of 12 views 85.9 against 73.8 (4 seeds that chose it), 84.3 against 73.8 (5 fresh seeds, each won).
+# The demo's world: 5 s to encode on two cores, 2.3 MB. Six epochs of 4 clips a video tell Ours from Noisy in it, with
+# each of 14 paired seeds and two batch sizes tried (trainers/recipes.py has the figures).
 DEMO_WORLD = WorldConfig(
     kind="demo",
     num_train_videos=128,

@@ -30,6 +30,9 @@ from pipelines.errors import AdaptFocusError, StorageError
 from pipelines.records import LEDGER_SCHEMA
 from pipelines.tables import read_table, write_table
 
+# How many log entries a new claimant reads to find old states: far more than anybody keeps.
+RECENT = 64
+
 
 class TakenOverError(AdaptFocusError):
     """Another process has claimed the run since; this one must stop without writing anything more."""
@@ -85,7 +88,8 @@ class Run:
             last, checkpoint = self.newest()
             start = Commit(last + 1, "start", group, workers, time.time())
             if _append(self, start):
-                return Lineage(self, group, workers, last + 1), checkpoint
+                folders = [e.folder for e in self.entries(last=RECENT) if e.folder]
+                return Lineage(self, group, workers, last + 1, folders), checkpoint
         raise StorageError(f"{self.at('log')}: lost 100 races for the run; stop the other processes that train it")
 
     def ledger(self, commit: Commit | None) -> pa.Table:
@@ -107,6 +111,7 @@ class Lineage:
     group: str
     workers: int
     number: int
+    folders: list[str]  # of recent checkpoints that may still have a state, oldest first
 
     def folder(self, epoch: int, cursor: int) -> str:
         """Of the next checkpoint; the group in its name keeps files of two claimants apart."""
@@ -141,13 +146,14 @@ class Lineage:
                 "Nothing is lost: the other goes on from the last checkpoint"
             )
         self.number += 1
+        self.folders.append(folder)
         return entry
 
     def drop_old_states(self, keep: int) -> None:
         """Remove all but the newest `keep` states; ledgers stay, for they are the proof of what was trained."""
-        folders = [e.folder for e in self.run.entries(last=2 * keep + 8) if e.folder]
-        for folder in folders[:-keep]:
+        for folder in self.folders[:-keep]:
             storage.delete(self.run.at(folder, "state.pt"))
+        self.folders = self.folders[-keep:]
 
 
 def _append(run: Run, commit: Commit) -> bool:

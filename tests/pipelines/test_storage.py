@@ -121,7 +121,8 @@ def test_a_listing_sees_what_another_process_has_just_written(store_url: str) ->
     assert storage.list_files(store_url) == [storage.join(store_url, name) for name in ("a", "b")]
     assert storage.list_files(storage.join(store_url, "a")) == []
     assert storage.glob(storage.join(store_url, "*", "c")) == [storage.join(store_url, "folder", "c")]
-    storage.delete(store_url)
+    for url in storage.list_files(store_url):
+        storage.delete(url)
     assert storage.list_files(store_url) == []
 
 
