@@ -25,12 +25,15 @@ def run_training(config: TrainConfig, address: str | None) -> None:
     Raises:
         AdaptFocusError: something the user can mend, or the worker group failed too often.
     """
-    _, commit = prepare(config)
-    if finished(config, commit):
+    index, commit = prepare(config)
+    if finished(config):
         console.print(f"{config.url} is finished: {config.epochs} epochs are trained")
         return
     if commit:
         console.print(f"resuming {config.url} from epoch {commit.epoch}, bag {commit.cursor} of {commit.num_bags}")
+    unlabelled = sum(1 for labels in index.table.column("labels").to_pylist() if not labels)
+    if unlabelled:
+        console.print(f"{unlabelled} of {index.table.num_rows} videos have no label: all classes are negatives there")
     began = time.monotonic()
     with following(config.url, config.name):
         if config.placement.engine == "local":

@@ -16,6 +16,7 @@ from pipelines.clip_stream import ClipShape, stream
 from pipelines.errors import AdaptFocusError, StorageError
 from pipelines.plan_store import PlanFacts
 from pipelines.records import ClipBatch
+from trainers.checkpoint import TakenOverError
 
 T = TypeVar("T")
 
@@ -48,6 +49,7 @@ class Engine(Protocol):
 
         Raises:
             StoppedError: on every rank, if `make` raised an AdaptFocusError that trying again does not mend.
+            TakenOverError: on every rank, if another process has claimed the run.
         """
         ...
 
@@ -58,7 +60,7 @@ class Engine(Protocol):
 
 def as_stopped(error: AdaptFocusError) -> AdaptFocusError:
     """What every rank is told of rank 0's error: a store may come back, so its errors stay rank 0's own."""
-    return error if isinstance(error, StorageError) else StoppedError(str(error))
+    return error if isinstance(error, StorageError | TakenOverError) else StoppedError(str(error))
 
 
 class LocalEngine:

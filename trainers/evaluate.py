@@ -18,6 +18,7 @@ import torch
 from pipelines import storage
 from pipelines.clip_plan import Planner, plan_views
 from pipelines.clip_stream import ClipShape, stream
+from pipelines.config import make
 from pipelines.errors import ConfigError, InputError
 from pipelines.plan_store import PlanFacts, write_plan
 from pipelines.records import ClipBatch
@@ -119,7 +120,7 @@ def load_config(run_url: str) -> TrainConfig:
         raise ConfigError(f"{run_url} is not a run: it has no config.json; give the URL of a run's folder")
     values = json.loads(storage.read_bytes(url))
     runs, _, name = run_url.rstrip("/").rpartition("/")
-    return TrainConfig.model_validate(values | {"runs": runs or ".", "name": name})
+    return make(TrainConfig, values | {"runs": runs or ".", "name": name})
 
 
 def _scores(planner: Planner, plan: pa.Table, results: list, views: int, checkpoint: int) -> Scores:

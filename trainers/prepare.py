@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 
 from pipelines import storage
-from pipelines.config import differences
+from pipelines.config import differences, make
 from pipelines.errors import ConfigError, StorageError
 from pipelines.shard_index import VideoIndex, load_index
 from trainers.backbones import build, load_pretrained
 from trainers.checkpoint import Commit, Run
 from trainers.config import TrainConfig
+from trainers.epochs import SALIENCY
 
 
 def prepare(config: TrainConfig) -> tuple[VideoIndex, Commit | None]:
@@ -49,9 +50,9 @@ def prepare(config: TrainConfig) -> tuple[VideoIndex, Commit | None]:
     return index, commit
 
 
-def finished(config: TrainConfig, commit: Commit | None) -> bool:
+def finished(config: TrainConfig) -> bool:
     """Whether every epoch is trained and merged."""
-    return commit is not None and storage.exists(Run(config.url).epoch_url(config.epochs, "saliency.parquet"))
+    return storage.exists(Run(config.url).epoch_url(config.epochs, SALIENCY))
 
 
 def _same_run(run: Run, config: TrainConfig, index: VideoIndex) -> None:
@@ -59,7 +60,7 @@ def _same_run(run: Run, config: TrainConfig, index: VideoIndex) -> None:
     url, facts_url = run.at("config.json"), run.at("index.json")
     facts = {"index": config.index, "fingerprint": index.fingerprint, "classes": index.classes}
     if storage.exists(url):
-        saved = TrainConfig.model_validate(json.loads(storage.read_bytes(url)) | {"runs": config.runs})
+        saved = make(TrainConfig, json.loads(storage.read_bytes(url)) | {"runs": config.runs})
         changed = differences(saved.what_is_trained(), config.what_is_trained())
         if changed:
             listed = ", ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())

@@ -28,15 +28,17 @@ from torch.nn.parallel import DistributedDataParallel
 from pipelines import storage
 from pipelines.clip_plan import Planner
 from pipelines.clip_stream import ClipShape
-from pipelines.errors import AdaptFocusError
+from pipelines.errors import AdaptFocusError, StorageError
 from pipelines.plan_store import PlanFacts
 from pipelines.ray_data import bags_per_block, claim_stream, clip_dataset, mark, newest_stream, plan_dataset
 from pipelines.records import ClipBatch
 from pipelines.shard_index import load_index
+from trainers.checkpoint import TakenOverError
 from trainers.config import TrainConfig
 from trainers.engine import StoppedError, as_stopped
 from trainers.evaluate import Predictor
 from trainers.loop import clip_shape, train
+from trainers.prepare import finished
 
 T = TypeVar("T")
 
@@ -58,9 +60,9 @@ class RayEngine:
         return DistributedDataParallel(model) if self.workers > 1 else model
 
     def add_up(self, values: torch.Tensor) -> torch.Tensor:
-        total = values.detach().clone()
+        total = values.detach().to(self.device, copy=True)  # NCCL adds up on the device alone
         dist.all_reduce(total)
-        return total
+        return total.to(values.device)
 
     def gather(self, value: Any) -> list[Any]:
         values: list[Any] = [None] * self.workers
@@ -74,7 +76,7 @@ class RayEngine:
                 box[0] = make()
             except AdaptFocusError as error:
                 box[1] = as_stopped(error)
-                if not isinstance(box[1], StoppedError):
+                if isinstance(box[1], StorageError):
                     raise  # Ray ends the group, whose other ranks wait below, and starts it again
         dist.broadcast_object_list(box)
         if box[1] is not None:
@@ -108,6 +110,8 @@ def fit(config: TrainConfig) -> None:
         message = json.loads(storage.read_bytes(failure_url))["message"]
         storage.delete(failure_url)
         raise StoppedError(message)
+    if not finished(config):
+        raise StoppedError(f"{config.url} has been taken over by another process, and goes on there; this one stops")
 
 
 def _trainer(config: TrainConfig, shape: ClipShape, block: int, failure_url: str, folder: str) -> TorchTrainer:
@@ -180,7 +184,10 @@ def _quiet_data() -> None:
 
 
 def _train_on_worker(loop_config: dict[str, Any]) -> None:
-    """What runs on each rank. An error for the user is left on the store and ends the run; Ray would retry it."""
+    """What runs on each rank. An error for the user is left on the store and ends the run; Ray would retry it.
+
+    A group that has lost the run says nothing: if a younger group of the same command has it, all is well.
+    """
     config = TrainConfig.model_validate(loop_config["config"])
     engine = RayEngine(config)
     try:
@@ -188,3 +195,5 @@ def _train_on_worker(loop_config: dict[str, Any]) -> None:
     except StoppedError as error:
         if engine.rank == 0:
             storage.write_bytes(loop_config["failure_url"], json.dumps({"message": str(error)}).encode())
+    except TakenOverError:
+        return

@@ -189,6 +189,29 @@ def test_an_error_for_the_user_comes_out_as_itself(cluster: str, small_world: Sm
     assert len([e for e in Run(config.url).entries() if e.kind == "start"]) == 1
 
 
+def test_a_run_taken_over_elsewhere_is_given_up(cluster: str, small_world: SmallWorld, tmp_path: Path) -> None:
+    """Somebody else claims the run while it trains: this command stops without a commit more, and says so."""
+    config = small_world.run_config(tmp_path, "run", *RAY, "placement.workers=2", "checkpoint.every_batches=1")
+    robber = threading.Thread(target=claim_after, args=(Run(config.url), 1), daemon=True)
+    robber.start()
+    with pytest.raises(StoppedError, match="has been taken over by another process"):
+        fit(config)
+    robber.join(timeout=10)
+    entries = Run(config.url).entries()
+    assert [e.kind for e in entries].count("start") == 2
+    assert entries[-1].kind == "start", "no commit after the claim"
+
+
+def claim_after(run: Run, epoch: int) -> None:
+    """Claim the run as another process would, once `epoch` has a commit."""
+    for _ in range(1200):
+        _, commit = run.newest()
+        if commit and commit.epoch >= epoch:
+            run.claim(workers=1)
+            return
+        time.sleep(0.05)
+
+
 def test_prediction_on_the_cluster_equals_that_in_this_process(
     cluster: str, small_world: SmallWorld, local_run: Run
 ) -> None:
