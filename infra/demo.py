@@ -39,7 +39,7 @@ from trainers.ledger import Audit, audit
 from trainers.recipes import recipe
 
 VIEWS = 12
-SHARD_BYTES = 4 << 20  # several tars, so that there is something to shard
+SHARD_BYTES = 1 << 19  # several tars, so that there is something to shard
 WORKERS, WORKERS_AFTER_KILL = 2, 1
 KILL_TIMEOUT_SECONDS = 300
 POLL_SECONDS = 0.25  # an epoch of the demo takes some seconds and has four commits
@@ -57,40 +57,40 @@ def run_demo(folder: Path, seed: int) -> None:
     console.print("[bold]AdaptFocus[/]: clips from long videos in object storage, weak labels, saliency fed back")
     with LocalS3(folder / "s3") as s3:
         os.environ.update(s3.environment)
-        start = _start(
-            ["-m", "trainers.pretrain", "--out", s3.url("weights.pt"), "--seed", "0"], folder / "pretrain.log"
-        )
-        with stages("a world of videos (H.264)"), counted("encoding videos") as progress:
-            manifest = write_world(replace(DEMO_WORLD, seed=seed), folder / "world", os.cpu_count() or 1, progress)
-        with stages("pack into tars on S3, index"):
-            _pack_and_index(s3, manifest)
-        with stages("start Ray"):
-            cluster = connected(None, cpus=2 * WORKERS + 2)
-            cluster.__enter__()
-        with stages("pre-training, begun beside all that"), working("pre-training the backbone on other labels"):
-            _wait(start, folder / "pretrain.log")
-        try:
+        _prepare_data(s3, folder, seed, stages)
+        with connected(None, cpus=2 * WORKERS + 2):
             for regime in REGIMES:
                 _train(s3, folder, regime, seed, stages)
-            for regime in REGIMES:
-                with stages(f"evaluate {regime}"):
-                    run_evaluation(s3.url("runs", regime), s3.url("index/test"), VIEWS, "test", "local", None)
-        finally:
-            cluster.__exit__(None, None, None)
-        with stages("report"):
-            urls = [s3.url("runs", regime) for regime in REGIMES]
-            report = folder / "report.html"
-            write_report(gather(urls, "test", samples=3, command="adaptfocus demo"), str(report))
+        report = folder / "report.html"
+        _judge(s3, report, stages)
         counts = audit(Run(s3.url("runs", "ours")))
         rows = {regime: read_scores(s3.url("runs", regime), "test") | _last_summary(s3, regime) for regime in REGIMES}
     _show(rows, counts, stages, report)
-    (folder / "demo.json").write_text(
-        json.dumps({"scores": rows, "ledger": asdict(counts), "stages": stages.rows()}, indent=1)
-    )
+    figures = {"scores": rows, "ledger": asdict(counts), "stages": stages.rows()}
+    (folder / "demo.json").write_text(json.dumps(figures, indent=1))
     if counts.clips_lost or counts.clips_twice:
-        raise AdaptFocusError(
-            f"{counts.clips_lost} clips were lost and {counts.clips_twice} trained twice; see {report}"
-        )
+        raise AdaptFocusError(f"{counts.clips_lost} clips lost, {counts.clips_twice} trained twice; see {report}")
+
+
+def _prepare_data(s3: LocalS3, folder: Path, seed: int, stages: Stages) -> None:
+    """Videos, shards, indexes; the backbone's start is made beside them, in a process of its own."""
+    log = folder / "pretrain.log"
+    pretraining = _start(["-m", "trainers.pretrain", "--out", s3.url("weights.pt"), "--seed", "0"], log)
+    with stages("a world of videos (H.264)"), counted("encoding videos") as progress:
+        manifest = write_world(replace(DEMO_WORLD, seed=seed), folder / "world", os.cpu_count() or 1, progress)
+    with stages("pack into tars on S3, index"):
+        _pack_and_index(s3, manifest)
+    with stages("pre-training, begun beside all that"), working("pre-training the backbone on other labels"):
+        _wait(pretraining, log)
+
+
+def _judge(s3: LocalS3, report: Path, stages: Stages) -> None:
+    urls = [s3.url("runs", regime) for regime in REGIMES]
+    for regime, url in zip(REGIMES, urls, strict=True):
+        with stages(f"evaluate {regime}"):
+            run_evaluation(url, s3.url("index/test"), VIEWS, "test", "local", None)
+    with stages("report"):
+        write_report(gather(urls, "test", samples=3, command="adaptfocus demo"), str(report))
 
 
 def _pack_and_index(s3: LocalS3, manifest: Path) -> None:

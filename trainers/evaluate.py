@@ -66,7 +66,7 @@ def evaluate(run: Run, config: TrainConfig, index_url: str, views: int, name: st
     _, commit = run.newest()
     if commit is None:
         raise InputError(f"{run.url} has no checkpoint yet; train it first")
-    classes = load_index(config.index).classes
+    classes = load_index(config.index, columns=["labels"]).classes
     index = load_index(index_url)
     strange = sorted(set(index.classes) - set(classes))
     if strange:

@@ -64,10 +64,11 @@ def train(config: TrainConfig, engine: Engine) -> None:
         TakenOverError: another process has claimed the run.
     """
     run = Run(config.url)
-    index = load_index(config.index)
+    # Rank 0 alone plans, and packets are most of an index.
+    index = load_index(config.index, columns=None if engine.rank == 0 else ["labels"])
     planner = Planner.of(index.table, index.classes)
     model, optimiser = make_model(config, len(index.classes), engine)
-    lineage, position = start(run, config, planner, engine, model, optimiser)
+    lineage, position = start(run, engine, model, optimiser)
     trained = engine.wrap(model)
     with Heartbeat(run.url, config, enabled=engine.rank == 0) as heartbeat:
         while position.epoch < config.epochs:
@@ -91,9 +92,7 @@ def make_model(config: TrainConfig, num_classes: int, engine: Engine) -> tuple[n
     return model, optimiser
 
 
-def start(
-    run: Run, config: TrainConfig, planner: Planner, engine: Engine, model: nn.Module, optimiser: torch.optim.Optimizer
-) -> tuple[Lineage, Position]:
+def start(run: Run, engine: Engine, model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[Lineage, Position]:
     """Claim the run and load its last checkpoint; every rank then stands at the same position."""
     lineage, commit = engine.on_rank_zero(lambda: run.claim(engine.workers))
     if commit is None:

@@ -19,14 +19,14 @@ from trainers.epochs import SALIENCY
 
 
 def prepare(config: TrainConfig) -> tuple[VideoIndex, Commit | None]:
-    """The training index and the run's last checkpoint (None: it begins).
+    """The training index, without packets, and the run's last checkpoint (None: it begins).
 
     Raises:
         StorageError: a place cannot be read or written.
         InputError: the index cannot be used.
         ConfigError: the folder holds a run with other settings, or the index has changed under it.
     """
-    index = load_index(config.index)
+    index = load_index(config.index, columns=["labels", "intervals"])  # packets are most of an index
     if config.focus.regime == "full" and not any(index.table.column("intervals").is_valid().to_pylist()):
         raise ConfigError(
             f"focus.regime=full needs intervals, and {config.index} has none; use noisy or ours, or index videos "

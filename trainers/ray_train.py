@@ -100,7 +100,7 @@ def fit(config: TrainConfig) -> None:
         ray.train.TrainingFailedError: the worker group failed more often than `placement.max_restarts` allows.
     """
     place = config.placement
-    index = load_index(config.index)
+    index = load_index(config.index, columns=["labels"])
     shape = clip_shape(config, Planner.of(index.table, index.classes).max_labels)
     block = bags_per_block(config.plan.bags_per_batch // place.workers, shape)
     failure_url = storage.join(config.url, f"failure-{uuid.uuid4().hex[:8]}.json")
