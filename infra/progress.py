@@ -63,7 +63,9 @@ def read_heartbeat(run_url: str) -> dict:
 
 
 def _follow(run_url: str, bar: Progress, task, title: str, over: threading.Event) -> None:
-    while not over.wait(POLL_SECONDS):
+    last = False
+    while not last:
+        last = over.wait(POLL_SECONDS)  # one look more when all is over
         beat = read_heartbeat(run_url)
         if beat:
             done = beat["epoch"] * beat["num_bags"] + beat["cursor"]

@@ -44,7 +44,9 @@ class Heartbeat:
 
     def _run(self) -> None:
         written: dict[str, float | int] = {}
-        while not self._over.wait(INTERVAL_SECONDS):
+        over = False
+        while not over:
+            over = self._over.wait(INTERVAL_SECONDS)  # the last position is written too
             state = self._state
             if state and state != written:
                 with contextlib.suppress(Exception):  # a sign of life is not worth a run

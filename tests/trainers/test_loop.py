@@ -86,6 +86,11 @@ def test_killed_anywhere_it_ends_with_the_same_weights(
     assert read_saliency(run, 3).to_arrow().equals(read_saliency(undisturbed, 3).to_arrow())
 
 
+def test_the_last_sign_of_life_says_that_all_is_done(undisturbed: Run) -> None:
+    beat = json.loads(storage.read_bytes(undisturbed.at("heartbeat.json")))
+    assert (beat["epoch"], beat["epochs"], beat["cursor"]) == (2, 3, beat["num_bags"])
+
+
 def test_a_finished_run_is_left_alone(small_world: SmallWorld, undisturbed: Run) -> None:
     config = small_world.run_config(undisturbed.url.rsplit("/", 1)[0], "undisturbed")
     prepare(config)
