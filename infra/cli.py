@@ -34,6 +34,7 @@ out = Console()
 
 Classes = Annotated[str | None, typer.Option(help="URL of the class list, one name a line.")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to use; a local one is started without it.")]
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help=f"One of: {', '.join(sorted(RECIPES))}.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as focus.delta=0.2.")]
 ConfigFile = Annotated[str | None, typer.Option("--config", help="URL of a YAML file with settings.")]
 
@@ -101,7 +102,7 @@ def index(
 
 @app.command()
 def plan(
-    name: Annotated[str, typer.Argument(metavar="RECIPE", help=f"One of: {', '.join(sorted(RECIPES))}.")],
+    name: RecipeName,
     overrides: Overrides = None,
     config_url: ConfigFile = None,
     out_url: Annotated[str | None, typer.Option("--out", help="Also write the plan there.")] = None,
@@ -124,7 +125,7 @@ def plan(
 
 @app.command()
 def train(
-    name: Annotated[str, typer.Argument(metavar="RECIPE", help=f"One of: {', '.join(sorted(RECIPES))}.")],
+    name: RecipeName,
     overrides: Overrides = None,
     config_url: ConfigFile = None,
     address: Address = None,

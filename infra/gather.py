@@ -22,7 +22,7 @@ from pipelines.errors import InputError
 from trainers.checkpoint import Commit, Run
 from trainers.config import TrainConfig
 from trainers.epochs import SUMMARY
-from trainers.evaluate import load_config
+from trainers.evaluate import load_config, scores_url
 from trainers.ledger import Audit, audit, last_commits
 
 # summary key -> (name of the chart, unit). Fractions are shown in percent, like every score on the page.
@@ -85,7 +85,7 @@ def gather(run_urls: list[str], evaluation: str, samples: int, command: str) -> 
 
 def read_scores(run_url: str, evaluation: str) -> dict:
     """The saved scores of an evaluation; empty if there is none."""
-    url = storage.join(run_url, "evaluations", evaluation, "scores.json")
+    url = scores_url(run_url, evaluation)
     return json.loads(storage.read_bytes(url)) if storage.exists(url) else {}
 
 

@@ -5,25 +5,18 @@ Input: a TrainConfig. Does: draws the first epoch's plan. Output: requests, byte
 
 from __future__ import annotations
 
-from pipelines.clip_plan import Planner, plan_clips
+from pipelines.clip_plan import Planner
 from pipelines.records import EpochPlan
 from pipelines.shard_index import load_index
 from trainers.config import TrainConfig
+from trainers.epochs import draw_plan
 
 
 def first_plan(config: TrainConfig) -> EpochPlan:
     """The plan of epoch 0: the very one that training would publish."""
     index = load_index(config.index)
     planner = Planner.of(index.table, index.classes)
-    return plan_clips(
-        planner,
-        planner.empty_saliency(config.saliency),
-        seed=config.seed,
-        epoch=0,
-        clip=config.clip,
-        rules=config.draw_rules,
-        staleness=config.saliency.staleness,
-    )
+    return draw_plan(config, planner, planner.empty_saliency(config.saliency), epoch=0)
 
 
 def summary_of(plan: EpochPlan, config: TrainConfig) -> dict[str, str]:

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pipelines import storage
 from pipelines.errors import AdaptFocusError
+from trainers.heartbeat import heartbeat_url
 
 console = Console(stderr=True)
 POLL_SECONDS = 1.0
@@ -55,7 +56,7 @@ def following(run_url: str, title: str) -> Iterator[None]:
 
 def read_heartbeat(run_url: str) -> dict:
     """The last sign of life; empty if there is none yet."""
-    url = storage.join(run_url, "heartbeat.json")
+    url = heartbeat_url(run_url)
     try:
         return json.loads(storage.read_bytes(url)) if storage.exists(url) else {}
     except (AdaptFocusError, ValueError):

@@ -179,6 +179,11 @@ def center_range_seconds(video: dict, clip: ClipConfig) -> tuple[float, float]:
     return min(half, middle), max(video["duration_seconds"] - half, middle)
 
 
+def is_shown(intervals: list[dict], label: str, seconds: float) -> bool:
+    """Whether a moment lies in an interval of a label, ends included: what "true" means for a clip's centre."""
+    return any(i["label"] == label and i["start_seconds"] <= seconds <= i["end_seconds"] for i in intervals)
+
+
 def _hash(*parts: object) -> int:
     digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")
@@ -232,9 +237,5 @@ def _positives(
     """[clips x labels]: everything in the weak regimes; in Full, whether the clip's centre is inside an interval."""
     if not full:
         return [True] * (len(clips) * len(labels))
-    spans = [(i["label"], i["start_seconds"], i["end_seconds"]) for i in video["intervals"] or []]
-    return [
-        any(name == classes[k] and start <= made["center_seconds"] <= end for name, start, end in spans)
-        for made in clips
-        for k in labels
-    ]
+    spans = video["intervals"] or []
+    return [is_shown(spans, classes[k], made["center_seconds"]) for made in clips for k in labels]

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipelines.clip_plan import Planner
+from pipelines.clip_plan import Planner, is_shown
 from pipelines.saliency_table import Bins, SaliencyTable, spikes
 from trainers.config import TrainConfig
 from trainers.focus import positive_weights
@@ -96,10 +96,5 @@ def _inside(planner: Planner, bag: dict) -> np.ndarray | None:
     if spans is None:
         return None
     duration = planner.table.column("duration_seconds")[row].as_py()
-    truth = [[_within(spans, planner.classes[k], t * duration) for k in bag["label_ids"]] for t in bag["tau"]]
+    truth = [[is_shown(spans, planner.classes[k], t * duration) for k in bag["label_ids"]] for t in bag["tau"]]
     return np.array(truth).reshape(len(bag["tau"]), len(bag["label_ids"]))
-
-
-def _within(spans: list[dict], label: str, seconds: float) -> bool:
-    """Whether a moment lies in an interval of a label."""
-    return any(s["label"] == label and s["start_seconds"] <= seconds <= s["end_seconds"] for s in spans)

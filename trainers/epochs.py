@@ -9,6 +9,7 @@ in two processes at once, gives the same bytes.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +18,7 @@ from pipelines import storage
 from pipelines.clip_plan import Planner, plan_clips
 from pipelines.errors import InputError
 from pipelines.plan_store import PlanFacts, read_plan, write_plan
-from pipelines.records import EXCLUDED_SCHEMA, SALIENCY_SCHEMA
+from pipelines.records import EXCLUDED_SCHEMA, SALIENCY_SCHEMA, EpochPlan
 from pipelines.saliency_table import SaliencyTable, merge
 from pipelines.tables import read_table, write_table
 from trainers.checkpoint import Commit, Run
@@ -48,7 +49,20 @@ def publish_plan(run: Run, config: TrainConfig, planner: Planner, epoch: int, la
     write_table(saliency.to_arrow(), run.epoch_url(epoch, SALIENCY))
     if epoch >= config.epochs:
         return None
-    plan = plan_clips(
+    plan = draw_plan(config, planner, saliency, epoch, carried, excluded.column("video_row").to_pylist())
+    return write_plan(plan, run.epoch_url(epoch, "plan"), epoch, config.plan.bags_per_batch)
+
+
+def draw_plan(
+    config: TrainConfig,
+    planner: Planner,
+    saliency: SaliencyTable,
+    epoch: int,
+    carried: Sequence[int] = (),
+    excluded: Sequence[int] = (),
+) -> EpochPlan:
+    """The plan of an epoch under a run's settings: what `publish_plan` publishes, and what a dry run shows."""
+    return plan_clips(
         planner,
         saliency,
         seed=config.seed,
@@ -57,9 +71,8 @@ def publish_plan(run: Run, config: TrainConfig, planner: Planner, epoch: int, la
         rules=config.draw_rules,
         staleness=config.saliency.staleness,
         carried=carried,
-        excluded=excluded.column("video_row").to_pylist(),
+        excluded=excluded,
     )
-    return write_plan(plan, run.epoch_url(epoch, "plan"), epoch, config.plan.bags_per_batch)
 
 
 def read_saliency(run: Run, epoch: int) -> SaliencyTable:

@@ -123,6 +123,11 @@ def load_config(run_url: str) -> TrainConfig:
     return make(TrainConfig, values | {"runs": runs or ".", "name": name})
 
 
+def scores_url(run_url: str, name: str) -> str:
+    """Where the scores of an evaluation of that name lie."""
+    return storage.join(run_url, "evaluations", name, "scores.json")
+
+
 def _scores(planner: Planner, plan: pa.Table, results: list, views: int, checkpoint: int) -> Scores:
     classes = planner.classes
     probability = np.stack([p for _, _, p in results]).astype(np.float64)  # [V, N, K]
@@ -176,4 +181,4 @@ def _save(run: Run, name: str, plan: pa.Table, results: list, scores: Scores) ->
     ]
     table = pa.Table.from_pylist(rows, schema=PREDICTIONS_SCHEMA)
     write_table(table, run.at("evaluations", name, "predictions.parquet"))
-    storage.write_bytes(run.at("evaluations", name, "scores.json"), json.dumps(asdict(scores), indent=1).encode())
+    storage.write_bytes(scores_url(run.url, name), json.dumps(asdict(scores), indent=1).encode())

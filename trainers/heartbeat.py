@@ -18,11 +18,16 @@ from trainers.config import TrainConfig
 INTERVAL_SECONDS = 1.0
 
 
+def heartbeat_url(run_url: str) -> str:
+    """Where a run's sign of life lies."""
+    return storage.join(run_url, "heartbeat.json")
+
+
 class Heartbeat:
     """Writes the newest position at most once a second; never fails a run."""
 
     def __init__(self, run_url: str, config: TrainConfig, enabled: bool) -> None:
-        self.url = storage.join(run_url, "heartbeat.json")
+        self.url = heartbeat_url(run_url)
         self.enabled = enabled
         self._epochs = config.epochs
         self._state: dict[str, float | int] = {}

@@ -28,7 +28,7 @@ from pipelines.world_render import (
     draw_distractor,
     scene_background,
 )
-from trainers.backbones import build
+from trainers.backbones import build, normalise
 from trainers.backbones.small3d import Small3D
 
 BACKBONE = "small3d"
@@ -100,8 +100,7 @@ def make_clips(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.nda
 
 def normalized(frames: np.ndarray) -> torch.Tensor:
     """Frames uint8 [B, T, H, W, 3] -> float [B, 3, T, H, W] as Small3D wants them."""
-    mean, std = torch.tensor(Small3D.input_spec.mean), torch.tensor(Small3D.input_spec.std)
-    return ((torch.from_numpy(frames).float() / 255 - mean) / std).permute(0, 4, 1, 2, 3).contiguous()
+    return normalise(torch.from_numpy(frames).permute(0, 1, 4, 2, 3), Small3D.input_spec).contiguous()
 
 
 def _draw(rng: np.random.Generator, clip: np.ndarray, sprite: int, movement: int) -> None:
