@@ -6,6 +6,7 @@ Input: a TrainConfig. Does: draws the first epoch's plan. Output: requests, byte
 from __future__ import annotations
 
 from pipelines.clip_plan import Planner
+from pipelines.clip_reader import cost_of
 from pipelines.records import EpochPlan
 from pipelines.shard_index import load_index
 from trainers.config import TrainConfig
@@ -21,17 +22,20 @@ def first_plan(config: TrainConfig) -> EpochPlan:
 
 def summary_of(plan: EpochPlan, config: TrainConfig) -> dict[str, str]:
     """Figures of a plan, fit to be shown."""
-    clips = [clip for bag in plan.table.column("clips").to_pylist() for clip in bag]
-    ranged = [clip for clip in clips if clip["packet_pts"]]
-    size = sum(clip["size_bytes"] for clip in ranged)
-    packets = sum(len(clip["packet_pts"]) for clip in ranged)
+    bags = plan.table.select(["clips", "spans", "access", "shard_url"]).to_pylist()
+    clips = sum(len(bag["clips"]) for bag in bags)
+    ranged = [bag for bag in bags if bag["access"] == "packets"]
+    costs = [cost_of(bag) for bag in ranged]
+    size, requests = sum(size for size, _ in costs), sum(count for _, count in costs)
+    packets = sum(len(span["packet_pts"]) for bag in ranged for span in bag["spans"])
+    frames = sum(len({pts for clip in bag["clips"] for pts in clip["frame_pts"]}) for bag in ranged)
     batches = plan.table.num_rows // config.plan.bags_per_batch
     return {
-        "train on": f"{plan.table.num_rows} videos, {len(clips)} clips, {batches} global batches of "
+        "train on": f"{plan.table.num_rows} videos, {clips} clips, {batches} global batches of "
         f"{config.plan.bags_per_batch} bags",
         "carry over to epoch 1": f"{len(plan.carried)} videos",
-        "read": f"{size / 1e6:.1f} MB in {len(ranged)} range requests",
-        "decode": f"{packets} packets for {sum(len(set(c['frame_pts'])) for c in ranged)} frames",
-        "demux (no usable packet table)": f"{len(clips) - len(ranged)} clips",
-        "all epochs": f"{size * config.epochs / 1e9:.2f} GB, {len(ranged) * config.epochs} requests",
+        "read": f"{size / 1e6:.1f} MB in {requests} range requests",
+        "decode": f"{packets} packets for {frames} frames",
+        "demux (no usable packet table)": f"{sum(len(b['clips']) for b in bags if b['access'] != 'packets')} clips",
+        "all epochs": f"{size * config.epochs / 1e9:.2f} GB, {requests * config.epochs} requests",
     }

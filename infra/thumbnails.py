@@ -10,11 +10,10 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from pipelines import storage
-from pipelines.clip_stream import ClipShape, bare_bag, decode_bag
-from pipelines.errors import BadVideoError
-from pipelines.packets import clip_packets, shown_pts
-from pipelines.records import decode_error
+from pipelines.clip_reader import read_ahead
+from pipelines.clip_stream import bare_bag
+from pipelines.frames import DecodeConfig, decode_clips
+from pipelines.packets import find_clips, packets_of, shown_pts
 
 SIZE_PIXELS = 192  # shown at 140 CSS pixels; a page of 40 pictures stays below half a MiB
 
@@ -28,16 +27,12 @@ def frame_jpeg(video: dict, seconds: float, size_pixels: int = SIZE_PIXELS) -> b
     Raises:
         BadVideoError: it does not decode. StorageError: it cannot be read.
     """
-    clip = clip_packets(video, shown_pts(video), np.array([seconds]))
-    bag = bare_bag(video, [clip])
-    data = {}
-    if video["access"] == "packets":
-        data[0] = storage.read_ranges([video["shard_url"]], [clip["offset_bytes"]], [clip["size_bytes"]])[0]
-    made = decode_bag(bag, data, ClipShape(clips=1, frames=1, size_pixels=size_pixels, max_labels=1, bins=1))
-    if not made.ok[0]:
-        kind, _, message = decode_error(made.error[0]).partition(": ")
-        raise BadVideoError(kind, message)
-    return _jpeg(made.frames[0, 0, 0])
+    packets = packets_of(video)
+    frame_pts, spans = find_clips(video, packets, shown_pts(video, packets), [np.array([seconds])])
+    ((bag, data, _),) = read_ahead([bare_bag(video, frame_pts, spans)])
+    out = np.empty((1, 1, 3, size_pixels, size_pixels), np.uint8)
+    decode_clips(bag, data, size_pixels, DecodeConfig(), out)
+    return _jpeg(out[0, 0])
 
 
 def _jpeg(frame_CHW: np.ndarray) -> bytes:

@@ -20,7 +20,7 @@ import pydantic
 
 from pipelines.config import Settings
 from pipelines.errors import ConfigError
-from pipelines.packets import clip_packets, shown_pts
+from pipelines.packets import find_clips, packets_of, shown_pts
 from pipelines.records import NO_LABEL, PLAN_SCHEMA, EpochPlan, clip_id
 from pipelines.saliency_table import SaliencyConfig, SaliencyTable, spikes
 
@@ -127,12 +127,13 @@ def plan_clips(
         spots = [(k, t) for k, t, s in zip(labels, salient[pairs].tolist(), a[pairs].tolist(), strict=True) if s >= 0]
         random = generator(seed, epoch, video["video_id"], occurrence)
         draws = _draws(video, spots if focus else [], random, clip, rules)
-        clips = _clips(video, [c for c, _ in draws], clip, [clip_id(epoch, slot, d) for d in range(len(draws))])
+        ids = [clip_id(epoch, slot, d) for d in range(len(draws))]
+        clips, spans = _clips(video, [c for c, _ in draws], clip, ids)
         for made, (_, label) in zip(clips, draws, strict=True):
             made["focus_label_id"] = label
         bins = saliency.bins
         bags.append(
-            _bag(slot, row, occurrence, video, labels, clips)
+            _bag(slot, row, occurrence, video, labels, clips, spans)
             | {
                 "clip_positive": _positives(video, planner.classes, labels, clips, rules.full_labels),
                 "saliency_score": bins.score[pairs].flatten().tolist(),
@@ -150,10 +151,10 @@ def plan_views(planner: Planner, clip: ClipConfig, num_views: int) -> EpochPlan:
         video = planner.table.slice(row, 1).to_pylist()[0]
         low, high = center_range_seconds(video, clip)
         centers = np.linspace(low, high, num_views) if num_views > 1 else np.array([(low + high) / 2])
-        clips = _clips(video, centers.tolist(), clip, [clip_id(0, row, d) for d in range(num_views)])
+        clips, spans = _clips(video, centers.tolist(), clip, [clip_id(0, row, d) for d in range(num_views)])
         labels = planner.label_ids[row]
         bags.append(
-            _bag(row, row, 0, video, labels, clips)
+            _bag(row, row, 0, video, labels, clips, spans)
             | {"clip_positive": _positives(video, planner.classes, labels, clips, full=False)}
             | {"saliency_score": [], "saliency_tau": [], "saliency_epoch": []}
         )
@@ -212,22 +213,30 @@ def _draws(
     return drawn
 
 
-def _clips(video: dict, centers_seconds: list[float], clip: ClipConfig, ids: list[int]) -> list[dict]:
-    shown = shown_pts(video)
+def _clips(
+    video: dict, centers_seconds: list[float], clip: ClipConfig, ids: list[int]
+) -> tuple[list[dict], list[dict]]:
+    """Clips (CLIP_TYPE) around some centres, and the spans (SPAN_TYPE) that hold their packets."""
+    packets = packets_of(video)
     stride = clip.stride_seconds(video["frame_rate_hz"])
     steps = (np.arange(clip.frames) - (clip.frames - 1) / 2) * stride
-    return [
-        {"clip_id": number, "center_seconds": center, "tau": center / video["duration_seconds"]}
+    times = [center + steps for center in centers_seconds]
+    frame_pts, spans = find_clips(video, packets, shown_pts(video, packets), times)
+    clips = [
+        {"clip_id": number, "center_seconds": center, "tau": center / video["duration_seconds"], "frame_pts": pts}
         | {"focus_label_id": NO_LABEL}
-        | clip_packets(video, shown, center + steps)
-        for number, center in zip(ids, centers_seconds, strict=True)
+        for number, center, pts in zip(ids, centers_seconds, frame_pts, strict=True)
     ]
+    return clips, spans
 
 
-def _bag(slot: int, row: int, occurrence: int, video: dict, labels: tuple[int, ...], clips: list[dict]) -> dict:
+def _bag(
+    slot: int, row: int, occurrence: int, video: dict, labels: tuple[int, ...], clips: list[dict], spans: list[dict]
+) -> dict:
     same = {name: video[name] for name in PLAN_SCHEMA.names if name in video}
     return same | {
         "slot": slot, "video_row": row, "occurrence": occurrence, "label_ids": list(labels), "clips": clips,
+        "spans": spans,
     }  # fmt: skip
 
 

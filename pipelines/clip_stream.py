@@ -1,121 +1,124 @@
 """The stages from a plan to batches of clips, in their order. This is the file that shows the data flow.
 
-    plan rows --read_ranges--> bytes --decode_bag--> one ClipBatch a bag --concat--> global batches
+    plan rows --read_ahead--> bytes of spans --decode_clips--> frames, written where the batch holds them
 
 Input: an epoch's plan (Parquet at a URL) and where to start in it.
-Does: fetches one range a clip, decodes, and turns a bag that cannot be decoded into an empty one with its reason.
+Does: fetches the spans of the next bags while one is decoded, and turns a bag that cannot be decoded into a black one
+with its reason.
 Output: ClipBatches, in slot order. Nothing here knows Ray: `stream` below runs in this process, and
-`pipelines.ray_data` runs the same `read_and_decode` on a cluster.
+`pipelines.ray_data` runs the same `assembled` on a cluster.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain, islice
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines import storage
+from pipelines.clip_reader import Fetched, read_ahead
 from pipelines.errors import BadVideoError
-from pipelines.frames import decode_clip, decode_clips_by_demuxing
-from pipelines.plan_store import PlanFacts
-from pipelines.records import NEVER_VISITED, NO_LABEL, PLAN_SCHEMA, ClipBatch, encode_error
+from pipelines.frames import DecodeConfig, decode_clips
+from pipelines.records import ERROR_BYTES, NEVER_VISITED, NO_LABEL, PLAN_SCHEMA, ClipBatch, encode_error
 from pipelines.tables import read_table
+
+Slices = Iterable[tuple[str, int, int]]  # (URL of a part of a plan, first row, end row)
 
 
 @dataclass(frozen=True)
 class ClipShape:
-    """The fixed shape of every bag of a run: what lets batches be tensors."""
+    """The fixed shape of every bag of a run, which lets batches be tensors; and how its frames are made."""
 
     clips: int
     frames: int
     size_pixels: int
     max_labels: int
     bins: int
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+
+    @property
+    def frames_shape(self) -> tuple[int, ...]:
+        """[N, T, C, H, W] of a bag."""
+        return (self.clips, self.frames, *self.decode.frame_shape(self.size_pixels))
 
 
-def stream(plan: PlanFacts, shape: ClipShape, bags_per_batch: int, first_slot: int = 0) -> Iterator[ClipBatch]:
-    """Batches of `bags_per_batch` bags from slot `first_slot` to the end of the plan, in this process."""
-    parts = (read_table(url, PLAN_SCHEMA, start, stop) for url, start, stop in plan.slices(first_slot))
-    waiting = PLAN_SCHEMA.empty_table()
-    for part in parts:
-        waiting = pa.concat_tables([waiting, part])
-        while waiting.num_rows >= bags_per_batch:
-            yield read_and_decode(waiting.slice(0, bags_per_batch), shape)
-            waiting = waiting.slice(bags_per_batch)
-    if waiting.num_rows:
-        yield read_and_decode(waiting, shape)
+def stream(slices: Slices, shape: ClipShape, bags_per_batch: int) -> Iterator[ClipBatch]:
+    """Batches of `bags_per_batch` bags of some slices of plans, in this process."""
+    rows = chain.from_iterable(read_table(url, PLAN_SCHEMA, start, stop).to_batches(256) for url, start, stop in slices)
+    bags = chain.from_iterable(part.to_pylist() for part in rows)
+    return assembled(read_ahead(bags), shape, bags_per_batch)
 
 
 def read_and_decode(rows: pa.Table, shape: ClipShape) -> ClipBatch:
-    """Some rows of a plan -> their clips. Ranges of all bags are fetched together, then decoded one by one."""
-    bags = rows.to_pylist()
-    ranged = [(bag, clip) for bag in bags if bag["access"] == "packets" for clip in bag["clips"]]
-    parts = storage.read_ranges(
-        [bag["shard_url"] for bag, _ in ranged],
-        [clip["offset_bytes"] for _, clip in ranged],
-        [clip["size_bytes"] for _, clip in ranged],
-    )
-    data_of = {clip["clip_id"]: part for (_, clip), part in zip(ranged, parts, strict=True)}
-    return ClipBatch.concat([decode_bag(bag, data_of, shape) for bag in bags])
+    """Some rows of a plan as one batch."""
+    return next(assembled(read_ahead(rows.to_pylist()), shape, rows.num_rows))
 
 
-def decode_bag(bag: dict, data_of: dict[int, bytes], shape: ClipShape) -> ClipBatch:
-    """One bag as a batch of one. Never raises for a bad video: the bag keeps its slot, black, with its reason."""
-    frames = np.zeros((1, shape.clips, shape.frames, 3, shape.size_pixels, shape.size_pixels), np.uint8)
-    reason = ""
+def assembled(fetched: Iterator[Fetched], shape: ClipShape, bags_per_batch: int) -> Iterator[ClipBatch]:
+    """Bags whose bytes are here -> batches; frames are decoded into their place in the batch."""
+    for first in fetched:
+        batch = empty_batch(shape, bags_per_batch)
+        number = 0
+        for number, each in enumerate(chain([first], islice(fetched, bags_per_batch - 1))):
+            fill(batch, number, each, shape)
+        whole = number + 1 == bags_per_batch
+        yield batch if whole else batch.head(number + 1)
+
+
+def fill(batch: ClipBatch, place: int, fetched: Fetched, shape: ClipShape) -> None:
+    """Decode a bag into its place. Never raises for a bad video: the bag keeps its slot, black, with its reason."""
+    bag, data, reading = fetched
+    began = time.monotonic()
     try:
-        if bag["access"] == "packets":
-            clips = (decode_clip(bag, clip, data_of[clip["clip_id"]], shape.size_pixels) for clip in bag["clips"])
-        else:
-            member = storage.RangeFile(bag["shard_url"], bag["member_offset_bytes"], bag["member_size_bytes"])
-            clips = decode_clips_by_demuxing(bag, bag["clips"], io.BufferedReader(member), shape.size_pixels)
-        for number, decoded in enumerate(clips):
-            frames[0, number] = decoded
+        decode_clips(bag, data, shape.size_pixels, shape.decode, batch.frames[place])
     except BadVideoError as error:
-        frames[:] = 0
-        reason = f"{error.kind}: {error}"
-    return _one_bag(bag, frames, reason, shape)
+        batch.frames[place] = 0
+        batch.ok[place] = False
+        batch.error[place] = encode_error(f"{error.kind}: {error}")
+    batch.read_bytes[place], batch.read_requests[place], batch.wait_seconds[place] = reading
+    batch.decode_seconds[place] = time.monotonic() - began
+    labels = len(bag["label_ids"])
+    batch.slot[place], batch.video_row[place] = bag["slot"], bag["video_row"]
+    batch.duration_seconds[place] = bag["duration_seconds"]
+    batch.clip_id[place] = [clip["clip_id"] for clip in bag["clips"]]
+    batch.tau[place] = [clip["tau"] for clip in bag["clips"]]
+    batch.label_ids[place, :labels] = bag["label_ids"]
+    batch.clip_positive[place, :, :labels] = np.reshape(bag["clip_positive"], (shape.clips, labels))
+    for name in ("saliency_score", "saliency_tau", "saliency_epoch"):
+        values = np.reshape(bag[name], (-1, shape.bins))  # an evaluation's plan has none
+        getattr(batch, name)[place, : len(values)] = values
 
 
-def bare_bag(video: dict, clips: list[dict]) -> dict:
-    """A bag outside any plan, of a row of the index and clips of `packets.clip_packets`: for pictures and tools."""
+def empty_batch(shape: ClipShape, bags: int) -> ClipBatch:
+    """A batch of `bags` bags to be filled: no labels, never visited, frames not yet written."""
+    b, n, places, bins = bags, shape.clips, shape.max_labels, shape.bins
+    return ClipBatch(
+        slot=np.zeros(b, np.int64),
+        video_row=np.zeros(b, np.int64),
+        ok=np.ones(b, bool),
+        error=np.zeros((b, ERROR_BYTES), np.uint8),
+        frames=np.empty((b, *shape.frames_shape), np.uint8),
+        clip_id=np.zeros((b, n), np.int64),
+        tau=np.zeros((b, n), np.float64),
+        duration_seconds=np.zeros(b, np.float64),
+        label_ids=np.full((b, places), NO_LABEL, np.int64),
+        clip_positive=np.zeros((b, n, places), bool),
+        saliency_score=np.zeros((b, places, bins), np.float32),
+        saliency_tau=np.zeros((b, places, bins), np.float32),
+        saliency_epoch=np.full((b, places, bins), NEVER_VISITED, np.int32),
+        read_bytes=np.zeros(b, np.int64),
+        read_requests=np.zeros(b, np.int64),
+        wait_seconds=np.zeros(b, np.float64),
+        decode_seconds=np.zeros(b, np.float64),
+    )
+
+
+def bare_bag(video: dict, frame_pts: list[list[int]], spans: list[dict]) -> dict:
+    """A bag outside any plan, of a row of the index and what `packets.find_clips` found: for pictures and tools."""
     names = ("label_ids", "clip_positive", "saliency_score", "saliency_tau", "saliency_epoch")
     nothing: dict = {name: [] for name in names}
-    numbered = [{"clip_id": number, "tau": 0.0} | clip for number, clip in enumerate(clips)]
-    return video | nothing | {"slot": 0, "video_row": 0, "clips": numbered}
-
-
-def _one_bag(bag: dict, frames: np.ndarray, reason: str, shape: ClipShape) -> ClipBatch:
-    """A batch of one bag; what there is of its labels stands in front of padded places."""
-    places, bins = shape.max_labels, shape.bins
-    positive = np.asarray(bag["clip_positive"], bool).reshape(shape.clips, -1)
-    return ClipBatch(
-        slot=np.array([bag["slot"]], np.int64),
-        video_row=np.array([bag["video_row"]], np.int64),
-        ok=np.array([not reason]),
-        error=encode_error(reason)[None],
-        frames=frames,
-        clip_id=np.array([[clip["clip_id"] for clip in bag["clips"]]], np.int64),
-        tau=np.array([[clip["tau"] for clip in bag["clips"]]], np.float64),
-        duration_seconds=np.array([bag["duration_seconds"]], np.float64),
-        label_ids=_padded(np.array(bag["label_ids"], np.int64), places, NO_LABEL)[None],
-        clip_positive=_padded(positive.T, places, False).T[None],
-        saliency_score=_padded(_bins(bag["saliency_score"], bins, np.float32), places, 0)[None],
-        saliency_tau=_padded(_bins(bag["saliency_tau"], bins, np.float32), places, 0)[None],
-        saliency_epoch=_padded(_bins(bag["saliency_epoch"], bins, np.int32), places, NEVER_VISITED)[None],
-    )
-
-
-def _bins(values: list, bins: int, kind: type) -> np.ndarray:
-    """[labels, bins] of a plan's flat list."""
-    return np.asarray(values, kind).reshape(-1, bins)
-
-
-def _padded(values: np.ndarray, length: int, blank: int | bool) -> np.ndarray:
-    """`values` [n, ...] followed by `blank` up to [length, ...]."""
-    out = np.full((length, *values.shape[1:]), blank, values.dtype)
-    out[: len(values)] = values
-    return out
+    clips = [{"clip_id": number, "tau": 0.0, "frame_pts": pts} for number, pts in enumerate(frame_pts)]
+    return video | nothing | {"slot": 0, "video_row": 0, "clips": clips, "spans": spans}

@@ -8,30 +8,70 @@ Output: uint8 [T, C, H, W], RGB, the very frames that a sequential decode shows 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, BinaryIO
+from itertools import chain
+from typing import Any, BinaryIO, Literal
 
 import av
 import av.error
 import numpy as np
+import pydantic
 from av.codec.context import ThreadType
 from av.video.reformatter import VideoReformatter
 
+from pipelines import storage
+from pipelines.config import Settings
 from pipelines.errors import BadVideoError
 from pipelines.packet_table import main_video_stream
 
 _reformatter = VideoReformatter()  # keeps its scaling tables between frames of one size
 
 
-def decode_clip(bag: Mapping[str, Any], clip: Mapping[str, Any], data: bytes, size_pixels: int) -> np.ndarray:
-    """Frames of a clip whose range has been fetched: uint8 [T, 3, size, size].
+class DecodeConfig(Settings):
+    """How bytes become frames.
+
+    `backend`: "packets" feeds fetched packets to a bare decoder; "demux" (PyAV) and "decord" read the whole member.
+    `pixel_format`: "rgb" gives [3, S, S]; "yuv420p" gives the planes Y, U, V below each other as [1, S * 3 / 2, S],
+    half the bytes, to be converted on the device.
+    `crop_fraction`: side of the centred square that is cut out, as a fraction of the picture's short side.
+    """
+
+    backend: Literal["packets", "demux", "decord"] = "packets"
+    pixel_format: Literal["rgb", "yuv420p"] = "rgb"
+    crop_fraction: float = pydantic.Field(default=1.0, gt=0, le=1)
+
+    def frame_shape(self, size_pixels: int) -> tuple[int, int, int]:
+        """[C, H, W] of a frame."""
+        return (3, size_pixels, size_pixels) if self.pixel_format == "rgb" else (1, size_pixels * 3 // 2, size_pixels)
+
+
+def decode_clips(
+    bag: Mapping[str, Any], data: Sequence[bytes], size_pixels: int, decode: DecodeConfig, out: np.ndarray
+) -> None:
+    """Decode all clips of a bag into `out` uint8 [clips, frames, C, H, W].
+
+    Args:
+        bag: a row of PLAN_SCHEMA.
+        data: the bytes of each of the bag's spans, as fetched; not used by the backends that read the member.
 
     Raises:
         BadVideoError: the packets do not decode, or a wanted frame does not come out of them.
+        StorageError: the member cannot be read.
     """
-    frames = _frames_of_packets(bag["codec"], bag["extradata"] or b"", clip, data)
-    return _wanted(frames, clip["frame_pts"], size_pixels, bag["rotation_degrees"])
+    if bag["access"] == "packets" and decode.backend == "packets":
+        frames = chain.from_iterable(
+            _frames_of_packets(bag["codec"], bag["extradata"] or b"", span, part)
+            for span, part in zip(bag["spans"], data, strict=True)
+        )
+        wanted = [pts for clip in bag["clips"] for pts in clip["frame_pts"]]
+        made = _wanted(frames, wanted, size_pixels, bag["rotation_degrees"])
+        out[:] = made.reshape(out.shape)
+        return
+    member = storage.RangeFile(bag["shard_url"], bag["member_offset_bytes"], bag["member_size_bytes"])
+    for number, clip in enumerate(decode_clips_by_demuxing(bag, bag["clips"], io.BufferedReader(member), size_pixels)):
+        out[number] = clip
 
 
 def decode_clips_by_demuxing(

@@ -25,6 +25,7 @@ from pipelines.datasets.annotations import (
 from pipelines.datasets.manifest import read_labels
 from pipelines.errors import BadVideoError
 from pipelines.index_parts import ShardFacts, refused_table, write_parts
+from pipelines.packet_codec import Packets, encode_packets
 from pipelines.packet_table import PacketTable, read_packet_table
 from pipelines.records import INDEX_SCHEMA
 from pipelines.storage import RangeFile
@@ -113,15 +114,12 @@ def _row(task: ShardTask, sample: Sample, sidecar: dict[str, Any]) -> tuple[dict
 
 def _stream_columns(table: PacketTable) -> dict[str, Any]:
     names = ["codec", "extradata", "width", "height", "rotation_degrees", "time_base_numerator"]
-    names += ["time_base_denominator", "duration_seconds", "frame_rate_hz", "access"]
-    packets = {
-        "packet_offset_bytes": table.offset_bytes,
-        "packet_size_bytes": table.size_bytes,
-        "packet_pts": table.pts,
-        "packet_dts": table.dts,
-        "packet_is_key": table.is_key,
+    names += ["time_base_denominator", "duration_seconds", "frame_rate_hz", "access", "indexed_by", "keys_in_order"]
+    packets = Packets(table.offset_bytes, table.size_bytes, table.pts, table.dts, table.is_key)
+    return {name: getattr(table, name) for name in names} | {
+        "packet_count": len(packets),
+        "packets": encode_packets(packets),
     }
-    return {name: getattr(table, name) for name in names} | packets
 
 
 def _labels(sample: Sample, classes: tuple[str, ...] | None) -> tuple[tuple[str, ...], tuple[Interval, ...] | None]:

@@ -52,11 +52,18 @@ class PacketTable:
     duration_seconds: float  # from the first frame shown to the end of the last
     frame_rate_hz: float  # mean
     access: str  # "packets" or "demux"
+    indexed_by: str  # "header": from the container's tables; "demux": every packet was read
     offset_bytes: np.ndarray  # int64, from the file's first byte; -1 where the container does not tell
     size_bytes: np.ndarray  # int32
     pts: np.ndarray  # int64, in the time base
     dts: np.ndarray  # int64
     is_key: np.ndarray  # bool
+
+    @property
+    def keys_in_order(self) -> bool:
+        """Whether each keyframe is shown in the place in which it is decoded (no open GOPs)."""
+        keys = np.flatnonzero(self.is_key)
+        return bool((np.searchsorted(np.sort(self.pts), self.pts[keys]) == keys).all())
 
 
 def main_video_stream(container: Any) -> Any:
@@ -223,6 +230,7 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
         duration_seconds=duration_seconds,
         frame_rate_hz=float(shown.sum()) / duration_seconds,
         access="packets" if is_packets else "demux",
+        indexed_by="demux",
         **arrays,
     )
 

@@ -1,61 +1,107 @@
 """From wanted times to the packets that hold them.
 
-Input: one video's packet table and the times of a clip's frames.
-Does: finds the frames on display at those times, the keyframe to start from, and the one range of bytes to fetch.
-Output: the byte range and packets of a clip, as the plan stores them.
+Input: one video's packets and the times of the frames of some clips.
+Does: finds the frames on display at those times, the keyframes to start from, and the ranges of bytes to fetch.
+Output: the frames and spans of a bag, as the plan stores them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
 import numpy as np
+
+from pipelines.packet_codec import Packets, decode_packets
 
 # A request for a time that is a frame's own is answered with that frame, not the one before it, although both
 # went through floating point: a microsecond is far below any frame's duration and far above the rounding.
 EPSILON_SECONDS = 1e-6
-NO_PACKETS = {
-    "offset_bytes": 0, "size_bytes": 0, "packet_offset_bytes": [], "packet_size_bytes": [], "packet_pts": [],
-    "packet_dts": [],
-}  # fmt: skip
 
 
-def shown_pts(video: dict) -> np.ndarray:
+class Run(NamedTuple):
+    """Packets first to last (included), in decoding order."""
+
+    first: int
+    last: int
+
+
+def packets_of(video: Mapping[str, Any]) -> Packets:
+    """The packets of a row of the index."""
+    return decode_packets(video["packets"])
+
+
+def shown_pts(video: Mapping[str, Any], packets: Packets) -> np.ndarray:
     """Presentation times of the frames that can be shown, sorted, in the stream's time base.
 
     Time zero of a video is the first of them. Pictures before the first keyframe (a stream cut inside an open GOP)
     cannot be decoded from packets, so they are not among them; where a demuxer reads the video, the table already
     holds just what it shows.
     """
-    pts = np.asarray(video["packet_pts"], np.int64)
+    pts = packets.pts
     if video["access"] == "packets":
-        pts = pts[pts >= pts[np.asarray(video["packet_is_key"], bool)].min()]
+        pts = pts[pts >= pts[packets.is_key].min()]
     return np.sort(pts)
 
 
-def clip_packets(video: dict, shown: np.ndarray, times_seconds: np.ndarray) -> dict:
-    """The frames on display at `times_seconds` (clamped to the video) and the packets that decode to them.
+def find_clips(
+    video: Mapping[str, Any], packets: Packets, shown: np.ndarray, times_seconds: Sequence[np.ndarray]
+) -> tuple[list[list[int]], list[dict[str, Any]]]:
+    """The frames on display at each clip's times (clamped to the video), and the spans that decode to all of them.
+
+    Args:
+        shown: `shown_pts` of the video.
+        times_seconds: one array [frames] for each clip, from the first frame shown.
+
+    Returns:
+        frame_pts of each clip, and spans (SPAN_TYPE) in the order of the file; none where a demuxer reads the video.
+    """
+    wanted = [frames_at(video, shown, times) for times in times_seconds]
+    frame_pts = [each.tolist() for each in wanted]
+    if video["access"] != "packets":
+        return frame_pts, []
+    runs = joined([run_of(packets, each) for each in wanted])
+    return frame_pts, [_span(video, packets, run) for run in runs]
+
+
+def frames_at(video: Mapping[str, Any], shown: np.ndarray, times_seconds: np.ndarray) -> np.ndarray:
+    """pts of the frames on display at some times: [times] int64."""
+    tick = video["time_base_numerator"] / video["time_base_denominator"]
+    at = np.searchsorted((shown - shown[0]) * tick, times_seconds + EPSILON_SECONDS, side="right") - 1
+    return shown[np.clip(at, 0, len(shown) - 1)]
+
+
+def run_of(packets: Packets, wanted_pts: np.ndarray) -> Run:
+    """The packets from which some frames decode.
 
     The start is the last keyframe, in decoding order, whose own pts is not after the first frame wanted: pictures
     that lead an open GOP's keyframe are never wanted from it. The end is the last wanted frame's packet.
     """
-    tick = video["time_base_numerator"] / video["time_base_denominator"]
-    at = np.searchsorted((shown - shown[0]) * tick, times_seconds + EPSILON_SECONDS, side="right") - 1
-    wanted = shown[np.clip(at, 0, len(shown) - 1)]
-    if video["access"] != "packets":
-        return {"frame_pts": wanted.tolist()} | NO_PACKETS
-    pts = np.asarray(video["packet_pts"], np.int64)
-    offset = np.asarray(video["packet_offset_bytes"], np.int64)
-    size = np.asarray(video["packet_size_bytes"], np.int64)
-    last = int(np.flatnonzero(np.isin(pts, wanted)).max())
-    keys = np.flatnonzero(np.asarray(video["packet_is_key"], bool) & (pts <= wanted.min()))
-    first = int(keys[keys <= last].max(initial=0))
-    part = slice(first, last + 1)
-    start = int(offset[part].min())
+    last = int(np.flatnonzero(np.isin(packets.pts, wanted_pts)).max())
+    keys = np.flatnonzero(packets.is_key & (packets.pts <= wanted_pts.min()))
+    return Run(int(keys[keys <= last].max(initial=0)), last)
+
+
+def joined(runs: Sequence[Run]) -> list[Run]:
+    """Runs without a packet in common: clips that lie in one GOP are decoded together, each packet once."""
+    apart: list[Run] = []
+    for run in sorted(runs):
+        if apart and run.first <= apart[-1].last:
+            apart[-1] = Run(apart[-1].first, max(apart[-1].last, run.last))
+        else:
+            apart.append(run)
+    return apart
+
+
+def _span(video: Mapping[str, Any], packets: Packets, run: Run) -> dict[str, Any]:
+    part = slice(run.first, run.last + 1)
+    offset, size = packets.offset_bytes[part], packets.size_bytes[part]
+    start = int(offset.min())
     return {
-        "frame_pts": wanted.tolist(),
         "offset_bytes": video["member_offset_bytes"] + start,
-        "size_bytes": int((offset[part] + size[part]).max()) - start,
-        "packet_offset_bytes": (offset[part] - start).tolist(),
-        "packet_size_bytes": size[part].tolist(),
-        "packet_pts": pts[part].tolist(),
-        "packet_dts": list(video["packet_dts"][first : last + 1]),
+        "size_bytes": int((offset + size).max()) - start,
+        "packet_offset_bytes": (offset - start).tolist(),
+        "packet_size_bytes": size.tolist(),
+        "packet_pts": packets.pts[part].tolist(),
+        "packet_dts": packets.dts[part].tolist(),
     }

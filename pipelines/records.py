@@ -14,10 +14,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-# One row a video. Packets are in decoding order; offsets count from the member's first byte, so that
-# `member_offset_bytes + packet_offset_bytes` is a place in the tar.
+# One row a video. Offsets of packets count from the member's first byte: `member_offset_bytes` + one of them is a
+# place in the tar.
 INDEX_SCHEMA = pa.schema(
     [
         ("video_id", pa.string()),
@@ -43,11 +43,12 @@ INDEX_SCHEMA = pa.schema(
         ),
         # "packets": one range GET and a bare codec context. "demux": PyAV over a ranged file.
         ("access", pa.string()),
-        ("packet_offset_bytes", pa.list_(pa.int64())),
-        ("packet_size_bytes", pa.list_(pa.int32())),
-        ("packet_pts", pa.list_(pa.int64())),
-        ("packet_dts", pa.list_(pa.int64())),
-        ("packet_is_key", pa.list_(pa.bool_())),
+        ("indexed_by", pa.string()),  # "header": from the container's tables. "demux": every packet was read.
+        # Whether each sync sample is shown in the place in which it is decoded. If not (an open GOP), readers that
+        # count frames from a sync sample show wrong ones; decord does.
+        ("keys_in_order", pa.bool_()),
+        ("packet_count", pa.int64()),
+        ("packets", pa.binary()),  # packet_codec
     ]
 )
 
@@ -72,10 +73,17 @@ CLIP_TYPE = pa.struct(
         ("tau", pa.float64()),  # center as a fraction of the video
         ("focus_label_id", pa.int64()),  # the action it was drawn around; -1 if it explores
         ("frame_pts", pa.list_(pa.int64())),  # the F frames wanted, in the stream's time base
+    ]
+)
+
+# A run of packets, in decoding order from a keyframe on, that is fetched as one range and decoded at once. It serves
+# one clip, or several that need the same packets.
+SPAN_TYPE = pa.struct(
+    [
         ("offset_bytes", pa.int64()),  # of the range to fetch, in the tar
         ("size_bytes", pa.int64()),
         ("packet_offset_bytes", pa.list_(pa.int64())),  # inside that range
-        ("packet_size_bytes", pa.list_(pa.int32())),
+        ("packet_size_bytes", pa.list_(pa.int64())),
         ("packet_pts", pa.list_(pa.int64())),
         ("packet_dts", pa.list_(pa.int64())),
     ]
@@ -96,9 +104,11 @@ PLAN_SCHEMA = pa.schema(
         ("extradata", pa.binary()),
         ("rotation_degrees", pa.int32()),
         ("access", pa.string()),
+        ("keys_in_order", pa.bool_()),
         ("duration_seconds", pa.float64()),
         ("label_ids", pa.list_(pa.int64())),
         ("clips", pa.list_(CLIP_TYPE)),
+        ("spans", pa.list_(SPAN_TYPE)),  # none where a demuxer reads the video
         # [clips x labels], row by row: may this clip count as a positive of this label? All true in weak regimes;
         # from the intervals in Full.
         ("clip_positive", pa.list_(pa.bool_())),
@@ -156,7 +166,7 @@ class ClipBatch:
     video_row: np.ndarray  # [B] int64
     ok: np.ndarray  # [B] bool; a bag that could not be decoded keeps its slot, with black frames
     error: np.ndarray  # [B, ERROR_BYTES] uint8
-    frames: np.ndarray  # [B, N, T, C, H, W] uint8, RGB
+    frames: np.ndarray  # [B, N, T, C, H, W] uint8: RGB, or planes of YUV as one channel (see frames.py)
     clip_id: np.ndarray  # [B, N] int64
     tau: np.ndarray  # [B, N] float64
     duration_seconds: np.ndarray  # [B] float64
@@ -165,6 +175,10 @@ class ClipBatch:
     saliency_score: np.ndarray  # [B, L, n] float32
     saliency_tau: np.ndarray  # [B, L, n] float32
     saliency_epoch: np.ndarray  # [B, L, n] int32
+    read_bytes: np.ndarray  # [B] int64, fetched for the bag's clips
+    read_requests: np.ndarray  # [B] int64
+    wait_seconds: np.ndarray  # [B] float64: the decoder stood still for the store
+    decode_seconds: np.ndarray  # [B] float64
 
     def __post_init__(self) -> None:
         shapes = {f.name: getattr(self, f.name).shape for f in fields(self)}
@@ -174,7 +188,8 @@ class ClipBatch:
         labels, bins = shapes["saliency_score"][1:]
         wanted = {
             "slot": (b,), "video_row": (b,), "ok": (b,), "error": (b, ERROR_BYTES), "clip_id": (b, n), "tau": (b, n),
-            "duration_seconds": (b,),
+            "duration_seconds": (b,), "read_bytes": (b,), "read_requests": (b,), "wait_seconds": (b,),
+            "decode_seconds": (b,),
             "label_ids": (b, labels), "clip_positive": (b, n, labels), "saliency_score": (b, labels, bins),
             "saliency_tau": (b, labels, bins), "saliency_epoch": (b, labels, bins),
         }  # fmt: skip
@@ -188,11 +203,9 @@ class ClipBatch:
     def num_bags(self) -> int:
         return len(self.slot)
 
-    @classmethod
-    def concat(cls, batches: list[ClipBatch]) -> ClipBatch:
-        """The bags of several batches in one, in their order."""
-        names = [f.name for f in fields(cls)]
-        return cls(**{name: np.concatenate([getattr(b, name) for b in batches]) for name in names})
+    def head(self, bags: int) -> ClipBatch:
+        """The first `bags` bags."""
+        return ClipBatch(**{name: values[:bags] for name, values in self.columns().items()})
 
     def columns(self) -> dict[str, np.ndarray]:
         """As a dict of arrays: what crosses Ray Data."""

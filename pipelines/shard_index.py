@@ -43,7 +43,7 @@ from pipelines.shard_urls import find_shards
 Progress = Callable[[int, int, str], None]  # shards done, shards in all, the shard just done
 
 # Raise it when a row would say something else about the same video: all shards are then read again.
-ROWS_VERSION = 1
+ROWS_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,98 @@
+"""Ranges of the store, fetched ahead of the decoder.
+
+Input: bags of a plan, in order.
+Does: asks for the spans of the next bags while the first ones are being decoded, never more bytes at a time than
+allowed; spans of a bag that lie near each other are one request.
+Output: (bag, bytes of its spans, what the reading cost), in the same order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+from pipelines import storage
+from pipelines.ranges import Range, coalesce
+
+# At 50 ms a request and 60 ms of decoding a clip, two requests under way keep one decoder busy; 16 keep one busy that
+# takes 3 ms a clip.
+MAX_REQUESTS = 16
+# Of one reader: some twenty bags of four clips of 360p, or one bag of 4K.
+MAX_BYTES_IN_FLIGHT = 64 * 2**20
+
+
+class Reading(NamedTuple):
+    """What one bag's bytes cost."""
+
+    size_bytes: int  # fetched, with what lies between spans that were joined
+    requests: int
+    wait_seconds: float  # that the caller stood still
+
+
+class Fetched(NamedTuple):
+    """A bag whose bytes are here."""
+
+    bag: dict
+    data: list[bytes]  # of each span
+    reading: Reading
+
+
+class _Asked(NamedTuple):
+    bag: dict
+    future: Future[list[bytes]] | None
+    size_bytes: int
+    requests: int
+
+
+def read_ahead(
+    bags: Iterable[dict], max_bytes_in_flight: int = MAX_BYTES_IN_FLIGHT, max_requests: int = MAX_REQUESTS
+) -> Iterator[Fetched]:
+    """Fetch the spans of each bag; bags beyond the first that would pass a limit wait until there is room.
+
+    Bytes count from the request until the bag after theirs is asked for: the caller may then drop them.
+
+    Raises:
+        StorageError: the store cannot be read, in the order of the bags.
+    """
+    asked: deque[_Asked] = deque()
+    source = iter(bags)
+    following = next(source, None)
+    in_flight = requests = 0
+    pool = ThreadPoolExecutor(max_requests, thread_name_prefix="clip-reader")
+    try:
+        while following is not None or asked:
+            while following is not None:
+                size_bytes, count = cost_of(following)
+                over = in_flight + size_bytes > max_bytes_in_flight or requests + count > max_requests
+                if asked and over:
+                    break
+                asked.append(_Asked(following, _ask(pool, following), size_bytes, count))
+                in_flight, requests = in_flight + size_bytes, requests + count
+                following = next(source, None)
+            bag, future, size_bytes, count = asked.popleft()
+            began = time.monotonic()
+            data = future.result() if future else []
+            yield Fetched(bag, data, Reading(size_bytes, count, time.monotonic() - began))
+            in_flight, requests = in_flight - size_bytes, requests - count
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def cost_of(bag: dict) -> tuple[int, int]:
+    """(bytes, requests) that the spans of a bag take."""
+    fetch, _ = coalesce([_range(bag, span) for span in bag["spans"]])
+    return sum(each.size_bytes for each in fetch), len(fetch)
+
+
+def _ask(pool: ThreadPoolExecutor, bag: dict) -> Future[list[bytes]] | None:
+    if not bag["spans"]:
+        return None
+    ranges = [_range(bag, span) for span in bag["spans"]]
+    return pool.submit(storage.read_ranges, *([getattr(each, name) for each in ranges] for name in Range._fields))
+
+
+def _range(bag: dict, span: dict) -> Range:
+    return Range(bag["shard_url"], span["offset_bytes"], span["size_bytes"])
