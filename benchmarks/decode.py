@@ -114,7 +114,7 @@ def _over_decord(costs: Costs) -> list[Figure]:
         found.append(figures.ratio(f"decode.decord_over_ours.{name}", spent["decord_kept"], spent["ours"]))
     pooled = [both[name] for name in (NAMES["a"], NAMES["b"]) if name in both]
     if len(pooled) == 2:
-        decord, ours = (sum((spent[c] for spent in pooled), []) for c in ("decord_kept", "ours"))
+        decord, ours = ([*pooled[0][c], *pooled[1][c]] for c in ("decord_kept", "ours"))
         found.append(figures.ratio("decode.decord_over_ours.360p", decord, ours))
     return found
 
