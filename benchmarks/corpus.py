@@ -19,6 +19,8 @@ from pipelines.clip_stream import ClipShape
 from pipelines.datasets.annotations import AnnotatedVideo
 from pipelines.frames import DecodeConfig
 from pipelines.pack import pack
+from pipelines.plan_store import PlanFacts, write_plan
+from pipelines.records import EpochPlan
 from pipelines.saliency_table import SaliencyConfig
 from pipelines.shard_index import build_index, load_index
 
@@ -26,6 +28,8 @@ FRAMES, STRIDE, SIZE_PIXELS, SHORT_SIDE_PIXELS = 32, 3, 224, 256
 CLIP = ClipConfig(frames=FRAMES, frame_stride=STRIDE, size_pixels=SIZE_PIXELS)
 DECODE = DecodeConfig(crop_fraction=SIZE_PIXELS / SHORT_SIDE_PIXELS)
 LABEL = "video"
+CLIPS_PER_BAG = 4  # of each 10-minute video
+BAGS_PER_BATCH = 2
 
 
 def default_work_folder() -> Path:
@@ -57,6 +61,15 @@ def planned(planner: Planner, clips_per_bag: int, epoch: int, bags_per_batch: in
     saliency = planner.empty_saliency(SaliencyConfig())
     rules = DrawRules(clips_per_bag, bags_per_batch)
     return plan_clips(planner, saliency, seed=0, epoch=epoch, clip=CLIP, rules=rules, staleness=1.0).table
+
+
+def stored_plan(planner: Planner, folder: Path, epochs: range, bags_per_batch: int = BAGS_PER_BATCH) -> PlanFacts:
+    """Some epochs as one plan on this machine's disk: reading it is no part of what is measured."""
+    tables = [planned(planner, CLIPS_PER_BAG, epoch, bags_per_batch) for epoch in epochs]
+    table = pa.concat_tables(tables)
+    slots = pa.array(range(table.num_rows), pa.int64())
+    table = table.set_column(table.schema.get_field_index("slot"), table.schema.field("slot"), slots)
+    return write_plan(EpochPlan(table, (), 1), str(folder), epochs[0], bags_per_batch)
 
 
 def name_of(path: Path) -> str:

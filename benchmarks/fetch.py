@@ -13,17 +13,27 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import pyarrow as pa
 import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/fetch.py`
 
 from benchmarks import figures
-from benchmarks.corpus import default_work_folder, indexed, name_of, planned, shape_of, write_shards
+from benchmarks.corpus import (
+    BAGS_PER_BATCH,
+    CLIPS_PER_BAG,
+    default_work_folder,
+    indexed,
+    name_of,
+    planned,
+    shape_of,
+    stored_plan,
+    write_shards,
+)
 from benchmarks.figures import Figure, say
 from benchmarks.minimal import minimal_bytes
 from benchmarks.range_readers import READERS
@@ -35,14 +45,12 @@ from pipelines.clip_plan import Planner
 from pipelines.clip_reader import read_ahead
 from pipelines.clip_stream import stream
 from pipelines.packets import packets_of
-from pipelines.plan_store import PlanFacts, write_plan
-from pipelines.records import EpochPlan
+from pipelines.plan_store import PlanFacts
+from pipelines.records import ClipBatch
 from pipelines.shard_index import load_index
 
-CLIPS_PER_VIDEO = 4
 SHARD_SIZE_BYTES = 200 << 20
 LATENCY_MS = 50
-BAGS_PER_BATCH = 2
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,7 @@ def clip_figures(corpus: Corpus) -> list[Figure]:
     corpus.far.reset(latency_ms=0)
     load_index(corpus.index_url)
     index_bytes = sum(t.size_bytes for t in corpus.far.traffic() if t.method == "GET")
-    bags = [bag for bag in planned(corpus.planner, CLIPS_PER_VIDEO, epoch=0).to_pylist() if bag["spans"]]
+    bags = [bag for bag in planned(corpus.planner, CLIPS_PER_BAG, epoch=0).to_pylist() if bag["spans"]]
     minimal = minimal_of(corpus, bags)
     corpus.far.reset(latency_ms=0)
     fetched = [each.reading.size_bytes for each in read_ahead(bags)]
@@ -135,7 +143,7 @@ def clip_figures(corpus: Corpus) -> list[Figure]:
         say(f"the store sent {size_bytes} bytes of tars, the reader counted {sum(fetched)}")
     share = size_bytes / sum(fetched)  # 1, or what the reader's own count leaves out
     with_index = [size * share + index_bytes / len(bags) for size in fetched]
-    clips = len(bags) * CLIPS_PER_VIDEO
+    clips = len(bags) * CLIPS_PER_BAG
     return [
         figures.ratio("fetch.bytes_over_minimal", with_index, minimal),
         figures.ratio("fetch.bytes_over_minimal_without_index", [size * share for size in fetched], minimal),
@@ -153,8 +161,8 @@ def minimal_of(corpus: Corpus, bags: list[dict]) -> list[int]:
 
 def peer_figures(corpus: Corpus) -> list[Figure]:
     """The same clips through other readers; a video is opened once for its clips."""
-    bags = [bag for bag in planned(corpus.planner, CLIPS_PER_VIDEO, epoch=0).to_pylist() if bag["spans"]]
-    minimal, clips = sum(minimal_of(corpus, bags)), len(bags) * CLIPS_PER_VIDEO
+    bags = [bag for bag in planned(corpus.planner, CLIPS_PER_BAG, epoch=0).to_pylist() if bag["spans"]]
+    minimal, clips = sum(minimal_of(corpus, bags)), len(bags) * CLIPS_PER_BAG
     fs, path = storage.filesystem(corpus.shards_url)
     tars = fs.glob(f"{path}/*.tar")
     tar_bytes = sum(fs.info(tar)["size"] for tar in tars)
@@ -177,42 +185,37 @@ def peer_figures(corpus: Corpus) -> list[Figure]:
     return found
 
 
-def throughput_kept(name: str, corpus: Corpus, folder: Path, repeats: int, run) -> Figure:
+def throughput_kept(
+    name: str, corpus: Corpus, folder: Path, repeats: int, run: Callable[[PlanFacts], Iterator[ClipBatch]]
+) -> Figure:
     """Clips a second at LATENCY_MS over those without latency; one decoder, the same plan for both, taking turns."""
     say(f"{name}: {repeats} repetitions")
     seconds: dict[int, list[float]] = {0: [], LATENCY_MS: []}
     for repeat in range(repeats + 1):
-        plan = stored_plan(corpus.planner, folder / f"{name}-{repeat}", repeat)
+        plan = stored_plan(corpus.planner, folder / f"{name}-{repeat}", range(repeat, repeat + 1))
         for latency_ms in (0, LATENCY_MS) if repeat % 2 else (LATENCY_MS, 0):
             corpus.far.reset(latency_ms)
             began = time.monotonic()
-            run(plan)
+            assert all(batch.ok.all() for batch in run(plan))
             seconds[latency_ms].append(time.monotonic() - began)
     corpus.far.reset(latency_ms=0)
     return figures.ratio_of_medians(name, seconds[0][1:], seconds[LATENCY_MS][1:])  # the first is a warm-up
 
 
-def stored_plan(planner: Planner, folder: Path, epoch: int, clips: int = CLIPS_PER_VIDEO) -> PlanFacts:
-    """An epoch's plan on this machine's disk: reading it is no part of what is measured."""
-    table: pa.Table = planned(planner, clips, epoch, BAGS_PER_BATCH)
-    return write_plan(EpochPlan(table, (), 1), str(folder), epoch, BAGS_PER_BATCH)
-
-
-def _in_process(plan: PlanFacts) -> None:
-    for batch in stream(plan.slices(0), shape_of(CLIPS_PER_VIDEO), BAGS_PER_BATCH):
-        assert batch.ok.all()
+def _in_process(plan: PlanFacts) -> Iterator[ClipBatch]:
+    return stream(plan.slices(0), shape_of(CLIPS_PER_BAG), BAGS_PER_BATCH)
 
 
 def ray_figures(corpus: Corpus, folder: Path, repeats: int) -> list[Figure]:
     """The same through Ray Data, with one decoding worker."""
     try:
-        from benchmarks.through_ray import consumed
+        from benchmarks.through_ray import batches
         from infra.cluster import connected
     except ImportError as error:
         say(f"Ray Data: not installed ({error})")
         return []
     with connected(None, cpus=2):
-        return [throughput_kept("fetch.ray_throughput_kept_at_50ms", corpus, folder, repeats, consumed)]
+        return [throughput_kept("fetch.ray_throughput_kept_at_50ms", corpus, folder, repeats, batches)]
 
 
 if __name__ == "__main__":

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from benchmarks.corpus import shape_of
+from collections.abc import Iterator
+
+from benchmarks.corpus import BAGS_PER_BATCH, CLIPS_PER_BAG, shape_of
 from pipelines.plan_store import PlanFacts
 from pipelines.ray_data import plan_dataset
-
-CLIPS_PER_VIDEO = 4
-BAGS_PER_BATCH = 2
+from pipelines.records import ClipBatch
 
 
-def consumed(plan: PlanFacts, decode_workers: int = 1) -> int:
-    """Run through all batches of a plan; the number of clips."""
-    dataset = plan_dataset(plan, shape_of(CLIPS_PER_VIDEO), decode_workers)
-    clips = 0
-    for batch in dataset.iter_torch_batches(batch_size=BAGS_PER_BATCH, prefetch_batches=2):
-        assert bool(batch["ok"].all())
-        clips += batch["frames"].shape[0] * batch["frames"].shape[1]
-    return clips
+def batches(plan: PlanFacts, decode_workers: int = 1) -> Iterator[ClipBatch]:
+    """The batches of a plan, decoded by `decode_workers` tasks at a time."""
+    dataset = plan_dataset(plan, shape_of(CLIPS_PER_BAG), decode_workers)
+    for columns in dataset.iter_batches(batch_size=BAGS_PER_BATCH, batch_format="numpy", prefetch_batches=2):
+        yield ClipBatch(**columns)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 import av
@@ -73,11 +74,15 @@ def video(letter: str, folder: Path, seconds: int | None = None) -> Path:
     return path
 
 
-def write_video(kind: Kind, path: Path, seconds: float) -> None:
-    """Encode one chunk and repeat it until `seconds` are full, in whole chunks and at least one."""
-    chunk = encode_chunk(kind)
+def write_video(kind: Kind, file: Path | io.RawIOBase, seconds: float) -> None:
+    """Encode one chunk and repeat it until `seconds` are full, in whole chunks and at least one.
+
+    `file` is a path, or a file that can be read, written and sought.
+    """
+    chunk = io.BytesIO(encode_chunk(kind))
     movflags = {"movflags": "faststart"} if kind.moov_first else {}
-    with av.open(chunk) as source, av.open(str(path), "w", format="mp4", options=movflags) as out:
+    place = str(file) if isinstance(file, Path) else file
+    with av.open(chunk) as source, av.open(place, "w", format="mp4", options=movflags) as out:
         stream = source.streams.video[0]
         packets = [p for p in source.demux(stream) if p.size]
         ticks = _chunk_ticks(kind)
@@ -90,8 +95,9 @@ def write_video(kind: Kind, path: Path, seconds: float) -> None:
             out.mux(packet)
 
 
-def encode_chunk(kind: Kind) -> io.BytesIO:
-    """One chunk of a kind as an mp4 in memory; its first picture is a closed start (IDR)."""
+@lru_cache(maxsize=2)
+def encode_chunk(kind: Kind) -> bytes:
+    """One chunk of a kind as an mp4; its first picture is a closed start (IDR)."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4", options={"video_track_timescale": str(_TIME_BASE.denominator)}) as out:
         stream = out.add_stream(kind.codec, rate=FPS)
@@ -106,8 +112,7 @@ def encode_chunk(kind: Kind) -> io.BytesIO:
             frame.pts, frame.time_base = int(pts), _TIME_BASE
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
-    file.seek(0)
-    return file
+    return file.getvalue()
 
 
 def _encoder_options(kind: Kind) -> dict[str, str]:
