@@ -86,10 +86,10 @@ def _check_stream(stream: Any) -> None:
     context = stream.codec_context
     if context is None:
         raise BadVideoError("unreadable_video", "its codec is unknown to FFmpeg; convert the video to H.264")
-    if not (0 < context.width <= packet_arrays.MAX_SIDE_PIXELS and 0 < context.height <= packet_arrays.MAX_SIDE_PIXELS):
-        raise BadVideoError(
-            "absurd_size", f"its frames are {context.width} x {context.height}; a side may be 1 to {packet_arrays.MAX_SIDE_PIXELS}"
-        )
+    limit = packet_arrays.MAX_SIDE_PIXELS
+    if not (0 < context.width <= limit and 0 < context.height <= limit):
+        size = f"{context.width} x {context.height}"
+        raise BadVideoError("absurd_size", f"its frames are {size}; a side may be 1 to {limit}")
     if len(context.extradata or b"") > MAX_EXTRADATA_BYTES:
         raise BadVideoError(
             "absurd_size",
@@ -109,9 +109,8 @@ def _demux(container: Any, stream: Any, file: BinaryIO) -> _Walk:
             if packet.has_sidedata("encryption_info") or packet.has_sidedata("encryption_init_info"):
                 raise BadVideoError("encrypted", "its packets are encrypted (cenc or cbcs); decrypt the video first")
             if len(walk.rows) >= packet_arrays.MAX_PACKETS:
-                raise BadVideoError(
-                    "too_many_packets", f"it has more than {packet_arrays.MAX_PACKETS:,} packets; cut it into parts"
-                )
+                limit = packet_arrays.MAX_PACKETS
+                raise BadVideoError("too_many_packets", f"it has more than {limit:,} packets; cut it into parts")
             _note(walk, packet, stream, file)
         if len(walk.shown_pts) < frames_wanted and len(walk.rows) <= MAX_PACKETS_TO_FIRST_FRAME + frames_wanted:
             failure = _decode(walk, packet) or failure

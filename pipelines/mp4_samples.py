@@ -80,10 +80,8 @@ def read_edits(data: bytes, elst: Box | None, movie_ticks_a_second: int, media_t
     is_long = data[elst.start : elst.start + 1] == b"\1"
     row = struct.Struct(">QqI" if is_long else ">IiI")
     count = struct.unpack_from(">I", data, elst.start + 4)[0] if elst.end - elst.start >= 8 else 0
-    if count == 0:
-        return None
-    if count > 16 or elst.start + 8 + count * row.size > elst.end or movie_ticks_a_second == 0:
-        raise NotPlainError(f"an edit list of {count} edits")
+    if not 0 < count <= 16 or elst.start + 8 + count * row.size != elst.end:  # FFmpeg then goes by the box's size
+        raise NotPlainError(f"an edit list of {count} edits in {elst.end - elst.start} bytes")
     rows = [row.unpack_from(data, elst.start + 8 + i * row.size) for i in range(count)]
     if any(media_time != -1 for _, media_time, _ in rows[:-1]) or rows[-1][1] < 0 or rows[-1][2] != 1 << 16:
         raise NotPlainError("an edit list that does more than shift the video")
@@ -137,7 +135,10 @@ def _sizes(data: bytes, stbl: list[Box], file_bytes: int) -> np.ndarray:
     constant, count = struct.unpack_from(">II", data, box.start + 4)
     bits = constant & 0xFF if compact else 32
     if count > packet_arrays.MAX_PACKETS:  # not left to a demuxer, which would take 24 bytes for each of them
-        raise BadVideoError("too_many_packets", f"it claims {count:,} packets; the limit is {packet_arrays.MAX_PACKETS:,}")
+        limit = packet_arrays.MAX_PACKETS
+        raise BadVideoError(
+            "too_many_packets", f"it claims {count:,} packets, the limit is {limit:,}; cut it into parts"
+        )
     if count == 0:
         raise NotPlainError("there are no samples")
     if not compact and constant:

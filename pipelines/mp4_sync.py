@@ -1,7 +1,7 @@
-"""Whether a packet is a keyframe, by its own first bytes.
+"""Whether a packet is whole, and a keyframe, by its own bytes.
 
 Input: a codec, its decoder settings, a packet as it lies in an mp4.
-Does: looks at the type of a picture's first unit. Output: yes or no; pure.
+Does: follows the lengths of its units, looks at the type of the picture's first. Output: yes or no; pure.
 """
 
 from __future__ import annotations
@@ -32,6 +32,16 @@ def starts_decoding(codec: str, extradata: bytes, packet: bytes) -> bool:
         at = packet.find(b"\0\0\1\xb6")
         return 0 <= at < len(packet) - 4 and packet[at + 4] >> 6 == 0
     return False
+
+
+def is_whole(codec: str, extradata: bytes, packet: bytes) -> bool:
+    """Whether a packet ends where its last unit does: tables that are a byte off show here. True where there are none."""
+    if codec not in ("h264", "hevc"):
+        return True
+    at, length_bytes = 0, (extradata[4 if codec == "h264" else 21] & 3) + 1
+    while at + length_bytes <= len(packet):
+        at += length_bytes + int.from_bytes(packet[at : at + length_bytes], "big")
+    return at == len(packet)
 
 
 def _h264(packet: bytes, length_bytes: int) -> bool:

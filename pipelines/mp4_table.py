@@ -19,7 +19,7 @@ from av.sidedata.sidedata import Type as SideDataType
 
 from pipelines.mp4_boxes import NotPlainError, Spans, read_moov
 from pipelines.mp4_samples import Samples, read_samples
-from pipelines.mp4_sync import starts_decoding
+from pipelines.mp4_sync import is_whole, starts_decoding
 from pipelines.mp4_tracks import VideoTrack, read_video_track
 from pipelines.packet_arrays import (
     MAX_EXTRADATA_BYTES,
@@ -71,7 +71,7 @@ def _proved(track: VideoTrack, samples: Samples, spans: Spans) -> PacketTable:
     )
     codec = SOFTWARE_DECODER.get(track.codec, track.codec)
     packets = _first_packets(spans, offsets, sizes)
-    _check_keys(track, samples, is_key, packets)
+    _check_packets(track, samples, is_key, packets)
     first_packet = [(packets[0], int(pts[0]), int(dts[0]))]
     _check_frame(first_bare_frame(codec, track.extradata, first_packet), int(pts[0]), track)
     first, end = shown_span(pts, samples.durations[shown])
@@ -110,14 +110,16 @@ def _first_packets(spans: Spans, offsets: np.ndarray, sizes: np.ndarray) -> list
     return [data[o : o + s] for o, s in zip((offsets[:count] - start).tolist(), sizes[:count].tolist(), strict=True)]
 
 
-def _check_keys(track: VideoTrack, samples: Samples, is_key: np.ndarray, packets: list[bytes]) -> None:
-    """Raises NotPlainError if packets that were fetched are keyframes by the tables and not by their own bytes.
+def _check_packets(track: VideoTrack, samples: Samples, is_key: np.ndarray, packets: list[bytes]) -> None:
+    """Raises NotPlainError if packets that were fetched are not whole, or keyframes by the tables alone.
 
     Muxers that forget the table of keyframes declare every packet to be one.
     """
     if samples.all_key and len(packets) < min(2, len(is_key)):
         raise NotPlainError("there is no table of keyframes, and no second packet to see what that means")
     for packet, key in zip(packets, is_key.tolist(), strict=False):
+        if not is_whole(track.codec, track.extradata, packet):
+            raise NotPlainError("its tables cut packets in the wrong places")
         if key and not starts_decoding(track.codec, track.extradata, packet):
             raise NotPlainError("its table of keyframes names packets that are none")
 

@@ -158,7 +158,7 @@ def _decoder_settings(esds: bytes) -> bytes:
         tag, length, at = _descriptor(esds, at)
         if tag != wanted or at + max(length, skipped) > end:
             raise NotPlainError("an unusual esds")
-        if wanted == 3 and esds[at + 2] & 0xE0 or wanted == 4 and esds[at] != 0x20:
+        if (wanted == 3 and esds[at + 2] & 0xE0) or (wanted == 4 and esds[at] != 0x20):
             raise NotPlainError("an unusual esds")
         end = at + length
         at += skipped
@@ -167,9 +167,9 @@ def _decoder_settings(esds: bytes) -> bytes:
 
 def _descriptor(data: bytes, at: int) -> tuple[int, int, int]:
     """(tag, length, where its payload starts)."""
-    tag, length = data[at], 0
-    for at in range(at + 1, at + 5):
-        length = length << 7 | data[at] & 0x7F
-        if not data[at] & 0x80:
+    length, last = 0, at + 1
+    for last in range(at + 1, at + 5):
+        length = length << 7 | data[last] & 0x7F
+        if not data[last] & 0x80:
             break
-    return tag, length, at + 1
+    return data[at], length, last + 1
