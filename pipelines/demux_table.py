@@ -55,6 +55,7 @@ def demux_packet_table(file: BinaryIO, size_bytes: int) -> PacketTable:
             unreliable_timestamps.
         StorageError: the bytes cannot be fetched; that says nothing about the video.
     """
+    file.seek(0)
     try:
         with av.open(file, metadata_errors="replace") as container:
             stream = main_video_stream(container)

@@ -105,9 +105,10 @@ def read_moov(spans: Spans) -> bytes:
                 raise NotPlainError("its moov lies behind too many boxes")
             is_tail = previous == b"mdat" and remaining <= TAIL_BYTES
             spans.read(at, remaining if is_tail else min(LOOK_AHEAD_BYTES, remaining))
-        kind, start, end = _header(spans.read(at, min(16, remaining)), at, spans.size_bytes)
-        if at == 0 and kind not in _FIRST:
+        header = spans.read(at, min(16, remaining))
+        if at == 0 and header[4:8] not in _FIRST:
             raise NotPlainError("it does not begin as an mp4 does")
+        kind, start, end = _header(header, at, spans.size_bytes)
         if kind == b"moov":
             if end - start > MAX_MOOV_BYTES:
                 raise NotPlainError(f"its moov takes {end - start} bytes; the limit is {MAX_MOOV_BYTES}")

@@ -35,7 +35,7 @@ def starts_decoding(codec: str, extradata: bytes, packet: bytes) -> bool:
 
 
 def is_whole(codec: str, extradata: bytes, packet: bytes) -> bool:
-    """Whether a packet ends where its last unit does: tables that are a byte off show here. True where there are none."""
+    """Whether a packet ends where its last unit does: tables that are a byte off show here. True if it has no units."""
     if codec not in ("h264", "hevc"):
         return True
     at, length_bytes = 0, (extradata[4 if codec == "h264" else 21] & 3) + 1

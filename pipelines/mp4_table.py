@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 
+from pipelines import packet_arrays
 from pipelines.mp4_boxes import NotPlainError, Spans, read_moov
 from pipelines.mp4_samples import Samples, read_samples
 from pipelines.mp4_sync import is_whole, starts_decoding
 from pipelines.mp4_tracks import VideoTrack, read_video_track
 from pipelines.packet_arrays import (
     MAX_EXTRADATA_BYTES,
-    MAX_SIDE_PIXELS,
     SOFTWARE_DECODER,
     PacketTable,
     decodable,
@@ -57,7 +57,7 @@ def read_mp4_table(spans: Spans) -> PacketTable:
 
 
 def _check(track: VideoTrack) -> None:
-    if not (0 < track.width <= MAX_SIDE_PIXELS and 0 < track.height <= MAX_SIDE_PIXELS):
+    if not (0 < track.width <= packet_arrays.MAX_SIDE_PIXELS and 0 < track.height <= packet_arrays.MAX_SIDE_PIXELS):
         raise NotPlainError(f"frames of {track.width} x {track.height}")
     if len(track.extradata) > MAX_EXTRADATA_BYTES:
         raise NotPlainError(f"decoder settings of {len(track.extradata)} bytes")

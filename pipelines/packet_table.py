@@ -31,5 +31,4 @@ def read_packet_table(file: BinaryIO, size_bytes: int, head: bytes = b"") -> Pac
     try:
         return read_mp4_table(Spans(file, size_bytes, head))
     except NotPlainError:
-        file.seek(0)
         return demux_packet_table(file, size_bytes)
