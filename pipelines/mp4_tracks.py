@@ -28,7 +28,7 @@ _CODECS = {
     b"mp4v": ("mpeg4", b"esds"),
 }
 _PROTECTION = frozenset([b"sinf", b"senc", b"schm"])
-_SECOND_LAYERS = frozenset([b"lhvC", b"dvcC", b"dvvC", b"dvwC", b"clap"])
+_SECOND_LAYERS = frozenset([b"lhvC"])
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ def read_video_track(moov: bytes) -> VideoTrack:
     if any(box.kind in (b"mvex", b"cmov", b"pssh") for box in boxes):
         raise NotPlainError("a fragmented, compressed or encrypted file")
     mvhd = needed(boxes, b"mvhd", 96)
-    tracks = [children(moov, box.start, box.end) for box in boxes if box.kind == b"trak"]
-    if len(tracks) > MAX_TRACKS:
-        raise NotPlainError(f"{len(tracks)} tracks")
-    trak = _main(moov, tracks)
+    traks = [box for box in boxes if box.kind == b"trak"]
+    if len(traks) > MAX_TRACKS:
+        raise NotPlainError(f"{len(traks)} tracks")
+    trak = _main(moov, [children(moov, box.start, box.end) for box in traks])
     mdia = _inside(moov, trak, b"mdia")
     stbl = _inside(moov, _inside(moov, mdia, b"minf"), b"stbl")
     codec, extradata, width, height = _entry(moov, needed(stbl, b"stsd", 8 + ENTRY_BYTES))
@@ -140,7 +140,7 @@ def _entry(moov: bytes, stsd: Box) -> tuple[str, bytes, int, int]:
         raise NotPlainError("a palette")
     boxes = children(moov, entry.start + ENTRY_BYTES - 8, entry.end)
     if any(box.kind in _PROTECTION | _SECOND_LAYERS for box in boxes):
-        raise NotPlainError("encrypted, in layers or cropped by the container")
+        raise NotPlainError("encrypted, or in layers")
     codec, settings = known
     if not settings:
         return codec, b"", width, height

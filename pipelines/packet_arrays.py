@@ -98,13 +98,13 @@ def quarter_turns_degrees(a: float, b: float, c: float, d: float) -> int:
     return int(round(-np.degrees(np.arctan2(b, a)) / 90.0) * 90) % 360
 
 
-def padded_packet(data: bytes | memoryview, pts: int, dts: int) -> av.Packet:
+def padded_packet(data: bytes | memoryview, pts: int, dts: int) -> Any:
     """A packet of these bytes, with the zeros behind them that decoders read into.
 
     `av.Packet(data)` wraps the bytes as they lie: MPEG-4 read past their end, and 40 of 180 frames were wrong, others
     each time.
     """
-    packet = av.Packet(len(data))
+    packet: Any = av.Packet(len(data))
     packet.update(data)
     packet.pts, packet.dts = pts, dts
     return packet

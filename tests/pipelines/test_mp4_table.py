@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import storage
+from pipelines import storage, tar_samples
 from pipelines.demux_table import demux_packet_table, main_video_stream
 from pipelines.errors import BadVideoError
 from pipelines.index_rows import ShardTask, index_shard
@@ -27,6 +27,7 @@ from pipelines.mp4_sync import is_whole, starts_decoding
 from pipelines.mp4_table import read_mp4_table
 from pipelines.packet_arrays import PacketTable, padded_packet
 from pipelines.packet_table import read_packet_table
+from pipelines.tar_samples import read_samples
 from tests.footage import cut_start, encode, footage_folder, with_display_matrix, write_tar
 
 X264_OPEN_GOP = {"x264-params": "open-gop=1:keyint=10:min-keyint=10:bframes=3:b-adapt=0:scenecut=0"}
@@ -178,7 +179,9 @@ def test_the_other_forms_of_the_tables_are_read():
     noisy = edited(video, b"moov", lambda boxes: [])  # what follows the moov is not looked at
     noisy += written([[b"free", b"x" * 100], [b"uuid", b"y" * 50], *parsed(video)[-1:], [b"skip", b"z"]])
     assert b"stss" not in video, "every packet is a keyframe"
-    for changed in (wide, compact, bytes(unsized), noisy):
+    aperture = struct.pack(">I4s8i", 40, b"clap", 48, 1, 32, 1, 0, 1, 0, 1)  # phones write it; decoders do not crop
+    clapped = edited(video, b"stsd", lambda d: [[b"stsd", d[:8] + struct.pack(">I", len(d) + 32) + d[12:] + aperture]])
+    for changed in (wide, compact, bytes(unsized), noisy, clapped):
         assert changed != video
         assert_equal(by_header(changed), by_demuxing(changed))
 
@@ -332,6 +335,29 @@ def test_a_video_in_a_tar_costs_three_requests_at_most(s3_url: str, tmp_path: Pa
     assert (facts.rows, facts.refused) == (6, {})
     assert len(fetched) <= 3 * 6 + 1, "the last request finds the tar's end"
     assert sum(size for _, size in fetched) < len(data) / 2
+
+
+def test_first_bytes_are_those_of_the_video_and_kept_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    large, small = noise(2, audio=False), made("one-frame")
+    members = {f"{number}.mp4": small if number % 2 else large for number in range(6)}
+    path = write_tar(tmp_path / "s.tar", members)
+    samples, _ = read_samples(str(path), path.stat().st_size)
+    heads = [sample.video.head for sample in samples if sample.video]
+    assert [head == video[: len(head)] for head, video in zip(heads, members.values(), strict=True)] == [True] * 6
+    assert [len(head) for head in heads[1::2]] == [len(small)] * 3
+    assert min(len(head) for head in heads[::2]) > 60_000, "a header's request brings what follows it"
+    monkeypatch.setattr(tar_samples, "MAX_HEADS_BYTES", 100_000)
+    samples, _ = read_samples(str(path), path.stat().st_size)
+    assert sum(len(sample.video.head) for sample in samples if sample.video) == 100_000
+
+
+def test_a_moov_full_of_tracks_and_tiny_boxes_costs_a_moment():
+    trak = [b"trak", struct.pack(">I4s", 8, b"free") * 4000]
+    video = written([[b"ftyp", b"isom\0\0\2\0isom"], [b"moov", written([[b"mvhd", b"\0" * 100]] + [trak] * 500)]])
+    started = time.perf_counter()
+    with pytest.raises(NotPlainError, match="500 tracks"):
+        by_header(video)
+    assert time.perf_counter() - started < 0.2
 
 
 def test_first_bytes_that_are_at_hand_are_not_fetched_again():
