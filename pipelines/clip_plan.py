@@ -11,6 +11,7 @@ depends on another video, on the number of workers or on the order in which anyt
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -47,6 +48,13 @@ class PlanConfig(Settings):
     bags_per_batch: int = pydantic.Field(default=8, ge=1)
     resample: bool = True  # draw around salient times once warm-up is over (Ours alone)
     explore_probability: float = pydantic.Field(default=0.5, ge=0, le=1)  # epsilon
+    # Batches at the beginning of an epoch that are drawn one epoch earlier, so that they can be read while that one
+    # still trains; at most a quarter of an epoch. Their videos wait one epoch longer for what the model says of them.
+    lead_batches: int = pydantic.Field(default=2, ge=0)
+
+    def head_bags(self, num_bags: int) -> int:
+        """How many bags the head of the next epoch has, after an epoch of `num_bags`."""
+        return min(self.lead_batches, num_bags // self.bags_per_batch // 4) * self.bags_per_batch
 
 
 @dataclass(frozen=True)
@@ -96,19 +104,24 @@ def plan_clips(
     staleness: float,
     carried: Iterable[int] = (),
     excluded: Iterable[int] = (),
+    head: pa.Table | None = None,
+    only_bags: int | None = None,
 ) -> EpochPlan:
     """Draw one epoch. The same arguments always give the same plan, bit for bit.
 
     A global batch is a whole number of bags: the tail of the order that does not fill one is carried into the next
     epoch, so that nobody pads or drops.
 
+    Args:
+        head: the epoch's first bags, drawn before (with `only_bags`); they stay as they are.
+        only_bags: draw only so many bags from the beginning of the order.
+
     Raises:
         ConfigError: fewer videos than one global batch takes.
     """
-    left_out = set(excluded)
-    rows = [r for r in carried if r not in left_out] + [
-        r for r in order_of_epoch(planner.table.column("video_id").to_pylist(), seed, epoch) if r not in left_out
-    ]
+    first = [] if head is None else head.column("video_row").to_pylist()
+    rows = first + _without(first, _rows_in_order(planner, seed, epoch, carried, set(excluded)))
+    rows = rows[:only_bags]
     fits = len(rows) // rules.bags_per_batch * rules.bags_per_batch
     if not fits:
         raise ConfigError(
@@ -121,6 +134,8 @@ def plan_clips(
     bags = []
     for slot, row in enumerate(rows[:fits]):
         occurrence = seen[row] = seen.get(row, -1) + 1
+        if slot < len(first):
+            continue
         video = planner.table.slice(row, 1).to_pylist()[0]
         labels = planner.label_ids[row]
         pairs = saliency.pairs_of(row)
@@ -141,7 +156,9 @@ def plan_clips(
                 "saliency_epoch": bins.epoch[pairs].flatten().tolist(),
             }
         )
-    return EpochPlan(pa.Table.from_pylist(bags, schema=PLAN_SCHEMA), tuple(rows[fits:]), planner.max_labels)
+    drawn = pa.Table.from_pylist(bags, schema=PLAN_SCHEMA)
+    table = drawn if head is None else pa.concat_tables([head, drawn])
+    return EpochPlan(table, tuple(rows[fits:]), planner.max_labels)
 
 
 def plan_views(planner: Planner, clip: ClipConfig, num_views: int) -> EpochPlan:
@@ -159,6 +176,24 @@ def plan_views(planner: Planner, clip: ClipConfig, num_views: int) -> EpochPlan:
             | {"saliency_score": [], "saliency_tau": [], "saliency_epoch": []}
         )
     return EpochPlan(pa.Table.from_pylist(bags, schema=PLAN_SCHEMA), (), planner.max_labels)
+
+
+def _rows_in_order(planner: Planner, seed: int, epoch: int, carried: Iterable[int], left_out: set[int]) -> list[int]:
+    """Carried rows, then all videos in the epoch's order."""
+    order = order_of_epoch(planner.table.column("video_id").to_pylist(), seed, epoch)
+    return [row for row in (*carried, *order) if row not in left_out]
+
+
+def _without(taken: Sequence[int], rows: Sequence[int]) -> list[int]:
+    """`rows` less one occurrence of each of `taken`."""
+    left = Counter(taken)
+    kept = []
+    for row in rows:
+        if left[row] > 0:
+            left[row] -= 1
+        else:
+            kept.append(row)
+    return kept
 
 
 def order_of_epoch(video_ids: Sequence[str], seed: int, epoch: int) -> list[int]:

@@ -24,6 +24,9 @@ MAX_REQUESTS = 16
 MAX_BYTES_IN_FLIGHT = 64 * 2**20
 
 
+_END: dict = {}  # no bag
+
+
 class Reading(NamedTuple):
     """What one bag's bytes cost."""
 
@@ -48,10 +51,11 @@ class _Asked(NamedTuple):
 
 
 def read_ahead(
-    bags: Iterable[dict], max_bytes_in_flight: int = MAX_BYTES_IN_FLIGHT, max_requests: int = MAX_REQUESTS
+    bags: Iterable[dict | None], max_bytes_in_flight: int = MAX_BYTES_IN_FLIGHT, max_requests: int = MAX_REQUESTS
 ) -> Iterator[Fetched]:
     """Fetch the spans of each bag; bags beyond the first that would pass a limit wait until there is room.
 
+    A None among the bags says that the next is not known yet: those asked for are then handed out before another look.
     Bytes count from the request until the bag after theirs is asked for: the caller may then drop them.
 
     Raises:
@@ -59,24 +63,33 @@ def read_ahead(
     """
     asked: deque[_Asked] = deque()
     source = iter(bags)
-    following = next(source, None)
+    following: dict | None = None
+    is_end = False
     in_flight = requests = 0
     pool = ThreadPoolExecutor(max_requests, thread_name_prefix="clip-reader")
     try:
-        while following is not None or asked:
-            while following is not None:
+        while True:
+            while not is_end:
+                if following is None:
+                    following = next(source, _END)
+                if following is None or following is _END:
+                    is_end = following is _END
+                    break
                 size_bytes, count = cost_of(following)
                 over = in_flight + size_bytes > max_bytes_in_flight or requests + count > max_requests
                 if asked and over:
                     break
                 asked.append(_Asked(following, _ask(pool, following), size_bytes, count))
                 in_flight, requests = in_flight + size_bytes, requests + count
-                following = next(source, None)
-            bag, future, size_bytes, count = asked.popleft()
-            began = time.monotonic()
-            data = future.result() if future else []
-            yield Fetched(bag, data, Reading(size_bytes, count, time.monotonic() - began))
-            in_flight, requests = in_flight - size_bytes, requests - count
+                following = None
+            if asked:
+                bag, future, size_bytes, count = asked.popleft()
+                began = time.monotonic()
+                data = future.result() if future else []
+                yield Fetched(bag, data, Reading(size_bytes, count, time.monotonic() - began))
+                in_flight, requests = in_flight - size_bytes, requests - count
+            elif is_end:
+                return
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

@@ -11,10 +11,14 @@ Output: ClipBatches, in slot order. Nothing here knows Ray: `stream` below runs 
 
 from __future__ import annotations
 
+import contextlib
+import queue
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +29,9 @@ from pipelines.frames import DecodeConfig, decode_clips
 from pipelines.records import ERROR_BYTES, NEVER_VISITED, NO_LABEL, PLAN_SCHEMA, ClipBatch, encode_error
 from pipelines.tables import read_table
 
-Slices = Iterable[tuple[str, int, int]]  # (URL of a part of a plan, first row, end row)
+# (URL of a part of a plan, first row, end row), or None while the next is not published yet.
+Slices = Iterable[tuple[str, int, int] | None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,17 @@ class ClipShape:
 
 def stream(slices: Slices, shape: ClipShape, bags_per_batch: int) -> Iterator[ClipBatch]:
     """Batches of `bags_per_batch` bags of some slices of plans, in this process."""
-    rows = chain.from_iterable(read_table(url, PLAN_SCHEMA, start, stop).to_batches(256) for url, start, stop in slices)
-    bags = chain.from_iterable(part.to_pylist() for part in rows)
-    return assembled(read_ahead(bags), shape, bags_per_batch)
+    return assembled(read_ahead(bags_of(slices)), shape, bags_per_batch)
+
+
+def bags_of(slices: Slices) -> Iterator[dict | None]:
+    """The rows of some slices; None wherever the slices have it."""
+    for part in slices:
+        if part is None:
+            yield None
+            continue
+        for rows in read_table(part[0], PLAN_SCHEMA, *part[1:]).to_batches(64):
+            yield from rows.to_pylist()
 
 
 def read_and_decode(rows: pa.Table, shape: ClipShape) -> ClipBatch:
@@ -114,6 +128,43 @@ def empty_batch(shape: ClipShape, bags: int) -> ClipBatch:
         wait_seconds=np.zeros(b, np.float64),
         decode_seconds=np.zeros(b, np.float64),
     )
+
+
+def ahead(items: Iterator[T], depth: int = 1) -> Iterator[T]:
+    """The same items, made in a thread, `depth` of them before they are asked for. Errors come where they belong."""
+    made: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
+    is_left = threading.Event()
+
+    def make() -> None:
+        try:
+            for item in items:
+                _put(made, (item, None), is_left)
+                if is_left.is_set():
+                    return
+            _put(made, (None, StopIteration()), is_left)
+        except BaseException as error:  # handed on to whoever asks
+            _put(made, (None, error), is_left)
+
+    threading.Thread(target=make, name="clips-ahead", daemon=True).start()
+    try:
+        while True:
+            item, error = made.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            assert item is not None
+            yield item
+    finally:
+        is_left.set()
+
+
+def _put(made: queue.Queue, item: tuple, is_left: threading.Event) -> None:
+    """Put, unless nobody takes any more."""
+    while not is_left.is_set():
+        with contextlib.suppress(queue.Full):
+            made.put(item, timeout=0.1)
+            return
 
 
 def bare_bag(video: dict, frame_pts: list[list[int]], spans: list[dict]) -> dict:

@@ -95,7 +95,7 @@ def _row(task: ShardTask, sample: Sample, sidecar: dict[str, Any]) -> tuple[dict
     file = RangeFile(
         task.shard_url, member.offset_bytes, member.size_bytes, DEMUX_BLOCK_BYTES, max_blocks=DEMUX_MAX_BLOCKS
     )
-    table = read_packet_table(file, member.size_bytes)  # type: ignore[arg-type]
+    table = read_packet_table(file, member.size_bytes, member.head)  # type: ignore[arg-type]
     intervals, problems = tidy_intervals(intervals, member.name, table.duration_seconds)
     row = {
         "video_id": sample.key,

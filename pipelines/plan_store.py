@@ -1,14 +1,21 @@
-"""A plan on the store: parts of Parquet, and one small JSON that names them.
+"""Plans on the store: parts of Parquet, and one small JSON that names them.
 
 Input: an EpochPlan. Does: writes parts first and `plan.json` last, so that a plan is there whole or not at all.
-Output: PlanFacts, which says which rows of which part hold which slots; that is all a reading task is given.
+Output: PlanFacts, which says which rows of which part hold which slots; and `follow`, which goes from one epoch's
+plan to the next as they are published.
+
+    RUN/epochs/0007/plan/   the plan
+    RUN/epochs/0007/head/   its first batches, drawn an epoch earlier: they are read while epoch 6 still trains
+                            (docs/decisions/0008)
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from pipelines import storage
 from pipelines.records import EpochPlan
@@ -17,6 +24,12 @@ from pipelines.tables import write_table
 # One read task reads one part: more parts cost the coordinator about a millisecond each, larger ones delay the
 # first batch of an epoch.
 BAGS_PER_PART = 2000
+# One look-up, one block of plan rows in Ray: some MB at 200 packets a clip.
+BAGS_PER_CHUNK = 64
+# Batches at the beginning of an epoch that are looked up one by one: as many as a head usually has.
+LEAD_CHUNKS = 4
+# Between two looks for a plan that is not there yet: it follows the last commit of the epoch before.
+POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -30,13 +43,79 @@ class PlanFacts:
     carried: tuple[int, ...]
     max_labels: int
 
-    def slices(self, first_slot: int) -> Iterator[tuple[str, int, int]]:
-        """(part URL, first row, end row) of all slots from `first_slot` on, in order."""
+    def slices(self, first_slot: int = 0, end_slot: int | None = None) -> Iterator[tuple[str, int, int]]:
+        """(part URL, first row, end row) of all slots from `first_slot` to `end_slot` or the end, in order."""
+        end_slot = self.num_bags if end_slot is None else end_slot
         begin = 0
         for number, bags in enumerate(self.part_bags):
-            if begin + bags > first_slot:
-                yield part_url(self.folder_url, number), max(0, first_slot - begin), bags
+            if begin + bags > first_slot and begin < end_slot:
+                yield part_url(self.folder_url, number), max(0, first_slot - begin), min(bags, end_slot - begin)
             begin += bags
+
+
+def epoch_url(run_url: str, epoch: int, *parts: str) -> str:
+    """A place in the folder of one epoch of a run."""
+    return storage.join(run_url, "epochs", f"{epoch:04d}", *parts)
+
+
+class Chunk(NamedTuple):
+    """Slots [first_slot, end_slot) of an epoch: what is looked up at once. May reach beyond the end of its plan."""
+
+    epoch: int
+    first_slot: int
+    end_slot: int
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The plans of a run from (epoch, slot) to the end of its last epoch, most of which are not drawn yet."""
+
+    run_url: str
+    epoch: int
+    first_slot: int
+    epochs: int
+    bags_per_batch: int
+    max_bags: int  # no plan has more: the videos, and a batch carried over
+
+    def chunks(self) -> Iterator[Chunk]:
+        """In order. The first ones of an epoch are single batches, so that a head serves them."""
+        for epoch in range(self.epoch, self.epochs):
+            slot = self.first_slot if epoch == self.epoch else 0
+            while slot < self.max_bags:
+                is_lead = slot < LEAD_CHUNKS * self.bags_per_batch
+                bags = (1 if is_lead else max(1, BAGS_PER_CHUNK // self.bags_per_batch)) * self.bags_per_batch
+                yield Chunk(epoch, slot, slot + bags)
+                slot += bags
+
+
+def find_chunk(run_url: str, chunk: Chunk) -> list[tuple[str, int, int]] | None:
+    """The slices of plan or head that hold a chunk's slots; None while neither is published."""
+    plan = read_plan(epoch_url(run_url, chunk.epoch, "plan"))
+    if plan is None:
+        plan = read_plan(epoch_url(run_url, chunk.epoch, "head"))
+        if plan is None or plan.num_bags < chunk.end_slot:
+            return None
+    return list(plan.slices(chunk.first_slot, chunk.end_slot))
+
+
+def wait_for_chunk(run_url: str, chunk: Chunk) -> list[tuple[str, int, int]]:
+    """The slices of a chunk, as soon as they are there."""
+    while (slices := find_chunk(run_url, chunk)) is None:
+        time.sleep(POLL_SECONDS)
+    return slices
+
+
+def follow(stretch: Stretch) -> Iterator[tuple[str, int, int] | None]:
+    """Slices of the plans of a run, one after the other as they are published.
+
+    While the next slice is not there yet, each call gives None, after a moment: whoever holds bags back to fill
+    something first has to let them go then.
+    """
+    for chunk in stretch.chunks():
+        while (slices := find_chunk(stretch.run_url, chunk)) is None:
+            yield None
+            time.sleep(POLL_SECONDS)
+        yield from slices
 
 
 def part_url(folder_url: str, number: int) -> str:

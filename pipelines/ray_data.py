@@ -1,19 +1,24 @@
 """The stages of `clip_stream` as a Ray Dataset. The only file of pipelines/ that imports ray.
 
-Input: a folder of markers on the store, the newest of which says which plan to read and from which slot.
-Does: plan rows -> blocks of k bags -> range read and decode in a pool of tasks, in order.
+Input: a folder of markers on the store, the newest of which says where in the run to begin.
+Does: chunks of slots, epoch after epoch -> plan rows, as they are published -> blocks of k bags -> range read and
+decode in a pool of tasks, in order.
 Output: a Dataset that Ray Train splits so that rank r gets its slice of every global batch, in order.
 
-Why markers: Ray plans a dataset anew at each epoch, in a process of its own, with a counter that restarts when a
-worker group does. So rank 0 writes down what is to be read before each iteration, under the name of its own worker
-group; Ray's barrier at the beginning of an iteration makes every rank wait until that has been seen. A process left
-over from an older group can write only into that group's folder.
+One execution serves all epochs: a new one for each would stop the decoders at every boundary (0.7 s with tasks, 3.6 s
+with actors, on two cores), and could not read the next epoch's first clips while the last still trains.
+
+Why markers: Ray plans a dataset in a process of its own, with a counter that restarts when a worker group does. So
+rank 0 writes down what is to be read before it asks for the first batch, under the name of its own worker group; Ray's
+barrier at the beginning of an iteration makes every rank wait until that has been seen. A process left over from an
+older group can write only into that group's folder.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -25,7 +30,7 @@ from ray.data.block import BlockMetadata
 from pipelines import storage
 from pipelines.clip_stream import ClipShape, read_and_decode
 from pipelines.errors import StorageError
-from pipelines.plan_store import PlanFacts, read_plan
+from pipelines.plan_store import BAGS_PER_CHUNK, Chunk, PlanFacts, Stretch, wait_for_chunk
 from pipelines.records import PLAN_SCHEMA
 from pipelines.tables import read_table
 
@@ -47,41 +52,67 @@ def newest_stream(run_url: str) -> str:
     return storage.join(run_url, "streams", f"{_newest_stream_number(run_url):06d}")
 
 
-def mark(stream_url: str, plan: PlanFacts, first_slot: int) -> None:
+def mark(stream_url: str, stretch: Stretch) -> None:
     """Say what the next iteration reads; rank 0 alone, before its own iteration begins."""
     number = len(storage.list_files(stream_url))
-    marker = {"plan": plan.folder_url, "first_slot": first_slot}
-    if not storage.create_exclusive(storage.join(stream_url, f"{number:06d}.json"), json.dumps(marker).encode()):
+    data = json.dumps(asdict(stretch)).encode()
+    if not storage.create_exclusive(storage.join(stream_url, f"{number:06d}.json"), data):
         raise StorageError(f"{stream_url}: marker {number} exists already; two processes lead the same worker group")
 
 
-def clip_dataset(
-    stream_url: str, shape: ClipShape, bags_per_block: int, decode_workers: int, cpus_per_decoder: float = 1.0
-) -> Dataset:
-    """Decoded bags of whatever plan the newest marker names at the beginning of each iteration."""
-    return decoded(PlanSource(partial(_marked, stream_url)), shape, bags_per_block, decode_workers, cpus_per_decoder)
+@dataclass(frozen=True)
+class Decoding:
+    """Where and how widely bags are decoded.
+
+    Two tasks share a core by default: one fetches while the other decodes, so that a store's latency costs nothing.
+    """
+
+    cores: float = 1
+    tasks: int = 2
+    label_selector: tuple[tuple[str, str], ...] = ()  # of the nodes that decode, as (label, value)
 
 
-def plan_dataset(plan: PlanFacts, shape: ClipShape, decode_workers: int, cpus_per_decoder: float = 1.0) -> Dataset:
-    """Decoded bags of one plan, a block each."""
-    return decoded(PlanSource(partial(list, list(plan.slices(0)))), shape, 1, decode_workers, cpus_per_decoder)
+def clip_dataset(stream_url: str, shape: ClipShape, bags_per_block: int, decoding: Decoding) -> Dataset:
+    """Decoded bags of the run, from what the newest marker names to the end of the last epoch."""
+    chunks = ray.data.read_datasource(ChunkSource(stream_url), override_num_blocks=1, num_cpus=0)
+    rows = chunks.repartition(target_num_rows_per_block=1).map_batches(
+        _rows_of_chunks,
+        batch_size=1,
+        # A task sleeps while its plan is not there yet: it must not hold a core meanwhile.
+        num_cpus=0,
+        compute=TaskPoolStrategy(size=2),
+    )
+    return decoded(rows, shape, bags_per_block, decoding)
 
 
-def decoded(
-    source: PlanSource, shape: ClipShape, bags_per_block: int, decode_workers: int, cpus_per_decoder: float
-) -> Dataset:
+def plan_dataset(plan: PlanFacts, shape: ClipShape, decoding: Decoding, bags_per_block: int = 1) -> Dataset:
+    """Decoded bags of one plan."""
+    chunks = [
+        {"url": url, "start": at, "stop": min(at + BAGS_PER_CHUNK, stop)}
+        for url, start, stop in plan.slices()
+        for at in range(start, stop, BAGS_PER_CHUNK)
+    ]
+    rows = (
+        ray.data.from_items(chunks)
+        .repartition(target_num_rows_per_block=1)
+        .map_batches(_rows_of_slices, batch_size=1, num_cpus=0, compute=TaskPoolStrategy(size=2))
+    )
+    return decoded(rows, shape, bags_per_block, decoding)
+
+
+def decoded(plan_rows: Dataset, shape: ClipShape, bags_per_block: int, decoding: Decoding) -> Dataset:
     """Plan rows -> ClipBatch columns, `bags_per_block` bags a block."""
-    # One block asked for: the plan's parts are the read tasks; otherwise Ray would split each into many blocks.
-    plan_rows = ray.data.read_datasource(source, override_num_blocks=1)
+    labels: Any = {"label_selector": dict(decoding.label_selector)} if decoding.label_selector else {}
     return plan_rows.repartition(target_num_rows_per_block=bags_per_block).map_batches(
         partial(decode_columns, shape=shape),
         batch_size=bags_per_block,
         batch_format="pyarrow",
         zero_copy_batch=True,
-        num_cpus=cpus_per_decoder,
-        # Tasks, not actors: an actor pool is started anew each epoch (3.6 s between epochs on two cores, against
-        # 0.7 s with tasks, whose processes stay). The pool's size is fixed: without it Ray starts a process a task.
-        compute=TaskPoolStrategy(size=decode_workers),
+        num_cpus=decoding.cores / decoding.tasks,
+        # Tasks, not actors: their processes stay when a worker group is started again. The pool's size is fixed:
+        # without it Ray starts a process a task.
+        compute=TaskPoolStrategy(size=decoding.tasks),
+        **labels,
     )
 
 
@@ -97,39 +128,50 @@ def decode_columns(rows: pa.Table, shape: ClipShape) -> dict[str, Any]:
     return read_and_decode(rows, shape).columns()
 
 
-class PlanSource(Datasource):
-    """Rows of a plan: `slices` says which rows of which parts, asked anew at the beginning of each iteration."""
+class ChunkSource(Datasource):
+    """The chunks of a run's plans, known long before the plans are, as one small table.
 
-    def __init__(self, slices: Callable[[], list[tuple[str, int, int]]]) -> None:
+    Chunks and not plan rows, because Ray hands out what a read task yields only once it fills a block of 128 MB.
+    """
+
+    def __init__(self, stream_url: str) -> None:
         super().__init__()
-        self.slices = slices
+        self.stream_url = stream_url
 
     def estimate_inmemory_data_size(self) -> int | None:
         return None
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
-        """Each task is bound to a part's URL and rows: a task that is retried reads the same."""
+        """One task, bound to what the newest marker says: retried, it reads the same. None before training begins."""
+        markers = storage.list_files(self.stream_url)
+        if not markers:
+            return []
+        stretch = Stretch(**json.loads(storage.read_bytes(markers[-1])))
         # num_rows must be None: Ray caches the answer of its first call, which knows no plan yet.
         facts = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-        return [
-            ReadTask(partial(_read, url, start, stop), facts, schema=PLAN_SCHEMA) for url, start, stop in self.slices()
-        ]
+        return [ReadTask(partial(_chunks, stretch), facts)]
 
 
-def _marked(stream_url: str) -> list[tuple[str, int, int]]:
-    """What the newest marker says; nothing before training begins, when Ray asks once."""
-    markers = storage.list_files(stream_url)
-    if not markers:
-        return []
-    marker = json.loads(storage.read_bytes(markers[-1]))
-    plan = read_plan(marker["plan"])
-    if plan is None:
-        raise StorageError(f"{marker['plan']}: the plan that {markers[-1]} names is not there")
-    return list(plan.slices(marker["first_slot"]))
+def _chunks(stretch: Stretch) -> list[pa.Table]:
+    columns = list(zip(*stretch.chunks(), strict=True))
+    names = dict(zip(Chunk._fields, columns, strict=True))
+    return [pa.table({"run_url": pa.array([stretch.run_url] * len(columns[0])), **names})]
 
 
-def _read(url: str, start: int, stop: int) -> Iterable[pa.Table]:
-    return [read_table(url, PLAN_SCHEMA, start, stop)]
+def _rows_of_chunks(chunks: Any) -> pa.Table:
+    """The plan rows of one chunk, as soon as they are there; none beyond the end of its plan."""
+    ((run_url, *slots),) = zip(*(chunks[name].tolist() for name in ("run_url", *Chunk._fields)), strict=True)
+    return _tables(wait_for_chunk(run_url, Chunk(*slots)))
+
+
+def _rows_of_slices(slices: Any) -> pa.Table:
+    return _tables(zip(*(slices[name].tolist() for name in ("url", "start", "stop")), strict=True))
+
+
+def _tables(slices: Iterable[tuple[str, int, int]]) -> pa.Table:
+    return pa.concat_tables(
+        [PLAN_SCHEMA.empty_table(), *(read_table(url, PLAN_SCHEMA, start, stop) for url, start, stop in slices)]
+    )
 
 
 def _newest_stream_number(run_url: str) -> int:

@@ -3,26 +3,31 @@
 Input: a tar's URL and size.
 Does: walks the headers through ranged reads (the media in between is skipped, not read), groups members by
 WebDataset's key rule, reads the small ``.json`` and ``.cls`` beside each video.
-Output: Sample rows (one video each) and (kind, member, key, message) rows for everything that is not one.
+Output: Sample rows (one video each, with its first bytes where a header's request has brought them) and (kind, member,
+key, message) rows for everything that is not one.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+from pipelines import storage
 from pipelines.datasets.annotations import unsafe_reason
 from pipelines.storage import RangeFile
 
 VIDEO_EXTENSIONS = frozenset(
     ["mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "m2ts", "mpg", "mpeg", "flv", "wmv", "3gp", "ogv"]
 )
-# A header is 512 bytes and the .json beside it is about as small: larger blocks would mostly fetch media.
+# A header is 512 bytes and the .json beside it is about as small; a video's first 60 KB hold the headers of a short
+# one. Larger requests would mostly fetch media.
 HEADER_BLOCK_BYTES = 64 * 1024
+MAX_HEADS_BYTES = 64 << 20  # first bytes kept for the videos of one shard; the videos behind cost a request more
 MAX_HEADER_BYTES = 1 << 20  # of one extended header; tarfile would read one of any size into memory
 MAX_TEXT_BYTES = 16 << 20  # of a sample's .json
 
@@ -36,6 +41,7 @@ class Member:
     name: str
     offset_bytes: int
     size_bytes: int
+    head: bytes = field(default=b"", repr=False, compare=False)  # a video's first bytes, as many as are at hand
 
 
 @dataclass
@@ -65,12 +71,40 @@ class Refusal:
 
 
 class _HeaderFile(RangeFile):
-    """A RangeFile that refuses long reads: walking headers needs none, a hostile header asks for them."""
+    """A tar's headers: each request begins where a header does, so that it brings the start of what follows it.
+
+    Refuses long reads: walking headers needs none, a hostile header asks for them.
+    """
+
+    def __init__(self, url: str, size_bytes: int) -> None:
+        super().__init__(url, 0, size_bytes)
+        self.heads_left_bytes = MAX_HEADS_BYTES
+        self._window_at, self._window = 0, b""
 
     def read(self, size: int = -1) -> bytes:
         if size > MAX_HEADER_BYTES or size < 0:
             raise tarfile.ReadError(f"a header of {size} bytes; the limit is {MAX_HEADER_BYTES}")
-        return super().read(size)
+        data = self.read_at(self.tell(), min(size, max(0, self.size_bytes - self.tell())))
+        self.seek(len(data), io.SEEK_CUR)
+        return data
+
+    def read_at(self, offset_bytes: int, size_bytes: int) -> bytes:
+        """Bytes of the tar; if they are not there yet, with what follows them up to HEADER_BLOCK_BYTES."""
+        inside = offset_bytes - self._window_at
+        if size_bytes > 0 and not (inside >= 0 and inside + size_bytes <= len(self._window)):
+            wanted = min(max(size_bytes, HEADER_BLOCK_BYTES), self.size_bytes - offset_bytes)
+            self.requests += 1
+            self._window = storage.read_ranges([self.url], [offset_bytes], [wanted])[0]
+            self._window_at, inside = offset_bytes, 0
+        return self._window[inside : inside + size_bytes] if size_bytes > 0 else b""
+
+    def head_of(self, member: Member) -> bytes:
+        """The member's first bytes, as far as they are there and may be kept."""
+        inside = member.offset_bytes - self._window_at
+        size = min(member.size_bytes, self.heads_left_bytes)
+        head = self._window[inside : inside + size] if inside >= 0 else b""
+        self.heads_left_bytes -= len(head)
+        return head
 
 
 def key_and_extension(name: str) -> tuple[str | None, str]:
@@ -96,7 +130,7 @@ def read_samples(url: str, size_bytes: int) -> tuple[list[Sample], list[Refusal]
     """
     if size_bytes == 0:
         return [], [Refusal("empty_shard", "the file is empty (0 bytes); write it again or leave it out")]
-    file = _HeaderFile(url, 0, size_bytes, block_bytes=HEADER_BLOCK_BYTES, max_blocks=4)
+    file = _HeaderFile(url, size_bytes)
     head = file.read(min(8, size_bytes))
     for magic, name in _COMPRESSED.items():
         if head.startswith(magic):
@@ -169,7 +203,7 @@ def _checked(info: tarfile.TarInfo, tar_size_bytes: int) -> Member | Refusal:
     return Member(info.name, info.offset_data, info.size)
 
 
-def _add(samples: list[Sample], member: Member, file: RangeFile) -> Refusal | None:
+def _add(samples: list[Sample], member: Member, file: _HeaderFile) -> Refusal | None:
     """Put a member into its sample: the last one if the key is the same, else a new one."""
     name = member.name.removeprefix("./")
     if re.match(r"__[^/]*__($|/)", name):
@@ -185,19 +219,18 @@ def _add(samples: list[Sample], member: Member, file: RangeFile) -> Refusal | No
     if is_video(extension) and sample.video:
         message = f"a sample has one video, here {sample.video.name}; give this one its own key"
         return Refusal("several_videos", message, name, key)
-    sample.members[extension] = member
+    sample.members[extension] = replace(member, head=file.head_of(member)) if is_video(extension) else member
     if extension in ("json", "cls"):
         _read_text(sample, extension, member, file)
     return None
 
 
-def _read_text(sample: Sample, extension: str, member: Member, file: RangeFile) -> None:
+def _read_text(sample: Sample, extension: str, member: Member, file: _HeaderFile) -> None:
     """Read a .json or .cls at once: it lies beside the header, in a block that has been fetched."""
     if member.size_bytes > MAX_TEXT_BYTES:
         sample.bad_text = f"its .{extension} takes {member.size_bytes} bytes; the limit is {MAX_TEXT_BYTES}"
         return
-    file.seek(member.offset_bytes)
-    data = RangeFile.read(file, member.size_bytes)
+    data = file.read_at(member.offset_bytes, member.size_bytes)
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -27,6 +27,7 @@ import torch
 
 from pipelines import storage
 from pipelines.errors import AdaptFocusError, StorageError
+from pipelines.plan_store import epoch_url
 from pipelines.records import LEDGER_SCHEMA
 from pipelines.tables import read_table, write_table
 
@@ -65,7 +66,7 @@ class Run:
         return storage.join(self.url, *parts)
 
     def epoch_url(self, epoch: int, *parts: str) -> str:
-        return self.at("epochs", f"{epoch:04d}", *parts)
+        return epoch_url(self.url, epoch, *parts)
 
     def entries(self, last: int | None = None) -> list[Commit]:
         """The log, or its `last` entries, oldest first."""

@@ -13,6 +13,7 @@ import pydantic
 from pipelines import storage
 from pipelines.clip_plan import ClipConfig, DrawRules, PlanConfig
 from pipelines.config import Settings
+from pipelines.frames import DecodeConfig
 from pipelines.saliency_table import SaliencyConfig
 from trainers.focus import FocusConfig
 
@@ -41,7 +42,10 @@ class PlacementConfig(Settings):
     engine: Literal["ray", "local"] = "ray"
     workers: int = pydantic.Field(default=1, ge=1)
     gpus_per_worker: float = pydantic.Field(default=0, ge=0)
-    decode_workers: int = pydantic.Field(default=2, ge=1)
+    decode_workers: int = pydantic.Field(default=2, ge=1)  # cores
+    decode_labels: dict[str, str] = pydantic.Field(
+        default_factory=dict
+    )  # of the nodes that decode (Ray's label selector); any node if empty
     max_restarts: int = pydantic.Field(default=3, ge=-1)  # of the worker group after failures; -1: no limit
 
 
@@ -57,6 +61,7 @@ class TrainConfig(Settings):
     weights: str | None = None  # URL of a pre-trained start
     max_bad_share: float = pydantic.Field(default=0.05, ge=0, le=1)  # of the videos, before the run ends
     clip: ClipConfig = ClipConfig()
+    decode: DecodeConfig = DecodeConfig()
     plan: PlanConfig = PlanConfig()
     saliency: SaliencyConfig = SaliencyConfig()
     focus: FocusConfig = FocusConfig()

@@ -12,9 +12,9 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import nn
 
-from pipelines.clip_stream import ClipShape, stream
+from pipelines.clip_stream import ClipShape, ahead, stream
 from pipelines.errors import AdaptFocusError, StorageError
-from pipelines.plan_store import PlanFacts
+from pipelines.plan_store import Stretch, follow
 from pipelines.records import ClipBatch
 from trainers.checkpoint import TakenOverError
 
@@ -53,8 +53,11 @@ class Engine(Protocol):
         """
         ...
 
-    def batches(self, plan: PlanFacts, shape: ClipShape, first_slot: int) -> Iterator[ClipBatch]:
-        """This rank's part of every global batch from `first_slot` on, in order."""
+    def batches(self, stretch: Stretch, shape: ClipShape) -> Iterator[ClipBatch]:
+        """This rank's part of every global batch of the stretch, in order.
+
+        One stream over all epochs: what opens an epoch is read while the one before still trains.
+        """
         ...
 
 
@@ -88,5 +91,5 @@ class LocalEngine:
         except AdaptFocusError as error:
             raise as_stopped(error) from error
 
-    def batches(self, plan: PlanFacts, shape: ClipShape, first_slot: int) -> Iterator[ClipBatch]:
-        return stream(plan, shape, self.bags_per_batch, first_slot)
+    def batches(self, stretch: Stretch, shape: ClipShape) -> Iterator[ClipBatch]:
+        return ahead(stream(follow(stretch), shape, self.bags_per_batch))

@@ -18,7 +18,7 @@ from pipelines import storage
 from pipelines.clip_plan import Planner, plan_clips
 from pipelines.errors import InputError
 from pipelines.plan_store import PlanFacts, read_plan, write_plan
-from pipelines.records import EXCLUDED_SCHEMA, SALIENCY_SCHEMA, EpochPlan
+from pipelines.records import EXCLUDED_SCHEMA, PLAN_SCHEMA, SALIENCY_SCHEMA, EpochPlan
 from pipelines.saliency_table import SaliencyTable, merge
 from pipelines.tables import read_table, write_table
 from trainers.checkpoint import Commit, Run
@@ -29,7 +29,7 @@ SALIENCY, EXCLUDED, SUMMARY = "saliency.parquet", "excluded.parquet", "summary.j
 
 
 def publish_plan(run: Run, config: TrainConfig, planner: Planner, epoch: int, last: Commit | None) -> PlanFacts | None:
-    """Make sure that the plan of `epoch` is on the store; None once all epochs are done.
+    """Make sure that the plan of `epoch` and the head of the next are on the store; None once all epochs are done.
 
     Args:
         last: the checkpoint at the end of epoch - 1; its ledger is what has been trained.
@@ -38,9 +38,13 @@ def publish_plan(run: Run, config: TrainConfig, planner: Planner, epoch: int, la
         InputError: more videos failed to decode than `max_bad_share` allows.
         ConfigError: too few usable videos for one global batch.
     """
-    done = read_plan(run.epoch_url(epoch, "plan"))
-    if done:
-        return done
+    plan = read_plan(run.epoch_url(epoch, "plan")) or _publish(run, config, planner, epoch, last)
+    if plan and epoch + 1 < config.epochs:
+        _publish_head(run, config, planner, plan)
+    return plan
+
+
+def _publish(run: Run, config: TrainConfig, planner: Planner, epoch: int, last: Commit | None) -> PlanFacts | None:
     if epoch == 0:
         saliency, excluded, carried = planner.empty_saliency(config.saliency), EXCLUDED_SCHEMA.empty_table(), ()
     else:
@@ -49,8 +53,26 @@ def publish_plan(run: Run, config: TrainConfig, planner: Planner, epoch: int, la
     write_table(saliency.to_arrow(), run.epoch_url(epoch, SALIENCY))
     if epoch >= config.epochs:
         return None
-    plan = draw_plan(config, planner, saliency, epoch, carried, excluded.column("video_row").to_pylist())
+    head = read_head(run, epoch)
+    plan = draw_plan(config, planner, saliency, epoch, carried, excluded.column("video_row").to_pylist(), head)
     return write_plan(plan, run.epoch_url(epoch, "plan"), epoch, config.plan.bags_per_batch)
+
+
+def _publish_head(run: Run, config: TrainConfig, planner: Planner, plan: PlanFacts) -> None:
+    """The first bags of the epoch after `plan`, drawn from what `plan` itself was drawn from."""
+    epoch, bags = plan.epoch + 1, config.plan.head_bags(plan.num_bags)
+    if not bags or read_plan(run.epoch_url(epoch, "head")):
+        return
+    excluded = read_excluded(run, plan.epoch).column("video_row").to_pylist()
+    saliency = read_saliency(run, plan.epoch)
+    head = draw_plan(config, planner, saliency, epoch, plan.carried, excluded, only_bags=bags)
+    write_plan(head, run.epoch_url(epoch, "head"), epoch, config.plan.bags_per_batch)
+
+
+def read_head(run: Run, epoch: int) -> pa.Table | None:
+    """The bags of an epoch that were drawn an epoch earlier; None if there are none."""
+    head = read_plan(run.epoch_url(epoch, "head"))
+    return pa.concat_tables([read_table(url, PLAN_SCHEMA, *rows) for url, *rows in head.slices(0)]) if head else None
 
 
 def draw_plan(
@@ -60,6 +82,8 @@ def draw_plan(
     epoch: int,
     carried: Sequence[int] = (),
     excluded: Sequence[int] = (),
+    head: pa.Table | None = None,
+    only_bags: int | None = None,
 ) -> EpochPlan:
     """The plan of an epoch under a run's settings: what `publish_plan` publishes, and what a dry run shows."""
     return plan_clips(
@@ -72,6 +96,8 @@ def draw_plan(
         staleness=config.saliency.staleness,
         carried=carried,
         excluded=excluded,
+        head=head,
+        only_bags=only_bags,
     )
 
 

@@ -75,7 +75,9 @@ def evaluate(run: Run, config: TrainConfig, index_url: str, views: int, name: st
     planner = Planner.of(index.table, classes)
     plan = plan_views(planner, config.clip, views)
     facts = write_plan(plan, run.at("evaluations", name, "plan"), 0, bags_per_batch=1)
-    shape = ClipShape(views, config.clip.frames, config.clip.size_pixels, plan.max_labels, config.saliency.bins)
+    shape = ClipShape(
+        views, config.clip.frames, config.clip.size_pixels, plan.max_labels, config.saliency.bins, config.decode
+    )
     results = sorted(predict(facts, shape, config, len(classes)), key=lambda row: row[0])
     if [slot for slot, _, _ in results] != list(range(facts.num_bags)):
         raise RuntimeError(f"{len(results)} of {facts.num_bags} videos came back from prediction")
@@ -87,7 +89,7 @@ def evaluate(run: Run, config: TrainConfig, index_url: str, views: int, name: st
 def predict_here(facts: PlanFacts, shape: ClipShape, config: TrainConfig, num_classes: int) -> Iterable:
     """Prediction in this process."""
     predictor = Predictor(config, num_classes)
-    for batch in stream(facts, shape, bags_per_batch=1):
+    for batch in stream(facts.slices(0), shape, bags_per_batch=1):
         yield from predictor(batch)
 
 

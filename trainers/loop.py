@@ -10,9 +10,10 @@ the cursor.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,7 @@ from torch import nn
 
 from pipelines.clip_plan import Planner
 from pipelines.clip_stream import ClipShape
-from pipelines.plan_store import PlanFacts
+from pipelines.plan_store import PlanFacts, Stretch
 from pipelines.records import LEDGER_SCHEMA, NO_LABEL, ClipBatch, decode_error
 from pipelines.saliency_table import Bins
 from pipelines.shard_index import load_index
@@ -70,12 +71,22 @@ def train(config: TrainConfig, engine: Engine) -> None:
     model, optimiser = make_model(config, len(index.classes), engine)
     lineage, position = start(run, engine, model, optimiser)
     trained = engine.wrap(model)
+    shape = clip_shape(config, planner.max_labels)
+    batches = engine.batches(_stretch(run, config, planner, position), shape)
     with Heartbeat(run.url, config, enabled=engine.rank == 0) as heartbeat:
         while position.epoch < config.epochs:
             plan = engine.on_rank_zero(partial(publish_plan, run, config, planner, position.epoch, position.commit))
             assert plan is not None
-            position = train_epoch(config, engine, lineage, plan, position, trained, model, optimiser, heartbeat)
+            position = train_epoch(
+                config, engine, lineage, plan, position, batches, trained, model, optimiser, heartbeat
+            )
         engine.on_rank_zero(partial(publish_plan, run, config, planner, config.epochs, position.commit))
+
+
+def _stretch(run: Run, config: TrainConfig, planner: Planner, position: Position) -> Stretch:
+    per_batch = config.plan.bags_per_batch
+    most = planner.table.num_rows + per_batch
+    return Stretch(run.url, position.epoch, position.cursor, config.epochs, per_batch, most)
 
 
 def make_model(config: TrainConfig, num_classes: int, engine: Engine) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -111,17 +122,17 @@ def train_epoch(
     lineage: Lineage,
     plan: PlanFacts,
     position: Position,
+    batches: Iterator[ClipBatch],
     trained: nn.Module,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     heartbeat: Heartbeat,
 ) -> Position:
     """All batches of one epoch's plan from the cursor on -> the position at the beginning of the next epoch."""
-    shape = clip_shape(config, plan.max_labels)
     per_batch = config.plan.bags_per_batch
     cursor, done = position.cursor, SinceCommit()
     model.train()
-    for batch in engine.batches(plan, shape, cursor):
+    for batch in islice(batches, (plan.num_bags - cursor) // per_batch):
         check_slots(batch, cursor, per_batch, engine.workers, engine.rank)
         set_learning_rate(optimiser, config, (plan.epoch + cursor / plan.num_bags) / config.epochs)
         train_step(config, engine, trained, input_spec_of(model), optimiser, batch, plan.epoch, done)
@@ -232,7 +243,12 @@ def ledger_rows(batch: ClipBatch, probability: np.ndarray) -> list[dict]:
 
 def clip_shape(config: TrainConfig, max_labels: int) -> ClipShape:
     return ClipShape(
-        config.plan.clips_per_bag, config.clip.frames, config.clip.size_pixels, max_labels, config.saliency.bins
+        config.plan.clips_per_bag,
+        config.clip.frames,
+        config.clip.size_pixels,
+        max_labels,
+        config.saliency.bins,
+        config.decode,
     )
 
 

@@ -29,8 +29,8 @@ from pipelines import storage
 from pipelines.clip_plan import Planner
 from pipelines.clip_stream import ClipShape
 from pipelines.errors import AdaptFocusError, StorageError
-from pipelines.plan_store import PlanFacts
-from pipelines.ray_data import bags_per_block, claim_stream, clip_dataset, mark, newest_stream, plan_dataset
+from pipelines.plan_store import PlanFacts, Stretch
+from pipelines.ray_data import Decoding, bags_per_block, claim_stream, clip_dataset, mark, newest_stream, plan_dataset
 from pipelines.records import ClipBatch
 from pipelines.shard_index import load_index
 from trainers.checkpoint import TakenOverError
@@ -83,11 +83,13 @@ class RayEngine:
             raise box[1]
         return box[0]
 
-    def batches(self, plan: PlanFacts, shape: ClipShape, first_slot: int) -> Iterator[ClipBatch]:
+    def batches(self, stretch: Stretch, shape: ClipShape) -> Iterator[ClipBatch]:
         if self.rank == 0:
-            mark(self.stream_url, plan, first_slot)
+            mark(self.stream_url, stretch)
+        # Ray makes one batch ahead in a thread. With prefetch_batches above 0 it also holds batches back until that
+        # many more are there, which at the end of an epoch are not: their plan waits for these.
         columns = self.shard.iter_batches(
-            batch_size=self.bags_per_rank, batch_format="numpy", prefetch_batches=2, drop_last=False
+            batch_size=self.bags_per_rank, batch_format="numpy", prefetch_batches=0, drop_last=False
         )
         return (ClipBatch(**cast("dict[str, np.ndarray]", batch)) for batch in columns)
 
@@ -132,7 +134,7 @@ def _trainer(config: TrainConfig, shape: ClipShape, block: int, failure_url: str
             storage_path=folder,
             failure_config=FailureConfig(max_failures=place.max_restarts),
         ),
-        datasets={"clips": _dataset_of_group(config.url, shape, block, place.decode_workers)},
+        datasets={"clips": _dataset_of_group(config, shape, block)},
         dataset_config=DataConfig(execution_options={"clips": ExecutionOptions(preserve_order=True)}),
     )
 
@@ -144,7 +146,7 @@ def predict_on_cluster(
     _quiet_data()
     place = config.placement
     gpus = place.gpus_per_worker
-    dataset = plan_dataset(facts, shape, place.decode_workers, cpus_per_decoder=0.5).map_batches(
+    dataset = plan_dataset(facts, shape, _decoding(config, 0.5 * place.decode_workers)).map_batches(
         _PredictBlocks,
         fn_constructor_args=(config.model_dump(mode="json"), num_classes),
         batch_size=1,
@@ -167,14 +169,19 @@ class _PredictBlocks:
         return {"slot": np.array(slots), "ok": np.array(ok), "probability": np.stack(probability)}
 
 
-def _dataset_of_group(run_url: str, shape: ClipShape, block: int, decode_workers: int) -> Callable[[], Dataset]:
+def _dataset_of_group(config: TrainConfig, shape: ClipShape, block: int) -> Callable[[], Dataset]:
     """A dataset made anew for each worker group: the controller calls this as a group starts."""
 
     def make() -> Dataset:
         _quiet_data()
-        return clip_dataset(claim_stream(run_url), shape, block, decode_workers)
+        return clip_dataset(claim_stream(config.url), shape, block, _decoding(config, config.placement.decode_workers))
 
     return make
+
+
+def _decoding(config: TrainConfig, cores: float) -> Decoding:
+    place = config.placement
+    return Decoding(cores, 2 * place.decode_workers, tuple(sorted(place.decode_labels.items())))
 
 
 def _quiet_data() -> None:

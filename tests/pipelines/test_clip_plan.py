@@ -12,8 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.clip_plan import ClipConfig, DrawRules, Planner, order_of_epoch, plan_clips, plan_views
+from pipelines.clip_plan import ClipConfig, DrawRules, PlanConfig, Planner, order_of_epoch, plan_clips, plan_views
 from pipelines.errors import ConfigError
+from pipelines.packet_codec import Packets, encode_packets
 from pipelines.records import INDEX_SCHEMA, NO_LABEL, EpochPlan
 from pipelines.saliency_table import Bins, SaliencyConfig, SaliencyTable
 
@@ -25,15 +26,15 @@ CLASSES = ("jump", "run", "sit")
 def video(number: int, labels: list[str], seconds: int = 40, gop: int = 10, fps: int = 5) -> dict:
     """A row of the index whose packets are 100 bytes each, one after the other."""
     frames = seconds * fps
+    at = np.arange(frames)
     return {
         "video_id": f"v{number}", "shard_url": "shard.tar", "member_name": f"v{number}.mp4",
         "member_offset_bytes": 1000 * number, "member_size_bytes": 100 * frames, "codec": "h264", "extradata": b"x",
         "width": 64, "height": 48, "rotation_degrees": 0, "time_base_numerator": 1, "time_base_denominator": fps,
         "duration_seconds": float(seconds), "frame_rate_hz": float(fps), "labels": labels,
         "intervals": [{"label": name, "start_seconds": 10.0, "end_seconds": 20.0} for name in labels],
-        "access": "packets", "packet_offset_bytes": [100 * i for i in range(frames)],
-        "packet_size_bytes": [100] * frames, "packet_pts": list(range(frames)), "packet_dts": list(range(frames)),
-        "packet_is_key": [i % gop == 0 for i in range(frames)],
+        "access": "packets", "indexed_by": "header", "keys_in_order": True, "packet_count": frames,
+        "packets": encode_packets(Packets(100 * at, np.full(frames, 100), at, at, at % gop == 0)),
     }  # fmt: skip
 
 
@@ -183,7 +184,7 @@ def test_clips_lie_inside_their_video_however_short(tau: float, seconds: int) ->
             if seconds > 2 * half:
                 assert half - 1e-9 <= clip["center_seconds"] <= seconds - half + 1e-9
             assert len(clip["frame_pts"]) == CLIP.frames
-            assert set(clip["frame_pts"]) <= set(clip["packet_pts"])
+            assert set(clip["frame_pts"]) <= {pts for span in row["spans"] for pts in span["packet_pts"]}
 
 
 def test_full_labels_follow_the_centre_and_weak_ones_never_do() -> None:
@@ -207,3 +208,23 @@ def test_views_are_uniform_from_the_first_possible_centre_to_the_last() -> None:
     assert plan.table.column("video_row").to_pylist() == [0, 1, 2, 3, 4]
     assert np.allclose(centers(plan)[0], np.linspace(0.3, 39.7, 5))
     assert np.allclose(centers(plan_views(FIVE, CLIP, 1))[0], [20.0])
+
+
+def test_the_head_of_an_epoch_stays_as_it_was_drawn_and_nobody_is_lost_or_twice() -> None:
+    """The first bags are drawn from the snapshot before; the rest follows with the newer one."""
+    carried = (4, 2)
+    early = draw(epoch=1, carried=carried, only_bags=2)
+    assert early.table.column("video_row").to_pylist() == [4, 2]
+    later = draw(epoch=1, carried=carried, head=early.table, saliency=visited(FIVE, 0.9), excluded=[0])
+    assert later.table.slice(0, 2).equals(early.table)
+    rows = later.table.column("video_row").to_pylist() + list(later.carried)
+    assert sorted(rows) == [1, 2, 2, 3, 4, 4]
+    assert later.table.column("slot").to_pylist() == list(range(6))
+    again = {row: later.table.column("occurrence").to_pylist()[slot] for slot, row in enumerate(rows[:6]) if slot > 1}
+    assert again[4] == again[2] == 1, "the second bag of a video in an epoch draws other clips than its first"
+
+
+def test_a_head_is_at_most_a_quarter_of_an_epoch() -> None:
+    config = PlanConfig(bags_per_batch=4, lead_batches=2)
+    assert [config.head_bags(4 * batches) for batches in (1, 3, 4, 8, 100)] == [0, 0, 4, 8, 8]
+    assert PlanConfig(lead_batches=0).head_bags(1000) == 0

@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import json
 import time
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
-from pipelines import packet_table
+from pipelines import packet_arrays
+from pipelines.demux_table import demux_packet_table
 from pipelines.errors import BadVideoError, StorageError
+from pipelines.packet_arrays import padded_packet
 from pipelines.packet_table import PacketTable, main_video_stream, read_packet_table
 from tests.footage import cut_start, encode, footage_folder, with_display_matrix
 
@@ -31,42 +34,122 @@ def decoded_pts(video: bytes) -> list[int]:
         return [frame.pts for frame in container.decode(main_video_stream(container))]
 
 
+def bare_frames(video: bytes, table: PacketTable, first: int) -> dict[int, np.ndarray]:
+    """Frames by pts, without the container, from packet number `first` on and not before it is shown."""
+    context: Any = av.CodecContext.create(table.codec, "r")
+    context.extradata = table.extradata or None
+    context.thread_count = 1
+    frames: list[Any] = []
+    for i in range(first, len(table.pts)):
+        data = video[table.offset_bytes[i] : table.offset_bytes[i] + table.size_bytes[i]]
+        frames += context.decode(padded_packet(data, int(table.pts[i]), int(table.dts[i])))
+    frames += context.decode(None)
+    return {frame.pts: frame.to_ndarray() for frame in frames if frame.pts >= table.pts[first]}
+
+
+def assert_packets_show_what_the_container_shows(video: bytes, table: PacketTable) -> None:
+    """Every frame from the first, a middle and the last keyframe on is that of a decode in order."""
+    with av.open(io.BytesIO(video)) as container:
+        wanted = {frame.pts: frame.to_ndarray() for frame in container.decode(main_video_stream(container))}
+    assert sorted(table.pts.tolist()) == list(wanted)
+    keys = np.flatnonzero(table.is_key)
+    for first in {int(keys[0]), int(keys[len(keys) // 2]), int(keys[-1])}:
+        found = bare_frames(video, table, first)
+        assert list(found) == [pts for pts in wanted if pts >= table.pts[first]]
+        assert all(np.array_equal(found[pts], wanted[pts]) for pts in found)
+
+
 def test_packets_of_an_mp4_decode_without_the_container():
     video = encode(b_frames=2, options={"g": "12"})
     table = table_of(video)
-    context = av.CodecContext.create(table.codec, "r")
-    context.extradata = table.extradata
-    frames = []
-    for offset, size, pts in zip(table.offset_bytes, table.size_bytes, table.pts, strict=True):
-        packet = av.Packet(video[offset : offset + size])
-        packet.pts = int(pts)
-        frames += context.decode(packet)
-    frames += context.decode(None)
-    assert table.access == "packets"
-    assert [frame.pts for frame in frames] == sorted(table.pts.tolist()) == decoded_pts(video)
+    frames = bare_frames(video, table, first=0)
+    assert (table.access, table.indexed_by) == ("packets", "header")
+    assert list(frames) == sorted(table.pts.tolist()) == decoded_pts(video)
     assert table.is_key.sum() == 4
     assert table.duration_seconds == pytest.approx(4.0)
     assert table.frame_rate_hz == pytest.approx(10.0)
 
 
 @pytest.mark.parametrize(
-    ("codec", "container"),
-    [
-        ("libx264", "matroska"),
-        ("libx264", "mpegts"),
-        ("mpeg4", "avi"),
-        ("libvpx", "webm"),
-        ("libvpx-vp9", "webm"),
-        ("mpeg2video", "mpeg"),
-        ("libx264", "flv"),
-    ],
+    ("codec", "container"), [("libx264", "mpegts"), ("mpeg4", "avi"), ("mpeg2video", "mpeg"), ("libx264", "flv")]
 )
 def test_other_containers_are_read_by_demuxing_and_hold_the_frames_shown(codec: str, container: str):
     video = encode(codec=codec, container=container, rate_hz=25)
     table = table_of(video)
-    assert table.access == "demux"
+    assert (table.access, table.indexed_by) == ("demux", "demux")
     assert sorted(table.pts.tolist()) == decoded_pts(video)
     assert table.duration_seconds == pytest.approx(1.6, abs=0.05)
+
+
+OPEN_GOP = "open-gop=1:keyint=10:min-keyint=10:bframes=3:b-adapt=0:scenecut=0"
+
+
+@pytest.mark.parametrize(
+    ("codec", "container", "options"),
+    [
+        ("libx264", "matroska", {"g": "12", "bf": "2"}),
+        ("libx264", "matroska", {"x264-params": OPEN_GOP}),
+        ("libx265", "matroska", {"x265-params": f"{OPEN_GOP}:log-level=error"}),
+        ("libvpx", "webm", {"g": "15", "deadline": "realtime"}),
+        ("libvpx-vp9", "webm", {"g": "15", "deadline": "realtime", "cpu-used": "8"}),
+        ("libvpx-vp9", "webm", {"g": "15", "lag-in-frames": "12", "auto-alt-ref": "1", "cpu-used": "5"}),
+        ("libsvtav1", "webm", {"g": "15", "preset": "12"}),
+        ("libsvtav1", "matroska", {"g": "15", "preset": "12"}),
+        ("mpeg4", "matroska", {"g": "12", "bf": "2"}),
+    ],
+)
+def test_matroska_keeps_its_packets_behind_its_block_headers(codec: str, container: str, options: dict[str, str]):
+    video = encode(codec=codec, container=container, rate_hz=25, size=(128, 96), options=options)
+    table = table_of(video)
+    assert (table.access, table.indexed_by) == ("packets", "demux")
+    assert table.duration_seconds == pytest.approx(1.6, abs=0.05)
+    assert_packets_show_what_the_container_shows(video, table)
+
+
+def matroska(video: bytes, table: PacketTable, stripped: bytes = b"", laced: int = 1) -> bytes:
+    """The packets in a Matroska file written by hand: with first bytes stored once, or several packets a block."""
+
+    def element(kind: str, *content: bytes) -> bytes:
+        payload = b"".join(content)
+        return bytes.fromhex(kind) + (1 << 56 | len(payload)).to_bytes(8, "big") + payload
+
+    def number(kind: str, value: int) -> bytes:
+        return element(kind, value.to_bytes(4, "big"))
+
+    def block(first: int) -> bytes:
+        places = range(first, min(first + laced, len(table.pts)))
+        ranges = [(table.offset_bytes[i], table.offset_bytes[i] + table.size_bytes[i]) for i in places]
+        packets = [video[start:end] for start, end in ranges]
+        assert all(packet.startswith(stripped) for packet in packets)
+        sizes = b"".join(b"\xff" * (len(p) // 255) + bytes([len(p) % 255]) for p in packets[:-1])
+        lace = bytes([len(packets) - 1]) + sizes if laced > 1 else b""
+        flags = (0x80 if table.is_key[first] else 0) | (0x02 if laced > 1 else 0)
+        data = b"".join(packet[len(stripped) :] for packet in packets)
+        return element("a3", b"\x81", (100 * first).to_bytes(2, "big"), bytes([flags]), lace, data)
+
+    stripping = element("6d80", element("6240", element("5034", number("4254", 3), element("4255", stripped))))
+    track = [number("d7", 1), number("73c5", 1), number("83", 1), number("23e383", 100_000_000)]
+    track += [element("86", b"V_MPEG4/ISO/ASP"), element("63a2", table.extradata)]
+    track += [element("e0", number("b0", table.width), number("ba", table.height)), stripping if stripped else b""]
+    blocks = [block(first) for first in range(0, len(table.pts), laced)]
+    cluster = element("1f43b675", number("e7", 0), *blocks)
+    info, tracks = element("1549a966", number("2ad7b1", 1_000_000)), element("1654ae6b", element("ae", *track))
+    return element("1a45dfa3", element("4282", b"matroska")) + element("18538067", info, tracks, cluster)
+
+
+@pytest.mark.parametrize(
+    ("options", "access"),
+    [({}, "packets"), ({"stripped": b"\0\0\1"}, "demux"), ({"laced": 4}, "demux")],
+    ids=["plain", "stripped", "laced"],
+)
+def test_matroska_that_stores_packets_in_another_form_is_read_by_demuxing(options: dict[str, Any], access: str):
+    source = encode(codec="mpeg4")
+    table = table_of(source)
+    video = matroska(source, table, **options)
+    found = table_of(video)
+    assert found.access == access
+    assert found.size_bytes.tolist() == table.size_bytes.tolist()
+    assert sorted(found.pts.tolist()) == decoded_pts(video)
 
 
 def test_a_fragmented_mp4_keeps_its_packets():
@@ -79,7 +162,9 @@ def test_a_fragmented_mp4_keeps_its_packets():
             if packet.size:
                 packet.stream = stream
                 muxer.mux(packet)
-    assert table_of(out.getvalue()).access == "packets"
+    table = table_of(out.getvalue())
+    assert (table.access, table.indexed_by) == ("packets", "demux")
+    assert_packets_show_what_the_container_shows(out.getvalue(), table)
 
 
 def test_frames_that_an_edit_list_hides_are_not_offered():
@@ -124,7 +209,7 @@ def test_bytes_that_are_not_the_packets_are_not_promised():
 
     video = encode()
     sizes = set(table_of(video).size_bytes.tolist())
-    table = read_packet_table(Differing(video), len(video))
+    table = demux_packet_table(Differing(video), len(video))
     assert table.access == "demux"
     assert len(table.pts) == 40
 
@@ -182,9 +267,11 @@ def test_audio_alone_has_no_video_stream():
 
 def test_too_large_frames_and_too_many_packets_are_refused(monkeypatch: pytest.MonkeyPatch):
     video = encode(12)
-    monkeypatch.setattr(packet_table, "MAX_PACKETS", 11)
+    monkeypatch.setattr(packet_arrays, "MAX_PACKETS", 11)
     assert refusal_of(video).kind == "too_many_packets"
-    monkeypatch.setattr(packet_table, "MAX_SIDE_PIXELS", 63)
+    assert refusal_of(encode(12, container="matroska")).kind == "too_many_packets"
+    monkeypatch.setattr(packet_arrays, "MAX_PACKETS", 12)
+    monkeypatch.setattr(packet_arrays, "MAX_SIDE_PIXELS", 63)
     error = refusal_of(video)
     assert error.kind == "absurd_size"
     assert "64 x 48" in str(error)
@@ -204,11 +291,11 @@ def test_a_store_that_fails_is_not_the_videos_fault():
 
 AWKWARD = {
     "afconvert-aac-0.5s.mp4": "no_video_stream",
-    "av1_video.mkv": "demux",
+    "av1_video.mkv": "packets",
     "bipbop_cbcs_video_init.mp4": "no_packets",
     "chunk_out_of_range.mp4": "unreadable_video",
     "corrupted.mp4": "packets",  # its start decodes; decoding says the rest
-    "flipping_a_pancake.mkv": "demux",
+    "flipping_a_pancake.mkv": "packets",
     "h265_10bits.mp4": "packets",
     "nasa_13013.mp4": "packets",
     "no_timescale.mp4": "packets",
@@ -254,3 +341,12 @@ def test_rotations_agree_with_decord(name: str):
     shown = decord.VideoReader(str(path))[0].asnumpy().astype(np.int16)
     assert upright.shape == shown.shape
     assert np.abs(upright - shown).mean() < 2.0
+
+
+@pytest.mark.footage
+@pytest.mark.parametrize("name", ["signs/again.mkv", "signs/bird.mkv", "awkward/av1_video.mkv"])
+def test_real_matroska_is_read_by_one_range_a_clip(name: str):
+    video = (footage_folder() / name).read_bytes()
+    table = table_of(video)
+    assert table.access == "packets"
+    assert_packets_show_what_the_container_shows(video, table)

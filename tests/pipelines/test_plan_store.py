@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from unittest import mock
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,10 +14,10 @@ from hypothesis import strategies as st
 from pipelines import plan_store, storage
 from pipelines.clip_stream import ClipShape
 from pipelines.errors import InputError
-from pipelines.plan_store import PlanFacts, read_plan, write_plan
+from pipelines.plan_store import PlanFacts, Stretch, epoch_url, follow, read_plan, write_plan
 from pipelines.records import PLAN_SCHEMA, EpochPlan
 from pipelines.tables import read_table, write_table
-from tests.pipelines.test_clip_plan import FIVE, draw
+from tests.pipelines.test_clip_plan import FIVE, RULES, draw
 
 SHAPE = ClipShape(clips=4, frames=8, size_pixels=224, max_labels=3, bins=20)
 
@@ -87,3 +89,57 @@ def test_blocks_divide_a_ranks_share_and_stay_small() -> None:
 def test_an_empty_plan_is_a_plan(tmp_path: Path) -> None:
     facts = write_plan(EpochPlan(PLAN_SCHEMA.empty_table(), (), 1), str(tmp_path), 0, bags_per_batch=2)
     assert list(facts.slices(0)) == []
+
+
+def rows_of(slices) -> list[tuple[int, int]]:
+    """(epoch, slot) of some slices."""
+    return [(row["occurrence"], row["slot"]) for part in slices for row in read_table(*_args(part)).to_pylist()]
+
+
+def _args(part):
+    url, start, stop = part
+    return url, PLAN_SCHEMA, start, stop
+
+
+def published(run_url: str, epoch: int, kind: str, bags: int) -> None:
+    """A plan whose rows say the epoch (as their occurrence) and the slot."""
+    whole = draw(planner=FIVE, rules=dataclasses.replace(RULES, bags_per_batch=1)).table
+    row = whole.slice(0, 1).to_pylist()[0]
+    rows = [row | {"slot": slot, "occurrence": epoch} for slot in range(bags)]
+    write_plan(EpochPlan(pa.Table.from_pylist(rows, schema=PLAN_SCHEMA), (), 2), epoch_url(run_url, epoch, kind), 0, 1)
+
+
+def test_following_goes_from_plan_to_plan_and_says_when_it_waits(tmp_path: Path) -> None:
+    run = str(tmp_path)
+    published(run, 3, "plan", 4)
+    published(run, 4, "head", 2)
+    slices = follow(Stretch(run, 3, 2, 6, 1, 6))
+    assert rows_of([next(slices), next(slices)]) == [(3, 2), (3, 3)]
+    assert rows_of([next(slices), next(slices)]) == [(4, 0), (4, 1)], "the head is there before its plan"
+    assert next(slices) is None
+    published(run, 4, "plan", 5)
+    published(run, 5, "plan", 3)
+    assert rows_of(slices) == [(4, 2), (4, 3), (4, 4), (5, 0), (5, 1), (5, 2)], "and is not handed out twice"
+
+
+def test_a_plan_that_is_there_whole_is_read_without_its_head(tmp_path: Path) -> None:
+    published(str(tmp_path), 0, "head", 2)
+    published(str(tmp_path), 0, "plan", 3)
+    assert rows_of(follow(Stretch(str(tmp_path), 0, 1, 1, 1, 3))) == [(0, 1), (0, 2)]
+
+
+@given(st.integers(0, 30), st.integers(1, 7), st.integers(0, 3), st.integers(1, 300))
+def test_chunks_are_whole_batches_and_cover_every_slot_once(
+    batches_done: int, per_batch: int, epoch: int, videos: int
+) -> None:
+    """A resumed run begins in the middle; whatever the plans will hold, no slot is missing and none is read twice."""
+    first, most = batches_done * per_batch, videos + per_batch
+    stretch = Stretch("run", epoch, first, epoch + 2, per_batch, most)
+    chunks = list(stretch.chunks())
+    for number, begin in ((epoch, first), (epoch + 1, 0)):
+        own = [chunk for chunk in chunks if chunk.epoch == number]
+        assert own == sorted(own)
+        slots = [slot for chunk in own for slot in range(chunk.first_slot, chunk.end_slot)]
+        assert slots == list(range(begin, begin + len(slots)))
+        assert begin + len(slots) >= most or begin >= most
+        assert all((chunk.end_slot - chunk.first_slot) % per_batch == 0 for chunk in own)

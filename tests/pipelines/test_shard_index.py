@@ -22,6 +22,7 @@ from pipelines import storage
 from pipelines.errors import InputError, StorageError
 from pipelines.index_pool import index_shards
 from pipelines.index_rows import ShardTask
+from pipelines.packets import packets_of
 from pipelines.records import INDEX_SCHEMA, REFUSED_SCHEMA
 from pipelines.shard_index import IndexSummary, build_index, load_index
 from pipelines.tar_samples import key_and_extension, read_samples
@@ -411,6 +412,6 @@ def test_all_real_footage_is_indexed_or_refused(tmp_path: Path):
     assert summary.seconds < 20
     for row in load_index(str(tmp_path / "index")).table.to_pylist():
         if row["access"] == "packets":
-            last = row["packet_offset_bytes"][-1] + row["packet_size_bytes"][-1]
-            assert last <= row["member_size_bytes"]
-            assert row["packet_is_key"][0]
+            packets = packets_of(row)
+            assert packets.offset_bytes[-1] + packets.size_bytes[-1] <= row["member_size_bytes"]
+            assert packets.is_key[0]

@@ -12,14 +12,15 @@ import torch
 
 from pipelines import storage
 from pipelines.errors import ConfigError
-from pipelines.plan_store import read_plan
+from pipelines.packets import packets_of
+from pipelines.plan_store import Stretch, read_plan
 from pipelines.records import PLAN_SCHEMA
 from pipelines.tables import read_table
 from tests.worlds import SmallWorld
 from trainers.checkpoint import Run, TakenOverError
 from trainers.config import TrainConfig
 from trainers.engine import LocalEngine, StoppedError
-from trainers.epochs import read_excluded, read_saliency
+from trainers.epochs import read_excluded, read_head, read_saliency
 from trainers.evaluate import evaluate, load_config, predict_here
 from trainers.ledger import audit
 from trainers.loop import train
@@ -37,8 +38,8 @@ class DyingEngine(LocalEngine):
         super().__init__(bags_per_batch)
         self.left = batches
 
-    def batches(self, plan, shape, first_slot):
-        for batch in super().batches(plan, shape, first_slot):
+    def batches(self, *args):
+        for batch in super().batches(*args):
             if self.left == 0:
                 raise Killed
             self.left -= 1
@@ -107,7 +108,9 @@ def test_saliency_of_an_epoch_changes_the_plan_of_the_next(
     shutil.rmtree(run.epoch_url(2, "plan"))
     from pipelines.clip_plan import plan_clips
 
-    plan = read_plan(run.epoch_url(1, "plan"))
+    plan, head = read_plan(run.epoch_url(1, "plan")), read_head(run, 2)
+    assert head is not None
+    assert head.num_rows == 4, "a quarter of the epoch at most is drawn an epoch earlier"
     honest = read_saliency(run, 2)
     poisoned = type(honest)(honest.video_row, honest.label_id, type(honest.bins)(
         torch.zeros_like(honest.bins.score), honest.bins.tau.clone(), honest.bins.epoch.clone()))  # fmt: skip
@@ -115,17 +118,20 @@ def test_saliency_of_an_epoch_changes_the_plan_of_the_next(
 
     def drawn(saliency) -> list[dict]:
         made = plan_clips(
-            planner, saliency, seed=config.seed, epoch=2, clip=config.clip, rules=config.draw_rules,
+            planner, saliency, head=head, seed=config.seed, epoch=2, clip=config.clip, rules=config.draw_rules,
             staleness=config.saliency.staleness, carried=plan.carried if plan else (),
         )  # fmt: skip
         return [clip for clips in made.table.column("clips").to_pylist() for clip in clips]
 
+    early = 3 * head.num_rows  # clips
     published = read_plan(undisturbed.epoch_url(2, "plan"))
     assert published is not None
     rows = [read_table(*((url, PLAN_SCHEMA, a, b))) for url, a, b in published.slices(0)]
     as_published = [clip for table in rows for clips in table.column("clips").to_pylist() for clip in clips]
     assert drawn(honest) == as_published, "the published plan follows from the committed snapshot"
-    focused = [(a, b) for a, b in zip(as_published, drawn(poisoned), strict=True) if b["focus_label_id"] >= 0]
+    focused = [
+        (a, b) for a, b in zip(as_published[early:], drawn(poisoned)[early:], strict=True) if b["focus_label_id"] >= 0
+    ]
     assert len(focused) >= 10
     assert all(b["tau"] >= 0.925 - config.focus.delta - 1e-6 for _, b in focused)
     assert any(a["tau"] < 0.7 for a, _ in focused)
@@ -136,8 +142,8 @@ def test_the_loop_refuses_a_second_master(small_world: SmallWorld, tmp_path: Pat
     prepare(config)
 
     class Robbed(LocalEngine):
-        def batches(self, plan, shape, first_slot):
-            for number, batch in enumerate(super().batches(plan, shape, first_slot)):
+        def batches(self, *args):
+            for number, batch in enumerate(super().batches(*args)):
                 if number == 1:
                     Run(config.url).claim(workers=1)
                 yield batch
@@ -161,7 +167,8 @@ def broken_copy(world: SmallWorld, folder: Path, count: int) -> SmallWorld:
     rows = table.to_pylist()
     for row in rows[:count]:
         with shards[row["shard_url"]].open("r+b") as tar:
-            for offset, size in zip(row["packet_offset_bytes"], row["packet_size_bytes"], strict=True):
+            packets = packets_of(row)
+            for offset, size in zip(packets.offset_bytes.tolist(), packets.size_bytes.tolist(), strict=True):
                 tar.seek(row["member_offset_bytes"] + offset)
                 tar.write(bytes(size))
     moved = [row | {"shard_url": str(shards[row["shard_url"]])} for row in rows]
@@ -254,5 +261,6 @@ def test_order_inside_a_batch_is_that_of_the_plan(small_world: SmallWorld, undis
     assert plan is not None
     from trainers.loop import clip_shape
 
-    slots = [b.slot.tolist() for b in LocalEngine(4).batches(plan, clip_shape(config, plan.max_labels), 8)]
+    stretch = Stretch(undisturbed.url, 0, 8, 1, 4, 20)
+    slots = [b.slot.tolist() for b in LocalEngine(4).batches(stretch, clip_shape(config, plan.max_labels))]
     assert np.concatenate(slots).tolist() == list(range(8, 16))

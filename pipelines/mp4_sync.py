@@ -1,0 +1,85 @@
+"""Whether a packet is whole, and a keyframe, by its own bytes.
+
+Input: a codec, its decoder settings, a packet as it lies in an mp4.
+Does: follows the lengths of its units, looks at the type of the picture's first. Output: yes or no; pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+H264_IDR, H264_SLICE, H264_SEI = 5, 1, 6
+HEVC_SLICES, HEVC_RANDOM_ACCESS = range(0, 32), range(16, 24)  # BLA, IDR, CRA and two reserved
+AV1_SEQUENCE_HEADER, AV1_TEMPORAL_DELIMITER = 1, 2
+SEI_RECOVERY_POINT = 6
+UNIT_BYTES = 2048  # x264 writes 700 bytes of settings before what is looked for
+
+
+def starts_decoding(codec: str, extradata: bytes, packet: bytes) -> bool:
+    """Whether a decoder can start at this packet: an instantaneous refresh, or an intra picture that says so."""
+    if codec == "h264":
+        return _h264(packet, length_bytes=(extradata[4] & 3) + 1)
+    if codec == "hevc":
+        kinds = (unit[0] >> 1 & 63 for unit in _units(packet, (extradata[21] & 3) + 1))
+        return next((kind in HEVC_RANDOM_ACCESS for kind in kinds if kind in HEVC_SLICES), False)
+    if codec == "av1":
+        kinds = [byte >> 3 & 15 for byte in packet[:1] + packet[2:3]]
+        return AV1_SEQUENCE_HEADER in (kinds if kinds[:1] == [AV1_TEMPORAL_DELIMITER] else kinds[:1])
+    if codec == "vp9":
+        is_profile_3 = packet[0] & 0x30 == 0x30
+        return not packet[0] & (0x06 if is_profile_3 else 0x0C)  # shows no existing frame, and is no inter frame
+    if codec == "mpeg4":
+        at = packet.find(b"\0\0\1\xb6")
+        return 0 <= at < len(packet) - 4 and packet[at + 4] >> 6 == 0
+    return False
+
+
+def is_whole(codec: str, extradata: bytes, packet: bytes) -> bool:
+    """Whether a packet ends where its last unit does: tables that are a byte off show here. True if it has no units."""
+    if codec not in ("h264", "hevc"):
+        return True
+    at, length_bytes = 0, (extradata[4 if codec == "h264" else 21] & 3) + 1
+    while at + length_bytes <= len(packet):
+        at += length_bytes + int.from_bytes(packet[at : at + length_bytes], "big")
+    return at == len(packet)
+
+
+def _h264(packet: bytes, length_bytes: int) -> bool:
+    """An IDR picture, or one behind a recovery point (H.264's open GOP)."""
+    recovers = False
+    for unit in _units(packet, length_bytes):
+        kind = unit[0] & 31
+        if kind == H264_SEI and SEI_RECOVERY_POINT in _sei_types(unit[1:]):
+            recovers = True
+        if kind in range(H264_SLICE, H264_IDR + 1):
+            return recovers or kind == H264_IDR
+    return False
+
+
+def _units(packet: bytes, length_bytes: int) -> Iterator[bytes]:
+    """The units behind their lengths: the first of each, which hold all that is asked for."""
+    at = 0
+    while at + length_bytes < len(packet):
+        size = int.from_bytes(packet[at : at + length_bytes], "big")
+        at += length_bytes
+        if size:
+            yield packet[at : at + min(size, UNIT_BYTES)]
+        at += size
+
+
+def _sei_types(data: bytes) -> Iterator[int]:
+    """The types of the messages of one SEI unit; emulation prevention taken out."""
+    data = data.replace(b"\0\0\3", b"\0\0")
+    at = 0
+    while at + 2 <= len(data) and data[at] != 0x80:
+        numbers = []
+        for _ in range(2):
+            number = 0
+            while at < len(data) and data[at] == 255:
+                number, at = number + 255, at + 1
+            if at >= len(data):
+                return
+            numbers.append(number + data[at])
+            at += 1
+        yield numbers[0]
+        at += numbers[1]
