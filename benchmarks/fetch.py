@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +37,7 @@ from benchmarks.corpus import (
 )
 from benchmarks.figures import Figure, say
 from benchmarks.minimal import minimal_bytes
+from benchmarks.process_cost import on_one_core
 from benchmarks.range_readers import READERS
 from benchmarks.s3_latency import FarStore
 from benchmarks.videos import NAMES, video
@@ -91,7 +93,8 @@ def main(
         corpus, found = index_figures(far, files)
         found += clip_figures(corpus)
         found += peer_figures(corpus)
-        found.append(throughput_kept("fetch.throughput_kept_at_50ms", corpus, Path(folder), repeats, _in_process))
+        with on_one_core():
+            found.append(throughput_kept("fetch.throughput_kept_at_50ms", corpus, Path(folder), repeats, _in_process))
         if not quick:
             found += ray_figures(corpus, Path(folder), repeats)
     figures.show(found, as_json, "Fetching")
@@ -207,15 +210,17 @@ def _in_process(plan: PlanFacts) -> Iterator[ClipBatch]:
 
 
 def ray_figures(corpus: Corpus, folder: Path, repeats: int) -> list[Figure]:
-    """The same through Ray Data, with one decoding worker."""
+    """The same through Ray Data, all of it on one core, which two decoding tasks share as they do in training."""
     try:
         from benchmarks.through_ray import batches
         from infra.cluster import connected
+        from pipelines.ray_data import Decoding
     except ImportError as error:
         say(f"Ray Data: not installed ({error})")
         return []
-    with connected(None, cpus=2):
-        return [throughput_kept("fetch.ray_throughput_kept_at_50ms", corpus, folder, repeats, batches)]
+    with on_one_core(), connected(None, cpus=2):
+        run = partial(batches, decoding=Decoding(cores=1, tasks=2))
+        return [throughput_kept("fetch.ray_throughput_kept_at_50ms", corpus, folder, repeats, run)]
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/pipeline.py`
@@ -44,6 +45,7 @@ from infra.cluster import connected
 from infra.local_s3 import LocalS3
 from pipelines.clip_stream import stream
 from pipelines.plan_store import PlanFacts
+from pipelines.ray_data import Decoding
 from pipelines.records import ClipBatch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,7 +90,7 @@ def overhead(files: dict[str, Path], folder: Path, repeats: int) -> list[Figure]
     warm_up = stored_plan(planner, folder / "plan-warm-up", range(1))
     cpu: dict[str, list[float]] = {"plain": [], "ray": []}
     wall: dict[str, list[float]] = {"plain": [], "ray": []}
-    growth, clips = [], 0
+    resident, clips = [], 0
     with connected(None, cpus=2):
         _run(through_ray(warm_up))
         _run(plain(warm_up))
@@ -102,18 +104,30 @@ def overhead(files: dict[str, Path], folder: Path, repeats: int) -> list[Figure]
                 cpu[name].append(cost.cpu_seconds)
                 wall[name].append(seconds)
                 if name == "ray":
-                    growth.append(cost.growth_mb() * seconds / 3600 / clips * 1000)
+                    resident.append(cost.median_mb())
     per_clip = {name: [1000 * s / (clips + BAGS_PER_BATCH * CLIPS_PER_BAG) for s in cpu[name]] for name in cpu}
     return [
         figures.ratio("pipeline.cpu_overhead", cpu["ray"], cpu["plain"]),
         figures.ratio_of_medians("pipeline.wall_overhead", wall["ray"], wall["plain"]),
         figures.mean("pipeline.plain_cpu_ms", per_clip["plain"], "ms CPU a clip"),
         figures.mean("pipeline.ray_cpu_ms", per_clip["ray"], "ms CPU a clip"),
-        figures.mean("pipeline.rss_growth_mb_per_1000_clips", growth, "MB"),
+        *_growth(resident, clips),
     ]
 
 
-def plain(plan: PlanFacts, decode_workers: int = 1) -> Iterable[ClipBatch]:
+def _growth(resident_mb: list[float], clips_per_pass: int) -> list[Figure]:
+    """Memory private to all processes, from one pass through Ray to the next, fitted to the second half of them."""
+    half = resident_mb[len(resident_mb) // 2 :]
+    if len(half) < 2:
+        return []  # a single pass shows how buffers fill, not whether they stay filled
+    slope = float(np.polyfit(np.arange(len(half)) * clips_per_pass / 1000, half, 1)[0])
+    return [
+        figures.count("pipeline.memory_growth_mb_per_1000_clips", slope, "MB", len(half)),
+        figures.count("pipeline.ray_memory_mb", half[-1], "MB", len(half)),
+    ]
+
+
+def plain(plan: PlanFacts) -> Iterable[ClipBatch]:
     """The loop in this process."""
     return stream(plan.slices(0), shape_of(CLIPS_PER_BAG), BAGS_PER_BATCH)
 
@@ -147,11 +161,12 @@ def dataloader(files: dict[str, Path], folder: Path, repeats: int) -> list[Figur
         urls = [f"{far.endpoint_url}/{url.removeprefix('s3://')}" for url in tars]
         far.reset(LATENCY_MS)
         with connected(None, cpus=cores + 1):
-            _run(through_ray(stored_plan(planner, folder / "warm-up", range(1)), cores))
+            decoding = Decoding(cores=cores, tasks=2 * cores)  # as training has it: two tasks a core
+            _run(through_ray(stored_plan(planner, folder / "warm-up", range(1)), decoding))
             for repeat in range(repeats):
                 plan = stored_plan(planner, folder / f"plan-{repeat}", range(2 * repeat + 1, 2 * repeat + 3))
                 sides = {
-                    "ray": lambda plan=plan: _run(through_ray(plan, cores)),
+                    "ray": lambda plan=plan: _run(through_ray(plan, decoding)),
                     "stream": lambda plan=plan: _run(plain(plan)),
                     "dataloader": lambda: _run_dataloader(cores, 2 * urls),
                 }

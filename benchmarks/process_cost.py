@@ -1,14 +1,15 @@
 """CPU time and memory of this process and of all that it started, the dead included.
 
 Input: a span of time (a `with` block). Does: looks at every descendant five times a second; a process that ends
-between two looks is counted as at the last one. Output: CPU seconds, and memory over time.
+between two looks is counted as at the last one. Output: CPU seconds, memory.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import psutil
@@ -18,7 +19,7 @@ _Process = tuple[int, float]  # pid and time of creation: pids are used again
 
 
 class ProcessCost:
-    """Use as a context manager; `cpu_seconds` and `memory` are ready at its end.
+    """Use as a context manager; `cpu_seconds` and `memory_mb` are ready at its end.
 
     Args:
         without: pids to leave out, with what they started (servers that stand for machines of others).
@@ -26,7 +27,7 @@ class ProcessCost:
 
     def __init__(self, without: Iterable[int] = ()) -> None:
         self.cpu_seconds = 0.0
-        self.memory: list[tuple[float, float]] = []  # (seconds since the start, MB private to the processes)
+        self.memory_mb: list[float] = []  # private to the processes, at each look
         self._without = frozenset(without)
         self._spent: dict[_Process, float] = {}
         self._ended = threading.Event()
@@ -35,8 +36,7 @@ class ProcessCost:
     def __enter__(self) -> ProcessCost:
         self._look()
         self._before = dict(self._spent)
-        self._began = time.monotonic()
-        self.memory.clear()
+        self.memory_mb.clear()
         self._thread.start()
         return self
 
@@ -46,10 +46,9 @@ class ProcessCost:
         self._look()
         self.cpu_seconds = sum(spent - self._before.get(each, 0.0) for each, spent in self._spent.items())
 
-    def growth_mb(self) -> float:
-        """MB an hour, fitted to the second half of the looks."""
-        half = np.array(self.memory[len(self.memory) // 2 :])
-        return float(np.polyfit(half[:, 0], half[:, 1], 1)[0] * 3600)
+    def median_mb(self) -> float:
+        """Memory private to the processes, the median over the looks."""
+        return float(np.median(self.memory_mb))
 
     def _watch(self) -> None:
         while not self._ended.wait(LOOK_SECONDS):
@@ -65,7 +64,7 @@ class ProcessCost:
             except psutil.Error:
                 continue  # it has just ended
             total += memory.rss - memory.shared
-        self.memory.append((time.monotonic() - getattr(self, "_began", time.monotonic()), total / 1e6))
+        self.memory_mb.append(total / 1e6)
 
 
 def family(root: psutil.Process, without: frozenset[int] = frozenset()) -> list[psutil.Process]:
@@ -91,11 +90,18 @@ def peak_resident_mb() -> float:
     return int(line.split()[1]) / 1024
 
 
-def until(done: Callable[[], bool], seconds: float) -> bool:
-    """Wait until `done`, at most `seconds`; whether it was."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if done():
-            return True
-        time.sleep(LOOK_SECONDS)
-    return False
+@contextlib.contextmanager
+def on_one_core() -> Iterator[None]:
+    """All threads of this process, and whatever they start meanwhile, on one core: the last it may use."""
+    allowed = os.sched_getaffinity(0)
+    _pin({max(allowed)})
+    try:
+        yield
+    finally:
+        _pin(allowed)
+
+
+def _pin(cores: set[int]) -> None:
+    for thread in os.listdir("/proc/self/task"):  # noqa: PTH208
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread), cores)

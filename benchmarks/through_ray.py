@@ -6,12 +6,15 @@ from collections.abc import Iterator
 
 from benchmarks.corpus import BAGS_PER_BATCH, CLIPS_PER_BAG, shape_of
 from pipelines.plan_store import PlanFacts
-from pipelines.ray_data import plan_dataset
+from pipelines.ray_data import Decoding, bags_per_block, plan_dataset
 from pipelines.records import ClipBatch
 
+ONE_DECODER = Decoding(cores=1, tasks=1)
 
-def batches(plan: PlanFacts, decode_workers: int = 1) -> Iterator[ClipBatch]:
-    """The batches of a plan, decoded by `decode_workers` tasks at a time."""
-    dataset = plan_dataset(plan, shape_of(CLIPS_PER_BAG), decode_workers)
-    for columns in dataset.iter_batches(batch_size=BAGS_PER_BATCH, batch_format="numpy", prefetch_batches=2):
+
+def batches(plan: PlanFacts, decoding: Decoding = ONE_DECODER) -> Iterator[ClipBatch]:
+    """The batches of a plan; blocks and batches as trainers/ray_train.py makes them."""
+    shape = shape_of(CLIPS_PER_BAG)
+    dataset = plan_dataset(plan, shape, decoding, bags_per_block(BAGS_PER_BATCH, shape))
+    for columns in dataset.iter_batches(batch_size=BAGS_PER_BATCH, batch_format="numpy", prefetch_batches=0):
         yield ClipBatch(**columns)  # type: ignore[arg-type]
