@@ -47,13 +47,13 @@ def _cropped(frames_THWC: np.ndarray) -> np.ndarray:
 
 def main(workers: int, urls: list[str]) -> None:
     import torch
-    import webdataset as wds
+    import webdataset as wds  # its names are loaded when asked for
     from torch.utils.data import DataLoader
 
     torch.set_num_threads(1)
-    samples = wds.WebDataset(urls, shardshuffle=False, nodesplitter=wds.split_by_node, empty_check=False)
+    samples = wds.WebDataset(urls, shardshuffle=False)  # type: ignore[attr-defined]
     loader = DataLoader(samples.compose(decoded), batch_size=None, num_workers=workers, prefetch_factor=2)
-    clips, seconds = paced(batch.shape[0] for batch in loader)
+    clips, seconds = paced(len(batch) for batch in loader)
     print(json.dumps({"clips": clips, "seconds": seconds}), flush=True)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.corpus import BAGS_PER_BATCH, CLIPS_PER_BAG, shape_of
 from benchmarks.process_cost import peak_resident_mb
-from benchmarks.videos import KINDS, write_video
+from benchmarks.videos import KINDS, Kind, write_video
 from pipelines.clip_stream import stream
 from pipelines.plan_store import read_plan
 
@@ -58,9 +58,9 @@ class _Shifted(io.RawIOBase):
         super().close()
 
 
-def write_tar_of_one(path: Path, member_bytes: int) -> None:
-    """A tar with one 720p video of about `member_bytes`, by repetition of what is encoded once."""
-    kind = replace(KINDS["c"], moov_first=False)  # moving it to the front needs a path
+def write_tar_of_one(path: Path, member_bytes: int, kind: Kind = KINDS["c"]) -> None:
+    """A tar with one video of about `member_bytes`, by repetition of what is encoded once."""
+    kind = replace(kind, moov_first=False)  # moving it to the front needs a path
     with _Shifted(path, _BLOCK) as file:
         write_video(kind, file, member_bytes * 8 / (kind.bits_per_second * 1.02))  # filler and container are 2 %
     size = path.stat().st_size - _BLOCK

@@ -3,7 +3,7 @@
 Input: an endpoint. Does: passes HTTP/1.1 on, connections kept alive; holds each request for some milliseconds; counts
 requests and body bytes by method and path. Output: an endpoint, and the counts.
 
-It runs in a process of its own. Passing on costs it 0.3 to 0.5 ms a request and 1 ms of CPU a megabyte.
+It runs in a process of its own. Passing on a range of 300 kB takes 0.3 ms and 0.5 ms of CPU, 64 MB 50 ms of CPU.
 """
 
 from __future__ import annotations
@@ -97,8 +97,7 @@ class _Proxy:
         self.counts: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
 
     async def client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection of a client, with one of its own to the store."""
-        upstream: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        """One connection of a client; it stays open whether or not the store keeps its own."""
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -106,34 +105,36 @@ class _Proxy:
                 if target.startswith(_CONTROL):
                     writer.write(_plain(self._controlled(target)))
                     continue
-                if upstream is None:
-                    upstream = await asyncio.open_connection("127.0.0.1", self.upstream_port, limit=1 << 20)
-                if not await self._exchange((reader, writer), upstream, head, method, target, headers):
+                await asyncio.sleep(self.latency_seconds)
+                if headers.get("expect"):  # the client waits for leave to send its body; the store need not be asked
+                    writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                size = await self._exchange(reader, writer, _without(head, b"expect"), method, headers)
+                counted = self.counts[method, unquote(urlsplit(target).path)]
+                counted[0], counted[1] = counted[0] + 1, counted[1] + size
+                if headers.get("connection") == "close":
                     return
         except (asyncio.IncompleteReadError, ConnectionError):
             return  # the other side has gone, as it may between requests
         finally:
-            for each in (writer, upstream[1] if upstream else None):
-                if each is not None:
-                    each.close()
+            writer.close()
 
-    async def _exchange(self, client, upstream, head: bytes, method: str, target: str, headers: dict) -> bool:
-        """Pass one request and its answer on; whether the connection goes on."""
-        await asyncio.sleep(self.latency_seconds)
-        if headers.pop("expect", None):  # the client waits for leave to send its body; the store need not be asked
-            client[1].write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            head = b"\r\n".join(line for line in head.split(b"\r\n") if not line.lower().startswith(b"expect:"))
-        upstream[1].write(head)
-        await _pass_body(client[0], upstream[1], headers)
-        answer = await upstream[0].readuntil(b"\r\n\r\n")
-        client[1].write(answer)
-        status, answer_headers = int(answer.split(b" ", 2)[1]), _headers(answer)
-        has_body = method != "HEAD" and status not in _NO_BODY
-        size = await _pass_body(upstream[0], client[1], answer_headers) if has_body else 0
-        await client[1].drain()
-        counted = self.counts[method, unquote(urlsplit(target).path)]
-        counted[0], counted[1] = counted[0] + 1, counted[1] + size
-        return "close" not in (headers.get("connection"), answer_headers.get("connection"))
+    async def _exchange(self, reader, writer, head: bytes, method: str, headers: dict[str, str]) -> int:
+        """Pass one request and its answer on; the bytes of the answer's body.
+
+        On a connection of its own: the local S3 server closes each after its answer.
+        """
+        source, target = await asyncio.open_connection("127.0.0.1", self.upstream_port, limit=1 << 20)
+        try:
+            target.write(head)
+            await _pass_body(reader, target, headers)
+            answer = await source.readuntil(b"\r\n\r\n")
+            writer.write(_without(answer, b"connection"))
+            has_body = method != "HEAD" and int(answer.split(b" ", 2)[1]) not in _NO_BODY
+            size = await _pass_body(source, writer, _headers(answer)) if has_body else 0
+            await writer.drain()
+            return size
+        finally:
+            target.close()
 
     def _controlled(self, target: str) -> bytes:
         parts = urlsplit(target)
@@ -175,6 +176,10 @@ def _headers(head: bytes) -> dict[str, str]:
     lines = head.decode("latin-1").split("\r\n")[1:]
     pairs = (line.split(":", 1) for line in lines if ":" in line)
     return {name.strip().lower(): value.strip().lower() for name, value in pairs}
+
+
+def _without(head: bytes, name: bytes) -> bytes:
+    return b"\r\n".join(line for line in head.split(b"\r\n") if not line.lower().startswith(name + b":"))
 
 
 def _plain(body: bytes) -> bytes:

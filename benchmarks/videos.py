@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -143,11 +144,11 @@ def _chunk_ticks(kind: Kind) -> int:
 
 
 def _repeated(
-    packets: list[av.Packet], stream, ticks: int, repeats: int, codec: str
+    packets: list[av.Packet], stream: Any, ticks: int, repeats: int, codec: str
 ) -> Iterator[tuple[float, av.Packet]]:
     """(decoding time in seconds, packet) of all repetitions; the first picture of each is an IDR picture."""
     random = np.random.default_rng(1)
-    rows = [(bytes(p), p.pts, p.dts, p.duration, p.is_keyframe, p.time_base) for p in packets]
+    rows: list[Any] = [(bytes(p), p.pts, p.dts, p.duration, p.is_keyframe, p.time_base) for p in packets]
     for repeat in range(repeats):
         for data, pts, dts, duration, is_key, base in rows:
             shift = int(repeat * ticks * _TIME_BASE / base)
@@ -165,23 +166,21 @@ def _filler(codec: str, size_bytes: int) -> bytes:
     return len(body).to_bytes(4, "big") + body
 
 
-def _audio(out, seconds: float) -> Iterator[tuple[float, av.Packet]]:
+def _audio(out: Any, seconds: float) -> Iterator[tuple[float, av.Packet]]:
     """(time in seconds, AAC packet): noise whose loudness wanders, so that packets differ in size as speech's do."""
     stream = out.add_stream("aac", rate=AUDIO_RATE_HZ, layout="mono")
     stream.bit_rate = AUDIO_BITS_PER_SECOND
     return _encoded_audio(stream, int(seconds * AUDIO_RATE_HZ / _AAC_SAMPLES))
 
 
-def _encoded_audio(stream, blocks: int) -> Iterator[tuple[float, av.Packet]]:
+def _encoded_audio(stream: Any, blocks: int) -> Iterator[tuple[float, av.Packet]]:
     random = np.random.default_rng(2)
     noise = random.standard_normal(1 << 20).astype(np.float32)
     loudness = 0.02 + 0.1 * np.abs(np.cumsum(random.standard_normal(blocks)) % 2 - 1)
-    packets: list[av.Packet] = []
     for block in range(blocks):
         start = int(random.integers(len(noise) - _AAC_SAMPLES))
         samples = noise[start : start + _AAC_SAMPLES] * np.float32(loudness[block])
         frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = AUDIO_RATE_HZ, block * _AAC_SAMPLES, Fraction(1, AUDIO_RATE_HZ)
-        packets = stream.encode(frame)
-        yield from ((float(p.dts * p.time_base), p) for p in packets)
+        yield from ((float(p.dts * p.time_base), p) for p in stream.encode(frame))
     yield from ((float(p.dts * p.time_base), p) for p in stream.encode(None))
