@@ -8,7 +8,7 @@ Output: uint8 [clips, frames, C, H, W], written in place: the very frames that a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import av
@@ -88,16 +88,29 @@ def _frames(
     bag: Mapping[str, Any], data: Sequence[bytes], backend: str, wanted: Mapping[int, Any]
 ) -> Iterator[tuple[int, av.VideoFrame, int]]:
     """(pts, frame, how many degrees to turn it counter-clockwise) of the frames wanted, each once."""
-    if backend == "decord":
-        for pts, frame in decord_frames(bag, wanted):
-            yield pts, frame, 0  # decord turns frames itself
-    elif backend == "demux" or bag["access"] != "packets":
-        for frame in demuxed_frames(bag, wanted):
+    if backend != "packets" or bag["access"] != "packets":
+        yield from member_frames(bag, backend, wanted)
+        return
+    for span, part in zip(bag["spans"], data, strict=True):
+        for frame in frames_of_span(bag["codec"], bag["extradata"] or b"", span, part, wanted):
             yield int(frame.pts or 0), frame, bag["rotation_degrees"]
+
+
+def member_frames(
+    bag: Mapping[str, Any], backend: str, wanted_pts: Collection[int], *blocks: int
+) -> Iterator[tuple[int, av.VideoFrame, int]]:
+    """The same of a member that is read as a file, by decord or through PyAV's demuxer, in order of time.
+
+    Args:
+        bag: or a row of the index.
+        blocks: size in bytes and number of the blocks that the demuxer reads through.
+    """
+    if backend == "decord":
+        for pts, frame in decord_frames(bag, wanted_pts):
+            yield pts, frame, 0  # decord turns frames itself
     else:
-        for span, part in zip(bag["spans"], data, strict=True):
-            for frame in frames_of_span(bag["codec"], bag["extradata"] or b"", span, part, wanted):
-                yield int(frame.pts or 0), frame, bag["rotation_degrees"]
+        for frame in demuxed_frames(bag, wanted_pts, *blocks):
+            yield int(frame.pts or 0), frame, bag["rotation_degrees"]
 
 
 def to_square_rgb(

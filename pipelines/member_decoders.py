@@ -30,14 +30,20 @@ MAX_MEMBER_BYTES = 2 * 2**30  # decord keeps the member in memory, twice while i
 _DECORD_BATCH_FRAMES = 16
 
 
-def demuxed_frames(bag: Mapping[str, Any], wanted_pts: Collection[int]) -> Iterator[av.VideoFrame]:
+def demuxed_frames(
+    bag: Mapping[str, Any], wanted_pts: Collection[int], block_bytes: int = 256 * 1024, max_blocks: int = 64
+) -> Iterator[av.VideoFrame]:
     """Frames by PyAV over ranges of the member, one container for all.
+
+    Args:
+        block_bytes: of one request; `max_blocks` of them are kept.
 
     Raises:
         BadVideoError: no_video_stream, decode_error.
         StorageError: the member cannot be read.
     """
-    member = storage.RangeFile(bag["shard_url"], bag["member_offset_bytes"], bag["member_size_bytes"])
+    place = (bag["shard_url"], bag["member_offset_bytes"], bag["member_size_bytes"])
+    member = storage.RangeFile(*place, block_bytes, max_blocks)
     try:
         with av.open(io.BufferedReader(member), "r", metadata_errors="replace") as container:
             stream = main_stream(container)

@@ -38,21 +38,30 @@ class _Facts(NamedTuple):
     has_parameters: bool = False  # parameter sets: later packets may need them whatever becomes of the picture
 
 
-def needed(codec: str, extradata: bytes, packets: Sequence[Bytes], is_wanted: Sequence[bool]) -> list[bool]:
-    """Which packets of a run have to be decoded for the wanted ones: [packets]."""
+def needed(
+    codec: str, extradata: bytes, packets: Sequence[Bytes], is_wanted: Sequence[bool], goes_on: bool = False
+) -> list[bool]:
+    """Which packets of a run have to be decoded for the wanted ones: [packets].
+
+    Args:
+        goes_on: packets that follow these are decoded as well.
+    """
     keep: list[bool] = []
-    needs_earlier = False  # a picture kept so far, going backwards, may refer to what comes before it
-    for facts, wanted in zip(reversed(_facts(codec, extradata, packets)), reversed(is_wanted), strict=True):
+    needs_earlier = goes_on  # a picture kept so far, going backwards, may refer to what comes before it
+    all_facts = _facts(codec, extradata, packets, goes_on)
+    for facts, wanted in zip(reversed(all_facts), reversed(is_wanted), strict=True):
         keep.append(wanted or facts.has_parameters or (needs_earlier and facts.is_referenced))
         needs_earlier = (needs_earlier or keep[-1]) and not facts.refreshes
     return keep[::-1]
 
 
-def _facts(codec: str, extradata: bytes, packets: Sequence[Bytes]) -> list[_Facts]:
+def _facts(codec: str, extradata: bytes, packets: Sequence[Bytes], goes_on: bool) -> list[_Facts]:
     if codec == "h264" and (length_bytes := _h264_length_bytes(extradata)):
         return [_h264_facts(packet, length_bytes) for packet in packets]
     if codec == "hevc" and (length_bytes := _hevc_length_bytes(extradata)):
-        return _hevc_facts(packets, length_bytes)
+        # The record's number of sub-layers, 0 if it does not say.
+        highest = ((extradata[21] >> 3 & 7) or _HEVC_HIGHEST_SUBLAYER + 1) - 1 if goes_on else -1
+        return _hevc_facts(packets, length_bytes, highest)
     return [_Facts(is_referenced=False, refreshes=True) if codec in _INTRA_ONLY else _Facts()] * len(packets)
 
 
@@ -70,10 +79,13 @@ def _h264_facts(packet: Bytes, length_bytes: int) -> _Facts:
     return _Facts(*slices.pop(), parameters) if len(slices) == 1 else _Facts(has_parameters=parameters)
 
 
-def _hevc_facts(packets: Sequence[Bytes], length_bytes: int) -> list[_Facts]:
-    """A picture of an even type below 16 may be referred to by those of higher sub-layers: are there any later?"""
+def _hevc_facts(packets: Sequence[Bytes], length_bytes: int, highest: int) -> list[_Facts]:
+    """A picture of an even type below 16 may be referred to by those of higher sub-layers: are there any later?
+
+    Args:
+        highest: sub-layer of what follows these packets; -1 if nothing does.
+    """
     found: list[_Facts] = []
-    highest = -1  # sub-layer, of the packets after this one
     for packet in reversed(packets):
         facts, sublayer = _hevc_picture(packet, length_bytes)
         found.append(facts._replace(is_referenced=facts.is_referenced or highest > sublayer))

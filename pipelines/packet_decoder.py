@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 from av.codec.context import ThreadType
@@ -18,6 +18,14 @@ from av.error import FFmpegError
 
 from pipelines.errors import BadVideoError
 from pipelines.nal_units import needed
+
+
+class PacketBytes(NamedTuple):
+    """A packet in memory."""
+
+    data: memoryview
+    pts: int
+    dts: int
 
 
 def frames_of_span(
@@ -33,15 +41,9 @@ def frames_of_span(
         BadVideoError: unknown_codec, decode_error.
     """
     context = kept_context(codec, extradata, threading.get_ident())
-    view = memoryview(data)
-    packets = [
-        (view[offset : offset + size], pts, dts)
-        for offset, size, pts, dts in zip(
-            span["packet_offset_bytes"], span["packet_size_bytes"], span["packet_pts"], span["packet_dts"], strict=True
-        )
-    ]
-    missing = {pts for _, pts, _ in packets if pts in wanted_pts}
-    keep = needed(codec, extradata, [packet[0] for packet in packets], [pts in missing for _, pts, _ in packets])
+    packets = packets_in(span, data)
+    missing = {packet.pts for packet in packets if packet.pts in wanted_pts}
+    keep = needed(codec, extradata, [packet.data for packet in packets], [packet.pts in missing for packet in packets])
     few = [packet for packet, is_kept in zip(packets, keep, strict=True) if is_kept]
     # What an encoder marks as not referred to may be referred to all the same: the decoder then says so, and all
     # packets are decoded, as if nothing could be left out.
@@ -60,18 +62,28 @@ def frames_of_span(
             return
 
 
-def _decoded(context: Any, packets: Sequence[tuple[memoryview, int, int]]) -> Iterator[av.VideoFrame]:
-    for data, pts, dts in packets:
-        yield from context.decode(packet_of(data, pts, dts))
+def _decoded(context: Any, packets: Sequence[PacketBytes]) -> Iterator[av.VideoFrame]:
+    for packet in packets:
+        yield from context.decode(packet_of(packet))
     yield from context.decode(None)  # what the decoder still holds back for reordering
 
 
-def packet_of(data: memoryview, pts: int, dts: int) -> av.Packet:
-    """A packet with bytes of its own: a decoder reads up to 64 bytes past the end, which only FFmpeg's are made for."""
-    packet = av.Packet(len(data))
-    packet.update(data)  # pyright: ignore[reportArgumentType]  (any buffer will do)
-    packet.pts, packet.dts = pts, dts
-    return packet
+def packets_in(span: Mapping[str, Any], data: bytes) -> list[PacketBytes]:
+    """The packets of a span (SPAN_TYPE), of its bytes; nothing is copied."""
+    view = memoryview(data)
+    names = ("packet_offset_bytes", "packet_size_bytes", "packet_pts", "packet_dts")
+    return [
+        PacketBytes(view[offset : offset + size], pts, dts)
+        for offset, size, pts, dts in zip(*(span[name] for name in names), strict=True)
+    ]
+
+
+def packet_of(packet: PacketBytes) -> av.Packet:
+    """The same for FFmpeg, copied: a decoder reads up to 64 bytes past a packet's end, for which its own are made."""
+    made = av.Packet(len(packet.data))
+    made.update(packet.data)  # pyright: ignore[reportArgumentType]  (any buffer will do)
+    made.pts, made.dts = packet.pts, packet.dts
+    return made
 
 
 @lru_cache(maxsize=16)

@@ -7,6 +7,8 @@ Output: uint8 [3, S, S], RGB; or [1, S * 3 / 2, S], the planes Y, U and V of I42
 Cutting before scaling: 155 us a frame of 456 x 256 to 224, against 321 the other way round. It gives other pixels, so a
 crop is defined in the source: a square of `crop_fraction` of the short side, its side and corner on even pixels so that
 subsampled chroma is cut where luma is (on multiples of four in interlaced frames, whose fields are scaled apart).
+Scaling is bilinear. Accurate rounding changes no pixel of what is scaled to RGB, and costs 80 us a frame where nothing
+is scaled.
 """
 
 from __future__ import annotations
@@ -17,10 +19,8 @@ from typing import Any
 import av
 import numpy as np
 from av.filter import Graph
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-# Free where swscale has to do more than it would anyway, and the same pixels on every machine.
-_INTERPOLATION = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
 _MAX_KEPT_CROPS = 32
 
 
@@ -37,14 +37,12 @@ def write_picture(
     square, size = _cropped(frame, crop_fraction), out.shape[2]
     quarter_turns = rotation_degrees // 90 % 4
     if pixel_format == "rgb":
-        made = _kept.reformatter.reformat(
-            square, width=size, height=size, format="gbrp", interpolation=_INTERPOLATION, threads=1
-        )
+        made = _kept.reformatter.reformat(square, width=size, height=size, format="gbrp", threads=1)
         green, blue, red = made.planes
         places = ((red, out[0]), (green, out[1]), (blue, out[2]))
     else:
         made = _kept.reformatter.reformat(
-            square, width=size, height=size, format="yuv420p", interpolation=_INTERPOLATION, threads=1,
+            square, width=size, height=size, format="yuv420p", threads=1,
             dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG,
         )  # fmt: skip
         places = tuple(zip(made.planes, planes_of_yuv420p(out), strict=True))
