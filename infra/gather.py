@@ -24,6 +24,7 @@ from trainers.config import TrainConfig
 from trainers.epochs import SUMMARY
 from trainers.evaluate import load_config, scores_url
 from trainers.ledger import Audit, audit, last_commits
+from trainers.loop import READING
 
 # summary key -> (name of the chart, unit). Fractions are shown in percent, like every score on the page.
 DIAGNOSTICS = {
@@ -55,6 +56,9 @@ class GatheredRun:
         return [e for e in self.entries if e.kind == "checkpoint"]
 
 
+_TIMES = ("seconds", "input_wait_seconds")
+
+
 def gather(run_urls: list[str], evaluation: str, samples: int, command: str) -> ReportData:
     """All that a report shows of some runs.
 
@@ -79,7 +83,7 @@ def gather(run_urls: list[str], evaluation: str, samples: int, command: str) -> 
         samples=shown,
         dropped=[*dropped_by([(r.run, r.name, r.config, r.scores) for r in runs], evaluation), *unseen],
         config_text=yaml.safe_dump({r.name: r.config.model_dump(mode="json") for r in runs}, sort_keys=False),
-        ledger=_ledger([r.found for r in runs]),
+        ledger=[*_ledger([r.found for r in runs]), *_reading(runs)],
     )
 
 
@@ -199,3 +203,21 @@ def _ledger(found: Sequence[Audit]) -> list[tuple[str, list[str | int]]]:
         ("Clips that would not decode", [f.clips_undecodable for f in found]),
         ("Taken up by", [_workers(f) for f in found]),
     ]
+
+
+def _reading(runs: Sequence[GatheredRun]) -> list[tuple[str, list[str]]]:
+    """What a clip cost on its way to the model, for each run."""
+    facts = {
+        "Bytes read a clip": lambda m, clips: f"{m['read_bytes'] / clips / 1000:.1f} kB",
+        "Requests a clip": lambda m, clips: f"{m['read_requests'] / clips:.2f}",
+        "Decoding a clip": lambda m, clips: f"{1000 * m['decode_seconds'] / clips:.1f} ms",
+        "Decoder waits for the store, a clip": lambda m, clips: f"{1000 * m['wait_seconds'] / clips:.1f} ms",
+        "Training waits for clips": lambda m, clips: (
+            f"{100 * m['input_wait_seconds'] / m['seconds']:.0f} % of the time"
+        ),
+    }
+    totals = [
+        {name: sum(e.metrics.get(name, 0) for e in r.checkpoints) for name in (*READING, *_TIMES, "clips")}
+        for r in runs
+    ]
+    return [(name, [show(t, max(t["clips"], 1)) for t in totals]) for name, show in facts.items()]

@@ -128,13 +128,18 @@ def load_index(index_url: str, columns: list[str] | None = None) -> VideoIndex:
         columns: of INDEX_SCHEMA; all if None. The packets are most of an index.
 
     Raises:
-        InputError: there is no index, or a newer version wrote it.
+        InputError: there is no index, or another version wrote it.
         StorageError: it cannot be read.
     """
     entry = _read_index(index_url)
     if entry is None:
         storage.list_files(index_url)  # raises if it is the bucket that is not there
         raise InputError(f"there is no index at {index_url} (no index.json); make it with `adaptfocus index`")
+    if entry["schema_version"] < SCHEMA_VERSION:
+        raise InputError(
+            f"the index at {index_url} has schema version {entry['schema_version']}, this version of adaptfocus reads "
+            f"{SCHEMA_VERSION}; run `adaptfocus index` again with the same shards (they are only read)"
+        )
     names = [part["name"] for part in entry["parts"]]
     with ThreadPoolExecutor(READ_THREADS) as threads:
         tables = list(threads.map(lambda name: read_part(part_urls(index_url, name)[0], columns), names))

@@ -109,7 +109,7 @@ class Predictor:
     @torch.inference_mode()
     def __call__(self, batch: ClipBatch) -> Iterable[tuple[int, bool, np.ndarray]]:
         for bag in range(batch.num_bags):
-            frames = torch.from_numpy(np.array(batch.frames[bag])).to(self.device)
+            frames = torch.from_numpy(batch.frames[bag]).to(self.device)
             logits = self.model(normalise(frames, input_spec_of(self.model)))
             yield int(batch.slot[bag]), bool(batch.ok[bag]), torch.sigmoid(logits).float().cpu().numpy()
 

@@ -361,7 +361,11 @@ def test_a_shard_that_kills_its_process_costs_that_shard_only(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"{", "is damaged"), (b'{"schema_version": 99}', "has schema version 99, this version of adaptfocus knows 1")],
+    [
+        (b"{", "is damaged"),
+        (b'{"schema_version": 99}', "has schema version 99, this version of adaptfocus knows 2"),
+        (b'{"schema_version": 1, "parts": []}', "has schema version 1, .* run `adaptfocus index` again"),
+    ],
 )
 def test_an_index_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes, message: str):
     (tmp_path / "index.json").write_bytes(content)

@@ -1,0 +1,246 @@
+"""Overlapping windows over a whole video: for evaluation along time and for features.
+
+Input: a row of the index, the shape of a window, how far apart windows are.
+Does: fetches the packets once, in pieces of some MiB and ahead of the decoder; decodes and converts each frame once,
+without a break between pieces, so that open GOPs decode across them; keeps the converted frames that windows to come
+still show.
+Output: the windows, in order of time. Memory is bounded by the span of a window and the pieces in flight, whatever the
+video's length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+import av
+import numpy as np
+from av.error import FFmpegError
+
+from pipelines.clip_reader import read_ahead
+from pipelines.errors import BadVideoError, ConfigError
+from pipelines.frames import DecodeConfig, member_frames
+from pipelines.nal_units import needed
+from pipelines.packet_codec import Packets
+from pipelines.packet_decoder import new_context, packet_of, packets_in
+from pipelines.packets import Run, _span, frames_at, packets_of, shown_pts
+from pipelines.pictures import write_picture
+
+PIECE_BYTES = 4 * 2**20  # of one request: at 50 ms each, 80 MB/s on one connection
+_PIECES_IN_FLIGHT = 4
+_WINDOWS_AT_ONCE = 1024  # whose frames are looked up together
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some frames around a moment."""
+
+    center_seconds: float  # from the first frame shown
+    frames: np.ndarray  # uint8 [T, C, H, W]
+
+    def __post_init__(self) -> None:
+        if self.frames.ndim != 4 or self.frames.dtype != np.uint8:
+            raise ValueError(f"frames must be uint8 [T, C, H, W]: {self.frames.dtype} {self.frames.shape}")
+
+
+@dataclass
+class DenseCounts:
+    """What the windows of a video cost, added up while they are made."""
+
+    read_bytes: int = 0
+    requests: int = 0
+    packets_decoded: int = 0
+    frames_converted: int = 0
+    windows: int = 0
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The windows to make."""
+
+    video: Mapping[str, Any]
+    packets: Packets
+    shown: np.ndarray  # [frames] int64
+    centers_seconds: np.ndarray  # [windows]
+    steps_seconds: np.ndarray  # [frames of a window], around 0
+    size_pixels: int
+    decode: DecodeConfig
+    leave_out: bool = True  # packets that nothing refers to
+
+    @property
+    def reads_member(self) -> bool:
+        return self.decode.backend != "packets" or self.video["access"] != "packets"
+
+    def windows(self) -> Iterator[tuple[float, np.ndarray]]:
+        """(centre, pts of its frames) of each window."""
+        for at in range(0, len(self.centers_seconds), _WINDOWS_AT_ONCE):
+            centers = self.centers_seconds[at : at + _WINDOWS_AT_ONCE]
+            pts = frames_at(self.video, self.shown, centers[:, None] + self.steps_seconds)
+            yield from zip(centers.tolist(), pts, strict=True)
+
+    def wanted_pts(self) -> np.ndarray:
+        """The frames that any window shows, sorted."""
+        return np.array(sorted(set(chain.from_iterable(pts.tolist() for _, pts in self.windows()))), np.int64)
+
+
+def dense_windows(
+    video: Mapping[str, Any],
+    *,
+    frames: int,
+    stride_seconds: float,
+    hop_seconds: float,
+    size_pixels: int,
+    decode: DecodeConfig | None = None,
+    start_seconds: float = 0,
+    end_seconds: float | None = None,
+    counts: DenseCounts | None = None,
+) -> Iterator[Window]:
+    """Windows of `frames` frames, `stride_seconds` apart, around the middle of each hop of a stretch of a video.
+
+    The stretch is cut into hops of `hop_seconds`, the last of which may be shorter. Frames before the first and after
+    the last of the video are those: a window is always full.
+
+    Args:
+        video: a row of INDEX_SCHEMA.
+        start_seconds: of the stretch, from the first frame shown; it ends at `end_seconds`, or with the video.
+        counts: is added to, if given.
+
+    Raises:
+        BadVideoError: the video does not decode, or a wanted frame does not come out of it.
+        ConfigError: a stretch that is empty, a stride or hop that is not positive.
+        StorageError: the video cannot be read.
+    """
+    until_seconds: float = video["duration_seconds"] if end_seconds is None else end_seconds
+    until_seconds = min(until_seconds, video["duration_seconds"])
+    if frames < 1 or stride_seconds <= 0 or hop_seconds <= 0 or not 0 <= start_seconds < until_seconds:
+        raise ConfigError(
+            f"windows of {frames} frames every {stride_seconds} s, a hop of {hop_seconds} s, from {start_seconds} to "
+            f"{until_seconds} s: frames, stride and hop must be above 0, and the stretch inside the video"
+        )
+    edges = start_seconds + hop_seconds * np.arange(np.ceil((until_seconds - start_seconds) / hop_seconds - 1e-9))
+    packets = packets_of(video)
+    job = _Job(
+        video=video,
+        packets=packets,
+        shown=shown_pts(video, packets),
+        centers_seconds=(edges + np.minimum(edges + hop_seconds, until_seconds)) / 2,
+        steps_seconds=(np.arange(frames) - (frames - 1) / 2) * stride_seconds,
+        size_pixels=size_pixels,
+        decode=decode or DecodeConfig(),
+    )
+    return _made(job, counts or DenseCounts())
+
+
+def _made(job: _Job, counts: DenseCounts) -> Iterator[Window]:
+    done = 0
+    try:
+        for window in _windows(job, counts):
+            done += 1
+            yield window
+    except BadVideoError:
+        if job.reads_member:
+            raise
+        # An encoder may mark pictures as not referred to that others refer to (see packet_decoder).
+        yield from _windows(replace(job, centers_seconds=job.centers_seconds[done:], leave_out=False), counts)
+
+
+def _windows(job: _Job, counts: DenseCounts) -> Iterator[Window]:
+    shape = job.decode.frame_shape(job.size_pixels)
+    held: dict[int, np.ndarray] = {}  # pts -> picture, in order of time
+    windows = job.windows()
+    following = next(windows, None)
+    for pts, frame, rotation_degrees in _frames(job, counts):
+        if frame.is_corrupt:
+            raise BadVideoError("decode_error", f"the frame at pts {pts} is corrupt")
+        held[pts] = np.empty(shape, np.uint8)
+        write_picture(frame, job.decode.crop_fraction, job.decode.pixel_format, rotation_degrees, held[pts])
+        counts.frames_converted += 1
+        while following is not None and following[1][-1] <= pts:
+            yield _window(following, held)
+            counts.windows += 1
+            following = next(windows, None)
+            for old in [each for each in held if following is None or each < following[1][0]]:
+                del held[old]
+    if following is not None:
+        _window(following, held)  # raises: its last frame has not come
+
+
+def _window(wanted: tuple[float, np.ndarray], held: Mapping[int, np.ndarray]) -> Window:
+    center_seconds, frame_pts = wanted
+    missing = [pts for pts in frame_pts.tolist() if pts not in held]
+    if missing:
+        raise BadVideoError("missing_frame", f"{len(missing)} of {len(frame_pts)} frames did not decode: {missing[:4]}")
+    return Window(center_seconds, np.stack([held[pts] for pts in frame_pts.tolist()]))
+
+
+def _frames(job: _Job, counts: DenseCounts) -> Iterator[tuple[int, av.VideoFrame, int]]:
+    """(pts, frame, degrees to turn it) of the frames wanted, in order of time, each once."""
+    wanted = job.wanted_pts()
+    if job.reads_member:
+        yield from member_frames(job.video, job.decode.backend, wanted.tolist(), PIECE_BYTES, _PIECES_IN_FLIGHT)
+        return
+    try:
+        for frame in _frames_of_runs(job, wanted, counts):
+            yield int(frame.pts or 0), frame, job.video["rotation_degrees"]
+    except FFmpegError as error:
+        raise BadVideoError("decode_error", str(error)) from error
+
+
+def _frames_of_runs(job: _Job, wanted: np.ndarray, counts: DenseCounts) -> Iterator[av.VideoFrame]:
+    codec, extradata, missing = job.video["codec"], job.video["extradata"] or b"", set(wanted.tolist())
+    context = new_context(codec, extradata)
+    bags = (
+        {"shard_url": job.video["shard_url"], "spans": [_span(job.video, job.packets, piece)], "is_last": is_last}
+        for run in runs_of(job.packets, wanted)
+        for piece, is_last in pieces_of(job.packets, run)
+    )
+    for bag, (data,), reading in read_ahead(bags, PIECE_BYTES * _PIECES_IN_FLIGHT, _PIECES_IN_FLIGHT):
+        counts.read_bytes, counts.requests = counts.read_bytes + reading.size_bytes, counts.requests + reading.requests
+        packets = packets_in(bag["spans"][0], data)
+        is_wanted = [packet.pts in missing for packet in packets]
+        keep = [True] * len(packets)
+        if job.leave_out:
+            keep = needed(codec, extradata, [packet.data for packet in packets], is_wanted, not bag["is_last"])
+        kept = [packet_of(packet) for packet, is_kept in zip(packets, keep, strict=True) if is_kept]
+        counts.packets_decoded += len(kept)
+        for packet in [*kept, None] if bag["is_last"] else kept:
+            for frame in context.decode(packet):
+                if frame.pts in missing:
+                    missing.discard(frame.pts)
+                    yield frame
+        if bag["is_last"]:
+            context.flush_buffers()
+
+
+def runs_of(packets: Packets, wanted_pts: np.ndarray) -> list[Run]:
+    """Packets to decode without a break: whole GOPs that follow each other, up to the last wanted frame's packet.
+
+    A GOP is decoded if a frame of it is wanted, or if a frame that leads the next GOP's keyframe is.
+    """
+    keys = np.flatnonzero(packets.is_key)
+    if not len(keys) or keys[0]:
+        keys = np.concatenate([[0], keys])
+    wanted = np.flatnonzero(np.isin(packets.pts, wanted_pts))
+    gops = np.searchsorted(keys, wanted, side="right") - 1
+    leads = packets.pts[wanted] < packets.pts[keys[gops]]
+    decoded = np.union1d(gops, np.maximum(gops[leads] - 1, 0))
+    breaks = np.flatnonzero(np.diff(decoded) > 1) + 1
+    runs = []
+    for group in np.split(decoded, breaks):
+        last = wanted[np.searchsorted(gops, group[-1], side="right") - 1]
+        runs.append(Run(int(keys[group[0]]), int(last)))
+    return runs
+
+
+def pieces_of(packets: Packets, run: Run) -> Iterator[tuple[Run, bool]]:
+    """A run cut into ranges of at most PIECE_BYTES (or one packet): (packets, whether they are the run's last)."""
+    part = slice(run.first, run.last + 1)
+    ends = packets.offset_bytes[part] + packets.size_bytes[part]
+    first = run.first
+    while first <= run.last:
+        after = run.first + int(np.searchsorted(ends, packets.offset_bytes[first] + PIECE_BYTES, side="right"))
+        last = max(after - 1, first)
+        yield Run(first, last), last == run.last
+        first = last + 1

@@ -1,0 +1,114 @@
+"""A bare decoder over packets: no demuxer, no container, nothing opened twice.
+
+Input: codec and extradata, the packets of a span and its bytes, the frames wanted of it.
+Does: leaves out what nothing wanted needs (nal_units), decodes the rest in a context that is kept for the next span.
+Output: the frames wanted, in the order of presentation, with the pixels of a sequential decode.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import av
+from av.codec.context import ThreadType
+from av.error import FFmpegError
+
+from pipelines.errors import BadVideoError
+from pipelines.nal_units import needed
+
+
+class PacketBytes(NamedTuple):
+    """A packet in memory."""
+
+    data: memoryview
+    pts: int
+    dts: int
+
+
+def frames_of_span(
+    codec: str, extradata: bytes, span: Mapping[str, Any], data: bytes, wanted_pts: Collection[int]
+) -> Iterator[av.VideoFrame]:
+    """The frames of a span that are wanted, each once; those that do not come out are missing.
+
+    Args:
+        span: of SPAN_TYPE.
+        data: its bytes.
+
+    Raises:
+        BadVideoError: unknown_codec, decode_error.
+    """
+    context = kept_context(codec, extradata, threading.get_ident())
+    packets = packets_in(span, data)
+    missing = {packet.pts for packet in packets if packet.pts in wanted_pts}
+    keep = needed(codec, extradata, [packet.data for packet in packets], [packet.pts in missing for packet in packets])
+    few = [packet for packet, is_kept in zip(packets, keep, strict=True) if is_kept]
+    # What an encoder marks as not referred to may be referred to all the same: the decoder then says so, and all
+    # packets are decoded, as if nothing could be left out.
+    for attempt in [few, packets] if len(few) < len(packets) else [packets]:
+        try:
+            for frame in _decoded(context, attempt):
+                if frame.pts in missing and (attempt is packets or not frame.is_corrupt):
+                    missing.discard(frame.pts)
+                    yield frame
+        except FFmpegError as error:
+            if attempt is packets:
+                raise BadVideoError("decode_error", str(error)) from error
+        finally:
+            context.flush_buffers()
+        if not missing:
+            return
+
+
+def _decoded(context: Any, packets: Sequence[PacketBytes]) -> Iterator[av.VideoFrame]:
+    for packet in packets:
+        yield from context.decode(packet_of(packet))
+    yield from context.decode(None)  # what the decoder still holds back for reordering
+
+
+def packets_in(span: Mapping[str, Any], data: bytes) -> list[PacketBytes]:
+    """The packets of a span (SPAN_TYPE), of its bytes; nothing is copied."""
+    view = memoryview(data)
+    names = ("packet_offset_bytes", "packet_size_bytes", "packet_pts", "packet_dts")
+    return [
+        PacketBytes(view[offset : offset + size], pts, dts)
+        for offset, size, pts, dts in zip(*(span[name] for name in names), strict=True)
+    ]
+
+
+def packet_of(packet: PacketBytes) -> av.Packet:
+    """The same for FFmpeg, copied: a decoder reads up to 64 bytes past a packet's end, for which its own are made."""
+    made = av.Packet(len(packet.data))
+    made.update(packet.data)  # pyright: ignore[reportArgumentType]  (any buffer will do)
+    made.pts, made.dts = packet.pts, packet.dts
+    return made
+
+
+@lru_cache(maxsize=16)
+def kept_context(codec: str, extradata: bytes, thread: int) -> Any:
+    """A decoder for a stream's parameters and one thread: opening one costs more than a short clip's decoding."""
+    return new_context(codec, extradata)
+
+
+def new_context(codec: str, extradata: bytes) -> Any:
+    """A decoder that nobody else uses.
+
+    Raises:
+        BadVideoError: unknown_codec.
+    """
+    try:
+        context = av.CodecContext.create(codec, "r")
+    except (FFmpegError, ValueError) as error:
+        raise BadVideoError("unknown_codec", f"no decoder for '{codec}' ({error})") from error
+    if not isinstance(context, av.VideoCodecContext):
+        raise BadVideoError("unknown_codec", f"'{codec}' is no video codec")
+    context.extradata = extradata or None
+    context.thread_count = 1  # the pipeline's parallelism is over bags; threads inside a clip only add latency
+    context.thread_type = ThreadType.NONE
+    if codec == "h264":
+        # Where a stream does not say how far it reorders, wait as long as its level allows. Otherwise FFmpeg learns
+        # it from frames that it has to throw away.
+        context.options = {"strict": "strict"}
+    return context
