@@ -37,6 +37,7 @@ from benchmarks.corpus import (
 )
 from benchmarks.figures import Figure, say
 from benchmarks.minimal import minimal_bytes
+from benchmarks.pace import clips_in
 from benchmarks.process_cost import on_one_core
 from benchmarks.range_readers import READERS
 from benchmarks.s3_latency import FarStore
@@ -94,7 +95,7 @@ def main(
         found += clip_figures(corpus)
         found += peer_figures(corpus)
         with on_one_core():
-            found.append(throughput_kept("fetch.throughput_kept_at_50ms", corpus, Path(folder), repeats, _in_process))
+            found += throughput_kept("throughput_kept_at_50ms", corpus, Path(folder), repeats, _in_process)
         if not quick:
             found += ray_figures(corpus, Path(folder), repeats)
     figures.show(found, as_json, "Fetching")
@@ -190,19 +191,30 @@ def peer_figures(corpus: Corpus) -> list[Figure]:
 
 def throughput_kept(
     name: str, corpus: Corpus, folder: Path, repeats: int, run: Callable[[PlanFacts], Iterator[ClipBatch]]
-) -> Figure:
-    """Clips a second at LATENCY_MS over those without latency; one decoder, the same plan for both, taking turns."""
+) -> list[Figure]:
+    """Clips a second at LATENCY_MS over those without latency; one core, the same plan for both, taking turns.
+
+    And the share of the time for which the decoder waited for the store, which other work on the machine moves less.
+    """
     say(f"{name}: {repeats} repetitions")
     seconds: dict[int, list[float]] = {0: [], LATENCY_MS: []}
+    waited: dict[int, list[float]] = {0: [], LATENCY_MS: []}
     for repeat in range(repeats + 1):
         plan = stored_plan(corpus.planner, folder / f"{name}-{repeat}", range(repeat, repeat + 1))
         for latency_ms in (0, LATENCY_MS) if repeat % 2 else (LATENCY_MS, 0):
             corpus.far.reset(latency_ms)
-            began = time.monotonic()
-            assert all(batch.ok.all() for batch in run(plan))
+            began, wait = time.monotonic(), 0.0
+            for batch in run(plan):
+                clips_in(batch)
+                wait += float(batch.wait_seconds.sum())
             seconds[latency_ms].append(time.monotonic() - began)
+            waited[latency_ms].append(wait)
     corpus.far.reset(latency_ms=0)
-    return figures.ratio_of_medians(name, seconds[0][1:], seconds[LATENCY_MS][1:])  # the first is a warm-up
+    far = slice(1, None)  # the first repetition is a warm-up
+    return [
+        figures.ratio_of_medians(f"fetch.{name}", seconds[0][far], seconds[LATENCY_MS][far]),
+        figures.ratio(f"fetch.{name}_waiting", waited[LATENCY_MS][far], seconds[LATENCY_MS][far]),
+    ]
 
 
 def _in_process(plan: PlanFacts) -> Iterator[ClipBatch]:
@@ -220,7 +232,9 @@ def ray_figures(corpus: Corpus, folder: Path, repeats: int) -> list[Figure]:
         return []
     with on_one_core(), connected(None, cpus=2):
         run = partial(batches, decoding=Decoding(cores=1, tasks=2))
-        return [throughput_kept("fetch.ray_throughput_kept_at_50ms", corpus, folder, repeats, run)]
+        return throughput_kept("ray_throughput_kept_at_50ms", corpus, folder, repeats, run)[
+            :1
+        ]  # its tasks wait in turn
 
 
 if __name__ == "__main__":

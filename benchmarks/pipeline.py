@@ -36,7 +36,7 @@ from benchmarks.corpus import (
 )
 from benchmarks.figures import Figure, say
 from benchmarks.member_memory import peak_mb, write_tar_of_one
-from benchmarks.pace import paced
+from benchmarks.pace import clips_in, paced
 from benchmarks.process_cost import ProcessCost
 from benchmarks.s3_latency import FarStore
 from benchmarks.through_ray import batches as through_ray
@@ -139,12 +139,7 @@ def ordered(repeat: int, sides: dict[str, Callable]) -> list[tuple[str, Callable
 
 
 def _run(batches: Iterable[ClipBatch]) -> tuple[int, float]:
-    return paced(_clips(batch) for batch in batches)
-
-
-def _clips(batch: ClipBatch) -> int:
-    assert batch.ok.all()
-    return batch.frames.shape[0] * batch.frames.shape[1]
+    return paced(clips_in(batch) for batch in batches)
 
 
 def dataloader(files: dict[str, Path], folder: Path, repeats: int) -> list[Figure]:
@@ -169,7 +164,7 @@ def dataloader(files: dict[str, Path], folder: Path, repeats: int) -> list[Figur
                 sides = {
                     "ray": lambda plan=plan: _run(through_ray(plan, decoding)),
                     "stream": lambda plan=plan: _run(plain(plan)),
-                    "dataloader": lambda: _run_dataloader(cores, 2 * urls),
+                    "dataloader": lambda: _run_dataloader(cores, 2 * urls, 2 * planner.table.num_rows),
                 }
                 for name, run in ordered(repeat, sides):
                     say(f"pipeline {repeat + 1} of {repeats}: {name}")
@@ -188,9 +183,12 @@ def _signed(url: str) -> str:
     return fs.sign(path, expiration=86_400)
 
 
-def _run_dataloader(workers: int, urls: list[str]) -> tuple[int, float]:
+def _run_dataloader(workers: int, urls: list[str], videos: int) -> tuple[int, float]:
     command = [sys.executable, "-m", "benchmarks.dataloader", str(workers), *urls]
     answer = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    expected = CLIPS_PER_BAG * (videos - 1)  # its clock starts with the first
+    if answer["clips"] != expected:
+        raise RuntimeError(f"the DataLoader gave {answer['clips']} clips, expected were {expected}")
     return answer["clips"], answer["seconds"]
 
 
