@@ -31,7 +31,7 @@ from benchmarks.videos import NAMES, video
 TIMED = ("floor", "ours", "ours_yuv420p", "pyav_kept", "pyav_reopened", "decord_kept", "decord_reopened",
          "torchcodec_kept", "torchcodec_reopened")  # fmt: skip
 CHECKED = ("ours", "ours_yuv420p", "pyav_kept", "decord_kept", "torchcodec_kept", "torchcodec_approximate")
-CHECK_SECONDS = 120  # of a and b: every frame of them is decoded once for comparison
+_said: set[tuple[str, str]] = set()
 Costs = dict[str, dict[str, list[float]]]  # video -> candidate -> CPU seconds of each clip
 
 
@@ -48,9 +48,8 @@ def main(
     """Measure decoding, or check it."""
     clips = min(clips, 10) if quick else clips
     core = max(os.sched_getaffinity(0)) if core is None else core
-    length = CHECK_SECONDS if check else None
     say(f"videos {kinds or '(none of ours)'}: making those that are not there yet, packing, indexing")
-    files = {NAMES[kind]: video(kind, (work or default_work_folder()) / "videos", length) for kind in kinds}
+    files = {NAMES[kind]: video(kind, (work or default_work_folder()) / "videos") for kind in kinds}
     files |= {name_of(path): path for path in video_paths}
     with tempfile.TemporaryDirectory(prefix="adaptfocus-bench-") as folder:
         sets = {name: made for name, path in files.items() if (made := clips_of(name, path, Path(folder), clips))}
@@ -87,9 +86,18 @@ def _opens(candidate: str, worker: Isolated, video_name: str, clips: Clips) -> b
         worker.open(clips.video)
         worker.clip(clips.requests[0])
     except CandidateError as error:
-        say(f"{candidate} does not run here on {video_name}: {error}")
+        _say_once(candidate, str(error), video_name)
         return False
     return True
+
+
+def _say_once(candidate: str, why: str, video_name: str) -> None:
+    """What is not installed is missing on every video: one line for it."""
+    if not why.startswith("not installed"):
+        say(f"{candidate} does not run here on {video_name}: {why}")
+    elif (candidate, why) not in _said:
+        _said.add((candidate, why))
+        say(f"{candidate}: {why}")
 
 
 def cost_figures(costs: Costs) -> list[Figure]:
@@ -127,7 +135,7 @@ def checked(sets: dict[str, Clips], core: int) -> list[Figure]:
         shares = wrong_frames(clips, CHECKED, core)
         for candidate, wrong in shares.items():
             if isinstance(wrong, str):
-                say(f"{candidate} does not run here on {name}: {wrong}")
+                _say_once(candidate, wrong, name)
             else:
                 total = sum(len(request.frame_pts) for request in clips.requests)
                 found.append(figures.count(f"decode.wrong_frames.{candidate}.{name}", wrong / total, "share", total))

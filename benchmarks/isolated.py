@@ -79,10 +79,11 @@ class Isolated:
 
 def _serve(pipe, name: str, core: int) -> None:
     os.sched_setaffinity(0, {core})
-    with contextlib.suppress(ImportError):
-        import torch
+    if name.startswith("torchcodec"):  # importing torch takes seconds: not for those that need none
+        with contextlib.suppress(ImportError):
+            import torch
 
-        torch.set_num_threads(1)
+            torch.set_num_threads(1)
     candidate = None
     while True:
         try:
