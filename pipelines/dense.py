@@ -25,7 +25,7 @@ from pipelines.frames import DecodeConfig, member_frames
 from pipelines.nal_units import needed
 from pipelines.packet_codec import Packets
 from pipelines.packet_decoder import new_context, packet_of, packets_in
-from pipelines.packets import Run, _span, frames_at, packets_of, shown_pts
+from pipelines.packets import Run, frames_at, packets_of, shown_pts, span_of
 from pipelines.pictures import write_picture
 
 PIECE_BYTES = 4 * 2**20  # of one request: at 50 ms each, 80 MB/s on one connection
@@ -192,7 +192,7 @@ def _frames_of_runs(job: _Job, wanted: np.ndarray, counts: DenseCounts) -> Itera
     codec, extradata, missing = job.video["codec"], job.video["extradata"] or b"", set(wanted.tolist())
     context = new_context(codec, extradata)
     bags = (
-        {"shard_url": job.video["shard_url"], "spans": [_span(job.video, job.packets, piece)], "is_last": is_last}
+        {"shard_url": job.video["shard_url"], "spans": [span_of(job.video, job.packets, piece)], "is_last": is_last}
         for run in runs_of(job.packets, wanted)
         for piece, is_last in pieces_of(job.packets, run)
     )

@@ -93,4 +93,8 @@ def _column(raw: memoryview, at: int, count: int) -> tuple[np.ndarray, int]:
         raise ValueError(f"a column of {width} bytes")
     end = at + 1 + width * count
     planes = np.frombuffer(raw[at + 1 : end], np.uint8).reshape(width, count)
-    return np.ascontiguousarray(planes.T).view(f"<i{width}").reshape(count).astype(np.int64), end
+    # From the top byte, which has the sign, down: half the time of a transposed copy.
+    values = planes[-1].view(np.int8).astype(np.int64)
+    for plane in planes[-2::-1]:
+        values = values << 8 | plane
+    return values, end

@@ -128,7 +128,7 @@ def write_plan(plan: EpochPlan, folder_url: str, epoch: int, bags_per_batch: int
     starts = range(0, plan.table.num_rows, bags_per_part)
     parts = [plan.table.slice(start, bags_per_part) for start in starts]
     for number, part in enumerate(parts):
-        write_table(part, part_url(folder_url, number), row_group_size=256)
+        write_table(part, part_url(folder_url, number), row_group_size=BAGS_PER_CHUNK)
     facts = PlanFacts(
         folder_url, epoch, plan.table.num_rows, tuple(p.num_rows for p in parts), plan.carried, plan.max_labels
     )

@@ -64,12 +64,22 @@ def mark(stream_url: str, stretch: Stretch) -> None:
 class Decoding:
     """Where and how widely bags are decoded.
 
-    Two tasks share a core by default: one fetches while the other decodes, so that a store's latency costs nothing.
+    There are half as many tasks again as cores, so that cores are busy while some tasks wait for their first bytes.
+    Each task is a process.
     """
 
-    cores: float = 1
-    tasks: int = 2
+    cores: int = 1
+    cpus_per_core: float = 1.0  # that Ray counts; less than 1 where something else sleeps while bags are decoded
     label_selector: tuple[tuple[str, str], ...] = ()  # of the nodes that decode, as (label, value)
+
+    @property
+    def tasks(self) -> int:
+        return self.cores + (self.cores + 1) // 2
+
+    @property
+    def lookups(self) -> int:
+        """Tasks that look plan rows up: one reads some thousand clips a second."""
+        return 1 + self.cores // 64
 
 
 def clip_dataset(stream_url: str, shape: ClipShape, bags_per_block: int, decoding: Decoding) -> Dataset:
@@ -80,7 +90,7 @@ def clip_dataset(stream_url: str, shape: ClipShape, bags_per_block: int, decodin
         batch_size=1,
         # A task sleeps while its plan is not there yet: it must not hold a core meanwhile.
         num_cpus=0,
-        compute=TaskPoolStrategy(size=2),
+        compute=TaskPoolStrategy(size=decoding.lookups),
     )
     return decoded(rows, shape, bags_per_block, decoding)
 
@@ -95,7 +105,7 @@ def plan_dataset(plan: PlanFacts, shape: ClipShape, decoding: Decoding, bags_per
     rows = (
         ray.data.from_items(chunks)
         .repartition(target_num_rows_per_block=1)
-        .map_batches(_rows_of_slices, batch_size=1, num_cpus=0, compute=TaskPoolStrategy(size=2))
+        .map_batches(_rows_of_slices, batch_size=1, num_cpus=0, compute=TaskPoolStrategy(size=decoding.lookups))
     )
     return decoded(rows, shape, bags_per_block, decoding)
 
@@ -108,7 +118,7 @@ def decoded(plan_rows: Dataset, shape: ClipShape, bags_per_block: int, decoding:
         batch_size=bags_per_block,
         batch_format="pyarrow",
         zero_copy_batch=True,
-        num_cpus=decoding.cores / decoding.tasks,
+        num_cpus=decoding.cpus_per_core * decoding.cores / decoding.tasks,
         # Tasks, not actors: their processes stay when a worker group is started again. The pool's size is fixed:
         # without it Ray starts a process a task.
         compute=TaskPoolStrategy(size=decoding.tasks),

@@ -146,7 +146,7 @@ def predict_on_cluster(
     _quiet_data()
     place = config.placement
     gpus = place.gpus_per_worker
-    dataset = plan_dataset(facts, shape, _decoding(config, 0.5 * place.decode_workers)).map_batches(
+    dataset = plan_dataset(facts, shape, _decoding(config, 0.5)).map_batches(
         _PredictBlocks,
         fn_constructor_args=(config.model_dump(mode="json"), num_classes),
         batch_size=1,
@@ -174,14 +174,14 @@ def _dataset_of_group(config: TrainConfig, shape: ClipShape, block: int) -> Call
 
     def make() -> Dataset:
         _quiet_data()
-        return clip_dataset(claim_stream(config.url), shape, block, _decoding(config, config.placement.decode_workers))
+        return clip_dataset(claim_stream(config.url), shape, block, _decoding(config))
 
     return make
 
 
-def _decoding(config: TrainConfig, cores: float) -> Decoding:
+def _decoding(config: TrainConfig, cpus_per_core: float = 1.0) -> Decoding:
     place = config.placement
-    return Decoding(cores, 2 * place.decode_workers, tuple(sorted(place.decode_labels.items())))
+    return Decoding(place.decode_workers, cpus_per_core, tuple(sorted(place.decode_labels.items())))
 
 
 def _quiet_data() -> None:

@@ -66,7 +66,7 @@ def test_the_head_of_the_next_epoch_comes_before_its_plan_is_known(small_world: 
     assert head is not None
     assert head.num_bags == 4
     url = claim_stream(run.url)
-    dataset = clip_dataset(url, shape_of(small_world, config), 2, Decoding(cores=2, tasks=4))
+    dataset = clip_dataset(url, shape_of(small_world, config), 2, Decoding(cores=2))
     ranks: Any = dataset.streaming_split(2, equal=True)
     mark(url, Stretch(run.url, 0, 4, 2, config.plan.bags_per_batch, 18 + 4))
     slots: dict[int, list[list[int]]] = {0: [], 1: []}

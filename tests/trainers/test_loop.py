@@ -264,3 +264,17 @@ def test_order_inside_a_batch_is_that_of_the_plan(small_world: SmallWorld, undis
     stretch = Stretch(undisturbed.url, 0, 8, 1, 4, 20)
     slots = [b.slot.tolist() for b in LocalEngine(4).batches(stretch, clip_shape(config, plan.max_labels))]
     assert np.concatenate(slots).tolist() == list(range(8, 16))
+
+
+def test_planes_of_yuv_train_nearly_the_same_model(small_world: SmallWorld, tmp_path: Path) -> None:
+    """Half the bytes on the wire, the same clips: what the model says of them differs by rounded colours only."""
+    said = {}
+    for name in ("rgb", "yuv420p"):
+        changes = (f"decode.pixel_format={name}", "epochs=1", "optim.learning_rate=1e-9")
+        run = trained(small_world.run_config(tmp_path, name, *changes))
+        ledger = run.ledger(run.newest()[1]).sort_by("slot")
+        assert all(ledger.column("ok").to_pylist())
+        said[name] = np.concatenate(ledger.column("probability").to_pylist())
+    difference = np.abs(said["rgb"] - said["yuv420p"])
+    assert 0 < difference.mean() < 0.01
+    assert difference.max() < 0.05

@@ -26,6 +26,7 @@ from torch import nn
 
 from pipelines import storage
 from pipelines.errors import AdaptFocusError, ConfigError
+from trainers.backbones.colour import is_yuv420p, rgb_of_yuv420p
 
 HEAD_PREFIX = "head."
 _SHOWN_KEYS = 6
@@ -99,10 +100,15 @@ def input_spec_of(model: nn.Module) -> InputSpec:
 
 
 def normalise(frames: torch.Tensor, spec: InputSpec) -> torch.Tensor:
-    """Clips as the decoder writes them, uint8 [B, T, C, H, W] -> float [B, C, T, H, W], on the same device."""
+    """Clips as the decoder writes them -> float [B, 3, T, S, S], on the same device.
+
+    Args:
+        frames: uint8 [B, T, 3, S, S], RGB; or [B, T, 1, 3 S / 2, S], planes of YUV (decode.pixel_format=yuv420p).
+    """
     mean = torch.tensor(spec.mean, device=frames.device).view(1, 3, 1, 1, 1)
     std = torch.tensor(spec.std, device=frames.device).view(1, 3, 1, 1, 1)
-    return (frames.transpose(1, 2).float() / 255 - mean) / std
+    rgb = rgb_of_yuv420p(frames) if is_yuv420p(frames) else frames.float()
+    return (rgb.transpose(1, 2) / 255 - mean) / std
 
 
 def _check_same_weights(model: nn.Module, body: dict[str, Any], url: str, made_for: object) -> None:
