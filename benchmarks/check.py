@@ -10,7 +10,7 @@ change cannot be told from its neighbours, and nothing is lost if they are mixed
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import av
 import numpy as np
@@ -25,18 +25,17 @@ MARGIN_LEVELS = 0.5  # of 255, mean over the picture
 FAR_LEVELS = 12.0
 
 
-def wrong_frames(clips: Clips, candidates: Sequence[str], core: int) -> dict[str, int | str]:
+def wrong_frames(clips: Clips, workers: Mapping[str, Isolated]) -> dict[str, int | str]:
     """Wrong frames of all clips, or why a candidate does not run."""
     truth = sequential(clips.video, {n for request in clips.requests for n in request.frame_numbers})
     found: dict[str, int | str] = {}
-    for name in candidates:
-        with Isolated(name, core) as worker:
-            try:
-                worker.open(clips.video)
-                pictures = [worker.clip(request, with_pictures=True).thumbnails for request in clips.requests]
-            except CandidateError as error:
-                found[name] = str(error)
-                continue
+    for name, worker in workers.items():
+        try:
+            worker.open(clips.video)
+            pictures = [worker.clip(request, with_pictures=True).thumbnails for request in clips.requests]
+        except CandidateError as error:
+            found[name] = str(error)
+            continue
         found[name] = sum(
             is_wrong(picture, truth, number)
             for request, made in zip(clips.requests, pictures, strict=True)

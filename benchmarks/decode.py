@@ -25,7 +25,7 @@ from benchmarks.check import wrong_frames
 from benchmarks.clips import Clips, clips_of
 from benchmarks.corpus import default_work_folder, name_of
 from benchmarks.figures import Figure, say
-from benchmarks.isolated import CandidateError, Isolated
+from benchmarks.isolated import CandidateError, Isolated, isolated
 from benchmarks.videos import NAMES, video
 
 TIMED = ("floor", "ours", "ours_yuv420p", "pyav_kept", "pyav_reopened", "decord_kept", "decord_reopened",
@@ -64,8 +64,7 @@ def main(
 def timed(sets: dict[str, Clips], core: int) -> Costs:
     """Every candidate on every clip, clip by clip; the first clip of a video is decoded once before, unmeasured."""
     costs: Costs = {}
-    workers = {name: Isolated(name, core) for name in TIMED}
-    try:
+    with isolated(TIMED, core) as workers:
         for name, clips in sets.items():
             say(f"{name}: {len(clips.requests)} clips")
             running = {c: w for c, w in workers.items() if _opens(c, w, name, clips)}
@@ -74,9 +73,6 @@ def timed(sets: dict[str, Clips], core: int) -> Costs:
                 order = list(running)
                 for candidate in order[number % len(order) :] + order[: number % len(order)]:
                     spent[candidate].append(workers[candidate].clip(request).cpu_seconds)
-    finally:
-        for worker in workers.values():
-            worker.__exit__()
     return costs
 
 
@@ -130,15 +126,17 @@ def _over_decord(costs: Costs) -> list[Figure]:
 def checked(sets: dict[str, Clips], core: int) -> list[Figure]:
     """`decode.wrong_frames.CANDIDATE.VIDEO`: the share of frames that are not those asked for."""
     found = []
-    for name, clips in sets.items():
-        say(f"{name}: decoding all of it")
-        shares = wrong_frames(clips, CHECKED, core)
-        for candidate, wrong in shares.items():
-            if isinstance(wrong, str):
-                _say_once(candidate, wrong, name)
-            else:
-                total = sum(len(request.frame_pts) for request in clips.requests)
-                found.append(figures.count(f"decode.wrong_frames.{candidate}.{name}", wrong / total, "share", total))
+    with isolated(CHECKED, core) as workers:
+        for name, clips in sets.items():
+            say(f"{name}: decoding all of it")
+            for candidate, wrong in wrong_frames(clips, workers).items():
+                if isinstance(wrong, str):
+                    _say_once(candidate, wrong, name)
+                else:
+                    total = sum(len(request.frame_pts) for request in clips.requests)
+                    found.append(
+                        figures.count(f"decode.wrong_frames.{candidate}.{name}", wrong / total, "share", total)
+                    )
     return found
 
 

@@ -222,7 +222,7 @@ def _in_process(plan: PlanFacts) -> Iterator[ClipBatch]:
 
 
 def ray_figures(corpus: Corpus, folder: Path, repeats: int) -> list[Figure]:
-    """The same through Ray Data, all of it on one core, which two decoding tasks share as they do in training."""
+    """The same through Ray Data, all of it on one core, which the decoding processes share as they do in training."""
     try:
         from benchmarks.through_ray import batches
         from infra.cluster import connected
@@ -231,7 +231,7 @@ def ray_figures(corpus: Corpus, folder: Path, repeats: int) -> list[Figure]:
         say(f"Ray Data: not installed ({error})")
         return []
     with on_one_core(), connected(None, cpus=2):
-        run = partial(batches, decoding=Decoding(cores=1, tasks=2))
+        run = partial(batches, decoding=Decoding(cores=1))
         return throughput_kept("ray_throughput_kept_at_50ms", corpus, folder, repeats, run)[
             :1
         ]  # its tasks wait in turn

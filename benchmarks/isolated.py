@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +37,7 @@ class Answer:
 
 
 class Isolated:
-    """One candidate's process; a context manager."""
+    """One candidate's process."""
 
     def __init__(self, name: str, core: int) -> None:
         self.name = name
@@ -48,10 +49,7 @@ class Isolated:
         self._process.start()
         theirs.close()
 
-    def __enter__(self) -> Isolated:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
         self._process.kill()
         self._process.join()
 
@@ -75,6 +73,17 @@ class Isolated:
         if isinstance(answer, str):
             raise CandidateError(answer)
         return answer
+
+
+@contextlib.contextmanager
+def isolated(names: Sequence[str], core: int) -> Iterator[dict[str, Isolated]]:
+    """A process for each of some candidates."""
+    workers = {name: Isolated(name, core) for name in names}
+    try:
+        yield workers
+    finally:
+        for worker in workers.values():
+            worker.end()
 
 
 def _serve(pipe, name: str, core: int) -> None:

@@ -157,7 +157,7 @@ def dataloader(files: dict[str, Path], folder: Path, repeats: int) -> list[Figur
         urls = [_signed(url) for url in tars]
         far.reset(LATENCY_MS)
         with connected(None, cpus=cores + 1):
-            decoding = Decoding(cores=cores, tasks=2 * cores)  # as training has it: two tasks a core
+            decoding = Decoding(cores=cores)
             _run(through_ray(stored_plan(planner, folder / "warm-up", range(1)), decoding))
             for repeat in range(repeats):
                 plan = stored_plan(planner, folder / f"plan-{repeat}", range(2 * repeat + 1, 2 * repeat + 3))

@@ -9,10 +9,16 @@ from pipelines.plan_store import PlanFacts
 from pipelines.ray_data import Decoding, bags_per_block, plan_dataset
 from pipelines.records import ClipBatch
 
-ONE_DECODER = Decoding(cores=1, tasks=1)
+
+class OneProcess(Decoding):
+    """One decoding process, where training has two on a core: the plain loop has one too, so wall times compare."""
+
+    @property
+    def tasks(self) -> int:
+        return 1
 
 
-def batches(plan: PlanFacts, decoding: Decoding = ONE_DECODER) -> Iterator[ClipBatch]:
+def batches(plan: PlanFacts, decoding: Decoding = OneProcess(cores=1)) -> Iterator[ClipBatch]:
     """The batches of a plan; blocks and batches as trainers/ray_train.py makes them."""
     shape = shape_of(CLIPS_PER_BAG)
     dataset = plan_dataset(plan, shape, decoding, bags_per_block(BAGS_PER_BATCH, shape))
