@@ -44,6 +44,7 @@ from benchmarks.videos import NAMES, video
 from infra.cluster import connected
 from infra.local_s3 import LocalS3
 from pipelines import storage
+from pipelines.clip_plan import Planner
 from pipelines.clip_stream import stream
 from pipelines.plan_store import PlanFacts
 from pipelines.ray_data import Decoding
@@ -53,6 +54,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARD_SIZE_BYTES = 100 << 20  # two 10-minute videos: every worker of the DataLoader gets shards
 LATENCY_MS = 20
 MEMBER_BYTES = {"40mb": 40_000_000, "4gb": 4_000_000_000}
+GROWTH_PASSES = 12
 PARTS = ("overhead", "dataloader", "memory", "readers")
 
 
@@ -91,7 +93,7 @@ def overhead(files: dict[str, Path], folder: Path, repeats: int) -> list[Figure]
     warm_up = stored_plan(planner, folder / "plan-warm-up", range(1))
     cpu: dict[str, list[float]] = {"plain": [], "ray": []}
     wall: dict[str, list[float]] = {"plain": [], "ray": []}
-    resident, clips = [], 0
+    clips = 0
     with connected(None, cpus=2):
         _run(through_ray(warm_up))
         _run(plain(warm_up))
@@ -104,27 +106,31 @@ def overhead(files: dict[str, Path], folder: Path, repeats: int) -> list[Figure]
                     clips, seconds = _run(run(plan))
                 cpu[name].append(cost.cpu_seconds)
                 wall[name].append(seconds)
-                if name == "ray":
-                    resident.append(cost.median_mb())
+        grown = _growth(planner, folder) if repeats > 1 else []
     per_clip = {name: [1000 * s / (clips + BAGS_PER_BATCH * CLIPS_PER_BAG) for s in cpu[name]] for name in cpu}
     return [
         figures.ratio("pipeline.cpu_overhead", cpu["ray"], cpu["plain"]),
         figures.ratio_of_medians("pipeline.wall_overhead", wall["ray"], wall["plain"]),
         figures.mean("pipeline.plain_cpu_ms", per_clip["plain"], "ms CPU a clip"),
         figures.mean("pipeline.ray_cpu_ms", per_clip["ray"], "ms CPU a clip"),
-        *_growth(resident, clips),
+        *grown,
     ]
 
 
-def _growth(resident_mb: list[float], clips_per_pass: int) -> list[Figure]:
-    """Memory private to all processes, from one pass through Ray to the next, fitted to the second half of them."""
-    half = resident_mb[len(resident_mb) // 2 :]
-    if len(half) < 2:
-        return []  # a single pass shows how buffers fill, not whether they stay filled
-    slope = float(np.polyfit(np.arange(len(half)) * clips_per_pass / 1000, half, 1)[0])
+def _growth(planner: Planner, folder: Path) -> list[Figure]:
+    """Memory private to all processes, from pass to pass through Ray, fitted to the second half of the passes."""
+    say(f"memory from pass to pass: {GROWTH_PASSES} passes")
+    plans = [stored_plan(planner, folder / f"growth-{n}", range(2 * n, 2 * n + 2)) for n in range(GROWTH_PASSES)]
+    resident, clips = [], 0
+    for plan in plans:
+        with ProcessCost() as cost:
+            clips += _run(through_ray(plan))[0]
+        resident.append((clips / 1000, cost.median_mb()))
+    half = np.array(resident[GROWTH_PASSES // 2 :])  # the first half shows how buffers fill
+    slope = float(np.polyfit(half[:, 0], half[:, 1], 1)[0])
     return [
-        figures.count("pipeline.memory_growth_mb_per_1000_clips", slope, "MB", len(half)),
-        figures.count("pipeline.ray_memory_mb", half[-1], "MB", len(half)),
+        figures.count("pipeline.memory_growth_mb_per_1000_clips", slope, "MB", clips),
+        figures.count("pipeline.ray_memory_mb", float(half[-1, 1]), "MB", clips),
     ]
 
 
