@@ -19,6 +19,7 @@ from av.error import FFmpegError
 
 from pipelines import storage
 from pipelines.errors import BadVideoError, ConfigError
+from pipelines.packet_decoder import refuse_corrupt
 from pipelines.packet_table import main_video_stream
 
 # Frames at most this far apart are reached by decoding on; a seek goes back to a keyframe, which lies 2 to 10 s apart.
@@ -78,16 +79,19 @@ def _near_each_other(pts: Sequence[int], time_base: Fraction) -> list[list[int]]
 def _frames_between(container: Any, stream: Any, first_pts: int, last_pts: int) -> Iterator[av.VideoFrame]:
     """All frames from a keyframe that is shown at or before `first_pts`, up to `last_pts`."""
     packets: Iterator[Any] = iter(())
+    from_pts = first_pts
     for step_back in _STEPS_BACK_SECONDS:
         start = max(first_pts - int(step_back / stream.time_base), stream.start_time or 0)
         container.seek(start, stream=stream, backward=True)
         packets = container.demux(stream)
         first = next(packets, None)
         packets = chain([first] if first else [], packets)
-        if first and first.pts is not None and first.pts <= first_pts:
+        from_pts = first_pts if first is None or first.pts is None else min(first.pts, first_pts)
+        if first and first.pts == from_pts:
             break
     for packet in packets:
         for frame in packet.decode():
+            refuse_corrupt(frame, from_pts)
             yield frame
             if frame.pts is not None and frame.pts >= last_pts:
                 return
@@ -104,7 +108,7 @@ def decord_frames(bag: Mapping[str, Any], wanted_pts: Collection[int]) -> Iterat
         ConfigError: decord is not installed.
         StorageError: the member cannot be read.
     """
-    decord = _decord()
+    decord = import_decord()
     mend = "set decode.backend=packets"
     if not bag["keys_in_order"]:
         text = f"it has open GOPs, of which decord shows wrong frames; {mend}"
@@ -132,7 +136,8 @@ def decord_frames(bag: Mapping[str, Any], wanted_pts: Collection[int]) -> Iterat
         raise BadVideoError("decode_error", str(error).splitlines()[0]) from error
 
 
-def _decord() -> Any:
+def import_decord() -> Any:
+    """The module, once it is needed. Raises ConfigError: it is not installed."""
     try:
         import decord
     except ImportError:
