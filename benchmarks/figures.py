@@ -1,0 +1,110 @@
+"""One figure, its spread, and how it is printed.
+
+Input: costs that were measured side by side, one pair a clip or a repetition.
+Does: ratios of totals, with an interval that says how much they depend on which clips were drawn.
+Output: JSON lines on stdout, or a table.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+RESAMPLES = 2000
+FILE_COLUMNS = 120  # of a table that goes to a file or a pipe
+
+
+@dataclass(frozen=True)
+class Figure:
+    """`low` and `high` are the ends of a 90 % interval, or of the range that a function below names."""
+
+    name: str
+    value: float
+    unit: str
+    low: float
+    high: float
+    n: int  # clips, repetitions or videos behind it
+
+
+def count(name: str, value: float, unit: str, n: int) -> Figure:
+    """A figure without spread: bytes and requests are the same at every repetition."""
+    return Figure(name, value, unit, value, value, n)
+
+
+def ratio(name: str, over: Sequence[float], under: Sequence[float]) -> Figure:
+    """sum(over) / sum(under) of paired costs, with the 90 % bootstrap interval over the pairs.
+
+    Totals and not a mean of ratios: a clip that begins far behind its keyframe costs more, and it is the total that
+    somebody pays for.
+    """
+    pairs = np.array([over, under], dtype=np.float64)
+    return Figure(name, float(pairs[0].sum() / pairs[1].sum()), "ratio", *_interval(pairs, _ratio), pairs.shape[1])
+
+
+def ratio_of_medians(name: str, over: Sequence[float], under: Sequence[float]) -> Figure:
+    """median(over) / median(under), for wall times, which other work on the machine makes long now and then.
+
+    The interval is a 90 % bootstrap one over the repetitions, each side resampled alone.
+    """
+    random = np.random.default_rng(0)
+    sides = [np.asarray(side, dtype=np.float64) for side in (over, under)]
+    drawn = [np.median(side[random.integers(len(side), size=(RESAMPLES, len(side)))], axis=1) for side in sides]
+    low, high = np.percentile(drawn[0] / drawn[1], [5, 95])
+    value = float(np.median(sides[0]) / np.median(sides[1]))
+    return Figure(name, value, "ratio", float(low), float(high), min(map(len, sides)))
+
+
+def mean(name: str, values: Sequence[float], unit: str) -> Figure:
+    """The mean, with its 90 % bootstrap interval."""
+    array = np.array([values], dtype=np.float64)
+    return Figure(name, float(array.mean()), unit, *_interval(array, _mean), array.shape[1])
+
+
+def show(figures: Sequence[Figure], as_json: bool, title: str) -> None:
+    """Print the figures: nothing else goes to stdout with `as_json`."""
+    if as_json:
+        for figure in figures:
+            values = asdict(figure)
+            print(json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in values.items()}), flush=True)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title)
+    for column in ("figure", "value", "90 % interval", "unit", "n"):
+        table.add_column(column, justify="left" if column in ("figure", "unit") else "right", no_wrap=True)
+    for f in figures:
+        spread = "" if f.low == f.high else f"{_short(f.low)} to {_short(f.high)}"
+        table.add_row(f.name, _short(f.value), spread, f.unit, str(f.n))
+    console = Console()
+    Console(width=None if console.is_terminal else FILE_COLUMNS).print(table)
+
+
+def say(text: str) -> None:
+    """A line for the person who waits, or about what could not be measured: to stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _interval(columns: np.ndarray, statistic) -> tuple[float, float]:
+    """5th and 95th percentile of a statistic over resampled columns ([rows, n])."""
+    n = columns.shape[1]
+    picks = np.random.default_rng(0).integers(n, size=(RESAMPLES, n))
+    low, high = np.percentile(statistic(columns[:, picks]), [5, 95])
+    return float(low), float(high)
+
+
+def _ratio(samples: np.ndarray) -> np.ndarray:
+    sums = samples.sum(-1)
+    return sums[0] / sums[1]
+
+
+def _mean(samples: np.ndarray) -> np.ndarray:
+    return samples[0].mean(-1)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" if abs(value) >= 100 else f"{value:.2f}"

@@ -1,0 +1,236 @@
+"""What Ray costs over a plain loop, how whole pipelines compare, and that memory does not grow with videos.
+
+    python -m benchmarks.pipeline [--quick] [--json] [--video PATH ...]
+
+Clips of 32 frames, stride 3, 224 pixels; 4 clips of each 10-minute video at 360p. Repetitions of the two sides take
+turns after a warm-up; CPU is that of all processes, wall time counts from the first batch on. Ratios of CPU are of
+totals, those of wall times of medians; intervals are 90 % bootstrap ones over the repetitions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/pipeline.py`
+
+from benchmarks import figures, ray_readers
+from benchmarks.corpus import (
+    BAGS_PER_BATCH,
+    CLIPS_PER_BAG,
+    default_work_folder,
+    indexed,
+    name_of,
+    shape_of,
+    stored_plan,
+    write_shards,
+)
+from benchmarks.figures import Figure, say
+from benchmarks.member_memory import peak_mb, write_tar_of_one
+from benchmarks.pace import clips_in, paced
+from benchmarks.process_cost import ProcessCost
+from benchmarks.s3_latency import FarStore
+from benchmarks.through_ray import batches as through_ray
+from benchmarks.videos import NAMES, video
+from infra.cluster import connected
+from infra.local_s3 import LocalS3
+from pipelines import storage
+from pipelines.clip_stream import stream
+from pipelines.plan_store import PlanFacts
+from pipelines.ray_data import Decoding
+from pipelines.records import ClipBatch
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARD_SIZE_BYTES = 100 << 20  # two 10-minute videos: every worker of the DataLoader gets shards
+LATENCY_MS = 20
+MEMBER_BYTES = {"40mb": 40_000_000, "4gb": 4_000_000_000}
+PARTS = ("overhead", "dataloader", "memory", "readers")
+
+
+def main(
+    video_paths: Annotated[list[Path], typer.Option("--video", help="A file of yours; repeatable.")] = [],  # noqa: B006
+    videos: Annotated[int, typer.Option(help="How many of our own 10-minute videos.")] = 8,
+    repeats: Annotated[int, typer.Option(help="Repetitions of each measurement.")] = 5,
+    parts: Annotated[str, typer.Option(help="Which measurements, with commas between.")] = ",".join(PARTS),
+    quick: Annotated[bool, typer.Option(help="One repetition; Ray's own readers are left out.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each figure.")] = False,
+    work: Annotated[Path | None, typer.Option(help="Where our videos are kept.")] = None,
+) -> None:
+    """Measure pipelines."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])  # for Ray's workers
+    repeats = 1 if quick else repeats
+    say("making the videos that are not there yet")
+    made = {kind: video(kind, (work or default_work_folder()) / "videos") for kind in "ab"}
+    files = {f"{NAMES['ab'[n % 2]]}-{n:03d}": made["ab"[n % 2]] for n in range(videos)}
+    files |= {f"{name_of(path)}-{n:03d}": path for n, path in enumerate(video_paths)}
+    wanted = [part for part in parts.split(",") if not (quick and part == "readers")]
+    found: list[Figure] = []
+    for part in wanted:
+        with tempfile.TemporaryDirectory(prefix="adaptfocus-bench-") as folder:
+            measure = {"overhead": overhead, "dataloader": dataloader, "memory": memory, "readers": readers}[part]
+            found += measure(files, Path(folder), repeats)
+    figures.show(found, as_json, "Pipelines")
+
+
+def overhead(files: dict[str, Path], folder: Path, repeats: int) -> list[Figure]:
+    """Ray Data against the plain loop: the same plan from local files, one decoding worker, decoding the limit."""
+    write_shards(files, str(folder / "shards"), SHARD_SIZE_BYTES)
+    planner = indexed(str(folder / "shards"), str(folder / "index"))
+    passes = -(-160 // (CLIPS_PER_BAG * planner.table.num_rows))  # at least 160 clips
+    say(f"Ray Data against the plain loop: {repeats} x {passes * CLIPS_PER_BAG * planner.table.num_rows} clips each")
+    warm_up = stored_plan(planner, folder / "plan-warm-up", range(1))
+    cpu: dict[str, list[float]] = {"plain": [], "ray": []}
+    wall: dict[str, list[float]] = {"plain": [], "ray": []}
+    resident, clips = [], 0
+    with connected(None, cpus=2):
+        _run(through_ray(warm_up))
+        _run(plain(warm_up))
+        for repeat in range(repeats):
+            plan = stored_plan(
+                planner, folder / f"plan-{repeat}", range(repeat * passes + 1, (repeat + 1) * passes + 1)
+            )
+            for name, run in ordered(repeat, {"plain": plain, "ray": through_ray}):
+                with ProcessCost() as cost:
+                    clips, seconds = _run(run(plan))
+                cpu[name].append(cost.cpu_seconds)
+                wall[name].append(seconds)
+                if name == "ray":
+                    resident.append(cost.median_mb())
+    per_clip = {name: [1000 * s / (clips + BAGS_PER_BATCH * CLIPS_PER_BAG) for s in cpu[name]] for name in cpu}
+    return [
+        figures.ratio("pipeline.cpu_overhead", cpu["ray"], cpu["plain"]),
+        figures.ratio_of_medians("pipeline.wall_overhead", wall["ray"], wall["plain"]),
+        figures.mean("pipeline.plain_cpu_ms", per_clip["plain"], "ms CPU a clip"),
+        figures.mean("pipeline.ray_cpu_ms", per_clip["ray"], "ms CPU a clip"),
+        *_growth(resident, clips),
+    ]
+
+
+def _growth(resident_mb: list[float], clips_per_pass: int) -> list[Figure]:
+    """Memory private to all processes, from one pass through Ray to the next, fitted to the second half of them."""
+    half = resident_mb[len(resident_mb) // 2 :]
+    if len(half) < 2:
+        return []  # a single pass shows how buffers fill, not whether they stay filled
+    slope = float(np.polyfit(np.arange(len(half)) * clips_per_pass / 1000, half, 1)[0])
+    return [
+        figures.count("pipeline.memory_growth_mb_per_1000_clips", slope, "MB", len(half)),
+        figures.count("pipeline.ray_memory_mb", half[-1], "MB", len(half)),
+    ]
+
+
+def plain(plan: PlanFacts) -> Iterable[ClipBatch]:
+    """The loop in this process."""
+    return stream(plan.slices(0), shape_of(CLIPS_PER_BAG), BAGS_PER_BATCH)
+
+
+def ordered(repeat: int, sides: dict[str, Callable]) -> list[tuple[str, Callable]]:
+    """The sides, turned round at every other repetition."""
+    return list(sides.items())[:: -1 if repeat % 2 else 1]
+
+
+def _run(batches: Iterable[ClipBatch]) -> tuple[int, float]:
+    return paced(clips_in(batch) for batch in batches)
+
+
+def dataloader(files: dict[str, Path], folder: Path, repeats: int) -> list[Figure]:
+    """Whole pipelines on the same cores, from a store 20 ms away: ours, and WebDataset + DataLoader + decord.
+
+    The store's own work is done on the same cores.
+    """
+    cores = len(os.sched_getaffinity(0))
+    rates: dict[str, list[float]] = {"ray": [], "stream": [], "dataloader": []}
+    with LocalS3(folder / "s3") as s3, FarStore(s3) as far:
+        os.environ.update(far.environment)
+        write_shards(files, far.store.url("shards"), SHARD_SIZE_BYTES)
+        planner = indexed(far.store.url("shards"), far.store.url("index"))
+        tars = sorted(set(planner.table.column("shard_url").to_pylist()))
+        urls = [_signed(url) for url in tars]
+        far.reset(LATENCY_MS)
+        with connected(None, cpus=cores + 1):
+            decoding = Decoding(cores=cores)
+            _run(through_ray(stored_plan(planner, folder / "warm-up", range(1)), decoding))
+            for repeat in range(repeats):
+                plan = stored_plan(planner, folder / f"plan-{repeat}", range(2 * repeat + 1, 2 * repeat + 3))
+                sides = {
+                    "ray": lambda plan=plan: _run(through_ray(plan, decoding)),
+                    "stream": lambda plan=plan: _run(plain(plan)),
+                    "dataloader": lambda: _run_dataloader(cores, 2 * urls, 2 * planner.table.num_rows),
+                }
+                for name, run in ordered(repeat, sides):
+                    say(f"pipeline {repeat + 1} of {repeats}: {name}")
+                    clips, seconds = run()
+                    rates[name].append(clips / seconds)
+    return [
+        figures.ratio_of_medians("pipeline.over_dataloader", rates["ray"], rates["dataloader"]),
+        figures.ratio_of_medians("pipeline.stream_over_dataloader", rates["stream"], rates["dataloader"]),
+        *(figures.mean(f"pipeline.{name}_clips_per_second", rates[name], "clips/s") for name in rates),
+    ]
+
+
+def _signed(url: str) -> str:
+    """An HTTP address of an object, for those who do not speak S3."""
+    fs, path = storage.filesystem(url)
+    return fs.sign(path, expiration=86_400)
+
+
+def _run_dataloader(workers: int, urls: list[str], videos: int) -> tuple[int, float]:
+    command = [sys.executable, "-m", "benchmarks.dataloader", str(workers), *urls]
+    answer = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    expected = CLIPS_PER_BAG * (videos - 1)  # its clock starts with the first
+    if answer["clips"] != expected:
+        raise RuntimeError(f"the DataLoader gave {answer['clips']} clips, expected were {expected}")
+    return answer["clips"], answer["seconds"]
+
+
+def memory(files: dict[str, Path], folder: Path, repeats: int) -> list[Figure]:
+    """Peak memory of a process that reads and decodes as many clips of a member a hundred times the size."""
+    peaks: dict[str, list[float]] = {}
+    plans: dict[str, list[str]] = {}
+    for name, size_bytes in MEMBER_BYTES.items():
+        say(f"a member of {size_bytes / 1e6:.0f} MB: making and indexing it")
+        tar = folder / name / "film.tar"
+        tar.parent.mkdir()
+        write_tar_of_one(tar, size_bytes)
+        planner = indexed(str(tar), str(folder / f"index-{name}"))
+        plans[name] = [
+            stored_plan(planner, folder / f"plan-{name}-{n}", range(8 * n, 8 * n + 8), 1).folder_url
+            for n in range(repeats)
+        ]
+    for number in range(repeats):
+        for name in MEMBER_BYTES:
+            peaks.setdefault(name, []).append(peak_mb(plans[name][number]))
+    return [
+        figures.ratio("pipeline.memory_4gb_over_40mb", peaks["4gb"], peaks["40mb"]),
+        figures.mean("pipeline.memory_4gb_mb", peaks["4gb"], "MB"),
+    ]
+
+
+def readers(files: dict[str, Path], folder: Path, repeats: int) -> list[Figure]:
+    """Ray's own readers on four of the videos; what happened to them goes to stderr."""
+    few = dict(list(files.items())[:4])
+    write_shards(few, str(folder / "shards"), SHARD_SIZE_BYTES)
+    tars = [str(path) for path in sorted((folder / "shards").glob("*.tar"))]
+    found = []
+    for reader, sources in (("read_webdataset", tars), ("read_videos", [str(path) for path in few.values()])):
+        say(f"{reader}: {len(few)} videos of 10 minutes, at most {ray_readers.LIMIT_SECONDS} s")
+        outcome = ray_readers.tried(reader, sources)
+        say(f"{reader}: {outcome.what}; {outcome.clips} clips, {outcome.seconds:.0f} s, peak {outcome.peak_mb:.0f} MB")
+        if outcome.clips:
+            rate = outcome.clips / outcome.seconds
+            found.append(figures.count(f"pipeline.{reader}_clips_per_second", rate, "clips/s", outcome.clips))
+        found.append(figures.count(f"pipeline.{reader}_peak_mb", outcome.peak_mb, "MB", len(few)))
+    return found
+
+
+if __name__ == "__main__":
+    typer.run(main)
