@@ -13,11 +13,16 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import av
+import av.logging
 from av.codec.context import ThreadType
 from av.error import FFmpegError
 
 from pipelines.errors import BadVideoError
 from pipelines.nal_units import needed
+
+# What matters comes out as an exception or a corrupt frame; a clip that begins at an open GOP alone makes libavcodec
+# print a line of complaint.
+av.logging.set_level(av.logging.PANIC)
 
 
 class PacketBytes(NamedTuple):
