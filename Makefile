@@ -6,8 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test bench lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -38,6 +39,9 @@ demo: setup  ## a corpus, training on this machine's CPU, a kill, a resume, a re
 
 test: setup lint  ## all checks and all tests; PYTEST_ARGS='-k storage' chooses
 	$(BIN)/python -m pytest -q --durations=15 $(PYTEST_ARGS)
+
+bench: setup  ## the figures of docs/performance.md, quickly; BENCH_ARGS='--json' for other programs
+	for name in decode fetch pipeline; do $(BIN)/python -m benchmarks.$$name --quick $(BENCH_ARGS) || exit 1; done
 
 lint: setup  ## ruff and pyright
 	$(BIN)/ruff check .

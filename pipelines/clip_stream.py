@@ -53,7 +53,7 @@ class ClipShape:
 
 def stream(slices: Slices, shape: ClipShape, bags_per_batch: int) -> Iterator[ClipBatch]:
     """Batches of `bags_per_batch` bags of some slices of plans, in this process."""
-    return assembled(read_ahead(bags_of(slices)), shape, bags_per_batch)
+    return assembled(read_ahead(_fetchable(bags_of(slices), shape)), shape, bags_per_batch)
 
 
 def bags_of(slices: Slices) -> Iterator[dict | None]:
@@ -68,7 +68,13 @@ def bags_of(slices: Slices) -> Iterator[dict | None]:
 
 def read_and_decode(rows: pa.Table, shape: ClipShape) -> ClipBatch:
     """Some rows of a plan as one batch."""
-    return next(assembled(read_ahead(rows.to_pylist()), shape, rows.num_rows))
+    return next(assembled(read_ahead(_fetchable(rows.to_pylist(), shape)), shape, rows.num_rows))
+
+
+def _fetchable(bags: Iterable[dict | None], shape: ClipShape) -> Iterator[dict | None]:
+    """The same bags; without spans where the decoder reads the member itself."""
+    reads_member = shape.decode.backend != "packets"
+    return (bag | {"spans": []} if bag and reads_member else bag for bag in bags)
 
 
 def assembled(fetched: Iterator[Fetched], shape: ClipShape, bags_per_batch: int) -> Iterator[ClipBatch]:

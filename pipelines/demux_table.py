@@ -180,6 +180,10 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
         "is_key": np.array(keys, dtype=bool),
     }
     shown &= decodable(arrays["pts"], arrays["is_key"])
+    if not shown.any():
+        raise BadVideoError(
+            "unreliable_timestamps", "no frame that can be decoded is ever shown; write the video again"
+        )
     context, base = stream.codec_context, stream.time_base
     canonical: str = context.codec.canonical_name
     codec = SOFTWARE_DECODER.get(canonical, canonical)

@@ -24,7 +24,7 @@ from pipelines.errors import BadVideoError, ConfigError
 from pipelines.frames import DecodeConfig, member_frames
 from pipelines.nal_units import needed
 from pipelines.packet_codec import Packets
-from pipelines.packet_decoder import new_context, packet_of, packets_in
+from pipelines.packet_decoder import new_context, packet_of, packets_in, refuse_corrupt
 from pipelines.packets import Run, frames_at, packets_of, shown_pts, span_of
 from pipelines.pictures import write_picture
 
@@ -152,8 +152,6 @@ def _windows(job: _Job, counts: DenseCounts) -> Iterator[Window]:
     windows = job.windows()
     following = next(windows, None)
     for pts, frame, rotation_degrees in _frames(job, counts):
-        if frame.is_corrupt:
-            raise BadVideoError("decode_error", f"the frame at pts {pts} is corrupt")
         held[pts] = np.empty(shape, np.uint8)
         write_picture(frame, job.decode.crop_fraction, job.decode.pixel_format, rotation_degrees, held[pts])
         counts.frames_converted += 1
@@ -190,7 +188,7 @@ def _frames(job: _Job, counts: DenseCounts) -> Iterator[tuple[int, av.VideoFrame
 
 def _frames_of_runs(job: _Job, wanted: np.ndarray, counts: DenseCounts) -> Iterator[av.VideoFrame]:
     codec, extradata, missing = job.video["codec"], job.video["extradata"] or b"", set(wanted.tolist())
-    context = new_context(codec, extradata)
+    context, first_pts = new_context(codec, extradata), None
     bags = (
         {"shard_url": job.video["shard_url"], "spans": [span_of(job.video, job.packets, piece)], "is_last": is_last}
         for run in runs_of(job.packets, wanted)
@@ -199,6 +197,7 @@ def _frames_of_runs(job: _Job, wanted: np.ndarray, counts: DenseCounts) -> Itera
     for bag, (data,), reading in read_ahead(bags, PIECE_BYTES * _PIECES_IN_FLIGHT, _PIECES_IN_FLIGHT):
         counts.read_bytes, counts.requests = counts.read_bytes + reading.size_bytes, counts.requests + reading.requests
         packets = packets_in(bag["spans"][0], data)
+        first_pts = packets[0].pts if first_pts is None else first_pts
         is_wanted = [packet.pts in missing for packet in packets]
         keep = [True] * len(packets)
         if job.leave_out:
@@ -207,11 +206,13 @@ def _frames_of_runs(job: _Job, wanted: np.ndarray, counts: DenseCounts) -> Itera
         counts.packets_decoded += len(kept)
         for packet in [*kept, None] if bag["is_last"] else kept:
             for frame in context.decode(packet):
+                refuse_corrupt(frame, first_pts)
                 if frame.pts in missing:
                     missing.discard(frame.pts)
                     yield frame
         if bag["is_last"]:
             context.flush_buffers()
+            first_pts = None
 
 
 def runs_of(packets: Packets, wanted_pts: np.ndarray) -> list[Run]:

@@ -19,13 +19,14 @@ from av.error import FFmpegError
 
 from pipelines import storage
 from pipelines.errors import BadVideoError, ConfigError
+from pipelines.packet_decoder import refuse_corrupt
 from pipelines.packet_table import main_video_stream
 
 # Frames at most this far apart are reached by decoding on; a seek goes back to a keyframe, which lies 2 to 10 s apart.
 NEAR_SECONDS = 4
 # How far before the first frame wanted to seek: a seek may land on a keyframe that is decoded before it and shown
 # after it.
-_STEPS_BACK_SECONDS = (0, 2, 8, 10**9)
+_STEPS_BACK_SECONDS = (0, 2, 8, 32, 128, 10**9)
 MAX_MEMBER_BYTES = 2 * 2**30  # decord keeps the member in memory, twice while it is handed over
 _DECORD_BATCH_FRAMES = 16
 
@@ -78,16 +79,23 @@ def _near_each_other(pts: Sequence[int], time_base: Fraction) -> list[list[int]]
 def _frames_between(container: Any, stream: Any, first_pts: int, last_pts: int) -> Iterator[av.VideoFrame]:
     """All frames from a keyframe that is shown at or before `first_pts`, up to `last_pts`."""
     packets: Iterator[Any] = iter(())
+    from_pts = first_pts
+    # A transport stream asked for its very start answers with its second keyframe: ask for a second before it.
+    earliest = (stream.start_time or 0) - int(1 / stream.time_base)
     for step_back in _STEPS_BACK_SECONDS:
-        start = max(first_pts - int(step_back / stream.time_base), stream.start_time or 0)
+        start = max(first_pts - int(step_back / stream.time_base), earliest)
         container.seek(start, stream=stream, backward=True)
         packets = container.demux(stream)
-        first = next(packets, None)
+        # In a transport stream a seek may land between keyframes.
+        is_last = step_back == _STEPS_BACK_SECONDS[-1]
+        first = next((p for p in packets if p.is_keyframe or is_last or (p.pts or first_pts) > first_pts), None)
         packets = chain([first] if first else [], packets)
-        if first and first.pts is not None and first.pts <= first_pts:
+        from_pts = first_pts if first is None or first.pts is None else min(first.pts, first_pts)
+        if first and first.pts == from_pts and (first.is_keyframe or is_last):
             break
     for packet in packets:
         for frame in packet.decode():
+            refuse_corrupt(frame, from_pts)
             yield frame
             if frame.pts is not None and frame.pts >= last_pts:
                 return
@@ -104,7 +112,7 @@ def decord_frames(bag: Mapping[str, Any], wanted_pts: Collection[int]) -> Iterat
         ConfigError: decord is not installed.
         StorageError: the member cannot be read.
     """
-    decord = _decord()
+    decord = import_decord()
     mend = "set decode.backend=packets"
     if not bag["keys_in_order"]:
         text = f"it has open GOPs, of which decord shows wrong frames; {mend}"
@@ -132,7 +140,8 @@ def decord_frames(bag: Mapping[str, Any], wanted_pts: Collection[int]) -> Iterat
         raise BadVideoError("decode_error", str(error).splitlines()[0]) from error
 
 
-def _decord() -> Any:
+def import_decord() -> Any:
+    """The module, once it is needed. Raises ConfigError: it is not installed."""
     try:
         import decord
     except ImportError:

@@ -50,6 +50,10 @@ class Spans:
     def covers(self, offset_bytes: int, size_bytes: int) -> bool:
         return any(at <= offset_bytes and offset_bytes + size_bytes <= at + len(data) for at, data in self._kept)
 
+    def known_end(self, offset_bytes: int) -> int:
+        """Up to where the bytes from an offset on have been fetched."""
+        return max([offset_bytes, *(at + len(data) for at, data in self._kept if at <= offset_bytes)])
+
     def read(self, offset_bytes: int, size_bytes: int) -> bytes:
         """These bytes; only those behind what is there already are asked for.
 

@@ -5,7 +5,7 @@ Does: reads the moov, picks the video, expands its tables; fetches and decodes t
 Output: PacketTable, equal to what demuxing the whole file gives; NotPlainError with a reason where only demuxing tells.
 
 Requests: none for the file's start where the tar's walk has fetched it, one for the moov unless it lies there too, one
-for the proof.
+for the proof unless the first two packets do.
 """
 
 from __future__ import annotations
@@ -99,9 +99,11 @@ def _proved(track: VideoTrack, samples: Samples, spans: Spans) -> PacketTable:
 
 
 def _first_packets(spans: Spans, offsets: np.ndarray, sizes: np.ndarray) -> list[bytes]:
-    """The first packet and those that lie close behind it, with one request."""
+    """The first packet and those that lie close behind it: of what the tar's walk has fetched, or with one request."""
     ends = offsets + sizes
     start, limit = int(offsets[0]), int(max(ends[0], offsets[0] + PROOF_BYTES))
+    if ends[:2].max() <= spans.known_end(start):
+        limit = spans.known_end(start)
     if sizes[0] > MAX_PROOF_BYTES:
         raise NotPlainError(f"a first keyframe of {sizes[0]} bytes")
     outside = np.flatnonzero((offsets < start) | (ends > limit))

@@ -13,11 +13,16 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import av
+import av.logging
 from av.codec.context import ThreadType
 from av.error import FFmpegError
 
 from pipelines.errors import BadVideoError
 from pipelines.nal_units import needed
+
+# What matters comes out as an exception or a corrupt frame; a clip that begins at an open GOP alone makes libavcodec
+# print a line of complaint.
+av.logging.set_level(av.logging.PANIC)
 
 
 class PacketBytes(NamedTuple):
@@ -50,16 +55,34 @@ def frames_of_span(
     for attempt in [few, packets] if len(few) < len(packets) else [packets]:
         try:
             for frame in _decoded(context, attempt):
-                if frame.pts in missing and (attempt is packets or not frame.is_corrupt):
+                refuse_corrupt(frame, packets[0].pts)
+                if frame.pts in missing:
                     missing.discard(frame.pts)
                     yield frame
         except FFmpegError as error:
             if attempt is packets:
                 raise BadVideoError("decode_error", str(error)) from error
+        except BadVideoError:
+            if attempt is packets:
+                raise
         finally:
             context.flush_buffers()
         if not missing:
             return
+
+
+def refuse_corrupt(frame: av.VideoFrame, first_pts: int) -> None:
+    """Frames that others may refer to have to be whole, wanted or not: the damage spreads, and only they are marked.
+
+    Args:
+        first_pts: of the keyframe that decoding began with. What is shown before it refers to what was not decoded,
+            and is not wanted.
+
+    Raises:
+        BadVideoError: decode_error.
+    """
+    if frame.is_corrupt and frame.pts is not None and frame.pts >= first_pts:
+        raise BadVideoError("decode_error", f"the frame at pts {frame.pts} is corrupt")
 
 
 def _decoded(context: Any, packets: Sequence[PacketBytes]) -> Iterator[av.VideoFrame]:

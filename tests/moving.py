@@ -6,6 +6,7 @@ reformat of each frame.
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -107,16 +108,14 @@ def indexed(path: Path) -> dict[str, Any]:
 
 
 def sequential(path: Path) -> dict[int, av.VideoFrame]:
-    """pts -> frame of a plain decode from the beginning, as any player does it, up to where it fails."""
+    """pts -> frame of a plain decode from the beginning, as any player does it: packets that fail are passed over."""
     frames: dict[int, av.VideoFrame] = {}
     with av.open(str(path)) as container:
         stream = main_video_stream(container)
         stream.thread_type = "NONE"
-        try:
-            for frame in container.decode(stream):
-                frames[frame.pts] = frame
-        except av.FFmpegError:
-            pass
+        for packet in container.demux(stream):
+            with contextlib.suppress(av.FFmpegError):
+                frames.update((frame.pts, frame) for frame in packet.decode())
     return frames
 
 

@@ -18,6 +18,7 @@ from pipelines.plan_store import write_plan
 from pipelines.shard_index import build_index, load_index
 from tests.ceph import CephGateway
 from tests.footage import footage_folder, write_tar
+from tests.moving import expected_rgb, sequential
 from tests.secrets import assert_no_secret
 from trainers.checkpoint import Run
 from trainers.evaluate import load_config
@@ -106,21 +107,12 @@ def test_long_videos_are_indexed_planned_and_decoded(ceph_url: str, tmp_path: Pa
     clip = ClipConfig(frames=8, frame_stride=2, size_pixels=64)
     plan = plan_views(Planner.of(index.table, index.classes), clip, num_views=12)
     facts = write_plan(plan, storage.join(ceph_url, "plan"), 0, bags_per_batch=1)
-    ranges = [c["size_bytes"] for clips in plan.table.column("clips").to_pylist() for c in clips]
-    assert max(ranges) < sum(index.table.column("member_size_bytes").to_pylist()) / 4, "a clip reads a part of a video"
-    batches = list(stream(facts, ClipShape(12, 8, 64, 2, 20), bags_per_batch=1))
+    ranges = [span["size_bytes"] for spans in plan.table.column("spans").to_pylist() for span in spans]
+    assert max(ranges) < sum(index.table.column("member_size_bytes").to_pylist()) / 4, "a span is a part of a video"
+    batches = list(stream(facts.slices(0), ClipShape(12, 8, 64, 2, 20), bags_per_batch=1))
     for batch, row in zip(batches, plan.table.to_pylist(), strict=True):
         assert batch.ok.all()
-        truth = sequential_frames(tmp_path / "signs.mp4" if row["video_id"] == "signs" else film)
+        frames = sequential(tmp_path / "signs.mp4" if row["video_id"] == "signs" else film)
         for decoded, planned in zip(batch.frames[0], row["clips"], strict=True):
             for picture, pts in zip(decoded, planned["frame_pts"], strict=True):
-                assert np.array_equal(picture, truth(pts))
-
-
-def sequential_frames(path: Path) -> Callable[[int], np.ndarray]:
-    """pts -> picture, from one decode of the whole file."""
-    from pipelines.frames import to_square_rgb
-
-    with av.open(str(path)) as container:
-        pictures = {frame.pts: to_square_rgb(frame, 64, 0) for frame in container.decode(video=0)}
-    return pictures.__getitem__
+                assert np.array_equal(picture, expected_rgb(frames[pts], 64))

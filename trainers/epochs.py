@@ -121,20 +121,25 @@ def _after_epoch(
     ledger = run.ledger(last)
     before = read_saliency(run, epoch)
     saliency = merge(before, ledger, epoch, config.saliency)
-    excluded = pa.concat_tables([read_excluded(run, epoch), _failed(planner, ledger, epoch)])
+    earlier = read_excluded(run, epoch)
+    # A head is drawn an epoch early, so a video may fail once more after it was left out.
+    known = set(earlier.column("video_row").to_pylist())
+    excluded = pa.concat_tables([earlier, _failed(planner, ledger, epoch, known)])
     _check_share(run, config, planner, excluded)
     summary = diagnose(config, planner, before, saliency, ledger, epoch) | {"excluded": excluded.num_rows}
     storage.write_bytes(run.epoch_url(epoch, SUMMARY), json.dumps(summary).encode())
     return saliency, excluded, plan.carried
 
 
-def _failed(planner: Planner, ledger: pa.Table, epoch: int) -> pa.Table:
-    """One row for each video that could not be decoded in this epoch."""
+def _failed(planner: Planner, ledger: pa.Table, epoch: int, known: set[int]) -> pa.Table:
+    """One row for each video, but those known, that could not be decoded in this epoch."""
     bad = ledger.filter(~pc.field("ok")).sort_by("slot")
     errors = dict(zip(bad.column("video_row").to_pylist(), bad.column("error").to_pylist(), strict=True))
     names = ["shard_url", "member_name", "video_id"]
     rows = []
     for row, error in errors.items():
+        if row in known:
+            continue
         kind, _, message = error.partition(": ")
         facts = planner.table.select(names).slice(row, 1).to_pylist()[0]
         rows.append(facts | {"video_row": row, "epoch": epoch, "kind": kind, "message": message})

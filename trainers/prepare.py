@@ -11,6 +11,7 @@ import json
 from pipelines import storage
 from pipelines.config import differences, make
 from pipelines.errors import ConfigError, StorageError
+from pipelines.member_decoders import import_decord
 from pipelines.shard_index import VideoIndex, load_index
 from trainers.backbones import build, load_pretrained
 from trainers.checkpoint import Commit, Run
@@ -24,7 +25,8 @@ def prepare(config: TrainConfig) -> tuple[VideoIndex, Commit | None]:
     Raises:
         StorageError: a place cannot be read or written.
         InputError: the index cannot be used.
-        ConfigError: the folder holds a run with other settings, or the index has changed under it.
+        ConfigError: settings that do not go together, or name what is not installed; the folder holds a run with
+            other settings, or the index has changed under it.
     """
     index = load_index(config.index, columns=["labels", "intervals"])  # packets are most of an index
     if config.focus.regime == "full" and not any(index.table.column("intervals").is_valid().to_pylist()):
@@ -37,6 +39,9 @@ def prepare(config: TrainConfig) -> tuple[VideoIndex, Commit | None]:
             f"{config.index} has {index.table.num_rows} videos, fewer than one global batch of "
             f"plan.bags_per_batch = {config.plan.bags_per_batch}; lower it"
         )
+    config.decode.frame_shape(config.clip.size_pixels)
+    if config.decode.backend == "decord":
+        import_decord()
     model = build(config.backbone, len(index.classes))
     if config.weights:
         load_pretrained(model, config.weights)

@@ -56,7 +56,7 @@ def demo() -> dict[str, Any]:
         # A high rate while the first spikes form breaks their discovery: 1.5e-2 lost to noisy, 7e-3 always won.
         "optim": {"learning_rate": 7e-3, "schedule": "up7", "beta2": 0.99, "weight_decay": 0.02},
         "checkpoint": {"every_batches": 4, "keep": 2},
-        "placement": {"workers": 2, "decode_workers": 2},
+        "placement": {"workers": 2, "decode_workers": 1},
     }
 
 

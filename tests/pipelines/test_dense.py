@@ -95,7 +95,7 @@ def test_what_lies_between_windows_far_apart_is_not_read(tmp_path: Path) -> None
 def test_members_that_are_read_as_files(tmp_path: Path, backend: str) -> None:
     if backend == "decord":
         pytest.importorskip("decord")
-    path = moving(tmp_path / "v.mkv" if backend == "packets" else tmp_path / "v.mp4", options={"g": "25"})
+    path = moving(tmp_path / "v.ts" if backend == "packets" else tmp_path / "v.mp4", options={"g": "25"})
     video, counts = indexed(path), DenseCounts()
     assert (video["access"] == "demux") == (backend == "packets")
     windows = made(video, counts, decode=DecodeConfig(backend=backend, crop_fraction=CROP))

@@ -24,7 +24,8 @@ def truth_of(path: Path) -> dict[int, np.ndarray]:
 
 @pytest.mark.parametrize(
     ("suffix", "options"),
-    [("mkv", {"codec": "libx264", "options": {"g": "12"}}),
+    [("ts", {"options": {"g": "25"}}), ("avi", {"codec": "mpeg4", "options": {"g": "12"}}),
+     ("mkv", {"codec": "libx264", "options": {"g": "12"}}),
      ("mkv", {"codec": "libx264", "options": {"x264-params": "keyint=24:open-gop=1:bframes=3"}}),
      ("mkv", {"codec": "libx265", "options": {"x265-params": "keyint=24:open-gop=1:log-level=none"}}),
      ("webm", {"codec": "libvpx-vp9", "options": {"g": "20", "cpu-used": "8", "deadline": "realtime"}}),
