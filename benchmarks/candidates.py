@@ -203,8 +203,8 @@ def _decord_reader(video: VideoFile) -> Any:
 
 
 def _torchcodec_decoder(video: VideoFile, seek_mode: str = "exact") -> Any:
-    from torchcodec.decoders import VideoDecoder
-    from torchcodec.transforms import CenterCrop, Resize
+    from torchcodec.decoders import VideoDecoder  # pyright: ignore[reportMissingImports] - needs a build for this torch
+    from torchcodec.transforms import CenterCrop, Resize  # pyright: ignore[reportMissingImports]
 
     width, height = scaled_size(video)
     transforms = [Resize((height, width)), CenterCrop((SIZE_PIXELS, SIZE_PIXELS))]

@@ -212,7 +212,7 @@ def throughput_kept(
     corpus.far.reset(latency_ms=0)
     far = slice(1, None)  # the first repetition is a warm-up
     return [
-        figures.ratio_of_medians(f"fetch.{name}", seconds[0][far], seconds[LATENCY_MS][far]),
+        figures.as_percent(figures.ratio_of_medians(f"fetch.{name}", seconds[0][far], seconds[LATENCY_MS][far])),
         figures.ratio(f"fetch.{name}_waiting", waited[LATENCY_MS][far], seconds[LATENCY_MS][far]),
     ]
 

@@ -58,6 +58,12 @@ def ratio_of_medians(name: str, over: Sequence[float], under: Sequence[float]) -
     return Figure(name, value, "ratio", float(low), float(high), min(map(len, sides)))
 
 
+def as_percent(figure: Figure, less: float = 0.0) -> Figure:
+    """A ratio in per cent, `less` 1 for what one side takes beyond the other."""
+    value, low, high = (100 * (each - less) for each in (figure.value, figure.low, figure.high))
+    return Figure(figure.name, value, "%", low, high, figure.n)
+
+
 def mean(name: str, values: Sequence[float], unit: str) -> Figure:
     """The mean, with its 90 % bootstrap interval."""
     array = np.array([values], dtype=np.float64)

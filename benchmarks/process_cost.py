@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -31,6 +32,7 @@ class ProcessCost:
         self._without = frozenset(without)
         self._spent: dict[_Process, float] = {}
         self._ended = threading.Event()
+        self._own_seconds = 0.0
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> ProcessCost:
@@ -44,7 +46,8 @@ class ProcessCost:
         self._ended.set()
         self._thread.join()
         self._look()
-        self.cpu_seconds = sum(spent - self._before.get(each, 0.0) for each, spent in self._spent.items())
+        spent = sum(spent - self._before.get(each, 0.0) for each, spent in self._spent.items())
+        self.cpu_seconds = spent - self._own_seconds
 
     def median_mb(self) -> float:
         """Memory private to the processes, the median over the looks."""
@@ -53,6 +56,7 @@ class ProcessCost:
     def _watch(self) -> None:
         while not self._ended.wait(LOOK_SECONDS):
             self._look()
+        self._own_seconds = time.thread_time()  # looking is no part of what is looked at
 
     def _look(self) -> None:
         total = 0.0

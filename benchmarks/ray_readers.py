@@ -94,7 +94,7 @@ def _read_webdataset(files: list[str]) -> int:
     from benchmarks.dataloader import decoded
 
     def clips(row: dict[str, Any]) -> dict[str, Any]:
-        return {"frames": next(iter(decoded([row])))}
+        return {"frames": next(iter(decoded([row], scaler="torch")))}
 
     dataset = ray.data.read_webdataset(files, decoder=None).map(clips, num_cpus=1)
     return sum(len(batch["frames"][0]) for batch in dataset.iter_batches(batch_size=1))

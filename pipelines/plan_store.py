@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from pipelines import storage
+from pipelines.errors import StorageError
 from pipelines.records import EpochPlan
 from pipelines.tables import write_table
 
@@ -28,8 +29,8 @@ BAGS_PER_PART = 2000
 BAGS_PER_CHUNK = 64
 # Batches at the beginning of an epoch that are looked up one by one: as many as a head usually has.
 LEAD_CHUNKS = 4
-# Between two looks for a plan that is not there yet: it follows the last commit of the epoch before.
-POLL_SECONDS = 0.1
+# Between two looks for a plan that is not there yet. One at a time, but for hours where an epoch takes hours.
+MIN_POLL_SECONDS, MAX_POLL_SECONDS = 0.02, 0.5
 
 
 @dataclass(frozen=True)
@@ -88,21 +89,25 @@ class Stretch:
                 slot += bags
 
 
-def find_chunk(run_url: str, chunk: Chunk) -> list[tuple[str, int, int]] | None:
-    """The slices of plan or head that hold a chunk's slots; None while neither is published."""
-    plan = read_plan(epoch_url(run_url, chunk.epoch, "plan"))
-    if plan is None:
-        plan = read_plan(epoch_url(run_url, chunk.epoch, "head"))
-        if plan is None or plan.num_bags < chunk.end_slot:
-            return None
-    return list(plan.slices(chunk.first_slot, chunk.end_slot))
+def look_for(run_url: str, chunk: Chunk) -> Iterator[list[tuple[str, int, int]] | None]:
+    """The slices of plan or head that hold a chunk's slots; None, at longer and longer times, while there are none."""
+    pause_seconds, is_first = MIN_POLL_SECONDS, True
+    while True:
+        plan = read_plan(epoch_url(run_url, chunk.epoch, "plan"))
+        if plan is None and is_first:  # a head is there before anybody looks, or not at all
+            head = read_plan(epoch_url(run_url, chunk.epoch, "head"))
+            plan = head if head and head.num_bags >= chunk.end_slot else None
+        if plan:
+            yield list(plan.slices(chunk.first_slot, chunk.end_slot))
+            return
+        yield None
+        time.sleep(pause_seconds)
+        pause_seconds, is_first = min(1.5 * pause_seconds, MAX_POLL_SECONDS), False
 
 
 def wait_for_chunk(run_url: str, chunk: Chunk) -> list[tuple[str, int, int]]:
     """The slices of a chunk, as soon as they are there."""
-    while (slices := find_chunk(run_url, chunk)) is None:
-        time.sleep(POLL_SECONDS)
-    return slices
+    return next(slices for slices in look_for(run_url, chunk) if slices is not None)
 
 
 def follow(stretch: Stretch) -> Iterator[tuple[str, int, int] | None]:
@@ -112,10 +117,8 @@ def follow(stretch: Stretch) -> Iterator[tuple[str, int, int] | None]:
     something first has to let them go then.
     """
     for chunk in stretch.chunks():
-        while (slices := find_chunk(stretch.run_url, chunk)) is None:
-            yield None
-            time.sleep(POLL_SECONDS)
-        yield from slices
+        for slices in look_for(stretch.run_url, chunk):
+            yield from [None] if slices is None else slices
 
 
 def part_url(folder_url: str, number: int) -> str:
@@ -140,10 +143,12 @@ def write_plan(plan: EpochPlan, folder_url: str, epoch: int, bags_per_batch: int
 
 def read_plan(folder_url: str) -> PlanFacts | None:
     """The plan at a folder, or None if it has not been written (whole)."""
-    url = storage.join(folder_url, "plan.json")
-    if not storage.exists(url):
-        return None
-    values = json.loads(storage.read_bytes(url))
+    try:
+        values = json.loads(storage.read_bytes(storage.join(folder_url, "plan.json")))
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
     return PlanFacts(
         folder_url, values["epoch"], values["num_bags"], tuple(values["part_bags"]), tuple(values["carried"]),
         values["max_labels"],

@@ -38,13 +38,9 @@ def publish_plan(run: Run, config: TrainConfig, planner: Planner, epoch: int, la
         InputError: more videos failed to decode than `max_bad_share` allows.
         ConfigError: too few usable videos for one global batch.
     """
-    plan = read_plan(run.epoch_url(epoch, "plan")) or _publish(run, config, planner, epoch, last)
-    if plan and epoch + 1 < config.epochs:
-        _publish_head(run, config, planner, plan)
-    return plan
-
-
-def _publish(run: Run, config: TrainConfig, planner: Planner, epoch: int, last: Commit | None) -> PlanFacts | None:
+    done = read_plan(run.epoch_url(epoch, "plan"))
+    if done:
+        return done
     if epoch == 0:
         saliency, excluded, carried = planner.empty_saliency(config.saliency), EXCLUDED_SCHEMA.empty_table(), ()
     else:
@@ -53,20 +49,14 @@ def _publish(run: Run, config: TrainConfig, planner: Planner, epoch: int, last: 
     write_table(saliency.to_arrow(), run.epoch_url(epoch, SALIENCY))
     if epoch >= config.epochs:
         return None
-    head = read_head(run, epoch)
-    plan = draw_plan(config, planner, saliency, epoch, carried, excluded.column("video_row").to_pylist(), head)
-    return write_plan(plan, run.epoch_url(epoch, "plan"), epoch, config.plan.bags_per_batch)
-
-
-def _publish_head(run: Run, config: TrainConfig, planner: Planner, plan: PlanFacts) -> None:
-    """The first bags of the epoch after `plan`, drawn from what `plan` itself was drawn from."""
-    epoch, bags = plan.epoch + 1, config.plan.head_bags(plan.num_bags)
-    if not bags or read_plan(run.epoch_url(epoch, "head")):
-        return
-    excluded = read_excluded(run, plan.epoch).column("video_row").to_pylist()
-    saliency = read_saliency(run, plan.epoch)
-    head = draw_plan(config, planner, saliency, epoch, plan.carried, excluded, only_bags=bags)
-    write_plan(head, run.epoch_url(epoch, "head"), epoch, config.plan.bags_per_batch)
+    left_out, per_batch = excluded.column("video_row").to_pylist(), config.plan.bags_per_batch
+    plan = draw_plan(config, planner, saliency, epoch, carried, left_out, read_head(run, epoch))
+    early = config.plan.head_bags(plan.table.num_rows)
+    if early and epoch + 1 < config.epochs:
+        # Before the plan: whoever has read that looks for the next epoch's head once.
+        head = draw_plan(config, planner, saliency, epoch + 1, plan.carried, left_out, only_bags=early)
+        write_plan(head, run.epoch_url(epoch + 1, "head"), epoch + 1, per_batch)
+    return write_plan(plan, run.epoch_url(epoch, "plan"), epoch, per_batch)
 
 
 def read_head(run: Run, epoch: int) -> pa.Table | None:
