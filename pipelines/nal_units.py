@@ -162,7 +162,10 @@ def _frames_only(sequence_parameters: bytes) -> bool:
         bits.skip("u")
     elif order == 1:
         bits.skip("1uu")
-        bits.skip("u" * bits.exp_golomb())
+        frames_in_cycle = bits.exp_golomb()
+        if frames_in_cycle > 255:
+            return False  # no encoder's: a standard's limit
+        bits.skip("u" * frames_in_cycle)
     bits.skip("u1uu")  # references, gaps, width, height
     return bool(bits.take(1))
 
