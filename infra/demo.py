@@ -58,7 +58,8 @@ def run_demo(folder: Path, seed: int) -> None:
     with LocalS3(folder / "s3") as s3:
         os.environ.update(s3.environment)
         _prepare_data(s3, folder, seed, stages)
-        with connected(None, cpus=2 * WORKERS + 2):
+        # What a killed command had asked for stays reserved for some minutes.
+        with connected(None, cpus=2 * WORKERS + 6):
             for regime in REGIMES:
                 _train(s3, folder, regime, seed, stages)
         report = folder / "report.html"

@@ -57,8 +57,11 @@ def run_evaluation(run_url: str, index_url: str, views: int, name: str, engine: 
 
 
 def cpus_of(config: TrainConfig) -> int:
-    """Logical CPUs of a local cluster: a worker and a decoder each take one; the readers between them two."""
-    return config.placement.workers + config.placement.decode_workers + 2
+    """Logical CPUs of a local cluster: a worker and a decoder each take one.
+
+    Four more: two stages that only regroup rows reserve one each, and without that Ray Data gives the decoders none.
+    """
+    return config.placement.workers + config.placement.decode_workers + 4
 
 
 def _check_ray() -> None:
