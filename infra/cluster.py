@@ -49,6 +49,8 @@ def connected(address: str | None, cpus: int) -> Iterator[None]:
     if address is None:
         # Nobody takes this machine away with a notice; each of Ray's helpers costs some seconds of a core to start.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        # Ray takes what it may start at once from the machine's cores, and warns of more; most processes here wait.
+        os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(cpus))
         options |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     ray.init(address=address, **options)
     quiet_driver()
