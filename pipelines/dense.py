@@ -23,8 +23,9 @@ from pipelines.clip_reader import read_ahead
 from pipelines.errors import BadVideoError, ConfigError
 from pipelines.frames import DecodeConfig, member_frames
 from pipelines.nal_units import needed
+from pipelines.packet_arrays import padded_packet
 from pipelines.packet_codec import Packets
-from pipelines.packet_decoder import new_context, packet_of, packets_in, refuse_corrupt
+from pipelines.packet_decoder import new_context, packets_in, refuse_corrupt
 from pipelines.packets import Run, frames_at, packets_of, shown_pts, span_of
 from pipelines.pictures import write_picture
 
@@ -202,7 +203,7 @@ def _frames_of_runs(job: _Job, wanted: np.ndarray, counts: DenseCounts) -> Itera
         keep = [True] * len(packets)
         if job.leave_out:
             keep = needed(codec, extradata, [packet.data for packet in packets], is_wanted, not bag["is_last"])
-        kept = [packet_of(packet) for packet, is_kept in zip(packets, keep, strict=True) if is_kept]
+        kept = [padded_packet(*packet) for packet, is_kept in zip(packets, keep, strict=True) if is_kept]
         counts.packets_decoded += len(kept)
         for packet in [*kept, None] if bag["is_last"] else kept:
             for frame in context.decode(packet):

@@ -48,7 +48,7 @@ class Spans:
         self._kept: list[tuple[int, bytes]] = [(0, head[:size_bytes])] if head else []
 
     def covers(self, offset_bytes: int, size_bytes: int) -> bool:
-        return any(at <= offset_bytes and offset_bytes + size_bytes <= at + len(data) for at, data in self._kept)
+        return self.known_end(offset_bytes) >= offset_bytes + size_bytes
 
     def known_end(self, offset_bytes: int) -> int:
         """Up to where the bytes from an offset on have been fetched."""

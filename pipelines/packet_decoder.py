@@ -19,6 +19,7 @@ from av.error import FFmpegError
 
 from pipelines.errors import BadVideoError
 from pipelines.nal_units import needed
+from pipelines.packet_arrays import padded_packet
 
 # What matters comes out as an exception or a corrupt frame; a clip that begins at an open GOP alone makes libavcodec
 # print a line of complaint.
@@ -87,7 +88,7 @@ def refuse_corrupt(frame: av.VideoFrame, first_pts: int) -> None:
 
 def _decoded(context: Any, packets: Sequence[PacketBytes]) -> Iterator[av.VideoFrame]:
     for packet in packets:
-        yield from context.decode(packet_of(packet))
+        yield from context.decode(padded_packet(*packet))
     yield from context.decode(None)  # what the decoder still holds back for reordering
 
 
@@ -99,14 +100,6 @@ def packets_in(span: Mapping[str, Any], data: bytes) -> list[PacketBytes]:
         PacketBytes(view[offset : offset + size], pts, dts)
         for offset, size, pts, dts in zip(*(span[name] for name in names), strict=True)
     ]
-
-
-def packet_of(packet: PacketBytes) -> av.Packet:
-    """The same for FFmpeg, copied: a decoder reads up to 64 bytes past a packet's end, for which its own are made."""
-    made = av.Packet(len(packet.data))
-    made.update(packet.data)  # pyright: ignore[reportArgumentType]  (any buffer will do)
-    made.pts, made.dts = packet.pts, packet.dts
-    return made
 
 
 @lru_cache(maxsize=16)
