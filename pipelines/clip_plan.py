@@ -48,6 +48,9 @@ class PlanConfig(Settings):
     bags_per_batch: int = pydantic.Field(default=8, ge=1)
     resample: bool = True  # draw around salient times once warm-up is over (Ours alone)
     explore_probability: float = pydantic.Field(default=0.5, ge=0, le=1)  # epsilon
+    # Exponent of repeat-factor sampling for long tails: a video is drawn in proportion to max_k (n_mean / n_k)^this
+    # over its labels k, at the same number of clips an epoch. 0: every video once.
+    repeat_factor: float = pydantic.Field(default=0.0, ge=0, le=2)
     # Batches at the beginning of an epoch that are drawn one epoch earlier, so that they can be read while that one
     # still trains; at most a quarter of an epoch. Their videos wait one epoch longer for what the model says of them.
     lead_batches: int = pydantic.Field(default=2, ge=0)
@@ -68,6 +71,7 @@ class DrawRules:
     delta_seconds: float | None = None  # instead of `delta`, for long videos
     focus_from_epoch: int | None = None  # None: every clip explores
     full_labels: bool = False  # positives from intervals
+    repeat_factor: float = 0.0
 
     def radius(self, duration_seconds: float) -> float:
         """delta of one video as a fraction of it."""
@@ -120,7 +124,7 @@ def plan_clips(
         ConfigError: fewer videos than one global batch takes.
     """
     first = [] if head is None else head.column("video_row").to_pylist()
-    rows = first + _without(first, _rows_in_order(planner, seed, epoch, carried, set(excluded)))
+    rows = first + _without(first, _rows_in_order(planner, seed, epoch, carried, set(excluded), rules.repeat_factor))
     rows = rows[:only_bags]
     fits = len(rows) // rules.bags_per_batch * rules.bags_per_batch
     if not fits:
@@ -178,10 +182,17 @@ def plan_views(planner: Planner, clip: ClipConfig, num_views: int) -> EpochPlan:
     return EpochPlan(pa.Table.from_pylist(bags, schema=PLAN_SCHEMA), (), planner.max_labels)
 
 
-def _rows_in_order(planner: Planner, seed: int, epoch: int, carried: Iterable[int], left_out: set[int]) -> list[int]:
-    """Carried rows, then all videos in the epoch's order."""
-    order = order_of_epoch(planner.table.column("video_id").to_pylist(), seed, epoch)
-    return [row for row in (*carried, *order) if row not in left_out]
+def _rows_in_order(
+    planner: Planner, seed: int, epoch: int, carried: Iterable[int], left_out: set[int], repeat_factor: float
+) -> list[int]:
+    """Carried rows, then the epoch's: all videos, or as many draws of them, in the epoch's order."""
+    names = planner.table.column("video_id").to_pylist()
+    kept = [row for row in carried if row not in left_out]
+    if not repeat_factor:
+        return kept + [row for row in order_of_epoch(names, seed, epoch) if row not in left_out]
+    usable = [row for row in range(len(names)) if row not in left_out]
+    weights = repeat_weights([planner.label_ids[row] for row in usable], repeat_factor)
+    return kept + repeated_order([names[row] for row in usable], usable, weights, seed, epoch)
 
 
 def _without(taken: Sequence[int], rows: Sequence[int]) -> list[int]:
@@ -200,6 +211,43 @@ def order_of_epoch(video_ids: Sequence[str], seed: int, epoch: int) -> list[int]
     """Video rows in the epoch's order: sorted by a hash of (seed, epoch, video id), so that a part of a corpus
     keeps its relative order whatever else is in the corpus."""
     keys = [(_hash(seed, epoch, "order", name), row) for row, name in enumerate(video_ids)]
+    return [row for _, row in sorted(keys)]
+
+
+def repeat_weights(label_ids: Sequence[Sequence[int]], exponent: float) -> np.ndarray:
+    """How often each video is wanted, relative to the others: max over its labels of (n_mean / n_k)^exponent, [V].
+
+    n_k is the number of videos with label k, n_mean its mean over the labels that occur. A video without labels
+    weighs 1. Repeat-factor sampling after Gupta, Dollar, Girshick, "LVIS" (arXiv 1908.03195), section 4.2, without
+    its threshold.
+    """
+    counts = Counter(k for ids in label_ids for k in ids)
+    mean = sum(counts.values()) / max(len(counts), 1)
+    return np.array([max(((mean / counts[k]) ** exponent for k in ids), default=1.0) for ids in label_ids])
+
+
+def repeated_order(
+    video_ids: Sequence[str], rows: Sequence[int], weights: np.ndarray, seed: int, epoch: int
+) -> list[int]:
+    """As many draws as there are videos, each video in proportion to its weight, in the epoch's order.
+
+    Systematic resampling: one offset an epoch, so that a video wanted r times comes floor(r) or ceil(r) times, and the
+    sum is always the number of videos. Which of the two follows from a shuffled order, not from neighbours in the
+    index.
+    """
+    if not len(rows):
+        return []
+    shuffled = np.array(order_of_epoch(video_ids, seed, epoch))
+    wanted = weights[shuffled] / weights.sum() * len(rows)
+    offset = _hash(seed, epoch, "repeat") / 2**64
+    ends = np.floor(np.cumsum(wanted) - offset + 1e-9)
+    copies = np.diff(ends, prepend=np.floor(-offset + 1e-9)).astype(int)
+    copies[-1] += len(rows) - copies.sum()  # rounding of the last sum alone
+    keys = [
+        (_hash(seed, epoch, "order", copy, video_ids[place]), rows[place])
+        for place, count in zip(shuffled.tolist(), copies.tolist(), strict=True)
+        for copy in range(count)
+    ]
     return [row for _, row in sorted(keys)]
 
 

@@ -102,6 +102,7 @@ class TrainConfig(Settings):
             delta_seconds=self.focus.delta_seconds,
             focus_from_epoch=self.focus.warmup_epochs if resample else None,
             full_labels=self.focus.regime == "full",
+            repeat_factor=self.plan.repeat_factor,
         )
 
     def what_is_trained(self) -> dict:

@@ -12,7 +12,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.clip_plan import ClipConfig, DrawRules, PlanConfig, Planner, order_of_epoch, plan_clips, plan_views
+from pipelines.clip_plan import (
+    ClipConfig,
+    DrawRules,
+    PlanConfig,
+    Planner,
+    order_of_epoch,
+    plan_clips,
+    plan_views,
+    repeat_weights,
+    repeated_order,
+)
 from pipelines.errors import ConfigError
 from pipelines.packet_codec import Packets, encode_packets
 from pipelines.records import INDEX_SCHEMA, NO_LABEL, EpochPlan
@@ -228,3 +238,40 @@ def test_a_head_is_at_most_a_quarter_of_an_epoch() -> None:
     config = PlanConfig(bags_per_batch=4, lead_batches=2)
     assert [config.head_bags(4 * batches) for batches in (1, 3, 4, 8, 100)] == [0, 0, 4, 8, 8]
     assert PlanConfig(lead_batches=0).head_bags(1000) == 0
+
+
+def test_repeat_weights_by_hand() -> None:
+    # label 0 in 4 videos, label 1 in 1: n_mean = 2.5; (2.5 / 4)^.5 = .790569, (2.5 / 1)^.5 = 1.581139
+    weights = repeat_weights([(0,), (0,), (0,), (0, 1), ()], 0.5)
+    np.testing.assert_allclose(weights, [0.790569, 0.790569, 0.790569, 1.581139, 1.0], atol=1e-6)
+
+
+@given(
+    weights=st.lists(st.floats(0.05, 20), min_size=1, max_size=60),
+    seed=st.integers(0, 2**32 - 1),
+    epoch=st.integers(0, 50),
+)
+def test_repeats_are_floor_or_ceiling_of_what_is_wanted_and_fill_the_epoch(weights, seed, epoch) -> None:
+    names, rows = [f"v{i}" for i in range(len(weights))], list(range(100, 100 + len(weights)))
+    order = repeated_order(names, rows, np.array(weights), seed, epoch)
+    assert len(order) == len(rows)
+    wanted = np.array(weights) / sum(weights) * len(weights)
+    counts = np.array([order.count(row) for row in rows])
+    assert (counts >= np.floor(wanted - 1e-6)).all()
+    assert (counts <= np.ceil(wanted + 1e-6)).all()
+    assert order == repeated_order(names, rows, np.array(weights), seed, epoch)
+
+
+def test_a_rare_class_is_seen_more_often_and_no_clip_is_drawn_twice() -> None:
+    planner = planner_of([video(n, ["sit"] if n == 0 else ["run"]) for n in range(20)])
+    rules = dataclasses.replace(RULES, repeat_factor=1.0)
+    seen = [draw(planner, epoch=e, rules=rules).table for e in range(30)]
+    rare = sum(plan.column("video_row").to_pylist().count(0) for plan in seen)
+    # n_mean = 10: the rare video weighs 10, the others 10 / 19; 20 * 10 / 20 = 10 of 20 bags an epoch
+    assert 290 <= rare <= 310
+    for plan in seen:
+        assert plan.num_rows == 20
+        taus = [clip["tau"] for clips in plan.column("clips").to_pylist() for clip in clips]
+        assert len(set(taus)) == len(taus)
+        repeats = [b for b in plan.select(["video_row", "occurrence"]).to_pylist() if b["video_row"] == 0]
+        assert [b["occurrence"] for b in repeats] == list(range(len(repeats)))
