@@ -16,6 +16,7 @@ from pipelines.config import Settings
 from pipelines.frames import DecodeConfig
 from pipelines.saliency_table import SaliencyConfig
 from trainers.focus import FocusConfig
+from trainers.inputs import InputConfig
 
 
 class OptimConfig(Settings):
@@ -62,6 +63,7 @@ class TrainConfig(Settings):
     max_bad_share: float = pydantic.Field(default=0.05, ge=0, le=1)  # of the videos, before the run ends
     clip: ClipConfig = ClipConfig()
     decode: DecodeConfig = DecodeConfig()
+    input: InputConfig = InputConfig()
     plan: PlanConfig = PlanConfig()
     saliency: SaliencyConfig = SaliencyConfig()
     focus: FocusConfig = FocusConfig()

@@ -2,7 +2,7 @@
 
 Input: the probabilities of the training pass and the bags' saliency.
 Does: action saliency estimation (ASE), action focusing (AF), clip focusing (CF).
-Output: a weight for each positive of each clip.
+Output: a weight for each positive of each clip, and one as a negative for what clip focusing masks.
 
 After Zhou, Li, Lin, Liang, "Towards Weakly Supervised End-to-end Learning for Long-video Action Recognition"
 (arXiv 2311.17118). These formulas are our reconstruction, chosen by ablation and written
@@ -11,7 +11,7 @@ without the paper's; they may differ from them.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import pydantic
 import torch
@@ -33,13 +33,26 @@ class FocusConfig(Settings):
     delta: float = pydantic.Field(default=0.15, gt=0, le=1)  # fraction of the video
     delta_seconds: float | None = pydantic.Field(default=None, gt=0)  # for long videos, instead of `delta`
     noisy_or: float = pydantic.Field(default=0.0, ge=0)  # weight of the noisy-OR loss over a bag's clips
+    background_weight: float = pydantic.Field(default=0.0, ge=0)  # of a masked positive, as a negative; 0: ignored
+    background_from: float = pydantic.Field(default=0.3, ge=0, le=1)  # share of the training after which that begins
 
     def active(self, epoch: int) -> bool:
         """Whether positives are weighed in this epoch."""
         return self.regime == "ours" and epoch >= self.warmup_epochs
 
+    def background_at(self, progress: float) -> float:
+        """The weight of weak negatives after a share `progress` of the training."""
+        return self.background_weight if self.regime == "ours" and progress >= self.background_from else 0.0
 
-def positive_weights(
+
+class Weights(NamedTuple):
+    """What the bags' own labels count at each clip, both [B, N, L]."""
+
+    positive: torch.Tensor  # w m, before mass normalisation
+    background: torch.Tensor  # (1 - m) (1 - w / 2): how surely a masked label is not shown
+
+
+def focus_weights(
     probability: torch.Tensor,
     tau: torch.Tensor,
     duration_seconds: torch.Tensor,
@@ -47,8 +60,8 @@ def positive_weights(
     epoch: int,
     focus: FocusConfig,
     saliency: SaliencyConfig,
-) -> torch.Tensor:
-    """w m of each label at each clip, before mass normalisation: [B, N, L].
+) -> Weights:
+    """The weights of each label at each clip.
 
     Args:
         probability: [B, N, L], p of the bag's own labels in the training pass; detached here.
@@ -57,18 +70,18 @@ def positive_weights(
         bins: [B, L, n], the bags' saliency when the epoch was planned; these clips visit it first.
 
     AF: w = 2 sigmoid((p - 0.7 a) / T), above 1 over the threshold and below 1 under it.
-    CF: m = 1 if |tau - lambda| <= delta, else 0: a masked positive is ignored, never made a negative.
+    CF: m = 1 if |tau - lambda| <= delta, else 0: a masked positive is ignored, and with `background_weight` (ours, not
+    the paper's) a weak negative where p says so too.
     """
     probability = probability.detach().float()
     visited = visit(bins, tau, probability, epoch, saliency.update_rate)
     a, salient = spikes(visited, epoch, saliency.staleness)
-    weight = torch.ones_like(probability)
+    weight = near = torch.ones_like(probability)
     if focus.action_focusing:
         weight = 2 * torch.sigmoid((probability - focus.threshold * a[:, None]) / focus.temperature)
     if focus.clip_focusing:
         delta = torch.full_like(duration_seconds, focus.delta)
         if focus.delta_seconds is not None:
             delta = focus.delta_seconds / duration_seconds
-        near = (tau[:, :, None] - salient[:, None].to(tau.dtype)).abs() <= delta[:, None, None]
-        weight = weight * near
-    return weight
+        near = ((tau[:, :, None] - salient[:, None].to(tau.dtype)).abs() <= delta[:, None, None]).to(weight.dtype)
+    return Weights(weight * near, (1 - near) * (1 - weight / 2))

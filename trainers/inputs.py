@@ -1,0 +1,119 @@
+"""What a backbone is shown: the clip as it is, or with its static picture taken out. Switches for every regime.
+
+Input: frames as the decoder writes them, and a backbone.
+Does: normalises, takes differences, widens or constrains the first convolution.
+Output: what the backbone's `forward` takes.
+
+None of this is part of AdaptFocus. From scratch a still background is the easiest thing to learn of a weakly labelled
+video, and the wrong one; an input without it lets saliency start (docs/results.md). Actions that are known by their
+looks, not by their movement, lose by it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pydantic
+import torch
+from torch import nn
+
+from pipelines.config import Settings
+from pipelines.errors import ConfigError
+from trainers.backbones import build, input_spec_of, normalise
+
+DIFFERENCE_GAIN = 2.0  # differences are about half as large as pixels that have been normalised
+
+
+class InputConfig(Settings):
+    """`motion`: what of a clip the backbone sees.
+
+    rgb: the clip. difference: 2 (x - mean_t x), its static picture taken out. rgb_and_difference: both, as twice the
+    channels; the safe form where some actions are known by their looks. zero_mean_kernels: the clip, but the first
+    convolution's weights have no mean over time, at the start and after every step, so that it cannot see what stands
+    still.
+    """
+
+    motion: Literal["rgb", "difference", "rgb_and_difference", "zero_mean_kernels"] = "rgb"
+    # Share of the training clips whose static picture is faded to its mean colour (the whole clip, drawn per clip).
+    fade_background: float = pydantic.Field(default=0.0, ge=0, le=1)
+
+
+def adapted(model: nn.Module, config: InputConfig) -> nn.Module:
+    """The same backbone, made ready for the input; its pre-trained weights stay, and added ones start from them.
+
+    Raises:
+        ConfigError: the backbone has no 3D convolution to adapt.
+    """
+    if config.motion == "rgb_and_difference":
+        _widen(_first_convolution(model, config))
+    after_step(model, config)
+    return model
+
+
+def build_adapted(name: str, num_classes: int, config: InputConfig) -> nn.Module:
+    """A fresh backbone of the shape that `adapted` gives, for weights that a run has saved."""
+    return adapted(build(name, num_classes), config)
+
+
+@torch.no_grad()
+def after_step(model: nn.Module, config: InputConfig) -> None:
+    """Keep the constraint of `zero_mean_kernels`; imposing it only at the start does not last."""
+    if config.motion == "zero_mean_kernels":
+        weight = _first_convolution(model, config).weight
+        weight -= weight.mean(dim=2, keepdim=True)
+
+
+def shown(
+    frames: torch.Tensor, model: nn.Module, config: InputConfig, clip_id: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Clips as the decoder writes them -> float [B, C, T, S, S] as the backbone wants them, on the same device.
+
+    Args:
+        frames: uint8 [B, T, 3, S, S] (or planes of YUV), as `backbones.normalise` takes them.
+        clip_id: int64 [B], in training alone: what decides which clips are faded, so that the choice does not depend
+            on how a batch is split over workers.
+    """
+    x = normalise(frames, input_spec_of(model))
+    if config.fade_background and clip_id is not None:
+        x = _faded(x, chosen(clip_id, config.fade_background))
+    if config.motion == "difference":
+        return DIFFERENCE_GAIN * _moving(x)
+    if config.motion == "rgb_and_difference":
+        return torch.cat([x, DIFFERENCE_GAIN * _moving(x)], dim=1)
+    return x
+
+
+def chosen(clip_id: torch.Tensor, share: float) -> torch.Tensor:
+    """Which clips a random share of them is: bool [B], a function of each id alone."""
+    mixed = clip_id * -7046029254386353131  # 0x9E3779B97F4A7C15, of splitmix64; products wrap around
+    mixed = (mixed ^ ((mixed >> 29) & 0x7FFFFFFFF)) * -4658895280553007687  # 0xBF58476D1CE4E5B9
+    return ((mixed >> 33) & 0x3FFFFFFF).double() < share * (1 << 30)
+
+
+def _moving(x: torch.Tensor) -> torch.Tensor:
+    return x - x.mean(dim=2, keepdim=True)
+
+
+def _faded(x: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+    """The static picture of some clips, replaced by its mean colour."""
+    still = x.mean(dim=2, keepdim=True)
+    colour = still.mean(dim=(3, 4), keepdim=True)
+    return x - which[:, None, None, None, None] * (still - colour)
+
+
+def _widen(convolution: nn.Conv3d) -> None:
+    """Twice the input channels: the second half begins as the first without its mean over time, at half the size."""
+    old = convolution.weight.detach()
+    added = (old - old.mean(dim=2, keepdim=True)) / DIFFERENCE_GAIN
+    convolution.weight = nn.Parameter(torch.cat([old, added], dim=1))
+    convolution.in_channels *= 2
+
+
+def _first_convolution(model: nn.Module, config: InputConfig) -> nn.Conv3d:
+    found = next((m for m in model.modules() if isinstance(m, nn.Conv3d)), None)
+    if found is None or found.groups != 1:
+        raise ConfigError(
+            f"input.motion={config.motion} changes a backbone's first 3D convolution, and {type(model).__name__} has "
+            "none; use rgb or difference"
+        )
+    return found
