@@ -9,6 +9,7 @@ decoding cost: nothing is read, so those columns are 0. Published figures never 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -93,11 +94,16 @@ def frame_cache(config: TrainConfig, folder: str | Path) -> FrameCache:
         return FrameCache(np.load(frames_path, mmap_mode="r"), facts["pts"], facts["first_frame"])
 
 
+def make_cache(config: TrainConfig, folder: str | Path) -> None:
+    """Make it now, for processes to come."""
+    frame_cache(config, folder)
+
+
 def _make(videos: list[dict], size_pixels: int, decode: DecodeConfig, frames_path: Path, facts_path: Path) -> None:
     """Decode all videos; the facts are written last, under another name first, so that a cache is there or not."""
     shown = [shown_pts(video, packets_of(video)) for video in videos]
     first_frame = np.cumsum([0, *map(len, shown)])
-    part = frames_path.with_suffix(".part")
+    part = frames_path.with_suffix(f".{os.getpid()}.part")  # two processes that make the same do not meet
     shape = (int(first_frame[-1]), *decode.frame_shape(size_pixels))
     frames = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
     for number, (bag, data, _) in enumerate(read_ahead(_whole(videos, shown))):
@@ -109,7 +115,7 @@ def _make(videos: list[dict], size_pixels: int, decode: DecodeConfig, frames_pat
             raise InputError(f"{bag['video_id']} does not decode ({error}); train without the cache") from error
     frames.flush()
     part.replace(frames_path)
-    facts = facts_path.with_suffix(".part")
+    facts = facts_path.with_suffix(f".{os.getpid()}.part")
     with facts.open("wb") as out:
         np.savez(out, pts=np.concatenate(shown), first_frame=first_frame)
     facts.replace(facts_path)
