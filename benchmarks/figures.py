@@ -70,7 +70,14 @@ def mean(name: str, values: Sequence[float], unit: str) -> Figure:
     return Figure(name, float(array.mean()), unit, *_interval(array, _mean), array.shape[1])
 
 
-def show(figures: Sequence[Figure], as_json: bool, title: str) -> None:
+def mean_and_std(name: str, values: Sequence[float], unit: str) -> Figure:
+    """The mean; `low` and `high` are one standard deviation (of single values, n - 1) below and above it."""
+    array = np.asarray(values, dtype=np.float64)
+    value, std = float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else 0.0
+    return Figure(name, value, unit, value - std, value + std, len(array))
+
+
+def show(figures: Sequence[Figure], as_json: bool, title: str, spread: str = "90 % interval") -> None:
     """Print the figures: nothing else goes to stdout with `as_json`."""
     if as_json:
         for figure in figures:
@@ -81,11 +88,11 @@ def show(figures: Sequence[Figure], as_json: bool, title: str) -> None:
     from rich.table import Table
 
     table = Table(title=title)
-    for column in ("figure", "value", "90 % interval", "unit", "n"):
+    for column in ("figure", "value", spread, "unit", "n"):
         table.add_column(column, justify="left" if column in ("figure", "unit") else "right", no_wrap=True)
     for f in figures:
-        spread = "" if f.low == f.high else f"{_short(f.low)} to {_short(f.high)}"
-        table.add_row(f.name, _short(f.value), spread, f.unit, str(f.n))
+        ends = "" if f.low == f.high else f"{_short(f.low)} to {_short(f.high)}"
+        table.add_row(f.name, _short(f.value), ends, f.unit, str(f.n))
     console = Console()
     Console(width=None if console.is_terminal else FILE_COLUMNS).print(table)
 

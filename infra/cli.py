@@ -141,14 +141,20 @@ def evaluate(
     run: Annotated[str, typer.Argument(help="URL of the run's folder.")],
     index: Annotated[str, typer.Option(help="URL of the test index.")],
     views: Annotated[int, typer.Option(help="Uniform views a video.", min=1, max=255)] = 20,
-    name: Annotated[str, typer.Option(help="Folder of the result, in the run's evaluations/.")] = "test",
+    epoch: Annotated[int | None, typer.Option(help="Its end, counted from 0; the newest checkpoint without.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Folder of the result, in the run's evaluations/; test, or test-epoch-E with --epoch E."),
+    ] = None,
     engine: Annotated[Literal["ray", "local"], typer.Option(help="A cluster, or this process.")] = "ray",
     address: Address = None,
 ) -> None:
-    """Score a run's newest checkpoint on a test index: video-level and per-time mAP."""
+    """Score a run's newest checkpoint, or that of an epoch, on a test index: video-level and per-time mAP."""
     from infra.running import run_evaluation
 
-    scores = run_evaluation(run, index, views, name, engine, address)
+    # A report shows "test": the score of an earlier epoch does not take its place unasked.
+    name = name or ("test" if epoch is None else f"test-epoch-{epoch}")
+    scores = run_evaluation(run, index, views, name, engine, address, epoch)
     table = Table(box=None)
     for title in ("videos", "views", "mAP, max over views", "mAP, mean over views", "per-time mAP", "undecodable"):
         table.add_column(title, justify="right")

@@ -43,17 +43,19 @@ def run_training(config: TrainConfig, address: str | None) -> None:
     console.print(f"trained {config.url} in {time.monotonic() - began:.0f} s")
 
 
-def run_evaluation(run_url: str, index_url: str, views: int, name: str, engine: str, address: str | None) -> Scores:
-    """Score a run's newest checkpoint."""
+def run_evaluation(
+    run_url: str, index_url: str, views: int, name: str, engine: str, address: str | None, epoch: int | None = None
+) -> Scores:
+    """Score a run's newest checkpoint, or the one at the end of an epoch."""
     config = load_config(run_url)
     if engine == "local":
-        return evaluate(Run(run_url), config, index_url, views, name, predict_here)
+        return evaluate(Run(run_url), config, index_url, views, name, predict_here, epoch)
     _check_ray()
     from infra.cluster import connected
     from trainers.ray_train import predict_on_cluster
 
     with connected(address, cpus=cpus_of(config)):
-        return evaluate(Run(run_url), config, index_url, views, name, predict_on_cluster)
+        return evaluate(Run(run_url), config, index_url, views, name, predict_on_cluster, epoch)
 
 
 def cpus_of(config: TrainConfig) -> int:

@@ -100,6 +100,11 @@ def fill(batch: ClipBatch, place: int, fetched: Fetched, shape: ClipShape) -> No
         batch.error[place] = encode_error(f"{error.kind}: {error}")
     batch.read_bytes[place], batch.read_requests[place], batch.wait_seconds[place] = reading
     batch.decode_seconds[place] = time.monotonic() - began
+    describe(batch, place, bag, shape)
+
+
+def describe(batch: ClipBatch, place: int, bag: dict, shape: ClipShape) -> None:
+    """Write what the plan says of a bag into its place: all but its frames and what they cost."""
     labels = len(bag["label_ids"])
     batch.slot[place], batch.video_row[place] = bag["slot"], bag["video_row"]
     batch.duration_seconds[place] = bag["duration_seconds"]

@@ -26,7 +26,7 @@ import pyarrow as pa
 import torch
 
 from pipelines import storage
-from pipelines.errors import AdaptFocusError, StorageError
+from pipelines.errors import AdaptFocusError, InputError, StorageError
 from pipelines.plan_store import epoch_url
 from pipelines.records import LEDGER_SCHEMA
 from pipelines.tables import read_table, write_table
@@ -98,6 +98,34 @@ class Run:
         files = commit.ledger if commit else ()
         return pa.concat_tables([LEDGER_SCHEMA.empty_table(), *(read_table(self.at(f), LEDGER_SCHEMA) for f in files)])
 
+    def kept_epochs(self) -> dict[int, Commit]:
+        """The checkpoints at the ends of epochs whose states are still kept, by epoch (counted from 0)."""
+        kept: dict[int, Commit] = {}
+        for commit in reversed(_ends(self.entries())):
+            if not self._has_state(commit):
+                break  # older ones were removed before it
+            kept[commit.epoch] = commit
+        return dict(sorted(kept.items()))
+
+    def end_of_epoch(self, epoch: int) -> Commit:
+        """The checkpoint at the end of an epoch, counted from 0.
+
+        Raises:
+            InputError: the epoch is not trained to its end, or its state is no longer kept; lists those that are.
+        """
+        found = next((commit for commit in _ends(self.entries()) if commit.epoch == epoch), None)
+        if found and self._has_state(found):
+            return found
+        why = "its weights are no longer kept" if found else "it is not trained to its end"
+        kept = ", ".join(map(str, self.kept_epochs())) or "none"
+        raise InputError(
+            f"{self.url}: there are no weights of the end of epoch {epoch} (counted from 0), because {why}; there are "
+            f"those of: {kept}. Choose one of these; a larger checkpoint.keep keeps more in runs to come"
+        )
+
+    def _has_state(self, commit: Commit) -> bool:
+        return storage.exists(self.at(commit.folder or "", "state.pt"))
+
     def load_state(self, commit: Commit) -> dict[str, Any]:
         """Weights and optimiser of a checkpoint. Only tensors and plain values are unpickled."""
         url = self.at(commit.folder or "", "state.pt")
@@ -155,6 +183,11 @@ class Lineage:
         for folder in self.folders[:-keep]:
             storage.delete(self.run.at(folder, "state.pt"))
         self.folders = self.folders[-keep:]
+
+
+def _ends(entries: list[Commit]) -> list[Commit]:
+    """The checkpoints at the ends of epochs, oldest first."""
+    return [e for e in entries if e.kind == "checkpoint" and e.cursor == e.num_bags]
 
 
 def _append(run: Run, commit: Commit) -> bool:

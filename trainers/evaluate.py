@@ -1,14 +1,15 @@
 """What a run is worth: multi-view video-level mAP, per-time mAP where intervals are known.
 
-Input: a run's last checkpoint and a test index.
-Does: N uniform views a video through the same stages as training (range read, decode), then the model.
+Input: checkpoints of a run (the newest, or those at the ends of some epochs) and a test index.
+Does: N uniform views a video through the same stages as training (range read, decode), then each checkpoint's model:
+however many are scored, the views are decoded once.
 Output: scores, saved with the run in `evaluations/NAME/`: `scores.json`, and every view's probabilities as Parquet.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -25,7 +26,7 @@ from pipelines.records import ClipBatch
 from pipelines.shard_index import load_index
 from pipelines.tables import write_table
 from trainers.backbones import build, input_spec_of, normalise
-from trainers.checkpoint import Run
+from trainers.checkpoint import Commit, Run
 from trainers.config import TrainConfig
 from trainers.metrics import charades_map, max_and_mean_over_views, per_time_map
 
@@ -39,8 +40,10 @@ PREDICTIONS_SCHEMA = pa.schema(
     ]
 )
 
-# (plan, shape, settings of the run, number of classes) -> (slot, ok, probabilities [views, classes]) of each video
-Predict = Callable[[PlanFacts, ClipShape, TrainConfig, int], Iterable[tuple[int, bool, np.ndarray]]]
+# (slot, ok, probabilities [checkpoints, views, classes]) of a video
+Prediction = tuple[int, bool, np.ndarray]
+# (plan, shape, settings of the run, number of classes, checkpoints) -> all videos, in any order
+Predict = Callable[[PlanFacts, ClipShape, TrainConfig, int, Sequence[Commit]], Iterable[Prediction]]
 
 
 @dataclass(frozen=True)
@@ -51,21 +54,40 @@ class Scores:
     undecodable: int  # videos whose views did not decode: they rank last for every class
     views: int
     checkpoint: int  # number of the commit
+    epoch: int  # of the commit, counted from 0
     map_max: float | None
     map_mean: float | None
     per_time_map: float | None
     per_class_ap: dict[str, float | None]
 
 
-def evaluate(run: Run, config: TrainConfig, index_url: str, views: int, name: str, predict: Predict) -> Scores:
-    """Score the run's newest checkpoint on an index.
+def evaluate(
+    run: Run, config: TrainConfig, index_url: str, views: int, name: str, predict: Predict, epoch: int | None = None
+) -> Scores:
+    """Score the run's newest checkpoint on an index, or the one at the end of an epoch (counted from 0).
 
     Raises:
-        InputError: the run has no checkpoint, or the test index has classes that the run was not trained on.
+        InputError: the run has no such checkpoint, or the test index has classes that the run was not trained on.
     """
-    _, commit = run.newest()
+    commit = run.newest()[1] if epoch is None else run.end_of_epoch(epoch)
     if commit is None:
         raise InputError(f"{run.url} has no checkpoint yet; train it first")
+    return evaluate_checkpoints(run, config, index_url, views, {name: commit}, predict)[name]
+
+
+def evaluate_checkpoints(
+    run: Run, config: TrainConfig, index_url: str, views: int, commits: Mapping[str, Commit], predict: Predict
+) -> dict[str, Scores]:
+    """Score several checkpoints of a run on the same views, which are read and decoded once.
+
+    All models are in memory at once, and one video's views at a time.
+
+    Args:
+        commits: by the name that the evaluation of each is to have; at least one.
+
+    Raises:
+        InputError: the test index has classes that the run was not trained on.
+    """
     classes = load_index(config.index, columns=["labels"]).classes
     index = load_index(index_url)
     strange = sorted(set(index.classes) - set(classes))
@@ -74,44 +96,48 @@ def evaluate(run: Run, config: TrainConfig, index_url: str, views: int, name: st
                          f"class list of {config.index}")  # fmt: skip
     planner = Planner.of(index.table, classes)
     plan = plan_views(planner, config.clip, views)
-    facts = write_plan(plan, run.at("evaluations", name, "plan"), 0, bags_per_batch=1)
+    facts = write_plan(plan, run.at("evaluations", next(iter(commits)), "plan"), 0, bags_per_batch=1)
     shape = ClipShape(
         views, config.clip.frames, config.clip.size_pixels, plan.max_labels, config.saliency.bins, config.decode
     )
-    results = sorted(predict(facts, shape, config, len(classes)), key=lambda row: row[0])
+    results = sorted(predict(facts, shape, config, len(classes), [*commits.values()]), key=lambda row: row[0])
     if [slot for slot, _, _ in results] != list(range(facts.num_bags)):
         raise RuntimeError(f"{len(results)} of {facts.num_bags} videos came back from prediction")
-    scores = _scores(planner, plan.table, results, views, commit.number)
-    _save(run, name, plan.table, results, scores)
+    scores = {}
+    for number, (name, commit) in enumerate(commits.items()):
+        own = [(slot, ok, probability[number]) for slot, ok, probability in results]
+        scores[name] = _scores(planner, plan.table, own, views, commit)
+        _save(run, name, plan.table, own, scores[name])
     return scores
 
 
-def predict_here(facts: PlanFacts, shape: ClipShape, config: TrainConfig, num_classes: int) -> Iterable:
+def predict_here(
+    facts: PlanFacts, shape: ClipShape, config: TrainConfig, num_classes: int, commits: Sequence[Commit]
+) -> Iterable[Prediction]:
     """Prediction in this process."""
-    predictor = Predictor(config, num_classes)
+    predictor = Predictor(config, num_classes, commits)
     for batch in stream(facts.slices(0), shape, bags_per_batch=1):
         yield from predictor(batch)
 
 
 class Predictor:
-    """The run's newest weights, ready to score batches of views."""
+    """The weights of some checkpoints of a run, ready to score batches of views."""
 
-    def __init__(self, config: TrainConfig, num_classes: int) -> None:
+    def __init__(self, config: TrainConfig, num_classes: int, commits: Sequence[Commit]) -> None:
         run = Run(config.url)
-        _, commit = run.newest()
-        if commit is None:
-            raise InputError(f"{run.url} has no checkpoint yet; train it first")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = build(config.backbone, num_classes)
-        self.model.load_state_dict(run.load_state(commit)["model"])
-        self.model.to(self.device).eval()
+        self.models = [build(config.backbone, num_classes) for _ in commits]
+        for model, commit in zip(self.models, commits, strict=True):
+            model.load_state_dict(run.load_state(commit)["model"])
+            model.to(self.device).eval()
 
     @torch.inference_mode()
-    def __call__(self, batch: ClipBatch) -> Iterable[tuple[int, bool, np.ndarray]]:
+    def __call__(self, batch: ClipBatch) -> Iterable[Prediction]:
+        spec = input_spec_of(self.models[0])
         for bag in range(batch.num_bags):
-            frames = torch.from_numpy(batch.frames[bag]).to(self.device)
-            logits = self.model(normalise(frames, input_spec_of(self.model)))
-            yield int(batch.slot[bag]), bool(batch.ok[bag]), torch.sigmoid(logits).float().cpu().numpy()
+            clips = normalise(torch.from_numpy(batch.frames[bag]).to(self.device), spec)
+            probability = torch.stack([torch.sigmoid(model(clips)).float() for model in self.models])
+            yield int(batch.slot[bag]), bool(batch.ok[bag]), probability.cpu().numpy()
 
 
 def load_config(run_url: str) -> TrainConfig:
@@ -130,7 +156,8 @@ def scores_url(run_url: str, name: str) -> str:
     return storage.join(run_url, "evaluations", name, "scores.json")
 
 
-def _scores(planner: Planner, plan: pa.Table, results: list, views: int, checkpoint: int) -> Scores:
+def _scores(planner: Planner, plan: pa.Table, results: list[Prediction], views: int, commit: Commit) -> Scores:
+    """`results` are those of one checkpoint: probabilities [views, classes]."""
     classes = planner.classes
     probability = np.stack([p for _, _, p in results]).astype(np.float64)  # [V, N, K]
     ok = np.array([ok for _, ok, _ in results])
@@ -146,7 +173,7 @@ def _scores(planner: Planner, plan: pa.Table, results: list, views: int, checkpo
         per_time, _ = per_time_map(probability, times)
     ap = {name: _known(value) for name, value in zip(classes, per_class, strict=True)}
     return Scores(
-        len(results), int((~ok).sum()), views, checkpoint, _known(map_max),
+        len(results), int((~ok).sum()), views, commit.number, commit.epoch, _known(map_max),
         _known(charades_map(by_mean, truth)[0]), _known(per_time), ap,
     )  # fmt: skip
 
@@ -170,7 +197,7 @@ def _known(value: float | None) -> float | None:
     return None if value is None or np.isnan(value) else float(value)
 
 
-def _save(run: Run, name: str, plan: pa.Table, results: list, scores: Scores) -> None:
+def _save(run: Run, name: str, plan: pa.Table, results: list[Prediction], scores: Scores) -> None:
     rows = [
         {
             "slot": slot,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -33,10 +33,10 @@ from pipelines.plan_store import PlanFacts, Stretch
 from pipelines.ray_data import Decoding, bags_per_block, claim_stream, clip_dataset, mark, newest_stream, plan_dataset
 from pipelines.records import ClipBatch
 from pipelines.shard_index import load_index
-from trainers.checkpoint import TakenOverError
+from trainers.checkpoint import Commit, TakenOverError
 from trainers.config import TrainConfig
 from trainers.engine import StoppedError, as_stopped
-from trainers.evaluate import Predictor
+from trainers.evaluate import Prediction, Predictor
 from trainers.loop import clip_shape, train
 from trainers.prepare import finished
 
@@ -140,15 +140,15 @@ def _trainer(config: TrainConfig, shape: ClipShape, block: int, failure_url: str
 
 
 def predict_on_cluster(
-    facts: PlanFacts, shape: ClipShape, config: TrainConfig, num_classes: int
-) -> Iterator[tuple[int, bool, np.ndarray]]:
+    facts: PlanFacts, shape: ClipShape, config: TrainConfig, num_classes: int, commits: Sequence[Commit]
+) -> Iterator[Prediction]:
     """Prediction as a Ray Dataset: the decoding stage of training, then the model; in no particular order."""
     _quiet_data()
     place = config.placement
     gpus = place.gpus_per_worker
     dataset = plan_dataset(facts, shape, _decoding(config, 0.5)).map_batches(
         _PredictBlocks,
-        fn_constructor_args=(config.model_dump(mode="json"), num_classes),
+        fn_constructor_args=(config.model_dump(mode="json"), num_classes, list(commits)),
         batch_size=1,
         num_cpus=0.5,
         num_gpus=gpus or None,
@@ -159,10 +159,10 @@ def predict_on_cluster(
 
 
 class _PredictBlocks:
-    """One prediction actor: ClipBatch columns -> probabilities [views, classes] of each bag."""
+    """One prediction actor: ClipBatch columns -> probabilities [checkpoints, views, classes] of each bag."""
 
-    def __init__(self, config: dict[str, Any], num_classes: int) -> None:
-        self.predictor = Predictor(TrainConfig.model_validate(config), num_classes)
+    def __init__(self, config: dict[str, Any], num_classes: int, commits: Sequence[Commit]) -> None:
+        self.predictor = Predictor(TrainConfig.model_validate(config), num_classes, commits)
 
     def __call__(self, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         slots, ok, probability = zip(*self.predictor(ClipBatch(**columns)), strict=True)

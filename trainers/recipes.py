@@ -60,7 +60,69 @@ def demo() -> dict[str, Any]:
     }
 
 
-RECIPES: dict[str, Callable[[], dict[str, Any]]] = {"demo": demo, "small": small, "world": world}
+def full() -> dict[str, Any]:
+    """The reference on the benchmark worlds: labels of clips from annotated intervals, never a weak run's.
+
+    Cost: 28,800 clips of 240 videos in 720 steps; about a minute of one core.
+    Command: adaptfocus train full name=full runs=URL index=URL weights=URL
+    Expect (measured: docs/results.md, which `python -m benchmarks.regimes` makes): mAP-max, row `full`.
+    """
+    return _regime("full")
+
+
+def noisy() -> dict[str, Any]:
+    """The baseline on the benchmark worlds: every clip has all labels of its video.
+
+    Cost: that of `full`.
+    Command: adaptfocus train noisy name=noisy runs=URL index=URL weights=URL
+    Expect (measured: docs/results.md): mAP-max, row `noisy`.
+    """
+    return _regime("noisy")
+
+
+def ours() -> dict[str, Any]:
+    """AdaptFocus without resampling: clips are drawn uniformly, positives weighed by AF and CF.
+
+    Cost: that of `full`.
+    Command: adaptfocus train ours name=ours runs=URL index=URL weights=URL
+    Expect (measured: docs/results.md): mAP-max, row `ours`.
+    """
+    return _regime("ours", resample=False)
+
+
+def ours_resampled() -> dict[str, Any]:
+    """AdaptFocus whose saliency also says where half of the next epoch's clips are drawn.
+
+    Cost: that of `full`.
+    Command: adaptfocus train ours_resampled name=ours_resampled runs=URL index=URL weights=URL
+    Expect (measured: docs/results.md): mAP-max, row `resampled`.
+    """
+    return _regime("ours", resample=True)
+
+
+def ours_resampled_noisy_or() -> dict[str, Any]:
+    """`ours_resampled`, and a noisy-OR loss over the clips of each video.
+
+    Cost: that of `full`.
+    Command: adaptfocus train ours_resampled_noisy_or name=best runs=URL index=URL weights=URL
+    Expect (measured: docs/results.md): mAP-max, row `best`.
+    """
+    return _regime("ours", resample=True, noisy_or=1.0)
+
+
+def _regime(regime: str, resample: bool = False, noisy_or: float = 0.0) -> dict[str, Any]:
+    """`world` under the schedule that all regimes are compared under: it lifts each of them, and so belongs to all."""
+    below = world()
+    return below | {
+        "plan": below["plan"] | {"resample": resample},
+        "optim": {"learning_rate": 7e-3, "schedule": "up7", "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.02},
+        "focus": below["focus"] | {"regime": regime, "noisy_or": noisy_or},
+    }
+
+
+RECIPES: dict[str, Callable[[], dict[str, Any]]] = {
+    each.__name__: each for each in (demo, small, world, full, noisy, ours, ours_resampled, ours_resampled_noisy_or)
+}
 
 
 def recipe(name: str) -> dict[str, Any]:

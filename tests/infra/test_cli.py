@@ -68,6 +68,10 @@ def test_from_videos_to_a_report(type_, manifest: Path, tmp_path: Path) -> None:
     code, out, _ = type_("evaluate", runs / "first", "--index", index, "--views", 3, "--engine", "local")
     assert code == 0
     assert "mAP, max over views" in out
+    assert type_("evaluate", runs / "first", "--index", index, "--engine", "local", "--epoch", 0)[0] == 0
+    assert storage.exists(str(runs / "first" / "evaluations" / "test-epoch-0" / "scores.json"))
+    code, _, err = type_("evaluate", runs / "first", "--index", index, "--engine", "local", "--epoch", 7)
+    assert (code, "there are those of: 0, 1." in err) == (2, True)
     code, out, _ = type_("report", runs / "first", "--out", tmp_path / "report.html")
     assert code == 0
     assert "<html" in (tmp_path / "report.html").read_text()

@@ -1,0 +1,78 @@
+"""The worlds and starts of the regimes' benchmark, made where they are not there yet.
+
+Input: a WorldConfig, a folder. Does: renders and encodes its videos, packs them into tars, indexes those; pre-trains
+the start of the backbone. Output: URLs of indexes and weights.
+
+    OUT/worlds/a-0/            world.json (last: what the world is), shards/, index/train, index/test
+    OUT/starts/0.pt            the start of seed 0
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from pipelines import storage
+from pipelines.datasets.manifest import read_manifest
+from pipelines.errors import ConfigError
+from pipelines.pack import pack
+from pipelines.shard_index import build_index
+from pipelines.world import SPLITS, WorldConfig, write_world
+from trainers.pretrain import pretrain
+
+SHARD_BYTES = 4 << 20  # world A is 14 MB: several tars, so that there is something to shard
+
+
+def world_folder(out: Path, world: WorldConfig) -> Path:
+    return out / "worlds" / f"{world.kind}-{world.seed}"
+
+
+def index_url(out: Path, world: WorldConfig, split: str) -> str:
+    return str(world_folder(out, world) / "index" / split)
+
+
+def start_url(out: Path, seed: int) -> str:
+    return str(out / "starts" / f"{seed}.pt")
+
+
+def is_made(out: Path, world: WorldConfig) -> bool:
+    """Whether the world is there, whole.
+
+    Raises:
+        ConfigError: another world lies in its place.
+    """
+    folder = world_folder(out, world)
+    if not (folder / "world.json").exists():
+        return False
+    found, wanted = json.loads((folder / "world.json").read_text()), asdict(world)
+    differing = {key: (found.get(key), wanted[key]) for key in wanted if found.get(key) != wanted[key]}
+    if differing:
+        listed = ", ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in differing.items())
+        raise ConfigError(f"{folder} holds another world ({listed}); choose another --out, or the same sizes")
+    return True
+
+
+def make_world(out: Path, world: WorldConfig) -> None:
+    """Make a world from nothing: what a killed process left of it is removed."""
+    folder = world_folder(out, world)
+    shutil.rmtree(folder, ignore_errors=True)
+    manifest = write_world(world, folder / "raw")
+    videos, problems = read_manifest(str(manifest))
+    for split in SPLITS:
+        shards = str(folder / "shards" / split)
+        some = [video for video in videos if video.split == split]
+        pack(some, shards, classes=world.classes, shard_size_bytes=SHARD_BYTES, problems=problems)
+        build_index([shards], index_url(out, world, split), classes=world.classes, workers=1)
+    shutil.rmtree(folder / "raw")  # the tars hold the same files
+    (folder / "world.json").write_text(json.dumps(asdict(world), indent=1))
+
+
+def make_start(out: Path, seed: int) -> None:
+    """Pre-train the backbone. The weights are written whole or not at all."""
+    pretrain(start_url(out, seed), seed)
+
+
+def has_start(out: Path, seed: int) -> bool:
+    return storage.exists(start_url(out, seed))

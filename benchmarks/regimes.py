@@ -1,0 +1,248 @@
+"""Full, Noisy and Ours on the benchmark worlds, and what each part of Ours is worth.
+
+    python -m benchmarks.regimes [--quick] [--json] [--worlds a,b] [--seeds 0,1,2] [--variants main] [--markdown FILE]
+
+Makes the worlds, trains every variant on every seed through the real pipeline (H.264 in tars, index, planned range
+reads, decoding, training, merged saliency), scores checkpoints on the way, and compares seed by seed. What is finished
+in --out is not run again: after a change of the code, choose another --out.
+
+Figures: method.WORLD.VARIANT (mAP, max over views, in per cent), method.WORLD.gap_closed, .hit_rate, .budget_to_noisy
+(shares); `low` and `high` are one standard deviation over seeds below and above the mean.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import typer
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/regimes.py`
+
+from benchmarks import figures, regime_report
+from benchmarks.figures import Figure, say
+from benchmarks.frame_cache import make_cache
+from benchmarks.regime_figures import Outcome, curves_of, figures_of, outcome_of
+from benchmarks.regime_runs import RunJob, make_all, run_all, workers
+from benchmarks.regime_worlds import has_start, index_url, is_made, make_start, make_world, start_url
+from benchmarks.variants import Variant, chosen
+from pipelines.config import make
+from pipelines.errors import AdaptFocusError, ConfigError
+from pipelines.world import KINDS, WorldConfig
+from trainers.config import TrainConfig
+from trainers.recipes import recipe
+
+
+class Usual(NamedTuple):
+    """What is measured where nothing else is said."""
+
+    worlds: str
+    seeds: str
+    train_videos: int
+    test_videos: int
+    curve_every: int
+
+
+USUAL = Usual("a,b", "0,1,2", 240, 100, 1)
+QUICK = Usual("a", "0,1", 160, 60, 3)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """All that decides the figures."""
+
+    out: Path  # absolute: indexes hold the URLs of shards
+    worlds: tuple[str, ...]
+    seeds: tuple[int, ...]
+    variants: dict[str, Variant]
+    size: WorldConfig  # kind and seed are filled in
+    epochs: int = 30
+    views: int = 20
+    curve_every: int = 1  # epochs between two points of a curve
+    overrides: tuple[str, ...] = ()  # of all variants; a variant's own come after them
+    engine: Literal["local", "ray"] = "local"
+    is_cached: bool = False
+    quick: bool = False
+
+    def world(self, kind: str, seed: int) -> WorldConfig:
+        return replace(self.size, kind=kind, seed=seed)
+
+    @property
+    def every_world(self) -> list[WorldConfig]:
+        return [self.world(kind, seed) for seed in self.seeds for kind in self.worlds]
+
+    @property
+    def curve(self) -> tuple[int, ...]:
+        """Numbers of epochs after which runs are scored."""
+        return tuple(sorted({*range(self.curve_every, self.epochs, self.curve_every), self.epochs}))
+
+    def jobs(self) -> list[RunJob]:
+        """Every run, seed by seed, so that a benchmark that is stopped early has whole pairs."""
+        return [self._job(world, name) for world in self.every_world for name in self.variants]
+
+    def cache_folder(self, world: WorldConfig) -> Path:
+        return self.out / "frames" / f"{world.kind}-{world.seed}"
+
+    def _job(self, world: WorldConfig, name: str) -> RunJob:
+        variant, place = self.variants[name], f"{world.kind}-{world.seed}"
+        runs = self.out / ("cached-runs" if self.is_cached else "runs") / place
+        given = [
+            f"name={name}", f"runs={runs}", f"index={index_url(self.out, world, 'train')}",
+            f"weights={start_url(self.out, world.seed)}", f"seed={world.seed}", f"epochs={self.epochs}",
+            f"placement.engine={self.engine}",
+            # One commit an epoch, and all of them kept: curves are scored from them.
+            "checkpoint.every_batches=1000000", f"checkpoint.keep={self.epochs}",
+        ]  # fmt: skip
+        config = make(TrainConfig, recipe(variant.recipe), [*self.overrides, *variant.overrides, *given])
+        cache = str(self.cache_folder(world)) if self.is_cached else None
+        test = index_url(self.out, world, "test")
+        return RunJob(world.kind, world.seed, name, config, test, self.views, self.curve, cache)
+
+
+def run_benchmark(plan: Benchmark, processes: int) -> list[Outcome]:
+    """Make what is not there, run what is not finished -> the outcome of every run.
+
+    Raises:
+        ConfigError: --out holds other worlds or runs. AdaptFocusError: runs failed; the others are finished.
+    """
+    jobs = plan.jobs()
+    for job in jobs:
+        job.check_same()
+    left = [job for job in jobs if not job.is_done()]
+    if len(left) < len(jobs):
+        say(f"{len(jobs) - len(left)} of {len(jobs)} runs are finished in {plan.out}: they are not run again")
+    with workers(processes, plan.out / "logs") as pool:
+        make_all(_makings(plan), pool)
+        if plan.is_cached:
+            caches = {(job.world, job.seed): job for job in left if job.cache_folder}
+            make_all(
+                {
+                    f"frames of world {kind}, seed {seed}": (make_cache, (job.config, job.cache_folder))
+                    for (kind, seed), job in caches.items()
+                },
+                pool,
+            )
+        failed = run_all(left, pool) if left else {}
+    if failed:
+        listed = "; ".join(f"{title}: {why}" for title, why in failed.items())
+        raise AdaptFocusError(f"{len(failed)} of {len(jobs)} runs failed; give the command again to go on. {listed}")
+    return [outcome_of(job) for job in jobs]
+
+
+def _makings(plan: Benchmark) -> dict[str, tuple[Callable[..., None], tuple]]:
+    """The worlds and starts that are not there yet, as calls by title."""
+    worlds = {
+        f"world {world.kind}, seed {world.seed}": (make_world, (plan.out, world))
+        for world in plan.every_world
+        if not is_made(plan.out, world)
+    }
+    starts = {
+        f"start of seed {seed}": (make_start, (plan.out, seed)) for seed in plan.seeds if not has_start(plan.out, seed)
+    }
+    return worlds | starts
+
+
+def write_files(plan: Benchmark, outcomes: Sequence[Outcome], found: Sequence[Figure], markdown: Path | None) -> None:
+    """curves.json, charts and results.md in --out; the page and its charts also where they are asked for."""
+    curves = {kind: curves_of(outcomes, kind) for kind in plan.worlds}
+    (plan.out / "curves.json").write_text(json.dumps(curves, indent=1))
+    (plan.out / "runs.json").write_text(json.dumps([asdict(each) for each in outcomes], indent=1))
+    size = plan.size
+    facts = regime_report.Facts(
+        command=" ".join(["python -m benchmarks.regimes", *map(shlex.quote, sys.argv[1:])]),
+        date=datetime.date.today().isoformat(),
+        machine=regime_report.machine(),
+        quick=plan.quick,
+        runs=len(outcomes),
+        seeds=len(plan.seeds),
+        train_videos=size.num_train_videos,
+        test_videos=size.num_test_videos,
+        min_seconds=size.min_seconds,
+        max_seconds=size.max_seconds,
+        epochs=plan.epochs,
+        views=plan.views,
+        overrides=plan.overrides,
+    )
+    for page in [plan.out / "results.md", *([markdown] if markdown else [])]:
+        (page.parent / "images").mkdir(parents=True, exist_ok=True)
+        charts = {kind: f"images/regimes-{kind}.svg" for kind in plan.worlds}
+        for kind, place in charts.items():
+            (page.parent / place).write_text(regime_report.chart(outcomes, kind))
+        page.write_text(regime_report.markdown(outcomes, found, facts, charts))
+
+
+def main(
+    worlds: Annotated[str | None, typer.Option(help=f"Of {', '.join(KINDS)}, with commas between.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Numbers, with commas between; three at the least.")] = None,
+    variants: Annotated[str, typer.Option(help="Names of benchmarks/variants.py; main, ablations or all.")] = "main",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value for all variants; repeatable.")] = None,
+    epochs: Annotated[int, typer.Option(help="Epochs of every run.", min=1)] = 30,
+    views: Annotated[int, typer.Option(help="Uniform views a test video.", min=1, max=255)] = 20,
+    curve_every: Annotated[int | None, typer.Option(help="Epochs between two points of a curve.", min=1)] = None,
+    train_videos: Annotated[int | None, typer.Option(help="Training videos of a world.", min=10)] = None,
+    test_videos: Annotated[int | None, typer.Option(help="Test videos of a world.", min=1)] = None,
+    processes: Annotated[int, typer.Option(help="Runs side by side, of one thread each.", min=1)] = 2,
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="Of training; ray: one run at a time.")] = "local",
+    cached: Annotated[bool, typer.Option(help="Decode each frame once: for ablations, not to be published.")] = False,
+    quick: Annotated[bool, typer.Option(help="Two seeds of a smaller world a: 15 minutes of two cores.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each figure.")] = False,
+    markdown: Annotated[Path | None, typer.Option(help="Also write the page of results there.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of worlds and runs; regimes-out, or its quick/.")] = None,
+) -> None:
+    """Measure the method."""
+    if markdown and cached:
+        raise ConfigError(
+            "--markdown writes figures to be published, which come from the real pipeline: leave --cached"
+        )
+    if engine == "ray" and cached:
+        raise ConfigError("--cached trains in one process: leave it, or --engine ray")
+    usual = QUICK if quick else USUAL
+    plan = Benchmark(
+        out=(out or Path("regimes-out", *(["quick"] if quick else []))).resolve(),
+        worlds=tuple(_words("--worlds", worlds or usual.worlds)),
+        seeds=tuple(_numbers("--seeds", seeds or usual.seeds)),
+        variants=chosen(_words("--variants", variants)),
+        size=WorldConfig(
+            num_train_videos=train_videos or usual.train_videos, num_test_videos=test_videos or usual.test_videos
+        ),
+        epochs=epochs,
+        views=views,
+        curve_every=curve_every or usual.curve_every,
+        overrides=tuple(settings or ()),
+        engine=engine,
+        is_cached=cached,
+        quick=quick,
+    )
+    outcomes = run_benchmark(plan, 1 if engine == "ray" else processes)
+    found = figures_of(outcomes, say)
+    write_files(plan, outcomes, found, markdown)
+    say(f"tables, curves and charts: {plan.out / 'results.md'}")
+    figures.show(found, as_json, "Regimes", "mean -+ one std")
+
+
+def _words(option: str, text: str) -> list[str]:
+    words = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    if not words:
+        raise ConfigError(f"{option} '{text}' names nothing; give names with commas between, or leave the option")
+    return words
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    wrong = [word for word in _words(option, text) if not word.isdigit()]
+    if wrong:
+        raise ConfigError(f"{option} {text}: '{wrong[0]}' is no seed; give whole numbers from 0 on, such as 0,1,2")
+    return [int(word) for word in _words(option, text)]
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except AdaptFocusError as error:
+        say(f"error: {error}")
+        sys.exit(2)
