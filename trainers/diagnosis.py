@@ -14,7 +14,7 @@ import torch
 from pipelines.clip_plan import Planner, is_shown
 from pipelines.saliency_table import Bins, SaliencyTable, spikes
 from trainers.config import TrainConfig
-from trainers.focus import positive_weights
+from trainers.focus import focus_weights
 from trainers.metrics import hit_rate
 
 
@@ -86,7 +86,7 @@ def _weights(
     bins = Bins(*(t[where][None] for t in (before.bins.score, before.bins.tau, before.bins.epoch)))
     tau = torch.tensor([bag["tau"]], dtype=torch.float64)
     seconds = torch.tensor([duration], dtype=torch.float64)
-    return positive_weights(p, tau, seconds, bins, epoch, config.focus, config.saliency)[0].numpy()
+    return focus_weights(p, tau, seconds, bins, epoch, config.focus, config.saliency).positive[0].numpy()
 
 
 def _inside(planner: Planner, bag: dict) -> np.ndarray | None:

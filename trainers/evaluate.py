@@ -25,9 +25,9 @@ from pipelines.plan_store import PlanFacts, write_plan
 from pipelines.records import ClipBatch
 from pipelines.shard_index import load_index
 from pipelines.tables import write_table
-from trainers.backbones import build, input_spec_of, normalise
 from trainers.checkpoint import Commit, Run
 from trainers.config import TrainConfig
+from trainers.inputs import build_adapted, shown
 from trainers.metrics import charades_map, max_and_mean_over_views, per_time_map
 
 PREDICTIONS_SCHEMA = pa.schema(
@@ -126,16 +126,16 @@ class Predictor:
     def __init__(self, config: TrainConfig, num_classes: int, commits: Sequence[Commit]) -> None:
         run = Run(config.url)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.models = [build(config.backbone, num_classes) for _ in commits]
+        self.input = config.input
+        self.models = [build_adapted(config.backbone, num_classes, config.input) for _ in commits]
         for model, commit in zip(self.models, commits, strict=True):
             model.load_state_dict(run.load_state(commit)["model"])
             model.to(self.device).eval()
 
     @torch.inference_mode()
     def __call__(self, batch: ClipBatch) -> Iterable[Prediction]:
-        spec = input_spec_of(self.models[0])
         for bag in range(batch.num_bags):
-            clips = normalise(torch.from_numpy(batch.frames[bag]).to(self.device), spec)
+            clips = shown(torch.from_numpy(batch.frames[bag]).to(self.device), self.models[0], self.input)
             probability = torch.stack([torch.sigmoid(model(clips)).float() for model in self.models])
             yield int(batch.slot[bag]), bool(batch.ok[bag]), probability.cpu().numpy()
 

@@ -40,9 +40,9 @@ class FocusConfig(Settings):
         """Whether positives are weighed in this epoch."""
         return self.regime == "ours" and epoch >= self.warmup_epochs
 
-    def background_at(self, progress: float) -> float:
-        """The weight of weak negatives after a share `progress` of the training."""
-        return self.background_weight if self.regime == "ours" and progress >= self.background_from else 0.0
+    def background_at(self, epoch: int, progress: float) -> float:
+        """The weight of weak negatives in this epoch, after a share `progress` of the training."""
+        return self.background_weight if self.active(epoch) and progress >= self.background_from else 0.0
 
 
 class Weights(NamedTuple):

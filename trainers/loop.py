@@ -27,14 +27,15 @@ from pipelines.plan_store import PlanFacts, Stretch
 from pipelines.records import LEDGER_SCHEMA, NO_LABEL, ClipBatch, decode_error
 from pipelines.saliency_table import Bins
 from pipelines.shard_index import load_index
-from trainers.backbones import InputSpec, build, input_spec_of, load_pretrained, normalise
+from trainers.backbones import build, load_pretrained
 from trainers.checkpoint import Commit, Lineage, Run
 from trainers.config import TrainConfig
 from trainers.engine import Engine
 from trainers.epochs import publish_plan
-from trainers.focus import positive_weights
+from trainers.focus import focus_weights
 from trainers.heartbeat import Heartbeat
-from trainers.loss import masses, noisy_or, weighted_bce
+from trainers.inputs import adapted, after_step, shown
+from trainers.loss import masses, noisy_or, weak_negatives, weighted_bce
 from trainers.schedule import learning_rate
 
 # What a commit says of the clips behind it: columns of ClipBatch, summed over bags and ranks.
@@ -105,7 +106,7 @@ def make_model(config: TrainConfig, num_classes: int, engine: Engine) -> tuple[n
     model = build(config.backbone, num_classes)
     if config.weights:
         load_pretrained(model, config.weights)
-    model.to(engine.device)
+    adapted(model, config.input).to(engine.device)
     o = config.optim
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=o.learning_rate, betas=(o.beta1, o.beta2), weight_decay=o.weight_decay
@@ -145,8 +146,9 @@ def train_epoch(
     for batch, waited_seconds in _timed(islice(batches, (plan.num_bags - cursor) // per_batch)):
         done.input_wait_seconds += waited_seconds
         check_slots(batch, cursor, per_batch, engine.workers, engine.rank)
-        set_learning_rate(optimiser, config, (plan.epoch + cursor / plan.num_bags) / config.epochs)
-        train_step(config, engine, trained, input_spec_of(model), optimiser, batch, plan.epoch, done)
+        progress = (plan.epoch + cursor / plan.num_bags) / config.epochs
+        set_learning_rate(optimiser, config, progress)
+        train_step(config, engine, trained, model, optimiser, batch, plan.epoch, progress, done)
         cursor += per_batch
         heartbeat.at(plan.epoch, cursor, plan.num_bags)
         if cursor == plan.num_bags or done.batches >= config.checkpoint.every_batches:
@@ -169,27 +171,32 @@ def train_step(
     config: TrainConfig,
     engine: Engine,
     trained: nn.Module,
-    spec: InputSpec,
+    model: nn.Module,
     optimiser: torch.optim.Optimizer,
     batch: ClipBatch,
     epoch: int,
+    progress: float,
     done: SinceCommit,
 ) -> None:
     """One optimiser step on this rank's part of a global batch; its scores are noted for the ledger."""
     data = {name: torch.from_numpy(values).to(engine.device) for name, values in batch.columns().items()}
     frames = data["frames"]
     bags, clips = frames.shape[:2]
-    logits = trained(normalise(frames.flatten(0, 1), spec)).float().unflatten(0, (bags, clips))
+    x = shown(frames.flatten(0, 1), model, config.input, data["clip_id"].flatten())
+    logits = trained(x).float().unflatten(0, (bags, clips))
     places = data["label_ids"].clamp(min=0)[:, None].expand(-1, clips, -1)  # [B, N, L]; padding points at class 0
     real = (data["label_ids"] != NO_LABEL)[:, None].expand(-1, clips, -1)
     p = torch.sigmoid(logits.detach()).gather(-1, places)  # of the bags' own labels
-    w = torch.ones_like(p)
+    w, off = torch.ones_like(p), torch.zeros_like(p)
     if config.focus.active(epoch):
         bins = Bins(data["saliency_score"], data["saliency_tau"], data["saliency_epoch"])
-        w = positive_weights(p, data["tau"], data["duration_seconds"], bins, epoch, config.focus, config.saliency)
+        w, off = focus_weights(p, data["tau"], data["duration_seconds"], bins, epoch, config.focus, config.saliency)
     positive, weight = _over_classes(logits, places, real & data["clip_positive"], w)
     total = engine.add_up(masses(weight, positive, data["ok"]))
     loss = weighted_bce(logits, positive, weight, data["ok"], total, config.focus.normalise_mass)
+    if background := config.focus.background_at(epoch, progress):
+        own = logits.gather(-1, places)
+        loss = loss + background * weak_negatives(own, off * real, data["ok"], total, logits.shape[-1])
     if config.focus.noisy_or:
         loss = loss + config.focus.noisy_or * noisy_or(logits, positive.any(dim=1), data["ok"], total)
     optimiser.zero_grad(set_to_none=True)
@@ -197,6 +204,7 @@ def train_step(
     if config.optim.clip_gradient_norm:
         nn.utils.clip_grad_norm_(trained.parameters(), config.optim.clip_gradient_norm)
     optimiser.step()
+    after_step(model, config.input)
     done.loss += loss.detach().double().cpu()
     done.batches += 1
     done.clips += int(batch.ok.sum()) * clips

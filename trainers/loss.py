@@ -59,3 +59,17 @@ def noisy_or(logits: torch.Tensor, positive: torch.Tensor, ok: torch.Tensor, tot
     per_entry = torch.where(positive, some, log_none / logits.shape[1])
     mine = -(per_entry * ok[:, None]).sum()
     return mine / (total[3].clamp(min=1) * logits.shape[-1]).to(mine.dtype)
+
+
+def weak_negatives(
+    logits: torch.Tensor, weight: torch.Tensor, ok: torch.Tensor, total: torch.Tensor, num_classes: int
+) -> torch.Tensor:
+    """What the video's own labels cost as negatives where they are most likely not shown (beyond the paper).
+
+    Sum of weight * BCE(logit, 0), over the global batch's clips times classes, as in `weighted_bce`; this part's share.
+
+    Args:
+        logits: [B, N, L], of each bag's own labels. weight: [B, N, L], 0 where there is no label.
+    """
+    mine = (weight.detach() * functional.softplus(logits) * ok[:, None, None]).sum()
+    return mine / (total[2].clamp(min=1) * num_classes).to(mine.dtype)

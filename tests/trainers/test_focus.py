@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipelines.saliency_table import Bins, SaliencyConfig
-from trainers.focus import FocusConfig, positive_weights
+from trainers.focus import FocusConfig, focus_weights
 
 SALIENCY = SaliencyConfig()
 
@@ -22,7 +22,7 @@ def weights(p: list[float], tau: list[float], bins: Bins, duration: float = 60.0
     config = FocusConfig(**focus)  # type: ignore[arg-type]
     probability = torch.tensor(p).reshape(1, -1, 1)
     at, seconds = torch.tensor([tau], dtype=torch.float64), torch.tensor([duration], dtype=torch.float64)
-    return positive_weights(probability, at, seconds, bins, 0, config, SALIENCY).flatten().tolist()
+    return focus_weights(probability, at, seconds, bins, 0, config, SALIENCY).positive.flatten().tolist()
 
 
 def test_action_focusing_by_hand() -> None:
@@ -53,7 +53,7 @@ def test_weights_carry_no_gradient() -> None:
     logit = torch.zeros(1, 2, 1, requires_grad=True)
     tau = torch.tensor([[0.5, 0.6]], dtype=torch.float64)
     seconds = torch.tensor([60.0], dtype=torch.float64)
-    found = positive_weights(torch.sigmoid(logit), tau, seconds, spike_at(0.5, 0.9), 0, FocusConfig(), SALIENCY)
+    found = focus_weights(torch.sigmoid(logit), tau, seconds, spike_at(0.5, 0.9), 0, FocusConfig(), SALIENCY).positive
     assert not found.requires_grad
 
 
