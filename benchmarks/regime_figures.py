@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.figures import Figure, mean_and_std
 from benchmarks.regime_runs import FINAL, RunJob
-from benchmarks.variants import REFERENCE
+from benchmarks.variants import LIKE_FOR_LIKE, REFERENCE
 from infra.gather import read_scores
 from pipelines import storage
 from trainers.checkpoint import Run
@@ -113,13 +113,14 @@ def figures_of(outcomes: Sequence[Outcome], say: Callable[[str], None]) -> list[
         for variant, seeds in by_variant.items():
             values = [run.map_max for run in seeds.values()]
             found.append(mean_and_std(f"method.{world}.{variant}", values, "mAP"))
-        closed = [
-            (best.map_max - noisy.map_max) / (full.map_max - noisy.map_max)
-            for best, noisy, full in _paired(by_variant, "best", "noisy", "full")
-            if full.map_max > noisy.map_max
-        ]
-        if closed:
-            found.append(mean_and_std(f"method.{world}.gap_closed", closed, "share"))
+        for name, trio in LIKE_FOR_LIKE.items():
+            closed = [
+                (weak.map_max - noisy.map_max) / (full.map_max - noisy.map_max)
+                for weak, noisy, full in _paired(by_variant, *trio)
+                if full.map_max > noisy.map_max
+            ]
+            if closed:
+                found.append(mean_and_std(f"method.{world}.{name}", closed, "share"))
         hits = [run.hit_rate / 100 for run in by_variant.get(REFERENCE, {}).values() if run.hit_rate is not None]
         if hits:
             found.append(mean_and_std(f"method.{world}.hit_rate", hits, "share"))

@@ -21,7 +21,8 @@ from benchmarks.variants import MAIN, VARIANTS
 from infra.charts import Style, line_chart, styles_of
 
 MEANINGS = {
-    "gap_closed": "share of the way from `noisy` to `full` that `best` goes",
+    "gap_closed": "share of the way from `noisy_faded` to `full_faded` that `best` goes",
+    "gap_closed_unfaded": "share of the way from `noisy` to `full` that `negatives` goes",
     "hit_rate": "salient times of `resampled` inside a true interval",
     "budget_to_noisy": "share of the epochs after which `best` scores what `noisy` scores at its end",
 }

@@ -68,6 +68,7 @@ class Benchmark:
     overrides: tuple[str, ...] = ()  # of all variants; a variant's own come after them
     engine: Literal["local", "ray"] = "local"
     is_cached: bool = False
+    from_scratch: bool = False
     quick: bool = False
 
     def world(self, kind: str, seed: int) -> WorldConfig:
@@ -91,15 +92,17 @@ class Benchmark:
 
     def _job(self, world: WorldConfig, name: str) -> RunJob:
         variant, place = self.variants[name], f"{world.kind}-{world.seed}"
-        runs = self.out / ("cached-runs" if self.is_cached else "runs") / place
+        how = ["scratch"] * self.from_scratch + ["cached"] * self.is_cached + ["runs"]
+        runs = self.out / "-".join(how) / place
         given = [
-            f"name={name}", f"runs={runs}", f"index={index_url(self.out, world, 'train')}",
-            f"weights={start_url(self.out, world.seed)}", f"seed={world.seed}", f"epochs={self.epochs}",
+            f"name={name}", f"runs={runs}", f"index={index_url(self.out, world, 'train')}", f"seed={world.seed}",
+            f"epochs={self.epochs}",
             f"placement.engine={self.engine}",
             # One commit an epoch, and all of them kept: curves are scored from them.
             "checkpoint.every_batches=1000000", f"checkpoint.keep={self.epochs}",
         ]  # fmt: skip
-        config = make(TrainConfig, recipe(variant.recipe), [*self.overrides, *variant.overrides, *given])
+        start = [] if self.from_scratch else [f"weights={start_url(self.out, world.seed)}"]
+        config = make(TrainConfig, recipe(variant.recipe), [*self.overrides, *variant.overrides, *given, *start])
         cache = str(self.cache_folder(world)) if self.is_cached else None
         test = index_url(self.out, world, "test")
         return RunJob(world.kind, world.seed, name, config, test, self.views, self.curve, cache)
@@ -143,7 +146,9 @@ def _makings(plan: Benchmark) -> dict[str, tuple[Callable[..., None], tuple]]:
         if not is_made(plan.out, world)
     }
     starts = {
-        f"start of seed {seed}": (make_start, (plan.out, seed)) for seed in plan.seeds if not has_start(plan.out, seed)
+        f"start of seed {seed}": (make_start, (plan.out, seed))
+        for seed in plan.seeds
+        if not plan.from_scratch and not has_start(plan.out, seed)
     }
     return worlds | starts
 
@@ -190,6 +195,7 @@ def main(
     processes: Annotated[int, typer.Option(help="Runs side by side, of one thread each.", min=1)] = 2,
     engine: Annotated[Literal["local", "ray"], typer.Option(help="Of training; ray: one run at a time.")] = "local",
     cached: Annotated[bool, typer.Option(help="Decode each frame once: for ablations, not to be published.")] = False,
+    scratch: Annotated[bool, typer.Option(help="No pre-trained start.")] = False,
     quick: Annotated[bool, typer.Option(help="Two seeds of a smaller world a: 15 minutes of two cores.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each figure.")] = False,
     markdown: Annotated[Path | None, typer.Option(help="Also write the page of results there.")] = None,
@@ -217,6 +223,7 @@ def main(
         overrides=tuple(settings or ()),
         engine=engine,
         is_cached=cached,
+        from_scratch=scratch,
         quick=quick,
     )
     outcomes = run_benchmark(plan, 1 if engine == "ray" else processes)

@@ -25,12 +25,24 @@ class Variant:
     overrides: tuple[str, ...] = ()
 
 
+_NO_FADING, _FADING = "input.fade_background=0", "input.fade_background=0.5"
+
 MAIN = {
     "full": Variant("labels of clips from annotated intervals", "full"),
     "noisy": Variant("every clip has its video's labels", "noisy"),
     "ours": Variant("AF and CF, clips drawn uniformly", "ours"),
     "resampled": Variant("ours, and half of the clips drawn around salient times", "ours_resampled"),
-    "best": Variant("resampled, and noisy-OR over a video's clips", "ours_resampled_noisy_or"),
+    "noisy_or": Variant("resampled, and noisy-OR over a video's clips", "ours_resampled_noisy_or"),
+    "negatives": Variant("noisy_or, and masked labels as weak negatives", "best", (_NO_FADING,)),
+    "best": Variant("negatives, and the background faded in half of the clips", "best"),
+    "noisy_faded": Variant("noisy with the same fading", "noisy", (_FADING,)),
+    "full_faded": Variant("full with the same fading", "full", (_FADING,)),
+}
+
+# (variant, the noisy and the full that it is to be compared with): what one has, the others have too.
+LIKE_FOR_LIKE = {
+    "gap_closed": ("best", "noisy_faded", "full_faded"),
+    "gap_closed_unfaded": ("negatives", "noisy", "full"),
 }
 
 _ALONE = {
@@ -49,17 +61,56 @@ _ALONE = {
     "lead0": ("no batch is drawn an epoch early", "plan.lead_batches=0"),
 }
 
+# What was tried past the paper, each as one change of `best`.
+_PAST = {
+    "neg0": ("no weak negatives", "focus.background_weight=0"),
+    "neg1": ("weak negatives of half the weight", "focus.background_weight=1"),
+    "neg4": ("weak negatives of twice the weight", "focus.background_weight=4"),
+    "neg_from.1": ("weak negatives from a tenth of the training on", "focus.background_from=0.1"),
+    "or0": ("no noisy-OR", "focus.noisy_or=0"),
+    "fade.8": ("fading in four clips of five", "input.fade_background=0.8"),
+    "explore.3": ("less exploration", "plan.explore_probability=0.3"),
+    "explore.7": ("more exploration", "plan.explore_probability=0.7"),
+}
+
+# Inputs from which what stands still is taken; for every regime. None of them has faded backgrounds.
+_MOTION = {
+    "diff": ("differences", "input.motion=difference"),
+    "zdc": ("kernels without a mean over time", "input.motion=zero_mean_kernels"),
+    "both": ("RGB and differences", "input.motion=rgb_and_difference"),
+}
+_REGIMES = {"noisy": "noisy", "full": "full", "negatives": "best"}
+
 ABLATIONS = {name: Variant(what, "ours_resampled", (change,)) for name, (what, change) in _ALONE.items()} | {
     "noisy_or_alone": Variant("noisy, and noisy-OR over a video's clips", "noisy", ("focus.noisy_or=1",)),
     "one_cycle": Variant(
-        "resampled under the schedule of the recipe `world`",
+        "resampled under a one-cycle schedule",
         "ours_resampled",
         ("optim.schedule=one_cycle", "optim.learning_rate=0.004", "optim.beta2=0.999", "optim.weight_decay=0.01"),
     ),
 }
 
-VARIANTS = MAIN | ABLATIONS
-GROUPS = {"main": tuple(MAIN), "ablations": tuple(ABLATIONS), "all": tuple(VARIANTS)}
+PAST = {name: Variant(f"best, {what}", "best", (change,)) for name, (what, change) in _PAST.items()}
+MOTION = {
+    f"{regime}_{short}": Variant(f"{regime}, {what}", recipe, (_NO_FADING, change))
+    for regime, recipe in _REGIMES.items()
+    for short, (what, change) in _MOTION.items()
+}
+TAIL = {
+    f"{regime}_repeat": Variant(f"{regime}, rare classes repeated", recipe, ("plan.repeat_factor=0.5",))
+    for regime, recipe in (_REGIMES | {"best": "best"}).items()
+    if regime != "negatives"
+}
+
+VARIANTS = MAIN | ABLATIONS | PAST | MOTION | TAIL
+GROUPS = {
+    "main": tuple(MAIN),
+    "ablations": tuple(ABLATIONS),
+    "past": ("best", *PAST),
+    "motion": ("full", "noisy", "negatives", "best", *MOTION),
+    "tail": ("full", "noisy", "best", *TAIL),
+    "all": tuple(VARIANTS),
+}
 
 
 def chosen(names: Sequence[str]) -> dict[str, Variant]:
