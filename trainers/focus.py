@@ -64,11 +64,10 @@ def positive_weights(
     a, salient = spikes(visited, epoch, saliency.staleness)
     weight = torch.ones_like(probability)
     if focus.action_focusing:
-        weight = 2 * torch.sigmoid((probability - focus.threshold * a[:, None]) / focus.temperature)
+        weight = (probability - focus.threshold * a.unsqueeze(1)).div_(focus.temperature).sigmoid_().mul_(2)
     if focus.clip_focusing:
-        delta = torch.full_like(duration_seconds, focus.delta)
+        delta = focus.delta
         if focus.delta_seconds is not None:
-            delta = focus.delta_seconds / duration_seconds
-        near = (tau[:, :, None] - salient[:, None].to(tau.dtype)).abs() <= delta[:, None, None]
-        weight = weight * near
+            delta = (focus.delta_seconds / duration_seconds).view(-1, 1, 1)
+        weight *= (tau.unsqueeze(2) - salient.unsqueeze(1)).abs_() <= delta
     return weight
