@@ -55,19 +55,24 @@ def visit(bins: Bins, tau: torch.Tensor, probability: torch.Tensor, epoch: int, 
     For bin b = floor(n tau), first visit: s_b = p, tau_b = tau; later: s_b += r (p - s_b), tau_b += r (tau - tau_b);
     always e_b = epoch.
     """
-    n = bins.score.shape[-1]
-    score, seen_at, last = bins.score.clone(), bins.tau.clone(), bins.epoch.clone()
-    which = (tau * n).long().clamp(0, n - 1)  # tau = 1 belongs to the last bin
-    for clip in range(tau.shape[1]):
-        b = which[:, clip, None, None].expand(-1, score.shape[1], 1)
-        p = probability[:, clip, :, None].to(score.dtype)
-        t = tau[:, clip, None, None].to(seen_at.dtype).expand_as(p)
-        first = last.gather(-1, b) == NEVER_VISITED
-        old_score, old_tau = score.gather(-1, b), seen_at.gather(-1, b)
-        score.scatter_(-1, b, torch.where(first, p, old_score + update_rate * (p - old_score)))
-        seen_at.scatter_(-1, b, torch.where(first, t, old_tau + update_rate * (t - old_tau)))
-        last.scatter_(-1, b, torch.full_like(b, epoch, dtype=last.dtype))
-    return Bins(score, seen_at, last)
+    n, labels = bins.score.shape[-1], bins.score.shape[1]
+    which = (tau * n).long().clamp_(max=n - 1)  # [B, N]; tau = 1 belongs to the last bin
+    places = which.unsqueeze(1).expand(-1, labels, -1)  # [B, L, N]
+    again = (which.unsqueeze(2) == which.unsqueeze(1)).tril_(-1).any(-1)  # [B, N]: after another clip of the bag
+    visited = again.unsqueeze(1) | (bins.epoch.gather(-1, places) != NEVER_VISITED)
+    rate = torch.where(visited, update_rate, 1.0)  # an unvisited bin holds zeros, so that 1 makes it p and tau
+    # Score and tau at once: on tensors as small as these a step costs its calls, not its arithmetic.
+    state = torch.stack([bins.score, bins.tau])  # [2, B, L, n]
+    seen = torch.stack([probability.transpose(1, 2), tau.unsqueeze(1).to(probability.dtype).expand_as(places)])
+    for b, value, r in zip(_each(places.expand_as(seen)), _each(seen), _each(rate), strict=True):
+        old = state.gather(-1, b)
+        state.scatter_(-1, b, (value - old).mul_(r).add_(old))
+    return Bins(state[0], state[1], bins.epoch.scatter(-1, places, epoch))
+
+
+def _each(values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """[..., N] as N tensors [..., 1]."""
+    return values.unsqueeze(-2).unbind(-1)
 
 
 def spikes(bins: Bins, epoch: int, staleness: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,11 +80,10 @@ def spikes(bins: Bins, epoch: int, staleness: float) -> tuple[torch.Tensor, torc
 
     a = max over bins of s_b * staleness^(epoch - e_b); lambda is tau of that bin (the earliest, if several tie).
     """
-    age = (epoch - bins.epoch).clamp(min=0).to(bins.score.dtype)
-    faded = bins.score * torch.exp(age * math.log(staleness))
-    faded = torch.where(bins.epoch == NEVER_VISITED, torch.full_like(faded, -1.0), faded)
-    a, where = faded.max(dim=-1)
-    return a, bins.tau.gather(-1, where.unsqueeze(-1)).squeeze(-1)
+    age = (epoch - bins.epoch).clamp_(min=0).to(bins.score.dtype)
+    faded = age.mul_(math.log(staleness)).exp_().mul_(bins.score)
+    a, where = faded.masked_fill_(bins.epoch == NEVER_VISITED, -1.0).max(dim=-1, keepdim=True)
+    return a.squeeze(-1), bins.tau.gather(-1, where).squeeze(-1)
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,18 @@ class FocusConfig(Settings):
 class Weights(NamedTuple):
     """What the bags' own labels count at each clip, both [B, N, L]."""
 
-    positive: torch.Tensor  # w m, before mass normalisation
-    background: torch.Tensor  # (1 - m) (1 - w / 2): how surely a masked label is not shown
+    action: torch.Tensor  # w of AF, float
+    clip: torch.Tensor  # m of CF, bool
+
+    @property
+    def positive(self) -> torch.Tensor:
+        """w m, before mass normalisation: a masked positive is ignored."""
+        return self.action * self.clip
+
+    @property
+    def background(self) -> torch.Tensor:
+        """(1 - m) (1 - w / 2): how surely a masked label is not shown. Ours, not the paper's; see `weak_negatives`."""
+        return (1 - self.action / 2).masked_fill_(self.clip, 0.0)
 
 
 def focus_weights(
@@ -70,18 +80,18 @@ def focus_weights(
         bins: [B, L, n], the bags' saliency when the epoch was planned; these clips visit it first.
 
     AF: w = 2 sigmoid((p - 0.7 a) / T), above 1 over the threshold and below 1 under it.
-    CF: m = 1 if |tau - lambda| <= delta, else 0: a masked positive is ignored, and with `background_weight` (ours, not
-    the paper's) a weak negative where p says so too.
+    CF: m = 1 if |tau - lambda| <= delta, else 0.
     """
     probability = probability.detach().float()
     visited = visit(bins, tau, probability, epoch, saliency.update_rate)
     a, salient = spikes(visited, epoch, saliency.staleness)
-    weight = near = torch.ones_like(probability)
+    weight = torch.ones_like(probability)
+    near = torch.ones_like(probability, dtype=torch.bool)
     if focus.action_focusing:
-        weight = 2 * torch.sigmoid((probability - focus.threshold * a[:, None]) / focus.temperature)
+        weight = (probability - focus.threshold * a.unsqueeze(1)).div_(focus.temperature).sigmoid_().mul_(2)
     if focus.clip_focusing:
-        delta = torch.full_like(duration_seconds, focus.delta)
+        delta = focus.delta
         if focus.delta_seconds is not None:
-            delta = focus.delta_seconds / duration_seconds
-        near = ((tau[:, :, None] - salient[:, None].to(tau.dtype)).abs() <= delta[:, None, None]).to(weight.dtype)
-    return Weights(weight * near, (1 - near) * (1 - weight / 2))
+            delta = (focus.delta_seconds / duration_seconds).view(-1, 1, 1)
+        near = (tau.unsqueeze(2) - salient.unsqueeze(1)).abs_() <= delta
+    return Weights(weight, near)

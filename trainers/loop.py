@@ -16,15 +16,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 
-import numpy as np
-import pyarrow as pa
 import torch
 from torch import nn
 
 from pipelines.clip_plan import Planner
 from pipelines.clip_stream import ClipShape
 from pipelines.plan_store import PlanFacts, Stretch
-from pipelines.records import LEDGER_SCHEMA, NO_LABEL, ClipBatch, decode_error
+from pipelines.records import NO_LABEL, ClipBatch
 from pipelines.saliency_table import Bins
 from pipelines.shard_index import load_index
 from trainers.backbones import build, load_pretrained
@@ -37,9 +35,11 @@ from trainers.heartbeat import Heartbeat
 from trainers.inputs import adapted, after_step, shown
 from trainers.loss import masses, noisy_or, weak_negatives, weighted_bce
 from trainers.schedule import learning_rate
+from trainers.scores import READING, Scores
 
-# What a commit says of the clips behind it: columns of ClipBatch, summed over bags and ranks.
-READING = ("read_bytes", "read_requests", "wait_seconds", "decode_seconds")
+# The columns of ClipBatch that a step needs on its device.
+ON_DEVICE = ("frames", "ok", "clip_id", "tau", "duration_seconds", "label_ids", "clip_positive",
+             "saliency_score", "saliency_tau", "saliency_epoch")  # fmt: skip
 
 
 @dataclass
@@ -55,11 +55,8 @@ class Position:
 class SinceCommit:
     """What has been trained since the last commit, on this rank."""
 
-    rows: list[dict] = field(default_factory=list)
-    reading: np.ndarray = field(default_factory=lambda: np.zeros(len(READING)))  # sums of READING
-    loss: torch.Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
-    batches: int = 0
-    clips: int = 0
+    scores: Scores = field(default_factory=Scores)
+    losses: list[torch.Tensor] = field(default_factory=list)  # this rank's share of each step's, on its device
     input_wait_seconds: float = 0.0  # that this rank stood still for the next batch
     began: float = field(default_factory=time.monotonic)
 
@@ -151,7 +148,7 @@ def train_epoch(
         train_step(config, engine, trained, model, optimiser, batch, plan.epoch, progress, done)
         cursor += per_batch
         heartbeat.at(plan.epoch, cursor, plan.num_bags)
-        if cursor == plan.num_bags or done.batches >= config.checkpoint.every_batches:
+        if cursor == plan.num_bags or len(done.losses) >= config.checkpoint.every_batches:
             position = commit(config, engine, lineage, plan, position, cursor, model, optimiser, done)
             done = SinceCommit()
     if cursor != plan.num_bags:
@@ -179,24 +176,26 @@ def train_step(
     done: SinceCommit,
 ) -> None:
     """One optimiser step on this rank's part of a global batch; its scores are noted for the ledger."""
-    data = {name: torch.from_numpy(values).to(engine.device) for name, values in batch.columns().items()}
-    frames = data["frames"]
-    bags, clips = frames.shape[:2]
-    x = shown(frames.flatten(0, 1), model, config.input, data["clip_id"].flatten())
+    data = {name: torch.from_numpy(getattr(batch, name)).to(engine.device) for name in ON_DEVICE}
+    bags, clips = batch.clip_id.shape
+    x = shown(data["frames"].flatten(0, 1), model, config.input, data["clip_id"].flatten())
     logits = trained(x).float().unflatten(0, (bags, clips))
-    places = data["label_ids"].clamp(min=0)[:, None].expand(-1, clips, -1)  # [B, N, L]; padding points at class 0
-    real = (data["label_ids"] != NO_LABEL)[:, None].expand(-1, clips, -1)
+    ids = data["label_ids"].unsqueeze(1).expand(-1, clips, -1)  # [B, N, L]
+    places = ids.clamp(min=0)  # what NO_LABEL points at is never used
     p = torch.sigmoid(logits.detach()).gather(-1, places)  # of the bags' own labels
-    w, off = torch.ones_like(p), torch.zeros_like(p)
+    w, focused = torch.ones_like(p), None
     if config.focus.active(epoch):
         bins = Bins(data["saliency_score"], data["saliency_tau"], data["saliency_epoch"])
-        w, off = focus_weights(p, data["tau"], data["duration_seconds"], bins, epoch, config.focus, config.saliency)
-    positive, weight = _over_classes(logits, places, real & data["clip_positive"], w)
-    total = engine.add_up(masses(weight, positive, data["ok"]))
+        focused = focus_weights(p, data["tau"], data["duration_seconds"], bins, epoch, config.focus, config.saliency)
+        w = focused.positive
+    chosen = data["clip_positive"] & (ids != NO_LABEL)
+    positive, weight = _over_classes(ids, chosen, w, logits.shape[-1])
+    total = engine.add_up(masses(w, chosen, data["ok"]))
     loss = weighted_bce(logits, positive, weight, data["ok"], total, config.focus.normalise_mass)
-    if background := config.focus.background_at(epoch, progress):
+    if focused and (weight_of_background := config.focus.background_at(epoch, progress)):
+        off = focused.background * (ids != NO_LABEL)
         own = logits.gather(-1, places)
-        loss = loss + background * weak_negatives(own, off * real, data["ok"], total, logits.shape[-1])
+        loss = loss + weight_of_background * weak_negatives(own, off, data["ok"], total, logits.shape[-1])
     if config.focus.noisy_or:
         loss = loss + config.focus.noisy_or * noisy_or(logits, positive.any(dim=1), data["ok"], total)
     optimiser.zero_grad(set_to_none=True)
@@ -205,11 +204,8 @@ def train_step(
         nn.utils.clip_grad_norm_(trained.parameters(), config.optim.clip_gradient_norm)
     optimiser.step()
     after_step(model, config.input)
-    done.loss += loss.detach().double().cpu()
-    done.batches += 1
-    done.clips += int(batch.ok.sum()) * clips
-    done.reading += [float(getattr(batch, name).sum()) for name in READING]
-    done.rows += ledger_rows(batch, p.cpu().numpy())
+    done.losses.append(loss.detach())
+    done.scores.add(batch, p)
 
 
 def commit(
@@ -225,13 +221,13 @@ def commit(
 ) -> Position:
     """Every rank writes its ledger, then rank 0 the state, then the log entry that makes all of it count."""
     folder = lineage.folder(plan.epoch, cursor)
-    rows = pa.Table.from_pylist(done.rows, schema=LEDGER_SCHEMA)
-    files = engine.gather(lineage.write_ledger(folder, engine.rank, rows))
-    own = [float(done.loss), float(done.clips), done.input_wait_seconds, *done.reading]
+    files = engine.gather(lineage.write_ledger(folder, engine.rank, done.scores.to_arrow()))
+    own_loss = torch.stack(done.losses).double().sum().item()
+    own = [own_loss, float(done.scores.clips_decoded()), done.input_wait_seconds, *done.scores.reading()]
     loss, clips, waited, *reading = engine.add_up(torch.tensor(own, dtype=torch.float64)).tolist()
     metrics = {
-        "loss": loss / done.batches,
-        "batches": done.batches,
+        "loss": loss / len(done.losses),
+        "batches": len(done.losses),
         "clips": clips,
         "seconds": time.monotonic() - done.began,
         "input_wait_seconds": waited / engine.workers,
@@ -250,26 +246,6 @@ def commit(
     entry = engine.on_rank_zero(on_rank_zero)
     lineage.number = entry.number
     return Position(plan.epoch, cursor, entry)
-
-
-def ledger_rows(batch: ClipBatch, probability: np.ndarray) -> list[dict]:
-    """The ledger of a batch; `probability` [B, N, L] of the bags' own labels."""
-    rows = []
-    for bag in range(batch.num_bags):
-        labels = [int(k) for k in batch.label_ids[bag] if k != NO_LABEL]
-        rows.append(
-            {
-                "slot": int(batch.slot[bag]),
-                "video_row": int(batch.video_row[bag]),
-                "ok": bool(batch.ok[bag]),
-                "error": decode_error(batch.error[bag]),
-                "clip_id": batch.clip_id[bag].tolist(),
-                "tau": batch.tau[bag].tolist(),
-                "label_ids": labels,
-                "probability": probability[bag, :, : len(labels)].flatten().tolist(),
-            }
-        )
-    return rows
 
 
 def clip_shape(config: TrainConfig, max_labels: int) -> ClipShape:
@@ -299,13 +275,17 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, config: TrainConfig, pro
 
 
 def _over_classes(
-    logits: torch.Tensor, places: torch.Tensor, chosen: torch.Tensor, weight: torch.Tensor
+    ids: torch.Tensor, chosen: torch.Tensor, weight: torch.Tensor, num_classes: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Values of label places [B, N, L] as (positive bool, weight float) over classes [B, N, K]."""
-    positive = torch.zeros(logits.shape, dtype=torch.float32, device=logits.device)
-    positive.scatter_add_(-1, places, chosen.float())
-    spread = torch.zeros_like(positive).scatter_add_(-1, places, torch.where(chosen, weight.float(), 0.0))
-    return positive > 0, torch.where(positive > 0, spread, 1.0)
+    """Values of label places [B, N, L] as (positive bool, weight float) over classes [B, N, K].
+
+    What is not chosen goes to a class behind the last, which is cut off.
+    """
+    places = torch.where(chosen, ids, num_classes)
+    shape = (*ids.shape[:-1], num_classes + 1)
+    positive = torch.zeros(shape, dtype=torch.bool, device=ids.device).scatter_(-1, places, True)
+    spread = torch.ones(shape, device=ids.device).scatter_(-1, places, weight)
+    return positive[..., :-1], spread[..., :-1]
 
 
 __all__: Sequence[str] = ("commit", "make_model", "train", "train_epoch", "train_step")

@@ -15,17 +15,12 @@ def masses(weight: torch.Tensor, positive: torch.Tensor, ok: torch.Tensor) -> to
     """[number of positives, sum of their weights, number of usable clips, number of usable bags], float64.
 
     Args:
-        weight: [B, N, K], w m of positives (1 elsewhere). positive: [B, N, K] bool. ok: [B] bool.
+        weight: w m of positives, anything elsewhere. positive: bool. Both [B, N, K], or [B, N, L] over label places.
+        ok: [B] bool.
     """
-    counted = positive & ok[:, None, None]
-    return torch.stack(
-        [
-            counted.sum().double(),
-            (weight * counted).sum(dtype=torch.float64),
-            ok.sum().double() * positive.shape[1],
-            ok.sum().double(),
-        ]
-    )
+    counted, bags = positive & ok.view(-1, 1, 1), ok.sum()
+    mass = (weight * counted).sum(dtype=torch.float64)
+    return torch.stack([counted.sum(), mass, bags * positive.shape[1], bags])
 
 
 def weighted_bce(
@@ -42,9 +37,9 @@ def weighted_bce(
     `total` is `masses` summed over all parts. Where every positive is masked the positives weigh nothing.
     """
     scale = total[0] / total[1].clamp(min=1e-12) if normalise_mass else total.new_ones(())
-    scaled = torch.where(positive, weight * scale.to(weight.dtype), torch.ones_like(weight))
+    scaled = torch.where(positive, weight * scale.to(weight.dtype), 1.0) * ok.view(-1, 1, 1)
     per_entry = functional.binary_cross_entropy_with_logits(logits, positive.to(logits.dtype), reduction="none")
-    mine = (scaled.detach() * per_entry * ok[:, None, None]).sum()
+    mine = (scaled.detach() * per_entry).sum()
     return mine / (total[2].clamp(min=1) * logits.shape[-1]).to(mine.dtype)
 
 

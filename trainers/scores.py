@@ -1,0 +1,69 @@
+"""What a rank has trained since its last commit, as the ledger will hold it.
+
+Input: batches, and what the model said of them.
+Does: keeps their small columns, step by step, and makes a table of them once, when they are committed. A list of dicts
+a step cost ten times as much, and would make a GPU wait for its scores in each of them.
+Output: ledger rows, and sums of what the bags cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from pipelines.records import LEDGER_SCHEMA, NO_LABEL, ClipBatch, decode_error
+
+# What a commit says of the clips behind it: columns of ClipBatch, summed over bags and ranks.
+READING = ("read_bytes", "read_requests", "wait_seconds", "decode_seconds")
+_KEPT = ("slot", "video_row", "ok", "error", "clip_id", "tau", "label_ids", *READING)
+
+
+class Scores:
+    """The bags of some steps, in their order."""
+
+    def __init__(self) -> None:
+        self._columns: list[dict[str, np.ndarray]] = []
+        self._probability: list[torch.Tensor] = []
+
+    def add(self, batch: ClipBatch, probability: torch.Tensor) -> None:
+        """One step; `probability` [B, N, L] of the bags' own labels, detached, on any device."""
+        # Copies: a view would hold all of its batch, frames included, in Ray's shared memory.
+        self._columns.append({name: getattr(batch, name).copy() for name in _KEPT})
+        self._probability.append(probability)
+
+    def clips_decoded(self) -> int:
+        """Clips of bags that could be decoded."""
+        return sum(int(step["ok"].sum()) * step["clip_id"].shape[1] for step in self._columns)
+
+    def reading(self) -> list[float]:
+        """Sums of READING."""
+        return [float(sum(step[name].sum() for step in self._columns)) for name in READING]
+
+    def to_arrow(self) -> pa.Table:
+        """One row a bag (LEDGER_SCHEMA)."""
+        kept = {name: np.concatenate([step[name] for step in self._columns]) for name in _KEPT}
+        probability = torch.cat(self._probability).cpu().numpy()  # [R, N, L]
+        rows, clips, _ = probability.shape
+        real = kept["label_ids"] != NO_LABEL  # [R, L]
+        labels, own = real.sum(axis=1), np.broadcast_to(real[:, None], probability.shape)
+        errors = ["" if ok else decode_error(error) for ok, error in zip(kept["ok"], kept["error"], strict=True)]
+        columns = {
+            "slot": pa.array(kept["slot"]),
+            "video_row": pa.array(kept["video_row"]),
+            "ok": pa.array(kept["ok"]),
+            "error": pa.array(errors, pa.string()),
+            "clip_id": _lists(kept["clip_id"].ravel(), np.full(rows, clips)),
+            "tau": _lists(kept["tau"].ravel(), np.full(rows, clips)),
+            "label_ids": _lists(kept["label_ids"][real], labels),
+            "probability": _lists(probability[own], labels * clips),
+        }
+        return pa.Table.from_arrays([columns[name] for name in LEDGER_SCHEMA.names], schema=LEDGER_SCHEMA)
+
+
+def _lists(values: np.ndarray, lengths: Sequence[int] | np.ndarray) -> pa.ListArray:
+    """The values, cut into lists of these lengths."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, pa.array(values))
