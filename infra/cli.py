@@ -1,4 +1,4 @@
-"""The command line: `adaptfocus pack | index | plan | train | evaluate | report | demo`.
+"""The command line: `adaptfocus pack | index | plan | train | evaluate | report | world | demo`.
 
 Input: arguments. Does: hands them to the functions that do the work. Output: a line or a table a command; an error a
 user can mend is one message and exit code 2, never a traceback.
@@ -6,6 +6,7 @@ user can mend is one message and exit code 2, never a traceback.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,6 +20,7 @@ from infra.progress import console, counted
 from pipelines import storage
 from pipelines.config import make
 from pipelines.errors import AdaptFocusError, ConfigError, InputError
+from pipelines.world_config import WORLDS, world_of
 from trainers.config import TrainConfig
 from trainers.recipes import RECIPES, recipe
 
@@ -178,6 +180,28 @@ def report(
 
     write_report(gather(runs, evaluation, samples, command=" ".join(["adaptfocus", *sys.argv[1:]])), out_url)
     out.print(f"report: {out_url}")
+
+
+@app.command()
+def world(
+    kind: Annotated[str, typer.Option(help=f"One of: {', '.join(WORLDS)}.")],
+    out_url: Annotated[str, typer.Option("--out", help="Folder of its shards and indexes.")],
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.", min=0)] = 0,
+    train_videos: Annotated[int | None, typer.Option(help="The kind's own number by default.", min=1)] = None,
+    test_videos: Annotated[int | None, typer.Option(help="The kind's own number by default.", min=1)] = None,
+    long_tail: Annotated[bool, typer.Option("--long-tail", help="Training labels with frequencies of 1/rank.")] = False,
+    processes: Annotated[int | None, typer.Option(help="As many as cores by default.", min=1)] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a world that is there.")] = False,
+) -> None:
+    """A benchmark world: synthetic videos whose actions are known to the frame, encoded, packed and indexed."""
+    from infra.worlds import make_world
+
+    config = world_of(kind, seed=seed, num_train_videos=train_videos, num_test_videos=test_videos, long_tail=long_tail)
+    done = make_world(config, out_url, processes or os.cpu_count() or 1, overwrite)
+    out.print(f"world {kind}, seed {seed}: {done['train'].videos} training and {done['test'].videos} test videos of "
+              f"{len(config.classes)} classes -> {out_url}")  # fmt: skip
+    for split, summary in done.items():
+        _counts(f"refused of {split}", summary.refused)
 
 
 @app.command()

@@ -28,12 +28,11 @@ from infra.progress import console, counted, following, working
 from infra.report import write_report
 from infra.running import run_evaluation
 from infra.stages import Stages
+from infra.worlds import pack_and_index
 from pipelines import storage
-from pipelines.datasets.manifest import read_manifest
 from pipelines.errors import AdaptFocusError
-from pipelines.pack import pack
-from pipelines.shard_index import build_index
-from pipelines.world import DEMO_WORLD, write_world
+from pipelines.world import write_world
+from pipelines.world_config import DEMO_WORLD
 from trainers.checkpoint import Run
 from trainers.ledger import Audit, audit
 from trainers.recipes import recipe
@@ -80,7 +79,7 @@ def _prepare_data(s3: LocalS3, folder: Path, seed: int, stages: Stages) -> None:
     with stages("a world of videos (H.264)"), counted("encoding videos") as progress:
         manifest = write_world(replace(DEMO_WORLD, seed=seed), folder / "world", os.cpu_count() or 1, progress)
     with stages("pack into tars on S3, index"):
-        _pack_and_index(s3, manifest)
+        pack_and_index(manifest, s3.url(), SHARD_BYTES, workers=1, overwrite=True)
     with stages("pre-training, begun beside all that"), working("pre-training the backbone on other labels"):
         _wait(pretraining, log)
 
@@ -92,22 +91,6 @@ def _judge(s3: LocalS3, report: Path, stages: Stages) -> None:
             run_evaluation(url, s3.url("index/test"), VIEWS, "test", "local", None)
     with stages("report"):
         write_report(gather(urls, "test", samples=3, command="adaptfocus demo"), str(report))
-
-
-def _pack_and_index(s3: LocalS3, manifest: Path) -> None:
-    videos, problems = read_manifest(str(manifest))
-    classes = (manifest.parent / "classes.txt").read_text().split()
-    for split in ("train", "test"):
-        chosen = [video for video in videos if video.split == split]
-        with counted(f"packing {split}") as progress:
-            pack(
-                chosen, s3.url("shards", split), classes=classes, shard_size_bytes=SHARD_BYTES, problems=problems,
-                overwrite=True, progress=progress,
-            )  # fmt: skip
-        with counted(f"indexing {split}") as progress:
-            build_index(
-                [s3.url("shards", split)], s3.url("index", split), classes=classes, workers=1, progress=progress
-            )
 
 
 def _train(s3: LocalS3, folder: Path, regime: str, seed: int, stages: Stages) -> None:

@@ -4,13 +4,13 @@ Input: numbers drawn elsewhere (which sprite, where it starts, how fast it goes)
 Does: draws with whole numbers only, so that every platform draws the same pixels.
 Output: uint8 frames [T, H, W, 3], RGB, changed in place.
 
-Nothing here draws a random number, and one frame never tells an action: the same sprite, at the same place, may be
+Nothing here draws a random number, and one frame never tells a movement: the same sprite, at the same place, may be
 moving horizontally, vertically, drifting or blinking.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -19,16 +19,40 @@ SPRITE_PIXELS = 5
 SUBPIXELS = 4  # places and speeds are whole quarters of a pixel
 NUM_SCENES = 6
 
-# Rows of 5 bits; colour and shape always go together, so a sprite is known by either.
-_SPRITES: dict[str, tuple[tuple[int, int, int], tuple[str, ...]]] = {
-    "red_square": ((230, 50, 50), ("#####", "#####", "#####", "#####", "#####")),
-    "green_disc": ((60, 210, 70), (".###.", "#####", "#####", "#####", ".###.")),
-    "blue_cross": ((70, 100, 250), ("..#..", "..#..", "#####", "..#..", "..#..")),
-    "yellow_ring": ((240, 220, 60), ("#####", "#...#", "#...#", "#...#", "#####")),
-    "magenta_triangle": ((225, 70, 220), ("..#..", "..#..", ".###.", ".###.", "#####")),
-    "cyan_diamond": ((60, 215, 225), ("..#..", ".###.", "#####", ".###.", "..#..")),
+_COLORS = {
+    "red": (230, 50, 50),
+    "green": (60, 210, 70),
+    "blue": (70, 100, 250),
+    "yellow": (240, 220, 60),
+    "magenta": (225, 70, 220),
+    "cyan": (60, 215, 225),
+    "grey": (175, 175, 175),
 }
-SPRITES = tuple(_SPRITES)
+# Rows of 5 bits.
+_SHAPES = {
+    "square": ("#####", "#####", "#####", "#####", "#####"),
+    "disc": (".###.", "#####", "#####", "#####", ".###."),
+    "cross": ("..#..", "..#..", "#####", "..#..", "..#.."),
+    "ring": ("#####", "#...#", "#...#", "#...#", "#####"),
+    "triangle": ("..#..", "..#..", ".###.", ".###.", "#####"),
+    "diamond": ("..#..", ".###.", "#####", ".###.", "..#.."),
+    "hourglass": ("#####", ".###.", "..#..", ".###.", "#####"),
+    "gate": ("#...#", "#...#", "#####", "#...#", "#...#"),
+    "saltire": ("#...#", ".#.#.", "..#..", ".#.#.", "#...#"),
+    "corner": ("##...", "##...", "##...", "#####", "#####"),
+    "fence": ("#.#.#", "#.#.#", "#.#.#", "#.#.#", "#.#.#"),
+    "slash": ("...##", "..###", ".###.", "###..", "##..."),
+}
+# Where movement tells the class, colour and shape always go together, so that a sprite is known by either.
+SPRITES = ("red_square", "green_disc", "blue_cross", "yellow_ring", "magenta_triangle", "cyan_diamond")
+# Where appearance tells it: the sprites' shapes in each other's colours, and six other shapes in the same colours. A
+# colour belongs to two classes, and no class is a sprite of the pre-training (world_clips.py).
+APPEARANCES = (
+    *("red_disc", "red_hourglass", "green_cross", "green_gate", "blue_ring", "blue_saltire"),
+    *("yellow_triangle", "yellow_corner", "magenta_diamond", "magenta_fence", "cyan_square", "cyan_slash"),
+)
+# All that can be drawn. `sprite` is a place in it everywhere below; SPRITES come first.
+LOOKS = (*SPRITES, *(f"{c}_{s}" for c in _COLORS for s in _SHAPES if f"{c}_{s}" not in SPRITES))
 
 # Two dark colours a scene: the sprites stay visible, and a scene is easily known by its colours, which is the trap.
 _SCENE_COLORS = (
@@ -82,15 +106,28 @@ def draw_sprite(
     """Draw one sprite into frames uint8 [T, H, W, 3], at (top, left) int [T], where visible bool [T]."""
     dy, dx = _sprite_pixels(sprite)
     shown = np.arange(len(frames)) if visible is None else np.nonzero(visible)[0]
-    color = _SPRITES[SPRITES[sprite]][0]
+    color = _COLORS[LOOKS[sprite].split("_")[0]]
     frames[shown[:, None], top[shown, None] + dy, left[shown, None] + dx] = color
 
 
-@lru_cache
+@lru_cache(len(LOOKS))
 def _sprite_pixels(sprite: int) -> tuple[np.ndarray, np.ndarray]:
     """(rows, columns) of a sprite's pixels inside its 5 x 5 box."""
-    rows, columns = np.nonzero(np.array([[c == "#" for c in row] for row in _SPRITES[SPRITES[sprite]][1]]))
+    shape = _SHAPES[LOOKS[sprite].split("_")[1]]
+    rows, columns = np.nonzero(np.array([[c == "#" for c in row] for row in shape]))
     return rows, columns
+
+
+def decoys(appearances: Sequence[str]) -> tuple[list[int], list[int]]:
+    """What is easily taken for some appearances and is none: their shapes in grey; their colours in other shapes.
+
+    Both as places in LOOKS, sorted.
+    """
+    colors, shapes = ({name.split("_")[part] for name in appearances} for part in (0, 1))
+    others = [(place, *name.split("_")) for place, name in enumerate(LOOKS) if name not in appearances]
+    in_grey = [place for place, color, shape in others if color == "grey" and shape in shapes]
+    in_other_shapes = [place for place, color, _ in others if color in colors]
+    return in_grey, in_other_shapes
 
 
 def draw_action(frames: np.ndarray, sprite: int, horizontal: bool, place: tuple[int, int], speed: int) -> None:
@@ -98,10 +135,10 @@ def draw_action(frames: np.ndarray, sprite: int, horizontal: bool, place: tuple[
 
     Args:
         frames: uint8 [T, H, W, 3], drawn into.
-        sprite: place in SPRITES.
+        sprite: place in LOOKS.
         horizontal: the axis it runs along.
         place: where it starts: (along its axis, across it), in whole pixels.
-        speed: in quarters of a pixel a frame, with a sign.
+        speed: in quarters of a pixel a frame, with a sign; 0 stands still.
     """
     span = frames.shape[1] - SPRITE_PIXELS
     along = bouncing(place[0] * SUBPIXELS, speed, len(frames), span)
@@ -117,7 +154,7 @@ def draw_distractor(
 
     Args:
         frames: uint8 [T, H, W, 3], drawn into.
-        sprite: place in SPRITES.
+        sprite: place in LOOKS.
         place: where it starts, (top, left), in whole pixels.
         drift: (rows, columns) in quarters of a pixel a frame; at most 1, a tenth of an action's speed.
         blink_frames: shown that many frames, hidden as many; 0 for always shown.

@@ -20,20 +20,11 @@ import torch
 from torch.nn import functional
 
 from pipelines import storage
-from pipelines.world_render import (
-    NUM_SCENES,
-    SPRITE_PIXELS,
-    SPRITES,
-    draw_action,
-    draw_distractor,
-    scene_background,
-)
+from pipelines.world_clips import LABELS, draw_clip
 from trainers.backbones import build, normalise
 from trainers.backbones.small3d import Small3D
 
 BACKBONE = "small3d"
-MOVEMENTS = ("runs_horizontally", "runs_vertically", "drifts", "blinks")
-LABELS = (*SPRITES, *MOVEMENTS)
 STEPS = 320
 BATCH_CLIPS = 48
 PEAK_LEARNING_RATE = 8e-3
@@ -87,13 +78,7 @@ def make_clips(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.nda
     frames = np.empty((count, spec.frames, spec.size_pixels, spec.size_pixels, 3), dtype=np.uint8)
     targets = np.zeros((count, len(LABELS)), dtype=np.float32)
     for clip, target in zip(frames, targets, strict=True):
-        offset = (int(rng.integers(spec.size_pixels)), int(rng.integers(spec.size_pixels)))
-        scene, brightness = int(rng.integers(NUM_SCENES)), int(rng.integers(-12, 13))
-        clip[:] = scene_background(scene, offset, brightness, spec.size_pixels)
-        for _ in range(int(rng.integers(1, 4))):
-            sprite, movement = int(rng.integers(len(SPRITES))), int(rng.integers(len(MOVEMENTS)))
-            _draw(rng, clip, sprite, movement)
-            target[sprite] = target[len(SPRITES) + movement] = 1.0
+        target[draw_clip(rng, clip)] = 1.0
     noise = rng.standard_normal(frames.shape, dtype=np.float32) * NOISE_LEVELS
     return np.clip(frames + noise, 0, 255).astype(np.uint8), targets
 
@@ -101,18 +86,6 @@ def make_clips(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.nda
 def normalized(frames: np.ndarray) -> torch.Tensor:
     """Frames uint8 [B, T, H, W, 3] -> float [B, 3, T, H, W] as Small3D wants them."""
     return normalise(torch.from_numpy(frames).permute(0, 1, 4, 2, 3), Small3D.input_spec).contiguous()
-
-
-def _draw(rng: np.random.Generator, clip: np.ndarray, sprite: int, movement: int) -> None:
-    row, column = (int(p) for p in rng.integers(clip.shape[1] - SPRITE_PIXELS + 1, size=2))
-    if movement < 2:
-        speed = int(rng.integers(6, 13)) * (1 if rng.random() < 0.5 else -1)
-        draw_action(clip, sprite, movement == 0, (row, column), speed)
-    elif movement == 2:
-        drift = (int(rng.integers(-1, 2)), int(rng.integers(-1, 2)))
-        draw_distractor(clip, sprite, (row, column), drift, 0)
-    else:
-        draw_distractor(clip, sprite, (row, column), (0, 0), int(rng.integers(1, 4)))
 
 
 def main() -> None:

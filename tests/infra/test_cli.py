@@ -77,6 +77,27 @@ def test_from_videos_to_a_report(type_, manifest: Path, tmp_path: Path) -> None:
     assert "<html" in (tmp_path / "report.html").read_text()
 
 
+def test_a_world_is_made_and_trained_on(type_, tmp_path: Path) -> None:
+    """The commands of docs/method.md."""
+    place, runs = tmp_path / "world", tmp_path / "runs"
+    words = ["world", "--kind", "b", "--seed", 3, "--train-videos", 4, "--test-videos", 2, "--out", place]
+    code, out, err = type_(*words, "--long-tail", "--processes", 2)
+    assert code == 0
+    assert f"world b, seed 3: 4 training and 2 test videos of 12 classes -> {place}" in out
+    assert "encoding videos" in err
+    made = json.loads((place / "world.json").read_text())
+    assert (made["kind"], made["seed"], made["long_tail"], made["num_train_videos"]) == ("b", 3, True, 4)
+    settings = ["world", "name=a", f"runs={runs}", f"index={place}/index/train", "plan.bags_per_batch=2", "epochs=1"]
+    assert type_("train", *settings, "placement.engine=local", "focus.regime=full")[0] == 0
+    code, out, _ = type_("evaluate", runs / "a", "--index", place / "index" / "test", "--engine", "local")
+    assert (code, "per-time mAP" in out) == (0, True)
+    code, _, err = type_(*words)
+    assert code == 2
+    assert "is not empty" in err
+    assert type_(*words, "--overwrite")[0] == 0
+    assert json.loads((place / "world.json").read_text())["long_tail"] is False
+
+
 def test_a_missing_bucket_is_named(type_, s3_url: str, tmp_path: Path, manifest: Path) -> None:
     for words in (
         ["index", "s3://nowhere-at-all/shards", "--out", tmp_path / "index"],
@@ -166,6 +187,9 @@ def test_a_name_that_climbs_out_of_a_tar_is_refused(type_, tmp_path: Path) -> No
         (["pack", "--manifest", "/no/list.csv", "--out", "/tmp/x"], "there is nothing at /no/list.csv"),
         (["index", "/no/shards-*.tar", "--out", "/tmp/x"], "/no/shards-*.tar"),
         (["train"], "Missing argument 'RECIPE'"),
+        (["world", "--kind", "z", "--out", "/tmp/x"], "'z' is not known; choose one of a, b, demo, c, pretrain"),
+        (["world", "--kind", "pretrain", "--long-tail", "--out", "/tmp/x"], "neither a long tail nor distractors"),
+        (["world", "--kind", "a", "--train-videos", "0", "--out", "/tmp/x"], "--train-videos"),
     ],
 )
 def test_mistakes_are_one_message(type_, words: list[str], message: str) -> None:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from pipelines.errors import ConfigError
-from pipelines.world import GOP_FRAMES, WorldConfig, make_video, scene_preferences, write_world
+from pipelines.world import GOP_FRAMES, make_video, write_world
+from pipelines.world_config import WorldConfig, world_of
+from pipelines.world_labels import scene_preferences
 from pipelines.world_render import SPRITE_PIXELS, SPRITES, bouncing, draw_action, draw_distractor
 
 SMALL = WorldConfig(num_train_videos=3, num_test_videos=2, min_seconds=8, max_seconds=12)
@@ -30,6 +32,24 @@ def test_a_video_is_pinned_to_the_pixel():
     assert hashlib.sha256(video.frames.tobytes()).hexdigest()[:16] == "ccae8d9b95393df3"
 
 
+@pytest.mark.parametrize(
+    ("config", "first_interval", "sha256"),
+    [
+        (WorldConfig(seed=7), ("red_square_vertical", 45.25, 57.0), "4c48ede5bcb39836"),
+        (WorldConfig("b", seed=7), ("green_disc_vertical", 22.0, 37.75), "df1f4c1a58dd2d97"),
+        (world_of("demo"), ("green_disc_vertical", 6.0, 13.75), "af6e669dc674a5b5"),
+        (world_of("c", seed=7), ("blue_ring", 87.25, 100.5), "8a619c0fa41528aa"),
+        (world_of("pretrain", seed=7), ("green_disc", 0.0, 2.75), "213a8bb825d44ea8"),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_every_kind_is_pinned(config, first_interval, sha256):
+    """A new kind, or a new option of one, leaves the others as they are. Who changes a number: see above."""
+    video = make_video(config, "test", 5)
+    assert video.intervals[0] == first_interval
+    assert hashlib.sha256(video.frames.tobytes()).hexdigest()[:16] == sha256
+
+
 def test_frames_depend_on_seed_split_and_index_and_on_nothing_else():
     first = make_video(SMALL, "train", 1)
     again = make_video(WorldConfig(num_train_videos=99, min_seconds=8, max_seconds=12), "train", 1)
@@ -44,7 +64,12 @@ def test_frames_depend_on_seed_split_and_index_and_on_nothing_else():
 
 @pytest.mark.parametrize(
     ("kind", "labels_mean", "coverage_mean", "coverage_range"),
-    [("a", 3.5, 0.16, (0.10, 0.25)), ("b", 5.1, 0.34, (0.20, 0.48)), ("demo", 2.33, 0.27, (0.18, 0.36))],
+    [
+        ("a", 3.5, 0.16, (0.10, 0.25)),
+        ("b", 5.1, 0.34, (0.20, 0.48)),
+        ("c", 3.5, 0.16, (0.10, 0.25)),
+        ("demo", 2.33, 0.27, (0.18, 0.36)),
+    ],
 )
 def test_labels_and_coverage_are_those_of_the_method(kind, labels_mean, coverage_mean, coverage_range):
     config = WorldConfig(kind=kind)
@@ -131,11 +156,14 @@ def test_the_files_do_not_depend_on_the_number_of_processes(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "c"}, r"'c' is not known; choose one of a, b, demo"),
+        ({"kind": "z"}, r"'z' is not known; choose one of a, b, demo, c, pretrain"),
         ({"num_sprites": 7}, r"num_sprites is 7; choose 1 to 6"),
         ({"min_seconds": 9, "max_seconds": 8}, r"max_seconds 8"),
         ({"pixels": 9}, r"at least 10 pixels"),
         ({"fps": 0}, r"fps 0"),
+        ({"kind": "pretrain", "min_seconds": 1, "distractors": 0}, r"at least 2 seconds"),
+        ({"kind": "pretrain", "long_tail": True, "distractors": 0}, r"neither a long tail nor distractors"),
+        ({"kind": "pretrain", "distractors": 1}, r"neither a long tail nor distractors"),
     ],
 )
 def test_an_impossible_world_is_refused_with_the_mend(settings, message):
