@@ -121,6 +121,13 @@ def figures_of(outcomes: Sequence[Outcome], say: Callable[[str], None]) -> list[
             ]
             if closed:
                 found.append(mean_and_std(f"method.{world}.{name}", closed, "share"))
+        shares = [
+            weak.per_time_map / full.per_time_map
+            for weak, full in _paired(by_variant, "best", "full_faded")
+            if weak.per_time_map is not None and full.per_time_map
+        ]
+        if shares:
+            found.append(mean_and_std(f"method.{world}.per_time_of_full", shares, "share"))
         hits = [run.hit_rate / 100 for run in by_variant.get(REFERENCE, {}).values() if run.hit_rate is not None]
         if hits:
             found.append(mean_and_std(f"method.{world}.hit_rate", hits, "share"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,6 +24,7 @@ from infra.charts import Style, line_chart, styles_of
 MEANINGS = {
     "gap_closed": "share of the way from `noisy_faded` to `full_faded` that `best` goes",
     "gap_closed_unfaded": "share of the way from `noisy` to `full` that `negatives` goes",
+    "per_time_of_full": "per-time mAP of `best` over that of `full_faded`",
     "hit_rate": "salient times of `resampled` inside a true interval",
     "budget_to_noisy": "share of the epochs after which `best` scores what `noisy` scores at its end",
 }
@@ -35,6 +37,7 @@ class Facts:
     command: str
     date: str
     machine: str
+    commit: str
     quick: bool
     runs: int
     seeds: int
@@ -75,6 +78,17 @@ def chart(outcomes: Sequence[Outcome], world: str) -> str:
     placed = line_chart(f"Test mAP of world {world}, max over views", "mAP, %", "epochs trained", drawn, styles)
     template = _environment(escape=True).get_template("curves.svg.j2")
     return template.render(chart=placed, means=set(curves), legend=_legend(curves, styles))
+
+
+def commit() -> str:
+    """The commit of the code that runs, with a plus where files differ from it; "unknown" outside a checkout."""
+    git = ["git", "-C", str(Path(__file__).resolve().parent)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
 def machine() -> str:

@@ -26,7 +26,12 @@ SHARD_BYTES = 4 << 20  # world A is 14 MB: several tars, so that there is someth
 
 
 def world_folder(out: Path, world: WorldConfig) -> Path:
-    return out / "worlds" / f"{world.kind}-{world.seed}"
+    return out / "worlds" / world_name(world)
+
+
+def world_name(world: WorldConfig) -> str:
+    """What tells the worlds of a benchmark apart, as the name of a folder."""
+    return f"{world.kind}-{world.seed}" + ("-tail" if world.long_tail else "")
 
 
 def index_url(out: Path, world: WorldConfig, split: str) -> str:

@@ -30,8 +30,8 @@ from benchmarks.figures import Figure, say
 from benchmarks.frame_cache import make_cache
 from benchmarks.regime_figures import Outcome, curves_of, figures_of, outcome_of
 from benchmarks.regime_runs import RunJob, make_all, run_all, workers
-from benchmarks.regime_worlds import has_start, index_url, is_made, make_start, make_world, start_url
-from benchmarks.variants import Variant, chosen
+from benchmarks.regime_worlds import has_start, index_url, is_made, make_start, make_world, start_url, world_name
+from benchmarks.variants import GROUPS, Variant, chosen
 from pipelines.config import make
 from pipelines.errors import AdaptFocusError, ConfigError
 from pipelines.world import KINDS, WorldConfig
@@ -47,10 +47,11 @@ class Usual(NamedTuple):
     train_videos: int
     test_videos: int
     curve_every: int
+    variants: str
 
 
-USUAL = Usual("a,b", "0,1,2", 240, 100, 1)
-QUICK = Usual("a", "0,1", 160, 60, 3)
+USUAL = Usual("a,b", "0,1,2", 240, 100, 1, "main")
+QUICK = Usual("a", "0,1", 160, 60, 3, "full,noisy,ours,resampled,best,noisy_faded,full_faded")
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,10 @@ class Benchmark:
         return [self._job(world, name) for world in self.every_world for name in self.variants]
 
     def cache_folder(self, world: WorldConfig) -> Path:
-        return self.out / "frames" / f"{world.kind}-{world.seed}"
+        return self.out / "frames" / world_name(world)
 
     def _job(self, world: WorldConfig, name: str) -> RunJob:
-        variant, place = self.variants[name], f"{world.kind}-{world.seed}"
+        variant, place = self.variants[name], world_name(world)
         how = ["scratch"] * self.from_scratch + ["cached"] * self.is_cached + ["runs"]
         runs = self.out / "-".join(how) / place
         given = [
@@ -163,6 +164,7 @@ def write_files(plan: Benchmark, outcomes: Sequence[Outcome], found: Sequence[Fi
         command=" ".join(["python -m benchmarks.regimes", *map(shlex.quote, sys.argv[1:])]),
         date=datetime.date.today().isoformat(),
         machine=regime_report.machine(),
+        commit=regime_report.commit(),
         quick=plan.quick,
         runs=len(outcomes),
         seeds=len(plan.seeds),
@@ -185,7 +187,9 @@ def write_files(plan: Benchmark, outcomes: Sequence[Outcome], found: Sequence[Fi
 def main(
     worlds: Annotated[str | None, typer.Option(help=f"Of {', '.join(KINDS)}, with commas between.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Numbers, with commas between; three at the least.")] = None,
-    variants: Annotated[str, typer.Option(help="Names of benchmarks/variants.py; main, ablations or all.")] = "main",
+    variants: Annotated[
+        str | None, typer.Option(help=f"Names of benchmarks/variants.py, or {', '.join(GROUPS)}.")
+    ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value for all variants; repeatable.")] = None,
     epochs: Annotated[int, typer.Option(help="Epochs of every run.", min=1)] = 30,
     views: Annotated[int, typer.Option(help="Uniform views a test video.", min=1, max=255)] = 20,
@@ -195,6 +199,7 @@ def main(
     processes: Annotated[int, typer.Option(help="Runs side by side, of one thread each.", min=1)] = 2,
     engine: Annotated[Literal["local", "ray"], typer.Option(help="Of training; ray: one run at a time.")] = "local",
     cached: Annotated[bool, typer.Option(help="Decode each frame once: for ablations, not to be published.")] = False,
+    long_tail: Annotated[bool, typer.Option(help="Training labels as rare as 1 / rank.")] = False,
     scratch: Annotated[bool, typer.Option(help="No pre-trained start.")] = False,
     quick: Annotated[bool, typer.Option(help="Two seeds of a smaller world a: 15 minutes of two cores.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each figure.")] = False,
@@ -213,9 +218,11 @@ def main(
         out=(out or Path("regimes-out", *(["quick"] if quick else []))).resolve(),
         worlds=tuple(_words("--worlds", worlds or usual.worlds)),
         seeds=tuple(_numbers("--seeds", seeds or usual.seeds)),
-        variants=chosen(_words("--variants", variants)),
+        variants=chosen(_words("--variants", variants or usual.variants)),
         size=WorldConfig(
-            num_train_videos=train_videos or usual.train_videos, num_test_videos=test_videos or usual.test_videos
+            num_train_videos=train_videos or usual.train_videos,
+            num_test_videos=test_videos or usual.test_videos,
+            long_tail=long_tail,
         ),
         epochs=epochs,
         views=views,

@@ -14,7 +14,7 @@ from benchmarks.figures import show
 from benchmarks.regime_figures import Outcome, figures_of, rows_of
 from benchmarks.regime_worlds import is_made, make_world, start_url
 from benchmarks.regimes import Benchmark, main, run_benchmark, write_files
-from benchmarks.variants import ABLATIONS, MAIN, REFERENCE, VARIANTS, Variant, chosen
+from benchmarks.variants import ABLATIONS, LIKE_FOR_LIKE, MAIN, REFERENCE, VARIANTS, Variant, chosen
 from pipelines.config import differences, make
 from pipelines.errors import AdaptFocusError, ConfigError
 from pipelines.plan_store import read_plan
@@ -124,6 +124,8 @@ HAND_MADE = [
     outcome(REFERENCE, 0, 62), outcome(REFERENCE, 1, 66),
     outcome("best", 0, 70, {3: 20, 6: 40, 9: 60, 30: 70}), outcome("best", 1, 80, {3: 30, 6: 49.9, 9: 70, 30: 80}),
     outcome("full", 0, 90), outcome("full", 1, 90),
+    outcome("noisy_faded", 0, 45), outcome("noisy_faded", 1, 60),
+    outcome("full_faded", 0, 95), outcome("full_faded", 1, 85),
 ]  # fmt: skip
 
 
@@ -134,8 +136,10 @@ def test_figures_are_what_their_names_say(capsys: pytest.CaptureFixture[str]) ->
     noisy = found["method.a.noisy"]
     # the standard deviation of 40 and 50 is 7.07 with n - 1
     assert [noisy[key] for key in ("value", "unit", "low", "high", "n")] == [45.0, "mAP", 37.92893, 52.07107, 2]
-    # (70 - 40) / (90 - 40) = .6 and (80 - 50) / (90 - 50) = .75
-    assert found["method.a.gap_closed"]["value"] == pytest.approx(0.675)
+    # against what has the same fading: (70 - 45) / (95 - 45) = .5 and (80 - 60) / (85 - 60) = .8
+    assert found["method.a.gap_closed"]["value"] == pytest.approx(0.65)
+    # per-time mAP is half of the other here: 35 / 47.5 and 40 / 42.5
+    assert found["method.a.per_time_of_full"]["value"] == pytest.approx((70 / 95 + 80 / 85) / 2)
     assert found["method.a.hit_rate"]["value"] == pytest.approx(0.65)
     # 40 is reached after 6 epochs of 30, 50 after 9
     assert found["method.a.budget_to_noisy"]["value"] == pytest.approx((6 + 9) / 30 / 2)
@@ -144,7 +148,7 @@ def test_figures_are_what_their_names_say(capsys: pytest.CaptureFixture[str]) ->
 
 def test_a_score_that_is_never_reached_has_no_budget() -> None:
     said: list[str] = []
-    never = [*HAND_MADE[:-4], outcome("best", 0, 39), *HAND_MADE[-3:]]
+    never = [each for each in HAND_MADE if (each.variant, each.seed) != ("best", 0)] + [outcome("best", 0, 39)]
     assert "method.a.budget_to_noisy" not in {figure.name for figure in figures_of(never, said.append)}
     assert said == ["method.a.budget_to_noisy: best never reaches noisy's score on 1 of 2 seeds"]
 
@@ -175,7 +179,7 @@ def test_the_page_and_its_chart_have_every_variant(plan: Benchmark, outcomes: li
 def test_a_chart_draws_means_and_seeds() -> None:
     drawing = ElementTree.fromstring(regime_report.chart(HAND_MADE, "a"))
     lines = [e for e in drawing.iter() if e.tag.endswith("polyline")]
-    assert len(lines) == len(MAIN) + len(HAND_MADE)
+    assert len(lines) == len({each.variant for each in HAND_MADE}) + len(HAND_MADE)
     text = "".join(drawing.itertext())
     assert "full: 90.0 ± 0.0" in text
     assert "best: 75.0 ± 7.1" in text
@@ -192,10 +196,17 @@ def test_an_ablation_changes_what_it_names_and_nothing_else(name: str) -> None:
     assert set(changed) == {override.split("=")[0] for override in VARIANTS[name].overrides}
 
 
-def test_regimes_differ_in_regime_resampling_and_noisy_or_alone() -> None:
+def test_variants_differ_in_what_they_say_alone() -> None:
+    may = {"focus.regime", "plan.resample", "focus.noisy_or", "focus.background_weight", "input.fade_background"}
     for name in MAIN:
         changed = differences(config_of(VARIANTS["noisy"]), config_of(VARIANTS[name]))
-        assert set(changed) <= {"focus.regime", "plan.resample", "focus.noisy_or"}
+        assert set(changed) <= may
+
+
+@pytest.mark.parametrize("trio", LIKE_FOR_LIKE.values())
+def test_a_gap_is_measured_between_variants_with_the_same_input(trio: tuple[str, str, str]) -> None:
+    inputs = [config_of(VARIANTS[name])["input"] for name in trio]
+    assert inputs[0] == inputs[1] == inputs[2]
 
 
 def test_mistakes_are_said(tmp_path: Path) -> None:
