@@ -61,3 +61,29 @@ def test_only_ours_weighs_and_only_after_warm_up() -> None:
     assert [FocusConfig(warmup_epochs=2).active(e) for e in (0, 1, 2)] == [False, False, True]
     assert not FocusConfig(regime="noisy", warmup_epochs=0).active(5)
     assert not FocusConfig(regime="full", warmup_epochs=0).active(5)
+
+
+def test_a_masked_label_is_background_where_its_score_says_so_too() -> None:
+    # a = 0.9 at 0.5, threshold 0.63. Masked: p = 0.63 -> w = 1, (1 - w / 2) = 1 / 2; p = 0.43 -> w = 0.238406, so 0.880797;
+    # p = 0.83 (a second interval, say) -> w = 2 sigmoid(2) = 1.761594, so 0.119203. Inside delta: 0 whatever p is.
+    tau = torch.tensor([[0.1, 0.2, 0.3, 0.45]], dtype=torch.float64)
+    p = torch.tensor([0.63, 0.43, 0.83, 0.1]).reshape(1, -1, 1)
+    seconds = torch.tensor([60.0], dtype=torch.float64)
+    found = focus_weights(p, tau, seconds, spike_at(0.5, 0.9), 0, FocusConfig(), SALIENCY)
+    assert found.background.flatten().tolist() == pytest.approx([0.5, 0.880797, 0.119203, 0.0], abs=1e-5)
+    assert (found.positive * found.background == 0).all(), "nothing is a positive and a negative at once"
+
+
+def test_without_clip_focusing_there_is_no_background() -> None:
+    tau, seconds = torch.tensor([[0.1, 0.9]], dtype=torch.float64), torch.tensor([60.0], dtype=torch.float64)
+    p = torch.tensor([0.1, 0.2]).reshape(1, -1, 1)
+    config = FocusConfig(clip_focusing=False)
+    assert not focus_weights(p, tau, seconds, spike_at(0.5, 0.9), 0, config, SALIENCY).background.any()
+
+
+def test_weak_negatives_wait_for_the_warm_up_and_their_share_of_the_training() -> None:
+    config = FocusConfig(background_weight=2.0, background_from=0.3, warmup_epochs=2)
+    assert config.background_at(epoch=8, progress=0.299) == 0.0
+    assert config.background_at(epoch=9, progress=0.3) == 2.0
+    assert config.background_at(epoch=1, progress=0.5) == 0.0, "a short run's warm-up"
+    assert FocusConfig(regime="noisy", background_weight=2.0).background_at(20, 0.9) == 0.0

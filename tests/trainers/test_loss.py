@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.loss import masses, noisy_or, weighted_bce
+from trainers.loss import masses, noisy_or, weak_negatives, weighted_bce
 
 OK = torch.tensor([True])
 
@@ -101,3 +101,37 @@ def test_the_parts_of_a_split_batch_add_up_to_the_whole(seed: int, parts: int, n
     (split_gradient,) = torch.autograd.grad(split, logits)
     assert split.item() == pytest.approx(whole.item(), abs=1e-9)
     assert torch.allclose(gradient, split_gradient, atol=1e-9)
+
+
+def test_weak_negatives_by_hand() -> None:
+    # logits 0 and 2 of two label places, weights .5 and 1: .5 log 2 + log(1 + e^2) = 2.473502, over 1 clip x 3 classes
+    logits = torch.tensor([[[0.0, 2.0]]])
+    weight = torch.tensor([[[0.5, 1.0]]])
+    total = torch.tensor([2.0, 1.0, 1.0, 1.0], dtype=torch.float64)
+    assert weak_negatives(logits, weight, OK, total, 3).item() == pytest.approx(2.473502 / 3, abs=1e-6)
+    assert weak_negatives(logits, weight, ~OK, total, 3).item() == 0.0, "a bag that did not decode says nothing"
+
+
+def test_weak_negatives_push_down_only_what_is_masked_and_only_through_logits() -> None:
+    logits = torch.zeros(2, 2, 2, requires_grad=True)
+    weight = torch.tensor([[[0.0, 0.5], [1.0, 0.0]]]).repeat(2, 1, 1).requires_grad_()
+    total = torch.tensor([8.0, 8.0, 4.0, 2.0], dtype=torch.float64)
+    weak_negatives(logits, weight, torch.tensor([True, True]), total, 2).backward()
+    assert weight.grad is None
+    assert logits.grad is not None
+    # d softplus(0) = 1/2, times the weight, over 4 clips x 2 classes
+    assert logits.grad[0].flatten().tolist() == pytest.approx([0.0, 0.03125, 0.0625, 0.0])
+
+
+@given(st.integers(1, 4), st.integers(0, 2**31))
+def test_weak_negatives_of_parts_add_up(parts: int, seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    logits, weight = (torch.rand(4, 3, 5, generator=random, dtype=torch.float64) for _ in range(2))
+    ok = torch.rand(4, generator=random) < 0.8
+    total = torch.tensor([0.0, 0.0, float(ok.sum()) * 3, float(ok.sum())], dtype=torch.float64)
+    whole = weak_negatives(logits, weight, ok, total, 7)
+    split = [
+        weak_negatives(z, w, o, total, 7)
+        for z, w, o in zip(logits.chunk(parts), weight.chunk(parts), ok.chunk(parts), strict=True)
+    ]
+    assert float(sum(split)) == pytest.approx(float(whole), abs=1e-12)
