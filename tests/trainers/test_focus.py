@@ -64,7 +64,7 @@ def test_only_ours_weighs_and_only_after_warm_up() -> None:
 
 
 def test_a_masked_label_is_background_where_its_score_says_so_too() -> None:
-    # a = 0.9 at 0.5, threshold 0.63. Masked: p = 0.63 -> w = 1, (1 - w / 2) = 1 / 2; p = 0.43 -> w = 0.238406, so 0.880797;
+    # a = 0.9 at 0.5, threshold 0.63. Masked: p = 0.63 -> w = 1, 1 - w / 2 = 1 / 2; p = 0.43 -> w = 0.238406, 0.880797;
     # p = 0.83 (a second interval, say) -> w = 2 sigmoid(2) = 1.761594, so 0.119203. Inside delta: 0 whatever p is.
     tau = torch.tensor([[0.1, 0.2, 0.3, 0.45]], dtype=torch.float64)
     p = torch.tensor([0.63, 0.43, 0.83, 0.1]).reshape(1, -1, 1)
