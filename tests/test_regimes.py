@@ -13,7 +13,7 @@ from benchmarks import regime_report
 from benchmarks.figures import show
 from benchmarks.regime_figures import Outcome, figures_of, rows_of
 from benchmarks.regime_worlds import is_made, make_world, start_url
-from benchmarks.regimes import Benchmark, main, run_benchmark, write_files
+from benchmarks.regimes import Benchmark, _what_is_measured, main, run_benchmark, write_files
 from benchmarks.variants import ABLATIONS, MAIN, REFERENCE, VARIANTS, Variant, chosen
 from pipelines.config import differences, make
 from pipelines.errors import AdaptFocusError, ConfigError
@@ -170,6 +170,11 @@ def test_the_page_and_its_chart_have_every_variant(plan: Benchmark, outcomes: li
     curves = json.loads((plan.out / "curves.json").read_text())["a"]["noisy"]
     assert curves["epochs"] == [2, 3]
     assert curves["mean"] == curves["seeds"]["1"]
+
+
+def test_the_page_names_the_command_without_places_of_one_machine() -> None:
+    given = ["--quick", "--out", "/data/x", "--json", "--markdown=/data/y.md", "--set", "epochs=3", "--seeds=0,1"]
+    assert _what_is_measured(given) == ["--quick", "--set", "epochs=3", "--seeds=0,1"]
 
 
 def test_a_chart_draws_means_and_seeds() -> None:
