@@ -14,15 +14,11 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+import infra.worlds
 from pipelines import storage
-from pipelines.datasets.manifest import read_manifest
 from pipelines.errors import ConfigError
-from pipelines.pack import pack
-from pipelines.shard_index import build_index
-from pipelines.world import SPLITS, WorldConfig, write_world
+from pipelines.world_config import WorldConfig
 from trainers.pretrain import pretrain
-
-SHARD_BYTES = 4 << 20  # world A is 14 MB: several tars, so that there is something to shard
 
 
 def world_folder(out: Path, world: WorldConfig) -> Path:
@@ -63,15 +59,7 @@ def make_world(out: Path, world: WorldConfig) -> None:
     """Make a world from nothing: what a killed process left of it is removed."""
     folder = world_folder(out, world)
     shutil.rmtree(folder, ignore_errors=True)
-    manifest = write_world(world, folder / "raw")
-    videos, problems = read_manifest(str(manifest))
-    for split in SPLITS:
-        shards = str(folder / "shards" / split)
-        some = [video for video in videos if video.split == split]
-        pack(some, shards, classes=world.classes, shard_size_bytes=SHARD_BYTES, problems=problems)
-        build_index([shards], index_url(out, world, split), classes=world.classes, workers=1)
-    shutil.rmtree(folder / "raw")  # the tars hold the same files
-    (folder / "world.json").write_text(json.dumps(asdict(world), indent=1))
+    infra.worlds.make_world(world, str(folder), processes=1)
 
 
 def make_start(out: Path, seed: int) -> None:

@@ -13,7 +13,7 @@ from benchmarks import regime_report
 from benchmarks.figures import show
 from benchmarks.regime_figures import Outcome, figures_of, rows_of
 from benchmarks.regime_worlds import is_made, make_world, start_url
-from benchmarks.regimes import Benchmark, main, run_benchmark, write_files
+from benchmarks.regimes import Benchmark, _what_is_measured, main, run_benchmark, write_files
 from benchmarks.variants import ABLATIONS, LIKE_FOR_LIKE, MAIN, REFERENCE, VARIANTS, Variant, chosen
 from pipelines.config import differences, make
 from pipelines.errors import AdaptFocusError, ConfigError
@@ -103,15 +103,15 @@ def test_a_world_that_was_begun_is_made_anew(tmp_path: Path) -> None:
     """A process was killed before the end: what it left would make the next one fail, or be half a world."""
     world, folder = replace(TINY, num_train_videos=2, num_test_videos=1), tmp_path / "worlds" / "a-0"
     make_world(tmp_path, world)
-    tars = {path: path.read_bytes() for path in folder.rglob("*.tar")}
+    tars = {*folder.rglob("*.tar")}
     assert len(tars) == 2
     (folder / "world.json").unlink()
-    (folder / "raw").mkdir()
+    left = folder / "shards" / "train" / "left-behind.tar"
+    left.write_bytes(b"half a tar")
     assert not is_made(tmp_path, world)
     make_world(tmp_path, world)
     assert is_made(tmp_path, world)
-    assert {path: path.read_bytes() for path in folder.rglob("*.tar")} == tars
-    assert not (folder / "raw").exists()
+    assert {*folder.rglob("*.tar")} == tars
 
 
 def outcome(variant: str, seed: int, score: float, curve: dict[int, float] | None = None) -> Outcome:
@@ -174,6 +174,11 @@ def test_the_page_and_its_chart_have_every_variant(plan: Benchmark, outcomes: li
     curves = json.loads((plan.out / "curves.json").read_text())["a"]["noisy"]
     assert curves["epochs"] == [2, 3]
     assert curves["mean"] == curves["seeds"]["1"]
+
+
+def test_the_page_names_the_command_without_places_of_one_machine() -> None:
+    given = ["--quick", "--out", "/data/x", "--json", "--markdown=/data/y.md", "--set", "epochs=3", "--seeds=0,1"]
+    assert _what_is_measured(given) == ["--quick", "--set", "epochs=3", "--seeds=0,1"]
 
 
 def test_a_chart_draws_means_and_seeds() -> None:
