@@ -31,6 +31,7 @@ DIAGNOSTICS = {
     "share_unmasked": ("Positives left unmasked", "%"),
     "mean_spike_actionness": ("Mean spike-actionness", "probability"),
     "precision_of_positives": ("Precision of weighted positives", "%"),
+    "precision_of_negatives": ("Precision of weak negatives", "%"),
     "hit_rate": ("Salient times inside a true interval", "%"),
     "temperature_over_p": ("Temperature over median p", "ratio"),
 }

@@ -27,16 +27,16 @@ def diagnose(
     epoch: int,
 ) -> dict[str, float | int | None]:
     """Share of positives unmasked, mean spike-actionness, T relative to p, hit rate of salient times, precision of
-    the weighted positives; None where no intervals are known."""
+    the weighted positives and of weak negatives; None where no intervals are known."""
     unmasked = positives = 0
-    weight_total = weight_true = 0.0
+    weight_total = weight_true = background_total = background_true = 0.0
     probabilities: list[np.ndarray] = []
     trained = ledger.filter(ledger.column("ok")).to_pylist()
     for bag in trained:
         where = before.pairs_of(bag["video_row"])
         if where.start == where.stop:
             continue
-        weight = _weights(config, before, where, bag, planner, epoch)
+        weight, background = _weights(config, before, where, bag, planner, epoch)
         truth = _inside(planner, bag)
         unmasked += int((weight > 0).sum())
         positives += weight.size
@@ -44,6 +44,8 @@ def diagnose(
         if truth is not None:
             weight_total += float(weight.sum())
             weight_true += float(weight[truth].sum())
+            background_total += float(background.sum())
+            background_true += float(background[~truth].sum())
     a, _ = spikes(after.bins, epoch, config.saliency.staleness)
     visited = a[a >= 0]
     p = float(np.median(np.concatenate(probabilities))) if probabilities else 0.0
@@ -57,6 +59,7 @@ def diagnose(
         "temperature_over_p": config.focus.temperature / p if p else None,
         "hit_rate": salient_hit_rate(planner, after, epoch, config.saliency.staleness),
         "precision_of_positives": weight_true / weight_total if weight_total else None,
+        "precision_of_negatives": background_true / background_total if background_total else None,
     }
 
 
@@ -76,17 +79,20 @@ def salient_hit_rate(planner: Planner, saliency: SaliencyTable, epoch: int, stal
 
 def _weights(
     config: TrainConfig, before: SaliencyTable, where: slice, bag: dict, planner: Planner, epoch: int
-) -> np.ndarray:
-    """The weights of this bag's labels at its clips, [clips, labels]: those of training in the weak regimes; Full,
-    whose positives come from intervals, is described as if it had believed every label."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """The weights of this bag's labels at its clips as positives and as weak negatives, both [clips, labels]: those of
+    training in the weak regimes; Full, whose positives come from intervals, is described as if it had believed every
+    label. Weak negatives count from the first epoch in which all steps have them."""
     p = torch.tensor(bag["probability"]).reshape(1, len(bag["tau"]), -1)
     if not config.focus.active(epoch):
-        return np.ones(p.shape[1:])
+        return np.ones(p.shape[1:]), np.zeros(p.shape[1:])
     duration = planner.table.column("duration_seconds")[bag["video_row"]].as_py()
     bins = Bins(*(t[where][None] for t in (before.bins.score, before.bins.tau, before.bins.epoch)))
     tau = torch.tensor([bag["tau"]], dtype=torch.float64)
     seconds = torch.tensor([duration], dtype=torch.float64)
-    return focus_weights(p, tau, seconds, bins, epoch, config.focus, config.saliency).positive[0].numpy()
+    weights = focus_weights(p, tau, seconds, bins, epoch, config.focus, config.saliency)
+    beta = config.focus.background_at(epoch, epoch / config.epochs)
+    return weights.positive[0].numpy(), beta * weights.background[0].numpy()
 
 
 def _inside(planner: Planner, bag: dict) -> np.ndarray | None:
