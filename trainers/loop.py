@@ -178,10 +178,11 @@ def train_step(
     logits = trained(normalise(data["frames"].flatten(0, 1), spec)).float().unflatten(0, (bags, clips))
     ids = data["label_ids"].unsqueeze(1).expand(-1, clips, -1)  # [B, N, L]
     p = torch.sigmoid(logits.detach()).gather(-1, ids.clamp(min=0))  # of the bags' own labels; NO_LABEL is never used
-    w = torch.ones_like(p)
     if config.focus.active(epoch):
         bins = Bins(data["saliency_score"], data["saliency_tau"], data["saliency_epoch"])
         w = positive_weights(p, data["tau"], data["duration_seconds"], bins, epoch, config.focus, config.saliency)
+    else:
+        w = torch.ones_like(p)
     chosen = data["clip_positive"] & (ids != NO_LABEL)
     positive, weight = _over_classes(ids, chosen, w, logits.shape[-1])
     total = engine.add_up(masses(w, chosen, data["ok"]))
