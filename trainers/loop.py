@@ -183,11 +183,11 @@ def train_step(
     ids = data["label_ids"].unsqueeze(1).expand(-1, clips, -1)  # [B, N, L]
     places = ids.clamp(min=0)  # what NO_LABEL points at is never used
     p = torch.sigmoid(logits.detach()).gather(-1, places)  # of the bags' own labels
-    w, focused = torch.ones_like(p), None
+    focused = None
     if config.focus.active(epoch):
         bins = Bins(data["saliency_score"], data["saliency_tau"], data["saliency_epoch"])
         focused = focus_weights(p, data["tau"], data["duration_seconds"], bins, epoch, config.focus, config.saliency)
-        w = focused.positive
+    w = focused.positive if focused else torch.ones_like(p)
     chosen = data["clip_positive"] & (ids != NO_LABEL)
     positive, weight = _over_classes(ids, chosen, w, logits.shape[-1])
     total = engine.add_up(masses(w, chosen, data["ok"]))

@@ -1,0 +1,196 @@
+"""What AdaptFocus adds to a training step: saliency, weights, mass normalisation and ledger rows.
+
+    python -m benchmarks.focus_overhead [--quick] [--json]
+
+The baseline is `plain_step` below: forward, multi-hot targets, mean BCE, backward, AdamW on the same batch, as anybody
+would write it. Against it stands `trainers.loop.train_step` with the recipe `ours_resampled` after the warm-up, and its
+share of the ledger's table, which is made once a commit. `focus.best_step_overhead` is that of the recipe `best`, with
+noisy-OR, weak negatives and fading. CPU, one thread, CPU time of the process. The two take turns step by
+step; figures are medians over the pairs, with a 90 % bootstrap interval.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from torch import nn
+from torch.nn import functional
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/focus_overhead.py`
+
+from benchmarks import figures
+from pipelines.config import make
+from pipelines.records import ERROR_BYTES, NEVER_VISITED, NO_LABEL, ClipBatch
+from trainers.backbones import InputSpec, build, input_spec_of, normalise
+from trainers.config import TrainConfig
+from trainers.engine import LocalEngine
+from trainers.loop import SinceCommit, train_step
+from trainers.recipes import recipe
+
+EPOCH = 15  # of the recipe's 30: after the warm-up, and weak negatives have begun
+BATCHES = 8  # different ones, in turn
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a batch, and of what its videos look like."""
+
+    bags: int
+    clips: int
+    frames: int
+    size_pixels: int
+    classes: int
+    labels: tuple[int, int]  # fewest and most of a video, all numbers alike
+    commit_steps: int  # steps between two commits
+
+
+WORLD = Shape(bags=10, clips=4, frames=8, size_pixels=20, classes=12, labels=(2, 5), commit_steps=24)
+CHARADES = Shape(bags=16, clips=4, frames=1, size_pixels=4, classes=157, labels=(1, 13), commit_steps=100)
+
+
+class MeanColour(nn.Module):
+    """The smallest model: what AdaptFocus adds does not depend on the model, and drowns in the noise of a large one."""
+
+    input_spec = InputSpec(frames=1, frame_stride=1, size_pixels=4, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """float [B, 3, T, H, W] -> logits float [B, K]."""
+        return self.head(x.mean(dim=(2, 3, 4)))
+
+
+def main(
+    quick: Annotated[bool, typer.Option(help="A fifth of the steps.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each figure.")] = False,
+) -> None:
+    """Measure what AdaptFocus costs in a training step."""
+    torch.set_num_threads(1)
+    commits = 5 if quick else 25
+    plain, ours = timed(WORLD, lambda: build("small3d", WORLD.classes), commits)
+    share = [100 * (o - p) / p for o, p in zip(ours, plain, strict=True)]
+    plain_157, ours_157 = timed(CHARADES, lambda: MeanColour(CHARADES.classes), commits)
+    more_ms = [1000 * (o - p) for o, p in zip(ours_157, plain_157, strict=True)]
+    plain_best, best = timed(WORLD, lambda: build("small3d", WORLD.classes), commits, "best")
+    share_best = [100 * (o - p) / p for o, p in zip(best, plain_best, strict=True)]
+    found = [
+        figures.median("focus.step_overhead", share, "%"),
+        figures.median("focus.best_step_overhead", share_best, "%"),
+        figures.median("focus.plain_step_ms", [1000 * p for p in plain], "ms CPU a step"),
+        figures.median("focus.ms_157_classes", more_ms, "ms CPU a step"),
+    ]
+    figures.show(found, as_json, "What AdaptFocus adds to a training step")
+
+
+def timed(
+    shape: Shape, new_model: Callable[[], nn.Module], commits: int, name: str = "ours_resampled"
+) -> tuple[list[float], list[float]]:
+    """CPU seconds of the plain steps, and of a recipe's with their share of the ledger; pairs, on the same batches."""
+    config, engine = config_of(shape, name), LocalEngine(shape.bags, torch.device("cpu"))
+    batches = [random_batch(shape, seed) for seed in range(BATCHES)]
+    models = [_seeded(new_model) for _ in range(2)]
+    optimisers = [adamw(model, config) for model in models]
+    spec = input_spec_of(models[0])
+    plain: list[float] = []
+    ours: list[float] = []
+    for commit in range(commits + 1):  # the first is not counted
+        done, spent = SinceCommit(), ([], [])
+        for step in range(shape.commit_steps):
+            batch = batches[step % BATCHES]
+            for side in (0, 1) if step % 2 else (1, 0):
+                began = time.process_time()
+                if side == 0:
+                    plain_step(models[0], spec, optimisers[0], batch, shape.classes)
+                else:
+                    train_step(
+                        config, engine, models[1], models[1], optimisers[1], batch, EPOCH, EPOCH / config.epochs, done
+                    )
+                spent[side].append(time.process_time() - began)
+        began = time.process_time()
+        done.scores.to_arrow()
+        ledger = (time.process_time() - began) / shape.commit_steps
+        if commit:
+            plain += spent[0]
+            ours += [seconds + ledger for seconds in spent[1]]
+    return plain, ours
+
+
+def plain_step(
+    model: nn.Module, spec: InputSpec, optimiser: torch.optim.Optimizer, batch: ClipBatch, classes: int
+) -> torch.Tensor:
+    """The baseline: every label of a video is the label of each of its clips. Returns the loss."""
+    frames, ids = torch.from_numpy(batch.frames), torch.from_numpy(batch.label_ids)
+    target = torch.zeros(len(ids), classes + 1).scatter_(1, torch.where(ids == NO_LABEL, classes, ids), 1.0)[
+        :, :classes
+    ]
+    logits = model(normalise(frames.flatten(0, 1), spec))
+    loss = functional.binary_cross_entropy_with_logits(logits, target.repeat_interleave(frames.shape[1], dim=0))
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+    return loss.detach()
+
+
+def config_of(shape: Shape, name: str = "ours_resampled", *overrides: str) -> TrainConfig:
+    """A recipe, with batches of this shape. Nothing is read or written."""
+    plan = {"clips_per_bag": shape.clips, "bags_per_batch": shape.bags}
+    return make(TrainConfig, recipe(name) | {"name": "x", "runs": "runs", "index": "index", "plan": plan}, overrides)
+
+
+def adamw(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    o = config.optim
+    return torch.optim.AdamW(
+        model.parameters(), lr=o.learning_rate, betas=(o.beta1, o.beta2), weight_decay=o.weight_decay
+    )
+
+
+def random_batch(shape: Shape, seed: int, bins: int = 20) -> ClipBatch:
+    """Noise as frames; labels, times and saliency as they are some epochs into a run: most bins have been visited."""
+    random = np.random.default_rng(seed)
+    b, n, places = shape.bags, shape.clips, shape.labels[1]
+    label_ids = np.full((b, places), NO_LABEL, np.int64)
+    for bag, count in enumerate(random.integers(shape.labels[0], places, size=b, endpoint=True)):
+        label_ids[bag, :count] = np.sort(random.choice(shape.classes, count, replace=False))
+    visited = (random.random((b, 1, bins)) < 0.7) & (label_ids != NO_LABEL)[
+        ..., None
+    ]  # by the same clips for all labels
+    seen_at = (np.arange(bins) + random.random((b, 1, bins))) / bins
+    size = (b, n, shape.frames, 3, shape.size_pixels, shape.size_pixels)
+    return ClipBatch(
+        slot=np.arange(b),
+        video_row=np.arange(b),
+        ok=np.ones(b, bool),
+        error=np.zeros((b, ERROR_BYTES), np.uint8),
+        frames=random.integers(0, 256, size, dtype=np.uint8),
+        clip_id=np.arange(b * n).reshape(b, n),
+        tau=random.random((b, n)),
+        duration_seconds=random.uniform(60, 120, b),
+        label_ids=label_ids,
+        clip_positive=np.repeat((label_ids != NO_LABEL)[:, None], n, axis=1),
+        saliency_score=np.where(visited, random.random((b, places, bins)), 0).astype(np.float32),
+        saliency_tau=np.where(visited, seen_at, 0).astype(np.float32),
+        saliency_epoch=np.where(visited, random.integers(0, EPOCH, (b, 1, bins)), NEVER_VISITED).astype(np.int32),
+        read_bytes=np.full(b, 20_000),
+        read_requests=np.full(b, n),
+        wait_seconds=np.zeros(b),
+        decode_seconds=np.full(b, 0.04),
+    )
+
+
+def _seeded(new_model: Callable[[], nn.Module]) -> nn.Module:
+    torch.manual_seed(0)
+    return new_model().train()
+
+
+if __name__ == "__main__":
+    typer.run(main)
