@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipelines.records import LEDGER_SCHEMA, NEVER_VISITED
 from pipelines.saliency_table import Bins, SaliencyConfig, SaliencyTable, merge, spikes, visit
@@ -72,6 +74,38 @@ def test_a_false_spike_is_disproved_by_looking_again() -> None:
     assert salient.item() == pytest.approx(0.6)
 
 
+def visited_in_plain_python(
+    visits: list[tuple[float, float]], epoch: int, rate: float
+) -> dict[int, tuple[float, float, int]]:
+    """Bin -> (score, tau, epoch), from docs/method.md taken word by word."""
+    bins: dict[int, tuple[float, float, int]] = {}
+    for tau, p in visits:
+        b = min(int(20 * tau), 19)
+        score, seen_at, _ = bins.get(b, (p, tau, epoch))
+        bins[b] = (score + rate * (p - score), seen_at + rate * (tau - seen_at), epoch)
+    return bins
+
+
+SHARES = st.floats(0, 1, width=32)
+
+
+@given(st.lists(st.lists(st.tuples(SHARES, SHARES), min_size=3, max_size=3), min_size=1, max_size=4), SHARES)
+@settings(max_examples=60, deadline=None)
+def test_visiting_is_the_formula_clip_by_clip(bags: list[list[tuple[float, float]]], rate: float) -> None:
+    """Bags of three clips, one after the other, of one pair; often several clips in one bin."""
+    rate = max(rate, 0.01)
+    bins = Bins.unvisited(1, 1, 20)
+    for clips in bags:
+        tau = torch.tensor([[t for t, _ in clips]], dtype=torch.float64)
+        bins = visit(bins, tau, torch.tensor([[[p] for _, p in clips]]), 3, rate)
+    expected = visited_in_plain_python([clip for clips in bags for clip in clips], 3, rate)
+    for b in range(20):
+        score, seen_at, epoch = expected.get(b, (0.0, 0.0, NEVER_VISITED))
+        assert bins.score[0, 0, b].item() == pytest.approx(score, abs=1e-6)
+        assert bins.tau[0, 0, b].item() == pytest.approx(seen_at, abs=1e-6)
+        assert bins.epoch[0, 0, b].item() == epoch
+
+
 def bag(slot: int, row: int, labels: list[int], taus: list[float], p: float, ok: bool = True) -> dict:
     return {
         "slot": slot, "video_row": row, "ok": ok, "error": "", "clip_id": list(range(len(taus))), "tau": taus,
@@ -105,6 +139,52 @@ def test_merging_equals_visiting_bag_by_bag() -> None:
     assert merged.bins.score[0, 2].item() == pytest.approx(0.4)  # 0.6, then half way to 0.2
     assert merged.bins.score[2, 6].item() == pytest.approx(0.4)
     assert (merged.bins.epoch[3:] == NEVER_VISITED).all(), "a bag that was not decoded changes nothing"
+
+
+@st.composite
+def epochs_of_bags(draw: st.DrawFn) -> tuple[list[list[int]], list[list[dict]]]:
+    """Labels of three videos, and the bags of three epochs: some videos twice in an epoch, some bags not decoded."""
+    labels = [sorted(draw(st.sets(st.integers(0, 4), min_size=1, max_size=3))) for _ in range(3)]
+    epochs = []
+    for _ in range(3):
+        rows = draw(st.lists(st.integers(0, 2), max_size=5))
+        bags = []
+        for slot, row in enumerate(rows):
+            taus = draw(st.lists(SHARES, min_size=4, max_size=4))
+            made = bag(slot, row, labels[row], taus, 0.0, ok=draw(st.integers(0, 5)) > 0)
+            n = len(made["probability"])
+            bags.append(made | {"probability": draw(st.lists(SHARES, min_size=n, max_size=n))})
+        epochs.append(draw(st.permutations(bags)))
+    return labels, epochs
+
+
+@given(epochs_of_bags())
+@settings(max_examples=60, deadline=None)
+def test_the_next_snapshot_is_what_the_training_pass_saw(drawn: tuple[list[list[int]], list[list[dict]]]) -> None:
+    """Merging replays an epoch's ledger; training visits bag by bag, all labels of a bag at once. The plan would else
+    be drawn from other spikes than those that the loss believed in."""
+    labels, epochs = drawn
+    table = SaliencyTable.empty(labels, 20)
+    trained = [Bins(*(t[None] for t in bins_of(table, row))) for row in range(3)]
+    for epoch, bags in enumerate(epochs):
+        table = merge(table, ledger(bags), epoch, CONFIG)
+        for seen in sorted(bags, key=lambda b: b["slot"]):
+            if seen["ok"]:
+                row, p = seen["video_row"], torch.tensor(seen["probability"]).reshape(1, 4, -1)
+                tau = torch.tensor([seen["tau"]], dtype=torch.float64)
+                trained[row] = visit(trained[row], tau, p, epoch, CONFIG.update_rate)
+    for row in range(3):
+        own = trained[row]
+        for merged, visited in zip(bins_of(table, row), (own.score, own.tau, own.epoch), strict=True):
+            assert torch.equal(merged, visited[0])
+        for found, expected in zip(spikes(Bins(*bins_of(table, row)), 3, 0.98), spikes(own, 3, 0.98), strict=True):
+            assert torch.equal(found, expected[0])
+
+
+def bins_of(table: SaliencyTable, row: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of one video, [labels, n] each."""
+    where = table.pairs_of(row)
+    return table.bins.score[where], table.bins.tau[where], table.bins.epoch[where]
 
 
 def test_a_ledger_of_another_index_is_refused() -> None:
