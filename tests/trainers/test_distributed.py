@@ -20,7 +20,7 @@ import torch.multiprocessing as mp
 from benchmarks.focus_overhead import Shape, config_of, random_batch
 from pipelines.records import NO_LABEL, ClipBatch
 from pipelines.saliency_table import Bins, SaliencyTable, merge
-from trainers.backbones import build, input_spec_of
+from trainers.backbones import build
 from trainers.engine import Engine, LocalEngine
 from trainers.loop import SinceCommit, train_step
 
@@ -45,7 +45,7 @@ class GlooEngine(RayEngine):
 
 def run(engine: Engine) -> dict[str, Any]:
     """Two steps, each merged into the next snapshot -> what this rank has seen. All steps depend on all before."""
-    config = config_of(SHAPE, "focus.noisy_or=1")
+    config = config_of(SHAPE, "best", "focus.background_from=0")  # all there is: noisy-OR, weak negatives, fading
     torch.manual_seed(0)
     model = build("small3d", SHAPE.classes)
     trained = engine.wrap(model)
@@ -55,7 +55,7 @@ def run(engine: Engine) -> dict[str, Any]:
     for epoch in EPOCHS:
         done = SinceCommit()
         batch = part(global_batch(epoch, labels, table), engine)
-        train_step(config, engine, trained, input_spec_of(model), optimiser, batch, epoch, done)
+        train_step(config, engine, trained, model, optimiser, batch, epoch, 0.5, done)
         ledger = pa.concat_tables(engine.gather(done.scores.to_arrow()))
         table = merge(table, ledger, epoch, config.saliency)
         losses.append(done.losses[0].item())

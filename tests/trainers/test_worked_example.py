@@ -61,9 +61,9 @@ def example() -> ClipBatch:
 
 def stepped(*overrides: str) -> tuple[float, torch.Tensor]:
     """The loss of one step, and its gradient over the logits [3, 2]."""
-    config, model, done = config_of(SHAPE, *overrides), Scripted(), SinceCommit()
+    config, model, done = config_of(SHAPE, "ours_resampled", *overrides), Scripted(), SinceCommit()
     engine = LocalEngine(1, torch.device("cpu"))
-    train_step(config, engine, model, model.input_spec, adamw(model, config), example(), 3, done)
+    train_step(config, engine, model, model, adamw(model, config), example(), 3, 0.5, done)
     assert model.logits.grad is not None
     return done.losses[0].item(), model.logits.grad
 
@@ -113,3 +113,11 @@ def test_only_one_or_the_other_focusing_by_hand() -> None:
     # CF alone: A and C weigh 3 / 2 each
     _, gradient = stepped("focus.action_focusing=false")
     assert gradient[:, 0].tolist() == pytest.approx([1.5 * -0.2 / 6, 0.0, 1.5 * -0.5 / 6], abs=1e-6)
+
+
+def test_weak_negatives_by_hand() -> None:
+    # B alone is masked: (1 - m)(1 - w / 2) = 1 - 1.049958 / 2 = 0.475021; BCE(0, 0) = ln 2; weight 2, over 3 clips x 2.
+    alone, _ = stepped()
+    loss, gradient = stepped("focus.background_weight=2")
+    assert loss - alone == pytest.approx(2 * 0.475021 * LN_2 / 6, abs=1e-6)
+    assert gradient[1, 0].item() == pytest.approx(2 * 0.475021 * 0.5 / 6, abs=1e-6)
