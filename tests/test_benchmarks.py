@@ -12,9 +12,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.check import is_wrong
-from benchmarks.figures import count, ratio, ratio_of_medians, show
+from benchmarks.figures import count, median, ratio, ratio_of_medians, show
+from benchmarks.focus_overhead import EPOCH, WORLD, adamw, config_of, plain_step, random_batch
 from benchmarks.member_memory import write_tar_of_one
 from benchmarks.minimal import minimal_bytes
 from benchmarks.s3_latency import FarStore
@@ -24,6 +26,9 @@ from pipelines import storage
 from pipelines.packet_codec import Packets
 from pipelines.tar_samples import read_samples
 from tests.conftest import use_environment
+from trainers.backbones import build, input_spec_of
+from trainers.engine import LocalEngine
+from trainers.loop import SinceCommit, train_step
 
 
 def boxes_of(path: Path) -> list[str]:
@@ -103,6 +108,28 @@ def test_a_table_shows_every_figure_whole(capsys: pytest.CaptureFixture[str]) ->
 def test_one_slow_repetition_does_not_move_a_ratio_of_wall_times() -> None:
     """Something else on the machine makes one of five repetitions ten times as long."""
     assert ratio_of_medians("x", [2.0, 2.0, 2.0, 2.0, 20.0], [1.0] * 5).value == 2.0
+
+
+def test_spoiled_pairs_do_not_move_a_median() -> None:
+    figure = median("x", [1.0] * 60 + [50.0] * 20, "ms")
+    assert (figure.value, figure.low, figure.high, figure.n) == (1.0, 1.0, 1.0, 80)
+
+
+def test_the_plain_step_learns_what_the_regime_noisy_learns() -> None:
+    """What AdaptFocus adds is measured against this step: it must be the same training, and not a lighter one."""
+    config, batch, done = config_of(WORLD, "focus.regime=noisy"), random_batch(WORLD, 0), SinceCommit()
+    torch.manual_seed(0)
+    ours = build(config.backbone, WORLD.classes)
+    plain = build(config.backbone, WORLD.classes)
+    plain.load_state_dict(ours.state_dict())
+    spec, engine = input_spec_of(ours), LocalEngine(WORLD.bags, torch.device("cpu"))
+    loss = plain_step(plain, spec, adamw(plain, config), batch, WORLD.classes)
+    train_step(config, engine, ours, spec, adamw(ours, config), batch, EPOCH, done)
+    assert done.losses[0].item() == pytest.approx(loss.item(), abs=1e-6)
+    for one, other in zip(plain.parameters(), ours.parameters(), strict=True):
+        assert one.grad is not None
+        assert other.grad is not None
+        assert torch.allclose(one.grad, other.grad, rtol=0, atol=1e-6)
 
 
 def test_bytes_that_clips_share_count_once() -> None:
