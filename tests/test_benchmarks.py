@@ -117,14 +117,14 @@ def test_spoiled_pairs_do_not_move_a_median() -> None:
 
 def test_the_plain_step_learns_what_the_regime_noisy_learns() -> None:
     """What AdaptFocus adds is measured against this step: it must be the same training, and not a lighter one."""
-    config, batch, done = config_of(WORLD, "focus.regime=noisy"), random_batch(WORLD, 0), SinceCommit()
+    config, batch, done = config_of(WORLD, "noisy"), random_batch(WORLD, 0), SinceCommit()
     torch.manual_seed(0)
     ours = build(config.backbone, WORLD.classes)
     plain = build(config.backbone, WORLD.classes)
     plain.load_state_dict(ours.state_dict())
     spec, engine = input_spec_of(ours), LocalEngine(WORLD.bags, torch.device("cpu"))
     loss = plain_step(plain, spec, adamw(plain, config), batch, WORLD.classes)
-    train_step(config, engine, ours, spec, adamw(ours, config), batch, EPOCH, done)
+    train_step(config, engine, ours, ours, adamw(ours, config), batch, EPOCH, 0.5, done)
     assert done.losses[0].item() == pytest.approx(loss.item(), abs=1e-6)
     for one, other in zip(plain.parameters(), ours.parameters(), strict=True):
         assert one.grad is not None
