@@ -82,7 +82,11 @@ _MOTION = {
 _REGIMES = {"noisy": "noisy", "full": "full", "negatives": "best"}
 
 ABLATIONS = {name: Variant(what, "ours_resampled", (change,)) for name, (what, change) in _ALONE.items()} | {
-    "noisy_or_alone": Variant("noisy, and noisy-OR over a video's clips", "noisy", ("focus.noisy_or=1",)),
+    "noisy_or_alone": Variant(
+        "noisy, and noisy-OR over a video's clips",
+        "ours",
+        ("focus.action_focusing=false", "focus.clip_focusing=false", "focus.noisy_or=1"),
+    ),
     "one_cycle": Variant(
         "resampled under a one-cycle schedule",
         "ours_resampled",

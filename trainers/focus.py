@@ -32,13 +32,18 @@ class FocusConfig(Settings):
     temperature: float = pydantic.Field(default=0.1, gt=0)
     delta: float = pydantic.Field(default=0.15, gt=0, le=1)  # fraction of the video
     delta_seconds: float | None = pydantic.Field(default=None, gt=0)  # for long videos, instead of `delta`
-    noisy_or: float = pydantic.Field(default=0.0, ge=0)  # weight of the noisy-OR loss over a bag's clips
+    noisy_or: float = pydantic.Field(default=0.0, ge=0)  # weight of the noisy-OR loss over a bag's clips, in ours
     background_weight: float = pydantic.Field(default=0.0, ge=0)  # of a masked positive, as a negative; 0: ignored
     background_from: float = pydantic.Field(default=0.3, ge=0, le=1)  # share of the training after which that begins
 
     def active(self, epoch: int) -> bool:
         """Whether positives are weighed in this epoch."""
         return self.regime == "ours" and epoch >= self.warmup_epochs
+
+    @property
+    def noisy_or_weight(self) -> float:
+        """The weight of noisy-OR: none in `full` and `noisy`, which stay plain whatever else a recipe sets."""
+        return self.noisy_or if self.regime == "ours" else 0.0
 
     def background_at(self, epoch: int, progress: float) -> float:
         """The weight of weak negatives in this epoch, after a share `progress` of the training."""

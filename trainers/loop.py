@@ -192,12 +192,12 @@ def train_step(
     positive, weight = _over_classes(ids, chosen, w, logits.shape[-1])
     total = engine.add_up(masses(w, chosen, data["ok"]))
     loss = weighted_bce(logits, positive, weight, data["ok"], total, config.focus.normalise_mass)
-    if focused and (weight_of_background := config.focus.background_at(epoch, progress)):
+    if focused and (beta := config.focus.background_at(epoch, progress)):
         off = focused.background * (ids != NO_LABEL)
         own = logits.gather(-1, places)
-        loss = loss + weight_of_background * weak_negatives(own, off, data["ok"], total, logits.shape[-1])
-    if config.focus.noisy_or:
-        loss = loss + config.focus.noisy_or * noisy_or(logits, positive.any(dim=1), data["ok"], total)
+        loss = loss + beta * weak_negatives(own, off, data["ok"], total, logits.shape[-1])
+    if mu := config.focus.noisy_or_weight:
+        loss = loss + mu * noisy_or(logits, positive.any(dim=1), data["ok"], total)
     optimiser.zero_grad(set_to_none=True)
     (loss * engine.workers).backward()  # gradients are averaged over ranks; the loss is a share of a sum
     if config.optim.clip_gradient_norm:

@@ -26,6 +26,7 @@ def small() -> dict[str, Any]:
         "backbone": "small3d",
         "clip": {"frames": 8, "frame_stride": 1, "fps": 4.0, "size_pixels": 20},
         "plan": {"clips_per_bag": 4, "bags_per_batch": 8},
+        "focus": PAST_THE_PAPER,
     }
 
 
