@@ -77,7 +77,7 @@ def mean_and_std(name: str, values: Sequence[float], unit: str) -> Figure:
     return Figure(name, value, unit, value - std, value + std, len(array))
 
 
-def median(name: str, values: Sequence[float], unit: str) -> Figure:
+def median(name: str, values: Sequence[float] | np.ndarray, unit: str) -> Figure:
     """The median, with its 90 % bootstrap interval: for paired differences, of which other work spoils some."""
     array = np.array([values], dtype=np.float64)
     return Figure(name, float(np.median(array)), unit, *_interval(array, _median), array.shape[1])

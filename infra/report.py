@@ -27,6 +27,10 @@ CHART_NOTES = {
     "mean spike-actionness": (
         "How sure the model is at each action's spike. It should rise after warm-up; flat, it has found no action."
     ),
+    "precision of weak negatives": (
+        "Of the weight that labels far from their salient times had as negatives, the share on clips that truly do not "
+        "show the action. None before weak negatives begin."
+    ),
     "precision of weighted positives": (
         "Share of the positives' weight on clips that truly show the action. No better than random moments, "
         "training still learns from clips without the action."

@@ -34,8 +34,8 @@ class SaliencyConfig(Settings):
 class Bins:
     """Saliency of any number of (video, action) pairs: three tensors [..., n]."""
 
-    score: torch.Tensor  # float32, the action's probability in the bin
-    tau: torch.Tensor  # float32, where in the video that was seen
+    score: torch.Tensor  # float32, the action's probability in the bin; 0 before the first visit
+    tau: torch.Tensor  # float32, where in the video that was seen; 0 before the first visit
     epoch: torch.Tensor  # int32, last visit; NEVER_VISITED before the first
 
     @classmethod

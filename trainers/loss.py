@@ -15,7 +15,7 @@ def masses(weight: torch.Tensor, positive: torch.Tensor, ok: torch.Tensor) -> to
     """[number of positives, sum of their weights, number of usable clips, number of usable bags], float64.
 
     Args:
-        weight: w m of positives, anything elsewhere. positive: bool. Both [B, N, K], or [B, N, L] over label places.
+        weight: w m of positives, any number elsewhere. positive: bool. Both [B, N, K], or [B, N, L] over label places.
         ok: [B] bool.
     """
     counted, bags = positive & ok.view(-1, 1, 1), ok.sum()

@@ -33,6 +33,7 @@ from trainers.evaluate import evaluate, load_config, predict_here
 from trainers.prepare import prepare
 
 EPOCHS = 2
+NEGATIVES = "focus.background_weight=2"  # so that every diagnostic has a curve
 
 
 class Compared(NamedTuple):
@@ -50,7 +51,8 @@ class Compared(NamedTuple):
 def compared(small_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory) -> Compared:
     runs, urls = tmp_path_factory.mktemp("runs"), []
     for regime in ("noisy", "ours"):
-        run = trained(small_world.run_config(runs, regime, f"focus.regime={regime}", f"epochs={EPOCHS}"))
+        config = small_world.run_config(runs, regime, f"focus.regime={regime}", f"epochs={EPOCHS}", NEGATIVES)
+        run = trained(config)
         evaluate(run, load_config(run.url), small_world.test_index, 4, "test", predict_here)
         urls.append(run.url)
     return Compared(*urls)
@@ -282,8 +284,8 @@ def test_runs_of_one_name_are_told_apart_and_one_run_is_not_compared_with_itself
 
 def test_variants_of_a_regime_are_no_repeats_of_it(small_world: SmallWorld, compared: Compared, tmp_path: Path) -> None:
     """Ours with another delta averaged into Ours, as if it were another seed, would be a wrong score."""
-    seed = trained(small_world.run_config(tmp_path, "seed", "epochs=2", "seed=4"))
-    wide = trained(small_world.run_config(tmp_path, "wide", "epochs=2", "focus.delta=0.3"))
+    seed = trained(small_world.run_config(tmp_path, "seed", "epochs=2", "seed=4", NEGATIVES))
+    wide = trained(small_world.run_config(tmp_path, "wide", "epochs=2", "focus.delta=0.3", NEGATIVES))
     regimes = [row.regime for row in gather([compared.ours, seed.url], "test", 0, "").runs]
     assert regimes == ["Ours", "Ours"]
     regimes = [row.regime for row in gather([compared.noisy, compared.ours, wide.url], "test", 0, "").runs]
