@@ -188,12 +188,13 @@ def train_step(
         bins = Bins(data["saliency_score"], data["saliency_tau"], data["saliency_epoch"])
         focused = focus_weights(p, data["tau"], data["duration_seconds"], bins, epoch, config.focus, config.saliency)
     w = focused.positive if focused else torch.ones_like(p)
-    chosen = data["clip_positive"] & (ids != NO_LABEL)
+    real = ids != NO_LABEL
+    chosen = data["clip_positive"] & real
     positive, weight = _over_classes(ids, chosen, w, logits.shape[-1])
     total = engine.add_up(masses(w, chosen, data["ok"]))
     loss = weighted_bce(logits, positive, weight, data["ok"], total, config.focus.normalise_mass)
     if focused and (beta := config.focus.background_at(epoch, progress)):
-        off = focused.background * (ids != NO_LABEL)
+        off = focused.background * real
         own = logits.gather(-1, places)
         loss = loss + beta * weak_negatives(own, off, data["ok"], total, logits.shape[-1])
     if mu := config.focus.noisy_or_weight:
