@@ -10,17 +10,23 @@ Output: where to go on from: (epoch, cursor) and the state that belongs to it.
     NAME/epochs/0007/                      the saliency snapshot and exclusions that epoch 7 is planned from, the plan
 
 A checkpoint counts from the moment its log entry exists; a reader never sees half of one. A process that has lost
-the run to another (it was taken for dead, or the run was resumed elsewhere) cannot append, and stops.
+the run to another (it was taken for dead, or the run was resumed elsewhere) cannot append, and stops. The entry has the
+state's SHA-256: a state that a disk or a person has changed since is not gone on from.
+
+No random generator's state is saved: everything drawn is keyed by (seed, epoch, video or clip), so there is none.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import json
+import logging
 import time
 import uuid
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import torch
@@ -34,9 +40,15 @@ from pipelines.tables import read_table, write_table
 # How many log entries a new claimant reads to find old states: far more than anybody keeps.
 RECENT = 64
 
+_log = logging.getLogger(__name__)
+
 
 class TakenOverError(AdaptFocusError):
     """Another process has claimed the run since; this one must stop without writing anything more."""
+
+
+class DamagedStateError(StorageError):
+    """The weights of a checkpoint are not the bytes that were written, or are gone."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,19 @@ class Commit:
     folder: str | None = None  # of the state, inside the run; None: from the beginning
     ledger: tuple[str, ...] = ()  # the epoch's ledger files up to here, in this lineage
     metrics: dict[str, float] = field(default_factory=dict)
+    state_sha256: str | None = None  # of state.pt; None in runs that were begun before it was written down
+
+    @property
+    def ends_epoch(self) -> bool:
+        return self.kind == "checkpoint" and self.cursor == self.num_bags
+
+
+class Kept(NamedTuple):
+    """A checkpoint that may still have a state."""
+
+    folder: str
+    epoch: int
+    ends_epoch: bool
 
 
 class Run:
@@ -89,8 +114,8 @@ class Run:
             last, checkpoint = self.newest()
             start = Commit(last + 1, "start", group, workers, time.time())
             if _append(self, start):
-                folders = [e.folder for e in self.entries(last=RECENT) if e.folder]
-                return Lineage(self, group, workers, last + 1, folders), checkpoint
+                kept = [Kept(e.folder, e.epoch, e.ends_epoch) for e in self.entries(last=RECENT) if e.folder]
+                return Lineage(self, group, workers, last + 1, kept), checkpoint
         raise StorageError(f"{self.at('log')}: lost 100 races for the run; stop the other processes that train it")
 
     def ledger(self, commit: Commit | None) -> pa.Table:
@@ -102,9 +127,8 @@ class Run:
         """The checkpoints at the ends of epochs whose states are still kept, by epoch (counted from 0)."""
         kept: dict[int, Commit] = {}
         for commit in reversed(_ends(self.entries())):
-            if not self._has_state(commit):
-                break  # older ones were removed before it
-            kept[commit.epoch] = commit
+            if commit.epoch not in kept and self._has_state(commit):
+                kept[commit.epoch] = commit
         return dict(sorted(kept.items()))
 
     def end_of_epoch(self, epoch: int) -> Commit:
@@ -127,9 +151,47 @@ class Run:
         return storage.exists(self.at(commit.folder or "", "state.pt"))
 
     def load_state(self, commit: Commit) -> dict[str, Any]:
-        """Weights and optimiser of a checkpoint. Only tensors and plain values are unpickled."""
+        """Weights and optimiser of a checkpoint. Only tensors and plain values are unpickled.
+
+        Raises:
+            DamagedStateError: these are not the bytes that were committed, or they are gone.
+        """
         url = self.at(commit.folder or "", "state.pt")
-        return torch.load(io.BytesIO(storage.read_bytes(url)), map_location="cpu", weights_only=True)
+        try:
+            data = storage.read_bytes(url)
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise DamagedStateError(f"{url} is gone, and the log names it") from error
+            raise
+        found = hashlib.sha256(data).hexdigest()
+        if commit.state_sha256 and found != commit.state_sha256:
+            raise DamagedStateError(
+                f"{url} is damaged: its SHA-256 is {found}, the log says {commit.state_sha256}; restore the object"
+            )
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+    def newest_whole(self, newest: Commit) -> tuple[Commit, dict[str, Any]]:
+        """`newest` and its state; if that is damaged, the newest checkpoint before it whose state is whole.
+
+        What was trained after that one is trained again. Plans that are published stay as they are.
+
+        Raises:
+            DamagedStateError: no state that is kept is whole.
+        """
+        try:
+            return newest, self.load_state(newest)
+        except DamagedStateError as error:
+            damage = error
+        earlier = [e for e in self.entries(last=RECENT) if e.kind == "checkpoint" and e.number < newest.number]
+        for commit in reversed(earlier):
+            with contextlib.suppress(DamagedStateError):
+                state = self.load_state(commit)
+                _log.warning("%s; going on from epoch %d, bag %d", damage, commit.epoch, commit.cursor)
+                return commit, state
+        raise DamagedStateError(
+            f"{damage}. No earlier state of {self.url} is whole either: restore it, or begin the run again under "
+            "another name. A larger checkpoint.keep keeps more states"
+        )
 
 
 @dataclass
@@ -140,7 +202,7 @@ class Lineage:
     group: str
     workers: int
     number: int
-    folders: list[str]  # of recent checkpoints that may still have a state, oldest first
+    kept: list[Kept]  # recent checkpoints, oldest first
 
     def folder(self, epoch: int, cursor: int) -> str:
         """Of the next checkpoint; the group in its name keeps files of two claimants apart."""
@@ -152,14 +214,18 @@ class Lineage:
         write_table(rows, self.run.at(path))
         return path
 
-    def write_state(self, folder: str, state: dict[str, Any]) -> None:
-        data = io.BytesIO()
-        torch.save(state, data)
-        storage.write_bytes(self.run.at(folder, "state.pt"), data.getvalue())
+    def write_state(self, folder: str, state: dict[str, Any]) -> str:
+        """Write weights and optimiser -> their SHA-256."""
+        file = io.BytesIO()
+        torch.save(state, file)
+        data = file.getvalue()
+        storage.write_bytes(self.run.at(folder, "state.pt"), data)
+        return hashlib.sha256(data).hexdigest()
 
     def commit(
-        self, folder: str, epoch: int, cursor: int, num_bags: int, ledger: tuple[str, ...], metrics: dict[str, float]
-    ) -> Commit:
+        self, folder: str, epoch: int, cursor: int, num_bags: int, ledger: tuple[str, ...], metrics: dict[str, float],
+        state_sha256: str | None = None,
+    ) -> Commit:  # fmt: skip
         """Make the files in `folder` the run's newest checkpoint.
 
         Raises:
@@ -167,7 +233,7 @@ class Lineage:
         """
         entry = Commit(
             self.number + 1, "checkpoint", self.group, self.workers, time.time(),
-            epoch, cursor, num_bags, folder, ledger, metrics,
+            epoch, cursor, num_bags, folder, ledger, metrics, state_sha256,
         )  # fmt: skip
         if not _append(self.run, entry):
             raise TakenOverError(
@@ -175,19 +241,23 @@ class Lineage:
                 "Nothing is lost: the other goes on from the last checkpoint"
             )
         self.number += 1
-        self.folders.append(folder)
+        self.kept.append(Kept(folder, epoch, entry.ends_epoch))
         return entry
 
-    def drop_old_states(self, keep: int) -> None:
-        """Remove all but the newest `keep` states; ledgers stay, for they are the proof of what was trained."""
-        for folder in self.folders[:-keep]:
-            storage.delete(self.run.at(folder, "state.pt"))
-        self.folders = self.folders[-keep:]
+    def drop_old_states(self, keep: int, keep_epochs: int | None = None) -> None:
+        """Remove all but the newest `keep` states, and those at the end of every `keep_epochs`-th epoch.
+
+        Ledgers stay, for they are the proof of what was trained.
+        """
+        for state in self.kept[:-keep]:
+            if not (keep_epochs and state.ends_epoch and (state.epoch + 1) % keep_epochs == 0):
+                storage.delete(self.run.at(state.folder, "state.pt"))
+        self.kept = self.kept[-keep:]
 
 
 def _ends(entries: list[Commit]) -> list[Commit]:
     """The checkpoints at the ends of epochs, oldest first."""
-    return [e for e in entries if e.kind == "checkpoint" and e.cursor == e.num_bags]
+    return [e for e in entries if e.ends_epoch]
 
 
 def _append(run: Run, commit: Commit) -> bool:
@@ -196,7 +266,8 @@ def _append(run: Run, commit: Commit) -> bool:
 
 def _read_commit(url: str) -> Commit:
     values = json.loads(storage.read_bytes(url))
-    return Commit(**values | {"ledger": tuple(values["ledger"])})
+    known = {f.name: values[f.name] for f in fields(Commit) if f.name in values}
+    return Commit(**known | {"ledger": tuple(values["ledger"])})
 
 
 def _number(url: str) -> int:

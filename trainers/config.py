@@ -6,6 +6,7 @@ run as `config.json` (no secrets: credentials live in the environment alone).
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import pydantic
@@ -31,10 +32,21 @@ class OptimConfig(Settings):
 
 
 class CheckpointConfig(Settings):
-    """A commit every `every_batches` global batches, and at the end of each epoch; `keep` states are kept."""
+    """When to commit, whichever comes first, and at the end of each epoch; and which states stay.
 
-    every_batches: int = pydantic.Field(default=100, ge=1)
-    keep: int = pydantic.Field(default=2, ge=1)
+    Nothing here changes what is trained: a run may be resumed with other values.
+    """
+
+    every_batches: int | None = pydantic.Field(default=100, ge=1)  # global batches
+    every_clips: int | None = pydantic.Field(default=None, ge=1)  # over all workers
+    every_seconds: float | None = pydantic.Field(default=None, gt=0)  # by the clock of rank 0
+    keep: int = pydantic.Field(default=2, ge=1)  # newest states
+    keep_epochs: int | None = pydantic.Field(default=None, ge=1)  # and that of the end of every such epoch
+
+    def batches_apart(self, clips_per_batch: int) -> float:
+        """Global batches from one commit to the next, as far as they are counted in batches or clips."""
+        by_clips = math.ceil(self.every_clips / clips_per_batch) if self.every_clips else math.inf
+        return min(self.every_batches or math.inf, by_clips)
 
 
 class PlacementConfig(Settings):
@@ -42,12 +54,16 @@ class PlacementConfig(Settings):
 
     engine: Literal["ray", "local"] = "ray"
     workers: int = pydantic.Field(default=1, ge=1)
+    min_workers: int | None = pydantic.Field(default=None, ge=1)  # the run goes on with so few; None: with all only
     gpus_per_worker: float = pydantic.Field(default=0, ge=0)
+    worker_resources: dict[str, float] = pydantic.Field(default_factory=dict)  # further ones that each worker takes
     decode_workers: int = pydantic.Field(default=2, ge=1)  # cores
     decode_labels: dict[str, str] = pydantic.Field(
         default_factory=dict
     )  # of the nodes that decode (Ray's label selector); any node if empty
     max_restarts: int = pydantic.Field(default=3, ge=-1)  # of the worker group after failures; -1: no limit
+    resize_seconds: float = pydantic.Field(default=60, gt=0)  # between two looks for nodes to grow on
+    collective_timeout_seconds: int = pydantic.Field(default=900, ge=1)  # until a lost peer is no longer waited for
 
 
 class TrainConfig(Settings):
@@ -85,6 +101,8 @@ class TrainConfig(Settings):
                 f"a global batch of plan.bags_per_batch = {g} bags cannot be split over placement.workers = {w}; "
                 f"use one of {divisors} workers"
             )
+        if (least := self.placement.min_workers) and least > w:
+            raise ValueError(f"placement.min_workers = {least} is more than placement.workers = {w}; lower it")
         return self
 
     @property

@@ -6,6 +6,7 @@ The local engine is also what runs where Ray is not installed: a bare GPU box, a
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeVar
 
@@ -25,7 +26,28 @@ class StoppedError(AdaptFocusError):
     """The run cannot go on as it is: told to every rank, which all stop; starting them again would not help."""
 
 
-class Engine(Protocol):
+class DrainedError(AdaptFocusError):
+    """The worker group was asked to stop, has committed all that it trained, and may be started again elsewhere."""
+
+
+class Ranks(Protocol):
+    """How one thread of each rank agrees with the others."""
+
+    def gather(self, value: Any) -> list[Any]:
+        """One small value of each rank, in the order of ranks, on every rank. Also a barrier."""
+        ...
+
+    def on_rank_zero(self, make: Callable[[], T]) -> T:
+        """Run `make` on rank 0 alone and give its result to every rank.
+
+        Raises:
+            StoppedError: on every rank, if `make` raised an AdaptFocusError that trying again does not mend.
+            TakenOverError: on every rank, if another process has claimed the run.
+        """
+        ...
+
+
+class Engine(Ranks, Protocol):
     """One rank's view of a worker group."""
 
     rank: int
@@ -40,16 +62,18 @@ class Engine(Protocol):
         """The sum of a tensor over all ranks, on every rank."""
         ...
 
-    def gather(self, value: Any) -> list[Any]:
-        """One small value of each rank, in the order of ranks, on every rank. Also a barrier."""
+    def aside(self) -> Ranks:
+        """The same ranks for a second thread of each, which waits for those threads alone. Every rank asks at once."""
         ...
 
-    def on_rank_zero(self, make: Callable[[], T]) -> T:
-        """Run `make` on rank 0 alone and give its result to every rank.
+    def asked_to_stop(self) -> bool:
+        """Whether this rank has been told that the group is to commit and end: its node is taken away, or is wanted."""
+        ...
 
-        Raises:
-            StoppedError: on every rank, if `make` raised an AdaptFocusError that trying again does not mend.
-            TakenOverError: on every rank, if another process has claimed the run.
+    def agreed(self, wish: int) -> int:
+        """The largest of the numbers that the ranks gave in the call before (0 in the first); of one rank, its own.
+
+        So nobody waits: the answer has come while a step was trained.
         """
         ...
 
@@ -75,12 +99,22 @@ class LocalEngine:
     def __init__(self, bags_per_batch: int, device: torch.device | None = None) -> None:
         self.bags_per_batch = bags_per_batch
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.notice = threading.Event()  # set by whoever wants this process to commit and end
 
     def wrap(self, model: nn.Module) -> nn.Module:
         return model
 
     def add_up(self, values: torch.Tensor) -> torch.Tensor:
         return values
+
+    def aside(self) -> LocalEngine:
+        return self
+
+    def asked_to_stop(self) -> bool:
+        return self.notice.is_set()
+
+    def agreed(self, wish: int) -> int:
+        return wish
 
     def gather(self, value: Any) -> list[Any]:
         return [value]

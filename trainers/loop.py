@@ -9,12 +9,14 @@ the cursor.
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,6 +29,7 @@ from pipelines.saliency_table import Bins
 from pipelines.shard_index import load_index
 from trainers.backbones import build, load_pretrained
 from trainers.checkpoint import Commit, Lineage, Run
+from trainers.commits import Commits, SinceCommit
 from trainers.config import TrainConfig
 from trainers.engine import Engine
 from trainers.epochs import publish_plan
@@ -35,7 +38,7 @@ from trainers.heartbeat import Heartbeat
 from trainers.inputs import adapted, after_step, shown
 from trainers.loss import masses, noisy_or, weak_negatives, weighted_bce
 from trainers.schedule import learning_rate
-from trainers.scores import READING, Scores
+from trainers.scores import READING
 
 # The columns of ClipBatch that a step needs on its device.
 ON_DEVICE = ("frames", "ok", "clip_id", "tau", "duration_seconds", "label_ids", "clip_positive",
@@ -51,16 +54,6 @@ class Position:
     commit: Commit | None
 
 
-@dataclass
-class SinceCommit:
-    """What has been trained since the last commit, on this rank."""
-
-    scores: Scores = field(default_factory=Scores)
-    losses: list[torch.Tensor] = field(default_factory=list)  # this rank's share of each step's, on its device
-    input_wait_seconds: float = 0.0  # that this rank stood still for the next batch
-    began: float = field(default_factory=time.monotonic)
-
-
 # Ray hands out views of shared memory, which nothing here writes to: a copy would cost 1.5 ms a clip of 4.8 MB.
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
 
@@ -71,6 +64,7 @@ def train(config: TrainConfig, engine: Engine) -> None:
     Raises:
         AdaptFocusError: something the user can mend; on every rank alike.
         TakenOverError: another process has claimed the run.
+        DrainedError: the group was asked to stop, and all that it has trained is committed.
     """
     run = Run(config.url)
     # Rank 0 alone plans, and packets are most of an index.
@@ -81,12 +75,13 @@ def train(config: TrainConfig, engine: Engine) -> None:
     trained = engine.wrap(model)
     shape = clip_shape(config, planner.max_labels)
     batches = engine.batches(_stretch(run, config, planner, position), shape)
-    with Heartbeat(run.url, config, enabled=engine.rank == 0) as heartbeat:
+    commits = Commits(config, engine, lineage, position.commit, model, optimiser)
+    with Heartbeat(run.url, config, enabled=engine.rank == 0) as heartbeat, contextlib.closing(commits):
         while position.epoch < config.epochs:
             plan = engine.on_rank_zero(partial(publish_plan, run, config, planner, position.epoch, position.commit))
             assert plan is not None
             position = train_epoch(
-                config, engine, lineage, plan, position, batches, trained, model, optimiser, heartbeat
+                config, engine, commits, plan, position, batches, trained, model, optimiser, heartbeat
             )
         engine.on_rank_zero(partial(publish_plan, run, config, planner, config.epochs, position.commit))
 
@@ -112,11 +107,21 @@ def make_model(config: TrainConfig, num_classes: int, engine: Engine) -> tuple[n
 
 
 def start(run: Run, engine: Engine, model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[Lineage, Position]:
-    """Claim the run and load its last checkpoint; every rank then stands at the same position."""
-    lineage, commit = engine.on_rank_zero(lambda: run.claim(engine.workers))
+    """Claim the run and load its last whole checkpoint; every rank then stands at the same position."""
+    states: list[dict[str, Any]] = []  # what rank 0 has loaded already
+
+    def claim() -> tuple[Lineage, Commit | None]:
+        lineage, newest = run.claim(engine.workers)
+        if newest is None:
+            return lineage, None
+        whole, state = run.newest_whole(newest)
+        states.append(state)
+        return lineage, whole
+
+    lineage, commit = engine.on_rank_zero(claim)
     if commit is None:
         return lineage, Position(0, 0, None)
-    state = run.load_state(commit)
+    state = states[0] if states else run.load_state(commit)
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
     if commit.cursor == commit.num_bags:
@@ -127,7 +132,7 @@ def start(run: Run, engine: Engine, model: nn.Module, optimiser: torch.optim.Opt
 def train_epoch(
     config: TrainConfig,
     engine: Engine,
-    lineage: Lineage,
+    commits: Commits,
     plan: PlanFacts,
     position: Position,
     batches: Iterator[ClipBatch],
@@ -148,12 +153,10 @@ def train_epoch(
         train_step(config, engine, trained, model, optimiser, batch, plan.epoch, progress, done)
         cursor += per_batch
         heartbeat.at(plan.epoch, cursor, plan.num_bags)
-        if cursor == plan.num_bags or len(done.losses) >= config.checkpoint.every_batches:
-            position = commit(config, engine, lineage, plan, position, cursor, model, optimiser, done)
-            done = SinceCommit()
+        done = commits.after_step(plan, cursor, done)
     if cursor != plan.num_bags:
         raise RuntimeError(f"epoch {plan.epoch} ended at bag {cursor} of {plan.num_bags}: the stream lost bags")
-    return Position(plan.epoch + 1, 0, position.commit)
+    return Position(plan.epoch + 1, 0, commits.wait())
 
 
 def _timed(batches: Iterator[ClipBatch]) -> Iterator[tuple[ClipBatch, float]]:
@@ -209,46 +212,6 @@ def train_step(
     done.scores.add(batch, p)
 
 
-def commit(
-    config: TrainConfig,
-    engine: Engine,
-    lineage: Lineage,
-    plan: PlanFacts,
-    position: Position,
-    cursor: int,
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    done: SinceCommit,
-) -> Position:
-    """Every rank writes its ledger, then rank 0 the state, then the log entry that makes all of it count."""
-    folder = lineage.folder(plan.epoch, cursor)
-    files = engine.gather(lineage.write_ledger(folder, engine.rank, done.scores.to_arrow()))
-    own_loss = torch.stack(done.losses).double().sum().item()
-    own = [own_loss, float(done.scores.clips_decoded()), done.input_wait_seconds, *done.scores.reading()]
-    loss, clips, waited, *reading = engine.add_up(torch.tensor(own, dtype=torch.float64)).tolist()
-    metrics = {
-        "loss": loss / len(done.losses),
-        "batches": len(done.losses),
-        "clips": clips,
-        "seconds": time.monotonic() - done.began,
-        "input_wait_seconds": waited / engine.workers,
-        "learning_rate": optimiser.param_groups[0]["lr"],
-        **dict(zip(READING, reading, strict=True)),
-    }
-    same_epoch = position.commit is not None and position.commit.epoch == plan.epoch
-    earlier = position.commit.ledger if position.commit and same_epoch else ()
-
-    def on_rank_zero() -> Commit:
-        lineage.write_state(folder, {"model": model.state_dict(), "optimiser": optimiser.state_dict()})
-        entry = lineage.commit(folder, plan.epoch, cursor, plan.num_bags, (*earlier, *files), metrics)
-        lineage.drop_old_states(config.checkpoint.keep)
-        return entry
-
-    entry = engine.on_rank_zero(on_rank_zero)
-    lineage.number = entry.number
-    return Position(plan.epoch, cursor, entry)
-
-
 def clip_shape(config: TrainConfig, max_labels: int) -> ClipShape:
     return ClipShape(
         config.plan.clips_per_bag,
@@ -289,4 +252,4 @@ def _over_classes(
     return positive[..., :-1], spread[..., :-1]
 
 
-__all__: Sequence[str] = ("commit", "make_model", "train", "train_epoch", "train_step")
+__all__: Sequence[str] = ("READING", "SinceCommit", "make_model", "train", "train_epoch", "train_step")

@@ -1,0 +1,184 @@
+"""Committing while training goes on.
+
+Input: what has been trained since the last commit, on each rank.
+Does: decides with all ranks when to commit; copies the weights at that point; a thread of its own writes ledger, state
+and log entry, in this order. One commit is under way at a time: the next one, and the end of an epoch, wait for it.
+Output: log entries, and the time for which the loop stood still for them (`commit_stall_seconds`).
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipelines.plan_store import PlanFacts
+from trainers.checkpoint import Commit, Lineage
+from trainers.config import TrainConfig
+from trainers.engine import DrainedError, Engine
+from trainers.scores import READING, Scores
+
+# What a rank asks for at the end of a step. All ranks do the largest of what they asked for.
+NOTHING, COMMIT, STOP, FAILED = range(4)
+
+
+@dataclass
+class SinceCommit:
+    """What has been trained since the last commit, on this rank."""
+
+    scores: Scores = field(default_factory=Scores)
+    losses: list[torch.Tensor] = field(default_factory=list)  # this rank's share of each step's, on its device
+    input_wait_seconds: float = 0.0  # that this rank stood still for the next batch
+    began: float = field(default_factory=time.monotonic)
+
+
+class Commits:
+    """The commits of one worker group, as one rank takes part in them. Every rank calls the same, after each step."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        engine: Engine,
+        lineage: Lineage,
+        last: Commit | None,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+    ) -> None:
+        self.config, self.engine, self.lineage, self.model, self.optimiser = config, engine, lineage, model, optimiser
+        self._batches_apart = config.checkpoint.batches_apart(config.plan.bags_per_batch * config.plan.clips_per_bag)
+        self._aside = engine.aside()
+        self._last = last
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._stall_seconds = 0.0  # since the commit before
+        self._asked = False
+
+    def after_step(self, plan: PlanFacts, cursor: int, done: SinceCommit) -> SinceCommit:
+        """Commit if it is time -> what has been trained since the last commit: `done`, or nothing yet.
+
+        Raises:
+            DrainedError: this group was asked to stop, and everything it has trained is committed.
+            TakenOverError, StorageError: of a commit that was under way.
+        """
+        order = self.engine.agreed(self._wish(done))
+        if order == FAILED:
+            self.wait()
+        # The order may have been given a step ago; a commit at that very step has served it.
+        by_time = order == COMMIT and (len(done.losses) > 1 or self.engine.workers == 1)
+        counted = len(done.losses) >= self._batches_apart or cursor == plan.num_bags
+        if counted or by_time or order == STOP:
+            self.begin(plan, cursor, done)
+            done = SinceCommit()
+        if order == STOP:
+            self.wait()
+            raise DrainedError(
+                f"{self.config.url} was asked to stop and did so at epoch {plan.epoch}, bag {cursor} of "
+                f"{plan.num_bags}; all of it is committed. Give the same command again to go on"
+            )
+        return done
+
+    def _wish(self, done: SinceCommit) -> int:
+        if self._error:
+            return FAILED
+        if self.engine.asked_to_stop():
+            return STOP
+        limit = self.config.checkpoint.every_seconds
+        is_late = limit is not None and time.monotonic() - done.began >= limit
+        if self.engine.rank == 0 and is_late and not self._asked:
+            self._asked = True
+            return COMMIT
+        return NOTHING
+
+    def begin(self, plan: PlanFacts, cursor: int, done: SinceCommit) -> None:
+        """Copy what a commit holds as it is now, and begin to write it."""
+        facts = {
+            "batches": len(done.losses),
+            "seconds": time.monotonic() - done.began,
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+        }
+        self.wait()
+        began = time.monotonic()
+        state = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
+        state = on_cpu(state) if self.engine.rank == 0 else {}
+        self._stall_seconds += time.monotonic() - began
+        facts["commit_stall_seconds"], self._stall_seconds, self._asked = self._stall_seconds, 0.0, False
+        write = partial(self._write, plan, cursor, done, state, facts)
+        self._thread = threading.Thread(target=self._kept, args=(write,), daemon=True, name="commit")
+        self._thread.start()
+
+    def wait(self) -> Commit | None:
+        """The last commit, as soon as it is in the log.
+
+        Raises:
+            TakenOverError, StorageError: what its writing came to.
+        """
+        if self._thread:
+            began = time.monotonic()
+            self._thread.join()
+            self._thread = None
+            self._stall_seconds += time.monotonic() - began
+        if self._error:
+            raise self._error
+        return self._last
+
+    def close(self) -> None:
+        """Let a commit that is under way end. Not with other ranks, which it may wait for in vain."""
+        if self._thread and self.engine.workers == 1:
+            self._thread.join()
+
+    def _kept(self, write: Callable[[], Commit]) -> None:
+        try:
+            self._last = write()
+        except BaseException as error:  # told to the loop, which raises it
+            self._error = error
+
+    def _write(
+        self, plan: PlanFacts, cursor: int, done: SinceCommit, state: dict[str, Any], facts: dict[str, float]
+    ) -> Commit:
+        """Every rank writes its ledger, then rank 0 the state, then the log entry that makes all of it count."""
+        began, lineage, keep = time.monotonic(), self.lineage, self.config.checkpoint
+        folder = lineage.folder(plan.epoch, cursor)
+        file = lineage.write_ledger(folder, self.engine.rank, done.scores.to_arrow())
+        own_loss = torch.stack(done.losses).double().sum().item()
+        own = [own_loss, float(done.scores.clips_decoded()), done.input_wait_seconds, *done.scores.reading()]
+        files, sums = zip(*self._aside.gather((file, own)), strict=True)
+        loss, clips, waited, *reading = (sum(values) for values in zip(*sums, strict=True))
+        same_epoch = self._last is not None and self._last.epoch == plan.epoch
+        earlier = self._last.ledger if self._last and same_epoch else ()
+
+        def on_rank_zero() -> Commit:
+            sha256 = lineage.write_state(folder, state)
+            metrics = facts | {
+                "loss": loss / facts["batches"],
+                "clips": clips,
+                "input_wait_seconds": waited / self.engine.workers,
+                "commit_write_seconds": time.monotonic() - began,
+                **dict(zip(READING, reading, strict=True)),
+            }
+            entry = lineage.commit(folder, plan.epoch, cursor, plan.num_bags, (*earlier, *files), metrics, sha256)
+            lineage.drop_old_states(keep.keep, keep.keep_epochs)
+            return entry
+
+        entry = self._aside.on_rank_zero(on_rank_zero)
+        lineage.number = entry.number
+        return entry
+
+
+def on_cpu(value: Any) -> Any:
+    """A copy of a state that shares no memory with it, its tensors on the CPU."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        made = copy.copy(value)  # a state_dict has attributes of its own
+        made.update({key: on_cpu(each) for key, each in value.items()})
+        return made
+    if isinstance(value, list | tuple):
+        return type(value)(on_cpu(each) for each in value)
+    return value
