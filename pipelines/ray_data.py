@@ -84,15 +84,19 @@ class Decoding:
 
 def clip_dataset(stream_url: str, shape: ClipShape, bags_per_block: int, decoding: Decoding) -> Dataset:
     """Decoded bags of the run, from what the newest marker names to the end of the last epoch."""
+    return decoded(plan_rows(stream_url, decoding), shape, bags_per_block, decoding)
+
+
+def plan_rows(stream_url: str, decoding: Decoding) -> Dataset:
+    """Plan rows of the run, from what the newest marker names on, as they are published."""
     chunks = ray.data.read_datasource(ChunkSource(stream_url), override_num_blocks=1, num_cpus=0)
-    rows = chunks.repartition(target_num_rows_per_block=1).map_batches(
+    return chunks.repartition(target_num_rows_per_block=1).map_batches(
         _rows_of_chunks,
         batch_size=1,
         # A task sleeps while its plan is not there yet: it must not hold a core meanwhile.
         num_cpus=0,
         compute=TaskPoolStrategy(size=decoding.lookups),
     )
-    return decoded(rows, shape, bags_per_block, decoding)
 
 
 def plan_dataset(plan: PlanFacts, shape: ClipShape, decoding: Decoding, bags_per_block: int = 1) -> Dataset:

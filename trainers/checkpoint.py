@@ -266,8 +266,9 @@ def _append(run: Run, commit: Commit) -> bool:
 
 def _read_commit(url: str) -> Commit:
     values = json.loads(storage.read_bytes(url))
-    known = {f.name: values[f.name] for f in fields(Commit) if f.name in values}
-    return Commit(**known | {"ledger": tuple(values["ledger"])})
+    known: dict[str, Any] = {f.name: values[f.name] for f in fields(Commit) if f.name in values}
+    known["ledger"] = tuple(values["ledger"])
+    return Commit(**known)
 
 
 def _number(url: str) -> int:

@@ -1,4 +1,4 @@
-"""The loop as a TorchTrainer. The only file of trainers/ that imports ray.
+"""The loop as a TorchTrainer. With `ray_elastic.py`, the only file of trainers/ that imports ray.
 
 Input: a TrainConfig, on a driver that is connected to a cluster.
 Does: one `TorchTrainer.fit()` over all epochs; Ray restarts the worker group after failures, and the loop goes on
@@ -12,6 +12,7 @@ import json
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -22,6 +23,7 @@ import torch.distributed as dist
 from ray.data import ActorPoolStrategy, Dataset, ExecutionOptions
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.execution.context import get_train_context
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -30,7 +32,16 @@ from pipelines.clip_plan import Planner
 from pipelines.clip_stream import ClipShape
 from pipelines.errors import AdaptFocusError, StorageError
 from pipelines.plan_store import PlanFacts, Stretch
-from pipelines.ray_data import Decoding, bags_per_block, claim_stream, clip_dataset, mark, newest_stream, plan_dataset
+from pipelines.ray_data import (
+    Decoding,
+    bags_per_block,
+    claim_stream,
+    decoded,
+    mark,
+    newest_stream,
+    plan_dataset,
+    plan_rows,
+)
 from pipelines.records import ClipBatch
 from pipelines.shard_index import load_index
 from trainers.checkpoint import Commit, TakenOverError
@@ -39,34 +50,20 @@ from trainers.engine import StoppedError, as_stopped
 from trainers.evaluate import Prediction, Predictor
 from trainers.loop import clip_shape, train
 from trainers.prepare import finished
+from trainers.ray_elastic import NOTICE, WholeBatchTrainer
 
 T = TypeVar("T")
 
 
-class RayEngine:
-    """One rank of a Ray Train worker group."""
+class RayRanks:
+    """How one thread of each rank agrees with those of the others, over a process group; None: torch's own."""
 
-    def __init__(self, config: TrainConfig) -> None:
-        context = ray.train.get_context()
-        self.rank, self.workers = context.get_world_rank(), context.get_world_size()
-        self.device = ray.train.torch.get_device()
-        self.bags_per_rank = config.plan.bags_per_batch // self.workers
-        shard = ray.train.get_dataset_shard("clips")
-        assert shard is not None
-        self.shard = shard
-        self.stream_url = newest_stream(config.url) if self.rank == 0 else ""
-
-    def wrap(self, model: nn.Module) -> nn.Module:
-        return DistributedDataParallel(model) if self.workers > 1 else model
-
-    def add_up(self, values: torch.Tensor) -> torch.Tensor:
-        total = values.detach().to(self.device, copy=True)  # NCCL adds up on the device alone
-        dist.all_reduce(total)
-        return total.to(values.device)
+    def __init__(self, rank: int, workers: int, group: dist.ProcessGroup | None = None) -> None:
+        self.rank, self.workers, self.group = rank, workers, group
 
     def gather(self, value: Any) -> list[Any]:
         values: list[Any] = [None] * self.workers
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self.group)
         return values
 
     def on_rank_zero(self, make: Callable[[], T]) -> T:
@@ -78,10 +75,62 @@ class RayEngine:
                 box[1] = as_stopped(error)
                 if isinstance(box[1], StorageError):
                     raise  # Ray ends the group, whose other ranks wait below, and starts it again
-        dist.broadcast_object_list(box)
+        dist.broadcast_object_list(box, group=self.group)
         if box[1] is not None:
             raise box[1]
         return box[0]
+
+
+class RayEngine(RayRanks):
+    """One rank of a Ray Train worker group."""
+
+    group: dist.ProcessGroup | None = None
+
+    def __init__(self, config: TrainConfig) -> None:
+        context = ray.train.get_context()
+        super().__init__(context.get_world_rank(), context.get_world_size())
+        self.device = ray.train.torch.get_device()
+        self.bags_per_rank = config.plan.bags_per_batch // self.workers
+        shard = ray.train.get_dataset_shard("clips")
+        assert shard is not None
+        self.shard = shard
+        self.stream_url = newest_stream(config.url) if self.rank == 0 else ""
+        self.wishes = self._gloo_group() if self.workers > 1 else None
+        self.answer: tuple[dist.Work, torch.Tensor] | None = None
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        return DistributedDataParallel(model) if self.workers > 1 else model
+
+    def add_up(self, values: torch.Tensor) -> torch.Tensor:
+        total = values.detach().to(self.device, copy=True)  # NCCL adds up on the device alone
+        dist.all_reduce(total)
+        return total.to(values.device)
+
+    def aside(self) -> RayRanks:
+        return RayRanks(self.rank, self.workers, self._gloo_group())
+
+    def asked_to_stop(self) -> bool:
+        # Ray's public get_preemption_info() is a barrier over all ranks, too dear for each step; `agreed` is ours.
+        return NOTICE.is_set() or get_train_context().preemption_context.preemption_info is not None
+
+    def agreed(self, wish: int) -> int:
+        if self.wishes is None:
+            return wish
+        before, box = self.answer, torch.tensor([wish])
+        work = dist.all_reduce(box, dist.ReduceOp.MAX, group=self.wishes, async_op=True)
+        assert work is not None
+        self.answer = work, box
+        if before is None:
+            return 0
+        before[0].wait()
+        return int(before[1])
+
+    @staticmethod
+    def _gloo_group() -> dist.ProcessGroup:
+        """All ranks once more, over the network and not the GPUs. A commit may be waited for as long as it takes."""
+        group = dist.new_group(backend="gloo", timeout=timedelta(days=1))
+        assert isinstance(group, dist.ProcessGroup)
+        return group
 
     def batches(self, stretch: Stretch, shape: ClipShape) -> Iterator[ClipBatch]:
         if self.rank == 0:
@@ -101,13 +150,11 @@ def fit(config: TrainConfig) -> None:
         StoppedError: the run cannot go on as it is; the message says why.
         ray.train.TrainingFailedError: the worker group failed more often than `placement.max_restarts` allows.
     """
-    place = config.placement
     index = load_index(config.index, columns=["labels"])
     shape = clip_shape(config, Planner.of(index.table, index.classes).max_labels)
-    block = bags_per_block(config.plan.bags_per_batch // place.workers, shape)
     failure_url = storage.join(config.url, f"failure-{uuid.uuid4().hex[:8]}.json")
     with tempfile.TemporaryDirectory(prefix="adaptfocus-ray-") as folder:
-        _trainer(config, shape, block, failure_url, folder).fit()
+        _trainer(config, shape, failure_url, folder).fit()
     if storage.exists(failure_url):
         message = json.loads(storage.read_bytes(failure_url))["message"]
         storage.delete(failure_url)
@@ -116,27 +163,51 @@ def fit(config: TrainConfig) -> None:
         raise StoppedError(f"{config.url} has been taken over by another process, and goes on there; this one stops")
 
 
-def _trainer(config: TrainConfig, shape: ClipShape, block: int, failure_url: str, folder: str) -> TorchTrainer:
+def _trainer(config: TrainConfig, shape: ClipShape, failure_url: str, folder: str) -> TorchTrainer:
     """The run as Ray Train wants it; `folder` holds what Ray keeps for itself."""
     place = config.placement
-    return TorchTrainer(
+    least = place.min_workers or place.workers
+    trainer = WholeBatchTrainer(
         _train_on_worker,
         train_loop_config={"config": config.model_dump(mode="json"), "failure_url": failure_url},
-        torch_config=TorchConfig(backend="nccl" if place.gpus_per_worker else "gloo"),
+        torch_config=TorchConfig(
+            backend="nccl" if place.gpus_per_worker else "gloo", timeout_s=place.collective_timeout_seconds
+        ),
         scaling_config=ScalingConfig(
-            num_workers=place.workers,
+            num_workers=(least, place.workers) if least < place.workers else place.workers,
+            elastic_resize_monitor_interval_s=place.resize_seconds,
             use_gpu=place.gpus_per_worker > 0,
-            resources_per_worker={"CPU": 1, **({"GPU": place.gpus_per_worker} if place.gpus_per_worker else {})},
+            resources_per_worker={
+                "CPU": 1,
+                **({"GPU": place.gpus_per_worker} if place.gpus_per_worker else {}),
+                **place.worker_resources,
+            },
         ),
         run_config=RunConfig(
             # Ray's own storage holds nothing that a run needs; a fresh name keeps Ray from resuming by itself.
             name=f"{config.name}-{uuid.uuid4().hex[:8]}",
             storage_path=folder,
-            failure_config=FailureConfig(max_failures=place.max_restarts),
+            # A node that is taken away with notice is nobody's failure.
+            failure_config=FailureConfig(max_failures=place.max_restarts, max_preemption_failures=-1),
         ),
-        datasets={"clips": _dataset_of_group(config, shape, block)},
-        dataset_config=DataConfig(execution_options={"clips": ExecutionOptions(preserve_order=True)}),
+        datasets={"clips": _rows_of_group(config)},
+        dataset_config=ClipData(config.plan.bags_per_batch, shape, _decoding(config)),
     )
+    trainer.bags_per_batch = config.plan.bags_per_batch
+    return trainer
+
+
+class ClipData(DataConfig):
+    """Plan rows -> the clips of each rank. Here, because a group's size is known only once it is there."""
+
+    def __init__(self, bags_per_batch: int, shape: ClipShape, decoding: Decoding) -> None:
+        super().__init__(execution_options={"clips": ExecutionOptions(preserve_order=True)})
+        self.bags_per_batch, self.shape, self.decoding = bags_per_batch, shape, decoding
+
+    def configure(self, datasets: dict[str, Dataset], world_size: int, *args: Any, **kwargs: Any) -> list[dict]:
+        block = bags_per_block(self.bags_per_batch // world_size, self.shape)
+        clips = {name: decoded(rows, self.shape, block, self.decoding) for name, rows in datasets.items()}
+        return super().configure(clips, world_size, *args, **kwargs)
 
 
 def predict_on_cluster(
@@ -169,12 +240,12 @@ class _PredictBlocks:
         return {"slot": np.array(slots), "ok": np.array(ok), "probability": np.stack(probability)}
 
 
-def _dataset_of_group(config: TrainConfig, shape: ClipShape, block: int) -> Callable[[], Dataset]:
-    """A dataset made anew for each worker group: the controller calls this as a group starts."""
+def _rows_of_group(config: TrainConfig) -> Callable[[], Dataset]:
+    """Plan rows, from a dataset made anew for each worker group: the controller calls this as a group starts."""
 
     def make() -> Dataset:
         _quiet_data()
-        return clip_dataset(claim_stream(config.url), shape, block, _decoding(config))
+        return plan_rows(claim_stream(config.url), _decoding(config))
 
     return make
 
