@@ -16,6 +16,10 @@ import ray
 # Ray Train looks after its workers every 2 s by default; its waits add up to seconds at each start.
 _SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # A notice that a node is taken away often leaves 30 s; Ray looks for one every 5 s by default.
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
+    # A group that was planned for a node that is just gone is planned anew after this time, 60 s by default.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # Forked helpers of Ray inherit the driver's threads; OpenMP must not multiply them.

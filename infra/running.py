@@ -5,15 +5,19 @@ Input: a TrainConfig. Does: checks, connects, trains or evaluates, shows progres
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import signal
+import threading
 import time
+from collections.abc import Iterator
 
 from infra.progress import console, following
 from pipelines import storage
 from pipelines.errors import AdaptFocusError, ConfigError
 from trainers.checkpoint import Run
 from trainers.config import TrainConfig
-from trainers.engine import LocalEngine
+from trainers.engine import DrainedError, LocalEngine
 from trainers.evaluate import Scores, evaluate, load_config, predict_here
 from trainers.loop import train
 from trainers.prepare import finished, prepare
@@ -37,10 +41,28 @@ def run_training(config: TrainConfig, address: str | None) -> None:
     began = time.monotonic()
     with following(config.url, config.name):
         if config.placement.engine == "local":
-            train(config, LocalEngine(config.plan.bags_per_batch))
+            engine = LocalEngine(config.plan.bags_per_batch)
+            with _ending_politely(engine):
+                train(config, engine)
         else:
             _train_on_cluster(config, address)
     console.print(f"trained {config.url} in {time.monotonic() - began:.0f} s")
+
+
+@contextlib.contextmanager
+def _ending_politely(engine: LocalEngine) -> Iterator[None]:
+    """SIGTERM, which whoever takes a machine away sends first, makes the loop commit after the step it is in."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread hears signals
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: engine.notice.set())
+    try:
+        yield
+    except DrainedError as stopped:
+        console.print(str(stopped), markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(128 + signal.SIGTERM) from stopped
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run_evaluation(
