@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -141,9 +142,7 @@ def figures(chaos: Chaos, config: TrainConfig, undisturbed: Run) -> list[Figure]
         count("chaos.epochs_not_trained", config.epochs - found.epochs, "epochs", config.epochs),
         count("chaos.plans_not_of_their_snapshot", len(redrawn(chaos.run, config)), "plans", config.epochs),
         count("chaos.claims", found.claims, "groups", found.claims),
-        count(
-            "chaos.changes_of_size", sum(a != b for a, b in zip(sizes, sizes[1:], strict=False)), "groups", len(sizes)
-        ),
+        count("chaos.changes_of_size", sum(a != b for a, b in pairwise(sizes)), "groups", len(sizes)),
         range_of("chaos.batches_again", again, "batches"),
         range_of("chaos.batches_again_after_a_drain", drained, "batches"),
         count("chaos.checkpoint_interval", EVERY_BATCHES, "batches", 1),
@@ -186,10 +185,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--videos", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", help=f"these, in this order, and no random ones: {','.join(SHARES)}")
     parser.add_argument("--quick", action="store_true", help="four kills of different kinds, a short run")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args(arguments)
     kinds = list(QUICK) if chosen.quick else drawn_kinds(chosen.kills, chosen.seed)
+    kinds = chosen.kinds.split(",") if chosen.kinds else kinds
     epochs, videos = (8, 18) if chosen.quick else (chosen.epochs, chosen.videos)
     torch.set_num_threads(1)
     began = time.monotonic()
@@ -200,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with ChaosCluster(config, nodes=2, folder=Path(folder)) as cluster:
             chaos = attacked(cluster, kinds, chosen.seed)
         say(
-            f"{len(chaos.kills)} kills in {time.monotonic() - began:.0f} s; now the same run undisturbed, in this process"
+            f"{len(chaos.kills)} kills in {time.monotonic() - began:.0f} s; now the same run undisturbed, on one worker"
         )
         calm = settings(
             index, s3.url("runs"), "calm", epochs, "placement.engine=local", "checkpoint.every_batches=1000"

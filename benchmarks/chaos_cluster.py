@@ -15,7 +15,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,8 @@ class ChaosCluster:
 
     def __init__(self, config: TrainConfig, nodes: int, folder: Path) -> None:
         self.config, self.folder = config, folder
+        # A folder of its own, which goes at the end; a short name, for those of sockets lie in it.
+        self.temporary = tempfile.TemporaryDirectory(prefix="af-ray-", ignore_cleanup_errors=True)
         self.command: subprocess.Popen | None = None
         self.nodes: list[Any] = []
         self._wanted = nodes
@@ -57,17 +61,21 @@ class ChaosCluster:
 
     def __exit__(self, *_: object) -> None:
         self.kill_everything()
+        self.temporary.cleanup()
 
     def start(self) -> None:
         """A new cluster."""
         from ray.cluster_utils import Cluster
 
-        self.cluster = Cluster(
-            initialize_head=True,
-            head_node_args={
-                "num_cpus": HEAD_CPUS, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES,
-            },
-        )  # fmt: skip
+        with _unadvertised():
+            self.cluster = Cluster(
+                initialize_head=True,
+                head_node_args={
+                    "num_cpus": HEAD_CPUS, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES,
+                    "temp_dir": self.temporary.name,
+                },
+            )  # fmt: skip
+        self.head: Any = self.cluster.head_node
         self.nodes = []
         for _ in range(self._wanted):
             self.add_node()
@@ -94,9 +102,9 @@ class ChaosCluster:
 
     def processes(self, name: str) -> list[psutil.Process]:
         """The processes of this cluster alone whose command line holds `name`: others may run on this machine."""
-        raylets = [node.all_processes["raylet"][0].process.pid for node in (self.cluster.head_node, *self.nodes)]
-        found = []
-        for raylet in raylets:
+        found: list[psutil.Process] = []
+        for node in (self.head, *self.nodes):
+            raylet = node.all_processes["raylet"][0].process.pid
             with contextlib.suppress(psutil.NoSuchProcess):
                 found += [p for p in psutil.Process(raylet).children(recursive=True) if name in _command_line(p)]
         return found
@@ -115,8 +123,8 @@ class ChaosCluster:
 
     def drain_node(self, number: int, grace_seconds: float) -> Any:
         """Tell Ray that a node is taken away -> the node, which somebody has to take away then."""
-        from ray._raylet import GcsClient
-        from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+        from ray._raylet import GcsClient  # type: ignore[attr-defined]
+        from ray.core.generated.autoscaler_pb2 import DrainNodeReason  # type: ignore[attr-defined]
 
         node = self.nodes[number % len(self.nodes)]
         deadline_ms = int((time.time() + grace_seconds) * 1000)
@@ -141,9 +149,25 @@ class ChaosCluster:
     def kill_everything(self) -> None:
         """SIGKILL the command, all nodes and the head: only what is on the store is left."""
         self.kill_command()
-        for node in (*self.nodes, self.cluster.head_node):
+        for node in (*self.nodes, self.head):
             self.cluster.remove_node(node, allow_graceful=False)
         self.nodes = []
+
+
+@contextlib.contextmanager
+def _unadvertised() -> Iterator[None]:
+    """Ray notes where the cluster that was started last is, and joins it where no address is given: put that back."""
+    from ray._common.utils import get_ray_address_file
+
+    note = Path(get_ray_address_file(None))
+    before = note.read_text() if note.exists() else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            note.write_text(before)
+        else:
+            note.unlink(missing_ok=True)
 
 
 def _command_line(process: psutil.Process) -> str:

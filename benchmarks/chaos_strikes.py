@@ -21,7 +21,7 @@ from trainers.heartbeat import heartbeat_url
 
 WORKER, DECODER, NODE, COMMAND, DRAIN, EVERYTHING = "worker", "decoder", "node", "command", "drain", "everything"
 GRACE_SECONDS = 20.0  # of a drain
-REPLACED_AFTER_SECONDS = 8.0  # a new node comes some time after the old one has gone
+REPLACED_AFTER_SECONDS = 30.0  # a new node comes up to so long after the old one has gone
 PATIENCE_SECONDS = 300.0
 
 
@@ -77,7 +77,7 @@ class Chaos:
             self.wait_for("a decoder", lambda: cluster.kill_process("ray::MapBatches", number))
         elif kind == NODE:
             cluster.kill_node(number)
-            time.sleep(REPLACED_AFTER_SECONDS)
+            time.sleep(self.random.uniform(0.0, REPLACED_AFTER_SECONDS))
             cluster.add_node()
         elif kind == DRAIN:
             node = cluster.drain_node(number, GRACE_SECONDS)
