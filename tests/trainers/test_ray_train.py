@@ -133,12 +133,18 @@ def kill_a_worker(run: Run, epoch: int) -> None:
     for _ in range(1200):
         _, commit = run.newest()
         if commit and commit.epoch >= epoch:
-            victims = [
-                p for p in psutil.process_iter(["cmdline"]) if "RayTrainWorker" in " ".join(p.info["cmdline"] or [])
-            ]
+            children = psutil.Process().children(recursive=True)  # another's on this machine are none of ours
+            victims = [p for p in children if "RayTrainWorker" in _command_line(p)]
             victims[-1].send_signal(signal.SIGKILL)
             return
         time.sleep(0.05)
+
+
+def _command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def test_a_killed_driver_is_resumed_on_another_number_of_workers(
