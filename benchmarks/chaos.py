@@ -200,9 +200,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = settings(index, s3.url("runs"), "chaos", epochs)
         with ChaosCluster(config, nodes=2, folder=Path(folder)) as cluster:
             chaos = attacked(cluster, kinds, chosen.seed)
-        say(
-            f"{len(chaos.kills)} kills in {time.monotonic() - began:.0f} s; now the same run undisturbed, on one worker"
-        )
+        say(f"{len(chaos.kills)} kills in {time.monotonic() - began:.0f} s: {audit(chaos.run)}")
+        say("now the same run undisturbed, in this process")
         calm = settings(
             index, s3.url("runs"), "calm", epochs, "placement.engine=local", "checkpoint.every_batches=1000"
         )
