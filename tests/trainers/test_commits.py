@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,19 +12,24 @@ import threading
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 import yaml
 
+from benchmarks.chaos import redrawn
 from pipelines import storage
 from pipelines.config import make
 from pipelines.errors import ConfigError, StorageError
+from pipelines.records import SALIENCY_SCHEMA
+from pipelines.tables import read_table, write_table
 from tests.trainers.test_loop import DyingEngine, Killed, trained, weights
 from tests.worlds import SmallWorld
 from trainers.checkpoint import Commit, DamagedStateError, Lineage, Run
 from trainers.commits import on_cpu
 from trainers.config import CheckpointConfig, TrainConfig
 from trainers.engine import DrainedError, LocalEngine
+from trainers.epochs import SALIENCY
 from trainers.ledger import audit
 from trainers.loop import train
 from trainers.prepare import finished, prepare
@@ -245,6 +251,20 @@ def test_a_run_that_is_asked_to_stop_at_its_last_batch_is_whole(small_world: Sma
     run = trained(config)
     assert finished(config)
     assert (audit(run).clips_lost, audit(run).clips_twice, audit(run).epochs) == (0, 0, 3)
+
+
+def test_the_check_of_plans_finds_one_that_does_not_follow_from_its_snapshot(
+    small_world: SmallWorld, tmp_path: Path, undisturbed: Run
+) -> None:
+    """What the chaos test holds plans to can fail."""
+    config = small_world.run_config(tmp_path, "poisoned")
+    shutil.copytree(undisturbed.url, config.url)
+    run = Run(config.url)
+    assert redrawn(run, config) == []
+    table = read_table(run.epoch_url(2, SALIENCY), SALIENCY_SCHEMA)
+    scores = pa.array([[0.0] * 18 + [0.99] + [0.0]] * table.num_rows, table.schema.field("score").type)
+    write_table(table.set_column(table.schema.get_field_index("score"), "score", scores), run.epoch_url(2, SALIENCY))
+    assert redrawn(run, config) == [2]
 
 
 def test_fewer_workers_than_the_least_are_refused() -> None:
