@@ -113,12 +113,15 @@ def weights_apart(run: Run, other: Run) -> float:
     return max(float((states[0][k].double() - states[1][k].double()).abs().max()) for k in states[0])
 
 
-def attacked(cluster: ChaosCluster, kinds: Sequence[str], seed: int, pause_seconds: float = 4.0) -> Chaos:
-    """The run, begun, struck with each kind in turn, and at its end."""
+def attacked(cluster: ChaosCluster, kinds: Sequence[str], seed: int, minutes: float, pause_seconds: float) -> Chaos:
+    """The run, begun, struck with each kind in turn for so many minutes, and at its end."""
+    began = time.monotonic()
     chaos = Chaos(cluster, Run(cluster.config.url), random.Random(seed))
     cluster.give_command()
     chaos.wait_for("the first commit", lambda: chaos.run.newest()[1] is not None)
     for kind in kinds:
+        if time.monotonic() - began > 60 * minutes:
+            break
         if chaos.strike(kind, pause_seconds) is None:
             say("the run ended before all kills were done; give more --epochs")
             break
@@ -185,6 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--videos", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=60, help="no kill after that")
+    parser.add_argument("--pause", type=float, default=4.0, help="seconds before a kill, at most")
     parser.add_argument("--kinds", help=f"these, in this order, and no random ones: {','.join(SHARES)}")
     parser.add_argument("--quick", action="store_true", help="four kills of different kinds, a short run")
     parser.add_argument("--json", action="store_true")
@@ -199,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         index = corpus(s3.url("world"), Path(folder), videos)
         config = settings(index, s3.url("runs"), "chaos", epochs)
         with ChaosCluster(config, nodes=2, folder=Path(folder)) as cluster:
-            chaos = attacked(cluster, kinds, chosen.seed)
+            chaos = attacked(cluster, kinds, chosen.seed, chosen.minutes, chosen.pause)
         say(f"{len(chaos.kills)} kills in {time.monotonic() - began:.0f} s: {audit(chaos.run)}")
         say("now the same run undisturbed, in this process")
         calm = settings(
