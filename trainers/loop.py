@@ -35,7 +35,7 @@ from trainers.heartbeat import Heartbeat
 from trainers.inputs import adapted, after_step, shown
 from trainers.loss import masses, noisy_or, weak_negatives, weighted_bce
 from trainers.schedule import learning_rate
-from trainers.scores import READING, Scores
+from trainers.scores import READING, RETRIES, Scores
 
 # The columns of ClipBatch that a step needs on its device.
 ON_DEVICE = ("frames", "ok", "clip_id", "tau", "duration_seconds", "label_ids", "clip_positive",
@@ -233,7 +233,7 @@ def commit(
         "seconds": time.monotonic() - done.began,
         "input_wait_seconds": waited / engine.workers,
         "learning_rate": optimiser.param_groups[0]["lr"],
-        **dict(zip(READING, reading, strict=True)),
+        **{name: n for name, n in zip((*READING, *RETRIES), reading, strict=True) if n or name in READING},
     }
     same_epoch = position.commit is not None and position.commit.epoch == plan.epoch
     earlier = position.commit.ledger if position.commit and same_epoch else ()
@@ -257,6 +257,7 @@ def clip_shape(config: TrainConfig, max_labels: int) -> ClipShape:
         max_labels,
         config.saliency.bins,
         config.decode,
+        config.read,
     )
 
 
