@@ -24,6 +24,7 @@ RETRY_FIRST_WAIT_SECONDS = 0.5
 RETRY_MAX_WAIT_SECONDS = 8.0
 # A connection that broke says nothing about the store's load: the next is opened sooner.
 RECONNECT_FIRST_WAIT_SECONDS = 0.1
+EXPIRED_WAIT_SECONDS = 2.0  # and twice as long after that
 # Where other reasons are tried less often. A body that broke off is whole the next time, and an object that shrank
 # never is; a server that answers ranges wrongly mostly does so always; keys are renewed or they are not.
 ATTEMPTS = {"short": 3, "wrong_range": 4, "whole_body": 4, "expired": 4}
@@ -129,7 +130,10 @@ def attempts_for(error: BaseException | None) -> int:
 
 def wait_seconds(error: BaseException | None, failures: int) -> float:
     """How long to wait before the try after the n-th failure, which was this one."""
-    is_load = reason_of(error) in ("throttled", "server_error", "expired", "other")
+    reason = reason_of(error)
+    if reason == "expired":  # new keys may be there already; if not, whoever rotates them may be some seconds late
+        return 0.0 if failures == 1 else EXPIRED_WAIT_SECONDS * (failures - 1)
+    is_load = reason in ("throttled", "server_error", "other")
     first = RETRY_FIRST_WAIT_SECONDS if is_load else min(RECONNECT_FIRST_WAIT_SECONDS, RETRY_FIRST_WAIT_SECONDS)
     return LIMITS.wait_seconds(failures, first, RETRY_MAX_WAIT_SECONDS)
 
@@ -216,6 +220,7 @@ def _message(url: str, error: Exception) -> str:
 def _reason(error: BaseException) -> str:
     """What an error says, in one short line, without anything that looks like a signature or a key."""
     code, text = error_code(error), str(error).splitlines()[0] if str(error) else ""
+    text = re.sub(r"^\[Errno \d+\] ", "", text)  # a number that s3fs chose
     text = "" if text.endswith("None") else text  # Ceph sends a code and no words
     said: list[Any] = [code or type(error).__name__, text if text != code else ""]
     secret = r"(?i)\b((?:x-amz-)?(?:signature|credential|(?:security-)?token|secret)\w*)\s*[=:]\s*[^&\s]+"
