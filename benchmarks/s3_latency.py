@@ -18,7 +18,7 @@ import urllib.request
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 _CONTROL = "/-/"  # no bucket has this name
@@ -48,6 +48,9 @@ class Store(Protocol):
     def url(self, *parts: str) -> str: ...
 
 
+F = TypeVar("F", bound="FarStore")
+
+
 class FarStore:
     """The proxy in front of a store, as a context manager. `environment` leads every S3 client to it."""
 
@@ -58,7 +61,7 @@ class FarStore:
         self._process: subprocess.Popen[str] | None = None
         self.port = 0
 
-    def __enter__(self) -> FarStore:
+    def __enter__(self: F) -> F:
         root = str(Path(__file__).resolve().parents[1])
         paths = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
         environment = {**os.environ, **self.store.environment, "PYTHONPATH": paths}
