@@ -128,7 +128,7 @@ def _fetched(ranges: list[Range], version: Version | None, config: ReadConfig, c
     if _is_s3(fs):
         return range_get.get_ranges(fs, ranges, version, config, counts)
     if version and is_local(ranges[0].url):
-        _check_local(ranges[0].url, path, version)
+        _check_local(fs, ranges[0].url, path, version)
     paths = [filesystem(each.url)[1] for each in ranges]
     starts = [each.offset_bytes for each in ranges]
     ends = [each.offset_bytes + each.size_bytes for each in ranges]
@@ -144,15 +144,20 @@ def _fetched(ranges: list[Range], version: Version | None, config: ReadConfig, c
     return tried(ranges[0].url, fetch)
 
 
-def _check_local(url: str, path: str, version: Version) -> None:
+def _check_local(fs: Any, url: str, path: str, version: Version) -> None:
     """Raises ReplacedError if a file has another size or time of modification than `size_and_tag` said."""
     try:
-        found = os.stat(path)  # noqa: PTH116
+        now = _version_in(fs.info(path))
     except FileNotFoundError as error:
         raise replaced(url, f"it had {said(version)}; it is not there") from error
-    now = Version(found.st_size, str(found.st_mtime))
     if now != version:
         raise replaced(url, f"it had {said(version)}; it has {said(now)}")
+
+
+def _version_in(info: dict[str, Any]) -> Version:
+    """What fsspec says of a file: its size, and its ETag or (locally) time of modification."""
+    tag = info.get("ETag") or info.get("etag") or str(info.get("mtime", ""))
+    return Version(int(info["size"]), str(tag).strip('"'))
 
 
 def _is_s3(fs: Any) -> bool:
@@ -245,12 +250,10 @@ def exists(url: str) -> bool:
     return bool(_tried(fs, url, lambda: fs.exists(path)))
 
 
-def size_and_tag(url: str) -> tuple[int, str]:
+def size_and_tag(url: str) -> Version:
     """Size in bytes and a tag that changes with the content (ETag, or the local modification time)."""
     fs, path = filesystem(url)
-    info = _tried(fs, url, lambda: fs.info(path))
-    tag = info.get("ETag") or info.get("etag") or str(info.get("mtime", ""))
-    return int(info["size"]), str(tag).strip('"')
+    return _version_in(_tried(fs, url, lambda: fs.info(path)))
 
 
 def list_files(url: str) -> list[str]:

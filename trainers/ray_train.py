@@ -172,7 +172,7 @@ def predict_on_cluster(
         num_gpus=gpus or None,
         compute=ActorPoolStrategy(size=place.workers),
     )
-    for row in dataset.iter_rows():
+    for row in _unless_replaced(dataset.iter_rows()):
         yield int(row["slot"]), bool(row["ok"]), np.asarray(row["probability"])
 
 

@@ -89,15 +89,19 @@ def test_a_shard_that_is_replaced_under_a_run_ends_it(config: TrainConfig) -> No
 
 @pytest.mark.parametrize("backend", ["packets", "demux"])
 def test_a_local_file_that_is_replaced_is_named(small_world: SmallWorld, tmp_path: Path, backend: str) -> None:
-    folder = tmp_path / "shards"
+    """Also behind a symbolic link, which has a time of its own."""
+    folder, behind = tmp_path / "shards", tmp_path / "behind"
     folder.mkdir()
+    behind.mkdir()
     for path in sorted((small_world.folder / "shards-train").glob("*.tar")):
-        (folder / path.name).write_bytes(path.read_bytes())
+        (behind / path.name).write_bytes(path.read_bytes())
+        os.utime(behind / path.name, (5, 5))
+        (folder / path.name).symlink_to(behind / path.name)
     build_index([str(folder)], str(tmp_path / "index"), classes=small_world.config.classes, workers=1)
     config = small_world.run_config(tmp_path / "runs", "run", f"index={tmp_path}/index", f"decode.backend={backend}")
     prepare(config)
-    for path in folder.glob("*.tar"):
-        os.utime(path, (1, 1))
+    for path in behind.glob("*.tar"):
+        os.utime(path, (9, 9))
     with pytest.raises(ReplacedError, match=r"has been replaced .* with its time of modification \(cp -p\)"):
         train(config, LocalEngine(config.plan.bags_per_batch))
     assert [e.kind for e in Run(config.url).entries()] == ["start"]
