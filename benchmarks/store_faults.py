@@ -69,7 +69,7 @@ WORLD = WorldConfig("demo", 24, 1, min_seconds=25, max_seconds=35, num_sprites=3
 def main(
     videos: Annotated[int, typer.Option(help="How many 10-minute videos.")] = 8,
     repeats: Annotated[int, typer.Option(help="Repetitions of each measurement.")] = 7,
-    quick: Annotated[bool, typer.Option(help="3 repetitions; the training in this process only.")] = False,
+    quick: Annotated[bool, typer.Option(help="3 repetitions of a third; the training in this process only.")] = False,
     with_ray: Annotated[bool, typer.Option("--ray/--no-ray", help="Whether to train on Ray too.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each figure.")] = False,
     work: Annotated[Path | None, typer.Option(help="Where our videos are kept.")] = None,
@@ -85,7 +85,7 @@ def main(
             write_shards(files, store.url("shards"), SHARD_SIZE_BYTES)
             planner = indexed(store.url("shards"), store.url("index"))
             repeats = min(repeats, 3) if quick else repeats
-            found = throughput(far, planner, Path(folder), repeats)
+            found = throughput(far, planner, Path(folder), repeats, epochs=1 if quick else 3)
             found += same_training(far, store.url("trained"), with_ray and not quick)
     figures.show(found, as_json, f"A store's faults, before {name}")
 
@@ -111,18 +111,23 @@ def lead_to(environment: dict[str, str]) -> None:
     S3FileSystem.clear_instance_cache()
 
 
-def throughput(far: FaultyStore, planner: Planner, folder: Path, repeats: int) -> list[Figure]:
-    """Clips a second with faults over those without, through the pipeline and through its reader alone."""
+def throughput(far: FaultyStore, planner: Planner, folder: Path, repeats: int, epochs: int) -> list[Figure]:
+    """Clips a second with faults over those without, through the pipeline and through its reader alone.
+
+    Args:
+        epochs: of clips that a repetition decodes.
+    """
     met: Counter[str] = Counter()
     clips = played = 0
 
     def decode(repeat: int) -> None:
         nonlocal clips
-        plan = stored_plan(planner, folder / f"plan-{repeat}", range(3 * repeat, 3 * repeat + 3))
+        plan = stored_plan(planner, folder / f"plan-{repeat}", range(epochs * repeat, epochs * repeat + epochs))
         for batch in stream(plan.slices(0), shape_of(CLIPS_PER_BAG), BAGS_PER_BATCH):
             clips += clips_in(batch)
             met["read_requests"] += int(batch.read_requests.sum())
             met["read_retries"] += int(batch.read_retries.sum())
+            met["wait_milliseconds"] += round(1000 * batch.wait_seconds.sum())
             assert batch.ok.all(), "a fault of the store was taken for a bad video"
 
     tables: dict[int, list[dict]] = {}
@@ -141,6 +146,11 @@ def throughput(far: FaultyStore, planner: Planner, folder: Path, repeats: int) -
         kept = figures.ratio_of_medians(name, seconds["without"], seconds["with"])
         found.append(figures.as_percent(kept))
         played += injected
+        if run is decode:
+            total_seconds = sum(seconds["with"]) + sum(seconds["without"])
+            found.append(
+                figures.count("store.waiting", met["wait_milliseconds"] / 1000 / total_seconds, "ratio", clips)
+            )
     return [
         *found,
         figures.count("store.retries_per_request", met["read_retries"] / met["read_requests"], "ratio", clips),
