@@ -17,8 +17,9 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -48,7 +49,7 @@ from pipelines.clip_plan import Planner
 from pipelines.clip_reader import read_ahead
 from pipelines.clip_stream import stream
 from pipelines.config import make
-from pipelines.plan_store import read_plan
+from pipelines.plan_store import PlanFacts, read_plan
 from pipelines.records import PLAN_SCHEMA
 from pipelines.tables import read_table
 from pipelines.world_config import WorldConfig
@@ -57,6 +58,8 @@ from trainers.config import TrainConfig
 from trainers.engine import LocalEngine
 from trainers.loop import train
 from trainers.prepare import prepare
+
+T = TypeVar("T")
 
 LATENCY_MS = JITTER_MS = 20.0
 FAULTS = Faults(throttle=0.05, reset=0.01, truncate=0.01, jitter_ms=JITTER_MS)
@@ -118,58 +121,56 @@ def throughput(far: FaultyStore, planner: Planner, folder: Path, repeats: int, e
         epochs: of clips that a repetition decodes.
     """
     met: Counter[str] = Counter()
-    clips = played = 0
 
-    def decode(repeat: int) -> None:
-        nonlocal clips
-        plan = stored_plan(planner, folder / f"plan-{repeat}", range(epochs * repeat, epochs * repeat + epochs))
-        for batch in stream(plan.slices(0), shape_of(CLIPS_PER_BAG), BAGS_PER_BATCH):
-            clips += clips_in(batch)
+    def plan(repeat: int) -> PlanFacts:
+        return stored_plan(planner, folder / f"plan-{repeat}", range(epochs * repeat, epochs * repeat + epochs))
+
+    def decode(facts: PlanFacts) -> None:
+        for batch in stream(facts.slices(0), shape_of(CLIPS_PER_BAG), BAGS_PER_BATCH):
+            assert batch.ok.all(), "a fault of the store was taken for a bad video"
+            met["clips"] += clips_in(batch)
             met["read_requests"] += int(batch.read_requests.sum())
             met["read_retries"] += int(batch.read_retries.sum())
             met["wait_milliseconds"] += round(1000 * batch.wait_seconds.sum())
-            assert batch.ok.all(), "a fault of the store was taken for a bad video"
 
-    tables: dict[int, list[dict]] = {}
+    def bags(repeat: int) -> list[dict]:
+        drawn = range(READING_EPOCHS * repeat, READING_EPOCHS * (repeat + 1))
+        return pa.concat_tables([planned(planner, CLIPS_PER_BAG, epoch) for epoch in drawn]).to_pylist()
 
-    def read(repeat: int) -> None:
-        if repeat not in tables:
-            epochs = range(READING_EPOCHS * repeat, READING_EPOCHS * (repeat + 1))
-            tables[repeat] = pa.concat_tables([planned(planner, CLIPS_PER_BAG, epoch) for epoch in epochs]).to_pylist()
-        for _ in read_ahead(tables[repeat]):
+    def read(rows: list[dict]) -> None:
+        for _ in read_ahead(rows):
             pass
 
-    found = []
-    for name, run in (("store.throughput_kept", decode), ("store.reading_kept", read)):
-        say(f"{name}: {repeats} repetitions")
-        seconds, injected = in_turns(far, run, repeats)
-        kept = figures.ratio_of_medians(name, seconds["without"], seconds["with"])
-        found.append(figures.as_percent(kept))
-        played += injected
-        if run is decode:
-            total_seconds = sum(seconds["with"]) + sum(seconds["without"])
-            found.append(
-                figures.count("store.waiting", met["wait_milliseconds"] / 1000 / total_seconds, "ratio", clips)
-            )
+    say(f"store.throughput_kept: {repeats} repetitions")
+    decoding, played = in_turns(far, plan, decode, repeats)
+    say(f"store.reading_kept: {repeats} repetitions")
+    reading, more = in_turns(far, bags, read, repeats)
+    found = [
+        figures.as_percent(figures.ratio_of_medians(name, seconds["without"][1:], seconds["with"][1:]))
+        for name, seconds in (("store.throughput_kept", decoding), ("store.reading_kept", reading))
+    ]
+    waited, in_all = met["wait_milliseconds"] / 1000, sum(map(sum, decoding.values()))
+    found.append(figures.count("store.waiting", waited / in_all, "ratio", met["clips"]))
     return [
         *found,
-        figures.count("store.retries_per_request", met["read_retries"] / met["read_requests"], "ratio", clips),
-        figures.count("store.faults_played", played, "faults", repeats),
+        figures.count("store.retries_per_request", met["read_retries"] / met["read_requests"], "ratio", met["clips"]),
+        figures.count("store.faults_played", played + more, "faults", repeats),
     ]
 
 
-def in_turns(far: FaultyStore, run: Callable[[int], None], repeats: int) -> tuple[dict[str, list[float]], int]:
-    """Wall times with and without faults of the same repetitions, after a warm-up; and the faults that were played."""
+def in_turns(
+    far: FaultyStore, prepared: Callable[[int], T], run: Callable[[T], None], repeats: int
+) -> tuple[dict[str, list[float]], int]:
+    """Wall times with and without faults of the same repetitions, the first a warm-up; and the faults played."""
     seconds: dict[str, list[float]] = {"with": [], "without": []}
     played = 0
     for repeat in range(repeats + 1):
+        work = prepared(repeat)
         for side in ("with", "without") if repeat % 2 else ("without", "with"):
-            faults = Faults(**{**vars(FAULTS), "seed": repeat}) if side == "with" else NO_FAULTS
-            far.reset(LATENCY_MS, faults)
+            far.reset(LATENCY_MS, replace(FAULTS, seed=repeat) if side == "with" else NO_FAULTS)
             began = time.monotonic()
-            run(repeat)
-            if repeat:
-                seconds[side].append(time.monotonic() - began)
+            run(work)
+            seconds[side].append(time.monotonic() - began)
             played += sum(far.played().values())
     far.reset()
     return seconds, played

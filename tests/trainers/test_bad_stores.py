@@ -97,7 +97,9 @@ def test_a_local_file_that_is_replaced_is_named(small_world: SmallWorld, tmp_pat
         (behind / path.name).write_bytes(path.read_bytes())
         os.utime(behind / path.name, (5, 5))
         (folder / path.name).symlink_to(behind / path.name)
-    build_index([str(folder)], str(tmp_path / "index"), classes=small_world.config.classes, workers=1)
+    build_index(
+        sorted(map(str, folder.iterdir())), str(tmp_path / "index"), classes=small_world.config.classes, workers=1
+    )
     config = small_world.run_config(tmp_path / "runs", "run", f"index={tmp_path}/index", f"decode.backend={backend}")
     prepare(config)
     for path in behind.glob("*.tar"):
