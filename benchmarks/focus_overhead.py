@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benc
 from benchmarks import figures
 from pipelines.config import make
 from pipelines.records import ERROR_BYTES, NEVER_VISITED, NO_LABEL, ClipBatch
+from pipelines.store_errors import RETRY_REASONS
 from trainers.backbones import InputSpec, build, input_spec_of, normalise
 from trainers.config import TrainConfig
 from trainers.engine import LocalEngine
@@ -189,6 +190,7 @@ def random_batch(shape: Shape, seed: int, bins: int = 20) -> ClipBatch:
         read_bytes=np.full(b, 20_000),
         read_requests=np.full(b, n),
         wait_seconds=np.zeros(b),
+        read_retries=np.zeros((b, len(RETRY_REASONS)), np.int64),
         decode_seconds=np.full(b, 0.04),
     )
 

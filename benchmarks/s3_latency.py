@@ -1,4 +1,4 @@
-"""A store that is far away: a proxy in front of the local S3 server that waits before each answer, and counts.
+"""A store that is far away: a proxy in front of an S3 server that waits before each answer, and counts.
 
 Input: an endpoint. Does: passes HTTP/1.1 on, connections kept alive; holds each request for some milliseconds; counts
 requests and body bytes by method and path. Output: an endpoint, and the counts.
@@ -18,9 +18,8 @@ import urllib.request
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
-
-from infra.local_s3 import LocalS3
 
 _CONTROL = "/-/"  # no bucket has this name
 _PIECE_BYTES = 1 << 18
@@ -37,18 +36,36 @@ class Traffic:
     size_bytes: int
 
 
-class FarStore:
-    """The proxy in front of a LocalS3, as a context manager. `environment` leads every S3 client to it."""
+class Store(Protocol):
+    """An S3 server on this machine: LocalS3, or Ceph's gateway."""
 
-    def __init__(self, store: LocalS3) -> None:
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def environment(self) -> dict[str, str]: ...
+
+    def url(self, *parts: str) -> str: ...
+
+
+F = TypeVar("F", bound="FarStore")
+
+
+class FarStore:
+    """The proxy in front of a store, as a context manager. `environment` leads every S3 client to it."""
+
+    module = "benchmarks.s3_latency"  # whose process it is
+
+    def __init__(self, store: Store) -> None:
         self.store = store
         self._process: subprocess.Popen[str] | None = None
         self.port = 0
 
-    def __enter__(self) -> FarStore:
+    def __enter__(self: F) -> F:
         root = str(Path(__file__).resolve().parents[1])
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
-        command = [sys.executable, "-m", "benchmarks.s3_latency", "--upstream-port", str(self.store.port)]
+        paths = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, **self.store.environment, "PYTHONPATH": paths}
+        command = [sys.executable, "-m", self.module, "--upstream-port", str(self.store.port)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline().split()[1])
@@ -71,8 +88,9 @@ class FarStore:
     @property
     def environment(self) -> dict[str, str]:
         """As LocalS3's, with this proxy as the endpoint."""
+        local = {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
         urls = {"AWS_ENDPOINT_URL": self.endpoint_url, "AWS_ENDPOINT_URL_S3": self.endpoint_url}
-        return self.store.environment | urls
+        return local | self.store.environment | urls
 
     def reset(self, latency_ms: float) -> None:
         """Forget the counts; from now on hold every request for `latency_ms`."""
@@ -88,7 +106,7 @@ class FarStore:
             return answer.read()
 
 
-class _Proxy:
+class Proxy:
     """Counts and latency, shared by all connections."""
 
     def __init__(self, upstream_port: int) -> None:
@@ -103,12 +121,12 @@ class _Proxy:
                 head = await reader.readuntil(b"\r\n\r\n")
                 method, target, headers = _parsed(head)
                 if target.startswith(_CONTROL):
-                    writer.write(_plain(self._controlled(target)))
+                    writer.write(_plain(self.controlled(target)))
                     continue
-                await asyncio.sleep(self.latency_seconds)
+                await self.delay()
                 if headers.get("expect"):  # the client waits for leave to send its body; the store need not be asked
                     writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                size = await self._exchange(reader, writer, _without(head, b"expect"), method, headers)
+                size = await self.exchange(reader, writer, _without(head, b"expect"), method, headers)
                 counted = self.counts[method, unquote(urlsplit(target).path)]
                 counted[0], counted[1] = counted[0] + 1, counted[1] + size
                 if headers.get("connection") == "close":
@@ -118,7 +136,10 @@ class _Proxy:
         finally:
             writer.close()
 
-    async def _exchange(self, reader, writer, head: bytes, method: str, headers: dict[str, str]) -> int:
+    async def delay(self) -> None:
+        await asyncio.sleep(self.latency_seconds)
+
+    async def exchange(self, reader, writer, head: bytes, method: str, headers: dict[str, str]) -> int:
         """Pass one request and its answer on; the bytes of the answer's body.
 
         On a connection of its own: the local S3 server closes each after its answer.
@@ -126,17 +147,21 @@ class _Proxy:
         source, target = await asyncio.open_connection("127.0.0.1", self.upstream_port, limit=1 << 20)
         try:
             target.write(head)
-            await _pass_body(reader, target, headers)
+            await pass_body(reader, target, headers)
             answer = await source.readuntil(b"\r\n\r\n")
-            writer.write(_without(answer, b"connection"))
             has_body = method != "HEAD" and int(answer.split(b" ", 2)[1]) not in _NO_BODY
-            size = await _pass_body(source, writer, _headers(answer)) if has_body else 0
-            await writer.drain()
-            return size
+            return await self.hand_back(source, writer, _without(answer, b"connection"), has_body)
         finally:
             target.close()
 
-    def _controlled(self, target: str) -> bytes:
+    async def hand_back(self, source, writer, answer: bytes, has_body: bool) -> int:
+        """Pass an answer on; the bytes of its body."""
+        writer.write(answer)
+        size = await pass_body(source, writer, headers_of(answer)) if has_body else 0
+        await writer.drain()
+        return size
+
+    def controlled(self, target: str) -> bytes:
         parts = urlsplit(target)
         if parts.path.endswith("reset"):
             self.latency_seconds = float(parse_qs(parts.query)["latency_ms"][0]) / 1000
@@ -144,7 +169,7 @@ class _Proxy:
         return json.dumps([[method, path, *n] for (method, path), n in sorted(self.counts.items())]).encode()
 
 
-async def _pass_body(source: asyncio.StreamReader, target: asyncio.StreamWriter, headers: dict[str, str]) -> int:
+async def pass_body(source: asyncio.StreamReader, target: Any, headers: dict[str, str]) -> int:
     """Pass a body on as it is framed; its bytes without the framing."""
     if headers.get("transfer-encoding") == "chunked":
         total = 0
@@ -169,10 +194,10 @@ async def _pass_body(source: asyncio.StreamReader, target: asyncio.StreamWriter,
 
 def _parsed(head: bytes) -> tuple[str, str, dict[str, str]]:
     method, target, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
-    return method, target, _headers(head)
+    return method, target, headers_of(head)
 
 
-def _headers(head: bytes) -> dict[str, str]:
+def headers_of(head: bytes) -> dict[str, str]:
     lines = head.decode("latin-1").split("\r\n")[1:]
     pairs = (line.split(":", 1) for line in lines if ":" in line)
     return {name.strip().lower(): value.strip().lower() for name, value in pairs}
@@ -186,15 +211,21 @@ def _plain(body: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
-async def _serve(upstream_port: int) -> None:
-    proxy, parent = _Proxy(upstream_port), os.getppid()
+async def serve(proxy: Proxy) -> None:
+    """Serve until whoever started this process has ended."""
+    parent = os.getppid()
     server = await asyncio.start_server(proxy.client, "127.0.0.1", 0, limit=1 << 20, backlog=512)
     print(f"port {server.sockets[0].getsockname()[1]}", flush=True)
     while os.getppid() == parent:  # it ends with whoever started it, however that ends
         await asyncio.sleep(0.5)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.s3_latency")
+def upstream_port(module: str) -> int:
+    """What the command line of a proxy's process says."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}")
     parser.add_argument("--upstream-port", type=int, required=True)
-    asyncio.run(_serve(parser.parse_args().upstream_port))
+    return parser.parse_args().upstream_port
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Proxy(upstream_port(FarStore.module))))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import yaml
@@ -24,7 +24,7 @@ from trainers.config import TrainConfig
 from trainers.epochs import SUMMARY
 from trainers.evaluate import load_config, scores_url
 from trainers.ledger import Audit, audit, last_commits
-from trainers.loop import READING
+from trainers.scores import READING, RETRIES
 
 # summary key -> (name of the chart, unit). Fractions are shown in percent, like every score on the page.
 DIAGNOSTICS = {
@@ -211,6 +211,7 @@ def _reading(runs: Sequence[GatheredRun]) -> list[tuple[str, list[str]]]:
     facts = {
         "Bytes read a clip": lambda m, clips: f"{m['read_bytes'] / clips / 1000:.1f} kB",
         "Requests a clip": lambda m, clips: f"{m['read_requests'] / clips:.2f}",
+        "Retries a clip": _retries,
         "Decoding a clip": lambda m, clips: f"{1000 * m['decode_seconds'] / clips:.1f} ms",
         "Decoder waits for the store, a clip": lambda m, clips: f"{1000 * m['wait_seconds'] / clips:.1f} ms",
         "Training waits for clips": lambda m, clips: (
@@ -218,7 +219,16 @@ def _reading(runs: Sequence[GatheredRun]) -> list[tuple[str, list[str]]]:
         ),
     }
     totals = [
-        {name: sum(e.metrics.get(name, 0) for e in r.checkpoints) for name in (*READING, *_TIMES, "clips")}
+        {name: sum(e.metrics.get(name, 0) for e in r.checkpoints) for name in (*READING, *RETRIES, *_TIMES, "clips")}
         for r in runs
     ]
     return [(name, [show(t, max(t["clips"], 1)) for t in totals]) for name, show in facts.items()]
+
+
+def _retries(total: Mapping[str, float], clips: float) -> str:
+    """How often a request had to be sent again for a clip, and the commonest reasons."""
+    reasons = sorted(
+        ((total[name], name.removeprefix("read_retries_")) for name in RETRIES if total[name]), reverse=True
+    )
+    said = ", ".join(f"{reason.replace('_', ' ')} {n / clips:.3f}" for n, reason in reasons[:3])
+    return f"{total['read_retries'] / clips:.3f}" + (f" ({said})" if said else "")

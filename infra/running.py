@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from infra.progress import console, following
 from pipelines import storage
-from pipelines.errors import AdaptFocusError, ConfigError
+from pipelines.errors import AdaptFocusError, ConfigError, own_error_in
 from trainers.checkpoint import Run
 from trainers.config import TrainConfig
 from trainers.engine import DrainedError, LocalEngine
@@ -116,11 +116,8 @@ def _reason_of_failure(error: BaseException) -> str:
     """The user's own error inside Ray's, or the last line of the first worker's."""
     failures = getattr(error, "worker_failures", None) or {}
     for failure in failures.values():
-        cause: BaseException | None = failure
-        while cause is not None:
-            if isinstance(cause, AdaptFocusError):
-                return str(cause)
-            cause = getattr(cause, "cause", None) or cause.__cause__
+        if own := own_error_in(failure):
+            return str(own)
     text = [line for line in str(next(iter(failures.values()), error)).splitlines() if line.strip()]
     last = text[-1].strip() if text else type(error).__name__
     return f"the workers failed more often than placement.max_restarts allows; the last error: {last}"

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from pipelines import storage
 from pipelines.ranges import Range, coalesce
+from pipelines.store_errors import RETRY_REASONS
+from pipelines.store_reads import PROCESS, ReadConfig, ReadCounts, Version
 
 # At 50 ms a request and 60 ms of decoding a clip, two requests under way keep one decoder busy; 16 keep one busy that
 # takes 3 ms a clip.
@@ -33,6 +37,7 @@ class Reading(NamedTuple):
     size_bytes: int  # fetched, with what lies between spans that were joined
     requests: int
     wait_seconds: float  # that the caller stood still
+    retries: np.ndarray  # [RETRY_REASONS] int64
 
 
 class Fetched(NamedTuple):
@@ -48,17 +53,25 @@ class _Asked(NamedTuple):
     future: Future[list[bytes]] | None
     size_bytes: int
     requests: int
+    counts: ReadCounts
 
 
 def read_ahead(
-    bags: Iterable[dict | None], max_bytes_in_flight: int = MAX_BYTES_IN_FLIGHT, max_requests: int = MAX_REQUESTS
+    bags: Iterable[dict | None],
+    max_bytes_in_flight: int = MAX_BYTES_IN_FLIGHT,
+    max_requests: int = MAX_REQUESTS,
+    config: ReadConfig | None = None,
 ) -> Iterator[Fetched]:
     """Fetch the spans of each bag; bags beyond the first that would pass a limit wait until there is room.
 
     A None among the bags says that the next is not known yet: those asked for are then handed out before another look.
     Bytes count from the request until the bag after theirs is asked for: the caller may then drop them.
 
+    Args:
+        config: how long to wait for the store.
+
     Raises:
+        ReplacedError: a bag's shard is not the one that was indexed.
         StorageError: the store cannot be read, in the order of the bags.
     """
     asked: deque[_Asked] = deque()
@@ -79,14 +92,18 @@ def read_ahead(
                 over = in_flight + size_bytes > max_bytes_in_flight or requests + count > max_requests
                 if asked and over:
                     break
-                asked.append(_Asked(following, _ask(pool, following), size_bytes, count))
+                counts = ReadCounts(PROCESS)
+                future = _ask(pool, following, config, counts)
+                asked.append(_Asked(following, future, size_bytes, count, counts))
                 in_flight, requests = in_flight + size_bytes, requests + count
                 following = None
             if asked:
-                bag, future, size_bytes, count = asked.popleft()
+                bag, future, size_bytes, count, counts = asked.popleft()
                 began = time.monotonic()
                 data = future.result() if future else []
-                yield Fetched(bag, data, Reading(size_bytes, count, time.monotonic() - began))
+                waited_seconds = time.monotonic() - began
+                retries = np.array([counts.retries[reason] for reason in RETRY_REASONS], np.int64)
+                yield Fetched(bag, data, Reading(size_bytes, count, waited_seconds, retries))
                 in_flight, requests = in_flight - size_bytes, requests - count
             elif is_end:
                 return
@@ -100,11 +117,19 @@ def cost_of(bag: dict) -> tuple[int, int]:
     return sum(each.size_bytes for each in fetch), len(fetch)
 
 
-def _ask(pool: ThreadPoolExecutor, bag: dict) -> Future[list[bytes]] | None:
+def version_of(bag: Mapping[str, Any]) -> Version | None:
+    """What a bag's shard was when it was indexed; None where that is not known."""
+    size_bytes = bag.get("shard_size_bytes")
+    return None if size_bytes is None else Version(size_bytes, bag.get("shard_tag") or "")
+
+
+def _ask(
+    pool: ThreadPoolExecutor, bag: dict, config: ReadConfig | None, counts: ReadCounts
+) -> Future[list[bytes]] | None:
     if not bag["spans"]:
         return None
-    ranges = [_range(bag, span) for span in bag["spans"]]
-    return pool.submit(storage.read_ranges, *([getattr(each, name) for each in ranges] for name in Range._fields))
+    urls, offsets, sizes = zip(*(_range(bag, span) for span in bag["spans"]), strict=True)
+    return pool.submit(storage.read_ranges, urls, offsets, sizes, version_of(bag), config, counts)
 
 
 def _range(bag: dict, span: dict) -> Range:

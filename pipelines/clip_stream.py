@@ -27,6 +27,8 @@ from pipelines.clip_reader import Fetched, read_ahead
 from pipelines.errors import BadVideoError
 from pipelines.frames import DecodeConfig, decode_clips
 from pipelines.records import ERROR_BYTES, NEVER_VISITED, NO_LABEL, PLAN_SCHEMA, ClipBatch, encode_error
+from pipelines.store_errors import RETRY_REASONS
+from pipelines.store_reads import ReadConfig
 from pipelines.tables import read_table
 
 # (URL of a part of a plan, first row, end row), or None while the next is not published yet.
@@ -44,6 +46,7 @@ class ClipShape:
     max_labels: int
     bins: int
     decode: DecodeConfig = field(default_factory=DecodeConfig)
+    read: ReadConfig = field(default_factory=ReadConfig)
 
     @property
     def frames_shape(self) -> tuple[int, ...]:
@@ -53,7 +56,7 @@ class ClipShape:
 
 def stream(slices: Slices, shape: ClipShape, bags_per_batch: int) -> Iterator[ClipBatch]:
     """Batches of `bags_per_batch` bags of some slices of plans, in this process."""
-    return assembled(read_ahead(_fetchable(bags_of(slices), shape)), shape, bags_per_batch)
+    return assembled(_read(bags_of(slices), shape), shape, bags_per_batch)
 
 
 def bags_of(slices: Slices) -> Iterator[dict | None]:
@@ -68,13 +71,13 @@ def bags_of(slices: Slices) -> Iterator[dict | None]:
 
 def read_and_decode(rows: pa.Table, shape: ClipShape) -> ClipBatch:
     """Some rows of a plan as one batch."""
-    return next(assembled(read_ahead(_fetchable(rows.to_pylist(), shape)), shape, rows.num_rows))
+    return next(assembled(_read(rows.to_pylist(), shape), shape, rows.num_rows))
 
 
-def _fetchable(bags: Iterable[dict | None], shape: ClipShape) -> Iterator[dict | None]:
-    """The same bags; without spans where the decoder reads the member itself."""
+def _read(bags: Iterable[dict | None], shape: ClipShape) -> Iterator[Fetched]:
+    """Bags with their bytes; without any where the decoder reads the member itself."""
     reads_member = shape.decode.backend != "packets"
-    return (bag | {"spans": []} if bag and reads_member else bag for bag in bags)
+    return read_ahead((bag | {"spans": []} if bag and reads_member else bag for bag in bags), config=shape.read)
 
 
 def assembled(fetched: Iterator[Fetched], shape: ClipShape, bags_per_batch: int) -> Iterator[ClipBatch]:
@@ -98,7 +101,8 @@ def fill(batch: ClipBatch, place: int, fetched: Fetched, shape: ClipShape) -> No
         batch.frames[place] = 0
         batch.ok[place] = False
         batch.error[place] = encode_error(f"{error.kind}: {error}")
-    batch.read_bytes[place], batch.read_requests[place], batch.wait_seconds[place] = reading
+    batch.read_bytes[place], batch.read_requests[place] = reading.size_bytes, reading.requests
+    batch.wait_seconds[place], batch.read_retries[place] = reading.wait_seconds, reading.retries
     batch.decode_seconds[place] = time.monotonic() - began
     describe(batch, place, bag, shape)
 
@@ -138,6 +142,7 @@ def empty_batch(shape: ClipShape, bags: int) -> ClipBatch:
         read_requests=np.zeros(b, np.int64),
         wait_seconds=np.zeros(b, np.float64),
         decode_seconds=np.zeros(b, np.float64),
+        read_retries=np.zeros((b, len(RETRY_REASONS)), np.int64),
     )
 
 

@@ -1,6 +1,6 @@
 """A packet table of any container, from demuxing the whole file once.
 
-Input: a seekable file of one video (a member of a tar read through storage.RangeFile).
+Input: a seekable file of one video (a member of a tar read through a RangeFile).
 Does: demuxes it, decodes until the first frame, looks where the packets' bytes lie in the file.
 Output: PacketTable; BadVideoError with a stable kind for every video that cannot be used.
 """

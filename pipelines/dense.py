@@ -190,8 +190,9 @@ def _frames(job: _Job, counts: DenseCounts) -> Iterator[tuple[int, av.VideoFrame
 def _frames_of_runs(job: _Job, wanted: np.ndarray, counts: DenseCounts) -> Iterator[av.VideoFrame]:
     codec, extradata, missing = job.video["codec"], job.video["extradata"] or b"", set(wanted.tolist())
     context, first_pts = new_context(codec, extradata), None
+    shard = {name: job.video.get(name) for name in ("shard_url", "shard_size_bytes", "shard_tag")}
     bags = (
-        {"shard_url": job.video["shard_url"], "spans": [span_of(job.video, job.packets, piece)], "is_last": is_last}
+        {**shard, "spans": [span_of(job.video, job.packets, piece)], "is_last": is_last}
         for run in runs_of(job.packets, wanted)
         for piece, is_last in pieces_of(job.packets, run)
     )

@@ -19,8 +19,19 @@ class StorageError(AdaptFocusError):
     """A place that cannot be read or written: missing bucket, wrong secret, no such object."""
 
 
+class ReplacedError(StorageError):
+    """An object is not the one that was indexed. No try can mend it: a run that meets it ends."""
+
+
 class InputError(AdaptFocusError):
     """Annotations, manifests or shards that cannot be used as they are."""
+
+
+def own_error_in(error: BaseException | None) -> AdaptFocusError | None:
+    """The user's own error inside another's, such as Ray's of a task that failed; None if there is none."""
+    while error is not None and not isinstance(error, AdaptFocusError):
+        error = getattr(error, "cause", None) or error.__cause__
+    return error
 
 
 class BadVideoError(AdaptFocusError):

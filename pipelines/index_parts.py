@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import storage
+from pipelines.range_file import RangeFile
 from pipelines.records import REFUSED_SCHEMA
-from pipelines.storage import RangeFile
 from pipelines.tar_samples import Refusal
 
 READ_THREADS = 8

@@ -27,8 +27,8 @@ from pipelines.errors import BadVideoError
 from pipelines.index_parts import ShardFacts, refused_table, write_parts
 from pipelines.packet_codec import Packets, encode_packets
 from pipelines.packet_table import PacketTable, read_packet_table
+from pipelines.range_file import RangeFile
 from pipelines.records import INDEX_SCHEMA
-from pipelines.storage import RangeFile
 from pipelines.tar_samples import Refusal, Sample, read_samples
 
 # A demuxer reads the whole member in order: 4 MiB a request is 200 MB/s at 20 ms each. Eight blocks are kept, so that

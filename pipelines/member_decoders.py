@@ -18,9 +18,11 @@ import numpy as np
 from av.error import FFmpegError
 
 from pipelines import storage
+from pipelines.clip_reader import version_of
 from pipelines.errors import BadVideoError, ConfigError
 from pipelines.packet_decoder import refuse_corrupt
 from pipelines.packet_table import main_video_stream
+from pipelines.range_file import RangeFile
 
 # Frames at most this far apart are reached by decoding on; a seek goes back to a keyframe, which lies 2 to 10 s apart.
 NEAR_SECONDS = 4
@@ -44,7 +46,7 @@ def demuxed_frames(
         StorageError: the member cannot be read.
     """
     place = (bag["shard_url"], bag["member_offset_bytes"], bag["member_size_bytes"])
-    member = storage.RangeFile(*place, block_bytes, max_blocks)
+    member = RangeFile(*place, block_bytes, max_blocks, version_of(bag))
     try:
         with av.open(io.BufferedReader(member), "r", metadata_errors="replace") as container:
             stream = main_stream(container)
@@ -121,7 +123,7 @@ def decord_frames(bag: Mapping[str, Any], wanted_pts: Collection[int]) -> Iterat
         text = f"decord keeps the member in memory: {bag['member_size_bytes']:,} bytes, at most {MAX_MEMBER_BYTES:,}"
         raise BadVideoError("member_too_large", f"{text}; {mend}")
     place = ([bag["shard_url"]], [bag["member_offset_bytes"]], [bag["member_size_bytes"]])
-    file = io.BytesIO(storage.read_ranges(*place)[0])
+    file = io.BytesIO(storage.read_ranges(*place, version_of(bag))[0])
     try:
         shown = _shown_pts(file)
         reader = decord.VideoReader(file, ctx=decord.cpu(0), num_threads=1)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
 from pipelines import storage
-from pipelines.storage import RangeFile
+from pipelines.range_file import RangeFile
 
 LOOK_AHEAD_BYTES = 64 * 1024
 TAIL_BYTES = 8 << 20  # a moov behind the media takes about 2 MB an hour (30 Hz and audio): one request has it whole

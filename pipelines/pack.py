@@ -33,7 +33,7 @@ from pipelines.datasets.annotations import (
 from pipelines.errors import BadVideoError, InputError, StorageError
 from pipelines.index_rows import DEMUX_BLOCK_BYTES, DEMUX_MAX_BLOCKS
 from pipelines.packet_table import PacketTable, read_packet_table
-from pipelines.storage import RangeFile
+from pipelines.range_file import RangeFile
 from pipelines.tar_samples import VIDEO_EXTENSIONS
 
 Progress = Callable[[int, int, str], None]  # videos done, videos in all, the id of the one just done

@@ -1,6 +1,6 @@
 """One video's packets: where each lies, when it is shown, and how to decode them without the container.
 
-Input: a seekable file of one video (a member of a tar read through storage.RangeFile).
+Input: a seekable file of one video (a member of a tar read through a RangeFile).
 Does: reads the headers and the first keyframe of an mp4 where these suffice, else demuxes the whole file once.
 Output: PacketTable; BadVideoError with a stable kind for every video that cannot be used.
 """

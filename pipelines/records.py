@@ -14,6 +14,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pyarrow as pa
 
+from pipelines.store_errors import RETRY_REASONS
+
 SCHEMA_VERSION = 2
 
 # One row a video. Offsets of packets count from the member's first byte: `member_offset_bytes` + one of them is a
@@ -51,6 +53,10 @@ INDEX_SCHEMA = pa.schema(
         ("packets", pa.binary()),  # packet_codec
     ]
 )
+
+# What each video's shard was when it was indexed (storage.size_and_tag): columns of a loaded index and of plans. On the
+# store they are said once a shard, in index.json.
+SHARD_FIELDS = [("shard_size_bytes", pa.int64()), ("shard_tag", pa.string())]
 
 # What the index or a run leaves out, and why. Nothing is dropped without a row here.
 REFUSED_SCHEMA = pa.schema(
@@ -100,6 +106,7 @@ PLAN_SCHEMA = pa.schema(
         ("member_name", pa.string()),
         ("member_offset_bytes", pa.int64()),
         ("member_size_bytes", pa.int64()),
+        *SHARD_FIELDS,
         ("codec", pa.string()),
         ("extradata", pa.binary()),
         ("rotation_degrees", pa.int32()),
@@ -179,6 +186,7 @@ class ClipBatch:
     read_requests: np.ndarray  # [B] int64
     wait_seconds: np.ndarray  # [B] float64: the decoder stood still for the store
     decode_seconds: np.ndarray  # [B] float64
+    read_retries: np.ndarray  # [B, RETRY_REASONS] int64: what went wrong with the requests, by reason
 
     def __post_init__(self) -> None:
         shapes = {f.name: getattr(self, f.name).shape for f in fields(self)}
@@ -189,7 +197,7 @@ class ClipBatch:
         wanted = {
             "slot": (b,), "video_row": (b,), "ok": (b,), "error": (b, ERROR_BYTES), "clip_id": (b, n), "tau": (b, n),
             "duration_seconds": (b,), "read_bytes": (b,), "read_requests": (b,), "wait_seconds": (b,),
-            "decode_seconds": (b,),
+            "decode_seconds": (b,), "read_retries": (b, len(RETRY_REASONS)),
             "label_ids": (b, labels), "clip_positive": (b, n, labels), "saliency_score": (b, labels, bins),
             "saliency_tau": (b, labels, bins), "saliency_epoch": (b, labels, bins),
         }  # fmt: skip

@@ -17,9 +17,10 @@ import os
 import posixpath
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -37,7 +38,7 @@ from pipelines.index_parts import (
 )
 from pipelines.index_pool import index_shards
 from pipelines.index_rows import ShardTask
-from pipelines.records import INDEX_SCHEMA, SCHEMA_VERSION
+from pipelines.records import INDEX_SCHEMA, SCHEMA_VERSION, SHARD_FIELDS
 from pipelines.shard_urls import find_shards
 
 Progress = Callable[[int, int, str], None]  # shards done, shards in all, the shard just done
@@ -67,7 +68,7 @@ class IndexSummary:
 class VideoIndex:
     """The whole index in memory. A video's row in `table` is its `video_row` everywhere else."""
 
-    table: pa.Table  # INDEX_SCHEMA
+    table: pa.Table  # INDEX_SCHEMA and SHARD_FIELDS
     classes: list[str]
     fingerprint: str  # changes with any row
 
@@ -125,7 +126,7 @@ def load_index(index_url: str, columns: list[str] | None = None) -> VideoIndex:
     """The index as one table, in the order of its parts.
 
     Args:
-        columns: of INDEX_SCHEMA; all if None. The packets are most of an index.
+        columns: of INDEX_SCHEMA; all, and SHARD_FIELDS, if None. The packets are most of an index.
 
     Raises:
         InputError: there is no index, or another version wrote it.
@@ -144,8 +145,18 @@ def load_index(index_url: str, columns: list[str] | None = None) -> VideoIndex:
     with ThreadPoolExecutor(READ_THREADS) as threads:
         tables = list(threads.map(lambda name: read_part(part_urls(index_url, name)[0], columns), names))
     schema = INDEX_SCHEMA if columns is None else pa.schema([INDEX_SCHEMA.field(name) for name in columns])
-    table = pa.concat_tables([table.select(schema.names).cast(schema) for table in tables])
+    tables = [table.select(schema.names).cast(schema) for table in tables]
+    if columns is None:
+        tables = [_with_shard(table, part) for table, part in zip(tables, entry["parts"], strict=True)]
+    table = pa.concat_tables(tables)
     return VideoIndex(table, list(entry["classes"]), entry["fingerprint"])
+
+
+def _with_shard(table: pa.Table, part: Mapping[str, Any]) -> pa.Table:
+    """A part's rows with what index.json says of their shard."""
+    for (name, kind), value in zip(SHARD_FIELDS, (part["size_bytes"], part["tag"]), strict=True):
+        table = table.append_column(name, pa.repeat(pa.scalar(value, kind), table.num_rows))
+    return table
 
 
 def _classes_beside(shard_url: str) -> tuple[str, ...] | None:

@@ -10,26 +10,35 @@ of a URL, a message or a config.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import posixpath
 import re
 import uuid
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
+from fsspec.asyn import sync
 from fsspec.core import url_to_fs
 
+from pipelines import range_get
 from pipelines.errors import StorageError
+from pipelines.range_answers import said
 from pipelines.ranges import Range, coalesce
-from pipelines.store_errors import ShortReadError, error_code, shown, tried
+from pipelines.store_errors import ShortReadError, error_code, replaced, shown, tried
+from pipelines.store_limits import MOST_REQUESTS
+from pipelines.store_reads import PROCESS, ReadConfig, ReadCounts, Version
 
 _S3_OPTIONS: dict[str, Any] = {
     "use_listings_cache": False,  # a run lists what other processes have just written
-    # One try below us: botocore's five, within s3fs's five, within ours took 49 s to say that a store is down.
-    "config_kwargs": {"retries": {"total_max_attempts": 1}},
+    "config_kwargs": {
+        # One try below us: botocore's five, within s3fs's five, within ours took 49 s to say that a store is down.
+        "retries": {"total_max_attempts": 1},
+        "max_pool_connections": MOST_REQUESTS,  # with botocore's 10, requests would wait for each other unseen
+        # A server may send the checksum of the whole object with a range of it (rclone does).
+        "response_checksum_validation": "when_required",
+    },
 }
+T = TypeVar("T")
 _WRITER = "adaptfocus-writer"  # metadata of an exclusively created object: which attempt made it
 
 
@@ -55,7 +64,10 @@ def filesystem(url: str) -> tuple[Any, str]:
     check_url(url)
     options = _S3_OPTIONS if url.startswith(("s3://", "s3a://")) else {}
     try:
-        return url_to_fs(url, **options)
+        fs, path = url_to_fs(url, **options)
+        if options:
+            fs.retries = 1  # ours are the only ones, so that a process's budget of them holds
+        return fs, path
     except ImportError as error:
         raise StorageError(
             f"{shown(url)}: {error}; install the extra for this store (pip install 'adaptfocus[s3]')"
@@ -72,19 +84,34 @@ def is_local(url: str) -> bool:
 def read_bytes(url: str) -> bytes:
     """The whole object."""
     fs, path = filesystem(url)
+    if _is_s3(fs):
+        return range_get.get_whole(fs, url, ReadConfig(), PROCESS)
     return tried(url, lambda: fs.cat_file(path))
 
 
-def read_ranges(urls: Sequence[str], offsets_bytes: Sequence[int], sizes_bytes: Sequence[int]) -> list[bytes]:
+def read_ranges(
+    urls: Sequence[str],
+    offsets_bytes: Sequence[int],
+    sizes_bytes: Sequence[int],
+    version: Version | None = None,
+    config: ReadConfig | None = None,
+    counts: ReadCounts | None = None,
+) -> list[bytes]:
     """One range of each object, fetched at the same time where the store can; in the order asked for.
 
+    Args:
+        version: what the object was when it was indexed, where all ranges are of one.
+        config: how long to wait for S3.
+        counts: where to add what the reads met on S3.
+
     Raises:
+        ReplacedError: the object is not `version`; asked of S3 and of this machine's disks alone.
         StorageError: the store cannot be read, or an object ends before its range does.
     """
     ranges = [Range(*each) for each in zip(urls, offsets_bytes, sizes_bytes, strict=True)]
     wanted = [each for each in ranges if each.size_bytes > 0]  # HTTP has no way to ask for an empty range
     fetch, places = coalesce(wanted)
-    bodies = _fetched(fetch) if fetch else []
+    bodies = _fetched(fetch, version, config or ReadConfig(), counts or ReadCounts(PROCESS)) if fetch else []
     found = iter(places)
 
     def cut(size: int) -> bytes:
@@ -96,8 +123,12 @@ def read_ranges(urls: Sequence[str], offsets_bytes: Sequence[int], sizes_bytes: 
     return [cut(size) for size in sizes_bytes]
 
 
-def _fetched(ranges: list[Range]) -> list[bytes]:
-    fs, _ = filesystem(ranges[0].url)
+def _fetched(ranges: list[Range], version: Version | None, config: ReadConfig, counts: ReadCounts) -> list[bytes]:
+    fs, path = filesystem(ranges[0].url)
+    if _is_s3(fs):
+        return range_get.get_ranges(fs, ranges, version, config, counts)
+    if version and is_local(ranges[0].url):
+        _check_local(fs, ranges[0].url, path, version)
     paths = [filesystem(each.url)[1] for each in ranges]
     starts = [each.offset_bytes for each in ranges]
     ends = [each.offset_bytes + each.size_bytes for each in ranges]
@@ -113,13 +144,38 @@ def _fetched(ranges: list[Range]) -> list[bytes]:
     return tried(ranges[0].url, fetch)
 
 
+def _check_local(fs: Any, url: str, path: str, version: Version) -> None:
+    """Raises ReplacedError if a file has another size or time of modification than `size_and_tag` said."""
+    try:
+        now = _version_in(fs.info(path))
+    except FileNotFoundError as error:
+        raise replaced(url, f"it had {said(version)}; it is not there") from error
+    if now != version:
+        raise replaced(url, f"it had {said(version)}; it has {said(now)}")
+
+
+def _version_in(info: dict[str, Any]) -> Version:
+    """What fsspec says of a file: its size, and its ETag or (locally) time of modification."""
+    tag = info.get("ETag") or info.get("etag") or str(info.get("mtime", ""))
+    return Version(int(info["size"]), str(tag).strip('"'))
+
+
+def _is_s3(fs: Any) -> bool:
+    return "s3" in fs.protocol
+
+
+def _tried(fs: Any, url: str, action: Callable[[], T]) -> T:
+    """`tried`, on S3 with credentials that are asked for again where they have expired."""
+    return tried(url, action, (lambda: sync(fs.loop, range_get.renew, fs)) if _is_s3(fs) else None)
+
+
 def write_bytes(url: str, data: bytes) -> None:
     """Write the whole object at once: a reader sees the old bytes or the new, never a part."""
     fs, path = filesystem(url)
     if is_local(url):
         tried(url, lambda: os.replace(_write_part(path, data), path))  # noqa: PTH105
     else:
-        tried(url, lambda: fs.pipe_file(path, data))
+        _tried(fs, url, lambda: fs.pipe_file(path, data))
 
 
 def create_exclusive(url: str, data: bytes) -> bool:
@@ -132,8 +188,8 @@ def create_exclusive(url: str, data: bytes) -> bool:
     fs, path = filesystem(url)
     if is_local(url):
         return tried(url, lambda: _link_exclusive(path, data))
-    if "s3" not in fs.protocol:
-        return tried(url, lambda: _created(lambda: fs.pipe_file(path, data, mode="create")))
+    if not _is_s3(fs):
+        return _tried(fs, url, lambda: _created(lambda: fs.pipe_file(path, data, mode="create")))
     # A put whose answer was lost is sent again, by us or by the client below us, and then finds its own object.
     # The mark tells it from another's with the same bytes.
     mark = uuid.uuid4().hex
@@ -144,7 +200,7 @@ def create_exclusive(url: str, data: bytes) -> bool:
         bucket, _, key = path.partition("/")
         return fs.call_s3("head_object", Bucket=bucket, Key=key)["Metadata"].get(_WRITER) == mark
 
-    return tried(url, create)
+    return _tried(fs, url, create)
 
 
 def _created(put: Callable[[], Any]) -> bool:
@@ -191,22 +247,20 @@ def _link_exclusive(path: str, data: bytes) -> bool:
 def exists(url: str) -> bool:
     """Whether there is an object (or, locally, a file or folder) at the URL."""
     fs, path = filesystem(url)
-    return bool(tried(url, lambda: fs.exists(path)))
+    return bool(_tried(fs, url, lambda: fs.exists(path)))
 
 
-def size_and_tag(url: str) -> tuple[int, str]:
+def size_and_tag(url: str) -> Version:
     """Size in bytes and a tag that changes with the content (ETag, or the local modification time)."""
     fs, path = filesystem(url)
-    info = tried(url, lambda: fs.info(path))
-    tag = info.get("ETag") or info.get("etag") or str(info.get("mtime", ""))
-    return int(info["size"]), str(tag).strip('"')
+    return _version_in(_tried(fs, url, lambda: fs.info(path)))
 
 
 def list_files(url: str) -> list[str]:
     """URLs of the files directly in a folder, sorted by name; empty if there is no such folder."""
     fs, path = filesystem(url)
     try:
-        entries = tried(url, lambda: fs.ls(path, detail=True))
+        entries = _tried(fs, url, lambda: fs.ls(path, detail=True))
     except StorageError as error:
         if isinstance(error.__cause__, FileNotFoundError) and _container_exists(fs, path):
             return []
@@ -220,7 +274,7 @@ def list_files(url: str) -> list[str]:
 def glob(pattern_url: str) -> list[str]:
     """URLs that match a glob pattern, sorted; empty if none does. Raises StorageError if there is no such bucket."""
     fs, path = filesystem(pattern_url)
-    found = tried(pattern_url, lambda: fs.glob(path))
+    found = _tried(fs, pattern_url, lambda: fs.glob(path))
     if not found and not _container_exists(fs, path):
         bucket = path.split("/", 1)[0]
         raise StorageError(f"there is no bucket '{bucket}' ({shown(pattern_url)}); create it, or correct the URL")
@@ -232,7 +286,7 @@ def delete(url: str) -> None:
     """Remove an object; nothing happens if it is not there."""
     fs, path = filesystem(url)
     try:
-        tried(url, lambda: fs.rm_file(path))
+        _tried(fs, url, lambda: fs.rm_file(path))
     except StorageError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise
@@ -245,62 +299,9 @@ def check_writable(url: str) -> None:
     delete(probe)
 
 
-class RangeFile(io.RawIOBase):
-    """A part of an object as a seekable file: what tar headers and demuxers read through.
-
-    Reads go through blocks of `block_bytes` that are kept, at most `max_blocks` of them, so that a demuxer's many
-    small reads become few requests (of 256 KiB: 4.5 to 5 times the bytes a clip needs, in 7 to 10 requests).
-    """
-
-    def __init__(
-        self, url: str, offset_bytes: int, size_bytes: int, block_bytes: int = 256 * 1024, max_blocks: int = 64
-    ) -> None:
-        super().__init__()
-        self.url, self.offset_bytes, self.size_bytes = url, offset_bytes, size_bytes
-        self.block_bytes = block_bytes
-        self.requests = 0
-        self._position = 0
-        self._block = lru_cache(maxsize=max_blocks)(self._fetch)
-
-    def _fetch(self, number: int) -> bytes:
-        start = number * self.block_bytes
-        self.requests += 1
-        size = min(self.block_bytes, self.size_bytes - start)
-        return read_ranges([self.url], [self.offset_bytes + start], [size])[0]
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size_bytes}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def read(self, size: int = -1) -> bytes:
-        end = self.size_bytes if size < 0 else min(self.size_bytes, self._position + size)
-        parts = []
-        while self._position < end:
-            number, inside = divmod(self._position, self.block_bytes)
-            part = self._block(number)[inside : inside + end - self._position]
-            parts.append(part)
-            self._position += len(part)
-        return b"".join(parts)
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-
 def _container_exists(fs: Any, path: str) -> bool:
     """Whether the bucket of an S3 path is there; always true where there are no buckets."""
-    if "s3" not in fs.protocol:
+    if not _is_s3(fs):
         return True
     try:
         fs.call_s3("head_bucket", Bucket=path.split("/", 1)[0])

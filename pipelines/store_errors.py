@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import tenacity
 
-from pipelines.errors import StorageError
+from pipelines.errors import ReplacedError, StorageError
+from pipelines.store_limits import LIMITS
 
 T = TypeVar("T")
 
@@ -21,46 +22,140 @@ T = TypeVar("T")
 RETRY_ATTEMPTS = 8
 RETRY_FIRST_WAIT_SECONDS = 0.5
 RETRY_MAX_WAIT_SECONDS = 8.0
-SHORT_READ_ATTEMPTS = 3  # a connection that broke is whole again the next time; an object that shrank never is
+# A connection that broke says nothing about the store's load: the next is opened sooner.
+RECONNECT_FIRST_WAIT_SECONDS = 0.1
+EXPIRED_WAIT_SECONDS = 2.0  # and twice as long after that
+# Where other reasons are tried less often. A body that broke off is whole the next time, and an object that shrank
+# never is; a server that answers ranges wrongly mostly does so always; keys are renewed or they are not.
+ATTEMPTS = {"short": 3, "wrong_range": 4, "whole_body": 4, "expired": 4}
+
+# Why a request was tried again. The order is that of ClipBatch.read_retries.
+RETRY_REASONS = ("throttled", "reset", "truncated", "timeout", "server_error", "wrong_range", "whole_body", "expired",
+                 "short", "other")  # fmt: skip
+
+THROTTLED = {
+    *("SlowDown", "RequestLimitExceeded", "Throttling", "ThrottlingException", "ThrottledException"),
+    *("RequestThrottled", "RequestThrottledException", "TooManyRequests", "TooManyRequestsException"),
+    *("BandwidthLimitExceeded", "PriorRequestNotComplete", "ServiceUnavailable", "503", "429"),
+}
+# Keys that may be others by now: the provider chain (environment, shared file, role) is asked for them again.
+EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "RequestTimeTooSkewed"}
+UNKNOWN_KEY = {"InvalidAccessKeyId"}  # a key that was taken back, or one that has never been
 # S3's answers that another try cannot change, as s3fs may wrap them into a plain OSError.
 FINAL_CODES = {"InvalidRange", "PreconditionFailed", "InvalidBucketName", "416", "412"}
 # botocore's, by name: botocore comes with the extra for S3 and may not be there.
 NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError"}
+_BY_NAME = (  # of aiohttp and botocore, the more special first
+    ("truncated", {"ClientPayloadError", "IncompleteReadError", "ResponseStreamingError"}),
+    ("timeout", {"TimeoutError", "ReadTimeoutError", "ConnectTimeoutError", "FSTimeoutError", "ServerTimeoutError"}),
+    ("reset", {"ConnectionError", "HTTPClientError", "ClientConnectionError", "EndpointConnectionError"}),
+)
 
 
 class ShortReadError(OSError):
     """An object gave fewer bytes than were asked for: a broken connection, or it has been replaced."""
 
 
-def tried(url: str, action: Callable[[], T]) -> T:
+class WrongRangeError(OSError):
+    """A store answered a range with another one."""
+
+
+class WholeBodyError(OSError):
+    """A store answered a range with the whole object, which is too large to cut the range out of."""
+
+
+def tried(url: str, action: Callable[[], T], renew: Callable[[], Any] | None = None) -> T:
     """Run `action`, again with jittered back-off while its error may pass, and name the place if it does not.
+
+    Args:
+        renew: asks for the credentials again, before the next try of an action that failed because of them.
 
     Raises:
         StorageError: with the last error as its cause.
         FileExistsError: as it comes; only exclusive creation meets it, and handles it.
     """
+
+    def before_sleep(state: tenacity.RetryCallState) -> None:
+        if renew and reason_of(_error_of(state)) == "expired":
+            renew()
+
     retry = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(_may_pass),
-        stop=_enough,
-        wait=tenacity.wait_random_exponential(multiplier=RETRY_FIRST_WAIT_SECONDS, max=RETRY_MAX_WAIT_SECONDS),
+        retry=tenacity.retry_if_exception(lambda error: reason_of(error) is not None),
+        stop=lambda state: state.attempt_number >= attempts_for(_error_of(state)),
+        wait=lambda state: wait_seconds(_error_of(state), state.attempt_number),
+        before_sleep=before_sleep,
         reraise=True,
     )
     try:
-        return retry(action)
+        result = retry(action)
     except (StorageError, FileExistsError):
         raise
     except Exception as error:
-        raise StorageError(_message(url, error)) from error
+        raise as_storage_error(url, error) from error
+    LIMITS.budget.succeeded()
+    return result
+
+
+def _error_of(state: tenacity.RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def reason_of(error: BaseException | None) -> str | None:
+    """Why this error may pass (one of RETRY_REASONS); None if another try cannot change it."""
+    code, status = error_code(error), _status(error)
+    if code in THROTTLED or status in (429, 503):
+        return "throttled"
+    if code in EXPIRED | UNKNOWN_KEY:
+        return "expired"
+    final = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError, StorageError)
+    if not isinstance(error, Exception) or isinstance(error, final) or type(error).__name__ in NO_CREDENTIALS:
+        return None
+    if code in FINAL_CODES:
+        return None
+    own = {ShortReadError: "short", WrongRangeError: "wrong_range", WholeBodyError: "whole_body"}.get(type(error))
+    if own:
+        return own
+    if status >= 500 or code == "InternalError":
+        return "server_error"
+    names = {each.__name__ for each in type(error).__mro__}
+    return next((reason for reason, known in _BY_NAME if names & known), "other")
+
+
+def attempts_for(error: BaseException | None) -> int:
+    """How often a request that fails so is sent in all."""
+    if error_code(error) in UNKNOWN_KEY:
+        return 2  # with what the provider chain says now, once
+    return min(RETRY_ATTEMPTS, ATTEMPTS.get(reason_of(error) or "", RETRY_ATTEMPTS))
+
+
+def wait_seconds(error: BaseException | None, failures: int) -> float:
+    """How long to wait before the try after the n-th failure, which was this one."""
+    reason = reason_of(error)
+    if reason == "expired":  # new keys may be there already; if not, whoever rotates them may be some seconds late
+        return 0.0 if failures == 1 else EXPIRED_WAIT_SECONDS * (failures - 1)
+    is_load = reason in ("throttled", "server_error", "other")
+    first = RETRY_FIRST_WAIT_SECONDS if is_load else min(RECONNECT_FIRST_WAIT_SECONDS, RETRY_FIRST_WAIT_SECONDS)
+    return LIMITS.wait_seconds(failures, first, RETRY_MAX_WAIT_SECONDS)
 
 
 def error_code(error: BaseException | None) -> str:
     """S3's own code (``NoSuchBucket``, ``SignatureDoesNotMatch``) from anywhere in the chain of causes, or ''."""
+    return str(_response(error).get("Error", {}).get("Code", ""))
+
+
+def _status(error: BaseException | None) -> int:
+    """The HTTP status of an S3 answer, or of an HTTP one; 0 if none is known."""
+    status = _response(error).get("ResponseMetadata", {}).get("HTTPStatusCode") or getattr(error, "status", 0)
+    return status if isinstance(status, int) else 0
+
+
+def _response(error: BaseException | None) -> dict[str, Any]:
     while error is not None:
         response = getattr(error, "response", None)
         if isinstance(response, dict):
-            return str(response.get("Error", {}).get("Code", ""))
+            return response
         error = error.__cause__
-    return ""
+    return {}
 
 
 def shown(url: str) -> str:
@@ -68,16 +163,18 @@ def shown(url: str) -> str:
     return re.sub(r"^([a-z0-9+.-]+://)[^/]*@", r"\1", url.split("?", 1)[0], flags=re.IGNORECASE)
 
 
-def _may_pass(error: BaseException) -> bool:
-    final = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError, StorageError)
-    if not isinstance(error, Exception) or isinstance(error, final) or type(error).__name__ in NO_CREDENTIALS:
-        return False
-    return error_code(error) not in FINAL_CODES
+def replaced(url: str, how: str) -> ReplacedError:
+    """The error of an object that is not the one that was indexed."""
+    keep = "" if "://" in url and not url.startswith("file:") else " with its time of modification (cp -p)"
+    return ReplacedError(
+        f"{shown(url)} has been replaced or removed since it was indexed ({how}); restore it{keep}, or index again "
+        "and begin a new run"
+    )
 
 
-def _enough(state: tenacity.RetryCallState) -> bool:
-    error = state.outcome.exception() if state.outcome else None
-    return state.attempt_number >= (SHORT_READ_ATTEMPTS if isinstance(error, ShortReadError) else RETRY_ATTEMPTS)
+def as_storage_error(url: str, error: Exception) -> StorageError:
+    """What the user is told of an error that did not pass."""
+    return StorageError(_message(url, error))
 
 
 def _message(url: str, error: Exception) -> str:
@@ -87,6 +184,14 @@ def _message(url: str, error: Exception) -> str:
         return f"there is no bucket '{bucket}' ({place}); create it, or correct the URL"
     if isinstance(error, FileNotFoundError):
         return f"there is nothing at {place}; check the URL"
+    if code == "RequestTimeTooSkewed":
+        return f"{place} was refused by the store ({_reason(error)}); set this machine's clock (NTP)"
+    if code in EXPIRED:
+        return (
+            f"{place} was refused by the store: the credentials have expired ({_reason(error)}); renew them where they "
+            "come from (AWS_SESSION_TOKEN and its keys in the environment, the shared credentials file, or the "
+            "machine's role), then give the command again: nothing that was committed is lost"
+        )
     if isinstance(error, PermissionError) or type(error).__name__ in NO_CREDENTIALS:
         return (
             f"{place} was refused by the store ({_reason(error)}); check the credentials in the environment "
@@ -97,8 +202,15 @@ def _message(url: str, error: Exception) -> str:
             f"{place} ends before the range that was asked for ({_reason(error)}); it is not the object that was "
             "indexed: restore it, or index it again"
         )
+    if isinstance(error, WrongRangeError | WholeBodyError):
+        return f"{place}: {error}; use a store, or a way to it, that answers ranges with 206 and their bytes"
     if isinstance(error, (IsADirectoryError, NotADirectoryError)):
         return f"{place}: a file stands where a folder is needed, or a folder where a file is; choose another place"
+    if reason_of(error) == "throttled":
+        return (
+            f"{place} was refused by the store for too many requests, {RETRY_ATTEMPTS} times in a row "
+            f"({_reason(error)}); use fewer placement.decode_workers, or ask for a higher limit"
+        )
     return (
         f"{place} could not be reached ({_reason(error)}); "
         "check the endpoint (AWS_ENDPOINT_URL) and the network, or the disk"
@@ -108,6 +220,7 @@ def _message(url: str, error: Exception) -> str:
 def _reason(error: BaseException) -> str:
     """What an error says, in one short line, without anything that looks like a signature or a key."""
     code, text = error_code(error), str(error).splitlines()[0] if str(error) else ""
+    text = re.sub(r"^\[Errno \d+\] ", "", text)  # a number that s3fs chose
     text = "" if text.endswith("None") else text  # Ceph sends a code and no words
     said: list[Any] = [code or type(error).__name__, text if text != code else ""]
     secret = r"(?i)\b((?:x-amz-)?(?:signature|credential|(?:security-)?token|secret)\w*)\s*[=:]\s*[^&\s]+"

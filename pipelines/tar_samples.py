@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from pipelines import storage
 from pipelines.datasets.annotations import unsafe_reason
-from pipelines.storage import RangeFile
+from pipelines.range_file import RangeFile
 
 VIDEO_EXTENSIONS = frozenset(
     ["mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "m2ts", "mpg", "mpeg", "flv", "wmv", "3gp", "ogv"]

@@ -79,6 +79,11 @@ class CephGateway:
         self._daemons: list[subprocess.Popen[bytes]] = []
 
     @property
+    def port(self) -> int:
+        """The gateway's, on loopback."""
+        return self._port
+
+    @property
     def environment(self) -> dict[str, str]:
         endpoint_url = f"http://127.0.0.1:{self._port}"
         return {
@@ -91,6 +96,15 @@ class CephGateway:
 
     def url(self, *parts: str) -> str:
         return "/".join([f"s3://{BUCKET}", *parts])
+
+    def add_key(self, access_key: str, secret_key: str) -> None:
+        """Another key of the same user."""
+        keys = (f"--access-key={access_key}", f"--secret-key={secret_key}", "--key-type=s3")
+        self._run("radosgw-admin", "key", "create", "--uid=test", *keys)
+
+    def remove_key(self, access_key: str) -> None:
+        """From now on the gateway does not know this key."""
+        self._run("radosgw-admin", "key", "rm", "--uid=test", "--key-type=s3", f"--access-key={access_key}")
 
     def __enter__(self) -> CephGateway:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from pipelines.config import make
 from pipelines.datasets.manifest import read_manifest
 from pipelines.pack import pack
 from pipelines.shard_index import build_index, load_index
+from pipelines.storage import size_and_tag
 from pipelines.world import WorldConfig, write_world
 from trainers.config import TrainConfig
 
@@ -44,6 +47,15 @@ class SmallWorld:
             "placement": {"engine": "local"},
         }  # fmt: skip
         return make(TrainConfig, values, overrides)
+
+
+def retag(index: Path, moved: Mapping[str, Path] | None = None) -> None:
+    """Let an index say of its shards what they are now, as if they had been so when they were indexed."""
+    entry = json.loads((index / "index.json").read_text())
+    for part in entry["parts"]:
+        part["shard_url"] = str((moved or {}).get(part["shard_url"], part["shard_url"]))
+        part["size_bytes"], part["tag"] = size_and_tag(part["shard_url"])
+    (index / "index.json").write_text(json.dumps(entry))
 
 
 def make_world(folder: Path, train: int = 18, test: int = 6) -> SmallWorld:

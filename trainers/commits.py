@@ -23,7 +23,7 @@ from pipelines.plan_store import PlanFacts
 from trainers.checkpoint import Commit, Lineage
 from trainers.config import TrainConfig
 from trainers.engine import DrainedError, Engine
-from trainers.scores import READING, Scores
+from trainers.scores import READING, RETRIES, Scores
 
 # What a rank asks for at the end of a step. All ranks do the largest of what they asked for.
 NOTHING, COMMIT, STOP, FAILED = range(4)
@@ -160,7 +160,7 @@ class Commits:
                 "clips": clips,
                 "input_wait_seconds": waited / self.engine.workers,
                 "commit_write_seconds": time.monotonic() - began,
-                **dict(zip(READING, reading, strict=True)),
+                **{name: n for name, n in zip((*READING, *RETRIES), reading, strict=True) if n or name in READING},
             }
             entry = lineage.commit(folder, plan.epoch, cursor, plan.num_bags, (*earlier, *files), metrics, sha256)
             lineage.drop_old_states(keep.keep, keep.keep_epochs)

@@ -16,6 +16,7 @@ from pipelines.clip_plan import ClipConfig, DrawRules, PlanConfig
 from pipelines.config import Settings
 from pipelines.frames import DecodeConfig
 from pipelines.saliency_table import SaliencyConfig
+from pipelines.store_reads import ReadConfig
 from trainers.focus import FocusConfig
 from trainers.inputs import InputConfig
 
@@ -85,6 +86,7 @@ class TrainConfig(Settings):
     focus: FocusConfig = FocusConfig()
     optim: OptimConfig = OptimConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    read: ReadConfig = ReadConfig()
     placement: PlacementConfig = PlacementConfig()
 
     @pydantic.field_validator("runs", "index", "weights")
@@ -127,4 +129,4 @@ class TrainConfig(Settings):
 
     def what_is_trained(self) -> dict:
         """The settings that a resumed run must share with its beginning."""
-        return self.model_dump(mode="json", exclude={"placement", "checkpoint"})
+        return self.model_dump(mode="json", exclude={"placement", "checkpoint", "read"})

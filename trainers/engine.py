@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from pipelines.clip_stream import ClipShape, ahead, stream
-from pipelines.errors import AdaptFocusError, StorageError
+from pipelines.errors import AdaptFocusError, ReplacedError, StorageError
 from pipelines.plan_store import Stretch, follow
 from pipelines.records import ClipBatch
 from trainers.checkpoint import TakenOverError
@@ -86,8 +86,12 @@ class Engine(Ranks, Protocol):
 
 
 def as_stopped(error: AdaptFocusError) -> AdaptFocusError:
-    """What every rank is told of rank 0's error: a store may come back, so its errors stay rank 0's own."""
-    return error if isinstance(error, StorageError | TakenOverError) else StoppedError(str(error))
+    """What every rank is told of rank 0's error: a store may come back, so its errors stay rank 0's own.
+
+    An object that was replaced does not come back.
+    """
+    may_pass = isinstance(error, StorageError | TakenOverError) and not isinstance(error, ReplacedError)
+    return error if may_pass else StoppedError(str(error))
 
 
 class LocalEngine:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
@@ -30,7 +30,7 @@ from torch.nn.parallel import DistributedDataParallel
 from pipelines import storage
 from pipelines.clip_plan import Planner
 from pipelines.clip_stream import ClipShape
-from pipelines.errors import AdaptFocusError, StorageError
+from pipelines.errors import AdaptFocusError, ReplacedError, StorageError, own_error_in
 from pipelines.plan_store import PlanFacts, Stretch
 from pipelines.ray_data import (
     Decoding,
@@ -140,7 +140,21 @@ class RayEngine(RayRanks):
         columns = self.shard.iter_batches(
             batch_size=self.bags_per_rank, batch_format="numpy", prefetch_batches=0, drop_last=False
         )
-        return (ClipBatch(**cast("dict[str, np.ndarray]", batch)) for batch in columns)
+        return (ClipBatch(**cast("dict[str, np.ndarray]", batch)) for batch in _unless_replaced(columns))
+
+
+class _ReplacedShardError(StoppedError):
+    """A rank has met a shard that is not the indexed one; the others do not know it yet."""
+
+
+def _unless_replaced(batches: Iterable[T]) -> Iterator[T]:
+    try:
+        yield from batches
+    except Exception as error:  # of Ray's, around that of the decoding task
+        own = own_error_in(error)
+        if isinstance(own, ReplacedError):
+            raise _ReplacedShardError(str(own)) from error
+        raise
 
 
 def fit(config: TrainConfig) -> None:
@@ -154,7 +168,11 @@ def fit(config: TrainConfig) -> None:
     shape = clip_shape(config, Planner.of(index.table, index.classes).max_labels)
     failure_url = storage.join(config.url, f"failure-{uuid.uuid4().hex[:8]}.json")
     with tempfile.TemporaryDirectory(prefix="adaptfocus-ray-") as folder:
-        _trainer(config, shape, failure_url, folder).fit()
+        try:
+            _trainer(config, shape, failure_url, folder).fit()
+        except ray.train.TrainingFailedError:
+            if not storage.exists(failure_url):
+                raise
     if storage.exists(failure_url):
         message = json.loads(storage.read_bytes(failure_url))["message"]
         storage.delete(failure_url)
@@ -225,7 +243,7 @@ def predict_on_cluster(
         num_gpus=gpus or None,
         compute=ActorPoolStrategy(size=place.workers),
     )
-    for row in dataset.iter_rows():
+    for row in _unless_replaced(dataset.iter_rows()):
         yield int(row["slot"]), bool(row["ok"]), np.asarray(row["probability"])
 
 
@@ -266,12 +284,17 @@ def _train_on_worker(loop_config: dict[str, Any]) -> None:
 
     A group that has lost the run says nothing: if a younger group of the same command has it, all is well.
     """
-    config = TrainConfig.model_validate(loop_config["config"])
+    config, failure_url = TrainConfig.model_validate(loop_config["config"]), loop_config["failure_url"]
+    if storage.exists(failure_url):
+        return  # a rank of the group before this one has left it
     engine = RayEngine(config)
     try:
         train(config, engine)
     except StoppedError as error:
-        if engine.rank == 0:
-            storage.write_bytes(loop_config["failure_url"], json.dumps({"message": str(error)}).encode())
+        is_own = isinstance(error, _ReplacedShardError)
+        if engine.rank == 0 or is_own:
+            storage.write_bytes(failure_url, json.dumps({"message": str(error)}).encode())
+        if is_own and engine.workers > 1:
+            raise  # or the other ranks would wait for this one: the group is started once more, and finds the message
     except TakenOverError:
         return

@@ -15,9 +15,12 @@ import pyarrow as pa
 import torch
 
 from pipelines.records import LEDGER_SCHEMA, NO_LABEL, ClipBatch, decode_error
+from pipelines.store_errors import RETRY_REASONS
 
 # What a commit says of the clips behind it: columns of ClipBatch, summed over bags and ranks.
-READING = ("read_bytes", "read_requests", "wait_seconds", "decode_seconds")
+READING = ("read_bytes", "read_requests", "wait_seconds", "decode_seconds", "read_retries")
+# The sum of the last, by reason: read_retries_throttled and so on.
+RETRIES = tuple(f"read_retries_{reason}" for reason in RETRY_REASONS)
 _KEPT = ("slot", "video_row", "ok", "error", "clip_id", "tau", "label_ids", *READING)
 
 
@@ -39,8 +42,10 @@ class Scores:
         return sum(int(step["ok"].sum()) * step["clip_id"].shape[1] for step in self._columns)
 
     def reading(self) -> list[float]:
-        """Sums of READING."""
-        return [float(sum(step[name].sum() for step in self._columns)) for name in READING]
+        """Sums of READING, then RETRIES."""
+        totals = [float(sum(step[name].sum() for step in self._columns)) for name in READING]
+        by_reason = sum((step["read_retries"].sum(axis=0) for step in self._columns), np.zeros(len(RETRIES), np.int64))
+        return [*totals, *by_reason.astype(float).tolist()]
 
     def to_arrow(self) -> pa.Table:
         """One row a bag (LEDGER_SCHEMA)."""

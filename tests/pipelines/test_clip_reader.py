@@ -36,7 +36,7 @@ class Store:
         self.read_ranges = storage.read_ranges
         self.bytes_now = self.most_bytes = self.calls = 0
 
-    def __call__(self, urls: list[str], offsets_bytes: list[int], sizes_bytes: list[int]) -> list[bytes]:
+    def __call__(self, urls: list[str], offsets_bytes: list[int], sizes_bytes: list[int], *how: object) -> list[bytes]:
         with self.lock:
             self.calls += 1
             self.bytes_now += sum(sizes_bytes)

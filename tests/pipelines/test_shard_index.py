@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import webdataset
@@ -23,7 +24,7 @@ from pipelines.errors import InputError, StorageError
 from pipelines.index_pool import index_shards
 from pipelines.index_rows import ShardTask
 from pipelines.packets import packets_of
-from pipelines.records import INDEX_SCHEMA, REFUSED_SCHEMA
+from pipelines.records import INDEX_SCHEMA, REFUSED_SCHEMA, SHARD_FIELDS
 from pipelines.shard_index import IndexSummary, build_index, load_index
 from pipelines.tar_samples import key_and_extension, read_samples
 from tests.footage import encode, footage_folder, write_tar
@@ -59,7 +60,7 @@ def test_rows_point_at_the_bytes_of_the_videos(tmp_path: Path):
     summary = index(shard, out=tmp_path / "index")
     loaded = load_index(str(tmp_path / "index"))
     first, second = loaded.table.to_pylist()
-    assert loaded.table.schema.equals(INDEX_SCHEMA)
+    assert loaded.table.schema.equals(pa.schema([*INDEX_SCHEMA, *(pa.field(*each) for each in SHARD_FIELDS)]))
     assert (first["video_id"], second["video_id"]) == ("dir.x/a", "b")
     tar = shard.read_bytes()
     for row, video in ((first, VIDEO), (second, other)):

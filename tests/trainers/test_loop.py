@@ -16,7 +16,7 @@ from pipelines.packets import packets_of
 from pipelines.plan_store import Stretch, read_plan
 from pipelines.records import PLAN_SCHEMA
 from pipelines.tables import read_table
-from tests.worlds import SmallWorld
+from tests.worlds import SmallWorld, retag
 from trainers.checkpoint import Run, TakenOverError
 from trainers.config import TrainConfig
 from trainers.engine import LocalEngine, StoppedError
@@ -173,6 +173,7 @@ def broken_copy(world: SmallWorld, folder: Path, count: int) -> SmallWorld:
                 tar.write(bytes(size))
     moved = [row | {"shard_url": str(shards[row["shard_url"]])} for row in rows]
     pq.write_table(pa.Table.from_pylist(moved, schema=table.schema), part)
+    retag(folder / "index-train", shards)
     return copy
 
 

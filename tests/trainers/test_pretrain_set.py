@@ -19,7 +19,7 @@ from pipelines.shard_index import load_index
 from pipelines.world import make_video
 from pipelines.world_clips import LABELS
 from pipelines.world_config import world_of
-from tests.worlds import SmallWorld
+from tests.worlds import SmallWorld, retag
 from trainers.backbones import build, load_pretrained
 from trainers.backbones.small3d import Small3D
 from trainers.pretrain import pretrain
@@ -99,6 +99,7 @@ def test_a_damaged_set_is_said_with_its_reason(tmp_path: Path) -> None:
     with open(row["shard_url"], "r+b") as shard:
         shard.seek(row["member_offset_bytes"])
         shard.write(bytes(row["member_size_bytes"]))
+    retag(tmp_path / "index" / "train")
     with pytest.raises(InputError, match=r"1 of 8 clips did not decode \(.+\); make the set again"):
         next(batches_of_set(url, 0, 8, SPEC))
 

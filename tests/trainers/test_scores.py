@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.focus_overhead import Shape, random_batch
 from pipelines.records import LEDGER_SCHEMA, NO_LABEL, encode_error
-from trainers.scores import READING, Scores
+from trainers.scores import READING, RETRIES, Scores
 
 SHAPE = Shape(bags=3, clips=2, frames=1, size_pixels=4, classes=9, labels=(0, 4), commit_steps=1)
 
@@ -41,7 +41,10 @@ def test_the_ledger_holds_every_bag_with_its_own_labels() -> None:
     assert table.to_pylist() == expected
     assert {len(row["label_ids"]) for row in expected} >= {0, 4}, "both ends of the padding were there"
     assert scores.clips_decoded() == 2 * 8
-    assert scores.reading() == [float(sum(getattr(batch, name).sum() for batch in steps)) for name in READING]
+    totals, by_reason = scores.reading()[: len(READING)], scores.reading()[len(READING) :]
+    assert totals == [float(sum(getattr(batch, name).sum() for batch in steps)) for name in READING]
+    assert by_reason == sum(batch.read_retries.sum(axis=0) for batch in steps).tolist()
+    assert len(by_reason) == len(RETRIES)
 
 
 def test_nothing_of_the_frames_is_held() -> None:
