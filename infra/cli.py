@@ -86,14 +86,16 @@ def index(
     classes: Classes = None,
     labels: Annotated[str | None, typer.Option(help="CSV or JSONL with id and labels, for tars without.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; as many as cores by default.")] = None,
+    isolate: Annotated[bool, typer.Option(help="Read each video in a process of its own, within a deadline.")] = True,
 ) -> None:
     """Any WebDataset tars, as they are, to a video index. May be run again: only what changed is read."""
-    from pipelines.shard_index import build_index
+    from pipelines.shard_index import DEFAULT_ISOLATION, build_index
 
     with counted("indexing shards") as progress:
         done = build_index(
-            shards, out_url, classes=_classes(classes), labels_url=labels, workers=workers, progress=progress
-        )
+            shards, out_url, classes=_classes(classes), labels_url=labels, workers=workers, progress=progress,
+            isolation=DEFAULT_ISOLATION if isolate else None,
+        )  # fmt: skip
     out.print(f"{done.videos} videos of {len(done.classes)} classes in {done.shards} shards "
               f"({done.shards_unchanged} unchanged) -> {out_url}")  # fmt: skip
     _counts("refused (rows in refused/)", done.refused)

@@ -25,6 +25,7 @@ from pipelines.datasets.annotations import (
 from pipelines.datasets.manifest import read_labels
 from pipelines.errors import BadVideoError
 from pipelines.index_parts import ShardFacts, refused_table, write_parts
+from pipelines.isolated import Isolation, read_packet_table_apart
 from pipelines.packet_codec import Packets, encode_packets
 from pipelines.packet_table import PacketTable, read_packet_table
 from pipelines.records import INDEX_SCHEMA
@@ -47,6 +48,7 @@ class ShardTask:
     refused_url: str
     classes: tuple[str, ...] | None
     labels_url: str | None
+    isolation: Isolation | None = None  # None: videos are read in this process
 
 
 def index_shard(task: ShardTask) -> ShardFacts:
@@ -95,7 +97,10 @@ def _row(task: ShardTask, sample: Sample, sidecar: dict[str, Any]) -> tuple[dict
     file = RangeFile(
         task.shard_url, member.offset_bytes, member.size_bytes, DEMUX_BLOCK_BYTES, max_blocks=DEMUX_MAX_BLOCKS
     )
-    table = read_packet_table(file, member.size_bytes, member.head)  # type: ignore[arg-type]
+    if task.isolation:
+        table = read_packet_table_apart(file, member.size_bytes, member.head, task.isolation)
+    else:
+        table = read_packet_table(file, member.size_bytes, member.head)  # type: ignore[arg-type]
     intervals, problems = tidy_intervals(intervals, member.name, table.duration_seconds)
     row = {
         "video_id": sample.key,

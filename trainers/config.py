@@ -14,6 +14,7 @@ from pipelines import storage
 from pipelines.clip_plan import ClipConfig, DrawRules, PlanConfig
 from pipelines.config import Settings
 from pipelines.frames import DecodeConfig
+from pipelines.isolated import Isolation
 from pipelines.saliency_table import SaliencyConfig
 from trainers.focus import FocusConfig
 from trainers.inputs import InputConfig
@@ -48,6 +49,14 @@ class PlacementConfig(Settings):
         default_factory=dict
     )  # of the nodes that decode (Ray's label selector); any node if empty
     max_restarts: int = pydantic.Field(default=3, ge=-1)  # of the worker group after failures; -1: no limit
+    isolate_decoding: bool = True  # in processes of their own (docs/decisions/0013)
+    decode_deadline_seconds: float = pydantic.Field(default=60.0, gt=0)  # of each bag, and 0.25 s more a packet
+    decode_memory_mib: int = pydantic.Field(default=2048, ge=64)  # of each decoding process
+
+    @property
+    def isolation(self) -> Isolation | None:
+        """What a bag may take; None if bags are decoded in the process itself."""
+        return Isolation(self.decode_deadline_seconds, self.decode_memory_mib << 20) if self.isolate_decoding else None
 
 
 class TrainConfig(Settings):

@@ -98,8 +98,9 @@ def evaluate_checkpoints(
     plan = plan_views(planner, config.clip, views)
     facts = write_plan(plan, run.at("evaluations", next(iter(commits)), "plan"), 0, bags_per_batch=1)
     shape = ClipShape(
-        views, config.clip.frames, config.clip.size_pixels, plan.max_labels, config.saliency.bins, config.decode
-    )
+        views, config.clip.frames, config.clip.size_pixels, plan.max_labels, config.saliency.bins, config.decode,
+        config.placement.isolation,
+    )  # fmt: skip
     results = sorted(predict(facts, shape, config, len(classes), [*commits.values()]), key=lambda row: row[0])
     if [slot for slot, _, _ in results] != list(range(facts.num_bags)):
         raise RuntimeError(f"{len(results)} of {facts.num_bags} videos came back from prediction")

@@ -257,6 +257,7 @@ def clip_shape(config: TrainConfig, max_labels: int) -> ClipShape:
         max_labels,
         config.saliency.bins,
         config.decode,
+        config.placement.isolation,
     )
 
 
