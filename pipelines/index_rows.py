@@ -58,6 +58,22 @@ def index_shard(task: ShardTask) -> ShardFacts:
         StorageError: the shard cannot be read or the parts cannot be written. Says nothing about the videos.
     """
     started = time.perf_counter()
+    rows, refusals = read_shard(task)
+    return write_parts(
+        task.videos_url,
+        task.refused_url,
+        pa.Table.from_pylist(rows, schema=INDEX_SCHEMA),
+        refused_table(task.shard_url, refusals),
+        time.perf_counter() - started,
+    )
+
+
+def read_shard(task: ShardTask) -> tuple[list[dict[str, Any]], list[Refusal]]:
+    """Rows of INDEX_SCHEMA of a shard's videos, and what is left out.
+
+    Raises:
+        StorageError: the shard cannot be read.
+    """
     samples, refusals = read_samples(task.shard_url, task.size_bytes)
     sidecar = _sidecar(task.labels_url, task.classes) if task.labels_url else {}
     rows: list[dict[str, Any]] = []
@@ -70,13 +86,7 @@ def index_shard(task: ShardTask) -> ShardFacts:
             continue
         rows.append(row)
         refusals += changed
-    return write_parts(
-        task.videos_url,
-        task.refused_url,
-        pa.Table.from_pylist(rows, schema=INDEX_SCHEMA),
-        refused_table(task.shard_url, refusals),
-        time.perf_counter() - started,
-    )
+    return rows, refusals
 
 
 @lru_cache(maxsize=1)

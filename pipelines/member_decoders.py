@@ -35,7 +35,7 @@ def demuxed_frames(wanted_pts: Collection[int], member: RangeFile) -> Iterator[a
     """Frames by PyAV over ranges of the member, one container for all.
 
     Raises:
-        BadVideoError: no_video_stream, decode_error.
+        BadVideoError: no_video_stream, unknown_codec, decode_error.
         StorageError: the member cannot be read.
     """
     try:
@@ -53,10 +53,12 @@ def demuxed_frames(wanted_pts: Collection[int], member: RangeFile) -> Iterator[a
 
 
 def main_stream(container: Any) -> Any:
-    """The stream that was indexed. Raises BadVideoError: no_video_stream."""
+    """The stream that was indexed. Raises BadVideoError: no_video_stream, unknown_codec."""
     stream = main_video_stream(container)
     if stream is None:
         raise BadVideoError("no_video_stream", "the container has no video stream")
+    if stream.codec_context is None:
+        raise BadVideoError("unknown_codec", "its codec is unknown to FFmpeg")
     return stream
 
 
