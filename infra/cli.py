@@ -1,4 +1,4 @@
-"""The command line: `adaptfocus pack | index | plan | train | evaluate | report | world | demo`.
+"""The command line: `adaptfocus pack | index | plan | train | evaluate | quarantine | report | world | demo`.
 
 Input: arguments. Does: hands them to the functions that do the work. Output: a line or a table a command; an error a
 user can mend is one message and exit code 2, never a traceback.
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.progress import console, counted
+from infra.quarantine_cli import app as quarantine
 from pipelines import storage
 from pipelines.config import make
 from pipelines.errors import AdaptFocusError, ConfigError, InputError
@@ -32,6 +33,7 @@ app = typer.Typer(
     help="Weakly supervised training on long videos at web scale. Every place is a URL: a path, s3://bucket/key "
     "(standard AWS variables and AWS_ENDPOINT_URL), or anything fsspec knows.",
 )
+app.add_typer(quarantine, name="quarantine")
 out = Console()
 
 Classes = Annotated[str | None, typer.Option(help="URL of the class list, one name a line.")]

@@ -21,11 +21,13 @@ from typing import Any
 
 from pipelines.clip_decoder import How, decode_into
 from pipelines.errors import BadVideoError, ConfigError
-from pipelines.messages import mapped, receive, send
+from pipelines.messages import Mapped, Place, receive, send
 from pipelines.storage import RangeFile
 
 # Ended first where the machine's memory is used up: it is started again, a trainer is not.
 OOM_SCORE = 800
+
+_mapped = Mapped()
 
 
 class AskedFile(RangeFile):
@@ -84,14 +86,14 @@ def _decode(
     memory: int,
     bag: dict[str, Any],
     data: list[bytes],
-    how: tuple,
-    offset_bytes: int,
+    how: How,
+    place: Place,
     shape: tuple[int, ...],
 ) -> None:
     def open_member() -> RangeFile:
         return AskedFile(sock, bag["member_size_bytes"], *bag["blocks"])
 
-    decode_into(bag, data, How(*how), mapped(memory, offset_bytes, shape), open_member)
+    decode_into(bag, data, how, _mapped.array(memory, place, shape), open_member)
 
 
 def _index(sock: socket.socket, _: None, size_bytes: int, head: bytes, blocks: tuple[int, int]) -> Any:

@@ -23,7 +23,7 @@ from pipelines.clip_decoder import reads_member
 from pipelines.decoder_process import DecoderProcess, DiedError, TooLateError
 from pipelines.errors import AdaptFocusError, BadVideoError, ConfigError
 from pipelines.frames import DecodeConfig, check_out, open_member
-from pipelines.messages import place_in_memory, shared_array
+from pipelines.messages import place_of, shared_array
 from pipelines.packet_arrays import PacketTable
 from pipelines.storage import RangeFile
 
@@ -67,9 +67,11 @@ def decode_clips_apart(
         AdaptFocusError: something ends the decoding processes.
     """
     check_out(bag, size_pixels, decode, out)
-    place = place_in_memory(out)
-    target = out if place else shared_array(out.shape)
-    fd, offset_bytes = place or place_in_memory(target) or (-1, 0)
+    found = place_of(out)
+    target = out if found else shared_array(out.shape)
+    found = found or place_of(target)
+    assert found is not None
+    fd, place = found
     values: dict[str, Any] = {name: bag[name] for name in _BAG}
     member, memory_bytes = None, isolation.memory_bytes
     if reads_member(bag, decode.backend):
@@ -79,7 +81,7 @@ def decode_clips_apart(
         memory_bytes += DECORD_COPIES * bag["member_size_bytes"] if decode.backend == "decord" else 0
     else:
         packets = sum(len(span["packet_pts"]) for span in bag["spans"])
-    job = {"bag": values, "data": data, "how": tuple(decode.how), "offset_bytes": offset_bytes, "shape": out.shape}
+    job = {"bag": values, "data": data, "how": decode.how, "place": place, "shape": out.shape}
     seconds = isolation.deadline_seconds + PACKET_SECONDS * packets
     _done("decode", job, fd, seconds, memory_bytes, member, "decode_deadline")
     if target is not out:

@@ -23,7 +23,7 @@ from pipelines.decoder_process import DecoderProcess
 from pipelines.errors import AdaptFocusError, StorageError
 from pipelines.frames import DecodeConfig
 from pipelines.isolated import Isolation
-from pipelines.messages import place_in_memory, shared_array
+from pipelines.messages import place_of, shared_array
 from pipelines.packets import find_clips, packets_of, shown_pts
 from pipelines.records import ClipBatch, decode_error
 from pipelines.shard_index import build_index, load_index
@@ -85,7 +85,7 @@ def test_frames_are_those_of_this_process(bags: dict[str, dict], backend: Any) -
     assert apart.ok.all()
     assert here.ok.all()
     assert np.array_equal(apart.frames, here.frames)
-    assert place_in_memory(apart.frames[1]) is not None, "frames are decoded where the batch has them"
+    assert place_of(apart.frames[1]) is not None, "frames are decoded where the batch has them"
 
 
 def test_frames_go_where_no_other_process_reaches_too(bags: dict[str, dict]) -> None:
@@ -95,14 +95,26 @@ def test_frames_go_where_no_other_process_reaches_too(bags: dict[str, dict]) -> 
     assert np.array_equal(out, batch_of([bag]).frames[0])
 
 
-def test_shared_memory_goes_with_its_last_view() -> None:
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    view = shared_array((4, 1000))[2, 10:]
-    place = place_in_memory(view)
+def test_shared_memory_is_used_again_once_its_last_view_is_gone() -> None:
+    whole = shared_array((4, 1000))
+    view = whole[2, 10:]
+    place = place_of(view)
     assert place is not None
-    assert place[1] == 2010
+    assert place[1].offset_bytes == 2010
+    del whole
+    other = shared_array((4, 1000))
+    other[:] = 1
+    view[:] = 2
+    assert (other == 1).all(), "a view keeps its memory"
     del view
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert place_of(shared_array((4, 1000)))[1].key == place[1].key  # type: ignore[index]
+
+
+def test_shared_memory_does_not_pile_up() -> None:
+    held = [shared_array((1, 2000)) for _ in range(10)]
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    del held
+    assert len(os.listdir("/proc/self/fd")) <= before - 8  # noqa: PTH208
 
 
 @pytest.mark.parametrize("what", ["hang", "spin"])
