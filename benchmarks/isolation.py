@@ -50,6 +50,7 @@ SIDES: dict[str, Isolation | None] = {"without": None, "with": Isolation()}
 def main(
     videos: Annotated[int, typer.Option(help="How many 10-minute videos.")] = 8,
     repeats: Annotated[int, typer.Option(help="Repetitions of each side.")] = 6,
+    loops: Annotated[str, typer.Option(help="Which loops, with commas between.")] = "plain,ray",
     quick: Annotated[bool, typer.Option(help="Two repetitions, without Ray.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each figure.")] = False,
     work: Annotated[Path | None, typer.Option(help="Where our videos are kept.")] = None,
@@ -69,8 +70,9 @@ def main(
             stored_plan(planner, folder / f"plan-{n}", range(n * passes, (n + 1) * passes))
             for n in range((2 if quick else repeats) + 1)
         ]
-        found += compared("plain", plans)
-        if not quick:
+        if "plain" in loops:
+            found += compared("plain", plans)
+        if "ray" in loops and not quick:
             with connected(None, cpus=2):
                 found += compared("ray", plans)
     figures.show(found, as_json, "Decoding in a process of its own")

@@ -91,7 +91,8 @@ def index(
     isolate: Annotated[bool, typer.Option(help="Read each video in a process of its own, within a deadline.")] = True,
 ) -> None:
     """Any WebDataset tars, as they are, to a video index. May be run again: only what changed is read."""
-    from pipelines.shard_index import DEFAULT_ISOLATION, build_index
+    from pipelines.isolated import DEFAULT_ISOLATION
+    from pipelines.shard_index import build_index
 
     with counted("indexing shards") as progress:
         done = build_index(

@@ -51,6 +51,9 @@ class Isolation:
     memory_bytes: int = 2 << 30
 
 
+DEFAULT_ISOLATION = Isolation()
+
+
 def decode_clips_apart(
     bag: Mapping[str, Any],
     data: Sequence[bytes],
@@ -119,7 +122,7 @@ def _done(
         try:
             answer = process.ask((work, values, memory_bytes), fd, seconds, member)
         except TooLateError:
-            text = f"it was not done after {seconds:.0f} s; placement.decode_deadline_seconds gives it more"
+            text = f"it was not done after {seconds:g} s; placement.decode_deadline_seconds gives it more"
             failure = BadVideoError(deadline_kind, text)
         except DiedError as error:
             failure = BadVideoError("decoder_died", str(error))

@@ -38,7 +38,7 @@ from pipelines.index_parts import (
 )
 from pipelines.index_pool import index_shards
 from pipelines.index_rows import ShardTask
-from pipelines.isolated import Isolation
+from pipelines.isolated import DEFAULT_ISOLATION, Isolation
 from pipelines.records import INDEX_SCHEMA, SCHEMA_VERSION
 from pipelines.shard_urls import find_shards
 
@@ -46,7 +46,6 @@ Progress = Callable[[int, int, str], None]  # shards done, shards in all, the sh
 
 # Raise it when a row would say something else about the same video: all shards are then read again.
 ROWS_VERSION = 2
-DEFAULT_ISOLATION = Isolation()
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,13 @@ if any("decoder_child" in each for each in sys.orig_argv):
     import pipelines.clip_decoder as clip_decoder
     import pipelines.packet_table as packet_table
 
-    WHAT = {int(size): what for size, what in json.loads(os.environ["BAD_MEMBERS"]).items()}
     done = 0
 
     def misfortune(size):
         global done
         done += 1
-        what = WHAT.get(size)
+        with open(os.path.join(os.path.dirname(__file__), "bad.json")) as file:
+            what = json.load(file).get(str(size))
         if what == "hang":
             ctypes.PyDLL(None).pause()  # PyDLL keeps the lock: no other thread of this process runs again
         if what == "spin":
@@ -64,9 +64,12 @@ if any("decoder_child" in each for each in sys.orig_argv):
 
 
 def bad_members(monkeypatch: pytest.MonkeyPatch, folder: Path, what: dict[int, str]) -> None:
-    """From now on, processes that decode meet these misfortunes, by the size of the member in bytes."""
+    """Processes that decode and are started from now on meet these misfortunes, by the size of the member in bytes.
+
+    `bad.json` in the folder may be written anew.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sitecustomize.py").write_text(_SITECUSTOMIZE)
+    (folder / "bad.json").write_text(json.dumps(what))
     monkeypatch.setenv("PYTHONPATH", f"{folder}:{Path(__file__).resolve().parents[1]}")
-    monkeypatch.setenv("BAD_MEMBERS", json.dumps(what))
     isolated.end_idle()
