@@ -50,6 +50,7 @@ SIDES: dict[str, Isolation | None] = {"without": None, "with": Isolation()}
 def main(
     videos: Annotated[int, typer.Option(help="How many 10-minute videos.")] = 8,
     repeats: Annotated[int, typer.Option(help="Repetitions of each side.")] = 6,
+    clips: Annotated[int, typer.Option(help="Of each repetition, at least.")] = 160,
     loops: Annotated[str, typer.Option(help="Which loops, with commas between.")] = "plain,ray",
     quick: Annotated[bool, typer.Option(help="Two repetitions, without Ray.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each figure.")] = False,
@@ -65,7 +66,7 @@ def main(
         folder = Path(name)
         write_shards(files, str(folder / "shards"), 100 << 20)
         planner = indexed(str(folder / "shards"), str(folder / "index"))
-        passes = -(-160 // (CLIPS_PER_BAG * videos))  # at least 160 clips
+        passes = -(-clips // (CLIPS_PER_BAG * videos))
         plans = [
             stored_plan(planner, folder / f"plan-{n}", range(n * passes, (n + 1) * passes))
             for n in range((2 if quick else repeats) + 1)
