@@ -94,7 +94,8 @@ class Place(NamedTuple):
 _keys = itertools.count()
 # Fresh memory costs a fault for each 4 KiB, of both processes: 7 ms of CPU a clip of 4.8 MB, measured.
 _free: list[SharedMemory] = []
-_MAX_FREE = 2
+_MAX_FREE = 1
+_MAX_MAPPED = 3  # a batch that trains, one that waits, one that is being made
 
 
 def shared_array(shape: tuple[int, ...]) -> np.ndarray:
@@ -137,6 +138,6 @@ class Mapped:
         """The array of `shape` at a place of the memory behind `fd`."""
         memory = self._mapped.pop(place.key, None) or mmap.mmap(fd, place.size_bytes)
         self._mapped[place.key] = memory  # the last used is the last
-        for key in [*self._mapped][: -(_MAX_FREE + 2)]:
+        for key in [*self._mapped][:-_MAX_MAPPED]:
             del self._mapped[key]
         return np.frombuffer(memory, np.uint8, math.prod(shape), place.offset_bytes).reshape(shape)
