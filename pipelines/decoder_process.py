@@ -56,7 +56,7 @@ class DecoderProcess:
         os.close(life)
         self._sock = ours
         try:
-            self._answer(START_SECONDS, 0.0)
+            self._answer(START_SECONDS, START_SECONDS)
         except (TooLateError, DiedError) as error:
             self.end()
             raise RuntimeError(
@@ -76,15 +76,15 @@ class DecoderProcess:
             StorageError: the member cannot be read.
         """
         self.jobs += 1
-        used = _cpu_seconds(self.pid) or 0.0
+        cpu_seconds, left_seconds = (_cpu_seconds(self.pid) or 0.0) + seconds, seconds
         try:
             self._send(job, fd)
             while True:
                 began = time.monotonic()
-                answer = self._answer(seconds, used)
+                answer = self._answer(left_seconds, cpu_seconds)
                 if answer[0] != "read" or member is None:
                     return answer
-                seconds -= time.monotonic() - began
+                left_seconds -= time.monotonic() - began
                 self._send(member.read_range(*answer[1:]))
         except BaseException:
             self.end()
@@ -96,25 +96,25 @@ class DecoderProcess:
         except OSError:
             raise self._died() from None
 
-    def _answer(self, seconds: float, used: float) -> tuple:
-        """The next message, within `seconds`; `used`: of CPU before the job."""
-        ends = wait = max(seconds, 0.0)
+    def _answer(self, seconds: float, cpu_seconds: float) -> tuple:
+        """The next message, within `seconds`, or within more if the process has not had `cpu_seconds` in all by then."""
+        wait = max(seconds, 0.0)
         while not select.select([self._sock], [], [], wait)[0]:
-            if self._has_had(ends, used):
+            if self._has_had(cpu_seconds):
                 raise TooLateError
-            wait = max(ends / 4, _LOOK_SECONDS)
+            wait = _LOOKS * _LOOK_SECONDS
         try:
             return receive(self._sock)[0]
         except EOFError:
             raise self._died() from None
 
-    def _has_had(self, seconds: float, used: float) -> bool:
+    def _has_had(self, cpu_seconds: float) -> bool:
         """Whether the process has had its time: a machine with other work, or one that slept, gives it less.
 
         It counts as had if it was spent on a core, or if the process does not ask for one.
         """
         now = _cpu_seconds(self.pid)
-        if now is None or now - used >= seconds:
+        if now is None or now >= cpu_seconds:
             return True
         for _ in range(_LOOKS):
             if _state(self.pid) == "R":
