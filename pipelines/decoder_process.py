@@ -97,7 +97,7 @@ class DecoderProcess:
             raise self._died() from None
 
     def _answer(self, seconds: float, cpu_seconds: float) -> tuple:
-        """The next message, within `seconds`, or within more if the process has not had `cpu_seconds` in all by then."""
+        """The next message, within `seconds`; within more if the process has not had `cpu_seconds` in all by then."""
         wait = max(seconds, 0.0)
         while not select.select([self._sock], [], [], wait)[0]:
             if self._has_had(cpu_seconds):
