@@ -18,6 +18,7 @@ from pipelines.clip_plan import ClipConfig, DrawRules, Planner, plan_clips
 from pipelines.clip_stream import ClipShape
 from pipelines.datasets.annotations import AnnotatedVideo
 from pipelines.frames import DecodeConfig
+from pipelines.isolated import DEFAULT_ISOLATION, Isolation
 from pipelines.pack import pack
 from pipelines.plan_store import PlanFacts, write_plan
 from pipelines.records import EpochPlan
@@ -37,8 +38,10 @@ def default_work_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adaptfocus-benchmarks"
 
 
-def shape_of(clips_per_bag: int) -> ClipShape:
-    return ClipShape(clips_per_bag, FRAMES, SIZE_PIXELS, max_labels=1, bins=SaliencyConfig().bins, decode=DECODE)
+def shape_of(clips_per_bag: int, isolation: Isolation | None = DEFAULT_ISOLATION) -> ClipShape:
+    """Of the clip of all figures, decoded as in training: in a process of its own."""
+    bins = SaliencyConfig().bins
+    return ClipShape(clips_per_bag, FRAMES, SIZE_PIXELS, 1, bins, decode=DECODE, isolation=isolation)
 
 
 def write_shards(files: Mapping[str, Path], out_url: str, shard_size_bytes: int) -> None:

@@ -218,7 +218,7 @@ def throughput_kept(
 
 
 def _in_process(plan: PlanFacts) -> Iterator[ClipBatch]:
-    return stream(plan.slices(0), shape_of(CLIPS_PER_BAG), BAGS_PER_BATCH)
+    return stream(plan.slices(0), shape_of(CLIPS_PER_BAG, None), BAGS_PER_BATCH)
 
 
 def ray_figures(corpus: Corpus, folder: Path, repeats: int) -> list[Figure]:

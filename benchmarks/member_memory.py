@@ -84,6 +84,6 @@ def peak_mb(plan_folder: str) -> float:
 
 if __name__ == "__main__":
     facts = read_plan(sys.argv[1])
-    for batch in stream(facts.slices() if facts else (), shape_of(CLIPS_PER_BAG), BAGS_PER_BATCH):
+    for batch in stream(facts.slices() if facts else (), shape_of(CLIPS_PER_BAG, None), BAGS_PER_BATCH):
         clips_in(batch)
     print(json.dumps({"peak_mb": peak_resident_mb()}))

@@ -87,9 +87,9 @@ def family(root: psutil.Process, without: frozenset[int] = frozenset()) -> list[
     return found
 
 
-def peak_resident_mb() -> float:
-    """The most memory this process has had at once (VmHWM; what getrusage gives is that of its parent too)."""
-    with open("/proc/self/status") as status:
+def peak_resident_mb(pid: int | str = "self") -> float:
+    """The most memory a process has had at once (VmHWM; what getrusage gives is that of its parent too)."""
+    with open(f"/proc/{pid}/status") as status:
         line = next(line for line in status if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks.corpus import BAGS_PER_BATCH, CLIPS_PER_BAG, shape_of
+from pipelines.clip_stream import ClipShape
 from pipelines.plan_store import PlanFacts
 from pipelines.ray_data import Decoding, bags_per_block, plan_dataset
 from pipelines.records import ClipBatch
@@ -18,9 +19,11 @@ class OneProcess(Decoding):
         return 1
 
 
-def batches(plan: PlanFacts, decoding: Decoding = OneProcess(cores=1)) -> Iterator[ClipBatch]:
+def batches(
+    plan: PlanFacts, decoding: Decoding = OneProcess(cores=1), shape: ClipShape | None = None
+) -> Iterator[ClipBatch]:
     """The batches of a plan; blocks and batches as trainers/ray_train.py makes them."""
-    shape = shape_of(CLIPS_PER_BAG)
+    shape = shape or shape_of(CLIPS_PER_BAG)
     dataset = plan_dataset(plan, shape, decoding, bags_per_block(BAGS_PER_BATCH, shape))
     for columns in dataset.iter_batches(batch_size=BAGS_PER_BATCH, batch_format="numpy", prefetch_batches=0):
         yield ClipBatch(**columns)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The command line: `adaptfocus pack | index | plan | train | evaluate | report | world | demo`.
+"""The command line: `adaptfocus pack | index | plan | train | evaluate | quarantine | report | world | demo`.
 
 Input: arguments. Does: hands them to the functions that do the work. Output: a line or a table a command; an error a
 user can mend is one message and exit code 2, never a traceback.
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.progress import console, counted
+from infra.quarantine_cli import app as quarantine
 from pipelines import storage
 from pipelines.config import make
 from pipelines.errors import AdaptFocusError, ConfigError, InputError
@@ -32,6 +33,7 @@ app = typer.Typer(
     help="Weakly supervised training on long videos at web scale. Every place is a URL: a path, s3://bucket/key "
     "(standard AWS variables and AWS_ENDPOINT_URL), or anything fsspec knows.",
 )
+app.add_typer(quarantine, name="quarantine")
 out = Console()
 
 Classes = Annotated[str | None, typer.Option(help="URL of the class list, one name a line.")]
@@ -86,14 +88,17 @@ def index(
     classes: Classes = None,
     labels: Annotated[str | None, typer.Option(help="CSV or JSONL with id and labels, for tars without.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; as many as cores by default.")] = None,
+    isolate: Annotated[bool, typer.Option(help="Read each video in a process of its own, within a deadline.")] = True,
 ) -> None:
     """Any WebDataset tars, as they are, to a video index. May be run again: only what changed is read."""
+    from pipelines.isolated import DEFAULT_ISOLATION
     from pipelines.shard_index import build_index
 
     with counted("indexing shards") as progress:
         done = build_index(
-            shards, out_url, classes=_classes(classes), labels_url=labels, workers=workers, progress=progress
-        )
+            shards, out_url, classes=_classes(classes), labels_url=labels, workers=workers, progress=progress,
+            isolation=DEFAULT_ISOLATION if isolate else None,
+        )  # fmt: skip
     out.print(f"{done.videos} videos of {len(done.classes)} classes in {done.shards} shards "
               f"({done.shards_unchanged} unchanged) -> {out_url}")  # fmt: skip
     _counts("refused (rows in refused/)", done.refused)

@@ -21,7 +21,8 @@ from trainers.evaluate import PREDICTIONS_SCHEMA
 
 def dropped_by(runs: Sequence[tuple[Run, str, TrainConfig, dict]], evaluation: str) -> list[Dropped]:
     """What (run, name on the page, config, scores) left out."""
-    refused = [row for index in dict.fromkeys(config.index for _, _, config, _ in runs) for row in _refused(index)]
+    indexes = dict.fromkeys(config.index for _, _, config, _ in runs)
+    refused = [_told(row) for index in indexes for row in refused_rows(index)]
     excluded = [row for run, _, config, _ in runs for row in _excluded(run, config)]
     unscored = [row for run, _, _, scores in runs if scores.get("undecodable") for row in _unscored(run, evaluation)]
     return [*_counted("indexing", refused), *_counted("training", excluded), *_counted("evaluation", unscored)]
@@ -35,11 +36,11 @@ def _counted(stage: str, rows: Sequence[tuple[str, str, str]]) -> list[Dropped]:
     return [Dropped(kind, len(found), next(iter(found.values())), stage) for kind, found in kinds.items()]
 
 
-def _refused(index_url: str) -> list[tuple[str, str, str]]:
-    """What the index was made without. Only parts that refused something are read."""
+def refused_rows(index_url: str) -> list[dict]:
+    """REFUSED_SCHEMA: what the index was made without. Only parts that refused something are read."""
     entry = json.loads(storage.read_bytes(storage.join(index_url, "index.json")))
     urls = [part_urls(index_url, part["name"])[1] for part in entry["parts"] if part["facts"]["refused"]]
-    return [_told(row) for url in urls for row in read_part(url).to_pylist()]
+    return [row for url in urls for row in read_part(url).to_pylist()]
 
 
 def _excluded(run: Run, config: TrainConfig) -> list[tuple[str, str, str]]:

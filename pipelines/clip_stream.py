@@ -26,6 +26,8 @@ import pyarrow as pa
 from pipelines.clip_reader import Fetched, read_ahead
 from pipelines.errors import BadVideoError
 from pipelines.frames import DecodeConfig, decode_clips
+from pipelines.isolated import Isolation, decode_clips_apart
+from pipelines.messages import shared_array
 from pipelines.records import ERROR_BYTES, NEVER_VISITED, NO_LABEL, PLAN_SCHEMA, ClipBatch, encode_error
 from pipelines.store_errors import RETRY_REASONS
 from pipelines.store_reads import ReadConfig
@@ -47,6 +49,7 @@ class ClipShape:
     bins: int
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     read: ReadConfig = field(default_factory=ReadConfig)
+    isolation: Isolation | None = None  # None: decode in this process
 
     @property
     def frames_shape(self) -> tuple[int, ...]:
@@ -96,7 +99,10 @@ def fill(batch: ClipBatch, place: int, fetched: Fetched, shape: ClipShape) -> No
     bag, data, reading = fetched
     began = time.monotonic()
     try:
-        decode_clips(bag, data, shape.size_pixels, shape.decode, batch.frames[place])
+        if shape.isolation:
+            decode_clips_apart(bag, data, shape.size_pixels, shape.decode, batch.frames[place], shape.isolation)
+        else:
+            decode_clips(bag, data, shape.size_pixels, shape.decode, batch.frames[place])
     except BadVideoError as error:
         batch.frames[place] = 0
         batch.ok[place] = False
@@ -124,12 +130,13 @@ def describe(batch: ClipBatch, place: int, bag: dict, shape: ClipShape) -> None:
 def empty_batch(shape: ClipShape, bags: int) -> ClipBatch:
     """A batch of `bags` bags to be filled: no labels, never visited, frames not yet written."""
     b, n, places, bins = bags, shape.clips, shape.max_labels, shape.bins
+    frames = (b, *shape.frames_shape)
     return ClipBatch(
         slot=np.zeros(b, np.int64),
         video_row=np.zeros(b, np.int64),
         ok=np.ones(b, bool),
         error=np.zeros((b, ERROR_BYTES), np.uint8),
-        frames=np.empty((b, *shape.frames_shape), np.uint8),
+        frames=shared_array(frames) if shape.isolation else np.empty(frames, np.uint8),
         clip_id=np.zeros((b, n), np.int64),
         tau=np.zeros((b, n), np.float64),
         duration_seconds=np.zeros(b, np.float64),

@@ -19,9 +19,10 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
+from pipelines.clip_decoder import member_frames, reads_member
 from pipelines.clip_reader import read_ahead
 from pipelines.errors import BadVideoError, ConfigError
-from pipelines.frames import DecodeConfig, member_frames
+from pipelines.frames import DecodeConfig, open_member
 from pipelines.nal_units import needed
 from pipelines.packet_arrays import padded_packet
 from pipelines.packet_codec import Packets
@@ -72,7 +73,7 @@ class _Job:
 
     @property
     def reads_member(self) -> bool:
-        return self.decode.backend != "packets" or self.video["access"] != "packets"
+        return reads_member(self.video, self.decode.backend)
 
     def windows(self) -> Iterator[tuple[float, np.ndarray]]:
         """(centre, pts of its frames) of each window."""
@@ -178,7 +179,8 @@ def _frames(job: _Job, counts: DenseCounts) -> Iterator[tuple[int, av.VideoFrame
     """(pts, frame, degrees to turn it) of the frames wanted, in order of time, each once."""
     wanted = job.wanted_pts()
     if job.reads_member:
-        yield from member_frames(job.video, job.decode.backend, wanted.tolist(), PIECE_BYTES, _PIECES_IN_FLIGHT)
+        member = open_member(job.video, PIECE_BYTES, _PIECES_IN_FLIGHT)
+        yield from member_frames(job.video, job.decode.backend, wanted.tolist(), member)
         return
     try:
         for frame in _frames_of_runs(job, wanted, counts):

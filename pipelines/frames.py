@@ -1,25 +1,27 @@
 """Bytes to pixels: the frames of a bag's clips.
 
 Input: a bag of a plan and the bytes of its spans (or, where a container has no usable table, the member itself).
-Does: decodes what the clips need, each frame once (packet_decoder, member_decoders); cuts out, scales, converts and
-turns it (pictures).
+Does: says how they are to be decoded, and decodes them in this process (clip_decoder). `isolated` does the same in
+another one.
 Output: uint8 [clips, frames, C, H, W], written in place: the very frames that a sequential decode shows then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import av
 import numpy as np
 import pydantic
 
+from pipelines.clip_decoder import How, decode_into
+from pipelines.clip_reader import version_of
 from pipelines.config import Settings
-from pipelines.errors import BadVideoError, ConfigError
-from pipelines.member_decoders import decord_frames, demuxed_frames
-from pipelines.packet_decoder import frames_of_span
+from pipelines.errors import ConfigError
 from pipelines.pictures import write_picture
+from pipelines.range_file import RangeFile
 
 
 class DecodeConfig(Settings):
@@ -35,6 +37,10 @@ class DecodeConfig(Settings):
     pixel_format: Literal["rgb", "yuv420p"] = "rgb"
     crop_fraction: float = pydantic.Field(default=1.0, gt=0, le=1)
 
+    @property
+    def how(self) -> How:
+        return How(self.backend, self.pixel_format, self.crop_fraction)
+
     def frame_shape(self, size_pixels: int) -> tuple[int, int, int]:
         """[C, H, W] of a frame. Raises ConfigError: planes of YUV need an even size."""
         if self.pixel_format == "rgb":
@@ -47,13 +53,10 @@ class DecodeConfig(Settings):
         return (1, size_pixels * 3 // 2, size_pixels)
 
 
-Place = tuple[int, int]  # (clip, frame) in a bag
-
-
 def decode_clips(
     bag: Mapping[str, Any], data: Sequence[bytes], size_pixels: int, decode: DecodeConfig, out: np.ndarray
 ) -> None:
-    """Decode all clips of a bag into `out` uint8 [clips, frames, C, H, W], which is contiguous.
+    """Decode all clips of a bag into `out` uint8 [clips, frames, C, H, W], which is contiguous, in this process.
 
     Args:
         bag: a row of PLAN_SCHEMA.
@@ -64,51 +67,21 @@ def decode_clips(
         ConfigError: `decode` asks for what is not installed, or cannot be had at this size.
         StorageError: the member cannot be read.
     """
+    check_out(bag, size_pixels, decode, out)
+    decode_into(bag, data, decode.how, out, partial(open_member, bag))
+
+
+def check_out(bag: Mapping[str, Any], size_pixels: int, decode: DecodeConfig, out: np.ndarray) -> None:
+    """Raises ValueError if `out` is not where a bag's clips fit."""
     shape = (len(bag["clips"]), len(bag["clips"][0]["frame_pts"]), *decode.frame_shape(size_pixels))
     if out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
         raise ValueError(f"out is {out.dtype} {out.shape}; wanted contiguous uint8 {shape}")
-    places: dict[int, list[Place]] = {}
-    for number, clip in enumerate(bag["clips"]):
-        for at, pts in enumerate(clip["frame_pts"]):
-            places.setdefault(pts, []).append((number, at))
-    left = dict(places)
-    for pts, frame, rotation_degrees in _frames(bag, data, decode.backend, places):
-        first, *others = left.pop(pts)
-        write_picture(frame, decode.crop_fraction, decode.pixel_format, rotation_degrees, out[first])
-        for other in others:
-            out[other] = out[first]
-    if left:
-        text = f"{len(left)} of {len(places)} frames did not decode: pts {sorted(left)[:4]}"
-        raise BadVideoError("missing_frame", text)
 
 
-def _frames(
-    bag: Mapping[str, Any], data: Sequence[bytes], backend: str, wanted: Mapping[int, Any]
-) -> Iterator[tuple[int, av.VideoFrame, int]]:
-    """(pts, frame, how many degrees to turn it counter-clockwise) of the frames wanted, each once."""
-    if backend != "packets" or bag["access"] != "packets":
-        yield from member_frames(bag, backend, wanted)
-        return
-    for span, part in zip(bag["spans"], data, strict=True):
-        for frame in frames_of_span(bag["codec"], bag["extradata"] or b"", span, part, wanted):
-            yield int(frame.pts or 0), frame, bag["rotation_degrees"]
-
-
-def member_frames(
-    bag: Mapping[str, Any], backend: str, wanted_pts: Collection[int], *blocks: int
-) -> Iterator[tuple[int, av.VideoFrame, int]]:
-    """The same of a member that is read as a file, by decord or through PyAV's demuxer, in order of time.
-
-    Args:
-        bag: or a row of the index.
-        blocks: size in bytes and number of the blocks that the demuxer reads through.
-    """
-    if backend == "decord":
-        for pts, frame in decord_frames(bag, wanted_pts):
-            yield pts, frame, 0  # decord turns frames itself
-    else:
-        for frame in demuxed_frames(bag, wanted_pts, *blocks):
-            yield int(frame.pts or 0), frame, bag["rotation_degrees"]
+def open_member(bag: Mapping[str, Any], block_bytes: int = 256 * 1024, max_blocks: int = 64) -> RangeFile:
+    """The member of a bag, or of a row of the index, as a file that is fetched in blocks, of which some are kept."""
+    place = (bag["shard_url"], bag["member_offset_bytes"], bag["member_size_bytes"])
+    return RangeFile(*place, block_bytes, max_blocks, version_of(bag))
 
 
 def to_square_rgb(

@@ -25,6 +25,7 @@ from pipelines.datasets.annotations import (
 from pipelines.datasets.manifest import read_labels
 from pipelines.errors import BadVideoError
 from pipelines.index_parts import ShardFacts, refused_table, write_parts
+from pipelines.isolated import Isolation, read_packet_table_apart
 from pipelines.packet_codec import Packets, encode_packets
 from pipelines.packet_table import PacketTable, read_packet_table
 from pipelines.range_file import RangeFile
@@ -47,6 +48,7 @@ class ShardTask:
     refused_url: str
     classes: tuple[str, ...] | None
     labels_url: str | None
+    isolation: Isolation | None = None  # None: videos are read in this process
 
 
 def index_shard(task: ShardTask) -> ShardFacts:
@@ -56,6 +58,22 @@ def index_shard(task: ShardTask) -> ShardFacts:
         StorageError: the shard cannot be read or the parts cannot be written. Says nothing about the videos.
     """
     started = time.perf_counter()
+    rows, refusals = read_shard(task)
+    return write_parts(
+        task.videos_url,
+        task.refused_url,
+        pa.Table.from_pylist(rows, schema=INDEX_SCHEMA),
+        refused_table(task.shard_url, refusals),
+        time.perf_counter() - started,
+    )
+
+
+def read_shard(task: ShardTask) -> tuple[list[dict[str, Any]], list[Refusal]]:
+    """Rows of INDEX_SCHEMA of a shard's videos, and what is left out.
+
+    Raises:
+        StorageError: the shard cannot be read.
+    """
     samples, refusals = read_samples(task.shard_url, task.size_bytes)
     sidecar = _sidecar(task.labels_url, task.classes) if task.labels_url else {}
     rows: list[dict[str, Any]] = []
@@ -68,13 +86,7 @@ def index_shard(task: ShardTask) -> ShardFacts:
             continue
         rows.append(row)
         refusals += changed
-    return write_parts(
-        task.videos_url,
-        task.refused_url,
-        pa.Table.from_pylist(rows, schema=INDEX_SCHEMA),
-        refused_table(task.shard_url, refusals),
-        time.perf_counter() - started,
-    )
+    return rows, refusals
 
 
 @lru_cache(maxsize=1)
@@ -95,7 +107,10 @@ def _row(task: ShardTask, sample: Sample, sidecar: dict[str, Any]) -> tuple[dict
     file = RangeFile(
         task.shard_url, member.offset_bytes, member.size_bytes, DEMUX_BLOCK_BYTES, max_blocks=DEMUX_MAX_BLOCKS
     )
-    table = read_packet_table(file, member.size_bytes, member.head)  # type: ignore[arg-type]
+    if task.isolation:
+        table = read_packet_table_apart(file, member.size_bytes, member.head, task.isolation)
+    else:
+        table = read_packet_table(file, member.size_bytes, member.head)  # type: ignore[arg-type]
     intervals, problems = tidy_intervals(intervals, member.name, table.duration_seconds)
     row = {
         "video_id": sample.key,

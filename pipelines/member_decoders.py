@@ -1,6 +1,6 @@
 """Frames of a member that is read as a file: through a demuxer, or by decord.
 
-Input: where a member lies in its tar, and the times (pts) of the frames wanted of it.
+Input: a member of a tar as a file, and the times (pts) of the frames wanted of it.
 Does: opens it once for all of them; "demux" reads ranges as it needs them, "decord" the whole member first.
 Output: the frames wanted, in the order of presentation.
 """
@@ -17,11 +17,9 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from pipelines import storage
-from pipelines.clip_reader import version_of
+from pipelines.demux_table import main_video_stream
 from pipelines.errors import BadVideoError, ConfigError
 from pipelines.packet_decoder import refuse_corrupt
-from pipelines.packet_table import main_video_stream
 from pipelines.range_file import RangeFile
 
 # Frames at most this far apart are reached by decoding on; a seek goes back to a keyframe, which lies 2 to 10 s apart.
@@ -33,20 +31,13 @@ MAX_MEMBER_BYTES = 2 * 2**30  # decord keeps the member in memory, twice while i
 _DECORD_BATCH_FRAMES = 16
 
 
-def demuxed_frames(
-    bag: Mapping[str, Any], wanted_pts: Collection[int], block_bytes: int = 256 * 1024, max_blocks: int = 64
-) -> Iterator[av.VideoFrame]:
+def demuxed_frames(wanted_pts: Collection[int], member: RangeFile) -> Iterator[av.VideoFrame]:
     """Frames by PyAV over ranges of the member, one container for all.
 
-    Args:
-        block_bytes: of one request; `max_blocks` of them are kept.
-
     Raises:
-        BadVideoError: no_video_stream, decode_error.
+        BadVideoError: no_video_stream, unknown_codec, decode_error.
         StorageError: the member cannot be read.
     """
-    place = (bag["shard_url"], bag["member_offset_bytes"], bag["member_size_bytes"])
-    member = RangeFile(*place, block_bytes, max_blocks, version_of(bag))
     try:
         with av.open(io.BufferedReader(member), "r", metadata_errors="replace") as container:
             stream = main_stream(container)
@@ -62,10 +53,12 @@ def demuxed_frames(
 
 
 def main_stream(container: Any) -> Any:
-    """The stream that was indexed. Raises BadVideoError: no_video_stream."""
+    """The stream that was indexed. Raises BadVideoError: no_video_stream, unknown_codec."""
     stream = main_video_stream(container)
     if stream is None:
         raise BadVideoError("no_video_stream", "the container has no video stream")
+    if stream.codec_context is None:
+        raise BadVideoError("unknown_codec", "its codec is unknown to FFmpeg")
     return stream
 
 
@@ -103,7 +96,9 @@ def _frames_between(container: Any, stream: Any, first_pts: int, last_pts: int) 
                 return
 
 
-def decord_frames(bag: Mapping[str, Any], wanted_pts: Collection[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+def decord_frames(
+    bag: Mapping[str, Any], wanted_pts: Collection[int], member: RangeFile
+) -> Iterator[tuple[int, av.VideoFrame]]:
     """(pts, frame) by decord, of the whole member. Frames are RGB and upright already.
 
     Pixels differ a little from those of the other backends (about one level in the mean): decord converts to RGB
@@ -122,8 +117,7 @@ def decord_frames(bag: Mapping[str, Any], wanted_pts: Collection[int]) -> Iterat
     if bag["member_size_bytes"] > MAX_MEMBER_BYTES:
         text = f"decord keeps the member in memory: {bag['member_size_bytes']:,} bytes, at most {MAX_MEMBER_BYTES:,}"
         raise BadVideoError("member_too_large", f"{text}; {mend}")
-    place = ([bag["shard_url"]], [bag["member_offset_bytes"]], [bag["member_size_bytes"]])
-    file = io.BytesIO(storage.read_ranges(*place, version_of(bag))[0])
+    file = io.BytesIO(member.read_range(0, bag["member_size_bytes"]))
     try:
         shown = _shown_pts(file)
         reader = decord.VideoReader(file, ctx=decord.cpu(0), num_threads=1)

@@ -12,7 +12,6 @@ import struct
 from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
-from pipelines import storage
 from pipelines.range_file import RangeFile
 
 LOOK_AHEAD_BYTES = 64 * 1024
@@ -79,16 +78,11 @@ class Spans:
 def _fetcher(file: BinaryIO) -> Callable[[int, int], bytes]:
     """How to read a range: past the blocks of a RangeFile, which are made for reading everything in order."""
 
-    def from_store(offset_bytes: int, size_bytes: int) -> bytes:
-        assert isinstance(file, RangeFile)
-        file.requests += 1
-        return storage.read_ranges([file.url], [file.offset_bytes + offset_bytes], [size_bytes])[0]
-
     def from_file(offset_bytes: int, size_bytes: int) -> bytes:
         file.seek(offset_bytes)
         return file.read(size_bytes)
 
-    return from_store if isinstance(file, RangeFile) else from_file
+    return file.read_range if isinstance(file, RangeFile) else from_file
 
 
 def read_moov(spans: Spans) -> bytes:

@@ -32,7 +32,8 @@ from pipelines.datasets.annotations import (
 )
 from pipelines.errors import BadVideoError, InputError, StorageError
 from pipelines.index_rows import DEMUX_BLOCK_BYTES, DEMUX_MAX_BLOCKS
-from pipelines.packet_table import PacketTable, read_packet_table
+from pipelines.isolated import DEFAULT_ISOLATION, read_packet_table_apart
+from pipelines.packet_arrays import PacketTable
 from pipelines.range_file import RangeFile
 from pipelines.tar_samples import VIDEO_EXTENSIONS
 
@@ -127,7 +128,7 @@ class _Packing:
                 raise BadVideoError("reserved_key", f"WebDataset skips names such as {key!r}; rename it")
             size_bytes = _size_of(video.path)
             file = RangeFile(video.path, 0, size_bytes, DEMUX_BLOCK_BYTES, max_blocks=DEMUX_MAX_BLOCKS)
-            table = read_packet_table(cast(Any, file), size_bytes)
+            table = read_packet_table_apart(file, size_bytes, b"", DEFAULT_ISOLATION)
         except BadVideoError as error:
             self.problems.append(Problem(error.kind, video.video_id, f"{video.path}: {error}"))
             return

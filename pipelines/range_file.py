@@ -32,16 +32,19 @@ class RangeFile(io.RawIOBase):
     ) -> None:
         super().__init__()
         self.url, self.offset_bytes, self.size_bytes = url, offset_bytes, size_bytes
-        self.block_bytes, self.version = block_bytes, version
+        self.block_bytes, self.max_blocks, self.version = block_bytes, max_blocks, version
         self.requests = 0
         self._position = 0
         self._block = lru_cache(maxsize=max_blocks)(self._fetch)
 
     def _fetch(self, number: int) -> bytes:
         start = number * self.block_bytes
+        return self.read_range(start, min(self.block_bytes, self.size_bytes - start))
+
+    def read_range(self, offset_bytes: int, size_bytes: int) -> bytes:
+        """Bytes of this part by one request, past the blocks."""
         self.requests += 1
-        size = min(self.block_bytes, self.size_bytes - start)
-        return read_ranges([self.url], [self.offset_bytes + start], [size], self.version)[0]
+        return read_ranges([self.url], [self.offset_bytes + offset_bytes], [size_bytes], self.version)[0]
 
     def readable(self) -> bool:
         return True

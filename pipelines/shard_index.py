@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -38,6 +39,7 @@ from pipelines.index_parts import (
 )
 from pipelines.index_pool import index_shards
 from pipelines.index_rows import ShardTask
+from pipelines.isolated import DEFAULT_ISOLATION, Isolation
 from pipelines.records import INDEX_SCHEMA, SCHEMA_VERSION, SHARD_FIELDS
 from pipelines.shard_urls import find_shards
 
@@ -81,6 +83,7 @@ def build_index(
     labels_url: str | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
+    isolation: Isolation | None = DEFAULT_ISOLATION,
 ) -> IndexSummary:
     """Index the shards; may be run again at any time, and then reads only what is new or has changed.
 
@@ -89,6 +92,7 @@ def build_index(
         classes: the class list; without it that of a ``classes.txt`` beside the first shard, else all labels found.
         labels_url: a CSV or JSONL file with `id` and `labels`; goes before what lies in the tars.
         workers: processes; as many as there are cores if None. 1 stays in this process.
+        isolation: what one video may take, in a process of its own beside each; None: it is read without one.
 
     Raises:
         InputError: no shard matches, a label of `labels_url` is not a class, or nothing at all could be indexed.
@@ -100,7 +104,8 @@ def build_index(
     class_list = _classes_beside(found[0]) if classes is None else tuple(classes)
     sidecar_ids = set(read_labels(labels_url, class_list)) if labels_url else set()
     wanted = _identified(found, _settings(class_list, labels_url))
-    parts, read = _parts(wanted, out_url, class_list, labels_url, workers, progress)
+    task = partial(ShardTask, classes=class_list, labels_url=labels_url, isolation=isolation)
+    parts, read = _parts(wanted, out_url, task, workers, progress)
     _check_some(parts, out_url)
     parts = leave_out_duplicates(parts, out_url)
     all_classes = class_list or tuple(sorted({name for part in parts for name in part.facts.labels}))
@@ -185,8 +190,7 @@ def _identified(shard_urls: Sequence[str], settings: str) -> list[tuple[str, int
 def _parts(
     wanted: list[tuple[str, int, str, str]],
     out_url: str,
-    classes: tuple[str, ...] | None,
-    labels_url: str | None,
+    task: Callable[..., ShardTask],
     workers: int | None,
     progress: Progress | None,
 ) -> tuple[list[Part], int]:
@@ -196,7 +200,7 @@ def _parts(
     for number, (url, size_bytes, _, identity) in enumerate(wanted):
         if number not in parts:
             urls = part_urls(out_url, f"{number:05d}-{identity}")
-            tasks[number] = ShardTask(url, size_bytes, *urls, classes, labels_url)
+            tasks[number] = task(url, size_bytes, *urls)
     done = len(parts)
     for number, facts in index_shards(tasks, workers or os.cpu_count() or 1):
         url, size_bytes, tag, identity = wanted[number]

@@ -15,6 +15,7 @@ from pipelines import storage
 from pipelines.clip_plan import ClipConfig, DrawRules, PlanConfig
 from pipelines.config import Settings
 from pipelines.frames import DecodeConfig
+from pipelines.isolated import Isolation
 from pipelines.saliency_table import SaliencyConfig
 from pipelines.store_reads import ReadConfig
 from trainers.focus import FocusConfig
@@ -65,6 +66,14 @@ class PlacementConfig(Settings):
     max_restarts: int = pydantic.Field(default=3, ge=-1)  # of the worker group after failures; -1: no limit
     resize_seconds: float = pydantic.Field(default=60, gt=0)  # between two looks for nodes to grow on
     collective_timeout_seconds: int = pydantic.Field(default=900, ge=1)  # until a lost peer is no longer waited for
+    isolate_decoding: bool = True  # in processes of their own (docs/decisions/0013)
+    decode_deadline_seconds: float = pydantic.Field(default=60.0, gt=0)  # of each bag, and 0.25 s more a packet
+    decode_memory_mib: int = pydantic.Field(default=2048, ge=64)  # of each decoding process
+
+    @property
+    def isolation(self) -> Isolation | None:
+        """What a bag may take; None if bags are decoded in the process itself."""
+        return Isolation(self.decode_deadline_seconds, self.decode_memory_mib << 20) if self.isolate_decoding else None
 
 
 class TrainConfig(Settings):

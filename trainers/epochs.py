@@ -1,7 +1,8 @@
 """Between two epochs: the ledger of the last becomes the snapshot and the plan of the next.
 
 Input: a run's committed ledger, its last snapshot, the index.
-Does: merges scores, leaves out videos that would not decode, draws and publishes the next plan.
+Does: merges scores, leaves out videos that would not decode, takes back those that were released (releases), draws
+and publishes the next plan.
 Output: an immutable plan. Everything here is a pure function of what has been committed, so that doing it twice, or
 in two processes at once, gives the same bytes.
 """
@@ -21,6 +22,7 @@ from pipelines.plan_store import PlanFacts, read_plan, write_plan
 from pipelines.records import EXCLUDED_SCHEMA, PLAN_SCHEMA, SALIENCY_SCHEMA, EpochPlan
 from pipelines.saliency_table import SaliencyTable, merge
 from pipelines.tables import read_table, write_table
+from trainers import releases
 from trainers.checkpoint import Commit, Run
 from trainers.config import TrainConfig
 from trainers.diagnosis import diagnose
@@ -112,17 +114,43 @@ def _after_epoch(
     before = read_saliency(run, epoch)
     saliency = merge(before, ledger, epoch, config.saliency)
     earlier = read_excluded(run, epoch)
-    # A head is drawn an epoch early, so a video may fail once more after it was left out.
-    known = set(earlier.column("video_row").to_pylist())
-    excluded = pa.concat_tables([earlier, _failed(planner, ledger, epoch, known)])
-    _check_share(run, config, planner, excluded)
+    excluded = _with_releases(run, config, planner, epoch + 1, with_failed(planner.table, earlier, ledger, epoch))
     summary = diagnose(config, planner, before, saliency, ledger, epoch) | {"excluded": excluded.num_rows}
     storage.write_bytes(run.epoch_url(epoch, SUMMARY), json.dumps(summary).encode())
     return saliency, excluded, plan.carried
 
 
-def _failed(planner: Planner, ledger: pa.Table, epoch: int, known: set[int]) -> pa.Table:
-    """One row for each video, but those known, that could not be decoded in this epoch."""
+def _with_releases(run: Run, config: TrainConfig, planner: Planner, epoch: int, left_out: pa.Table) -> pa.Table:
+    """What is left out of `epoch`, less the videos whose release counts from it on.
+
+    What counts is decided once the share of bad videos has been checked: a run that ends there can be mended by a
+    release.
+    """
+    before = releases.decided(run, epoch - 1) or 0
+    records = releases.decided(run, epoch)
+    is_decided = records is not None
+    records = releases.count(run) if records is None else records
+    excluded = _without(left_out, releases.released(run, before, records))
+    _check_share(run, config, planner.table.num_rows, excluded)
+    if not is_decided:
+        decided = releases.decide(run, epoch, records)
+        excluded = _without(left_out, releases.released(run, before, decided))
+        _check_share(run, config, planner.table.num_rows, excluded)
+    return excluded
+
+
+def _without(left_out: pa.Table, rows: set[int]) -> pa.Table:
+    return left_out.filter(~pc.field("video_row").isin(sorted(rows))) if rows else left_out
+
+
+def with_failed(videos: pa.Table, earlier: pa.Table, ledger: pa.Table, epoch: int) -> pa.Table:
+    """EXCLUDED_SCHEMA: `earlier`, and one row for each further video that could not be decoded in this epoch.
+
+    Args:
+        videos: the index, with shard_url, member_name and video_id at least.
+    """
+    # A head is drawn an epoch early, so a video may fail once more after it was left out.
+    known = set(earlier.column("video_row").to_pylist())
     bad = ledger.filter(~pc.field("ok")).sort_by("slot")
     errors = dict(zip(bad.column("video_row").to_pylist(), bad.column("error").to_pylist(), strict=True))
     names = ["shard_url", "member_name", "video_id"]
@@ -131,17 +159,18 @@ def _failed(planner: Planner, ledger: pa.Table, epoch: int, known: set[int]) -> 
         if row in known:
             continue
         kind, _, message = error.partition(": ")
-        facts = planner.table.select(names).slice(row, 1).to_pylist()[0]
+        facts = videos.select(names).slice(row, 1).to_pylist()[0]
         rows.append(facts | {"video_row": row, "epoch": epoch, "kind": kind, "message": message})
-    return pa.Table.from_pylist(rows, schema=EXCLUDED_SCHEMA)
+    return pa.concat_tables([earlier, pa.Table.from_pylist(rows, schema=EXCLUDED_SCHEMA)])
 
 
-def _check_share(run: Run, config: TrainConfig, planner: Planner, excluded: pa.Table) -> None:
-    bad, videos = excluded.num_rows, planner.table.num_rows
+def _check_share(run: Run, config: TrainConfig, videos: int, excluded: pa.Table) -> None:
+    bad = excluded.num_rows
     if bad > config.max_bad_share * videos:
         first = excluded.slice(bad - 1, 1).to_pylist()[0]
         raise InputError(
             f"{run.url}: {bad} of {videos} videos could not be decoded, more than max_bad_share = "
             f"{config.max_bad_share:g} allows; the last: {first['video_id']} ({first['kind']}: {first['message']}). "
-            "Mend or leave out those videos, or raise max_bad_share"
+            f"`adaptfocus quarantine list {run.url}` shows them, `adaptfocus quarantine retry` takes back those that "
+            "decode now. Mend or leave out the others, or raise max_bad_share"
         )

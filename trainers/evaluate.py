@@ -105,6 +105,7 @@ def evaluate_checkpoints(
         config.saliency.bins,
         config.decode,
         config.read,
+        config.placement.isolation,
     )
     results = sorted(predict(facts, shape, config, len(classes), [*commits.values()]), key=lambda row: row[0])
     if [slot for slot, _, _ in results] != list(range(facts.num_bags)):

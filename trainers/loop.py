@@ -221,6 +221,7 @@ def clip_shape(config: TrainConfig, max_labels: int) -> ClipShape:
         config.saliency.bins,
         config.decode,
         config.read,
+        config.placement.isolation,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -11,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.clip_stream import ClipShape, stream
+from pipelines.clip_stream import ClipShape, bags_of, stream
 from pipelines.plan_store import Stretch, read_plan, write_plan
 from pipelines.ray_data import Decoding, bags_per_block, claim_stream, clip_dataset, mark, plan_dataset
-from pipelines.records import ClipBatch, EpochPlan
+from pipelines.records import ClipBatch, EpochPlan, decode_error
+from tests.bad_decoders import bad_members
 from tests.worlds import SmallWorld
 from trainers.checkpoint import Run
 from trainers.config import TrainConfig
@@ -26,7 +28,16 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
+def bad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A file in which a test may name members that decoders fall over; none to begin with."""
+    folder = tmp_path_factory.mktemp("bad")
+    with pytest.MonkeyPatch.context() as patch:
+        bad_members(patch, folder, {})
+        yield folder / "bad.json"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster(bad: Path) -> Iterator[None]:
     from infra.cluster import connected
 
     with connected(None, cpus=4):
@@ -53,6 +64,26 @@ def test_ray_and_the_plain_loop_give_the_same_batches(small_world: SmallWorld, t
         for name, values in other.columns().items():
             if not name.endswith("_seconds") or name == "duration_seconds":  # but those that were measured
                 assert np.array_equal(one[name], values), name
+
+
+def test_a_decoder_that_hangs_or_crashes_ends_no_task(small_world: SmallWorld, tmp_path: Path, bad: Path) -> None:
+    """Ray would run the task again, elsewhere, and fail the run in the end."""
+    config = small_world.run_config(
+        tmp_path, "run", "placement.decode_deadline_seconds=2", "placement.isolate_decoding=true"
+    )
+    plan = publish_plan(Run(config.url), config, small_world.planner(), 0, None)
+    assert plan is not None
+    shape = shape_of(small_world, config)
+    every = list(bags_of(plan.slices()))
+    sizes = [bag["member_size_bytes"] for bag in every if bag]
+    bad.write_text(json.dumps({sizes[1]: "hang", sizes[6]: "crash"}))
+    try:
+        batches = list(plan_dataset(plan, shape, Decoding(), 2).iter_batches(batch_size=16, batch_format="numpy"))
+    finally:
+        bad.write_text("{}")
+    (batch,) = (ClipBatch(**each) for each in batches)
+    errors = {slot: decode_error(batch.error[slot]).split(":")[0] for slot in np.flatnonzero(~batch.ok).tolist()}
+    assert errors == {1: "decode_deadline", 6: "decoder_died"}
 
 
 def test_the_head_of_the_next_epoch_comes_before_its_plan_is_known(small_world: SmallWorld, tmp_path: Path) -> None:

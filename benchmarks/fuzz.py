@@ -1,0 +1,181 @@
+"""Broken videos and tars by the thousand: no crash, hang or unbounded memory of the job, and a reason for each.
+
+    python -m benchmarks.fuzz [--quick] [--json] [--inputs N] [--first N] [--seed S] [--processes P] [--keep FOLDER]
+
+Each input goes the way of indexing and training (fuzz_run.py), through the very code, in a job's process with a
+process that decodes beside it. A job's process that dies, or is not done with an input long after its deadline, is
+counted and started again behind that input. The inputs are functions of the seed and their numbers.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/fuzz.py`
+
+from benchmarks import figures
+from benchmarks.figures import Figure, say
+from benchmarks.fuzz_inputs import Base, bases, footage_folder, made
+from benchmarks.fuzz_run import CONTAINED, outcome
+from benchmarks.process_cost import peak_resident_mb
+
+# Two attempts within their deadlines, on a machine that is busy.
+HANG_SECONDS = 300.0
+MAX_FILE_BYTES = 1 << 20
+
+
+@dataclass
+class Found:
+    """What became of some inputs."""
+
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)  # (kind of input, what became of it)
+    crashes: list[int] = field(default_factory=list)
+    hangs: list[int] = field(default_factory=list)
+    unclassified: dict[int, str] = field(default_factory=dict)
+    contained: dict[int, str] = field(default_factory=dict)
+    peak_mb: float = 0.0  # of a job's process
+    decoder_peak_mb: float = 0.0
+    slowest_seconds: float = 0.0
+
+    @property
+    def inputs(self) -> int:
+        return sum(self.outcomes.values()) + len(self.crashes) + len(self.hangs)
+
+
+def main(
+    inputs: Annotated[int, typer.Option(help="How many.", min=1)] = 10_000,
+    first: Annotated[int, typer.Option(help="Number of the first.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Of all of them.", min=0)] = 0,
+    processes: Annotated[int, typer.Option(help="Side by side.", min=1)] = 1,
+    keep: Annotated[Path | None, typer.Option(help="Folder for inputs that were contained or not classified.")] = None,
+    quick: Annotated[bool, typer.Option(help="600 inputs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each figure.")] = False,
+) -> None:
+    """Feed broken inputs."""
+    every = bases(footage_folder(), MAX_FILE_BYTES)
+    count = min(inputs, 600) if quick else inputs
+    began = time.monotonic()
+    found = fuzzed(every, range(first, first + count), seed, processes)
+    say(f"{found.inputs} inputs of {len(every)} files in {time.monotonic() - began:.0f} s")
+    for (kind, what), number in sorted(found.outcomes.items()):
+        say(f"  {kind:8} {number:6} {what}")
+    for number, what in sorted((found.unclassified | found.contained).items()):
+        one = made(number, seed, every)
+        say(f"  input {number} ({one.kind} of {one.base.name}): {what}")
+        if keep:
+            keep.mkdir(parents=True, exist_ok=True)
+            (keep / f"{number:06d}-{one.kind}-{one.base.name}").write_bytes(one.data)
+    figures.show(figures_of(found), as_json, "Broken inputs")
+
+
+def figures_of(found: Found) -> list[Figure]:
+    n = found.inputs
+    return [
+        figures.count("fuzz.inputs", n, "inputs", n),
+        figures.count("fuzz.crashes", len(found.crashes), "inputs", n),
+        figures.count("fuzz.hangs", len(found.hangs), "inputs", n),
+        figures.count("fuzz.unclassified", len(found.unclassified), "inputs", n),
+        figures.count("fuzz.contained", len(found.contained), "inputs", n),
+        figures.count("fuzz.peak_mb", found.peak_mb, "MB", n),
+        figures.count("fuzz.decoder_peak_mb", found.decoder_peak_mb, "MB", n),
+        figures.count("fuzz.slowest_seconds", found.slowest_seconds, "s", n),
+    ]
+
+
+def fuzzed(every: list[Base], numbers: range, seed: int, processes: int = 1) -> Found:
+    """Feed the inputs of these numbers to jobs in processes of their own."""
+    found = Found()
+    # In turns, so that each has its share of every kind of input.
+    shares = [list(numbers[part::processes]) for part in range(processes)]
+    jobs = [_Job(every, share, seed) for share in shares if share]
+    while any(job.left for job in jobs):
+        for job in jobs:
+            if job.left:
+                job.look(found)
+        say_progress(found, len(numbers))
+    for job in jobs:
+        job.end()
+    return found
+
+
+def say_progress(found: Found, of: int) -> None:
+    if found.inputs and found.inputs % 500 == 0:
+        say(f"{found.inputs} of {of}: {len(found.crashes)} crashes, {len(found.unclassified)} unclassified")
+
+
+class _Job:
+    """One job's process; started again behind an input that ends it."""
+
+    def __init__(self, every: list[Base], left: list[int], seed: int) -> None:
+        self.every, self.left, self.seed = every, left, seed
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        arguments = (theirs, self.every, self.left, self.seed)
+        self._process = context.Process(target=_serve, args=arguments, daemon=True)
+        self._process.start()
+        theirs.close()
+        self._heard = time.monotonic()
+
+    def look(self, found: Found) -> None:
+        """Take what has come in, if anything."""
+        if not self._pipe.poll(0.2):
+            if time.monotonic() - self._heard > HANG_SECONDS:
+                self._skip(found.hangs)
+            return
+        try:
+            answer: dict[str, Any] = self._pipe.recv()
+        except EOFError:
+            self._skip(found.crashes)
+            return
+        self._heard = time.monotonic()
+        number = self.left.pop(0)
+        found.outcomes[answer["kind"], answer["outcome"].split(":")[0]] += 1
+        if answer["outcome"].startswith("unclassified"):
+            found.unclassified[number] = answer["outcome"]
+        if CONTAINED & set(answer["outcome"].split()):
+            found.contained[number] = answer["outcome"]
+        found.peak_mb = max(found.peak_mb, answer["peak_mb"])
+        found.decoder_peak_mb = max(found.decoder_peak_mb, answer["decoder_peak_mb"])
+        found.slowest_seconds = max(found.slowest_seconds, answer["seconds"])
+
+    def _skip(self, into: list[int]) -> None:
+        into.append(self.left.pop(0))
+        self.end()
+        if self.left:
+            self._start()
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.join()
+
+
+def _serve(pipe: Any, every: list[Base], numbers: list[int], seed: int) -> None:
+    for number in numbers:
+        began = time.monotonic()
+        one = made(number, seed, every)
+        what = outcome(one)
+        pipe.send({
+            "kind": one.kind, "outcome": what, "peak_mb": peak_resident_mb(), "decoder_peak_mb": _decoders_peak_mb(),
+            "seconds": time.monotonic() - began,
+        })  # fmt: skip
+
+
+def _decoders_peak_mb() -> float:
+    from pipelines import isolated
+
+    return max((peak_resident_mb(process.pid) for process in isolated._idle), default=0.0)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,127 @@
+"""`adaptfocus quarantine list | retry | export`: the videos that a run, or its index, has left out.
+
+Input: the URL of a run. Does: hands it to `trainers.quarantine`. Output: tables; a file; records of what was released.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from typing import Annotated
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from infra.dropped import refused_rows
+from pipelines import storage
+from pipelines.config import make
+from pipelines.errors import ConfigError
+from trainers.checkpoint import Run
+from trainers.config import TrainConfig
+from trainers.evaluate import load_config
+from trainers.quarantine import QUARANTINE_SCHEMA, chosen, quarantined, release_decoded
+from trainers.quarantine import retry as tried_again
+
+app = typer.Typer(no_args_is_help=True, help="The videos that a run has left out because they would not decode.")
+out = Console()
+
+RunUrl = Annotated[str, typer.Argument(metavar="RUN", help="URL of the run's folder.")]
+IndexRefused = Annotated[bool, typer.Option("--index-refused", help="Also what its index was made without, and why.")]
+
+
+@app.command("list")
+def list_videos(
+    run: RunUrl,
+    index_refused: IndexRefused = False,
+    limit: Annotated[int, typer.Option(help="Rows to show; all are counted.", min=0)] = 50,
+) -> None:
+    """The videos, with the reason, and counts by kind."""
+    config = load_config(run)
+    rows = _rows(Run(run), config, index_refused)
+    counts = Counter((row["state"], row["kind"]) for row in rows)
+    out.print(f"{len(rows)} left out: " + (", ".join(f"{k} {n}" for (_, k), n in sorted(counts.items())) or "none"))
+    table = Table("video", "state", "epoch", "kind", "why", "where", box=None)
+    for row in rows[:limit]:
+        epoch = "" if row["epoch"] is None else str(row["epoch"])
+        where = f"{row['shard_url']} {row['member_name'] or ''}".strip()
+        table.add_row(*map(_plain, (row["video_id"], row["state"], epoch, row["kind"], row["message"], where)))
+    if rows[:limit]:
+        out.print(table)
+    if len(rows) > limit:
+        out.print(f"and {len(rows) - limit} more; `adaptfocus quarantine export` writes all of them")
+
+
+@app.command()
+def retry(
+    run: RunUrl,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Videos; all without.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="A placement setting, as placement.decode_deadline_seconds=600.")
+    ] = None,
+) -> None:
+    """Decode again the clips that failed; videos whose clips decode are back from the next epoch that is planned."""
+    given = load_config(run)
+    strange = [each for each in overrides or [] if not each.startswith("placement.")]
+    if strange:
+        raise ConfigError(f"--set {strange[0]}: only settings under placement may differ from the run's")
+    # Only what training would decode is released.
+    config = make(TrainConfig, given.model_dump(), overrides or [])
+    here = Run(run)
+    tried = []
+    for each in tried_again(here, config, chosen(quarantined(here, config), ids or [])):
+        tried.append(each)
+        out.print(_plain(f"{each.row['video_id']}: {each.error or 'decodes'}"), markup=False, highlight=False)
+    back = release_decoded(here, tried)
+    then = "; the next epoch that is planned has them" if back else ""
+    out.print(f"{len(tried)} tried, {len(back)} released{then}")
+
+
+@app.command()
+def export(
+    run: RunUrl,
+    out_url: Annotated[str, typer.Option("--out", help="URL of a .csv, .jsonl or .parquet file.")],
+    index_refused: IndexRefused = False,
+) -> None:
+    """All of them as a file."""
+    config = load_config(run)
+    table = pa.Table.from_pylist(_rows(Run(run), config, index_refused), schema=QUARANTINE_SCHEMA)
+    suffix = out_url.rsplit(".", 1)[-1].lower()
+    writers = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}
+    if suffix not in writers:
+        raise ConfigError(f"--out {out_url}: it has to end in .csv, .jsonl or .parquet")
+    storage.write_bytes(out_url, writers[suffix](table))
+    out.print(f"{table.num_rows} rows -> {out_url}")
+
+
+def _rows(run: Run, config: TrainConfig, index_refused: bool) -> list[dict]:
+    rows = quarantined(run, config).to_pylist()
+    nothing = {"video_row": None, "epoch": None, "state": "refused"}
+    return rows + ([row | nothing for row in refused_rows(config.index)] if index_refused else [])
+
+
+def _plain(text: str) -> str:
+    """Names and messages come from others' files: nothing of them steers a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text or "")
+
+
+def _csv(table: pa.Table) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, table.schema.names)
+    writer.writeheader()
+    writer.writerows(table.to_pylist())
+    return text.getvalue().encode()
+
+
+def _jsonl(table: pa.Table) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in table.to_pylist()).encode()
+
+
+def _parquet(table: pa.Table) -> bytes:
+    data = io.BytesIO()
+    pq.write_table(table, data, compression="zstd")
+    return data.getvalue()

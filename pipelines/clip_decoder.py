@@ -1,0 +1,91 @@
+"""The frames of a bag's clips, written where the batch holds them. What a decoding process of its own runs too.
+
+Input: a bag of a plan and the bytes of its spans, or a file of the member where a demuxer has to read it.
+Does: decodes what the clips need, each frame once (packet_decoder, member_decoders); cuts out, scales, converts and
+turns it (pictures).
+Output: uint8 [clips, frames, C, H, W], in place. Imports little, because a process that starts waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+
+from pipelines.errors import BadVideoError
+from pipelines.member_decoders import decord_frames, demuxed_frames
+from pipelines.packet_decoder import frames_of_span
+from pipelines.pictures import write_picture
+from pipelines.range_file import RangeFile
+
+Place = tuple[int, int]  # (clip, frame) in a bag
+
+
+class How(NamedTuple):
+    """DecodeConfig as plain values."""
+
+    backend: str
+    pixel_format: str
+    crop_fraction: float
+
+
+def reads_member(bag: Mapping[str, Any], backend: str) -> bool:
+    """Whether a bag's member is read as a file, and not by spans."""
+    return backend != "packets" or bag["access"] != "packets"
+
+
+def decode_into(
+    bag: Mapping[str, Any], data: Sequence[bytes], how: How, out: np.ndarray, open_member: Callable[[], RangeFile]
+) -> None:
+    """Decode all clips of a bag into `out` uint8 [clips, frames, C, H, W], which is contiguous.
+
+    Raises:
+        BadVideoError, ConfigError, StorageError: as `frames.decode_clips`.
+    """
+    places: dict[int, list[Place]] = {}
+    for number, clip in enumerate(bag["clips"]):
+        for at, pts in enumerate(clip["frame_pts"]):
+            places.setdefault(pts, []).append((number, at))
+    left = dict(places)
+    for pts, frame, rotation_degrees in _frames(bag, data, how.backend, places, open_member):
+        first, *others = left.pop(pts)
+        write_picture(frame, how.crop_fraction, how.pixel_format, rotation_degrees, out[first])
+        for other in others:
+            out[other] = out[first]
+    if left:
+        text = f"{len(left)} of {len(places)} frames did not decode: pts {sorted(left)[:4]}"
+        raise BadVideoError("missing_frame", text)
+
+
+def _frames(
+    bag: Mapping[str, Any],
+    data: Sequence[bytes],
+    backend: str,
+    wanted: Mapping[int, Any],
+    open_member: Callable[[], RangeFile],
+) -> Iterator[tuple[int, av.VideoFrame, int]]:
+    """(pts, frame, how many degrees to turn it counter-clockwise) of the frames wanted, each once."""
+    if reads_member(bag, backend):
+        yield from member_frames(bag, backend, wanted, open_member())
+        return
+    for span, part in zip(bag["spans"], data, strict=True):
+        for frame in frames_of_span(bag["codec"], bag["extradata"] or b"", span, part, wanted):
+            yield int(frame.pts or 0), frame, bag["rotation_degrees"]
+
+
+def member_frames(
+    bag: Mapping[str, Any], backend: str, wanted_pts: Collection[int], member: RangeFile
+) -> Iterator[tuple[int, av.VideoFrame, int]]:
+    """The same of a member that is read as a file, by decord or through PyAV's demuxer, in order of time.
+
+    Args:
+        bag: or a row of the index.
+    """
+    if backend == "decord":
+        for pts, frame in decord_frames(bag, wanted_pts, member):
+            yield pts, frame, 0  # decord turns frames itself
+    else:
+        for frame in demuxed_frames(wanted_pts, member):
+            yield int(frame.pts or 0), frame, bag["rotation_degrees"]

@@ -1,0 +1,75 @@
+"""Real misfortunes for processes that decode: a hang that keeps Python's lock, a crash, memory without end.
+
+They are put in by a `sitecustomize` on PYTHONPATH, which every process that starts imports, and which does something
+only in those that decode, for the members of the sizes that it is told: nothing of it is in the product.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines import isolated
+
+_SITECUSTOMIZE = """
+import sys
+
+if any("decoder_child" in each for each in sys.orig_argv):
+    import ctypes, json, os, signal, time
+    import pipelines.clip_decoder as clip_decoder
+    import pipelines.packet_table as packet_table
+
+    done = 0
+
+    def misfortune(size):
+        global done
+        done += 1
+        with open(os.path.join(os.path.dirname(__file__), "bad.json")) as file:
+            what = json.load(file).get(str(size))
+        if what == "hang":
+            ctypes.PyDLL(None).pause()  # PyDLL keeps the lock: no other thread of this process runs again
+        if what == "spin":
+            while True:
+                pass
+        if what == "work":  # 0.6 s of a core, however long that takes
+            began = time.process_time()
+            while time.process_time() < began + 0.6:
+                pass
+        if what == "crash" or (what == "crash_if_used" and done > 1):
+            ctypes.string_at(0)
+        if what == "memory":
+            kept = []
+            while True:
+                kept.append(bytearray(64 << 20))
+        if what == "killed" or (what == "killed_if_used" and done > 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if what == "tell_environment":
+            raise RuntimeError(" ".join(sorted(os.environ)))
+
+    decode_into, read_packet_table = clip_decoder.decode_into, packet_table.read_packet_table
+
+    def bad_decode_into(bag, *rest):
+        misfortune(bag["member_size_bytes"])
+        return decode_into(bag, *rest)
+
+    def bad_read_packet_table(file, size_bytes, *rest):
+        misfortune(size_bytes)
+        return read_packet_table(file, size_bytes, *rest)
+
+    clip_decoder.decode_into = bad_decode_into
+    packet_table.read_packet_table = bad_read_packet_table
+"""
+
+
+def bad_members(monkeypatch: pytest.MonkeyPatch, folder: Path, what: dict[int, str]) -> None:
+    """Processes that decode and are started from now on meet these misfortunes, by the size of the member in bytes.
+
+    `bad.json` in the folder may be written anew.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sitecustomize.py").write_text(_SITECUSTOMIZE)
+    (folder / "bad.json").write_text(json.dumps(what))
+    monkeypatch.setenv("PYTHONPATH", f"{folder}:{Path(__file__).resolve().parents[1]}")
+    isolated.end_idle()
