@@ -158,7 +158,8 @@ def _copy_packages(folder: Path) -> None:
 def _files_of(package: str) -> Iterator[tuple[Path, Path]]:
     """(place in the working directory, file) of an importable package, wherever it is installed."""
     spec = importlib.util.find_spec(package)
-    assert spec is not None and spec.submodule_search_locations
+    assert spec is not None
+    assert spec.submodule_search_locations
     top = Path(spec.submodule_search_locations[0])
     for path in sorted(top.rglob("*")):
         inside = path.relative_to(top)

@@ -1,0 +1,115 @@
+"""Jobs on a real cluster, as a new user meets them: submit, detach, stop, resume, list; and no secret anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+
+from infra.local_s3 import LocalS3
+from pipelines import storage
+from pipelines.shard_index import build_index
+from tests.conftest import use_environment
+from tests.ray_head import ROOT, RayHead
+from tests.secrets import SECRETS, assert_no_secret, environment_with_secrets
+from tests.worlds import SmallWorld
+from trainers.checkpoint import Run
+from trainers.ledger import audit
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def place(local_s3: LocalS3, small_world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, str], str]:
+    """(environment of everybody, folder of the run): shards and index on S3, every secret in the environment."""
+    environment = environment_with_secrets({**os.environ, **local_s3.environment, "RAY_AUTH_MODE": "disabled"})
+    use_environment(monkeypatch, {**local_s3.environment, **SECRETS})
+    folder = local_s3.url("submit")
+    for tar in sorted((small_world.folder / "shards-train").glob("*.tar")):
+        storage.write_bytes(f"{folder}/shards/{tar.name}", tar.read_bytes())
+    build_index([f"{folder}/shards"], f"{folder}/index", classes=small_world.config.classes, workers=1)
+    return environment, folder
+
+
+def test_a_run_is_submitted_left_stopped_and_resumed(
+    place: tuple[dict[str, str], str], small_world: SmallWorld, tmp_path: Path
+) -> None:
+    environment, folder = place
+    config = small_world.run_config(f"{folder}/runs", "first", "placement.engine=ray", "checkpoint.every_batches=1")
+    values = config.model_dump(mode="json", exclude={"name", "runs", "index"})
+    values["placement"] |= {"decode_labels": {"adaptfocus/role": "decode"}, "decode_workers": 1}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
+    settings = ["small", "name=first", f"runs={folder}/runs", f"index={folder}/index", "epochs=6"]
+    words = ["submit", *settings, "--config", str(tmp_path / "mine.yaml")]
+    run = Run(f"{folder}/runs/first")
+    with RayHead(tmp_path, environment) as head:
+        head.add_node(6, "adaptfocus/role=decode")
+        words += ["--address", head.dashboard_url]
+        # Ctrl-C leaves the job running; a second job on the same run is refused.
+        first = start(words, environment, tmp_path / "first.log")
+        wait_for_commit(run, first, tmp_path / "first.log")
+        os.kill(first.pid, signal.SIGINT)
+        assert first.wait(timeout=60) == 130
+        said = (tmp_path / "first.log").read_text()
+        assert "goes on" in said
+        (job,) = {word for word in said.split() if word.startswith("first-")}
+        assert f"ray job stop {job} --address {head.dashboard_url}" in said
+        assert f"adaptfocus {' '.join(words)}" in said, "how to resume"
+        refused = typed(words, environment)
+        assert (refused.returncode, f"job {job} trains {run.url} already" in refused.stderr) == (2, True)
+        subprocess.run(
+            [str(Path(sys.executable).with_name("ray")), "job", "stop", job, "--address", head.dashboard_url],
+            env=environment, check=True, capture_output=True,
+        )  # fmt: skip
+        # The same command again: the log is followed to the end.
+        second = typed(words, environment)
+        assert second.returncode == 0, second.stdout + second.stderr
+        assert f"resuming {run.url} from epoch" in second.stdout
+        assert "first, epoch 6 of 6, bag" in second.stdout, "plain lines, no bars"
+        assert f"trained {run.url} in" in second.stdout
+        assert "succeeded" in second.stderr
+        found = audit(run)
+        assert (found.epochs, found.clips_lost, found.clips_twice) == (6, 0, 0)
+        listed = json.loads(typed(["runs", f"{folder}/runs", "--json"], environment).stdout)
+        assert (listed["name"], listed["state"], listed["position"], listed["epochs"]) == ("first", "finished", 6.0, 6)
+        third = typed(words, environment)
+        assert (third.returncode, "is finished: 6 epochs" in third.stderr) == (0, True)
+        said += refused.stderr + second.stdout + second.stderr + third.stderr
+        assert_no_secret(said, *(got(head.dashboard_url + path) for path in ("/api/jobs/", "/nodes?view=details")))
+        assert_no_secret(*sorted((tmp_path / "ray").glob("session_2*/logs/job-driver-*")))
+
+
+def start(words: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen:
+    with log.open("w") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", "infra", *words], cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT
+        )
+
+
+def typed(words: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "infra", *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def wait_for_commit(run: Run, process: subprocess.Popen, log: Path) -> None:
+    for _ in range(2400):
+        if run.newest()[1]:
+            return
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.1)
+    raise AssertionError(f"no commit:\n{log.read_text()}")
+
+
+def got(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return answer.read()
