@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -77,30 +78,28 @@ class JobClient:
         return info.driver_exit_code or 1
 
     def _show_log(self, job: str) -> None:
-        seen, silent = 0, 0
+        log, silent = _Log(), 0
         while silent < RECONNECT_ATTEMPTS:
-            before = seen
+            before = log.shown
             try:
-                seen = asyncio.run(self._tail(job, seen))
+                asyncio.run(self._tail(job, log))
                 return
             except (RuntimeError, OSError) as error:
                 broken = error
             if self._is_over(job):
                 return
-            silent = 0 if seen > before else silent + 1
+            silent = 0 if log.shown > before else silent + 1
             time.sleep(RECONNECT_SECONDS)
         raise _explained(self.address, broken)
 
-    async def _tail(self, job: str, seen: int) -> int:
-        """Print what comes after the first `seen` characters, until the job ends -> characters seen."""
+    async def _tail(self, job: str, log: _Log) -> None:
+        """Print what has not been shown yet, until the job ends: every connection tells the log from its start."""
         at = 0
         async for text in self._client.tail_job_logs(job):
-            new = text[max(seen - at, 0) :]
-            at += len(text)
-            seen = max(seen, at)
-            sys.stdout.write(new)
+            sys.stdout.write(text[max(log.shown - at, 0) :])
             sys.stdout.flush()
-        return seen
+            at += len(text)
+            log.shown = max(log.shown, at)
 
     def _is_over(self, job: str) -> bool:
         try:
@@ -117,6 +116,11 @@ class JobClient:
             time.sleep(RECONNECT_SECONDS)
         raise AdaptFocusError(f"the log of job {job} has ended, but it is still {info.status}; `ray job status {job} "
                               f"--address {self.address}` shows it")  # fmt: skip
+
+
+@dataclass
+class _Log:
+    shown: int = 0  # characters
 
 
 def say(text: str) -> None:

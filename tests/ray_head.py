@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,8 @@ class RayHead:
         self.environment = _of_node(environment)
         self.port, self.dashboard_port, client_port = free_ports(3)
         self._client_port = client_port
+        # Not in the test's own folder: a socket's path may have 107 characters.
+        self.temporary = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
         self._processes: list[subprocess.Popen] = []
 
     @property
@@ -40,7 +43,7 @@ class RayHead:
         try:
             self._start(
                 "head", "--head", f"--port={self.port}", f"--dashboard-port={self.dashboard_port}", "--num-cpus=0",
-                f"--ray-client-server-port={self._client_port}", f"--temp-dir={self.folder / 'ray'}",
+                f"--ray-client-server-port={self._client_port}", f"--temp-dir={self.temporary.name}",
             )  # fmt: skip
         except BaseException:
             self.stop()
@@ -60,6 +63,7 @@ class RayHead:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         self._processes = []
+        self.temporary.cleanup()
 
     def _start(self, name: str, *options: str) -> None:
         (agent_port,) = free_ports(1)

@@ -85,7 +85,7 @@ def test_a_run_is_submitted_left_stopped_and_resumed(
         assert (third.returncode, "is finished: 6 epochs" in third.stderr) == (0, True)
         said += refused.stderr + second.stdout + second.stderr + third.stderr
         assert_no_secret(said, *(got(head.dashboard_url + path) for path in ("/api/jobs/", "/nodes?view=details")))
-        assert_no_secret(*sorted((tmp_path / "ray").glob("session_2*/logs/job-driver-*")))
+        assert_no_secret(*sorted(Path(head.temporary.name).glob("session_2*/logs/job-driver-*")))
 
 
 def start(words: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen:
