@@ -7,6 +7,7 @@ connections. Output: a submission id, log lines on standard output, an exit code
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -138,7 +139,7 @@ def _checked(address: str) -> str:
 
 def _explained(address: str, error: BaseException) -> AdaptFocusError:
     text = str(error)
-    if any(word in text.lower() for word in ("authorization", "unauthenticated", "token", "401", "403")):
+    if re.search(r"authori[sz]ation|unauthenticated|\btoken\b|\b40[13]\b", text, re.IGNORECASE):
         return AdaptFocusError(
             f"{address} wants a token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) as on the "
             "cluster, or RAY_AUTH_MODE=disabled on both sides"

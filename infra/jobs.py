@@ -61,7 +61,7 @@ def submit_training(
         AdaptFocusError: settings, places, package or cluster are not fit for it; nothing has been submitted.
     """
     if importlib.util.find_spec("ray") is None:
-        raise ConfigError("submitting needs Ray's client, which is not installed; pip install 'adaptfocus[ray]'")
+        raise ConfigError("submitting needs Ray's client, which is not installed; pip install 'adaptfocus[jobs]'")
     config = settings_from(recipe_name, overrides, config_url)
     if config.placement.engine != "ray":
         raise ConfigError("a job trains on the cluster: leave placement.engine at ray, or use `adaptfocus train`")
