@@ -52,7 +52,8 @@ def connected(address: str | None, cpus: int) -> Iterator[None]:
         # Ray takes what it may start at once from the machine's cores, and warns of more; most processes here wait.
         os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(cpus))
         options |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-    ray.init(address=address, **options)
+    # "local", not None: with that, Ray would join whatever cluster was started on this machine last.
+    ray.init(address=address or "local", **options)
     quiet_driver()
     try:
         yield
