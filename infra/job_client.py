@@ -26,6 +26,20 @@ RECONNECT_SECONDS = 2.0
 RECONNECT_ATTEMPTS = 30  # in a row without a new line: the head may be away for a minute
 
 
+def dashboard_url(address: str) -> str:
+    """`HEAD:8265` gets its scheme.
+
+    Raises:
+        ConfigError: it is no address of a dashboard.
+        StorageError: it contains credentials.
+    """
+    full = address if "://" in address else f"http://{address}"
+    storage.check_url(full)
+    if urlsplit(full).scheme not in ("http", "https") or not urlsplit(full).hostname:
+        raise ConfigError(f"--address {address} is not a dashboard's; jobs go to http://HEAD:8265. {HOW_TO_REACH}")
+    return full.rstrip("/")
+
+
 class JobClient:
     """A cluster that takes jobs.
 
@@ -35,7 +49,7 @@ class JobClient:
     """
 
     def __init__(self, address: str) -> None:
-        self.address = _checked(address)
+        self.address = dashboard_url(address)
         try:
             from ray.job_submission import JobSubmissionClient
 
@@ -126,15 +140,6 @@ class _Log:
 
 def say(text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _checked(address: str) -> str:
-    """`HEAD:8265` gets its scheme; what is no address of a dashboard is refused."""
-    full = address if "://" in address else f"http://{address}"
-    storage.check_url(full)
-    if urlsplit(full).scheme not in ("http", "https") or not urlsplit(full).hostname:
-        raise ConfigError(f"--address {address} is not a dashboard's; jobs go to http://HEAD:8265. {HOW_TO_REACH}")
-    return full.rstrip("/")
 
 
 def _explained(address: str, error: BaseException) -> AdaptFocusError:

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from infra.job_client import JobClient, dashboard_url
 from infra.options import settings_file, settings_from
 from infra.progress import console
 from pipelines import storage
@@ -65,14 +66,13 @@ def submit_training(
     config = settings_from(recipe_name, overrides, config_url)
     if config.placement.engine != "ray":
         raise ConfigError("a job trains on the cluster: leave placement.engine at ray, or use `adaptfocus train`")
+    address = dashboard_url(address)
     visible_from_nodes(config, address, shared_paths)
     if check:
         prepare(config)
         if finished(config):
             console.print(f"{config.url} is finished: {config.epochs} epochs are trained", soft_wrap=True)
             return 0
-    from infra.job_client import JobClient
-
     client = JobClient(address)
     client.refuse_second(RUN_KEY, config.url)
     settings = settings_file(config_url) if config_url else None

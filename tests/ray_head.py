@@ -95,9 +95,9 @@ def free_ports(number: int) -> list[int]:
 def _of_node(environment: Mapping[str, str]) -> dict[str, str]:
     paths = environment.get("PYTHONPATH", "").split(os.pathsep)
     return {
+        "RAY_AUTH_MODE": "disabled",
         **environment,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")]),
         "PYTHONPATH": os.pathsep.join(p for p in paths if p and Path(p).resolve() != ROOT),
-        "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
     }

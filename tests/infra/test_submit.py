@@ -27,11 +27,14 @@ from trainers.ledger import audit
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
 
+TOKEN = "qz7leakprobe0007" * 4  # of the cluster, which takes nothing without it
+
 
 @pytest.fixture
 def place(local_s3: LocalS3, small_world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, str], str]:
     """(environment of everybody, folder of the run): shards and index on S3, every secret in the environment."""
-    environment = environment_with_secrets({**os.environ, **local_s3.environment, "RAY_AUTH_MODE": "disabled"})
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+    environment = environment_with_secrets({**os.environ, **local_s3.environment, **token})
     use_environment(monkeypatch, {**local_s3.environment, **SECRETS})
     folder = local_s3.url("submit")
     for tar in sorted((small_world.folder / "shards-train").glob("*.tar")):
@@ -54,6 +57,8 @@ def test_a_run_is_submitted_left_stopped_and_resumed(
     with RayHead(tmp_path, environment) as head:
         head.add_node(6, "adaptfocus/role=decode")
         words += ["--address", head.dashboard_url]
+        stranger = typed(words, {**environment, "RAY_AUTH_TOKEN": "another" * 8})
+        assert (stranger.returncode, f"{head.dashboard_url} wants a token" in stranger.stderr) == (2, True)
         # Ctrl-C leaves the job running; a second job on the same run is refused.
         first = start(words, environment, tmp_path / "first.log")
         wait_for_commit(run, first, tmp_path / "first.log")
@@ -84,8 +89,10 @@ def test_a_run_is_submitted_left_stopped_and_resumed(
         third = typed(words, environment)
         assert (third.returncode, "is finished: 6 epochs" in third.stderr) == (0, True)
         said += refused.stderr + second.stdout + second.stderr + third.stderr
-        assert_no_secret(said, *(got(head.dashboard_url + path) for path in ("/api/jobs/", "/nodes?view=details")))
-        assert_no_secret(*sorted(Path(head.temporary.name).glob("session_2*/logs/job-driver-*")))
+        shown = [got(head.dashboard_url + path) for path in ("/api/jobs/", "/nodes?view=details")]
+        logs = sorted(Path(head.temporary.name).glob("session_2*/logs/job-driver-*"))
+        assert logs
+        assert_no_secret(said, *shown, *logs, secrets={**SECRETS, "RAY_AUTH_TOKEN": TOKEN})
 
 
 def start(words: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen:
@@ -111,5 +118,6 @@ def wait_for_commit(run: Run, process: subprocess.Popen, log: Path) -> None:
 
 
 def got(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=30) as answer:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {TOKEN}"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
         return answer.read()
