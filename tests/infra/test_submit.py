@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -66,7 +67,7 @@ def test_a_run_is_submitted_left_stopped_and_resumed(
         assert first.wait(timeout=60) == 130
         said = (tmp_path / "first.log").read_text()
         assert "goes on" in said
-        (job,) = {word for word in said.split() if word.startswith("first-")}
+        (job,) = set(re.findall(r"first-[0-9a-f]{6}", said))
         assert f"ray job stop {job} --address {head.dashboard_url}" in said
         assert f"adaptfocus {' '.join(words)}" in said, "how to resume"
         refused = typed(words, environment)
