@@ -31,9 +31,9 @@ def submit(
     name: RecipeName,
     overrides: Overrides = None,
     config_url: ConfigFile = None,
-    address: Annotated[str, typer.Option(help="Of the cluster's dashboard.", show_default=True)] = (
-        "http://127.0.0.1:8265"
-    ),
+    address: Annotated[
+        str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="Of the cluster's dashboard.")
+    ] = "http://127.0.0.1:8265",
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Show the job's log until it ends.")] = True,
     package: Annotated[
         bool, typer.Option("--package/--no-package", help="Send this code; without, the nodes use what they have.")
