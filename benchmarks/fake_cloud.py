@@ -40,14 +40,16 @@ ROOT = Path(__file__).resolve().parents[1]
 PORT = 6379
 HEAD = "ray.head.default"  # what the fake cloud calls its head
 SMALL = {"decode": {"CPU": 6}, "train": {"CPU": 1, "GPU": 1, "rank": 1}}
-IDLE_MINUTES = 0.1
+IDLE_MINUTES = 0.5  # not less: on a busy machine a process takes some seconds to start on a node
 ROLE = "adaptfocus/role"
 START_SECONDS, GONE_SECONDS = 120.0, 120.0
 
 
 def from_zero(folder: Path) -> list[Figure]:
     """Train on a cluster that has only a head -> when the first node of each kind came, the run ended, all had gone."""
-    make_world(world_of("demo", num_test_videos=1), str(folder / "zero-world"), os.cpu_count() or 1)
+    make_world(
+        world_of("demo", num_train_videos=32, num_test_videos=1), str(folder / "zero-world"), os.cpu_count() or 1
+    )
     config = make(
         TrainConfig,
         recipe("demo"),
