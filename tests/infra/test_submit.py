@@ -106,7 +106,7 @@ def start(words: list[str], environment: dict[str, str], log: Path) -> subproces
 
 def typed(words: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "infra", *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "infra", *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=450
     )
 
 
