@@ -34,6 +34,12 @@ MAX_PACKAGE_BYTES = 10_000_000  # the head keeps every package in its memory, an
 SETTINGS_FILE = "settings.yaml"
 # Where the store is, and no more: these are shown to everybody who sees the dashboard.
 PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
+FOR_ALL_PROCESSES = {
+    "PYTHONUNBUFFERED": "1",  # lines of the log come as they are written
+    # What a job that was stopped had reserved for its decoders stays reserved, 180 s by default: resumed at once on a
+    # cluster without room for both, a run would stand still that long. A living job asks anew every 10 s.
+    "RAY_DATA_AUTOSCALING_REQUEST_EXPIRE_TIME_S": "60",
+}
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 RUN_KEY = "adaptfocus_run"  # in a job's metadata: the run's URL
 
@@ -97,7 +103,7 @@ def entrypoint(recipe_name: str, overrides: list[str], with_settings: bool) -> s
 def passed_on() -> dict[str, str]:
     """The variables of this environment that a job is given."""
     given = {name: storage.check_url(os.environ[name]) for name in PASSED_ON if os.environ.get(name)}
-    return given | {"PYTHONUNBUFFERED": "1"}  # lines of the log come as they are written
+    return given | FOR_ALL_PROCESSES
 
 
 def visible_from_nodes(config: TrainConfig, address: str, shared_paths: bool) -> None:

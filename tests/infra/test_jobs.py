@@ -64,7 +64,7 @@ def test_only_the_stores_place_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> 
     for name, value in environment_with_secrets({"AWS_REGION": "eu-west-1", "AWS_ENDPOINT_URL": "http://s3:1"}).items():
         monkeypatch.setenv(name, value)
     given = passed_on()
-    assert given == {"AWS_REGION": "eu-west-1", "AWS_ENDPOINT_URL": "http://s3:1", "PYTHONUNBUFFERED": "1"}
+    assert given == {"AWS_REGION": "eu-west-1", "AWS_ENDPOINT_URL": "http://s3:1"} | jobs.FOR_ALL_PROCESSES
     assert_no_secret(repr(given))
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://me:{SECRETS['AWS_SESSION_TOKEN']}@s3:1")
     with pytest.raises(StorageError, match="contains credentials") as caught:
