@@ -52,7 +52,7 @@ def runs(small_world: SmallWorld, s3_url: str) -> str:
     return url
 
 
-def test_every_state(runs: str) -> None:
+def test_every_state_in_the_list_the_table_and_json(type_, runs: str) -> None:
     found = {row.name: row for row in list_runs(runs)}
     assert {name: row.state for name, row in found.items()} == {
         "broken": "unreadable", "finished": "finished", "fresh": "never started", "starting": "running",
@@ -66,9 +66,6 @@ def test_every_state(runs: str) -> None:
     assert (stopped.position, stopped.epochs, stopped.clips_trained_estimate) == (1.5, 3, 72)
     assert stopped.last_commit_age_seconds == pytest.approx(7200, abs=60)
     assert "JSONDecodeError" in (found["broken"].problem or "")
-
-
-def test_the_command_prints_a_table_or_json(type_, runs: str) -> None:
     code, out, _ = type_("runs", runs)
     assert code == 0
     assert "finished finished 2.0 of 2 120 62.5" in out
