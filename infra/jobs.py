@@ -38,7 +38,7 @@ FOR_ALL_PROCESSES = {
     "PYTHONUNBUFFERED": "1",  # lines of the log come as they are written
     # What a job that was stopped had reserved for its decoders stays reserved, 180 s by default: resumed at once on a
     # cluster without room for both, a run would stand still that long. A living job asks anew every 10 s.
-    "RAY_DATA_AUTOSCALING_REQUEST_EXPIRE_TIME_S": "60",
+    "RAY_DATA_AUTOSCALING_REQUEST_EXPIRE_TIME_S": "30",
 }
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 RUN_KEY = "adaptfocus_run"  # in a job's metadata: the run's URL
