@@ -1,4 +1,4 @@
-"""The command line: `adaptfocus pack | index | plan | train | evaluate | quarantine | report | world | demo`.
+"""The command line: `adaptfocus pack | index | plan | train | submit | runs | evaluate | quarantine | report | ...`.
 
 Input: arguments. Does: hands them to the functions that do the work. Output: a line or a table a command; an error a
 user can mend is one message and exit code 2, never a traceback.
@@ -12,18 +12,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 
+from infra import jobs_cli
+from infra.options import ConfigFile, Overrides, RecipeName, settings_from
 from infra.progress import console, counted
 from infra.quarantine_cli import app as quarantine
-from pipelines import storage
-from pipelines.config import make
 from pipelines.errors import AdaptFocusError, ConfigError, InputError
 from pipelines.world_config import WORLDS, world_of
-from trainers.config import TrainConfig
-from trainers.recipes import RECIPES, recipe
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,13 +31,11 @@ app = typer.Typer(
     "(standard AWS variables and AWS_ENDPOINT_URL), or anything fsspec knows.",
 )
 app.add_typer(quarantine, name="quarantine")
+jobs_cli.add_to(app)
 out = Console()
 
 Classes = Annotated[str | None, typer.Option(help="URL of the class list, one name a line.")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to use; a local one is started without it.")]
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help=f"One of: {', '.join(sorted(RECIPES))}.")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as focus.delta=0.2.")]
-ConfigFile = Annotated[str | None, typer.Option("--config", help="URL of a YAML file with settings.")]
 
 
 @app.command()
@@ -117,7 +112,7 @@ def plan(
     """What the first epoch of a run would read and decode, before anything is spent."""
     from infra.planning import first_plan, summary_of
 
-    config = _config(name, overrides, config_url)
+    config = settings_from(name, overrides, config_url)
     drawn = first_plan(config)
     table = Table("epoch 0 would", "", show_header=True, box=None)
     for key, value in summary_of(drawn, config).items():
@@ -140,7 +135,7 @@ def train(
     """Train a run; given again with the same name it resumes, on any number of workers that divides the batch."""
     from infra.running import run_training
 
-    run_training(_config(name, overrides, config_url), address)
+    run_training(settings_from(name, overrides, config_url), address)
 
 
 @app.command()
@@ -241,24 +236,6 @@ def main() -> None:
             error.show()  # type: ignore[attr-defined]
             sys.exit(2)
         raise
-
-
-def _config(name: str, overrides: list[str] | None, config_url: str | None) -> TrainConfig:
-    values = recipe(name)
-    if config_url:
-        try:
-            given = yaml.safe_load(storage.read_bytes(config_url)) or {}
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{config_url} is not YAML ({error})") from None
-        if not isinstance(given, dict):
-            raise ConfigError(f"{config_url} holds a {type(given).__name__}; wanted keys and values")
-        values = _merged(values, given)
-    return make(TrainConfig, values, overrides or [])
-
-
-def _merged(below: dict, above: dict) -> dict:
-    both = {k: _merged(below[k], v) for k, v in above.items() if isinstance(v, dict) and isinstance(below.get(k), dict)}
-    return below | above | both
 
 
 def _classes(url: str | None) -> list[str] | None:

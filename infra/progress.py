@@ -1,7 +1,8 @@
 """Progress on the terminal.
 
 Input: a run's folder, where the loop leaves a sign of life; or counts from a task in this process.
-Does: draws bars with rich. Output: to standard error, so that standard output stays fit for pipes.
+Does: draws bars with rich; for a run that is followed into a file, plain lines now and then.
+Output: to standard error, so that standard output stays fit for pipes.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
@@ -20,6 +22,7 @@ from trainers.heartbeat import heartbeat_url
 
 console = Console(stderr=True)
 POLL_SECONDS = 1.0
+LINE_SECONDS = 30.0  # between two lines of a log, where a bar would be redrawn
 
 
 @contextlib.contextmanager
@@ -41,11 +44,11 @@ def working(title: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def following(run_url: str, title: str) -> Iterator[None]:
-    """A bar that follows a run's heartbeat, wherever the run is."""
+    """A bar that follows a run's heartbeat, wherever the run is; lines where there is no terminal."""
     over = threading.Event()
-    with _bar() as bar:
-        task = bar.add_task(title, total=None)
-        thread = threading.Thread(target=_follow, args=(run_url, bar, task, title, over), daemon=True)
+    with contextlib.ExitStack() as stack:
+        show = _bar_of_run(stack.enter_context(_bar()), title) if console.is_terminal else _lines_of_run(title)
+        thread = threading.Thread(target=_follow, args=(run_url, show, over), daemon=True)
         thread.start()
         try:
             yield
@@ -63,15 +66,41 @@ def read_heartbeat(run_url: str) -> dict:
         return {}
 
 
-def _follow(run_url: str, bar: Progress, task, title: str, over: threading.Event) -> None:
+def _follow(run_url: str, show: Callable[[dict], None], over: threading.Event) -> None:
     last = False
     while not last:
         last = over.wait(POLL_SECONDS)  # one look more when all is over
-        beat = read_heartbeat(run_url)
-        if beat:
-            done = beat["epoch"] * beat["num_bags"] + beat["cursor"]
-            text = f"{title}, epoch {beat['epoch'] + 1} of {beat['epochs']}"
-            bar.update(task, description=text, completed=done, total=beat["epochs"] * beat["num_bags"])
+        if beat := read_heartbeat(run_url):
+            show(beat)
+
+
+def _bar_of_run(bar: Progress, title: str) -> Callable[[dict], None]:
+    task = bar.add_task(title, total=None)
+
+    def show(beat: dict) -> None:
+        done = beat["epoch"] * beat["num_bags"] + beat["cursor"]
+        text = f"{title}, epoch {beat['epoch'] + 1} of {beat['epochs']}"
+        bar.update(task, description=text, completed=done, total=beat["epochs"] * beat["num_bags"])
+
+    return show
+
+
+def _lines_of_run(title: str) -> Callable[[dict], None]:
+    """A line every LINE_SECONDS, and one at the end of each epoch."""
+    shown: dict = {}
+    shown_at = 0.0
+
+    def show(beat: dict) -> None:
+        nonlocal shown, shown_at
+        where = {key: beat[key] for key in ("epoch", "cursor", "num_bags")}
+        ended = beat["cursor"] == beat["num_bags"]
+        if where == shown or not (ended or time.monotonic() - shown_at >= LINE_SECONDS):
+            return
+        shown, shown_at = where, time.monotonic()
+        text = f"{title}, epoch {beat['epoch'] + 1} of {beat['epochs']}, bag {beat['cursor']} of {beat['num_bags']}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    return show
 
 
 def _bar() -> Progress:

@@ -31,10 +31,12 @@ def run_training(config: TrainConfig, address: str | None) -> None:
     """
     index, commit = prepare(config)
     if finished(config):
-        console.print(f"{config.url} is finished: {config.epochs} epochs are trained")
+        console.print(f"{config.url} is finished: {config.epochs} epochs are trained", soft_wrap=True)
         return
     if commit:
-        console.print(f"resuming {config.url} from epoch {commit.epoch}, bag {commit.cursor} of {commit.num_bags}")
+        console.print(
+            f"resuming {config.url} from epoch {commit.epoch}, bag {commit.cursor} of {commit.num_bags}", soft_wrap=True
+        )
     unlabelled = sum(1 for labels in index.table.column("labels").to_pylist() if not labels)
     if unlabelled:
         console.print(f"{unlabelled} of {index.table.num_rows} videos have no label: all classes are negatives there")
@@ -46,7 +48,7 @@ def run_training(config: TrainConfig, address: str | None) -> None:
                 train(config, engine)
         else:
             _train_on_cluster(config, address)
-    console.print(f"trained {config.url} in {time.monotonic() - began:.0f} s")
+    console.print(f"trained {config.url} in {time.monotonic() - began:.0f} s", soft_wrap=True)
 
 
 @contextlib.contextmanager

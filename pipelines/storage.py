@@ -258,6 +258,15 @@ def size_and_tag(url: str) -> Version:
 
 def list_files(url: str) -> list[str]:
     """URLs of the files directly in a folder, sorted by name; empty if there is no such folder."""
+    return _listed(url, "file")
+
+
+def list_folders(url: str) -> list[str]:
+    """URLs of the folders directly in a folder, sorted by name; empty if there is no such folder."""
+    return _listed(url, "directory")
+
+
+def _listed(url: str, kind: str) -> list[str]:
     fs, path = filesystem(url)
     try:
         entries = _tried(fs, url, lambda: fs.ls(path, detail=True))
@@ -266,7 +275,7 @@ def list_files(url: str) -> list[str]:
             return []
         raise
     folder = path.rstrip("/")  # a listing of a file shows the file itself
-    inside = [e["name"].rstrip("/") for e in entries if e["type"] == "file"]
+    inside = [e["name"].rstrip("/") for e in entries if e["type"] == kind]
     names = [posixpath.basename(name) for name in inside if name != folder]
     return [join(url, name) for name in sorted(names) if name and not name.endswith(".part")]
 

@@ -175,3 +175,23 @@ def test_the_far_store_waits_counts_and_keeps_connections(local_s3: LocalS3, mon
         seen = {(t.method, t.path): (t.requests, t.size_bytes) for t in far.traffic()}
     assert seen["GET", path] == (4, 1750)
     assert seen["HEAD", path][1] == 0, "an answer to HEAD names a length and has no body"
+
+
+def test_the_fake_cloud_has_the_launchers_kinds_of_nodes() -> None:
+    """Labels and limits are those of ray_cluster.yaml; nothing that only AWS knows is left in it."""
+    pytest.importorskip("ray")
+    import yaml
+    from ray.autoscaler._private.util import validate_config
+
+    from benchmarks.fake_cloud import HEAD, ROOT, scaled_down
+
+    given = yaml.safe_load((ROOT / "ray_cluster.yaml").read_text())
+    small = scaled_down(given)
+    validate_config(small)
+    kinds, real = small["available_node_types"], given["available_node_types"]
+    assert kinds.keys() == {HEAD, "decode", "train"}
+    for name in ("decode", "train"):
+        assert {k: kinds[name][k] for k in ("labels", "min_workers", "max_workers")} == {
+            k: real[name][k] for k in ("labels", "min_workers", "max_workers")
+        }
+    assert kinds["train"]["resources"].items() >= real["train"]["resources"].items()

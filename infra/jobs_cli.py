@@ -1,0 +1,87 @@
+"""The commands about clusters and about many runs: `adaptfocus submit | runs`.
+
+Input: arguments. Does: hands them to infra/jobs.py and infra/run_list.py.
+Output: a job that is followed; a table or JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from infra.options import ConfigFile, Overrides, RecipeName
+
+out = Console()
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put the commands of this file into the command line."""
+    app.command()(submit)
+    app.command()(runs)
+
+
+def submit(
+    name: RecipeName,
+    overrides: Overrides = None,
+    config_url: ConfigFile = None,
+    address: Annotated[
+        str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="Of the cluster's dashboard.")
+    ] = "http://127.0.0.1:8265",
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Show the job's log until it ends.")] = True,
+    package: Annotated[
+        bool, typer.Option("--package/--no-package", help="Send this code; without, the nodes use what they have.")
+    ] = True,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Look at index and run first; needs access to the store.")
+    ] = True,
+    shared_paths: Annotated[
+        bool, typer.Option("--shared-paths", help="Paths are on a file system that every node mounts alike.")
+    ] = False,
+) -> None:
+    """Train a run as a job on a Ray cluster; given again it resumes. Ctrl-C leaves the job running."""
+    from infra.jobs import submit_training
+
+    command = shlex.join(["adaptfocus", *sys.argv[1:]])
+    code = submit_training(
+        name, overrides or [], config_url, address, command,
+        package=package, check=check, follow=follow, shared_paths=shared_paths,
+    )  # fmt: skip
+    sys.exit(code)
+
+
+def runs(
+    url: Annotated[str, typer.Argument(help="URL of a folder of runs, or of one run.")],
+    evaluation: Annotated[str, typer.Option(help="Name of the evaluation whose score is shown.")] = "test",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a run, one a line.")] = False,
+) -> None:
+    """The runs at a URL: state, position, last score."""
+    from infra.run_list import age, list_runs
+
+    found = list_runs(url, evaluation)
+    if as_json:
+        for row in found:
+            print(json.dumps(dataclasses.asdict(row)))
+        return
+    table = Table(box=None)
+    for title in ("run", "state", "epoch", "clips", "mAP, max", "last commit", "workers", "bad videos"):
+        table.add_column(title, justify="left" if title in ("run", "state") else "right", no_wrap=True)
+    for row in found:
+        score = "-" if row.map_max is None else f"{100 * row.map_max:.1f}"
+        table.add_row(
+            row.name, row.state, "-" if row.epochs is None else f"{row.position:.1f} of {row.epochs}",
+            f"{row.clips_trained_estimate:,}", score, age(row.last_commit_age_seconds), str(row.workers or "-"),
+            str(row.bad_videos),
+        )  # fmt: skip
+    out.print(table)
+    for row in found:
+        if row.problem:
+            out.print(f"  {row.name}: {row.problem}", markup=False, highlight=False, soft_wrap=True)
+    if not found:
+        out.print(f"there is no run at {url}", markup=False, highlight=False)

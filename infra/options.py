@@ -1,0 +1,46 @@
+"""What several commands take: their arguments, and how settings are put together from them.
+
+Input: a recipe's name, a YAML file, `key=value` words. Does: lays them over each other, later over earlier.
+Output: one checked TrainConfig.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+import yaml
+
+from pipelines import storage
+from pipelines.config import make
+from pipelines.errors import ConfigError
+from trainers.config import TrainConfig
+from trainers.recipes import RECIPES, recipe
+
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help=f"One of: {', '.join(sorted(RECIPES))}.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as focus.delta=0.2.")]
+ConfigFile = Annotated[str | None, typer.Option("--config", help="URL of a YAML file with settings.")]
+
+
+def settings_from(name: str, overrides: list[str] | None, config_url: str | None) -> TrainConfig:
+    """The settings of a run: recipe, file, `key=value`."""
+    values = recipe(name)
+    if config_url:
+        values = _merged(values, settings_file(config_url))
+    return make(TrainConfig, values, overrides or [])
+
+
+def settings_file(config_url: str) -> dict:
+    """The keys and values of a YAML file."""
+    try:
+        given = yaml.safe_load(storage.read_bytes(config_url)) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{config_url} is not YAML ({error})") from None
+    if not isinstance(given, dict):
+        raise ConfigError(f"{config_url} holds a {type(given).__name__}; wanted keys and values")
+    return given
+
+
+def _merged(below: dict, above: dict) -> dict:
+    both = {k: _merged(below[k], v) for k, v in above.items() if isinstance(v, dict) and isinstance(below.get(k), dict)}
+    return below | above | both

@@ -1,0 +1,119 @@
+"""The runs at a URL, at a glance.
+
+Input: the URL of a folder of runs. Does: for each run a handful of small requests, many runs at a time: settings,
+heartbeat, the end of the log, a score, the exclusions. Output: one RunState a run.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from infra.progress import read_heartbeat
+from pipelines import storage
+from pipelines.errors import AdaptFocusError
+from pipelines.records import EXCLUDED_SCHEMA
+from pipelines.tables import read_table
+from trainers.checkpoint import Commit, Run
+from trainers.epochs import EXCLUDED, SALIENCY
+from trainers.evaluate import scores_url
+
+# A run says where it stands at most once a second, but not between two steps: a slow step is no sign of death.
+FRESH_SECONDS = 120.0
+THREADS = 32  # they wait for the store, most of the time
+
+
+@dataclass(frozen=True)
+class RunState:
+    """One line of the list. Ages are by this machine's clock against that of the machine that wrote."""
+
+    name: str
+    url: str
+    state: str  # finished, running, stopped (give its command again to resume), never started, unreadable
+    position: float = 0.0  # in epochs
+    epochs: int | None = None
+    clips_trained_estimate: int = 0  # exact but for epochs whose plans differ in length from the newest one
+    map_max: float | None = None  # of the evaluation that was asked for
+    last_commit_age_seconds: float | None = None
+    workers: int | None = None  # of the last entry of the log
+    bad_videos: int = 0  # left out of the newest plan
+    problem: str | None = None
+
+
+def list_runs(url: str, evaluation: str = "test") -> list[RunState]:
+    """All runs directly in a folder, or the one run that the URL itself is; by name.
+
+    Raises:
+        StorageError: the folder cannot be listed. A run that cannot be read is a line of its own.
+    """
+    folders = [url] if storage.exists(storage.join(url, "config.json")) else storage.list_folders(url)
+    with ThreadPoolExecutor(THREADS) as threads:
+        found = threads.map(lambda folder: _looked_at(folder, evaluation), folders)
+        return [state for state in found if state]
+
+
+def age(seconds: float | None) -> str:
+    """`95 -> "95 s ago"`; None if it never was."""
+    if seconds is None:
+        return "-"
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{max(seconds, 0):.0f} s ago"
+
+
+def _looked_at(url: str, evaluation: str) -> RunState | None:
+    """The state of a folder; None if it is no run."""
+    name = url.rstrip("/").rsplit("/", 1)[-1]
+    try:
+        if not storage.exists(storage.join(url, "config.json")):
+            return None
+        return _state_of(url, name, evaluation)
+    except (AdaptFocusError, ValueError, KeyError, TypeError) as error:
+        return RunState(name, url, "unreadable", problem=f"{type(error).__name__}: {error}")
+
+
+def _state_of(url: str, name: str, evaluation: str) -> RunState:
+    run = Run(url)
+    config = json.loads(storage.read_bytes(run.at("config.json")))
+    epochs, clips_per_bag = int(config["epochs"]), int(config["plan"]["clips_per_bag"])
+    (last,) = run.entries(last=1) or [None]
+    if last is None:
+        return RunState(name, url, "never started", epochs=epochs)
+    commit = last if last.kind == "checkpoint" else run.newest()[1]
+    beat, now = read_heartbeat(url), time.time()
+    done = storage.exists(run.epoch_url(epochs, SALIENCY))
+    alive = now - max(last.seconds, float(beat.get("seconds", 0))) < FRESH_SECONDS
+    epoch, cursor, num_bags = _position(commit)
+    return RunState(
+        name=name,
+        url=url,
+        state="finished" if done else "running" if alive else "stopped",
+        position=epoch + (cursor / num_bags if num_bags else 0),
+        epochs=epochs,
+        clips_trained_estimate=(epoch * num_bags + cursor) * clips_per_bag,
+        map_max=_score(url, evaluation),
+        last_commit_age_seconds=now - commit.seconds if commit else None,
+        workers=last.workers,
+        bad_videos=_bad_videos(run, epoch),
+    )
+
+
+def _position(commit: Commit | None) -> tuple[int, int, int]:
+    return (commit.epoch, commit.cursor, commit.num_bags) if commit else (0, 0, 0)
+
+
+def _score(url: str, evaluation: str) -> float | None:
+    scores = scores_url(url, evaluation)
+    return json.loads(storage.read_bytes(scores)).get("map_max") if storage.exists(scores) else None
+
+
+def _bad_videos(run: Run, epoch: int) -> int:
+    """Of the newest exclusions: those of the next epoch are there once this one is merged."""
+    for number in (epoch + 1, epoch):
+        url = run.epoch_url(number, EXCLUDED)
+        if storage.exists(url):
+            return read_table(url, EXCLUDED_SCHEMA).num_rows
+    return 0

@@ -1,0 +1,85 @@
+"""The list of runs: every state a run can be in, told from the store alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+
+import pytest
+
+from infra.run_list import age, list_runs
+from pipelines import storage
+from tests.worlds import SmallWorld
+from trainers.checkpoint import Commit, Run
+from trainers.engine import LocalEngine
+from trainers.evaluate import scores_url
+from trainers.heartbeat import heartbeat_url
+from trainers.loop import train
+from trainers.prepare import prepare
+
+
+def entry(run: Run, number: int, kind: str, age_seconds: float, **values: object) -> None:
+    """An entry of the log as if it had been written so long ago."""
+    commit = Commit(number, kind, "group", 2, time.time() - age_seconds, **values)  # type: ignore[arg-type]
+    storage.write_bytes(run.at("log", f"{number:06d}.json"), json.dumps(dataclasses.asdict(commit)).encode())
+
+
+@pytest.fixture
+def runs(small_world: SmallWorld, s3_url: str) -> str:
+    """A folder on S3 with a run in each state."""
+    url = f"{s3_url}/runs"
+
+    def begun(name: str) -> Run:
+        config = small_world.run_config(url, name)
+        prepare(config)
+        return Run(config.url)
+
+    finished = small_world.run_config(url, "finished", "epochs=2")
+    prepare(finished)
+    train(finished, LocalEngine(finished.plan.bags_per_batch))
+    storage.write_bytes(scores_url(finished.url, "test"), b'{"map_max": 0.625}')
+    begun("fresh")
+    entry(begun("starting"), 0, "start", 1)
+    begun_long_ago, training = begun("stopped"), begun("training")
+    for run in (begun_long_ago, training):
+        entry(run, 0, "start", 9000)
+        entry(run, 1, "checkpoint", 7200, epoch=1, cursor=8, num_bags=16)
+        entry(run, 2, "start", 7100)
+    storage.write_bytes(heartbeat_url(training.url), json.dumps({"seconds": time.time()}).encode())
+    storage.write_bytes(f"{url}/broken/config.json", b"{")
+    storage.write_bytes(f"{url}/no-run/readme.txt", b"not a run")
+    return url
+
+
+def test_every_state_in_the_list_the_table_and_json(type_, runs: str) -> None:
+    found = {row.name: row for row in list_runs(runs)}
+    assert {name: row.state for name, row in found.items()} == {
+        "broken": "unreadable", "finished": "finished", "fresh": "never started", "starting": "running",
+        "stopped": "stopped", "training": "running",
+    }  # fmt: skip
+    done, stopped = found["finished"], found["stopped"]
+    assert (done.position, done.epochs, done.map_max, done.workers) == (2.0, 2, 0.625, 1)
+    # 18 videos in batches of 4: 16 and then 18 + 2 carried = 20 bags, of 3 clips each; by the newest plan 2 x 20.
+    assert done.clips_trained_estimate == 3 * (20 + 20)
+    # Epoch 1 (of 0, 1, 2), 8 of 16 bags: 24 bags of 3 clips.
+    assert (stopped.position, stopped.epochs, stopped.clips_trained_estimate) == (1.5, 3, 72)
+    assert stopped.last_commit_age_seconds == pytest.approx(7200, abs=60)
+    assert "JSONDecodeError" in (found["broken"].problem or "")
+    code, out, _ = type_("runs", runs)
+    assert code == 0
+    assert "finished finished 2.0 of 2 120 62.5" in out
+    assert "stopped stopped 1.5 of 3 72 - 2 h ago 2 0" in out
+    assert "broken: JSONDecodeError" in out
+    assert "no-run" not in out
+    code, out, _ = type_("runs", f"{runs}/stopped", "--json")
+    assert (code, json.loads(out)["state"]) == (0, "stopped"), "the URL of one run"
+    assert "there is no run at" in type_("runs", f"{runs}/nowhere")[1]
+    code, _, err = type_("runs", "s3://nowhere-at-all/runs")
+    assert (code, "there is no bucket 'nowhere-at-all'" in err) == (2, True)
+
+
+def test_an_age_is_said_in_its_unit() -> None:
+    assert [age(s) for s in (None, 5, 119, 150, 7200, 200_000)] == [
+        "-", "5 s ago", "119 s ago", "2 min ago", "2 h ago", "2 d ago",
+    ]  # fmt: skip
