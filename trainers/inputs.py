@@ -55,12 +55,12 @@ def build_adapted(name: str, num_classes: int, config: InputConfig) -> nn.Module
     return adapted(build(name, num_classes), config)
 
 
-@torch.no_grad()
 def after_step(model: nn.Module, config: InputConfig) -> None:
     """Keep the constraint of `zero_mean_kernels`; imposing it only at the start does not last."""
     if config.motion == "zero_mean_kernels":
         weight = _first_convolution(model, config).weight
-        weight -= weight.mean(dim=2, keepdim=True)
+        with torch.no_grad():
+            weight -= weight.mean(dim=2, keepdim=True)
 
 
 def shown(
@@ -95,10 +95,10 @@ def _moving(x: torch.Tensor) -> torch.Tensor:
 
 
 def _faded(x: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-    """The static picture of some clips, replaced by its mean colour."""
+    """The static picture of some clips, replaced by its mean colour; in place."""
     still = x.mean(dim=2, keepdim=True)
     colour = still.mean(dim=(3, 4), keepdim=True)
-    return x - which[:, None, None, None, None] * (still - colour)
+    return x.sub_(which[:, None, None, None, None] * (still - colour))
 
 
 def _widen(convolution: nn.Conv3d) -> None:
