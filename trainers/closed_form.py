@@ -57,12 +57,12 @@ def objective(
     positive, negative, all_clips = _weights(config, engine, p, batch, epoch, progress, plain, counted)
     loss, pull = 0.0, np.float32(0)
     if mu:
-        shown = counted.any(axis=1)  # [B, L]
+        shown = np.logical_or.reduce(counted, axis=1)  # [B, L]
         negative = negative + mu * (plain * ~shown[:, None])
         loss, pull = _noisy_or(softplus, shown, mu * clips)
     both, share = positive + negative, 1 / (max(all_clips, 1) * z.shape[1])
     labels = (both - (1 + mu) * plain) * softplus - positive * own
-    others = softplus_all if usable is _ONE else softplus_all.reshape(bags, -1) * usable[:, 0]
+    others = softplus_all if usable is _ONE else softplus_all.reshape(bags, clips, -1) * usable
     loss += float(labels.sum()) + (1 + mu) * float(others.sum())
     scale = np.float32(share * engine.workers)
     gradient = np.empty(z.numel() + 1, np.float32)
@@ -160,7 +160,7 @@ def _spikes(p: np.ndarray, batch: ClipBatch, epoch: int, config: SaliencyConfig)
     same = which[:, :, None] == which[:, None]  # [B, N, N]
     left = _powers(1 - config.update_rate, clips + 1)
     recent = config.update_rate * left.take((same & _later(clips)).sum(axis=2))  # r d^(visits of the bin after this)
-    mixed = same * recent[:, None]  # [B, N, N]
+    mixed = (same * recent[:, None])[..., None]  # [B, N, N, 1]; what follows is a product of matrices, and cheaper so
     kept = left.take(same.sum(axis=2))[:, :, None]
     first = same.argmax(axis=2) + _starts(1, bags, clips)[0]  # [B, N], among all clips
     was_visited = seen_in.take(places) != NEVER_VISITED
@@ -168,10 +168,10 @@ def _spikes(p: np.ndarray, batch: ClipBatch, epoch: int, config: SaliencyConfig)
     score = batch.saliency_score * _powers(config.staleness, epoch + 2).take(epoch - seen_in, mode="clip")
     score[seen_in == NEVER_VISITED] = -1
     held = np.where(was_visited, batch.saliency_score.take(places), p.reshape(-1, labels).take(first, axis=0))
-    score.reshape(-1)[places] = kept * held + mixed @ p
+    score.reshape(-1)[places] = kept * held + (mixed * p[:, None]).sum(axis=2)
     tau = batch.saliency_tau.copy()
     held = np.where(was_visited, batch.saliency_tau.take(places), batch.tau.take(first)[:, :, None])
-    tau.reshape(-1)[places] = kept * held + mixed @ batch.tau[:, :, None]
+    tau.reshape(-1)[places] = kept * held + (mixed * batch.tau[:, None, :, None]).sum(axis=2)
     best = score.argmax(axis=2) + starts[:, 0]
     return score.take(best), tau.take(best)
 

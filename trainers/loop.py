@@ -170,8 +170,10 @@ def train_step(
     done: SinceCommit,
 ) -> None:
     """One optimiser step on this rank's part of a global batch; its scores are noted for the ledger."""
-    frames, clip_id = (torch.from_numpy(values).to(engine.device) for values in (batch.frames, batch.clip_id))
-    x = shown(frames.flatten(0, 1), model, config.input, clip_id.flatten())
+    frames, clip_id = torch.from_numpy(batch.frames).to(engine.device), None
+    if config.input.fade_background:
+        clip_id = torch.from_numpy(batch.clip_id).to(engine.device).flatten()
+    x = shown(frames.flatten(0, 1), model, config.input, clip_id)
     logits = trained(x).float()  # [B N, K]
     optimiser.zero_grad(set_to_none=True)
     if engine.device.type == "cpu":
