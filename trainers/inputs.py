@@ -55,12 +55,12 @@ def build_adapted(name: str, num_classes: int, config: InputConfig) -> nn.Module
     return adapted(build(name, num_classes), config)
 
 
+@torch.no_grad()
 def after_step(model: nn.Module, config: InputConfig) -> None:
     """Keep the constraint of `zero_mean_kernels`; imposing it only at the start does not last."""
     if config.motion == "zero_mean_kernels":
         weight = _first_convolution(model, config).weight
-        with torch.no_grad():
-            weight -= weight.mean(dim=2, keepdim=True)
+        weight -= weight.mean(dim=2, keepdim=True)
 
 
 def shown(
