@@ -42,7 +42,7 @@ def adapted(model: nn.Module, config: InputConfig) -> nn.Module:
     """The same backbone, made ready for the input; its pre-trained weights stay, and added ones start from them.
 
     Raises:
-        ConfigError: the backbone has no 3D convolution to adapt, or none that looks along time.
+        ConfigError: the backbone has no 3D convolution to adapt.
     """
     if config.motion == "rgb_and_difference":
         _widen(_first_convolution(model, config))
@@ -115,10 +115,5 @@ def _first_convolution(model: nn.Module, config: InputConfig) -> nn.Conv3d:
         raise ConfigError(
             f"input.motion={config.motion} changes a backbone's first 3D convolution, and {type(model).__name__} has "
             "none; use rgb or difference"
-        )
-    if config.motion == "zero_mean_kernels" and found.kernel_size[0] == 1:
-        raise ConfigError(
-            f"input.motion=zero_mean_kernels takes the mean over time out of a first convolution that, in "
-            f"{type(model).__name__}, looks at one frame: nothing would be left; use another"
         )
     return found

@@ -17,7 +17,6 @@ from trainers.backbones import build, load_pretrained
 from trainers.checkpoint import Commit, Run
 from trainers.config import TrainConfig
 from trainers.epochs import SALIENCY
-from trainers.inputs import adapted
 
 
 def prepare(config: TrainConfig) -> tuple[VideoIndex, Commit | None]:
@@ -46,7 +45,6 @@ def prepare(config: TrainConfig) -> tuple[VideoIndex, Commit | None]:
     model = build(config.backbone, len(index.classes))
     if config.weights:
         load_pretrained(model, config.weights)
-    adapted(model, config.input)
     run = Run(config.url)
     try:
         storage.check_writable(run.url)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
 
 from pipelines.errors import ConfigError
 from pipelines.records import clip_id
-from tests.worlds import SmallWorld
-from trainers.backbones import BUILDERS, build, input_spec_of, normalise
+from trainers.backbones import build, input_spec_of, normalise
 from trainers.inputs import InputConfig, adapted, after_step, build_adapted, chosen, shown
-from trainers.prepare import prepare
 
 
 @pytest.fixture
@@ -104,21 +100,3 @@ def test_fading_keeps_movement_and_the_mean_colour_and_spares_scoring(frames: to
 def test_a_backbone_without_a_3d_convolution_is_told_so() -> None:
     with pytest.raises(ConfigError, match=r"input.motion=zero_mean_kernels changes .* Linear has none; use rgb or"):
         adapted(nn.Linear(2, 2), InputConfig(motion="zero_mean_kernels"))
-
-
-def test_kernels_that_look_at_one_frame_cannot_lose_their_mean_over_time() -> None:
-    """All that they are would be taken away, and the run would train a model that sees nothing."""
-    one_frame = nn.Sequential(nn.Conv3d(3, 4, (1, 3, 3)))
-    with pytest.raises(ConfigError, match="looks at one frame: nothing would be left"):
-        adapted(one_frame, InputConfig(motion="zero_mean_kernels"))
-    adapted(one_frame, InputConfig(motion="rgb_and_difference"))
-
-
-def test_before_a_run_begins_it_is_told_that_its_backbone_does_not_fit(
-    small_world: SmallWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not on a worker, once a cluster has started."""
-    monkeypatch.setitem(BUILDERS, "flat", lambda num_classes: nn.Linear(3, num_classes))
-    with pytest.raises(ConfigError, match=r"input.motion=rgb_and_difference changes a backbone's first 3D convolution"):
-        prepare(small_world.run_config(tmp_path, "flat", "backbone=flat", "input.motion=rgb_and_difference"))
-    prepare(small_world.run_config(tmp_path, "flat", "backbone=flat"))
