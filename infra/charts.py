@@ -131,7 +131,8 @@ def styles_of(runs: Sequence[tuple[str, str]]) -> dict[str, Style]:
             continue
         nth = seen.get(regime, 0)
         seen[regime] = nth + 1
-        key, dash = (regimes.index(regime), nth) if len(regimes) > 1 else (nth, nth // HUES)
+        key, again = (regimes.index(regime), nth) if len(regimes) > 1 else (nth, 0)
+        dash = again + key // HUES  # hues that come round again differ by dash
         styles[run] = Style(key % HUES, MARKS[key % len(MARKS)], DASHES[dash % len(DASHES)])
     return styles
 

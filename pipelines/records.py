@@ -178,7 +178,7 @@ class ClipBatch:
     tau: np.ndarray  # [B, N] float64
     duration_seconds: np.ndarray  # [B] float64
     label_ids: np.ndarray  # [B, L] int64
-    clip_positive: np.ndarray  # [B, N, L] bool
+    clip_positive: np.ndarray  # [B, N, L] bool; all true in weak regimes, but for padding
     saliency_score: np.ndarray  # [B, L, n] float32
     saliency_tau: np.ndarray  # [B, L, n] float32
     saliency_epoch: np.ndarray  # [B, L, n] int32

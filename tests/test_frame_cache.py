@@ -15,8 +15,9 @@ from pipelines.records import ClipBatch
 from tests.trainers.test_loop import broken_copy
 from tests.worlds import SmallWorld
 from trainers.engine import LocalEngine
-from trainers.loop import READING, clip_shape, train
+from trainers.loop import clip_shape, train
 from trainers.prepare import finished, prepare
+from trainers.scores import READING
 
 
 @pytest.mark.parametrize("pixel_format", ["rgb", "yuv420p"])

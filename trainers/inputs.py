@@ -95,10 +95,10 @@ def _moving(x: torch.Tensor) -> torch.Tensor:
 
 
 def _faded(x: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-    """The static picture of some clips, replaced by its mean colour."""
+    """The static picture of some clips, replaced by its mean colour; in place."""
     still = x.mean(dim=2, keepdim=True)
     colour = still.mean(dim=(3, 4), keepdim=True)
-    return x - which[:, None, None, None, None] * (still - colour)
+    return x.sub_(which[:, None, None, None, None] * (still - colour))
 
 
 def _widen(convolution: nn.Conv3d) -> None:

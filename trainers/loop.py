@@ -24,25 +24,18 @@ from torch import nn
 from pipelines.clip_plan import Planner
 from pipelines.clip_stream import ClipShape
 from pipelines.plan_store import PlanFacts, Stretch
-from pipelines.records import NO_LABEL, ClipBatch
-from pipelines.saliency_table import Bins
+from pipelines.records import ClipBatch
 from pipelines.shard_index import load_index
+from trainers import closed_form, objective
 from trainers.backbones import build, load_pretrained
 from trainers.checkpoint import Commit, Lineage, Run
 from trainers.commits import Commits, SinceCommit
 from trainers.config import TrainConfig
 from trainers.engine import Engine
 from trainers.epochs import publish_plan
-from trainers.focus import focus_weights
 from trainers.heartbeat import Heartbeat
 from trainers.inputs import adapted, after_step, shown
-from trainers.loss import masses, noisy_or, weak_negatives, weighted_bce
 from trainers.schedule import learning_rate
-from trainers.scores import READING
-
-# The columns of ClipBatch that a step needs on its device.
-ON_DEVICE = ("frames", "ok", "clip_id", "tau", "duration_seconds", "label_ids", "clip_positive",
-             "saliency_score", "saliency_tau", "saliency_epoch")  # fmt: skip
 
 
 @dataclass
@@ -179,35 +172,23 @@ def train_step(
     done: SinceCommit,
 ) -> None:
     """One optimiser step on this rank's part of a global batch; its scores are noted for the ledger."""
-    data = {name: torch.from_numpy(getattr(batch, name)).to(engine.device) for name in ON_DEVICE}
-    bags, clips = batch.clip_id.shape
-    x = shown(data["frames"].flatten(0, 1), model, config.input, data["clip_id"].flatten())
-    logits = trained(x).float().unflatten(0, (bags, clips))
-    ids = data["label_ids"].unsqueeze(1).expand(-1, clips, -1)  # [B, N, L]
-    places = ids.clamp(min=0)  # what NO_LABEL points at is never used
-    p = torch.sigmoid(logits.detach()).gather(-1, places)  # of the bags' own labels
-    focused = None
-    if config.focus.active(epoch):
-        bins = Bins(data["saliency_score"], data["saliency_tau"], data["saliency_epoch"])
-        focused = focus_weights(p, data["tau"], data["duration_seconds"], bins, epoch, config.focus, config.saliency)
-    w = focused.positive if focused else torch.ones_like(p)
-    real = ids != NO_LABEL
-    chosen = data["clip_positive"] & real
-    positive, weight = _over_classes(ids, chosen, w, logits.shape[-1])
-    total = engine.add_up(masses(w, chosen, data["ok"]))
-    loss = weighted_bce(logits, positive, weight, data["ok"], total, config.focus.normalise_mass)
-    if focused and (beta := config.focus.background_at(epoch, progress)):
-        off = focused.background * real
-        own = logits.gather(-1, places)
-        loss = loss + beta * weak_negatives(own, off, data["ok"], total, logits.shape[-1])
-    if mu := config.focus.noisy_or_weight:
-        loss = loss + mu * noisy_or(logits, positive.any(dim=1), data["ok"], total)
+    frames, clip_id = torch.from_numpy(batch.frames).to(engine.device), None
+    if config.input.fade_background:
+        clip_id = torch.from_numpy(batch.clip_id).to(engine.device).flatten()
+    x = shown(frames.flatten(0, 1), model, config.input, clip_id)
+    logits = trained(x).float()  # [B N, K]
     optimiser.zero_grad(set_to_none=True)
-    (loss * engine.workers).backward()  # gradients are averaged over ranks; the loss is a share of a sum
+    if engine.device.type == "cpu":
+        p, loss, gradient = closed_form.objective(config, engine, logits, batch, epoch, progress)
+        logits.backward(gradient)
+    else:
+        p, loss = objective.objective(config, engine, logits, batch, epoch, progress)
+        (loss * engine.workers).backward()  # gradients are averaged over ranks; the loss is a share of a sum
     if config.optim.clip_gradient_norm:
         nn.utils.clip_grad_norm_(trained.parameters(), config.optim.clip_gradient_norm)
     optimiser.step()
-    after_step(model, config.input)
+    if config.input.motion != "rgb":  # entering no_grad costs 20 us in a step
+        after_step(model, config.input)
     done.losses.append(loss.detach())
     done.scores.add(batch, p)
 
@@ -240,18 +221,4 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, config: TrainConfig, pro
         group["lr"] = learning_rate(progress, config.optim)
 
 
-def _over_classes(
-    ids: torch.Tensor, chosen: torch.Tensor, weight: torch.Tensor, num_classes: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Values of label places [B, N, L] as (positive bool, weight float) over classes [B, N, K].
-
-    What is not chosen goes to a class behind the last, which is cut off.
-    """
-    places = torch.where(chosen, ids, num_classes)
-    shape = (*ids.shape[:-1], num_classes + 1)
-    positive = torch.zeros(shape, dtype=torch.bool, device=ids.device).scatter_(-1, places, True)
-    spread = torch.ones(shape, device=ids.device).scatter_(-1, places, weight)
-    return positive[..., :-1], spread[..., :-1]
-
-
-__all__: Sequence[str] = ("READING", "SinceCommit", "make_model", "train", "train_epoch", "train_step")
+__all__: Sequence[str] = ("SinceCommit", "make_model", "train", "train_epoch", "train_step")

@@ -326,9 +326,9 @@ def test_scores_in_percent_are_refused() -> None:
 
 
 def test_runs_are_told_apart_without_colour(data: ReportData) -> None:
-    """Mark or dash differ between any two of nine runs: three regimes, three seeds."""
+    """Mark or dash differ between any two of nine runs: three regimes, three seeds; or nine of one, or one of nine."""
     runs = [(f"{regime}-{seed}", regime) for regime in ("full", "noisy", "ours") for seed in range(3)]
-    for given in (runs, [(run, "ours") for run, _ in runs]):
+    for given in (runs, [(run, "ours") for run, _ in runs], [(run, run) for run, _ in runs]):
         styles = charts.styles_of(given)
         assert len({(s.mark, s.dash) for s in styles.values()}) == 9
     marks = {s.mark for s in charts.styles_of([(r.run, r.regime) for r in data.runs]).values()}

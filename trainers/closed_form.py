@@ -1,0 +1,188 @@
+"""The objective of a step on a CPU: the loss and its gradient over the logits, without a graph, in some calls of numpy.
+
+Input: logits, and the batch that they are of.
+Does: what `trainers.objective` does with tensors and autograd, on arrays that lie in this process's memory anyway.
+Output: the probabilities of the bags' own labels, this rank's share of the loss, and its gradient.
+
+On arrays of some hundred numbers a step costs its calls, not its arithmetic, and a call of numpy costs a third of one
+of torch. Both ways are compared in tests/trainers/test_closed_form.py.
+
+With P what an entry weighs as a positive, Q what it weighs as a negative, z the logit and p = sigmoid(z):
+
+    L = sum P softplus(-z) + Q softplus(z) = sum (P + Q) softplus(z) - P z,        dL/dz = (P + Q) p - P
+
+Noisy-OR of a label that the video has, q = prod_t (1 - p_t): d -log(1 - q) / dz_t = -q / (1 - q) p_t. Of a class that
+it has not, noisy-OR says what BCE says: such an entry is a negative of weight 1 + mu.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from pipelines.records import NEVER_VISITED, NO_LABEL, ClipBatch
+from pipelines.saliency_table import SaliencyConfig
+from trainers.config import TrainConfig
+from trainers.engine import Engine
+from trainers.focus import FocusConfig
+
+_ONE = np.float32(1)
+
+
+def objective(
+    config: TrainConfig, engine: Engine, logits: torch.Tensor, batch: ClipBatch, epoch: int, progress: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of logits float32 [B N, K] on the CPU -> p [B, N, L] of the bags' own labels; this rank's share of the loss, a
+    scalar; its gradient [B N, K], times the number of ranks over which it will be averaged.
+
+    p is any number where there is no label.
+    """
+    z, ok, mu = logits.detach(), batch.ok, config.focus.noisy_or_weight
+    real = (batch.label_ids != NO_LABEL)[:, None]  # [B, 1, L]
+    bags, clips = batch.tau.shape
+    # Where the labels' entries lie among all. Padding points behind the last: reading takes the last entry, writing
+    # goes to a place that is cut off.
+    at = np.where(real, _starts(bags, clips, z.shape[1]) + batch.label_ids[:, None], z.numel())
+    p_all, softplus_all = torch.sigmoid(z).numpy(), functional.softplus(z).numpy()
+    p, softplus, own = (values.take(at, mode="clip") for values in (p_all, softplus_all, z.numpy()))
+    usable, counted = _ONE, batch.clip_positive  # which is False where there is no label
+    if not ok.all():
+        usable = ok.astype(np.float32)[:, None, None]
+        counted = counted & ok[:, None, None]
+
+    plain = real * usable  # all entries are negatives of weight 1 + mu, but for these
+    positive, negative, all_clips = _weights(config, engine, p, batch, epoch, progress, plain, counted)
+    loss, pull = 0.0, np.float32(0)
+    if mu:
+        shown = np.logical_or.reduce(counted, axis=1)  # [B, L]
+        negative = negative + mu * (plain * ~shown[:, None])
+        loss, pull = _noisy_or(softplus, shown, mu * clips)
+    both, share = positive + negative, 1 / (max(all_clips, 1) * z.shape[1])
+    labels = (both - (1 + mu) * plain) * softplus - positive * own
+    others = softplus_all if usable is _ONE else softplus_all.reshape(bags, clips, -1) * usable
+    loss += float(labels.sum()) + (1 + mu) * float(others.sum())
+    scale = np.float32(share * engine.workers)
+    gradient = np.empty(z.numel() + 1, np.float32)
+    np.multiply(p_all.reshape(bags, clips, -1), (1 + mu) * scale * usable, out=gradient[:-1].reshape(bags, clips, -1))
+    gradient[at] = ((both - pull) * p - positive) * scale
+    return torch.from_numpy(p), torch.tensor(loss * share), torch.from_numpy(gradient[:-1]).view_as(z)
+
+
+def _weights(
+    config: TrainConfig,
+    engine: Engine,
+    p: np.ndarray,
+    batch: ClipBatch,
+    epoch: int,
+    progress: float,
+    plain: np.ndarray,
+    counted: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray | np.float32, float]:
+    """P and Q of the labels' entries, both [B, N, L], noisy-OR left out; and the clips of the global batch.
+
+    plain: 1 where a usable bag has a label, [B, 1, L]. counted: bool [B, N, L], which of them are positives.
+    """
+    focus = config.focus
+    weight, near = _ONE, None
+    if focus.active(epoch):
+        weight, near = _focus_weights(p, batch, epoch, focus, config.saliency)
+    positive = weight * (counted if near is None else counted & near)
+    count, mass, all_clips = _masses(engine, counted, positive, batch.ok)
+    if focus.normalise_mass:
+        positive *= np.float32(count / max(mass, 1e-12))
+    negative = np.float32(0)
+    if focus.regime == "full":  # the video's labels that a clip does not show
+        negative = plain * ~batch.clip_positive
+    elif near is not None and (beta := focus.background_at(epoch, progress)):
+        negative = (beta - beta / 2 * weight) * (plain * ~near)
+    return positive, negative, all_clips
+
+
+def _masses(engine: Engine, counted: np.ndarray, positive: np.ndarray, ok: np.ndarray) -> tuple[float, float, float]:
+    """The first three of `loss.masses`, of the global batch."""
+    own = (float(np.count_nonzero(counted)), float(positive.sum()), float(np.count_nonzero(ok) * counted.shape[1]))
+    if engine.workers == 1:
+        return own
+    count, mass, clips = engine.add_up(torch.tensor(own, dtype=torch.float64)).tolist()
+    return count, mass, clips
+
+
+@lru_cache(maxsize=8)
+def _starts(rows: int, columns: int, step: int) -> np.ndarray:
+    """[rows, columns, 1]: 0, step, 2 step, ...: where each run of `step` numbers begins."""
+    return np.arange(0, rows * columns * step, step).reshape(rows, columns, 1)
+
+
+def _noisy_or(softplus: np.ndarray, shown: np.ndarray, weight: float) -> tuple[float, np.ndarray]:
+    """-log(1 - prod_t (1 - p_t)) of the labels shown, weighed and summed; and weight q / (1 - q), [B, 1, L].
+
+    softplus: [B, N, L], -log(1 - p). As `loss.noisy_or` with its bound, beyond which there is no gradient.
+    """
+    none = softplus.sum(axis=1)  # -log q
+    bound = np.maximum(none, np.float32(1e-7))
+    loss = -weight * float((np.log(-np.expm1(-bound)) * shown).sum())
+    pull = weight / np.expm1(np.minimum(bound, np.float32(80))) * (shown & (none >= bound))
+    return loss, pull[:, None]
+
+
+def _focus_weights(
+    p: np.ndarray, batch: ClipBatch, epoch: int, focus: FocusConfig, saliency: SaliencyConfig
+) -> tuple[np.ndarray | np.float32, np.ndarray | None]:
+    """w of AF and m of CF, as `focus.focus_weights`, [B, N, L]; 1 and None where they are switched off."""
+    a, salient = _spikes(p, batch, epoch, saliency)
+    weight, near = _ONE, None
+    if focus.action_focusing:
+        over = (p - np.float32(focus.threshold) * a[:, None]) * np.float32(1 / focus.temperature)
+        weight = 2 * torch.sigmoid(torch.from_numpy(over)).numpy()
+    if focus.clip_focusing:
+        delta = focus.delta
+        if focus.delta_seconds is not None:
+            delta = (focus.delta_seconds / batch.duration_seconds)[:, None, None]
+        near = np.abs(batch.tau[:, :, None] - salient[:, None]) <= delta
+    return weight, near
+
+
+def _spikes(p: np.ndarray, batch: ClipBatch, epoch: int, config: SaliencyConfig) -> tuple[np.ndarray, np.ndarray]:
+    """a and lambda once the bags' clips have visited their bins, both [B, L]: `saliency_table.visit` and `spikes`.
+
+    k clips visit a bin that holds s, in their order: with d = 1 - r it then holds d^k s + sum_i r d^(k - i) p_i, where
+    a bin that was never visited holds the first of them.
+    """
+    bags, clips, labels = p.shape
+    bins, seen_in = batch.saliency_score.shape[-1], batch.saliency_epoch
+    which = (batch.tau * bins).astype(np.int64)  # [B, N]
+    which -= which == bins  # tau = 1 belongs to the last bin
+    starts = _starts(bags, labels, bins)[:, None, :, 0]
+    places = starts + which[:, :, None]  # [B, N, L]
+    same = which[:, :, None] == which[:, None]  # [B, N, N]
+    left = _powers(1 - config.update_rate, clips + 1)
+    recent = config.update_rate * left.take((same & _later(clips)).sum(axis=2))  # r d^(visits of the bin after this)
+    mixed = (same * recent[:, None])[..., None]  # [B, N, N, 1]; what follows is a product of matrices, and cheaper so
+    kept = left.take(same.sum(axis=2))[:, :, None]
+    first = same.argmax(axis=2) + _starts(1, bags, clips)[0]  # [B, N], among all clips
+    was_visited = seen_in.take(places) != NEVER_VISITED
+
+    score = batch.saliency_score * _powers(config.staleness, epoch + 2).take(epoch - seen_in, mode="clip")
+    score[seen_in == NEVER_VISITED] = -1
+    held = np.where(was_visited, batch.saliency_score.take(places), p.reshape(-1, labels).take(first, axis=0))
+    score.reshape(-1)[places] = kept * held + (mixed * p[:, None]).sum(axis=2)
+    tau = batch.saliency_tau.copy()
+    held = np.where(was_visited, batch.saliency_tau.take(places), batch.tau.take(first)[:, :, None])
+    tau.reshape(-1)[places] = kept * held + (mixed * batch.tau[:, None, :, None]).sum(axis=2)
+    best = score.argmax(axis=2) + starts[:, 0]
+    return score.take(best), tau.take(best)
+
+
+@lru_cache(maxsize=8)
+def _later(clips: int) -> np.ndarray:
+    """[N, N] bool: whether the clip of the column comes after that of the row."""
+    return np.triu(np.ones((clips, clips), bool), 1)
+
+
+@lru_cache(maxsize=8)
+def _powers(base: float, count: int) -> np.ndarray:
+    """base^0, base^1, ..., float32."""
+    return np.power(base, np.arange(count)).astype(np.float32)

@@ -1,0 +1,67 @@
+"""The objective of a step as tensors on any device: weights, and a loss that autograd differentiates.
+
+Input: logits, and the batch that they are of.
+Does: puts the pieces of `trainers.focus` and `trainers.loss` together; nothing waits for a GPU.
+Output: the probabilities of the bags' own labels, and this rank's share of the loss.
+
+Read this to see what a step minimises. On a CPU `trainers.closed_form` computes the same, faster.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from pipelines.records import NO_LABEL, ClipBatch
+from pipelines.saliency_table import Bins
+from trainers.config import TrainConfig
+from trainers.engine import Engine
+from trainers.focus import focus_weights
+from trainers.loss import masses, noisy_or, weak_negatives, weighted_bce
+
+# The columns of ClipBatch that it needs on its device.
+ON_DEVICE = ("ok", "tau", "duration_seconds", "label_ids", "clip_positive",
+             "saliency_score", "saliency_tau", "saliency_epoch")  # fmt: skip
+
+
+def objective(
+    config: TrainConfig, engine: Engine, logits: torch.Tensor, batch: ClipBatch, epoch: int, progress: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of logits float32 [B N, K] -> p [B, N, L] of the bags' own labels, detached; this rank's share of the loss.
+
+    p is any number where there is no label.
+    """
+    logits = logits.unflatten(0, batch.clip_id.shape)
+    data = {name: torch.from_numpy(getattr(batch, name)).to(logits.device) for name in ON_DEVICE}
+    ids = data["label_ids"].unsqueeze(1).expand(-1, logits.shape[1], -1)  # [B, N, L]
+    places = ids.clamp(min=0)  # what NO_LABEL points at is never used
+    p = torch.sigmoid(logits.detach()).gather(-1, places)
+    focused = None
+    if config.focus.active(epoch):
+        bins = Bins(data["saliency_score"], data["saliency_tau"], data["saliency_epoch"])
+        focused = focus_weights(p, data["tau"], data["duration_seconds"], bins, epoch, config.focus, config.saliency)
+    w = focused.positive if focused else torch.ones_like(p)
+    real = ids != NO_LABEL
+    chosen = data["clip_positive"] & real
+    positive, weight = _over_classes(ids, chosen, w, logits.shape[-1])
+    total = engine.add_up(masses(w, chosen, data["ok"]))
+    loss = weighted_bce(logits, positive, weight, data["ok"], total, config.focus.normalise_mass)
+    if focused and (beta := config.focus.background_at(epoch, progress)):
+        own = logits.gather(-1, places)
+        loss = loss + beta * weak_negatives(own, focused.background * real, data["ok"], total, logits.shape[-1])
+    if mu := config.focus.noisy_or_weight:
+        loss = loss + mu * noisy_or(logits, positive.any(dim=1), data["ok"], total)
+    return p, loss
+
+
+def _over_classes(
+    ids: torch.Tensor, chosen: torch.Tensor, weight: torch.Tensor, num_classes: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values of label places [B, N, L] as (positive bool, weight float) over classes [B, N, K].
+
+    What is not chosen goes to a class behind the last, which is cut off.
+    """
+    places = torch.where(chosen, ids, num_classes)
+    shape = (*ids.shape[:-1], num_classes + 1)
+    positive = torch.zeros(shape, dtype=torch.bool, device=ids.device).scatter_(-1, places, True)
+    spread = torch.ones(shape, device=ids.device).scatter_(-1, places, weight)
+    return positive[..., :-1], spread[..., :-1]
