@@ -113,9 +113,11 @@ def visible_from_nodes(config: TrainConfig, address: str, shared_paths: bool) ->
         ConfigError: a local path, or a store on this machine's loopback for a cluster elsewhere.
     """
     places = {"runs": config.runs, "index": config.index, "weights": config.weights}
-    if not shared_paths:
-        for key, url in places.items():
-            if url is not None and storage.is_local(url):
+    for key, url in places.items():
+        if url is not None and storage.is_local(url):
+            if shared_paths and not url.startswith(("/", "file:", "local:")):
+                raise ConfigError(f"{key}={url} is relative, and a job has a folder of its own; give the whole path")
+            if not shared_paths:
                 raise ConfigError(
                     f"{key}={url} is a path of one machine, and a cluster's nodes each have their own; use s3://..., "
                     "or say --shared-paths where every node mounts the same file system there"
