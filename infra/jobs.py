@@ -113,14 +113,17 @@ def visible_from_nodes(config: TrainConfig, address: str, shared_paths: bool) ->
         ConfigError: a local path, or a store on this machine's loopback for a cluster elsewhere.
     """
     places = {"runs": config.runs, "index": config.index, "weights": config.weights}
-    if not shared_paths:
-        for key, url in places.items():
-            if url is not None and storage.is_local(url):
+    for key, url in places.items():
+        if url is not None and storage.is_local(url):
+            if shared_paths and not url.startswith(("/", "file:", "local:")):
+                raise ConfigError(f"{key}={url} is relative, and a job has a folder of its own; give the whole path")
+            if not shared_paths:
                 raise ConfigError(
                     f"{key}={url} is a path of one machine, and a cluster's nodes each have their own; use s3://..., "
                     "or say --shared-paths where every node mounts the same file system there"
                 )
-    endpoint = next((os.environ[n] for n in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") if os.environ.get(n)), "")
+    given = passed_on()
+    endpoint = given.get("AWS_ENDPOINT_URL_S3") or given.get("AWS_ENDPOINT_URL", "")
     if urlsplit(endpoint).hostname in _LOOPBACK and urlsplit(address).hostname not in _LOOPBACK:
         raise ConfigError(
             f"AWS_ENDPOINT_URL is {endpoint}, which on a node is that node itself; give an address that the nodes reach"

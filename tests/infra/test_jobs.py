@@ -34,6 +34,7 @@ NOBODY = "http://127.0.0.1:9"
         ([*ON_S3, "--no-check", "--address", "ray://head:10001"], "ray://head:10001 is not a dashboard's"),
         ([*ON_S3, "--no-check", "--address", "http://me:hunter2@head:8265"], "the http:// URL contains credentials"),
         (["small", "name=a", "runs=/r", "index=/i", "--shared-paths"], "there is no index at /i"),
+        (["small", "name=a", "runs=r", "index=/i", "--shared-paths"], "runs=r is relative, and a job has a folder"),
     ],
 )
 def test_mistakes_are_one_message_and_nothing_is_sent(type_, words: list[str], message: str) -> None:
