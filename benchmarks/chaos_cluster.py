@@ -37,6 +37,8 @@ SETTINGS = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_failure_threshold": "5",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
+    # Ray starts no more processes at once than a node has CPUs; most of them wait.
+    "RAY_worker_maximum_startup_concurrency": "8",
     "OMP_NUM_THREADS": "1",
 }
 

@@ -38,6 +38,8 @@ NOTICE = threading.Event()
 
 # A group that has been asked to commit and end is not waited for any longer than this.
 PATIENCE_SECONDS = 120.0
+# Between two looks for nodes while there are too few.
+POLL_SECONDS = 0.5
 
 
 class WholeBatchTrainer(TorchTrainer):
@@ -76,7 +78,10 @@ class WholeBatches(ElasticScalingPolicy):
 
     def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
         self._asked_seconds = None
-        return super().make_decision_for_non_running_worker_group()
+        decision = super().make_decision_for_non_running_worker_group()
+        if isinstance(decision, NoopDecision):
+            time.sleep(POLL_SECONDS)  # Ray's controller asks again at once, and takes a core for it
+        return decision
 
     def make_decision_for_running_worker_group(
         self, worker_group_state: WorkerGroupState, worker_group_status: WorkerGroupPollStatus
@@ -98,13 +103,15 @@ class WholeBatches(ElasticScalingPolicy):
     def _get_reserved_resources(self) -> dict[str, dict[str, float]] | None:
         """What the nodes have for this run's workers; not those that are dead or about to be taken away.
 
-        Ray's own answer may be 20 s old: a group would be planned for a node that is gone, and waited for in vain.
+        Ray's own answer may be 20 s old: a group would be planned for a node that is gone, and waited for in vain. It
+        also keeps what a command that was killed had asked for, for 180 s; so what is free right now counts as well.
         """
         reserved = super()._get_reserved_resources()
         if reserved is None:
             return None
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]} - draining_nodes()
-        return {node: dict(resources) for node, resources in reserved.items() if node in alive}
+        free = ray._private.state.available_resources_per_node()  # type: ignore[attr-defined]
+        return larger(reserved, free, alive)
 
 
 def _give_notice() -> None:
@@ -115,6 +122,19 @@ def _give_notice() -> None:
 def largest_divisor(bags_per_batch: int, limit: int) -> int:
     """The largest number of workers up to `limit` among which a global batch can be split; 0 if there is none."""
     return max((n for n in range(1, min(limit, bags_per_batch) + 1) if bags_per_batch % n == 0), default=0)
+
+
+def larger(
+    reserved: Mapping[str, Mapping[str, float]], free: Mapping[str, Mapping[str, float]], nodes: set[str]
+) -> dict[str, dict[str, float]]:
+    """Of each of the nodes, the larger amount of each resource: that reserved for us, or that nobody uses."""
+    return {
+        node: {
+            name: max(reserved.get(node, {}).get(name, 0.0), free.get(node, {}).get(name, 0.0))
+            for name in {*reserved.get(node, {}), *free.get(node, {})}
+        }
+        for node in nodes
+    }
 
 
 def draining_nodes() -> set[str]:

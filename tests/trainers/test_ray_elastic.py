@@ -46,6 +46,14 @@ def test_three_nodes_of_one_gpu_give_two_workers_for_sixteen_bags() -> None:
     assert policy(CPU=1, train=1)._count_possible_workers(nodes) == 0, "none of them has that resource"
 
 
+def test_what_a_killed_command_had_reserved_does_not_keep_its_successor_waiting() -> None:
+    """Ray keeps the reservation of a run that was killed for three minutes; what is free counts all the same."""
+    free = {"a": {"CPU": 2.0, "train": 1.0}, "b": {"CPU": 0.0, "train": 1.0}, "gone": {"CPU": 2.0, "train": 1.0}}
+    nodes = ray_elastic.larger({"b": {"CPU": 1.0}}, free, {"a", "b"})
+    assert nodes == {"a": {"CPU": 2.0, "train": 1.0}, "b": {"CPU": 1.0, "train": 1.0}}
+    assert policy(CPU=1, train=1)._count_possible_workers(nodes) == 2
+
+
 def test_a_group_is_asked_to_commit_before_it_is_made_larger(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         ElasticScalingPolicy, "make_decision_for_running_worker_group", lambda *_, **__: ResizeDecision(4, {"CPU": 1})
