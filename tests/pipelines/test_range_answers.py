@@ -1,4 +1,4 @@
-"""Answers to a range of 10 bytes from 5 on, as servers really give them: where the range is in them, or what is wrong."""
+"""Answers to a range of 10 bytes from 5 on, as servers really give them: where it is in them, or what is wrong."""
 
 from __future__ import annotations
 
