@@ -88,9 +88,10 @@ def main(
             write_shards(files, store.url("shards"), SHARD_SIZE_BYTES)
             planner = indexed(store.url("shards"), store.url("index"))
             repeats = min(repeats, 3) if quick else repeats
+            title = f"A store's faults, before {name}"
             found = throughput(far, planner, Path(folder), repeats, epochs=1 if quick else 3)
-            found += same_training(far, store.url("trained"), with_ray and not quick)
-    figures.show(found, as_json, f"A store's faults, before {name}")
+            figures.show(found, as_json, title)
+            figures.show(same_training(far, store.url("trained"), with_ray and not quick), as_json, title)
 
 
 @contextlib.contextmanager

@@ -211,7 +211,7 @@ def _reading(runs: Sequence[GatheredRun]) -> list[tuple[str, list[str]]]:
     facts = {
         "Bytes read a clip": lambda m, clips: f"{m['read_bytes'] / clips / 1000:.1f} kB",
         "Requests a clip": lambda m, clips: f"{m['read_requests'] / clips:.2f}",
-        "Retries a clip": _retries,
+        "Retries a clip": retries_of,
         "Decoding a clip": lambda m, clips: f"{1000 * m['decode_seconds'] / clips:.1f} ms",
         "Decoder waits for the store, a clip": lambda m, clips: f"{1000 * m['wait_seconds'] / clips:.1f} ms",
         "Training waits for clips": lambda m, clips: (
@@ -225,7 +225,7 @@ def _reading(runs: Sequence[GatheredRun]) -> list[tuple[str, list[str]]]:
     return [(name, [show(t, max(t["clips"], 1)) for t in totals]) for name, show in facts.items()]
 
 
-def _retries(total: Mapping[str, float], clips: float) -> str:
+def retries_of(total: Mapping[str, float], clips: float) -> str:
     """How often a request had to be sent again for a clip, and the commonest reasons."""
     reasons = sorted(
         ((total[name], name.removeprefix("read_retries_")) for name in RETRIES if total[name]), reverse=True

@@ -28,10 +28,16 @@ class InputError(AdaptFocusError):
 
 
 def own_error_in(error: BaseException | None) -> AdaptFocusError | None:
-    """The user's own error inside another's, such as Ray's of a task that failed; None if there is none."""
-    while error is not None and not isinstance(error, AdaptFocusError):
-        error = getattr(error, "cause", None) or error.__cause__
-    return error
+    """The user's own error inside another's, such as Ray's of a task that failed; None if there is none.
+
+    Ray's error is an instance of its cause's class too, with a traceback for a text: the cause itself is wanted.
+    """
+    while error is not None:
+        inside = getattr(error, "cause", None)
+        if inside is None and isinstance(error, AdaptFocusError):
+            return error
+        error = inside or error.__cause__
+    return None
 
 
 class BadVideoError(AdaptFocusError):

@@ -25,6 +25,11 @@ def request_of(wanted: Range, version: Version | None) -> dict[str, str]:
     return asked
 
 
+def is_whole(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether the body is the whole object. rclone's server sends ranges with 200, and says so in Content-Range."""
+    return status == 200 and "content-range" not in headers
+
+
 def place_in_body(wanted: Range, status: int, headers: Mapping[str, str]) -> tuple[int | None, int]:
     """(size of the object if it is said, bytes of the body before the range): none before it, or a whole object's.
 
@@ -34,14 +39,14 @@ def place_in_body(wanted: Range, status: int, headers: Mapping[str, str]) -> tup
     """
     end = wanted.offset_bytes + wanted.size_bytes
     length = int(headers["content-length"]) if headers.get("content-length", "").isdigit() else None
-    if status == 200:
+    if is_whole(status, headers):
         if length is not None and end > length:
             raise ShortReadError(f"it has {length} bytes")
         return length, wanted.offset_bytes
     said = headers.get("content-range", "").strip()
     asked = f"bytes {wanted.offset_bytes}-{end - 1}"
     found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", said)
-    if status != 206 or found is None:
+    if status not in (200, 206) or found is None:
         raise WrongRangeError(f"the store answered '{asked}' with status {status} and '{said}'")
     first, last = int(found[1]), int(found[2])
     size = None if found[3] == "*" else int(found[3])

@@ -21,7 +21,7 @@ from fsspec.asyn import sync
 
 from pipelines import store_errors
 from pipelines.errors import StorageError
-from pipelines.range_answers import GONE_CODES, check_version, place_in_body, request_of, said
+from pipelines.range_answers import GONE_CODES, check_version, is_whole, place_in_body, request_of, said
 from pipelines.ranges import Range
 from pipelines.store_errors import ShortReadError, WholeBodyError, WrongRangeError, replaced
 from pipelines.store_limits import LIMITS
@@ -159,7 +159,7 @@ async def _range(fs: Any, wanted: Range, version: Version | None, config: ReadCo
         size_bytes, before_bytes = place_in_body(wanted, about["HTTPStatusCode"], about["HTTPHeaders"])
         if version:
             check_version(wanted.url, version, size_bytes, about["HTTPHeaders"])
-        if about["HTTPStatusCode"] == 200:
+        if is_whole(about["HTTPStatusCode"], about["HTTPHeaders"]):
             counts.add(retry=_of_whole_body(before_bytes + wanted.size_bytes), dropped_bytes=before_bytes)
         reading = _part(body, before_bytes, wanted.size_bytes)
         data = await asyncio.wait_for(reading, _body_seconds(before_bytes + wanted.size_bytes, config))

@@ -277,6 +277,8 @@ def _quiet_data() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    # Else Ray hands on an error of its own, and the task's is lost on the way between processes.
+    context.raise_original_map_exception = True
 
 
 def _train_on_worker(loop_config: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 
-from infra.gather import DIAGNOSTICS, gather, read_scores
+from infra.gather import DIAGNOSTICS, gather, read_scores, retries_of
 from infra.report import CHART_NOTES, render_report
 from infra.report_data import VideoSample
 from infra.thumbnails import frame_jpeg
@@ -31,6 +31,7 @@ from tests.worlds import SmallWorld
 from trainers.checkpoint import Run
 from trainers.evaluate import evaluate, load_config, predict_here
 from trainers.prepare import prepare
+from trainers.scores import RETRIES
 
 EPOCHS = 2
 NEGATIVES = "focus.background_weight=2"  # so that every diagnostic has a curve
@@ -305,3 +306,13 @@ def test_no_secret_of_the_environment_is_on_the_page(compared: Compared, monkeyp
 def test_the_page_of_real_runs_fits_a_desktop_and_a_phone(compared: Compared, tmp_path: Path, width_px: int) -> None:
     page = render_report(gather(compared.urls, "test", 2, "adaptfocus report"))
     assert look_at(page, tmp_path, width_px, "light", "real").problems() == []
+
+
+def test_retries_are_told_for_a_clip_with_their_commonest_reasons() -> None:
+    total = dict.fromkeys(RETRIES, 0.0) | {
+        "read_retries": 9.0,
+        "read_retries_throttled": 6.0,
+        "read_retries_reset": 3.0,
+    }
+    assert retries_of(total, 100) == "0.090 (throttled 0.060, reset 0.030)"
+    assert retries_of(dict.fromkeys(RETRIES, 0.0) | {"read_retries": 0.0}, 100) == "0.000"

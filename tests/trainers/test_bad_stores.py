@@ -12,7 +12,7 @@ from benchmarks.s3_faults import FaultyStore
 from benchmarks.store_faults import FAULTS, plan_and_ledger_differ
 from infra.local_s3 import LocalS3
 from pipelines import storage
-from pipelines.errors import ReplacedError
+from pipelines.errors import ReplacedError, own_error_in
 from pipelines.shard_index import build_index
 from tests.conftest import own_place, use_environment
 from tests.worlds import SmallWorld
@@ -107,6 +107,19 @@ def test_a_local_file_that_is_replaced_is_named(small_world: SmallWorld, tmp_pat
     with pytest.raises(ReplacedError, match=r"has been replaced .* with its time of modification \(cp -p\)"):
         train(config, LocalEngine(config.plan.bags_per_batch))
     assert [e.kind for e in Run(config.url).entries()] == ["start"]
+
+
+def test_ones_own_error_is_found_inside_rays() -> None:
+    """As it comes from a decoding task, through the process that hands out blocks, to a rank."""
+    exceptions = pytest.importorskip("ray.exceptions")
+    error: Exception = ReplacedError("s3://b/a.tar has been replaced")
+    for hop in ("decode", "hand out"):
+        sent = exceptions.RayTaskError(hop, "Traceback of many lines", error)
+        error = exceptions.RayTaskError.from_bytes(sent.to_bytes()).as_instanceof_cause()
+    found = own_error_in(error)
+    assert isinstance(found, ReplacedError)
+    assert str(found) == "s3://b/a.tar has been replaced"
+    assert own_error_in(ValueError("x")) is None
 
 
 @pytest.mark.slow
