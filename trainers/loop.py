@@ -178,19 +178,22 @@ def train_step(
     x = shown(frames.flatten(0, 1), model, config.input, clip_id)
     logits = trained(x).float()  # [B N, K]
     optimiser.zero_grad(set_to_none=True)
+    gradient = None
     if engine.device.type == "cpu":
         p, loss, gradient = closed_form.objective(config, engine, logits, batch, epoch, progress)
-        logits.backward(gradient)
     else:
         p, loss = objective.objective(config, engine, logits, batch, epoch, progress)
+    done.losses.append(loss.detach())
+    done.scores.add(batch, p)  # now, while the code for small arrays is in the caches
+    if gradient is not None:
+        logits.backward(gradient)
+    else:
         (loss * engine.workers).backward()  # gradients are averaged over ranks; the loss is a share of a sum
     if config.optim.clip_gradient_norm:
         nn.utils.clip_grad_norm_(trained.parameters(), config.optim.clip_gradient_norm)
     optimiser.step()
     if config.input.motion != "rgb":  # entering no_grad costs 20 us in a step
         after_step(model, config.input)
-    done.losses.append(loss.detach())
-    done.scores.add(batch, p)
 
 
 def clip_shape(config: TrainConfig, max_labels: int) -> ClipShape:
