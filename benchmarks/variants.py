@@ -43,6 +43,7 @@ MAIN = {
 LIKE_FOR_LIKE = {
     "gap_closed": ("best", "noisy_faded", "full_faded"),
     "gap_closed_unfaded": ("negatives", "noisy", "full"),
+    "gap_closed_moving": ("negatives_zdc", "noisy_zdc", "full_zdc"),
 }
 
 _ALONE = {
@@ -71,6 +72,10 @@ _PAST = {
     "fade.8": ("fading in four clips of five", "input.fade_background=0.8"),
     "explore.3": ("less exploration", "plan.explore_probability=0.3"),
     "explore.7": ("more exploration", "plan.explore_probability=0.7"),
+    "bags5": ("batches of half as many videos, twice the steps", "plan.bags_per_batch=5"),
+    "bags4": ("batches of 4 videos, 2.5 times the steps", "plan.bags_per_batch=4"),
+    "zdc": ("kernels without a mean over time, fading kept", "input.motion=zero_mean_kernels"),
+    "both": ("RGB and differences, fading kept", "input.motion=rgb_and_difference"),
 }
 
 # Inputs from which what stands still is taken; for every regime. None of them has faded backgrounds.

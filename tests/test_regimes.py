@@ -14,7 +14,7 @@ from benchmarks.figures import show
 from benchmarks.regime_figures import Outcome, figures_of, rows_of
 from benchmarks.regime_worlds import is_made, make_world, start_url
 from benchmarks.regimes import Benchmark, _what_is_measured, main, run_benchmark, write_files
-from benchmarks.variants import ABLATIONS, LIKE_FOR_LIKE, MAIN, REFERENCE, VARIANTS, Variant, chosen
+from benchmarks.variants import ABLATIONS, LIKE_FOR_LIKE, MAIN, PAST, REFERENCE, VARIANTS, Variant, chosen
 from pipelines.config import differences, make
 from pipelines.errors import AdaptFocusError, ConfigError
 from pipelines.plan_store import read_plan
@@ -199,6 +199,16 @@ def config_of(variant: Variant) -> dict:
 def test_an_ablation_changes_what_it_names_and_nothing_else(name: str) -> None:
     changed = differences(config_of(VARIANTS[REFERENCE]), config_of(VARIANTS[name]))
     assert set(changed) == {override.split("=")[0] for override in VARIANTS[name].overrides}
+
+
+@pytest.mark.parametrize("name", PAST)
+def test_what_was_tried_past_the_paper_changes_one_thing_of_best(name: str) -> None:
+    changed = differences(config_of(VARIANTS["best"]), config_of(VARIANTS[name]))
+    assert [*changed] == [override.split("=")[0] for override in VARIANTS[name].overrides]
+
+
+def test_every_gap_is_explained_on_the_page() -> None:
+    assert set(LIKE_FOR_LIKE) <= set(regime_report.MEANINGS)
 
 
 def test_variants_differ_in_what_they_say_alone() -> None:
