@@ -219,9 +219,12 @@ def test_variants_differ_in_what_they_say_alone() -> None:
 
 
 @pytest.mark.parametrize("trio", LIKE_FOR_LIKE.values())
-def test_a_gap_is_measured_between_variants_with_the_same_input(trio: tuple[str, str, str]) -> None:
-    inputs = [config_of(VARIANTS[name])["input"] for name in trio]
-    assert inputs[0] == inputs[1] == inputs[2]
+def test_a_gap_is_measured_between_variants_with_the_same_input_and_steps(trio: tuple[str, str, str]) -> None:
+    alike = [
+        (config["input"], config["optim"], config["plan"]["bags_per_batch"], config["plan"]["clips_per_bag"])
+        for config in (config_of(VARIANTS[name]) for name in trio)
+    ]
+    assert alike[0] == alike[1] == alike[2]
 
 
 def test_mistakes_are_said(tmp_path: Path) -> None:
