@@ -24,6 +24,7 @@ from infra.charts import Style, line_chart, styles_of
 MEANINGS = {
     "gap_closed": "share of the way from `noisy_faded` to `full_faded` that `best` goes",
     "gap_closed_unfaded": "share of the way from `noisy` to `full` that `negatives` goes",
+    "gap_closed_moving": "share of the way from `noisy_moving` to `full_moving` that `best_moving` goes",
     "per_time_of_full": "per-time mAP of `best` over that of `full_faded`",
     "hit_rate": "salient times of `resampled` inside a true interval",
     "budget_to_noisy": "share of the epochs after which `best` scores what `noisy` scores at its end",

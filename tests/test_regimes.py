@@ -14,7 +14,7 @@ from benchmarks.figures import show
 from benchmarks.regime_figures import Outcome, figures_of, rows_of
 from benchmarks.regime_worlds import is_made, make_world, start_url
 from benchmarks.regimes import Benchmark, _what_is_measured, main, run_benchmark, write_files
-from benchmarks.variants import ABLATIONS, LIKE_FOR_LIKE, MAIN, REFERENCE, VARIANTS, Variant, chosen
+from benchmarks.variants import ABLATIONS, LIKE_FOR_LIKE, MAIN, PAST, REFERENCE, VARIANTS, Variant, chosen
 from pipelines.config import differences, make
 from pipelines.errors import AdaptFocusError, ConfigError
 from pipelines.plan_store import read_plan
@@ -201,6 +201,16 @@ def test_an_ablation_changes_what_it_names_and_nothing_else(name: str) -> None:
     assert set(changed) == {override.split("=")[0] for override in VARIANTS[name].overrides}
 
 
+@pytest.mark.parametrize("name", PAST)
+def test_what_was_tried_past_the_paper_changes_one_thing_of_best(name: str) -> None:
+    changed = differences(config_of(VARIANTS["best"]), config_of(VARIANTS[name]))
+    assert [*changed] == [override.split("=")[0] for override in VARIANTS[name].overrides]
+
+
+def test_every_gap_is_explained_on_the_page() -> None:
+    assert set(LIKE_FOR_LIKE) <= set(regime_report.MEANINGS)
+
+
 def test_variants_differ_in_what_they_say_alone() -> None:
     may = {"focus.regime", "plan.resample", "focus.noisy_or", "focus.background_weight", "input.fade_background"}
     for name in MAIN:
@@ -209,9 +219,12 @@ def test_variants_differ_in_what_they_say_alone() -> None:
 
 
 @pytest.mark.parametrize("trio", LIKE_FOR_LIKE.values())
-def test_a_gap_is_measured_between_variants_with_the_same_input(trio: tuple[str, str, str]) -> None:
-    inputs = [config_of(VARIANTS[name])["input"] for name in trio]
-    assert inputs[0] == inputs[1] == inputs[2]
+def test_a_gap_is_measured_between_variants_with_the_same_input_and_steps(trio: tuple[str, str, str]) -> None:
+    alike = [
+        (config["input"], config["optim"], config["plan"]["bags_per_batch"], config["plan"]["clips_per_bag"])
+        for config in (config_of(VARIANTS[name]) for name in trio)
+    ]
+    assert alike[0] == alike[1] == alike[2]
 
 
 def test_mistakes_are_said(tmp_path: Path) -> None:
