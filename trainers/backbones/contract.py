@@ -70,6 +70,7 @@ class Backbone(nn.Module):
 
     input_spec: InputSpec
     head: nn.Linear
+    key_styles: tuple[Any, ...] = ()  # the names that its public weights have (key_styles.py)
     # Weights that are read at a place or a time, by name; weight decay pulls them to nothing for no gain.
     embeddings: tuple[str, ...] = ()
     # Whether norms, biases and `embeddings` are decayed like all else.

@@ -161,8 +161,8 @@ class MViT(Backbone):
 
     def fitted(self, name: str, value: torch.Tensor, wanted: torch.Size) -> torch.Tensor:
         """Positions along time of weights for another number of frames."""
-        if name.endswith("pos_embed_temporal") and value.ndim == 3 and value.shape[2] == wanted[2]:
-            return along_time(value, wanted[1])
+        if name.endswith("pos_embed_temporal") and value.shape[-1] == wanted[2]:
+            return along_time(value.reshape(1, -1, wanted[2]), wanted[1])
         return value
 
     def _tokens(self, x: torch.Tensor) -> tuple[torch.Tensor, Grid]:
