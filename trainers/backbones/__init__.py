@@ -24,7 +24,7 @@ from trainers.backbones.weights_file import is_safetensors, problems_of, read_ca
 
 __all__ = (
     "BACKBONES", "Backbone", "InputSpec", "build", "entry_of", "input_spec_of", "load_pretrained", "normalise",
-    "parameter_groups",
+    "own_weights", "parameter_groups",
 )  # fmt: skip
 
 

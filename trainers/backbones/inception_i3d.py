@@ -41,7 +41,7 @@ Triple = tuple[int, int, int]
 
 
 def padded(x: torch.Tensor, kernel: Triple, stride: Triple) -> torch.Tensor:
-    """Zeros around [B, C, T, H, W] so that the output is ceil(size / stride): an odd one goes behind, as in TensorFlow."""
+    """Zeros around [B, C, T, H, W] so that the output is ceil(size / stride); an odd one goes behind."""
     sides: list[int] = []
     for size, width, step in zip(x.shape[2:], kernel, stride, strict=True):
         total = max(width - (size % step or step), 0)

@@ -204,6 +204,7 @@ def _split_projections(state: State) -> State:
     return result
 
 
+PYTORCHVIDEO_MVIT = KeyStyle("pytorchvideo", str, "head.proj.", prepare=_split_projections)
 PYSLOWFAST_MVIT = KeyStyle(
     "PySlowFast",
     renamed(
@@ -242,6 +243,8 @@ TRANSFORMERS_VIDEOMAE = KeyStyle(
     renamed([(r"\.query\.bias$", ".q_bias"), (r"\.value\.bias$", ".v_bias")]),
     "classifier.",
 )
-# The self-supervised encoder, or a classifier on it, whose attentive pooler is not ours.
-TRANSFORMERS_VJEPA2 = KeyStyle("transformers", lambda own: f"vjepa2.{own}", "classifier.", r"(vjepa2\.)?predictor\..*|pooler\..*")
+# A classifier on the encoder, whose attentive pooler is not ours; or the self-supervised model with its predictor.
+TRANSFORMERS_VJEPA2 = KeyStyle(
+    "transformers", lambda own: f"vjepa2.{own}", "classifier.", r"(vjepa2\.)?predictor\..*|pooler\..*"
+)
 TRANSFORMERS_VJEPA2_ENCODER = KeyStyle("transformers encoder", str, "classifier.", r"predictor\..*")

@@ -123,7 +123,7 @@ class Positions(nn.Module):
         time = along_time(self.pos_embed_temporal, grid[0])
         space = along_space(self.pos_embed_spatial, self.side, grid[1], grid[2])
         places = (time[:, :, None] + space[:, None]).flatten(1, 2)
-        first = (self.cls_token + self.pos_embed_class).expand(len(x), -1, -1)
+        first = (self.cls_token + self.pos_embed_class).expand(x.shape[0], -1, -1)
         return torch.cat([first, x + places], dim=1)
 
 

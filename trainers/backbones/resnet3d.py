@@ -164,6 +164,7 @@ def initialise_convolutions(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            module.weight *= module.groups**0.5  # torch counts the channels of all groups
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         if isinstance(module, Bottleneck):

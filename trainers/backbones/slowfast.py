@@ -78,7 +78,7 @@ class SlowFast(Backbone):
         initialise_convolutions(self)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """float [B, 3, T, H, W] -> features float [B, T/4, 2304]: of each slow frame and of the four fast ones there."""
+        """float [B, 3, T, H, W] -> features float [B, T/4, 2304]: of each slow frame, and the fast ones there."""
         paths = (slow_frames(x), x)
         for block in self.blocks:
             paths = block(paths)

@@ -141,5 +141,3 @@ def _round_to_8(width: float) -> int:
     """The nearest multiple of 8, at least 8, and not more than a tenth below."""
     rounded = max(8, int(width + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * width else rounded
-
-
