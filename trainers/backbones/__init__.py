@@ -99,7 +99,8 @@ def own_weights(model: nn.Module, state: State, url: str, facts: dict[str, Any])
     """
     style = nearest_style(state, model, (*getattr(model, "key_styles", ()), OWN))
     state = {k: v for k, v in style.prepare(state).items() if not k.startswith(style.head) and not k.endswith(COUNTER)}
-    shapes = {name: model.state_dict()[name].shape for name in body_names(model)}
+    own_state = model.state_dict()
+    shapes = {name: own_state[name].shape for name in body_names(model)}
     places = {style.public_name(name): name for name in shapes}
     fit = model.fitted if isinstance(model, Backbone) else lambda name, value, wanted: value
     for public in places.keys() & state.keys():

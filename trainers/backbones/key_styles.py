@@ -72,9 +72,14 @@ def body_names(model: nn.Module) -> list[str]:
 
 
 def nearest_style(state: State, model: nn.Module, styles: tuple[KeyStyle, ...]) -> KeyStyle:
-    """The style under whose names the file has most of what the model wants."""
+    """The style under whose names the file has most of what the model wants; the head tells equal ones apart."""
     names = body_names(model)
-    return max(styles, key=lambda style: len({style.public_name(name) for name in names} & style.prepare(state).keys()))
+
+    def found(style: KeyStyle) -> int:
+        held = style.prepare(state).keys()
+        return len({style.public_name(name) for name in names} & held) + any(k.startswith(style.head) for k in held)
+
+    return max(styles, key=found)
 
 
 def public_state(model: nn.Module, style: KeyStyle, state: Mapping[str, torch.Tensor] | None = None) -> State:
