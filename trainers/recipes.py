@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipelines.errors import ConfigError
+from trainers.recipes_of_the_paper import RECIPES_OF_THE_PAPER
 
 # What gained on every world tried, beside the regime itself (docs/results.md).
 PAST_THE_PAPER = {"noisy_or": 1.0, "background_weight": 2.0}
@@ -136,7 +137,18 @@ def _regime(regime: str, resample: bool = False, focus: dict[str, float] | None 
 
 RECIPES: dict[str, Callable[[], dict[str, Any]]] = {
     each.__name__: each
-    for each in (demo, small, world, full, noisy, ours, ours_resampled, ours_resampled_noisy_or, best)
+    for each in (
+        demo,
+        small,
+        world,
+        full,
+        noisy,
+        ours,
+        ours_resampled,
+        ours_resampled_noisy_or,
+        best,
+        *RECIPES_OF_THE_PAPER,
+    )
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -15,6 +17,8 @@ from trainers.backbones.contract import batch_norms
 from trainers.backbones.slowfast import slow_frames
 from trainers.config import TrainConfig
 from trainers.inputs import InputConfig, adapted, after_step
+from trainers.recipes import recipe
+from trainers.recipes_of_the_paper import RECIPES_OF_THE_PAPER
 
 pytestmark = [pytest.mark.library, pytest.mark.usefixtures("one_thread")]
 # T' of a clip of T frames.
@@ -168,3 +172,17 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         build("videomae_b", 3)
     build("slowfast_r50", 3)
     assert replace(BACKBONES["videomae_b"], extra="no_such_library").installed is False
+
+
+@pytest.mark.parametrize("make", RECIPES_OF_THE_PAPER, ids=lambda make: make.__name__)
+def test_the_papers_recipes_are_clips_that_their_backbones_take(make: Callable[[], dict]) -> None:
+    run = {"name": "a", "runs": "r", "index": "i"}
+    config = TrainConfig.model_validate(make() | run)
+    spec = entry_of(config.backbone).spec
+    spec.check(config.clip.frames, config.clip.size_pixels)
+    assert config.clip.size_pixels == spec.size_pixels
+    assert recipe(make.__name__) == make()
+    assert "not measured here" in (make.__doc__ or "")
+    count = int(re.search(r"= ([\d,]+) clips", make.__doc__ or "")[1].replace(",", ""))  # type: ignore[index]
+    videos = {"charades": 7985, "breakfast": 1357, "multithumos": 200}[make.__name__.split("_")[0]]
+    assert count == videos * config.plan.clips_per_bag * config.epochs
