@@ -2,8 +2,8 @@
 
 Input: nothing. Does: names values: which backbone sees which clips. Output: nested dicts for TrainConfig.
 
-**None of these has been run on its data.** The scores in the docstrings are published ones (docs/method.md), reached with
-the paper's own code. Backbones and clips (frames x stride) are the paper's; where it gives no clip, the public weights'
+**None of these has been run on its data.** The scores in the docstrings are published (docs/method.md), by the
+paper's own code. Backbones and clips (frames x stride) are the paper's; where it gives no clip, the public weights'
 own. Epochs, batches and the optimiser's settings are a start for fine-tuning from Kinetics weights, not the paper's.
 Batch norms are frozen, as everywhere here. Costs are arithmetic: clips, and three times the multiply-adds of a forward
 pass (docs/backbones.md).

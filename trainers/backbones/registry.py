@@ -10,10 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from torch import nn
-
 from trainers.backbones import inception_i3d, key_styles, mvit, resnet3d, slowfast, transformers_models, x3d
-from trainers.backbones.contract import InputSpec
+from trainers.backbones.contract import Backbone, InputSpec
 from trainers.backbones.inception_i3d import InceptionI3D
 from trainers.backbones.key_styles import KeyStyle
 from trainers.backbones.mvit import MViT
@@ -33,7 +31,7 @@ class Entry:
     has to be installed beside the core.
     """
 
-    make: Callable[..., nn.Module]
+    make: Callable[..., Backbone]
     spec: InputSpec
     styles: tuple[KeyStyle, ...]
     parameters_millions: float
