@@ -21,7 +21,6 @@ from torch import nn
 State = dict[str, torch.Tensor]
 HEAD_PREFIX = "head."
 COUNTER = ".num_batches_tracked"
-WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
 
 
 @dataclass(frozen=True)
@@ -57,13 +56,8 @@ def renamed(pairs: list[tuple[str, str]]) -> Callable[[str], str]:
 
 
 def unwrapped(state: Mapping[str, torch.Tensor]) -> State:
-    """Without the prefixes that wrappers put before every name."""
-    result: State = {}
-    for name, value in state.items():
-        for wrapper in WRAPPERS:
-            name = name.replace(wrapper, "") if name.startswith(wrapper) or f".{wrapper}" in name else name
-        result[name] = value
-    return result
+    """Without the prefixes that DistributedDataParallel and torch.compile put before names."""
+    return {re.sub(r"(?:(?<=^)|(?<=\.))(?:module|_orig_mod)\.", "", name): value for name, value in state.items()}
 
 
 def body_names(model: nn.Module) -> list[str]:
