@@ -53,7 +53,8 @@ def export_model(run_url: str, out_url: str, file_format: str, epoch: int | None
     Raises:
         ConfigError: the format is unknown, or a library that it needs is not installed.
         InputError: the run has no such checkpoint.
-        AdaptFocusError: what was written does not give what the model gives; nothing is left at `out_url`.
+        AdaptFocusError: torch cannot write this model in that format, or what was written does not give what the model
+            gives; nothing is left at `out_url`.
     """
     if file_format not in FORMATS:
         raise ConfigError(f"there is no format {file_format!r}; choose one of: {', '.join(FORMATS)}")
@@ -71,8 +72,17 @@ def export_model(run_url: str, out_url: str, file_format: str, epoch: int | None
     write, read = FORMATS[file_format]
     with torch.inference_mode():
         wanted = recogniser(clips)
-    data = write(recogniser, clips, facts)
-    given = read(data, recogniser, clips)
+    try:
+        data = write(recogniser, clips, facts)
+        given = read(data, recogniser, clips)
+    except AdaptFocusError:
+        raise
+    except Exception as error:  # the exporters raise dozens of types for what they cannot trace or translate
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise AdaptFocusError(
+            f"{config.backbone} on clips of {config.clip.frames} x {config.clip.size_pixels} pixels could not be exported "
+            f"as {file_format} ({reason[:200]}); use format torch"
+        ) from error
     difference = float((given - wanted).abs().max())
     if not difference <= TOLERANCE:
         raise AdaptFocusError(

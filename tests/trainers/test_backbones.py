@@ -101,8 +101,8 @@ def test_each_weight_is_in_one_group_and_norms_biases_and_positions_are_not_deca
 @pytest.mark.parametrize("name", NAMES)
 def test_sizes_and_costs_are_those_that_are_listed(name: str) -> None:
     """The whole model, without memory for it. Papers: SlowFast 65.7 GFLOPs at 256 pixels, which is 50.3 at 224; X3D-L
-    18.4; MViT-B 16x4 70.5, 32x3 170, 64x3 455, 24 layers 236; VideoMAE-B 180; TimeSformer 196; Inception-I3D 108,
-    which counts its convolutions without padding."""
+    18.4; MViT-B 16x4 70.5, 32x3 170, 64x3 455, 24 layers 236; VideoMAE-B 180; TimeSformer 196; Inception-I3D 108, where
+    we count 111."""
     needs_library(name)
     entry = BACKBONES[name]
     with torch.device("meta"):

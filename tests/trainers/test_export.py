@@ -96,7 +96,7 @@ def test_a_public_backbone_leaves_under_its_public_names(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["slowfast_r50", "mvit_b_16x4", "x3d_s", "videomae_b"])
+@pytest.mark.parametrize("name", ["slowfast_r50", "nonlocal_i3d_r50", "mvit_b_16x4", "x3d_s", "videomae_b"])
 def test_every_kind_of_backbone_becomes_a_program(name: str) -> None:
     needs_library(name)
     model = small(name).eval()
@@ -116,6 +116,18 @@ def test_an_export_that_differs_is_not_written(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(AdaptFocusError, match=r"differ by 0.01 from the model's, over the limit of 1e-04"):
         export_model(url, str(tmp_path / "model.pt"), "torch")
     assert not (tmp_path / "model.pt").exists()
+
+
+def test_what_torch_cannot_translate_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*given: object) -> bytes:
+        raise RuntimeError("no such operator\nand a long trace")
+
+    url, _ = trained_run(tmp_path)
+    monkeypatch.setitem(export.FORMATS, "onnx", (fails, export.FORMATS["onnx"][1]))
+    with pytest.raises(
+        AdaptFocusError, match=r"small3d on clips of 8 x 20 .* as onnx \(no such operator\); use format"
+    ):
+        export_model(url, str(tmp_path / "m"), "onnx")
 
 
 def test_what_cannot_be_exported_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
