@@ -80,8 +80,8 @@ def export_model(run_url: str, out_url: str, file_format: str, epoch: int | None
     except Exception as error:  # the exporters raise dozens of types for what they cannot trace or translate
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise AdaptFocusError(
-            f"{config.backbone} on clips of {config.clip.frames} x {config.clip.size_pixels} pixels could not be exported "
-            f"as {file_format} ({reason[:200]}); use format torch"
+            f"{config.backbone} on clips of {config.clip.frames} x {config.clip.size_pixels} pixels could not become "
+            f"{file_format} ({reason[:200]}); use format torch"
         ) from error
     difference = float((given - wanted).abs().max())
     if not difference <= TOLERANCE:
