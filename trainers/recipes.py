@@ -25,7 +25,7 @@ def small() -> dict[str, Any]:
     return {
         "epochs": 10,
         "backbone": "small3d",
-        "clip": {"frames": 8, "frame_stride": 1, "fps": 4.0, "size_pixels": 20},
+        "clip": {"fps": 4.0},  # frames, stride and pixels are the backbone's
         "plan": {"clips_per_bag": 4, "bags_per_batch": 8},
         "focus": PAST_THE_PAPER,
     }

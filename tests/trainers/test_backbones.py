@@ -12,6 +12,8 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipelines.clip_plan import ClipConfig
+from pipelines.config import make
 from pipelines.errors import ConfigError
 from tests.trainers.small_backbones import NAMES, clips_for, needs_library, small
 from trainers.backbones import BACKBONES, InputSpec, build, entry_of, parameter_groups
@@ -196,15 +198,23 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert replace(BACKBONES["videomae_b"], extra="no_such_library").installed is False
 
 
-@pytest.mark.parametrize("make", RECIPES_OF_THE_PAPER, ids=lambda make: make.__name__)
-def test_the_papers_recipes_are_clips_that_their_backbones_take(make: Callable[[], dict]) -> None:
+@pytest.mark.parametrize("papers", RECIPES_OF_THE_PAPER, ids=lambda papers: papers.__name__)
+def test_the_papers_recipes_are_clips_that_their_backbones_take(papers: Callable[[], dict]) -> None:
     run = {"name": "a", "runs": "r", "index": "i"}
-    config = TrainConfig.model_validate(make() | run)
+    config = TrainConfig.model_validate(papers() | run)
     spec = entry_of(config.backbone).spec
     spec.check(config.clip.frames, config.clip.size_pixels)
     assert config.clip.size_pixels == spec.size_pixels
-    assert recipe(make.__name__) == make()
-    assert "not measured here" in (make.__doc__ or "")
-    count = int(re.search(r"= ([\d,]+) clips", make.__doc__ or "")[1].replace(",", ""))  # type: ignore[index]
-    videos = {"charades": 7985, "breakfast": 1357, "multithumos": 200}[make.__name__.split("_")[0]]
+    assert recipe(papers.__name__) == papers()
+    assert "not measured here" in (papers.__doc__ or "")
+    count = int(re.search(r"= ([\d,]+) clips", papers.__doc__ or "")[1].replace(",", ""))  # type: ignore[index]
+    videos = {"charades": 7985, "breakfast": 1357, "multithumos": 200}[papers.__name__.split("_")[0]]
     assert count == videos * config.plan.clips_per_bag * config.epochs
+
+
+def test_a_recipe_takes_another_backbone() -> None:
+    """`adaptfocus train small backbone=...` must not keep the small backbone's 20 pixels."""
+    values = recipe("small") | {"name": "a", "runs": "r", "index": "i"}
+    assert TrainConfig.model_validate(values).clip == ClipConfig(frames=8, frame_stride=1, fps=4.0, size_pixels=20)
+    clip = make(TrainConfig, values, ["backbone=mvit_b_16x4", "clip.fps=30"]).clip
+    assert (clip.frames, clip.frame_stride, clip.fps, clip.size_pixels) == (16, 4, 30, 224)
