@@ -32,15 +32,15 @@ def needs_library(name: str) -> None:
         pytest.skip(f"not installed: {BACKBONES[name].extra} (pip install 'adaptfocus[{BACKBONES[name].extra}]')")
 
 
-def small(name: str, num_classes: int = 5) -> nn.Module:
-    """A backbone by name, small, its weights drawn so that every layer matters; ready to train."""
+def small(name: str, num_classes: int = 5, fresh: bool = False) -> nn.Module:
+    """A backbone by name, small, ready to train; unless it is to be fresh, shaken so that every layer matters."""
     needs_library(name)
     entry, (frames, size) = BACKBONES[name], SHAPE.get(name, (4, 32))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = entry.make(num_classes, spec=replace(entry.spec, frames=frames, size_pixels=size), **TINY.get(name, {}))
         model.key_styles = entry.styles
-        return shaken(model).train()
+        return (model if fresh else shaken(model)).train()
 
 
 def clips_for(model: nn.Module, count: int = 2, seed: int = 0) -> torch.Tensor:
