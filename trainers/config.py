@@ -77,13 +77,15 @@ class TrainConfig(Settings):
     @classmethod
     def _clips_of_the_backbone(cls, values: Any) -> Any:
         """What is not said of a clip is what the backbone was made for."""
+        if not isinstance(values, Mapping):
+            return values
         name = values.get("backbone", cls.model_fields["backbone"].default)
         clip = values.get("clip", {})
         if name not in BACKBONES or not isinstance(clip, Mapping):  # `prepare` says what is wrong with a name
             return values
         spec = BACKBONES[name].spec
         own = {"frames": spec.frames, "frame_stride": spec.frame_stride, "size_pixels": spec.size_pixels}
-        return values | {"clip": own | dict(clip)}
+        return {**values, "clip": own | dict(clip)}
 
     @pydantic.field_validator("runs", "index", "weights")
     @classmethod
