@@ -183,6 +183,31 @@ def report(
 
 
 @app.command()
+def backbones() -> None:
+    """The backbones: their size, cost and clips, where public weights come from, what they need."""
+    from infra.models import table_of_backbones
+
+    out.print(table_of_backbones())
+
+
+@app.command("export-model")
+def export_model(
+    run: Annotated[str, typer.Argument(help="URL of the run's folder.")],
+    out_url: Annotated[str, typer.Option("--out", help="URL of the file.")],
+    file_format: Annotated[
+        str, typer.Option("--format", help="torch (weights under upstream's names), torch.export or onnx.")
+    ] = "torch",
+    epoch: Annotated[int | None, typer.Option(help="Its end, counted from 0; the newest checkpoint without.")] = None,
+) -> None:
+    """A run's trained recogniser for others to use, with its classes and its clips' shape; compared after writing."""
+    from trainers.export import export_model as export
+
+    facts = export(run, out_url, file_format, epoch)
+    out.print(f"{facts['backbone']}, {len(facts['classes'])} classes, checkpoint {facts['checkpoint']} -> {out_url}")
+    out.print(f"  {file_format}; its probabilities are within {facts['largest_difference']:.0e} of the model's")
+
+
+@app.command()
 def world(
     kind: Annotated[str, typer.Option(help=f"One of: {', '.join(WORLDS)}.")],
     out_url: Annotated[str, typer.Option("--out", help="Folder of its shards and indexes.")],

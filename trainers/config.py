@@ -7,7 +7,8 @@ run as `config.json` (no secrets: credentials live in the environment alone).
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import pydantic
 
@@ -18,6 +19,7 @@ from pipelines.frames import DecodeConfig
 from pipelines.isolated import Isolation
 from pipelines.saliency_table import SaliencyConfig
 from pipelines.store_reads import ReadConfig
+from trainers.backbones import BACKBONES
 from trainers.focus import FocusConfig
 from trainers.inputs import InputConfig
 
@@ -97,6 +99,20 @@ class TrainConfig(Settings):
     checkpoint: CheckpointConfig = CheckpointConfig()
     read: ReadConfig = ReadConfig()
     placement: PlacementConfig = PlacementConfig()
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _clips_of_the_backbone(cls, values: Any) -> Any:
+        """What is not said of a clip is what the backbone was made for."""
+        if not isinstance(values, Mapping):
+            return values
+        name = values.get("backbone", cls.model_fields["backbone"].default)
+        clip = values.get("clip", {})
+        if name not in BACKBONES or not isinstance(clip, Mapping):  # `prepare` says what is wrong with a name
+            return values
+        spec = BACKBONES[name].spec
+        own = {"frames": spec.frames, "frame_stride": spec.frame_stride, "size_pixels": spec.size_pixels}
+        return {**values, "clip": own | dict(clip)}
 
     @pydantic.field_validator("runs", "index", "weights")
     @classmethod

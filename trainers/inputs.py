@@ -19,7 +19,7 @@ from torch import nn
 
 from pipelines.config import Settings
 from pipelines.errors import ConfigError
-from trainers.backbones import build, input_spec_of, normalise
+from trainers.backbones import Backbone, build, input_spec_of, normalise
 
 DIFFERENCE_GAIN = 2.0  # differences are about half as large as pixels that have been normalised
 
@@ -42,10 +42,11 @@ def adapted(model: nn.Module, config: InputConfig) -> nn.Module:
     """The same backbone, made ready for the input; its pre-trained weights stay, and added ones start from them.
 
     Raises:
-        ConfigError: the backbone has no 3D convolution to adapt.
+        ConfigError: the backbone has no 3D convolution to adapt, or none that spans time.
     """
     if config.motion == "rgb_and_difference":
-        _widen(_first_convolution(model, config))
+        for convolution in _first_convolutions(model, config):
+            _widen(convolution)
     after_step(model, config)
     return model
 
@@ -59,8 +60,8 @@ def build_adapted(name: str, num_classes: int, config: InputConfig) -> nn.Module
 def after_step(model: nn.Module, config: InputConfig) -> None:
     """Keep the constraint of `zero_mean_kernels`; imposing it only at the start does not last."""
     if config.motion == "zero_mean_kernels":
-        weight = _first_convolution(model, config).weight
-        weight -= weight.mean(dim=2, keepdim=True)
+        for convolution in _first_convolutions(model, config):
+            convolution.weight -= convolution.weight.mean(dim=2, keepdim=True)
 
 
 def shown(
@@ -102,18 +103,26 @@ def _faded(x: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
 
 
 def _widen(convolution: nn.Conv3d) -> None:
-    """Twice the input channels: the second half begins as the first without its mean over time, at half the size."""
+    """Twice the input channels: the second half begins as the first without its mean over time, at half the size.
+
+    A kernel of one frame is nothing but its mean: its second half begins at zero.
+    """
     old = convolution.weight.detach()
     added = (old - old.mean(dim=2, keepdim=True)) / DIFFERENCE_GAIN
     convolution.weight = nn.Parameter(torch.cat([old, added], dim=1))
     convolution.in_channels *= 2
 
 
-def _first_convolution(model: nn.Module, config: InputConfig) -> nn.Conv3d:
-    found = next((m for m in model.modules() if isinstance(m, nn.Conv3d)), None)
-    if found is None or found.groups != 1:
+def _first_convolutions(model: nn.Module, config: InputConfig) -> list[nn.Conv3d]:
+    found = model.first_convolutions() if isinstance(model, Backbone) else []
+    if not found:
         raise ConfigError(
             f"input.motion={config.motion} changes a backbone's first 3D convolution, and {type(model).__name__} has "
             "none; use rgb or difference"
+        )
+    if config.motion == "zero_mean_kernels" and any(each.kernel_size[0] == 1 for each in found):
+        raise ConfigError(
+            f"input.motion=zero_mean_kernels needs a first convolution that spans time, and one of "
+            f"{type(model).__name__} sees single frames: without its mean nothing is left of it. Use rgb or difference"
         )
     return found

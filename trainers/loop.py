@@ -27,7 +27,7 @@ from pipelines.plan_store import PlanFacts, Stretch
 from pipelines.records import ClipBatch
 from pipelines.shard_index import load_index
 from trainers import closed_form, objective
-from trainers.backbones import build, load_pretrained
+from trainers.backbones import build, load_pretrained, parameter_groups
 from trainers.checkpoint import Commit, Lineage, Run
 from trainers.commits import Commits, SinceCommit
 from trainers.config import TrainConfig
@@ -93,9 +93,7 @@ def make_model(config: TrainConfig, num_classes: int, engine: Engine) -> tuple[n
         load_pretrained(model, config.weights)
     adapted(model, config.input).to(engine.device)
     o = config.optim
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=o.learning_rate, betas=(o.beta1, o.beta2), weight_decay=o.weight_decay
-    )
+    optimiser = torch.optim.AdamW(parameter_groups(model, o.weight_decay), lr=o.learning_rate, betas=(o.beta1, o.beta2))
     return model, optimiser
 
 

@@ -13,10 +13,11 @@ from pipelines.config import differences, make
 from pipelines.errors import ConfigError, StorageError
 from pipelines.member_decoders import import_decord
 from pipelines.shard_index import VideoIndex, load_index
-from trainers.backbones import build, load_pretrained
+from trainers.backbones import build, entry_of, load_pretrained
 from trainers.checkpoint import Commit, Run
 from trainers.config import TrainConfig
 from trainers.epochs import SALIENCY
+from trainers.inputs import adapted
 
 
 def prepare(config: TrainConfig) -> tuple[VideoIndex, Commit | None]:
@@ -42,9 +43,11 @@ def prepare(config: TrainConfig) -> tuple[VideoIndex, Commit | None]:
     config.decode.frame_shape(config.clip.size_pixels)
     if config.decode.backend == "decord":
         import_decord()
+    entry_of(config.backbone).spec.check(config.clip.frames, config.clip.size_pixels)
     model = build(config.backbone, len(index.classes))
     if config.weights:
         load_pretrained(model, config.weights)
+    adapted(model, config.input)
     run = Run(config.url)
     try:
         storage.check_writable(run.url)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipelines.errors import ConfigError
+from trainers.recipes_of_the_paper import RECIPES_OF_THE_PAPER
 
 # What gained on every world tried, beside the regime itself (docs/results.md).
 PAST_THE_PAPER = {"noisy_or": 1.0, "background_weight": 2.0}
@@ -24,7 +25,7 @@ def small() -> dict[str, Any]:
     return {
         "epochs": 10,
         "backbone": "small3d",
-        "clip": {"frames": 8, "frame_stride": 1, "fps": 4.0, "size_pixels": 20},
+        "clip": {"fps": 4.0},  # frames, stride and pixels are the backbone's
         "plan": {"clips_per_bag": 4, "bags_per_batch": 8},
         "focus": PAST_THE_PAPER,
     }
@@ -136,7 +137,18 @@ def _regime(regime: str, resample: bool = False, focus: dict[str, float] | None 
 
 RECIPES: dict[str, Callable[[], dict[str, Any]]] = {
     each.__name__: each
-    for each in (demo, small, world, full, noisy, ours, ours_resampled, ours_resampled_noisy_or, best)
+    for each in (
+        demo,
+        small,
+        world,
+        full,
+        noisy,
+        ours,
+        ours_resampled,
+        ours_resampled_noisy_or,
+        best,
+        *RECIPES_OF_THE_PAPER,
+    )
 }
 
 

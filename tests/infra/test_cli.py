@@ -190,3 +190,10 @@ def test_a_run_on_another_index_is_refused(type_, small_world: SmallWorld, tmp_p
     code, _, err = type_("train", *settings)
     assert code == 2
     assert "has changed since" in err
+
+
+def test_backbones_are_listed_with_what_they_cost_and_need(type_) -> None:
+    code, out, _ = type_("backbones")
+    assert code == 0
+    assert "slowfast_r50 34.57 M 50.3 32 x 2 224 - pytorchvideo: SLOWFAST_8x8_R50.pyth" in out
+    assert "videomae_b 86.53 M 180.3 16 x 4 224 transformers (" in out

@@ -99,6 +99,26 @@ def check_same(run: Run, reference: Run, epochs: int = 3) -> None:
         assert torch.allclose(value, weights(run)[name], atol=1e-5), name
 
 
+def test_a_backbone_with_frozen_batch_norms_trains_the_same_on_two_workers(
+    cluster: str, small_world: SmallWorld, tmp_path: Path
+) -> None:
+    """X3D, whole, on small clips: its batch norms and both groups of weights go through DistributedDataParallel."""
+    settings = ("backbone=x3d_s", "epochs=1", "clip.frames=4", "clip.size_pixels=32", "plan.clips_per_bag=2",
+                "checkpoint.every_batches=1", "optim.learning_rate=1e-3")  # fmt: skip
+    alone = small_world.run_config(tmp_path, "alone", *settings)
+    prepare(alone)
+    train(alone, LocalEngine(alone.plan.bags_per_batch))
+    both = fit(small_world.run_config(tmp_path, "both", *RAY, *settings, "placement.workers=2"))
+    losses = [[e.metrics["loss"] for e in run.entries() if e.kind == "checkpoint"] for run in (Run(alone.url), both)]
+    assert len(losses[0]) == 4
+    assert np.ptp(losses[0]) > 1e-4, "the steps do something"
+    np.testing.assert_allclose(losses[0], losses[1], rtol=3e-5)
+    ours, theirs = read_saliency(both, 1).bins, read_saliency(Run(alone.url), 1).bins
+    assert torch.allclose(ours.score, theirs.score, atol=1e-3)
+    moved = weights(both)["blocks.0.norm.running_mean"]
+    assert not moved.any(), "statistics stay those of a fresh norm"
+
+
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_any_number_of_workers_trains_the_same_model(
     cluster: str, small_world: SmallWorld, tmp_path: Path, local_run: Run, workers: int

@@ -1,0 +1,131 @@
+"""What every backbone promises.
+
+Input: clips, float [B, C, T, H, W], normalised as the InputSpec says.
+Does: says what a backbone takes, keeps its batch norms frozen, sorts its weights for the optimiser.
+Output: modules with
+
+    input_spec                     InputSpec: how the clip is sampled, sized and normalised
+    forward_features(x) -> float [B, T', C']   what there is along time, before the head
+    pooled(x) -> float [B, C']     what the head reads; the mean over T' unless the family pools otherwise
+    forward(x) -> float [B, K]     logits: head(pooled(x))
+    head                           the only part whose shape depends on K
+
+No backbone lets one sample see another, and none draws at random (no batch statistics, no dropout): the result must
+not depend on how a global batch is split over workers (docs/decisions/0017).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipelines.errors import ConfigError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a backbone wants to be shown: RGB, channels first.
+
+    ``frame_stride`` counts frames of the video as it is stored; ``mean`` and ``std`` are per channel, of pixels
+    scaled to [0, 1]. ``frames`` and ``size_pixels`` are what the public weights were trained on. Others are taken
+    too, as far as the last four fields let them.
+    """
+
+    frames: int
+    frame_stride: float
+    size_pixels: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    frames_multiple_of: int = 1
+    size_multiple_of: int = 1
+    frames_fixed: bool = False
+    size_fixed: bool = False
+
+    def check(self, frames: int, size_pixels: int) -> None:
+        """Whether clips of this shape can be taken.
+
+        Raises:
+            ConfigError: they cannot; gives the value, the limit and the mend.
+        """
+        for key, given, own, step, fixed in (
+            ("clip.frames", frames, self.frames, self.frames_multiple_of, self.frames_fixed),
+            ("clip.size_pixels", size_pixels, self.size_pixels, self.size_multiple_of, self.size_fixed),
+        ):
+            if fixed and given != own:
+                raise ConfigError(f"{key} is {given}; this backbone takes {own} alone. Leave {key} out, or give {own}")
+            if given % step:
+                raise ConfigError(
+                    f"{key} is {given}; this backbone takes multiples of {step}. Leave {key} out for {own}, or give "
+                    f"{max(1, round(given / step)) * step}"
+                )
+
+
+class Backbone(nn.Module):
+    """The part of the contract that is the same for all families."""
+
+    input_spec: InputSpec
+    head: nn.Linear
+    key_styles: tuple[Any, ...] = ()  # the names that its public weights have (key_styles.py)
+    # Weights that are read at a place or a time, by name; weight decay pulls them to nothing for no gain.
+    embeddings: tuple[str, ...] = ()
+    # Whether norms, biases and `embeddings` are decayed like all else.
+    decays_all = False
+    # Batch norms use the statistics of their weights file, in training as well.
+    freezes_batch_norm = True
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """float [B, 3, T, H, W] -> features float [B, T', C']."""
+        raise NotImplementedError
+
+    def pooled(self, x: torch.Tensor) -> torch.Tensor:
+        """float [B, 3, T, H, W] -> what the head reads, float [B, C']."""
+        return self.forward_features(x).mean(dim=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """float [B, 3, T, H, W] -> logits float [B, K]."""
+        return self.head(self.pooled(x))
+
+    def train(self, mode: bool = True) -> Backbone:
+        """As `nn.Module.train`, but frozen batch norms stay as they are; their scale and shift are trained."""
+        super().train(mode)
+        if self.freezes_batch_norm:
+            for module in batch_norms(self):
+                module.eval()
+        return self
+
+    def first_convolutions(self) -> list[nn.Conv3d]:
+        """The 3D convolutions that see pixels; none where they are no plain 3D convolutions."""
+        found = next((m for m in self.modules() if isinstance(m, nn.Conv3d)), None)
+        return [found] if found is not None and found.groups == 1 else []
+
+    def fitted(self, name: str, value: torch.Tensor, wanted: torch.Size) -> torch.Tensor:
+        """A pre-trained weight of another shape, made to fit where the family knows how (positions along time)."""
+        return value
+
+
+def batch_norms(model: nn.Module) -> list[nn.Module]:
+    """All batch norms of a model: what would let one sample see another if it were not frozen."""
+    return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """A model's weights for the optimiser: what is decayed, then what is not.
+
+    Norms, biases and positions are not decayed, as the families' own recipes have it; `small3d` decays all, and gives
+    one group. The groups cover every weight that needs a gradient, once.
+    """
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if getattr(model, "decays_all", True):
+        return [{"params": [p for _, p in named], "weight_decay": weight_decay}]
+    embeddings = getattr(model, "embeddings", ())
+    free = {name for name, p in named if p.ndim <= 1 or name.endswith(tuple(embeddings) or ("\0",))}
+    groups = [
+        {"params": [p for name, p in named if name not in free], "weight_decay": weight_decay},
+        {"params": [p for name, p in named if name in free], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]

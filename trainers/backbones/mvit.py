@@ -1,0 +1,204 @@
+"""MViT-B, 16 and 24 layers: attention that pools, so that channels grow as time and space shrink.
+
+Input: float [B, 3, T, H, W], T even, H and W multiples of 32. Does: patches of 2 frames, a class token, pooled
+attention. Output: features at T/2, mean over space; the head reads the class token.
+
+Weights keep the names they have in pytorchvideo (``blocks.N.attn.pool_q.weight``), the head apart. Positions along
+time and space are interpolated where a clip has others than the weights. Multiscale vision transformers
+(arXiv 2104.11227).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from trainers.backbones.contract import Backbone, InputSpec
+
+MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
+PATCH = (2, 4, 4)  # strides of the first convolution
+GROWS_AT = {16: (1, 3, 14), 24: (2, 5, 21)}  # by depth: blocks that halve the size and double the heads
+KEYS_AT = 8  # stride of the first keys and values; it halves where queries are pooled, so that their grid stays
+
+Grid = tuple[int, int, int]
+layer_norm = partial(nn.LayerNorm, eps=1e-6)
+
+
+def spec(frames: int, frame_stride: int) -> InputSpec:
+    return InputSpec(frames, frame_stride, 224, MEAN, STD, frames_multiple_of=2, size_multiple_of=32)
+
+
+def pooled_tokens(x: torch.Tensor, grid: Grid, pool: nn.Module | None) -> tuple[torch.Tensor, Grid]:
+    """Tokens [B, heads, 1 + THW, C], the class token first -> the same of a smaller grid, and that grid."""
+    if pool is None:
+        return x, grid
+    first, rest = x[:, :, :1], x[:, :, 1:]
+    rest = rest.flatten(0, 1).transpose(1, 2).unflatten(2, grid)
+    rest = pool(rest.contiguous())
+    smaller = (rest.shape[2], rest.shape[3], rest.shape[4])
+    rest = rest.flatten(2).transpose(1, 2).unflatten(0, x.shape[:2])
+    return torch.cat([first, rest], dim=2), smaller
+
+
+class Attention(nn.Module):
+    """Attention whose queries, keys and values are pooled first."""
+
+    def __init__(self, dim: int, heads: int, stride_q: int, stride_kv: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q, self.k, self.v, self.proj = (nn.Linear(dim, dim) for _ in range(4))
+        each = dim // heads
+        # Queries that keep their size are not pooled; keys and values always are. These norms have torch's own eps.
+        self.pool_q = _depthwise(each, stride_q) if stride_q > 1 else None
+        self.norm_q = nn.LayerNorm(each) if stride_q > 1 else None
+        self.pool_k, self.norm_k = _depthwise(each, stride_kv), nn.LayerNorm(each)
+        self.pool_v, self.norm_v = _depthwise(each, stride_kv), nn.LayerNorm(each)
+
+    def forward(self, x: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, Grid]:
+        q, k, v = (layer(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        q, smaller = pooled_tokens(q, grid, self.pool_q)
+        q = q if self.norm_q is None else self.norm_q(q)
+        k = self.norm_k(pooled_tokens(k, grid, self.pool_k)[0])
+        v = self.norm_v(pooled_tokens(v, grid, self.pool_v)[0])
+        found = functional.scaled_dot_product_attention(q, k, v)
+        return self.proj(found.transpose(1, 2).flatten(2)), smaller
+
+
+class Mlp(nn.Module):
+    """Two layers, four times as wide between them."""
+
+    def __init__(self, dim: int, dim_out: int) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim_out)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc2(functional.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """Pooled attention, then an MLP that may widen."""
+
+    def __init__(self, dim: int, dim_out: int, heads: int, stride_q: int, stride_kv: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = layer_norm(dim), layer_norm(dim)
+        self.attn = Attention(dim, heads, stride_q, stride_kv)
+        self.mlp = Mlp(dim, dim_out)
+        self.proj = nn.Linear(dim, dim_out) if dim_out != dim else None
+        self.pool_skip = nn.MaxPool3d((1, 3, 3), (1, stride_q, stride_q), (0, 1, 1)) if stride_q > 1 else None
+
+    def forward(self, x: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, Grid]:
+        seen, smaller = self.attn(self.norm1(x), grid)
+        x = pooled_tokens(x[:, None], grid, self.pool_skip)[0][:, 0] + seen
+        normed = self.norm2(x)
+        return (x if self.proj is None else self.proj(normed)) + self.mlp(normed), smaller
+
+
+class Patches(nn.Module):
+    """Pixels to tokens."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.patch_model = nn.Conv3d(3, dim, (3, 7, 7), PATCH, (1, 3, 3))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, Grid]:
+        x = self.patch_model(x)
+        return x.flatten(2).transpose(1, 2), (x.shape[2], x.shape[3], x.shape[4])
+
+
+class Positions(nn.Module):
+    """The class token, and where each token is: a place in time and a place in space, added up."""
+
+    def __init__(self, dim: int, grid: Grid) -> None:
+        super().__init__()
+        self.side = grid[1]
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.pos_embed_spatial = nn.Parameter(torch.zeros(1, grid[1] * grid[2], dim))
+        self.pos_embed_temporal = nn.Parameter(torch.zeros(1, grid[0], dim))
+        self.pos_embed_class = nn.Parameter(torch.zeros(1, 1, dim))
+
+    def forward(self, x: torch.Tensor, grid: Grid) -> torch.Tensor:
+        time = along_time(self.pos_embed_temporal, grid[0])
+        space = along_space(self.pos_embed_spatial, self.side, grid[1], grid[2])
+        places = (time[:, :, None] + space[:, None]).flatten(1, 2)
+        first = (self.cls_token + self.pos_embed_class).expand(x.shape[0], -1, -1)
+        return torch.cat([first, x + places], dim=1)
+
+
+class MViT(Backbone):
+    """MViT-B; `depth` 16, or 24."""
+
+    embeddings = ("cls_token", "pos_embed_spatial", "pos_embed_temporal", "pos_embed_class")
+
+    def __init__(self, num_classes: int, spec: InputSpec, depth: int = 16, width: int = 96) -> None:
+        super().__init__()
+        self.input_spec = spec
+        grid = (spec.frames // PATCH[0], spec.size_pixels // PATCH[1], spec.size_pixels // PATCH[2])
+        self.patch_embed = Patches(width)
+        self.cls_positional_encoding = Positions(width, grid)
+        self.blocks = nn.ModuleList()
+        dim, heads, stride_kv = width, 1, KEYS_AT
+        for number in range(depth):
+            grows = number in GROWS_AT[depth]
+            heads, stride_kv = (2 * heads, max(stride_kv // 2, 1)) if grows else (heads, stride_kv)
+            dim_out = 2 * dim if number + 1 in GROWS_AT[depth] else dim
+            self.blocks.append(Block(dim, dim_out, heads, 2 if grows else 1, stride_kv))
+            dim = dim_out
+        self.norm_embed = layer_norm(dim)
+        self.head = nn.Linear(dim, num_classes)
+        self._initialise()
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """float [B, 3, T, H, W] -> features float [B, T/2, 768]."""
+        tokens, grid = self._tokens(x)
+        return tokens[:, 1:].unflatten(1, grid).mean(dim=(2, 3))
+
+    def pooled(self, x: torch.Tensor) -> torch.Tensor:
+        """The class token, float [B, 768]."""
+        return self._tokens(x)[0][:, 0]
+
+    def fitted(self, name: str, value: torch.Tensor, wanted: torch.Size) -> torch.Tensor:
+        """Positions along time of weights for another number of frames."""
+        if name.endswith("pos_embed_temporal") and value.shape[-1] == wanted[2]:
+            return along_time(value.reshape(1, -1, wanted[2]), wanted[1])
+        return value
+
+    def _tokens(self, x: torch.Tensor) -> tuple[torch.Tensor, Grid]:
+        tokens, grid = self.patch_embed(x)
+        tokens = self.cls_positional_encoding(tokens, grid)
+        for block in self.blocks:
+            tokens, grid = block(tokens, grid)
+        return self.norm_embed(tokens), grid
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        for name, weight in self.named_parameters():
+            if name.endswith(self.embeddings):
+                nn.init.trunc_normal_(weight, std=0.02)
+
+
+def along_time(positions: torch.Tensor, frames: int) -> torch.Tensor:
+    """Positions [1, T, C] -> [1, frames, C], linearly between the ones that there are."""
+    if positions.shape[1] == frames:
+        return positions
+    longer = functional.interpolate(positions.transpose(1, 2), size=frames, mode="linear", align_corners=False)
+    return longer.transpose(1, 2)
+
+
+def along_space(positions: torch.Tensor, side: int, height: int, width: int) -> torch.Tensor:
+    """Positions [1, side^2, C] -> [1, height * width, C], bicubic between the ones that there are."""
+    if (side, side) == (height, width):
+        return positions
+    square = positions.transpose(1, 2).unflatten(2, (side, side))
+    resized = functional.interpolate(square, size=(height, width), mode="bicubic", align_corners=False)
+    return resized.flatten(2).transpose(1, 2)
+
+
+def _depthwise(dim: int, stride: int) -> nn.Conv3d:
+    return nn.Conv3d(dim, dim, 3, (1, stride, stride), 1, groups=dim, bias=False)

@@ -1,0 +1,128 @@
+"""VideoMAE, TimeSformer and V-JEPA 2, from the `transformers` library (the extra of that name).
+
+Input: float [B, 3, T, H, W]. Does: hands the clip to the library's encoder. Output: features along time, of its tokens.
+
+Weights keep the library's names (``videomae.encoder.layer.N...``), the head (its ``classifier``) apart.
+VideoMAE (arXiv 2203.12602), TimeSformer (arXiv 2102.05095), V-JEPA 2 (arXiv 2506.09985).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipelines.errors import ConfigError
+from trainers.backbones.contract import IMAGENET_MEAN, IMAGENET_STD, Backbone, InputSpec
+
+VIDEOMAE_SPEC = InputSpec(
+    16, 4, 224, IMAGENET_MEAN, IMAGENET_STD, frames_multiple_of=2, frames_fixed=True, size_fixed=True
+)
+TIMESFORMER_SPEC = InputSpec(8, 32, 224, (0.45, 0.45, 0.45), (0.225, 0.225, 0.225), size_fixed=True)
+VJEPA2_SPEC = InputSpec(64, 4, 256, IMAGENET_MEAN, IMAGENET_STD, frames_multiple_of=2, size_fixed=True)
+VJEPA2_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
+
+
+def library() -> Any:
+    """The `transformers` module.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise ConfigError(
+            "this backbone needs the transformers library: pip install 'adaptfocus[transformers]'"
+        ) from error
+    return transformers
+
+
+class LibraryBackbone(Backbone):
+    """An encoder of the library; its first convolution belongs to the library, and is not adapted."""
+
+    embeddings = ("cls_token", "position_embeddings", "time_embeddings")
+
+    def first_convolutions(self) -> list[nn.Conv3d]:
+        return []
+
+    def _head(self, dim: int, num_classes: int) -> None:
+        self.head = nn.Linear(dim, num_classes)
+        nn.init.trunc_normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+
+class VideoMAE(LibraryBackbone):
+    """VideoMAE ViT-B: tubelets of two frames; mean over all tokens, then a norm."""
+
+    def __init__(self, num_classes: int, spec: InputSpec = VIDEOMAE_SPEC, **config: Any) -> None:
+        super().__init__()
+        self.input_spec = spec
+        models = library()
+        settings = models.VideoMAEConfig(
+            image_size=spec.size_pixels, num_frames=spec.frames, use_mean_pooling=True, **config
+        )
+        self.videomae = models.VideoMAEModel(settings)
+        self.fc_norm = nn.LayerNorm(settings.hidden_size)
+        self._head(settings.hidden_size, num_classes)
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """float [B, 3, T, H, W] -> features float [B, T/2, 768]."""
+        tokens = self.videomae(x.transpose(1, 2)).last_hidden_state
+        return tokens.unflatten(1, (x.shape[2] // 2, -1)).mean(dim=2)
+
+    def pooled(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc_norm(self.forward_features(x).mean(dim=1))
+
+
+class TimeSformer(LibraryBackbone):
+    """TimeSformer B, divided space-time attention; the head reads the class token."""
+
+    def __init__(self, num_classes: int, spec: InputSpec = TIMESFORMER_SPEC, **config: Any) -> None:
+        super().__init__()
+        self.input_spec = spec
+        models = library()
+        settings = models.TimesformerConfig(image_size=spec.size_pixels, num_frames=spec.frames, **config)
+        self.timesformer = models.TimesformerModel(settings)
+        self._head(settings.hidden_size, num_classes)
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """float [B, 3, T, H, W] -> features float [B, T, 768]."""
+        tokens = self.timesformer(x.transpose(1, 2)).last_hidden_state
+        return tokens[:, 1:].unflatten(1, (-1, x.shape[2])).mean(dim=1)  # a patch's times lie together
+
+    def pooled(self, x: torch.Tensor) -> torch.Tensor:
+        return self.timesformer(x.transpose(1, 2)).last_hidden_state[:, 0]
+
+
+class VJEPA2(LibraryBackbone):
+    """V-JEPA 2's encoder (ViT-L), mean over its tokens. The library's predictor and attentive pooler are left out."""
+
+    def __init__(self, num_classes: int, spec: InputSpec = VJEPA2_SPEC, **config: Any) -> None:
+        super().__init__()
+        self.input_spec = spec
+        models = library()
+        # Imported by its module: the library does not export the encoder by itself.
+        from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2Encoder
+
+        settings = models.VJEPA2Config(
+            crop_size=spec.size_pixels, frames_per_clip=spec.frames, **(VJEPA2_LARGE | config)
+        )
+        settings._attn_implementation = "sdpa"
+        self.encoder = VJEPA2Encoder(settings)
+        self.encoder.apply(_initialise)
+        self._head(settings.hidden_size, num_classes)
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """float [B, 3, T, H, W] -> features float [B, T/2, 1024]."""
+        tokens = self.encoder(x.transpose(1, 2)).last_hidden_state
+        return tokens.unflatten(1, (x.shape[2] // 2, -1)).mean(dim=2)
+
+
+@torch.no_grad()
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, (nn.Linear, nn.Conv3d)):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

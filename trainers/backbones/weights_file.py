@@ -1,0 +1,127 @@
+"""What a file of weights may be, other than torch's own: Caffe2 blobs and safetensors. No file can run code.
+
+Input: the file's bytes. Does: a restricted unpickling, which knows numpy's arrays and nothing else; or safetensors.
+Output: weights by the file's own names.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipelines.errors import AdaptFocusError, ConfigError
+from trainers.backbones.key_styles import State
+
+# Where a checkpoint keeps its weights, beside its epoch, optimiser and so on; blobs are Caffe2's.
+INSIDE = ("state_dict", "model_state", "model_state_dict", "model", "blobs")
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    if encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError(f"the encoding {encoding!r} is not taken")
+    return text.encode("latin1")
+
+
+# numpy's own functions, as it gives them: their module's name has changed between its versions.
+_ARRAY, _SCALAR = np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0]
+ALLOWED: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("collections", "OrderedDict"): OrderedDict,
+    ("_codecs", "encode"): _latin1,  # how Python 3 writes bytes for Python 2
+    **{(module, "_reconstruct"): _ARRAY for module in ("numpy.core.multiarray", "numpy._core.multiarray")},
+    **{(module, "scalar"): _SCALAR for module in ("numpy.core.multiarray", "numpy._core.multiarray")},
+}
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Rebuilds numbers, texts, containers and numpy arrays. Any other name in the file is an error."""
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        try:
+            return ALLOWED[module_name, global_name]
+        except KeyError:
+            raise pickle.UnpicklingError(
+                f"it asks for {module_name}.{global_name}, and only numpy arrays are taken"
+            ) from None
+
+
+def read_caffe2(data: bytes, url: str) -> dict[str, Any]:
+    """A Caffe2 pickle: ``{"blobs": {name: array}}``, as tensors.
+
+    Raises:
+        AdaptFocusError: it is none, or holds anything but arrays, numbers and texts.
+    """
+    try:
+        # Files of Python 2 hold texts of bytes; latin1 keeps each byte.
+        loaded = ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
+    except Exception as error:  # a pickle can fail in any way
+        raise AdaptFocusError(f"{url} is not a Caffe2 weights file that is safe to read: {str(error)[:200]}") from error
+    if not isinstance(loaded, dict) or not isinstance(loaded.get("blobs"), dict):
+        raise AdaptFocusError(f"{url} is a pickle without blobs; wanted the Caffe2 weights of a model zoo")
+    # What is no array of numbers (a rate, a counter) is none of a model's weights.
+    arrays = {str(name): np.asarray(value) for name, value in loaded["blobs"].items()}
+    return {"blobs": {k: torch.from_numpy(np.array(v)) for k, v in arrays.items() if v.dtype.kind in "fiu"}}
+
+
+def is_safetensors(data: bytes) -> bool:
+    """Whether the bytes begin as safetensors do: the length of a JSON header, then its brace."""
+    return len(data) > 9 and int.from_bytes(data[:8], "little") < len(data) and data[8:9] == b"{"
+
+
+def read_safetensors(data: bytes, url: str) -> State:
+    """Weights of a safetensors file.
+
+    Raises:
+        ConfigError: the library is not installed.
+        AdaptFocusError: the file is broken.
+    """
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+    except ImportError as error:
+        raise ConfigError(
+            f"{url} is a safetensors file, and safetensors is not installed: pip install 'adaptfocus[transformers]'"
+        ) from error
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise AdaptFocusError(f"{url} is a broken safetensors file ({error})") from error
+
+
+def weights_in(loaded: dict[str, Any]) -> tuple[State, dict[str, Any]]:
+    """(weights, what the file says beside them) of what was read."""
+    for place in INSIDE:
+        if isinstance(loaded.get(place), dict):
+            return loaded[place], {name: value for name, value in loaded.items() if name != place}
+    return loaded, {}
+
+
+def squeezed(shape: torch.Size) -> list[int]:
+    return [size for size in shape if size != 1]
+
+
+def problems_of(state: State, wanted: dict[str, torch.Size], ignored: str) -> list[str]:
+    """Why a file's weights are not a model's: what is missing, left over or of another shape, all by public name."""
+    problems = []
+    if missing := sorted(wanted.keys() - state.keys()):
+        problems.append(f"missing: {_some(missing)}")
+    over = sorted(name for name in state.keys() - wanted.keys() if not re.fullmatch(ignored, name))
+    if over:
+        problems.append(f"unexpected: {_some(over)}")
+    for name in sorted(wanted.keys() & state.keys()):
+        shape = getattr(state[name], "shape", None)
+        if shape is None or squeezed(shape) != squeezed(wanted[name]):
+            problems.append(f"{name} is {tuple(shape or ())}, wanted {tuple(wanted[name])}")
+    return problems
+
+
+def _some(names: list[str], shown: int = 6) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

@@ -1,0 +1,143 @@
+"""X3D S, M and L: a ResNet of depthwise convolutions over space and time, with squeeze and excitation.
+
+Input: float [B, 3, T, H, W]. Does: a stem, four stages, a widening after them. Time is never strided.
+Output: features at T.
+
+Weights keep the names they have in pytorchvideo, the head apart. X3D (arXiv 2004.04730).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from trainers.backbones.contract import Backbone, InputSpec
+from trainers.backbones.resnet3d import Bottleneck, ResBlock, convolution, initialise_convolutions
+
+MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
+SPEC_S = InputSpec(13, 6, 160, MEAN, STD)
+SPEC_M = InputSpec(16, 5, 224, MEAN, STD)
+SPEC_L = InputSpec(16, 5, 312, MEAN, STD)
+DEPTHS_M, DEPTHS_L = (3, 5, 11, 7), (5, 10, 25, 15)
+WIDTHS = (24, 48, 96, 192)
+INNER = 2.25  # width of a block's middle over that of its ends
+FEATURES = 2048
+
+
+class SqueezeExcitation(nn.Module):
+    """Scales channels by what their means over the clip say."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        reduced = _round_to_8(dim / 16)
+        self.block = nn.Sequential(
+            nn.Conv3d(dim, reduced, 1), nn.ReLU(inplace=True), nn.Conv3d(reduced, dim, 1), nn.Sigmoid()
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.block(x.mean(dim=(2, 3, 4), keepdim=True))
+
+
+class DepthwiseBottleneck(Bottleneck):
+    """1x1x1, 3x3x3 each channel by itself, 1x1x1; every other block excites."""
+
+    def __init__(self, dim_in: int, dim_inner: int, dim_out: int, stride: int, excites: bool) -> None:
+        super().__init__(dim_in, dim_inner, dim_out, frames=1, stride=stride)
+        self.conv_b = convolution(dim_inner, dim_inner, (3, 3, 3), (1, stride, stride), groups=dim_inner)
+        self.norm_b = nn.Sequential(self.norm_b, SqueezeExcitation(dim_inner) if excites else nn.Identity())
+
+    def activation_b(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.silu(x)
+
+
+class SeparableStem(nn.Module):
+    """3x3 pixels with stride 2, then 5 frames each channel by itself."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        # Upstream's names, which say the reverse of what each does.
+        self.conv = nn.ModuleDict(
+            {
+                "conv_t": convolution(3, width, (1, 3, 3), (1, 2, 2)),
+                "conv_xy": convolution(width, width, (5, 1, 1), groups=width),
+            }
+        )
+        self.norm = nn.BatchNorm3d(width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.relu(self.norm(self.conv["conv_xy"](self.conv["conv_t"](x))), inplace=True)
+
+
+class SeparableStage(nn.Module):
+    """Blocks one after the other; the first halves the size."""
+
+    def __init__(self, dim_in: int, dim_out: int, depth: int) -> None:
+        super().__init__()
+        self.res_blocks = nn.ModuleList()
+        for block in range(depth):
+            here, stride = (dim_in, 2) if block == 0 else (dim_out, 1)
+            inner = DepthwiseBottleneck(here, int(INNER * dim_out), dim_out, stride, excites=block % 2 == 0)
+            self.res_blocks.append(ResBlock(inner, here, dim_out, stride))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.res_blocks:
+            x = block(x)
+        return x
+
+
+class Widening(nn.Module):
+    """What follows the stages: wider, mean over space, wider still."""
+
+    def __init__(self, dim_in: int, dim_inner: int, dim_out: int) -> None:
+        super().__init__()
+        self.pool = nn.ModuleDict(
+            {
+                "pre_conv": convolution(dim_in, dim_inner, (1, 1, 1)),
+                "pre_norm": nn.BatchNorm3d(dim_inner),
+                "post_conv": convolution(dim_inner, dim_out, (1, 1, 1)),
+            }
+        )
+
+    def forward(self, x: torch.Tensor, over: tuple[int, ...]) -> torch.Tensor:
+        """float [B, C, T, H, W], and the axes of the mean -> float [B, C', T or 1, 1, 1]."""
+        x = functional.relu(self.pool["pre_norm"](self.pool["pre_conv"](x)), inplace=True)
+        return functional.relu(self.pool["post_conv"](x.mean(dim=over, keepdim=True)), inplace=True)
+
+
+class X3D(Backbone):
+    """X3D-S and X3D-M have the same weights' shapes, for other clips; X3D-L is deeper."""
+
+    def __init__(self, num_classes: int, spec: InputSpec = SPEC_M, depths: Sequence[int] = DEPTHS_M) -> None:
+        super().__init__()
+        self.input_spec = spec
+        self.blocks = nn.ModuleList([SeparableStem(WIDTHS[0])])
+        dim_in = WIDTHS[0]
+        for dim_out, depth in zip(WIDTHS, depths, strict=True):
+            self.blocks.append(SeparableStage(dim_in, dim_out, depth))
+            dim_in = dim_out
+        self.blocks.append(Widening(dim_in, int(INNER * dim_in), FEATURES))
+        self.head = nn.Linear(FEATURES, num_classes)
+        initialise_convolutions(self)
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """float [B, 3, T, H, W] -> features float [B, T, 2048]."""
+        return self._widened(x, (3, 4))[..., 0, 0].transpose(1, 2)
+
+    def pooled(self, x: torch.Tensor) -> torch.Tensor:
+        """The mean over space and time is taken before the last widening, as upstream."""
+        return self._widened(x, (2, 3, 4))[..., 0, 0, 0]
+
+    def _widened(self, x: torch.Tensor, over: tuple[int, ...]) -> torch.Tensor:
+        *body, widening = self.blocks
+        for block in body:
+            x = block(x)
+        return widening(x, over)
+
+
+def _round_to_8(width: float) -> int:
+    """The nearest multiple of 8, at least 8, and not more than a tenth below."""
+    rounded = max(8, int(width + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * width else rounded
