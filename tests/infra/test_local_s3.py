@@ -156,12 +156,14 @@ def test_only_plain_ranges_go_past_moto() -> None:
     for change in (
         {"REQUEST_METHOD": "HEAD"},
         {"QUERY_STRING": "versionId=1"},
-        {"HTTP_IF_MATCH": '"tag"'},
+        {"HTTP_IF_MATCH": '"other"'},
+        {"HTTP_IF_NONE_MATCH": '"tag"'},
         {"HTTP_RANGE": "bytes=-4"},
         {"HTTP_RANGE": "bytes=0-1,3-4"},
         {"PATH_INFO": "/b"},
     ):
         assert app({**plain, **change}, lambda *_: None) == [b"moto"], change
+    assert app({**plain, "HTTP_IF_MATCH": '"tag"'}, lambda *_: None) == [b"xy"]
 
 
 def test_racing_conditional_puts_pass_one_at_a_time() -> None:

@@ -16,6 +16,7 @@ from pipelines.nal_units import _Bits
 from pipelines.packets import find_clips, packets_of, shown_pts
 from pipelines.pictures import square_in, write_picture
 from pipelines.records import decode_error
+from pipelines.store_errors import RETRY_REASONS
 from tests.footage import encode, footage_folder
 from tests.moving import KINDS, bags_of, cut_by_numpy, data_of, expected_rgb, indexed, kind, moving, sequential
 
@@ -194,7 +195,7 @@ def test_a_bad_bag_keeps_its_slot_black_and_says_why(tmp_path: Path) -> None:
     fill(
         batch,
         0,
-        Fetched(bag, [bytes(len(part)) for part in data_of(bag)], Reading(1, 1, 0.0)),
+        Fetched(bag, [bytes(len(part)) for part in data_of(bag)], Reading(1, 1, 0.0, np.zeros(len(RETRY_REASONS), np.int64))),
         ClipShape(1, 1, SIZE, 2, 3),
     )
     assert batch.slot.tolist() == [17]

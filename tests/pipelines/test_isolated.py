@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from pipelines import isolated, storage
+from pipelines import isolated, range_file
 from pipelines.clip_reader import read_ahead
 from pipelines.clip_stream import ClipShape, assembled, bare_bag
 from pipelines.decoder_process import DecoderProcess
@@ -202,18 +202,18 @@ def test_waiting_for_the_store_is_not_the_decoders_time(
     bags: dict[str, dict], quick_packets: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch_of([bags["a"]])  # a process that is there already
-    read_ranges = storage.read_ranges
+    read_ranges = range_file.read_ranges
 
     def slow(*ranges: Any) -> list[bytes]:
         time.sleep(1.5)
         return read_ranges(*ranges)
 
-    monkeypatch.setattr(storage, "read_ranges", slow)
+    monkeypatch.setattr(range_file, "read_ranges", slow)
     assert batch_of([bags["c"]], with_deadline(1.0)).ok.all()
 
 
 def test_a_store_that_fails_is_never_a_bad_video(bags: dict[str, dict]) -> None:
-    with pytest.raises(StorageError, match="there is nothing at"):
+    with pytest.raises(StorageError, match="it is not there"):
         batch_of([bags["c"] | {"shard_url": "/nowhere/videos.tar"}])
     assert batch_of([bags["c"]]).ok.all(), "and the next bag is decoded"
 

@@ -325,9 +325,9 @@ def test_a_video_in_a_tar_costs_three_requests_at_most(s3_url: str, tmp_path: Pa
     fetched: list[tuple[int, int]] = []
     fetch = storage._fetched
 
-    def counting(ranges: Any) -> list[bytes]:
+    def counting(ranges: Any, *how: Any) -> list[bytes]:
         fetched.extend((each.offset_bytes, each.size_bytes) for each in ranges)
-        return fetch(ranges)
+        return fetch(ranges, *how)
 
     monkeypatch.setattr(storage, "_fetched", counting)
     urls = [storage.join(s3_url, name) for name in ("s.tar", "videos.parquet", "refused.parquet")]
