@@ -195,7 +195,9 @@ def test_a_bad_bag_keeps_its_slot_black_and_says_why(tmp_path: Path) -> None:
     fill(
         batch,
         0,
-        Fetched(bag, [bytes(len(part)) for part in data_of(bag)], Reading(1, 1, 0.0, np.zeros(len(RETRY_REASONS), np.int64))),
+        Fetched(
+            bag, [bytes(len(part)) for part in data_of(bag)], Reading(1, 1, 0.0, np.zeros(len(RETRY_REASONS), np.int64))
+        ),
         ClipShape(1, 1, SIZE, 2, 3),
     )
     assert batch.slot.tolist() == [17]
