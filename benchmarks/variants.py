@@ -104,7 +104,7 @@ TAIL = {
     f"{regime}_repeat": Variant(f"{regime}, rare classes repeated", recipe, ("plan.repeat_factor=0.5",))
     for regime, recipe in (_REGIMES | {"best": "best"}).items()
     if regime != "negatives"
-}
+} | {"best_balanced": Variant("best, rare classes looked at more", "best", ("plan.focus_balance=1",))}
 
 VARIANTS = MAIN | ABLATIONS | PAST | MOTION | TAIL
 GROUPS = {
