@@ -109,7 +109,7 @@ TAIL = {
     f"{regime}_repeat": Variant(f"{regime}, rare classes repeated", recipe, ("plan.repeat_factor=0.5",))
     for regime, recipe in (_REGIMES | {"best": "best"}).items()
     if regime != "negatives"
-}
+} | {"best_balanced": Variant("best, rare classes looked at more", "best", ("plan.focus_balance=1",))}
 
 # What finds slow classes sooner (docs/results.md): an input that cannot see what stands still, and more steps.
 _SOONER = ("input.motion=zero_mean_kernels", "plan.bags_per_batch=4")

@@ -48,6 +48,9 @@ class PlanConfig(Settings):
     bags_per_batch: int = pydantic.Field(default=8, ge=1)
     resample: bool = True  # draw around salient times once warm-up is over (Ours alone)
     explore_probability: float = pydantic.Field(default=0.5, ge=0, le=1)  # epsilon
+    # Exponent of class balance in focus: the action k that a clip is drawn around is taken with probability ~ n_k^-this
+    # among its video's. 0: all alike.
+    focus_balance: float = pydantic.Field(default=0.0, ge=0, le=2)
     # Exponent of repeat-factor sampling for long tails: a video is drawn in proportion to max_k (n_mean / n_k)^this
     # over its labels k, at the same number of clips an epoch. 0: every video once.
     repeat_factor: float = pydantic.Field(default=0.0, ge=0, le=2)
@@ -71,6 +74,7 @@ class DrawRules:
     delta_seconds: float | None = None  # instead of `delta`, for long videos
     focus_from_epoch: int | None = None  # None: every clip explores
     full_labels: bool = False  # positives from intervals
+    focus_balance: float = 0.0
     repeat_factor: float = 0.0
 
     def radius(self, duration_seconds: float) -> float:
@@ -134,6 +138,7 @@ def plan_clips(
         )
     focus = rules.focus_from_epoch is not None and epoch >= rules.focus_from_epoch
     a, salient = spikes(saliency.bins, epoch, staleness)
+    wanted = label_weights(planner.label_ids, rules.focus_balance)
     seen: dict[int, int] = {}
     bags = []
     for slot, row in enumerate(rows[:fits]):
@@ -143,7 +148,8 @@ def plan_clips(
         video = planner.table.slice(row, 1).to_pylist()[0]
         labels = planner.label_ids[row]
         pairs = saliency.pairs_of(row)
-        spots = [(k, t) for k, t, s in zip(labels, salient[pairs].tolist(), a[pairs].tolist(), strict=True) if s >= 0]
+        seen_at = zip(labels, salient[pairs].tolist(), a[pairs].tolist(), strict=True)
+        spots = [(k, t, wanted[k]) for k, t, s in seen_at if s >= 0]
         random = generator(seed, epoch, video["video_id"], occurrence)
         draws = _draws(video, spots if focus else [], random, clip, rules)
         ids = [clip_id(epoch, slot, d) for d in range(len(draws))]
@@ -226,6 +232,12 @@ def repeat_weights(label_ids: Sequence[Sequence[int]], exponent: float) -> np.nd
     return np.array([max(((mean / counts[k]) ** exponent for k in ids), default=1.0) for ids in label_ids])
 
 
+def label_weights(label_ids: Sequence[Sequence[int]], exponent: float) -> dict[int, float]:
+    """How often each label is wanted as the one that a clip is drawn around: n_k^-exponent, n_k its videos."""
+    counts = Counter(k for ids in label_ids for k in ids)
+    return {k: count**-exponent for k, count in counts.items()}
+
+
 def repeated_order(
     video_ids: Sequence[str], rows: Sequence[int], weights: np.ndarray, seed: int, epoch: int
 ) -> list[int]:
@@ -274,22 +286,24 @@ def _hash(*parts: object) -> int:
 
 
 def _draws(
-    video: dict, spots: list[tuple[int, float]], random: np.random.Generator, clip: ClipConfig, rules: DrawRules
+    video: dict, spots: list[tuple[int, float, float]], random: np.random.Generator, clip: ClipConfig, rules: DrawRules
 ) -> list[tuple[float, int]]:
     """(centre in seconds, label drawn around or NO_LABEL) of each clip of a bag.
 
     Three numbers a clip are always drawn, used or not, so that a change of saliency moves only the clips it is
-    about.
+    about. `spots`: label, salient time and weight of the actions that have been seen.
     """
     low, high = center_range_seconds(video, clip)
     duration = video["duration_seconds"]
     radius = rules.radius(duration)
+    ends = np.cumsum([weight for *_, weight in spots])
     drawn = []
     for explore, which, where in random.random((rules.clips_per_bag, 3)).tolist():
         if not spots or explore < rules.explore_probability:
             drawn.append((low + where * (high - low), NO_LABEL))
             continue
-        label, salient = spots[min(int(which * len(spots)), len(spots) - 1)]
+        place = np.searchsorted(ends, which * ends[-1], side="right")
+        label, salient, _ = spots[min(int(place), len(spots) - 1)]
         start = min(max((salient - radius) * duration, low), high)
         end = max(min((salient + radius) * duration, high), low)
         drawn.append((start + where * (end - start), label))

@@ -150,6 +150,7 @@ class TrainConfig(Settings):
             focus_from_epoch=self.focus.warmup_epochs if resample else None,
             full_labels=self.focus.regime == "full",
             repeat_factor=self.plan.repeat_factor,
+            focus_balance=self.plan.focus_balance,
         )
 
     def what_is_trained(self) -> dict:

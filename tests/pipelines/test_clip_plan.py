@@ -275,3 +275,15 @@ def test_a_rare_class_is_seen_more_often_and_no_clip_is_drawn_twice() -> None:
         assert len(set(taus)) == len(taus)
         repeats = [b for b in plan.select(["video_row", "occurrence"]).to_pylist() if b["video_row"] == 0]
         assert [b["occurrence"] for b in repeats] == list(range(len(repeats)))
+
+
+def test_rare_actions_are_looked_at_more_with_focus_balance() -> None:
+    """Nine videos have `run`, one of them `sit` as well. Of its clips that are drawn around an action, 9 in 10 look at
+    `sit`; 1 in 2 without the switch."""
+    planner = planner_of([video(n, ["run"] if n < 8 else ["run", "sit"]) for n in range(9)])
+    for balance, expected in ((0.0, 0.5), (1.0, 0.9)):
+        rules = dataclasses.replace(RULES, clips_per_bag=200, bags_per_batch=9, focus_balance=balance)
+        plan = draw(planner, visited(planner, 0.5), rules=rules, epoch=3)
+        bag = next(row for row in plan.table.to_pylist() if row["video_id"] == "v8")
+        around = [clip["focus_label_id"] for clip in bag["clips"] if clip["focus_label_id"] != NO_LABEL]
+        assert np.mean([label == planner.classes.index("sit") for label in around]) == pytest.approx(expected, abs=0.1)
