@@ -94,7 +94,7 @@ def test_a_run_is_submitted_left_stopped_and_resumed(
         third = typed(words, environment)
         assert (third.returncode, f"is finished: {EPOCHS} epochs" in third.stderr) == (0, True)
         said = log.read_text() + refused.stderr + second.stdout + second.stderr + third.stderr
-        shown = [got(head.dashboard_url + path) for path in ("/api/jobs/", "/nodes?view=details")]
+        shown = [got(head.dashboard_url + path) for path in ("/api/jobs/", "/nodes?view=summary")]
         logs = sorted(Path(head.temporary.name).glob("session_2*/logs/job-driver-*"))
         assert logs
         assert_no_secret(said, *shown, *logs, secrets={**SECRETS, "RAY_AUTH_TOKEN": TOKEN})
