@@ -16,6 +16,7 @@ import socket
 import struct
 import tempfile
 import weakref
+from collections import deque
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,27 +94,22 @@ class Place(NamedTuple):
 
 _keys = itertools.count()
 # Fresh memory costs a fault for each 4 KiB, of both processes: 7 ms of CPU a clip of 4.8 MB, measured.
-_free: list[SharedMemory] = []
-_MAX_FREE = 1
+# One batch is kept. It may be let go in any thread, even in the midst of taking one, so both are one step of a deque.
+_free: deque[SharedMemory] = deque(maxlen=1)
 _MAX_MAPPED = 3  # a batch that trains, one that waits, one that is being made
 
 
 def shared_array(shape: tuple[int, ...]) -> np.ndarray:
     """uint8 array in shared memory, not initialised; with its last view the memory goes, or is kept for the next."""
     size_bytes = max(math.prod(shape), 1)
-    memory = next((each for each in _free if len(each) == size_bytes), None)
-    if memory is None:
+    memory = None
+    with contextlib.suppress(IndexError):
+        memory = _free.pop()
+    if memory is None or len(memory) != size_bytes:
         memory = SharedMemory(size_bytes)
-    else:
-        _free.remove(memory)
     whole = np.frombuffer(memory, np.uint8)
-    weakref.finalize(whole, _keep, memory).atexit = False  # all its views keep `whole`
+    weakref.finalize(whole, _free.append, memory).atexit = False  # all its views keep `whole`
     return whole[: math.prod(shape)].reshape(shape)
-
-
-def _keep(memory: SharedMemory) -> None:
-    _free.append(memory)
-    del _free[:-_MAX_FREE]
 
 
 def place_of(array: np.ndarray) -> tuple[int, Place] | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -290,3 +292,25 @@ def test_a_video_cannot_stop_the_indexing_of_its_shard(
     assert done.videos == 2
     assert done.refused == {"index_deadline": 1, "decoder_died": 1, "decoder_out_of_memory": 1}
     assert load_index(str(tmp_path / "index")).table["video_id"].to_pylist() == ["fine", "last"]
+
+
+def test_memory_is_taken_and_let_go_in_any_thread() -> None:
+    """Batches are made in one thread and dropped in another: no two may ever hold the same memory."""
+    kept: queue.Queue[tuple[int, np.ndarray]] = queue.Queue(4)
+
+    def drop() -> None:
+        while True:
+            number, array = kept.get()
+            assert (array == number).all(), "somebody else has written into it"
+            del array
+            if number == 255:
+                return
+
+    with ThreadPoolExecutor(1) as pool:
+        dropped = pool.submit(drop)
+        for turn in range(5 * 256):
+            array = shared_array((1 + turn % 2, 5000))
+            array[:] = turn % 255 if turn < 5 * 256 - 1 else 255
+            kept.put((int(array[0, 0]), array), timeout=60)
+            del array
+        dropped.result(timeout=60)
