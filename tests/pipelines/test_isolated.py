@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import queue
 import signal
 import subprocess
 import sys
@@ -296,21 +295,18 @@ def test_a_video_cannot_stop_the_indexing_of_its_shard(
 
 def test_memory_is_taken_and_let_go_in_any_thread() -> None:
     """Batches are made in one thread and dropped in another: no two may ever hold the same memory."""
-    kept: queue.Queue[tuple[int, np.ndarray]] = queue.Queue(4)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
 
-    def drop() -> None:
-        while True:
-            number, array = kept.get()
+    def hold(number: int) -> None:
+        for turn in range(6000):
+            array = shared_array((1 + (turn + number) % 2, 3000))
+            array[:] = number
             assert (array == number).all(), "somebody else has written into it"
-            del array
-            if number == 255:
-                return
 
-    with ThreadPoolExecutor(1) as pool:
-        dropped = pool.submit(drop)
-        for turn in range(5 * 256):
-            array = shared_array((1 + turn % 2, 5000))
-            array[:] = turn % 255 if turn < 5 * 256 - 1 else 255
-            kept.put((int(array[0, 0]), array), timeout=60)
-            del array
-        dropped.result(timeout=60)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for held in [pool.submit(hold, number) for number in range(4)]:
+                held.result()
+    finally:
+        sys.setswitchinterval(before)
