@@ -1,0 +1,106 @@
+"""What `test_chaos` tries, in a process of its own: `python -m tests.trainers.chaos_scenario S3_URL FOLDER`.
+
+Of its own, because a Ray client ends the process that it is in some time after its cluster's head was killed.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmarks.chaos import corpus, redrawn, settings, weights_apart
+from benchmarks.chaos_cluster import ChaosCluster
+from benchmarks.chaos_strikes import DRAIN, EVERYTHING, WORKER, Chaos
+from pipelines import storage
+from trainers.checkpoint import Run
+from trainers.config import TrainConfig
+from trainers.engine import LocalEngine
+from trainers.ledger import audit
+from trainers.loop import train
+from trainers.prepare import prepare
+
+EPOCHS = 12
+# One worker and two add gradients up in another order. AdamW divides by what a weight's gradients usually are, so that the
+# last bit of a gradient near zero moves its weight as much as any: 48 steps make 5e-4 to 1e-3 of it. Two runs in this
+# process that differ by such bits alone say how much it is.
+ROUNDING = 10.0
+
+
+def main(s3_url: str, folder: Path) -> None:
+    """Raises AssertionError."""
+    index = corpus(storage.join(s3_url, "world"), folder, videos=18)
+    config = settings(index, storage.join(s3_url, "runs"), "chaos", EPOCHS, "checkpoint.every_batches=2")
+    run = Run(config.url)
+    with ChaosCluster(config, nodes=2, folder=folder) as cluster:
+        chaos = Chaos(cluster, run, random.Random(0))
+        cluster.give_command()
+        chaos.wait_for("two workers' commit", lambda: grown_to(run, 2, after=-1))
+        drained = chaos.strike(DRAIN, pause_seconds=0)
+        chaos.strike(WORKER, pause_seconds=0)
+        # A node is gone for good: the run goes on with one worker, and with two again when there is another.
+        before = run.newest()[0]
+        cluster.kill_node(0)
+        chaos.wait_for("one worker's commit", lambda: grown_to(run, 1, before))
+        before = run.newest()[0]
+        cluster.add_node()
+        chaos.wait_for("two workers' commit", lambda: grown_to(run, 2, before))
+        everything = chaos.strike(EVERYTHING, pause_seconds=0)
+        chaos.wait_for("the end of the run", lambda: cluster.ended() is not None)
+    assert drained, "the run was over too soon"
+    assert everything
+    assert drained.trained <= drained.went_on_from, "a notice leaves time to commit all that is trained"
+    lost = everything.trained - everything.went_on_from
+    assert lost <= 2 * 2, "an interval, and what is trained while one is written"
+    found = audit(run)
+    assert (found.epochs, found.clips_lost, found.clips_twice) == (config.epochs, 0, 0)
+    assert redrawn(run, config) == [], "plans follow from committed saliency"
+    undisturbed(index, s3_url, run)
+
+
+def undisturbed(index: str, s3_url: str, run: Run) -> None:
+    """The weights are those of a run that nobody disturbed, but for rounding."""
+    engine = LocalEngine(settings(index, s3_url, "x", EPOCHS).plan.bags_per_batch)
+    calm, other = (
+        settings(index, storage.join(s3_url, "runs"), name, EPOCHS, "placement.engine=local")
+        for name in ("calm", "other_order")
+    )
+    trained(calm, engine)
+    trained(other, OtherOrder(engine.bags_per_batch))
+    rounding = weights_apart(Run(other.url), Run(calm.url))
+    apart = weights_apart(run, Run(calm.url))
+    print(f"weights are {apart:.2g} apart, by rounding alone {rounding:.2g}")
+    assert apart <= ROUNDING * rounding
+
+
+class OtherOrder(LocalEngine):
+    """Trains with gradients that differ as sums in another order do."""
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        draws = torch.Generator().manual_seed(0)
+
+        def disturb(weight: torch.Tensor) -> None:
+            assert weight.grad is not None
+            noise = torch.randn(weight.shape, generator=draws)
+            weight.grad.add_(noise, alpha=float(torch.finfo(torch.float32).eps / 2 * weight.grad.abs().mean()))
+
+        for weight in model.parameters():
+            weight.register_post_accumulate_grad_hook(disturb)
+        return model
+
+
+def trained(config: TrainConfig, engine: LocalEngine) -> None:
+    prepare(config)
+    train(config, engine)
+
+
+def grown_to(run: Run, workers: int, after: int) -> bool:
+    """Whether a group of so many workers has committed after entry `after` of the log."""
+    return any(e.kind == "checkpoint" and e.workers == workers and e.number > after for e in run.entries())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
