@@ -24,9 +24,9 @@ from trainers.loop import train
 from trainers.prepare import prepare
 
 EPOCHS = 12
-# One worker and two add gradients up in another order. AdamW divides by what a weight's gradients usually are, so that the
-# last bit of a gradient near zero moves its weight as much as any: 48 steps make 5e-4 to 1e-3 of it. Two runs in this
-# process that differ by such bits alone say how much it is.
+# One worker and two add gradients up in another order. AdamW divides by what a weight's gradients usually are, so that
+# the last bit of a gradient near zero moves its weight as much as any: 48 steps make 5e-4 to 1e-3 of it. Two runs in
+# this process that differ by such bits alone say how much it is.
 ROUNDING = 10.0
 
 
