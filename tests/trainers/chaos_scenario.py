@@ -23,9 +23,9 @@ from trainers.ledger import audit
 from trainers.loop import train
 from trainers.prepare import prepare
 
-EPOCHS = 12
+EPOCHS = 60  # a second each on two free cores: the run must not be over before all has been struck
 # One worker and two add gradients up in another order. AdamW divides by what a weight's gradients usually are, so that
-# the last bit of a gradient near zero moves its weight as much as any: 48 steps make 5e-4 to 1e-3 of it. Two runs in
+# the last bit of a gradient near zero moves its weight as much as any: 48 steps made 5e-4 to 1e-3 of it. Two runs in
 # this process that differ by such bits alone say how much it is.
 ROUNDING = 10.0
 
