@@ -9,25 +9,14 @@ import random
 import sys
 from pathlib import Path
 
-import torch
-from torch import nn
-
-from benchmarks.chaos import corpus, redrawn, settings, weights_apart
+from benchmarks.chaos import corpus, redrawn, settings
 from benchmarks.chaos_cluster import ChaosCluster
 from benchmarks.chaos_strikes import DRAIN, EVERYTHING, WORKER, Chaos
 from pipelines import storage
 from trainers.checkpoint import Run
-from trainers.config import TrainConfig
-from trainers.engine import LocalEngine
 from trainers.ledger import audit
-from trainers.loop import train
-from trainers.prepare import prepare
 
 EPOCHS = 60  # a second each on two free cores: the run must not be over before all has been struck
-# One worker and two add gradients up in another order. AdamW divides by what a weight's gradients usually are, so that
-# the last bit of a gradient near zero moves its weight as much as any: 48 steps made 5e-4 to 1e-3 of it. Two runs in
-# this process that differ by such bits alone say how much it is.
-ROUNDING = 10.0
 
 
 def main(s3_url: str, folder: Path) -> None:
@@ -58,43 +47,6 @@ def main(s3_url: str, folder: Path) -> None:
     found = audit(run)
     assert (found.epochs, found.clips_lost, found.clips_twice) == (config.epochs, 0, 0)
     assert redrawn(run, config) == [], "plans follow from committed saliency"
-    undisturbed(index, s3_url, run)
-
-
-def undisturbed(index: str, s3_url: str, run: Run) -> None:
-    """The weights are those of a run that nobody disturbed, but for rounding."""
-    engine = LocalEngine(settings(index, s3_url, "x", EPOCHS).plan.bags_per_batch)
-    calm, other = (
-        settings(index, storage.join(s3_url, "runs"), name, EPOCHS, "placement.engine=local")
-        for name in ("calm", "other_order")
-    )
-    trained(calm, engine)
-    trained(other, OtherOrder(engine.bags_per_batch))
-    rounding = weights_apart(Run(other.url), Run(calm.url))
-    apart = weights_apart(run, Run(calm.url))
-    print(f"weights are {apart:.2g} apart, by rounding alone {rounding:.2g}")
-    assert apart <= ROUNDING * rounding
-
-
-class OtherOrder(LocalEngine):
-    """Trains with gradients that differ as sums in another order do."""
-
-    def wrap(self, model: nn.Module) -> nn.Module:
-        draws = torch.Generator().manual_seed(0)
-
-        def disturb(weight: torch.Tensor) -> None:
-            assert weight.grad is not None
-            noise = torch.randn(weight.shape, generator=draws)
-            weight.grad.add_(noise, alpha=float(torch.finfo(torch.float32).eps / 2 * weight.grad.abs().mean()))
-
-        for weight in model.parameters():
-            weight.register_post_accumulate_grad_hook(disturb)
-        return model
-
-
-def trained(config: TrainConfig, engine: LocalEngine) -> None:
-    prepare(config)
-    train(config, engine)
 
 
 def grown_to(run: Run, workers: int, after: int) -> bool:
