@@ -5,7 +5,8 @@ Does: draws labels, intervals, scenes and distractors from (seed, kind, split, i
 them as real H.264.
 Output: WorldVideos; or a folder of mp4 files with a manifest and the names of the classes.
 
-An action is a sprite that runs along an axis, or in world c a thing of some shape and colour, whatever it does. What
+An action is a sprite that runs along an axis, or in world c a thing of some shape and colour, whatever it does. In
+world d a video is an activity: actions in an order, one at a time, with sentences about them. What
 makes it hard is what makes real weak labels hard: an action covers little of its video, actions overlap, half of a
 video's labels follow from its scene (so that the background misleads), and what looks nearly the same blinks or drifts
 where nothing counts.
@@ -26,6 +27,7 @@ import av
 import numpy as np
 
 from pipelines.errors import ConfigError
+from pipelines.world_activities import draw_activity
 from pipelines.world_clips import draw_clip
 from pipelines.world_config import KINDS, MOTIONS, SPLITS, TRIMMED, WorldConfig
 from pipelines.world_labels import draw_labels, draw_spans, draw_tailed_labels
@@ -38,6 +40,7 @@ from pipelines.world_render import (
     draw_distractor,
     scene_background,
 )
+from pipelines.world_sentences import sentences_about
 
 GOP_FRAMES = 16
 CRF = 20
@@ -51,6 +54,8 @@ class WorldVideo:
     labels: tuple[str, ...]
     intervals: tuple[tuple[str, float, float], ...]  # (label, start_seconds, end_seconds)
     frames: np.ndarray  # uint8 [T, pixels, pixels, 3], RGB
+    activity: str | None = None  # in a world of activities
+    sentences: tuple[tuple[float, float, str], ...] = ()  # (start_seconds, end_seconds, text), one an interval
 
 
 # frames, class ids, (class id, first frame, end frame) of each interval
@@ -70,16 +75,21 @@ def make_video(config: WorldConfig, split: str, index: int) -> WorldVideo:
     rng = np.random.default_rng([config.seed, list(KINDS).index(config.kind), SPLITS.index(split), index])
     seconds = config.min_seconds + (config.max_seconds - config.min_seconds) * rng.random()
     num_frames = round(seconds * config.fps)
+    names, fps, activity, sentences = config.classes, config.fps, None, []
     if config.kind == TRIMMED:
         frames, labels, spans = _draw_trimmed(rng, config, num_frames)
+    elif KINDS[config.kind].is_composed:
+        (frames, labels, spans), activity = _draw_composed(rng, config, num_frames)
+        sentences = sentences_about(rng, [names[k] for k, _, _ in spans])
     else:
         frames, labels, spans = _draw_long(rng, config, num_frames, config.long_tail and split == "train")
-    names = config.classes
     return WorldVideo(
         video_id=f"{config.kind}-{split}-{index:05d}",
         labels=tuple(names[k] for k in labels),
-        intervals=tuple((names[k], start / config.fps, end / config.fps) for k, start, end in spans),
+        intervals=tuple((names[k], start / fps, end / fps) for k, start, end in spans),
         frames=frames,
+        activity=activity,
+        sentences=tuple((start / fps, end / fps, text) for text, (_, start, end) in zip(sentences, spans, strict=False)),
     )
 
 
@@ -100,13 +110,30 @@ def _draw_long(rng: np.random.Generator, config: WorldConfig, num_frames: int, l
     background = scene_background(scene, offset, brightness, config.pixels)
     frames = np.repeat(background[None], num_frames, axis=0)
     spans = [(k, *span) for k in labels for span in draw_spans(rng, KINDS[config.kind], num_frames)]
+    _draw_what_happens(rng, config, frames, spans)
+    return frames, labels, spans
+
+
+def _draw_composed(rng: np.random.Generator, config: WorldConfig, num_frames: int) -> tuple[Drawn, str]:
+    """A video of an activity, and the activity's name."""
+    offset = (int(rng.integers(config.pixels)), int(rng.integers(config.pixels)))
+    brightness = int(rng.integers(-12, 13))
+    drawn = draw_activity(rng, config, num_frames)
+    background = scene_background(drawn.scene, offset, brightness, config.pixels)
+    frames = np.repeat(background[None], num_frames, axis=0)
+    _draw_what_happens(rng, config, frames, drawn.spans)
+    return (frames, sorted({k for k, _, _ in drawn.spans}), drawn.spans), drawn.activity
+
+
+def _draw_what_happens(
+    rng: np.random.Generator, config: WorldConfig, frames: np.ndarray, spans: list[tuple[int, int, int]]
+) -> None:
     _draw_distractors(rng, config, frames)
     for k, start, end in spans:
         if KINDS[config.kind].by_appearance:
             _draw_doing(rng, config, frames[start:end], LOOKS.index(config.classes[k]))
         else:
             _draw_running(rng, config, frames[start:end], k // len(MOTIONS), k % len(MOTIONS) == 0)
-    return frames, labels, spans
 
 
 def _draw_running(
