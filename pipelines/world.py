@@ -41,6 +41,7 @@ from pipelines.world_render import (
     scene_background,
 )
 from pipelines.world_sentences import sentences_about
+from pipelines.world_tasks import ShownActivity, write_tasks
 
 GOP_FRAMES = 16
 CRF = 20
@@ -162,7 +163,8 @@ def write_world(
     """Encode both splits into `folder` and return the path of its manifest.
 
     Writes ``videos/ID.mp4``, ``manifest.jsonl`` (one object a line: path, id, labels, intervals, split) and
-    ``classes.txt`` (one name a line, in the order of the class ids).
+    ``classes.txt`` (one name a line, in the order of the class ids); of a world of activities also ``annotations/``
+    for downstream tasks.
 
     Args:
         config: the world.
@@ -173,7 +175,7 @@ def write_world(
     folder = Path(folder)
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     jobs = [(split, index) for split in SPLITS for index in range(config.num_videos(split))]
-    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    rows: dict[tuple[str, int], tuple[dict[str, Any], ShownActivity | None]] = {}
     if processes <= 1:
         for job in jobs:
             rows[job] = _write_video(config, folder, *job)
@@ -187,7 +189,10 @@ def write_world(
                 _report(progress, len(rows), len(jobs))
     (folder / "classes.txt").write_text("".join(f"{name}\n" for name in config.classes))
     manifest = folder / "manifest.jsonl"
-    manifest.write_text("".join(json.dumps(rows[job]) + "\n" for job in jobs))
+    manifest.write_text("".join(json.dumps(rows[job][0]) + "\n" for job in jobs))
+    activities = [shown for job in jobs if (shown := rows[job][1])]
+    if activities:
+        write_tasks(str(folder), activities)
     return manifest
 
 
@@ -249,14 +254,19 @@ def _place(rng: np.random.Generator, config: WorldConfig) -> int:
     return int(rng.integers(config.pixels - SPRITE_PIXELS + 1))
 
 
-def _write_video(config: WorldConfig, folder: Path, split: str, index: int) -> dict[str, Any]:
+def _write_video(
+    config: WorldConfig, folder: Path, split: str, index: int
+) -> tuple[dict[str, Any], ShownActivity | None]:
+    """Encode a video -> its row of the manifest; what it shows, in a world of activities."""
     video = make_video(config, split, index)
     path = f"videos/{video.video_id}.mp4"
     encode_h264(folder / path, video.frames, config.fps, config.upscale)
     intervals = [{"label": k, "start_seconds": start, "end_seconds": end} for k, start, end in video.intervals]
-    return {
-        "path": path, "id": video.video_id, "labels": list(video.labels), "intervals": intervals, "split": split,
-    }  # fmt: skip
+    row = {"path": path, "id": video.video_id, "labels": list(video.labels), "intervals": intervals, "split": split}
+    if video.activity is None:
+        return row, None
+    seconds = len(video.frames) / config.fps
+    return row, ShownActivity(video.video_id, split, seconds, video.activity, video.intervals, video.sentences)
 
 
 def _report(progress: Callable[[int, int], None] | None, done: int, total: int) -> None:

@@ -89,7 +89,7 @@ def fit(
                 loss = loss_of(items.tolist())
                 if not torch.isfinite(loss):
                     raise InputError(
-                        f"the loss is {float(loss)} in epoch {epoch + 1}: the features hold values that are not finite, "
+                        f"the loss is {float(loss.detach())} in epoch {epoch + 1}: the features hold values that are not finite, "
                         "or are too large; look at them with `adaptfocus verify`"
                     )
                 optimizer.zero_grad()
@@ -97,7 +97,7 @@ def fit(
                 nn.utils.clip_grad_norm_(head.parameters(), schedule.clip_gradient_norm)
                 optimizer.step()
                 rate.step()
-                sums += float(loss) * len(items)
+                sums += float(loss.detach()) * len(items)
                 if progress is not None:
                     progress(epoch * steps_an_epoch + step + 1, total)
             losses.append(sums / num_items)
