@@ -2,8 +2,8 @@
 
 Input: a row of the index, the shape of its windows; places in shared memory.
 Does: has a process decode the video for as long as it lasts, a part of a batch at a time, and fetches the bytes that
-the process asks for, ahead of it. Where the process is too late, dies or runs out of memory, a fresh one goes on with the
-first window that is missing; only a fresh one's failure is the video's.
+the process asks for, ahead of it. Where the process is too late, dies or runs out of memory, a fresh one goes on with
+the first window that is missing; only a fresh one's failure is the video's.
 Output: windows in their place.
 """
 
