@@ -64,8 +64,8 @@ def extract(
 def _say(facts: dict[str, Any], out_url: str) -> None:
     shape = " x ".join(map(str, facts["feature_shape"] or []))
     out.print(
-        f"{facts['videos']} videos, {facts['steps']} windows of {facts['backbone']} every {facts['stride_seconds']:g} s, "
-        f"each {shape or 'nothing'} -> {out_url}"
+        f"{facts['videos']} videos, {facts['steps']} windows every {facts['stride_seconds']:g} s, each "
+        f"{shape or 'nothing'} of {facts['backbone']} -> {out_url}"
     )
     out.print(
         f"  decoded {facts['packets_decoded']} packets, converted {facts['frames_converted']} frames, read "

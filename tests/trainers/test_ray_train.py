@@ -16,15 +16,19 @@ import psutil
 import pytest
 import torch
 
+from pipelines.feature_store import open_features
 from pipelines.plan_store import read_plan
 from pipelines.records import LEDGER_SCHEMA, PLAN_SCHEMA
 from pipelines.tables import read_table
+from tests.trainers.test_loop import broken_copy
 from tests.worlds import SmallWorld
 from trainers.checkpoint import Run
 from trainers.config import TrainConfig
 from trainers.engine import LocalEngine, StoppedError
 from trainers.epochs import read_saliency
 from trainers.evaluate import evaluate, load_config, predict_here
+from trainers.extract import Extraction, classes_of, extract, make_here
+from trainers.feature_model import weights_of
 from trainers.ledger import audit
 from trainers.loop import train
 from trainers.prepare import prepare
