@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from infra import jobs_cli, probe_cli
+from infra import features_cli, jobs_cli, probe_cli
 from infra.options import ConfigFile, Overrides, RecipeName, settings_from
 from infra.progress import console, counted
 from infra.quarantine_cli import app as quarantine
@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 app.add_typer(quarantine, name="quarantine")
 jobs_cli.add_to(app)
+features_cli.add_to(app)
 probe_cli.add_to(app)
 out = Console()
 

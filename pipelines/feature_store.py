@@ -90,7 +90,7 @@ def claim(url: str, settings: Mapping[str, Any]) -> None:
     if storage.create_exclusive(place, json.dumps(wanted, indent=1).encode()):
         return
     there = _json(place)
-    # Where a run or an index lies may change; what they are is in their hashes.
+    # Where a run, an index or weights lie may change; what they are is in their hashes.
     changed = differences(_identity(there), _identity(wanted))
     if changed:
         listed = ", ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())
@@ -100,7 +100,7 @@ def claim(url: str, settings: Mapping[str, Any]) -> None:
 
 
 def _identity(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key not in ("run", "index")}
+    return {key: value for key, value in settings.items() if key not in ("run", "index", "weights")}
 
 
 def part_urls(url: str, name: str) -> tuple[str, str]:
