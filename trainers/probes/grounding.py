@@ -21,6 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from trainers.metrics_grounding import moment_iou, non_maximum_suppression
 from trainers.probes.training import Progress, Schedule, fit, fresh, padded, resampled
 
 SCHEDULE = Schedule(epochs=16, batch_items=32, learning_rate=4e-3)
@@ -97,9 +98,8 @@ def _means(x: torch.Tensor) -> torch.Tensor:
 def overlaps(start: float, end: float) -> np.ndarray:
     """Intersection over union of a stretch (as shares of the video) with every proposal: float64 [CLIPS, CLIPS]."""
     edges = np.arange(CLIPS + 1) / CLIPS
-    first, last = edges[:-1, None], edges[None, 1:]
-    shared = np.clip(np.minimum(last, end) - np.maximum(first, start), 0, None)
-    return np.where(last > first, shared / (np.maximum(last, end) - np.minimum(first, start)), 0.0)
+    first, last = np.broadcast_arrays(edges[:-1, None], edges[None, 1:])
+    return np.where(last > first, moment_iou(np.stack([first, last], axis=-1), np.array([start, end])), 0.0)
 
 
 def train_grounding(
@@ -133,13 +133,9 @@ def train_grounding(
 
 
 @torch.inference_mode()
-def ground(head: nn.Module, features: torch.Tensor, sentence: str, vocabulary: Vocabulary) -> list[tuple[float, float]]:
-    """The KEPT best stretches for a sentence, best first, as (start, end) shares of the video."""
-    scores = head(resampled(features, CLIPS)[None], *padded([vocabulary.encoded(sentence)]))[0]
-    scores = scores.masked_fill(~torch.ones(CLIPS, CLIPS).triu().bool(), -torch.inf).numpy().copy()
-    kept = []
-    while len(kept) < KEPT and np.isfinite(scores.max()):
-        first, last = np.unravel_index(scores.argmax(), scores.shape)
-        kept.append((int(first) / CLIPS, (int(last) + 1) / CLIPS))
-        scores[overlaps(*kept[-1]) > LARGEST_OVERLAP] = -np.inf
-    return kept
+def ground(head: nn.Module, features: torch.Tensor, sentence: str, vocabulary: Vocabulary) -> np.ndarray:
+    """The KEPT best stretches for a sentence, best first, as (start, end) shares of the video: float64 [<= KEPT, 2]."""
+    scores = head(resampled(features, CLIPS)[None], *padded([vocabulary.encoded(sentence)]))[0].numpy()
+    first, last = np.triu_indices(CLIPS)
+    stretches = np.stack([first, last + 1], axis=1) / CLIPS
+    return non_maximum_suppression(stretches, scores[first, last], LARGEST_OVERLAP, KEPT)

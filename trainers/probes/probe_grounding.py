@@ -13,13 +13,13 @@ import numpy as np
 
 from pipelines.datasets.tasks import Moment
 from pipelines.errors import InputError
-from trainers.probes.grounding import Query, Vocabulary, ground, train_grounding
+from trainers.metrics_grounding import ABOVE, AT_LEAST, grounding_scores, moment_iou
+from trainers.probes.grounding import Query, Vocabulary, ground, train_grounding, words_of
 from trainers.probes.inputs import ProbeFeatures
-from trainers.probes.results import Details, SeedOutcome, Span, Strips
+from trainers.probes.results import Details, SeedOutcome, Span, Strips, evenly
 from trainers.probes.training import Progress, Schedule
 
-HEADLINE = ("R@1, IoU=0.5", "R@1, IoU=0.7", "R@5, IoU=0.5")
-RANKS, OVERLAPS = (1, 5), (0.3, 0.5, 0.7)
+HEADLINE = ("R@1,IoU>=0.5", "R@1,IoU>=0.7", "R@5,IoU>=0.5", "mIoU")
 WORDS_OF_ORDER = frozenset({"first", "second", "third", "last", "again", "after", "before", "then", "while"})
 STRIPS = 6  # test sentences to look at
 
@@ -43,21 +43,20 @@ def run_seed(
     for moment in test:
         seconds = found.duration_seconds[moment.video_id]
         shares = ground(head, found.features[moment.video_id], moment.sentence, vocabulary)
-        said.append([(start * seconds, end * seconds) for start, end in shares])
+        said.append(shares * seconds)
+    truth = np.array([(moment.start_seconds, moment.end_seconds) for moment in test])
+    metrics = {}
+    for edge in (AT_LEAST, ABOVE):  # evaluations disagree: see there
+        metrics |= grounding_scores(said, truth, edge).named()
+    hit = np.array([moment_iou(best[0], true) for best, true in zip(said, truth, strict=True)])
     predictions = [
-        {"video_id": m.video_id, "sentence": m.sentence, "stretches": [[round(t, 4) for t in each] for each in best]}
-        for m, best in zip(test, said, strict=True)
+        {"video_id": moment.video_id, "sentence": moment.sentence, "stretches": best.round(4).tolist()}
+        for moment, best in zip(test, said, strict=True)
     ]
     return SeedOutcome(
-        seed, scores_of(said, test), {"proposal map": losses}, time.monotonic() - began, predictions,
-        [_kinds(said, test)], _strips(said, test, found),
+        seed, metrics, {"proposal map": losses}, time.monotonic() - began, predictions, [_kinds(hit, test)],
+        _strips(said, hit, test, found),
     )  # fmt: skip
-
-
-def overlap(a: tuple[float, float], b: tuple[float, float]) -> float:
-    """Intersection over union of two stretches, edges as real numbers."""
-    shared = max(0.0, min(a[1], b[1]) - max(a[0], b[0]))
-    return shared / (max(a[1], b[1]) - min(a[0], b[0]))
 
 
 def _query(moment: Moment, found: ProbeFeatures, place: int) -> Query:
@@ -70,26 +69,25 @@ def _query(moment: Moment, found: ProbeFeatures, place: int) -> Query:
     return Query(place, moment.sentence, moment.start_seconds / seconds, min(1.0, moment.end_seconds / seconds))
 
 
-def _kinds(said: Sequence[Sequence[tuple[float, float]]], test: Sequence[Moment]) -> Details:
-    """Sentences with and without a word of order."""
-    has_order = [bool(WORDS_OF_ORDER & set(m.sentence.lower().split())) for m in test]
-    hits = [overlap(best[0], (m.start_seconds, m.end_seconds)) >= 0.5 for best, m in zip(said, test, strict=True)]
+def _kinds(overlaps: np.ndarray, test: Sequence[Moment]) -> Details:
+    """Sentences with and without a word of order; `overlaps` [S] of the best stretch with the true one."""
+    has_order = np.array([bool(WORDS_OF_ORDER & set(words_of(moment.sentence))) for moment in test])
     rows = []
-    for name, kind in (("with a word of order", True), ("without", False)):
-        of_kind = [hit for hit, order in zip(hits, has_order, strict=True) if order is kind]
-        rows.append((name, len(of_kind), float(np.mean(of_kind)) if of_kind else None))
-    return Details("Sentences", ("sentences", "number", "R@1, IoU=0.5"), rows)
+    for name, of_kind in (("with a word of order", has_order), ("without", ~has_order)):
+        hits = overlaps[of_kind] >= 0.5
+        rows.append((name, len(hits), float(hits.mean()) if len(hits) else None))
+    return Details("Sentences", ("sentences", "number", "R@1,IoU>=0.5"), rows)
 
 
 def _strips(
-    said: Sequence[Sequence[tuple[float, float]]], test: Sequence[Moment], found: ProbeFeatures
+    said: Sequence[np.ndarray], overlaps: np.ndarray, test: Sequence[Moment], found: ProbeFeatures
 ) -> list[Strips]:
     """Sentences taken evenly from the test split, whatever their scores."""
-    count = min(STRIPS, len(test))
     strips = []
-    for i in ((2 * n + 1) * len(test) // (2 * count) for n in range(count)):
-        truth = (test[i].start_seconds, test[i].end_seconds)
-        rows = (("true", [Span(*truth, "true")]), ("found", [Span(*said[i][0], "found")]))
-        note = f"{test[i].video_id}; overlap {overlap(said[i][0], truth):.2f}"
+    for i in evenly(len(test), STRIPS):
+        truth = Span(test[i].start_seconds, test[i].end_seconds, "true")
+        best = Span(*said[i][0].tolist(), "found")
+        note = f"{test[i].video_id}; overlap {overlaps[i]:.2f}"
+        rows = (("true", [truth]), ("found", [best]))
         strips.append(Strips(test[i].sentence, found.duration_seconds[test[i].video_id], rows, note))
     return strips

@@ -20,6 +20,12 @@ class Span(NamedTuple):
     label: str
 
 
+def evenly(count: int, most: int) -> list[int]:
+    """At most `most` places, evenly spread over `count`: chosen for no score."""
+    chosen = min(count, most)
+    return [(2 * i + 1) * count // (2 * chosen) for i in range(chosen)]
+
+
 @dataclass(frozen=True)
 class Strips:
     """One video, or one sentence about it: rows of spans under each other, such as what is true and what was found."""

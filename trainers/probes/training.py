@@ -6,7 +6,8 @@ mean loss of each epoch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,7 +81,7 @@ def fit(
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, schedule.learning_rate, total_steps=total + 1)
     head.train()
     losses = []
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), one_thread():
         torch.manual_seed(seed)
         for epoch in range(schedule.epochs):
             order = np.random.default_rng([seed, epoch]).permutation(num_items)
@@ -103,6 +104,18 @@ def fit(
             losses.append(sums / num_items)
     head.eval()
     return losses
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Small products gain nothing by threads, which wait for each other where cores are busy; and sums do not depend
+    on how many there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def padded(sequences: Sequence[torch.Tensor], value: float = 0) -> tuple[torch.Tensor, torch.Tensor]:
