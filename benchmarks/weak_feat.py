@@ -85,7 +85,7 @@ def figures_of(out: Path, worlds: Sequence[WorldConfig], task: str) -> list[Figu
 
 def main(
     seeds: Annotated[str | None, typer.Option(help="Numbers, with commas between; three at the least.")] = None,
-    epochs: Annotated[int, typer.Option(help="Epochs of both runs.", min=1)] = 30,
+    epochs: Annotated[int, typer.Option(help="Epochs of both runs.", min=1)] = 60,
     train_videos: Annotated[int | None, typer.Option(help="The world's own number by default.", min=10)] = None,
     test_videos: Annotated[int | None, typer.Option(help="The world's own number by default.", min=1)] = None,
     processes: Annotated[int, typer.Option(help="Side by side, of one thread each.", min=1)] = 2,

@@ -74,17 +74,17 @@ def draw_activity(rng: np.random.Generator, config: WorldConfig, num_frames: int
 
 
 def _sets(rng: np.random.Generator, num_classes: int) -> list[tuple[int, ...]]:
-    """NUM_SETS sets of actions of which no two share more than SHARED_ACTIONS, and no action is in many more than others."""
+    """NUM_SETS sets, of which no two share more than SHARED_ACTIONS; every action is in one, and none in far more."""
     every = list(combinations(range(num_classes), SET_ACTIONS))
     most = -(-NUM_SETS * SET_ACTIONS // num_classes)  # rounded up
-    while True:  # found by the second or third order as a rule
+    while True:  # found by the third order or so
         chosen: list[tuple[int, ...]] = []
         for number in rng.permutation(len(every)):
             new = every[number]
             apart = all(len(set(new) & set(old)) <= SHARED_ACTIONS for old in chosen)
             if apart and all(sum(k in old for old in chosen) < most for k in new):
                 chosen.append(new)
-        if len(chosen) >= NUM_SETS:
+        if len(chosen) >= NUM_SETS and len(set().union(*chosen[:NUM_SETS])) == num_classes:
             return chosen[:NUM_SETS]
 
 

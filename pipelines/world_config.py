@@ -141,7 +141,7 @@ DEMO_WORLD = WorldConfig(
 )
 # Each kind at its usual size.
 WORLDS = {kind: WorldConfig(kind) for kind in ("a", "b", "c")} | {
-    "d": WorldConfig("d", num_sprites=COMPOSED_SPRITES),
+    "d": WorldConfig("d", num_sprites=COMPOSED_SPRITES, distractors=2.0),
     "demo": DEMO_WORLD,
     "pretrain": WorldConfig("pretrain", 4000, 200, min_seconds=2.5, max_seconds=3.5, distractors=0),
 }

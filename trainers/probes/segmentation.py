@@ -40,7 +40,7 @@ class Stage(nn.Module):
 
     def forward(self, x: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
         """`real` float [B, 1, T]: 0 where a video has ended. What lies there is never seen."""
-        x = self.entry(x * real)
+        x = self.entry(x) * real
         for dilated, mixed in zip(self.dilated, self.mixed, strict=True):
             x = (x + self.dropout(mixed(torch.relu(dilated(x))))) * real
         return self.exit(x)
