@@ -21,10 +21,12 @@ def files_below(folder_url: str) -> list[str]:
     if not storage.is_local(folder_url):
         # Brackets in a key are no pattern here.
         literal = "".join(f"[{c}]" if c in "*?[" else c for c in folder_url.rstrip("/"))
-        return [url for url in storage.glob(storage.join(literal, "**")) if not url.endswith("/")]
+        found = storage.glob(storage.join(literal, "**"))
+        folders = {posixpath.dirname(url) for url in found}  # they are listed too
+        return [url for url in found if url not in folders and not url.endswith("/")]
     root = storage.filesystem(folder_url)[1]
     seen: set[str] = set()
-    found: list[str] = []
+    names_below: list[str] = []
     for folder, subfolders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
@@ -32,5 +34,5 @@ def files_below(folder_url: str) -> list[str]:
             continue
         seen.add(real)
         inside = os.path.relpath(folder, root).replace(os.sep, "/")
-        found += [posixpath.join("" if inside == "." else inside, name) for name in names]
-    return [storage.join(folder_url, name) for name in sorted(found) if not name.endswith(".part")]
+        names_below += [posixpath.join("" if inside == "." else inside, name) for name in names]
+    return [storage.join(folder_url, name) for name in sorted(names_below) if not name.endswith(".part")]
