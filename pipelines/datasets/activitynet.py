@@ -48,8 +48,10 @@ def _video(video_id: str, entry: Any, classes: Sequence[str] | None, problems: l
     for annotation in annotations:
         try:
             label, (start, end) = annotation["label"], annotation["segment"]
-            interval = (label.strip(), float(start), float(end))
-        except (TypeError, ValueError, KeyError, AttributeError):
+            interval = (" ".join(label.split()), float(start), float(end))
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
+            interval = ("", 0.0, 0.0)
+        if not interval[0]:
             problems.append(Problem("bad_row", video_id, f"{annotation!r:.200} is not a label and a segment"))
             continue
         if classes is not None and interval[0] not in classes:

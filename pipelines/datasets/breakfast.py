@@ -17,7 +17,7 @@ from itertools import groupby
 
 from pipelines.datasets.annotations import Problem, labels_and
 from pipelines.datasets.release import Release, ReleasedVideo
-from pipelines.datasets.release_files import in_threads, lines_of, only_file, read_ids_and_names
+from pipelines.datasets.release_files import in_threads, lines_of, only_file, read_ids_and_names, texts_by_name
 from pipelines.datasets.tasks import Segment
 from pipelines.errors import InputError
 from pipelines.file_tree import files_below
@@ -48,7 +48,7 @@ def read_breakfast(annotations_url: str, activities_as_labels: bool = False) -> 
     """
     files = files_below(annotations_url)
     folder = "/groundTruth/" if any("/groundTruth/" in f"/{url}" for url in files) else "/segmentation_coarse/"
-    texts = {posixpath.basename(url)[:-4]: url for url in files if url.endswith(".txt") and folder in f"/{url}"}
+    texts = texts_by_name((url for url in files if folder in f"/{url}"), annotations_url)
     if not texts:
         raise InputError(f"{annotations_url}: there are no frame labels; {NEEDED}")
     problems: list[Problem] = []

@@ -16,7 +16,15 @@ from typing import Any
 
 from pipelines.datasets.annotations import Interval, Problem, check_id, labels_and
 from pipelines.datasets.release import Release, ReleasedVideo
-from pipelines.datasets.release_files import in_threads, lines_of, only_file, parse_json, read_ids_and_names, seconds_of
+from pipelines.datasets.release_files import (
+    in_threads,
+    lines_of,
+    only_file,
+    parse_json,
+    read_ids_and_names,
+    seconds_of,
+    texts_by_name,
+)
 from pipelines.errors import InputError
 from pipelines.file_tree import files_below
 
@@ -45,8 +53,8 @@ def read_multithumos(annotations_url: str) -> Release:
         for number, name in read_ids_and_names(only_file(files, "class_list.txt", annotations_url, NEEDED)).items()
         if number.isdigit()
     }
-    texts = {posixpath.basename(url)[:-4]: url for url in files if url.endswith(".txt")}
-    texts = {name: url for name, url in texts.items() if name in names.values()}
+    of_class = {f"{name}.txt" for name in names.values()}
+    texts = texts_by_name((url for url in files if posixpath.basename(url) in of_class), annotations_url)
     if texts and not annotations_url.endswith(".json"):
         return _from_texts(texts, names)
     if len(json_urls) != 1:
@@ -88,7 +96,7 @@ def _from_json(url: str, names: dict[int, str]) -> Release:
         for action in entry["actions"]:
             try:
                 number, start, end = int(action[0]), float(action[1]), float(action[2])
-            except (TypeError, ValueError, IndexError, KeyError):
+            except (TypeError, ValueError, IndexError, KeyError, OverflowError):
                 problems.append(Problem("bad_row", video_id, f"{action!r:.200} is not a class and two times"))
                 continue
             if number == 0:

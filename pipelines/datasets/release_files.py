@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -43,6 +43,25 @@ def only_file(urls: Sequence[str], name: str, place: str, needed: str) -> str:
         what = f"there is no {name}" if not found else f"{name} is there {len(found)} times ({found[0]}, {found[1]})"
         raise InputError(f"{place}: {what}; {needed}")
     return found[0]
+
+
+def texts_by_name(urls: Iterable[str], place: str) -> dict[str, str]:
+    """The .txt files among the URLs, by their names without it.
+
+    Raises:
+        InputError: two have the same name.
+    """
+    found: dict[str, str] = {}
+    for url in urls:
+        name, extension = posixpath.splitext(posixpath.basename(url))
+        if extension != ".txt":
+            continue
+        if name in found:
+            raise InputError(
+                f"{place}: {name}.txt is there twice ({found[name]}, {url}); give a folder with one of them"
+            )
+        found[name] = url
+    return found
 
 
 def read_ids_and_names(url: str) -> dict[str, str]:
@@ -81,7 +100,7 @@ def seconds_of(value: Any, where: str, problems: list[Problem]) -> float | None:
     """A duration as a release has it; None, and a ``bad_length``, if it is not a number above 0."""
     try:
         seconds = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = 0.0
     if 0 < seconds < float("inf"):
         return seconds

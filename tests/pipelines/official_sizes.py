@@ -2,12 +2,14 @@
 
 The official files are not ours to copy. The counts below are theirs; how the 7 intervals of Charades that hold no time
 are spread over its splits, and the number of intervals in each split, are made up.
+``python -m tests.pipelines.official_sizes FOLDER`` writes all of them.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,3 +159,11 @@ def write_breakfast(folder: Path, seed: int = 0) -> None:
             inside = [n for n in names if ((int(n[1:3]) - 3) // 13 + 1 == split) == (part == "test")]
             lines = ["#bundle", *(f"./data/groundTruth/{name}.txt" for name in inside)]
             (folder / "splits" / f"{part}.split{split}.bundle").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    root = Path(sys.argv[1])
+    write_charades(root / "charades")
+    write_multithumos(root / "multithumos", as_json=True)
+    write_multithumos(root / "multithumos-text", as_json=False)
+    write_breakfast(root / "breakfast")

@@ -218,6 +218,15 @@ def test_breakfast_in_coarse_segments(tmp_path: Path) -> None:
     assert kinds(release) == {"bad_name": 1, "bad_row": 2, "gap_filled": 1, "segment_overlap": 1, "no_split": 1}
 
 
+def test_labels_of_one_video_in_two_places_are_refused(tmp_path: Path) -> None:
+    frames = {f"{folder}/groundTruth/P03_cam01_P03_tea.txt": "SIL\n" for folder in ("a", "b")}
+    with pytest.raises(InputError, match=r"P03_cam01_P03_tea.txt is there twice .*/a/groundTruth.*/b/groundTruth"):
+        read_breakfast(write(tmp_path / "b", frames))
+    runs = {"class_list.txt": "1 Run\n", "a/Run.txt": "video_test_1 0 1\n", "b/Run.txt": "video_test_1 0 1\n"}
+    with pytest.raises(InputError, match=r"Run.txt is there twice"):
+        read_multithumos(write(tmp_path / "m", runs))
+
+
 def test_breakfast_tagged_with_activities(tmp_path: Path) -> None:
     release = read_breakfast(write(tmp_path, COARSE), activities_as_labels=True)
     tea = by_id(release)["P03_cam01_P03_tea"]
