@@ -90,7 +90,9 @@ def make_video(config: WorldConfig, split: str, index: int) -> WorldVideo:
         intervals=tuple((names[k], start / fps, end / fps) for k, start, end in spans),
         frames=frames,
         activity=activity,
-        sentences=tuple((start / fps, end / fps, text) for text, (_, start, end) in zip(sentences, spans, strict=False)),
+        sentences=tuple(
+            (start / fps, end / fps, text) for text, (_, start, end) in zip(sentences, spans, strict=False)
+        ),
     )
 
 

@@ -109,9 +109,10 @@ def test_videos_without_features_are_left_out_and_counted(type_, world: Path, tm
     result = json.loads((tmp_path / "out/result.json").read_text())
     assert result["without_features"]["train"] == {"videos": 2, "examples": ["d-train-00010", "d-train-00011"]}
     assert (result["items"]["train"]["videos"], result["items"]["test"]["videos"]) == (10, 3)
-    assert "2 annotated train videos left out, without features: d-train-00010" in (
-        tmp_path / "out/report.html"
-    ).read_text()
+    assert (
+        "2 annotated train videos left out, without features: d-train-00010"
+        in (tmp_path / "out/report.html").read_text()
+    )
 
 
 def test_what_cannot_be_probed_is_said(type_, world: Path, tmp_path: Path) -> None:

@@ -86,7 +86,9 @@ def test_the_files_of_the_tasks_say_what_the_videos_show(tmp_path) -> None:
         read(str(folder / f"{task}.jsonl"))
         for read, task in ((read_segmentation, "segmentation"), (read_activities, "activity"), (read_grounding, "grounding"))
     )  # fmt: skip
-    videos = [make_video(config, split, index) for split, count in (("train", 3), ("test", 2)) for index in range(count)]
+    videos = [
+        make_video(config, split, index) for split, count in (("train", 3), ("test", 2)) for index in range(count)
+    ]
     assert [(s.video_id, s.split) for s in segmented] == [(v.video_id, v.video_id.split("-")[1]) for v in videos]
     for video, s, a in zip(videos, segmented, activities, strict=True):
         assert a.activities == (video.activity,)

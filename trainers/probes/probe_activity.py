@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipelines.datasets.tasks import ActivityVideo
-from trainers.metrics import charades_map
+from trainers.metrics import accuracy, mean_average_precision
 from trainers.probes.activity import HEADS, activity_probabilities, has_one_each, train_activity
 from trainers.probes.inputs import ProbeFeatures
 from trainers.probes.results import Details, SeedOutcome
@@ -43,8 +43,8 @@ def run_seed(
         head, losses[head_name] = train_activity(x, wanted, head_name, seed, schedule, step)
         said = activity_probabilities(head, y, one_each)
         if one_each:
-            metrics[f"{head_name}: accuracy"] = float((said.argmax(axis=1) == truth.argmax(axis=1)).mean())
-        metrics[f"{head_name}: mAP"] = charades_map(said, truth)[0]
+            metrics[f"{head_name}: accuracy"] = accuracy(said, truth.argmax(axis=1))
+        metrics[f"{head_name}: mAP"] = mean_average_precision(said, truth)[0]
     order = np.argsort(-said, axis=1)[:, :LISTED]
     predictions = [
         {"video_id": video.video_id, "probabilities": {names[k]: round(float(row[k]), 5) for k in best}}
