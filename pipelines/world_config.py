@@ -109,8 +109,8 @@ class WorldConfig:
             )
         if KINDS[self.kind].is_composed and (self.long_tail or self.num_sprites < COMPOSED_SPRITES):
             raise ConfigError(
-                f"kind {self.kind!r} with long_tail {self.long_tail}, num_sprites {self.num_sprites}: its labels follow "
-                f"from activities, which are equally frequent and made of at least {2 * COMPOSED_SPRITES} actions; "
+                f"kind {self.kind!r} with long_tail {self.long_tail}, num_sprites {self.num_sprites}: its labels "
+                f"follow from activities, which are equally frequent and made of at least {2 * COMPOSED_SPRITES} actions; "
                 f"choose another kind, or no long tail and num_sprites {COMPOSED_SPRITES} or more"
             )
 

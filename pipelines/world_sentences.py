@@ -34,8 +34,8 @@ def sentences_about(rng: np.random.Generator, actions: Sequence[str]) -> list[st
 def meanings_of(actions: Sequence[str], place: int) -> list[str]:
     """The ways in which action `place` can be meant without meaning another: at least one.
 
-    ``alone``: it is the only one of its name. ``first``, ``second``: it comes twice. ``after``, ``before``: it is the only
-    one of its name that has the action next to it anywhere before, or after, it. ``first_movement``,
+    ``alone``: it is the only one of its name. ``first``, ``second``: it comes twice. ``after``, ``before``: it is the
+    only one of its name that has the action next to it anywhere before, or after, it. ``first_movement``,
     ``last_movement``: of all actions with its movement.
     """
     name = actions[place]

@@ -82,10 +82,9 @@ def test_what_is_annotated_is_what_is_rendered() -> None:
 def test_the_files_of_the_tasks_say_what_the_videos_show(tmp_path) -> None:
     config = world_of("d", num_train_videos=3, num_test_videos=2, min_seconds=20, max_seconds=30)
     folder = write_world(config, tmp_path).parent / "annotations"
-    segmented, activities, moments = (
-        read(str(folder / f"{task}.jsonl"))
-        for read, task in ((read_segmentation, "segmentation"), (read_activities, "activity"), (read_grounding, "grounding"))
-    )  # fmt: skip
+    segmented = read_segmentation(str(folder / "segmentation.jsonl"))
+    activities = read_activities(str(folder / "activity.jsonl"))
+    moments = read_grounding(str(folder / "grounding.jsonl"))
     videos = [
         make_video(config, split, index) for split, count in (("train", 3), ("test", 2)) for index in range(count)
     ]
@@ -121,7 +120,7 @@ def test_sentences_name_what_happens_and_some_need_order() -> None:
 
 
 def test_too_few_actions_and_long_tails_are_refused() -> None:
-    with pytest.raises(ConfigError, match="kind 'd' with long_tail False, num_sprites 3: .* num_sprites 4 or more"):
+    with pytest.raises(ConfigError, match=r"kind 'd' with long_tail False, num_sprites 3: .* num_sprites 4 or more"):
         WorldConfig("d", num_sprites=3)
     with pytest.raises(ConfigError, match="kind 'd' with long_tail True"):
         world_of("d", long_tail=True)

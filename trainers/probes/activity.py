@@ -2,7 +2,7 @@
 
 Input: features [T, D] of each video, and its activities.
 Does: trains one of two heads. `mlp` sees mean and maximum over time, and so no order. `temporal`, after Timeception
-(Hussein et al., CVPR 2019), sees 64 stretches through depthwise convolutions of several lengths, halved and mixed block by block.
+(Hussein et al., CVPR 2019), sees 64 stretches through depthwise convolutions of several lengths, block by block.
 Output: probabilities of the activities: of all together 1 where each video has one, else each by itself.
 
 Both are written from the paper's description, small enough for some hundred videos.
@@ -41,7 +41,7 @@ class PooledMLP(nn.Module):
 
 
 class TemporalBlock(nn.Module):
-    """float [B, C, T] -> [B, C, T / 2]: each channel through several lengths of kernel, mixed inside groups, shuffled."""
+    """float [B, C, T] -> [B, C, T / 2]: each channel through kernels of several lengths, mixed in groups, shuffled."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -62,7 +62,7 @@ class Vocabulary:
 
 
 class ProposalMap(nn.Module):
-    """float [B, CLIPS, D], words int64 [B, W] and which are real -> scores (logits) [B, CLIPS, CLIPS] of (first, last)."""
+    """float [B, CLIPS, D], words int64 [B, W], which are real -> logits [B, CLIPS, CLIPS] of (first, last) clip."""
 
     def __init__(self, num_features: int, num_words: int) -> None:
         super().__init__()

@@ -67,8 +67,9 @@ def read_features(
     for split, of_split in wanted.items():
         if len(missing[split]) == len(of_split):
             raise InputError(
-                f"none of the {len(of_split)} annotated videos of split '{split}' (such as {of_split[:1]}) has features "
-                f"in {', '.join(urls)} (such as {sets[0].video_ids[:1]}); extract those, or see that the ids are the same"
+                f"none of the {len(of_split)} annotated videos of split '{split}' (such as {of_split[0]}) has features "
+                f"in {', '.join(urls)} (such as {', '.join(sets[0].video_ids[:1])}); extract those, or see that the ids "
+                "are the same"
             )
     mean, scale = _moments([videos[v].features for v in wanted[TRAIN] if v in videos])
     return ProbeFeatures(
@@ -101,8 +102,8 @@ def _checked(video: VideoFeatures, of: FeatureSet) -> VideoFeatures:
         )
     if not np.isfinite(video.features).all():
         raise InputError(
-            f"{of.url}: {int((~np.isfinite(video.features)).sum())} values of the features of {video.video_id!r} are not "
-            "finite; extract it again"
+            f"{of.url}: {int((~np.isfinite(video.features)).sum())} values of the features of {video.video_id!r} are "
+            "not finite; extract it again"
         )
     return video
 

@@ -63,8 +63,8 @@ def _query(moment: Moment, found: ProbeFeatures, place: int) -> Query:
     seconds = found.duration_seconds[moment.video_id]
     if moment.start_seconds >= seconds:
         raise InputError(
-            f"{moment.video_id}: the sentence {moment.sentence!r} begins at {moment.start_seconds:g} s, and the video ends "
-            f"at {seconds:g} s; leave it out of the annotations"
+            f"{moment.video_id}: the sentence {moment.sentence!r} begins at {moment.start_seconds:g} s, and the video "
+            f"ends at {seconds:g} s; leave it out of the annotations"
         )
     return Query(place, moment.sentence, moment.start_seconds / seconds, min(1.0, moment.end_seconds / seconds))
 

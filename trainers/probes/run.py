@@ -47,7 +47,9 @@ TASKS = {
         probe_segmentation.HEADLINE,
     ),
     "activity": Task(ACTIVITY, read_activities, probe_activity.run_seed, activity.SCHEDULE, probe_activity.HEADLINE),
-    "grounding": Task(GROUNDING, read_grounding, probe_grounding.run_seed, grounding.SCHEDULE, probe_grounding.HEADLINE),
+    "grounding": Task(
+        GROUNDING, read_grounding, probe_grounding.run_seed, grounding.SCHEDULE, probe_grounding.HEADLINE,
+    ),
 }  # fmt: skip
 
 
@@ -106,7 +108,7 @@ def _by_split(rows: Sequence[Any], url: str) -> dict[str, list[Any]]:
         if not of_split:
             there = sorted({str(row.split) for row in rows})
             raise InputError(
-                f"{url} has no rows of split '{split}' (there are: {', '.join(there)}); a probe trains on '{TRAIN}' and "
-                f"scores '{TEST}'"
+                f"{url} has no rows of split '{split}' (there are: {', '.join(there)}); a probe trains on '{TRAIN}' "
+                f"and scores '{TEST}'"
             )
     return found

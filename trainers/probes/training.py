@@ -90,8 +90,8 @@ def fit(
                 loss = loss_of(items.tolist())
                 if not torch.isfinite(loss):
                     raise InputError(
-                        f"the loss is {float(loss.detach())} in epoch {epoch + 1}: the features hold values that are not finite, "
-                        "or are too large; look at them with `adaptfocus verify`"
+                        f"the loss is {float(loss.detach())} in epoch {epoch + 1}: the features hold values that are "
+                        "too large; look at them with `adaptfocus verify`"
                     )
                 optimizer.zero_grad()
                 loss.backward()
