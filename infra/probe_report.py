@@ -67,7 +67,7 @@ def render_probe_report(result: ProbeResult, created: str, command: str) -> str:
             if name in metrics
         ],
         metrics=[
-            {"name": name, "mean": _percent(mean), "std": _percent(std), "values": [_percent(v) for v in values]}
+            {"name": name, "mean": _percent(mean), "std": _percent(std), "of_seed": [_percent(v) for v in values]}
             for name, (mean, std, values) in metrics.items()
         ],
         seeds=[outcome.seed for outcome in result.outcomes],

@@ -110,7 +110,7 @@ class WorldConfig:
         if KINDS[self.kind].is_composed and (self.long_tail or self.num_sprites < COMPOSED_SPRITES):
             raise ConfigError(
                 f"kind {self.kind!r} with long_tail {self.long_tail}, num_sprites {self.num_sprites}: its labels "
-                f"follow from activities, which are equally frequent and made of at least {2 * COMPOSED_SPRITES} actions; "
+                f"follow from activities, all as frequent and made of {2 * COMPOSED_SPRITES} actions or more; "
                 f"choose another kind, or no long tail and num_sprites {COMPOSED_SPRITES} or more"
             )
 

@@ -35,7 +35,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split in SPLITS:
         index = str(folder / "index" / split)
         values = {"name": "x", "runs": str(folder), "index": index, "backbone": "small3d", "clip": {"fps": 4.0},
-                  "placement": {"isolation": None}}  # fmt: skip
+                  "placement": {"isolate_decoding": False}}  # fmt: skip
         config = make(TrainConfig, values)
         weights = weights_of(config, weights_url=str(folder / "start.pt"))
         job = Extraction(config, len(made.classes), weights, index, "pooled", 0.5, split)

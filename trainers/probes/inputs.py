@@ -68,8 +68,8 @@ def read_features(
         if len(missing[split]) == len(of_split):
             raise InputError(
                 f"none of the {len(of_split)} annotated videos of split '{split}' (such as {of_split[0]}) has features "
-                f"in {', '.join(urls)} (such as {', '.join(sets[0].video_ids[:1])}); extract those, or see that the ids "
-                "are the same"
+                f"in {', '.join(urls)} (such as {', '.join(sets[0].video_ids[:1])}); extract those, or see that the "
+                "ids are the same"
             )
     mean, scale = _moments([videos[v].features for v in wanted[TRAIN] if v in videos])
     return ProbeFeatures(
