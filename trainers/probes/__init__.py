@@ -1,7 +1,7 @@
 """Small heads on features: what a backbone's features are worth for the tasks that others build on them.
 
 Input: features of whole videos, in order of time; annotations of one task.
-Does: trains a head of some ten thousand weights on the training videos, the same one under the same schedule whatever
+Does: trains a small head on the training videos, the same one under the same schedule whatever
 the features, on a CPU in well under a minute.
 Output: predictions on the test videos, and their scores.
 
