@@ -37,7 +37,7 @@ def run_seed(
     truth, wanted = (_truth(videos, names) for videos in (test, train))
     one_each = has_one_each(truth) and has_one_each(wanted)
     x, y = ([found.features[video.video_id] for video in videos] for videos in (train, test))
-    metrics, losses, said = {}, {}, np.zeros(0)
+    metrics, losses, said = {}, {}, np.zeros((0, 0))
     for number, head_name in enumerate(HEADS):
         step = _part(progress, number, len(HEADS))
         head, losses[head_name] = train_activity(x, wanted, head_name, seed, schedule, step)

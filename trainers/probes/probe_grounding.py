@@ -86,7 +86,8 @@ def _strips(
     strips = []
     for i in evenly(len(test), STRIPS):
         truth = Span(test[i].start_seconds, test[i].end_seconds, "true")
-        best = Span(*said[i][0].tolist(), "found")
+        start, end = said[i][0].tolist()
+        best = Span(start, end, "found")
         note = f"{test[i].video_id}; overlap {overlaps[i]:.2f}"
         rows = (("true", [truth]), ("found", [best]))
         strips.append(Strips(test[i].sentence, found.duration_seconds[test[i].video_id], rows, note))
