@@ -34,7 +34,7 @@ from pipelines.world_config import WORLDS, WorldConfig, world_of
 
 WORLD = "d"
 # Of each task, what its figure is; other scores are in OUT/probes.
-METRICS = {"segmentation": "F1@50", "activity": "temporal: accuracy", "grounding": "R@1,IoU>=0.5"}
+METRICS = {"segmentation": "F1@50", "activity": "temporal: mAP", "grounding": "R@1,IoU>=0.5"}
 
 
 def plan_of(out: Path, seeds: Sequence[int], epochs: int, size: WorldConfig = WORLDS[WORLD]) -> Benchmark:
