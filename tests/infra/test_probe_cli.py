@@ -13,6 +13,7 @@ from infra.worlds import make_world
 from pipelines import feature_store
 from pipelines.config import make
 from pipelines.datasets.tasks import read_segmentation
+from pipelines.errors import InputError
 from pipelines.feature_store import COUNTED, VideoFeatures
 from pipelines.world_config import SPLITS, world_of
 from tests.infra.browser import look_at
@@ -139,6 +140,14 @@ def test_what_cannot_be_probed_is_said(type_, world: Path, tmp_path: Path) -> No
     assert "none of the 5 annotated videos of split 'test'" in said(*both, sets["strange"])
     assert "and so has another set; give one" in said(*both, train)
     assert "--seeds '1;2': give 1 to 100 whole numbers" in said("activity", "--features", train, "--seeds", "1;2")
+    annotations = tmp_path / "nothing.jsonl"
+    rows = [{"video_id": f"d-{split}-00000", "split": split, "activities": []} for split in SPLITS]
+    annotations.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match="the 1 training and 1 test videos must show an activity in each split"):
+        run_probe("activity", [str(train), str(world / "features" / "test")], str(annotations))
+    annotations.write_text(json.dumps(rows[0]) + "\n")
+    with pytest.raises(InputError, match=r"has no rows of split 'test' \(there are: train\)"):
+        run_probe("activity", [str(train)], str(annotations))
     assert "there are no features at" in said("activity", "--features", tmp_path / "nowhere")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipelines.datasets.tasks import ActivityVideo
+from pipelines.errors import InputError
 from trainers.metrics import accuracy, mean_average_precision
 from trainers.probes.activity import HEADS, activity_probabilities, has_one_each, train_activity
 from trainers.probes.inputs import ProbeFeatures
@@ -35,6 +36,11 @@ def run_seed(
     began = time.monotonic()
     names = sorted({name for video in [*train, *test] for name in video.activities})
     truth, wanted = (_truth(videos, names) for videos in (test, train))
+    if not (truth.any() and wanted.any()):
+        raise InputError(
+            f"the {len(train)} training and {len(test)} test videos must show an activity in each split, and those of "
+            "one show none; look at `activities` in the annotations"
+        )
     one_each = has_one_each(truth) and has_one_each(wanted)
     x, y = ([found.features[video.video_id] for video in videos] for videos in (train, test))
     metrics, losses, said = {}, {}, np.zeros((0, 0))
