@@ -91,7 +91,7 @@ def fit(
                 if not torch.isfinite(loss):
                     raise InputError(
                         f"the loss is {float(loss.detach())} in epoch {epoch + 1}: the features hold values that are "
-                        "too large; look at them with `adaptfocus verify`"
+                        "too large; extract them again"
                     )
                 optimizer.zero_grad()
                 loss.backward()
