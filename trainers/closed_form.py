@@ -29,7 +29,7 @@ from trainers.config import TrainConfig
 from trainers.engine import Engine
 from trainers.focus import FocusConfig
 
-_ONE = np.float32(1)
+_ONE, _MOST = np.float32(1), np.float32(80)  # exp(80) is finite
 _sum = np.add.reduce  # what ndarray.sum calls, by way of Python
 
 
@@ -111,8 +111,8 @@ def _masses(engine: Engine, counted: np.ndarray, positive: np.ndarray, ok: np.nd
     )
     if engine.workers == 1:
         return own
-    count, mass, clips = engine.add_up(torch.tensor(own, dtype=torch.float64)).tolist()
-    return count, mass, clips
+    count, mass, all_clips = engine.add_up(torch.tensor(own, dtype=torch.float64)).tolist()
+    return count, mass, all_clips
 
 
 @lru_cache(maxsize=8)
@@ -129,7 +129,7 @@ def _noisy_or(softplus: np.ndarray, shown: np.ndarray, weight: float) -> tuple[f
     none = softplus.sum(axis=1)  # -log q
     bound = np.maximum(none, np.float32(1e-7))
     loss = -weight * float((np.log(-np.expm1(-bound)) * shown).sum())
-    pull = weight / np.expm1(np.minimum(bound, np.float32(80))) * (shown & (none >= bound))
+    pull = weight / np.expm1(np.minimum(bound, _MOST)) * (shown & (none >= bound))
     return loss, pull[:, None]
 
 
@@ -140,8 +140,10 @@ def _focus_weights(
     a, salient = _spikes(p, batch, epoch, saliency)
     weight, near = _ONE, None
     if focus.action_focusing:
-        over = (p - np.float32(focus.threshold) * a[:, None]) * np.float32(0.5 / focus.temperature)
-        weight = np.tanh(over) + _ONE  # 2 sigmoid(2 x)
+        under = (np.float32(focus.threshold) * a[:, None] - p) * np.float32(1 / focus.temperature)
+        # 2 sigmoid(-under). tanh is one call instead of three, but rounds small weights away, and where all weights are
+        # small, mass normalisation makes them large.
+        weight = 2 / (np.exp(np.minimum(under, _MOST)) + _ONE)
     if focus.clip_focusing:
         delta = focus.delta
         if focus.delta_seconds is not None:
