@@ -34,9 +34,7 @@ class SinceCommit:
     """What has been trained since the last commit, on this rank."""
 
     scores: Scores = field(default_factory=Scores)
-    losses: list[torch.Tensor | float] = field(
-        default_factory=list
-    )  # this rank's share of each step's; a GPU's wait there
+    losses: list[torch.Tensor | float] = field(default_factory=list)  # this rank's share of each step's
     input_wait_seconds: float = 0.0  # that this rank stood still for the next batch
     began: float = field(default_factory=time.monotonic)
 
