@@ -143,6 +143,11 @@ def test_breakfast(type_, tmp_path: Path) -> None:
     assert segmented[1].segments[-1] == (1.0, 4.0, "pour_milk")
     active = read_activities(str(tmp_path / "out/annotations/activity.jsonl"))
     assert [v.activities for v in active] == [("tea",), ("milk",)]
+    for split in ("s1", "s2"):  # each split once; training on three of them is an index over three folders
+        assert type_(*words, "--split", split, "--out", tmp_path / split)[0] == 0
+    code, out, _ = type_("index", tmp_path / "s2", tmp_path / "s1", "--out", tmp_path / "both")
+    assert "2 videos of 4 classes in 2 shards" in out
+    assert load_index(str(tmp_path / "both")).classes == ["SIL", "pour_milk", "pour_water", "stir"]
     words += ["--labels", "activities", "--split", "s1", "--split", "s2", "--overwrite"]
     assert type_(*words, "--out", tmp_path / "out")[0] == 0
     classes, videos = indexed(tmp_path / "out", tmp_path / "index2")
