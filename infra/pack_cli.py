@@ -29,6 +29,7 @@ from pipelines.errors import ConfigError, InputError
 from pipelines.pack import pack as pack_videos
 
 out = Console()
+IDS_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ def _pack(
     out.print(f"{done.videos} videos, {done.duration_seconds / 60:.1f} minutes, {len(done.classes)} classes -> "
               f"{len(done.shards)} shards in {out_url}")  # fmt: skip
     counts_line(out, "left out or changed", done.counts, [f"{p.where}: {p.message}" for p in done.problems])
+    _not_found(done.problems, f"{out_url}/pack.json lists all")
 
 
 def _validate(release: Release, folders: list[str], as_json: bool, problems_url: str | None) -> None:
@@ -141,6 +143,15 @@ def _validate(release: Release, folders: list[str], as_json: bool, problems_url:
         print(json.dumps(asdict(summary), ensure_ascii=False))
     else:
         print_summary(out, summary, problems)
+        _not_found(problems, "--problems URL lists all")
+
+
+def _not_found(problems: Sequence[Problem], more: str) -> None:
+    """The ids of videos whose file is not there or not clear: what people go and look for."""
+    ids = [problem.where for problem in problems if problem.kind in ("missing_video", "ambiguous_video")]
+    if ids:
+        rest = f" and {len(ids) - IDS_SHOWN} more; {more}" if len(ids) > IDS_SHOWN else ""
+        out.print(f"  not found: {', '.join(ids[:IDS_SHOWN])}{rest}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _write_problems(url: str | None, problems: Sequence[Problem]) -> None:

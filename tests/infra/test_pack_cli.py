@@ -62,6 +62,7 @@ def test_charades(type_, charades: Path, tmp_path: Path) -> None:
     assert "2 videos, 0.1 minutes, 3 classes" in out
     for counted in ("interval_clamped 1", "interval_dropped 1", "missing_video 1", "moment_clamped 1"):
         assert counted in out
+    assert "not found: GONE1" in out
     rows = [json.loads(line) for line in (tmp_path / "problems.jsonl").read_text().splitlines()]
     assert ("missing_video", "GONE1") in {(row["kind"], row["where"]) for row in rows}
     kinds = [row["kind"] for row in rows]
@@ -110,6 +111,9 @@ def test_a_release_is_checked_without_packing(type_, charades: Path, tmp_path: P
     assert "3 sentences" in out
     assert "missing_video 1 GONE1: no video is called GONE1.*" in out
     assert "Holding some clothes + Opening a door 1" in out
+    code, out, _ = type_(*words, "--videos", tmp_path / "nowhere")
+    assert "missing_video 4" in out
+    assert "not found: AAAA1, AAAA2, GONE1, TTTT1" in out
 
 
 def test_breakfast(type_, tmp_path: Path) -> None:
