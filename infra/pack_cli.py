@@ -7,6 +7,7 @@ Input: arguments. Does: hands them to a reader in `pipelines/datasets` and to `p
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Literal
@@ -24,7 +25,7 @@ from pipelines.datasets.gmdcsa24 import read_gmdcsa24
 from pipelines.datasets.manifest import read_classes, read_manifest
 from pipelines.datasets.release import Release
 from pipelines.datasets.release_summary import summarise
-from pipelines.datasets.task_files import write_tasks
+from pipelines.datasets.task_files import moments_of, write_tasks
 from pipelines.errors import ConfigError, InputError
 from pipelines.pack import pack as pack_videos
 
@@ -66,6 +67,15 @@ def pack(
     """Videos and labels to WebDataset shards."""
     if sum(each is not None for each in (format_name, manifest, gmdcsa24)) != 1:
         raise ConfigError("give one input: --format NAME --annotations URL, --manifest URL or --gmdcsa24 FOLDER")
+    of_formats = {
+        "--annotations": annotations, "--videos": videos, "--sentences": sentences, "--validate": validate,
+        "--leave-out": leave_out, "--no-intervals": not intervals, "--labels": labels != "actions",
+    }  # fmt: skip
+    strange = [option for option, given in of_formats.items() if given and not format_name]
+    if strange:
+        raise ConfigError(f"{strange[0]} is of --format; a manifest goes in as --format csv --annotations URL")
+    if test_subject and not gmdcsa24:
+        raise ConfigError("--test-subject is of --gmdcsa24")
     names = read_classes(classes) if classes else None
     if format_name:
         if annotations is None:
@@ -80,8 +90,6 @@ def pack(
             return
         chosen = _of_release(release, videos or [], intervals)
     else:
-        if validate:
-            raise ConfigError("--validate is of --format; a manifest goes in as --format csv --annotations URL")
         chosen = _of_list(manifest, gmdcsa24, tuple(test_subject or ()), names, split or [])
     if out_url is None:
         raise ConfigError("--out is missing: the folder of the shards")
@@ -134,7 +142,8 @@ def _pack(
 
 
 def _validate(release: Release, folders: list[str], as_json: bool, problems_url: str | None) -> None:
-    problems = [*release.problems, *release.interval_problems()]
+    stated = {video.video_id: video.duration_seconds or math.inf for video in release.videos}
+    problems = [*release.problems, *release.interval_problems(), *moments_of(release, stated)[1]]
     if folders or all(video.path for video in release.videos):
         problems += release.located(folders)[1]
     summary = summarise(release, problems)

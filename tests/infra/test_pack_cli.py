@@ -109,6 +109,8 @@ def test_a_release_is_checked_without_packing(type_, charades: Path, tmp_path: P
     assert test["hours"] == 0.0
     code, out, _ = type_(*words, "--videos", charades, "--sentences", charades / "sta_train.txt")
     assert "3 sentences" in out
+    assert "moment_clamped 1 sta_train.txt line 1 (AAAA1): 0 to 7.5 s was cut to 0 to 3.9 s" in out
+    assert "moment_dropped 1 sta_train.txt line 2 (AAAA1)" in out
     assert "missing_video 1 GONE1: no video is called GONE1.*" in out
     assert "Holding some clothes + Opening a door 1" in out
     code, out, _ = type_(*words, "--videos", tmp_path / "nowhere")
@@ -235,6 +237,9 @@ def test_what_does_not_go_together_is_said(type_, charades: Path, tmp_path: Path
         ([*release, "--split", "val", "--validate"], "no video of 4 is in the split 'val'; there are: test, train"),
         ([*release, "--labels", "activities"], "--labels activities is of the format breakfast, not of charades"),
         (["pack", "--manifest", "m.csv", "--validate"], "--validate is of --format"),
+        (["pack", "--manifest", "m.csv", "--no-intervals"], "--no-intervals is of --format"),
+        (["pack", "--gmdcsa24", "x", "--leave-out", "a"], "--leave-out is of --format"),
+        ([*release, "--test-subject", "Subject 1"], "--test-subject is of --gmdcsa24"),
         ([*release[:2], "kinetics", *release[3:]], "there is no format 'kinetics'"),
     ):
         code, _, err = type_(*words)
