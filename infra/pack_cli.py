@@ -7,7 +7,7 @@ Input: arguments. Does: hands them to a reader in `pipelines/datasets` and to `p
 from __future__ import annotations
 
 import json
-import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Literal
@@ -25,7 +25,7 @@ from pipelines.datasets.gmdcsa24 import read_gmdcsa24
 from pipelines.datasets.manifest import read_classes, read_manifest
 from pipelines.datasets.release import Release
 from pipelines.datasets.release_summary import summarise
-from pipelines.datasets.task_files import moments_of, write_tasks
+from pipelines.datasets.task_files import moments_of, stated_seconds, write_list, write_tasks
 from pipelines.errors import ConfigError, InputError
 from pipelines.pack import pack as pack_videos
 
@@ -54,6 +54,8 @@ def pack(
     leave_out: Annotated[list[str] | None, typer.Option(help="With --format: a class to do without.")] = None,
     intervals: Annotated[bool, typer.Option(help="With --format: let the shards say when things happen.")] = True,
     validate: Annotated[bool, typer.Option("--validate", help="With --format: only read, check and sum up.")] = False,
+    list_url: Annotated[str | None, typer.Option("--list", help="With --format: only write tags by id to this .jsonl, "
+                                                 "for `index --labels`.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object.")] = False,
     problems_url: Annotated[str | None, typer.Option("--problems", help="URL for all problems, one a line.")] = None,
     manifest: Annotated[str | None, typer.Option(help="CSV or JSONL: path, labels, optional intervals.")] = None,
@@ -70,6 +72,7 @@ def pack(
     of_formats = {
         "--annotations": annotations, "--videos": videos, "--sentences": sentences, "--validate": validate,
         "--leave-out": leave_out, "--no-intervals": not intervals, "--labels": labels != "actions",
+        "--list": list_url,
     }  # fmt: skip
     strange = [option for option, given in of_formats.items() if given and not format_name]
     if strange:
@@ -87,6 +90,9 @@ def pack(
         release = release.of_splits(split or ()).without_labels(leave_out or ())
         if validate:
             _validate(release, videos or [], as_json, problems_url)
+            return
+        if list_url:
+            _list(release, list_url, intervals, problems_url)
             return
         chosen = _of_release(release, videos or [], intervals)
     else:
@@ -142,8 +148,7 @@ def _pack(
 
 
 def _validate(release: Release, folders: list[str], as_json: bool, problems_url: str | None) -> None:
-    stated = {video.video_id: video.duration_seconds or math.inf for video in release.videos}
-    problems = [*release.problems, *release.interval_problems(), *moments_of(release, stated)[1]]
+    problems = [*release.problems, *release.interval_problems(), *moments_of(release, stated_seconds(release))[1]]
     if folders or all(video.path for video in release.videos):
         problems += release.located(folders)[1]
     summary = summarise(release, problems)
@@ -153,6 +158,13 @@ def _validate(release: Release, folders: list[str], as_json: bool, problems_url:
     else:
         print_summary(out, summary, problems)
         _not_found(problems, "--problems URL lists all")
+
+
+def _list(release: Release, list_url: str, with_intervals: bool, problems_url: str | None) -> None:
+    problems = [*release.problems, *release.interval_problems(), *write_list(release, list_url, with_intervals)]
+    _write_problems(problems_url, problems)
+    out.print(f"{len(release.videos)} videos, {len(release.classes)} classes -> {list_url}")
+    counts_line(out, "wrong in it (index cuts intervals to the videos)", Counter(p.kind for p in problems))
 
 
 def _not_found(problems: Sequence[Problem], more: str) -> None:

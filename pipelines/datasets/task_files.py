@@ -2,12 +2,14 @@
 
 Input: a Release, and how long each packed video is. Does: cuts segments and moments to the videos.
 Output: ``OUT/annotations/segmentation.jsonl``, ``activity.jsonl`` and ``grounding.jsonl``, each where the release knows
-of such a thing (see tasks.py), and Problem rows.
+of such a thing (see tasks.py), and Problem rows. For videos that lie in tars already, a list of their tags, too.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import posixpath
 from collections.abc import Mapping
 
 from pipelines import storage
@@ -52,6 +54,26 @@ def write_tasks(release: Release, out_url: str, seconds: Mapping[str, float]) ->
     if moments:
         write_grounding(storage.join(out_url, ANNOTATIONS, GROUNDING), moments)
     return problems + wrong
+
+
+def write_list(release: Release, list_url: str, with_intervals: bool = True) -> list[Problem]:
+    """What `adaptfocus index --labels` reads, for tars that hold the videos already under their ids.
+
+    Beside the list go ``classes.txt`` and the files of `write_tasks`, by the lengths that the release states.
+    """
+    rows = []
+    for video in release.videos:
+        row = {"id": key_of(video.video_id), "labels": video.labels, "split": video.split}
+        rows.append(row | ({"intervals": video.intervals} if with_intervals and video.intervals is not None else {}))
+    folder = posixpath.dirname(list_url) or "."
+    storage.write_bytes(list_url, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+    storage.write_bytes(storage.join(folder, "classes.txt"), "".join(f"{c}\n" for c in release.classes).encode())
+    return write_tasks(release, folder, stated_seconds(release))
+
+
+def stated_seconds(release: Release) -> dict[str, float]:
+    """How long the release says that each video is, by id; infinite where it does not."""
+    return {video.video_id: video.duration_seconds or math.inf for video in release.videos}
 
 
 def _cut(video: ReleasedVideo, duration_seconds: float, problems: list[Problem]) -> SegmentedVideo:

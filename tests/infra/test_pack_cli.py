@@ -10,7 +10,7 @@ import pytest
 from pipelines import storage
 from pipelines.datasets.tasks import read_activities, read_grounding, read_segmentation
 from pipelines.shard_index import build_index, load_index
-from tests.footage import encode
+from tests.footage import encode, write_tar
 
 CLIP = {"options": {"g": "10"}}  # 10 frames a second
 
@@ -116,6 +116,24 @@ def test_a_release_is_checked_without_packing(type_, charades: Path, tmp_path: P
     code, out, _ = type_(*words, "--videos", tmp_path / "nowhere")
     assert "missing_video 4" in out
     assert "not found: AAAA1, AAAA2, GONE1, TTTT1" in out
+
+
+def test_tars_that_are_there_already_get_their_tags_from_a_list(type_, charades: Path, tmp_path: Path) -> None:
+    clips = {f"{name}.mp4": encode(40, **CLIP) for name in ("AAAA1", "TTTT1")}
+    write_tar(tmp_path / "mine" / "0.tar", clips)
+    words = ["pack", "--format", "charades", "--annotations", charades, "--sentences", charades / "sta_test.txt"]
+    code, out, _ = type_(*words, "--list", tmp_path / "list" / "charades.jsonl")
+    assert code == 0
+    assert "4 videos, 3 classes" in out
+    assert "interval_clamped 1, interval_dropped 1" in out
+    words = ["index", tmp_path / "mine", "--labels", tmp_path / "list" / "charades.jsonl"]
+    code, out, _ = type_(*words, "--classes", tmp_path / "list" / "classes.txt", "--out", tmp_path / "index")
+    assert "2 videos of 3 classes" in out
+    rows = {row["video_id"]: row for row in load_index(str(tmp_path / "index")).table.to_pylist()}
+    assert rows["AAAA1"]["labels"] == ["Opening a door", "Holding some clothes"]
+    assert times(rows["AAAA1"]) == [("Opening a door", 0.5, 4.0), ("Holding some clothes", 1.0, 2.0)]
+    (moment,) = read_grounding(str(tmp_path / "list/annotations/grounding.jsonl"))
+    assert (moment.video_id, moment.end_seconds) == ("TTTT1", 0.9)
 
 
 def test_breakfast(type_, tmp_path: Path) -> None:
