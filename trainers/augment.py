@@ -132,7 +132,8 @@ def recoloured(x: torch.Tensor, drawn: torch.Tensor, config: AugmentConfig) -> t
     Contrast is towards the mean luma of the whole clip, so that nothing flickers; saturation and hue keep luma. So one
     matrix and one offset a clip say it all, and the order does not matter. Hue turns the plane of YIQ.
     """
-    factors = 1 + (2 * drawn - 1) * _strengths(config, x.device)
+    strengths = _strengths(config.brightness, config.contrast, config.saturation, x.device)
+    factors = 1 + (2 * drawn - 1) * strengths
     angle = (2 * drawn[:, HUE] - 1) * (2 * math.pi * config.hue)
     bright, contrast, saturation = (factors[:, k, None, None] for k in (BRIGHTNESS, CONTRAST, SATURATION))
     to_luma, to_chroma, quarter_turn = _matrices(x.device)
@@ -159,7 +160,7 @@ def _matrices(device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.T
 
 
 @lru_cache
-def _strengths(config: AugmentConfig, device: torch.device) -> torch.Tensor:
+def _strengths(brightness: float, contrast: float, saturation: float, device: torch.device) -> torch.Tensor:
     """By number of the draw, float [9]; 0 where the number is no factor."""
-    strengths = {BRIGHTNESS: config.brightness, CONTRAST: config.contrast, SATURATION: config.saturation}
+    strengths = {BRIGHTNESS: brightness, CONTRAST: contrast, SATURATION: saturation}
     return torch.tensor([strengths.get(k, 0.0) for k in range(HUE + 1)], device=device)

@@ -1,6 +1,6 @@
 """Random numbers of a clip: functions of its id and the run's seed, never of worker, order or time.
 
-Input: ids of clips. Does: hashes them, on the device that they are on. Output: uniform numbers, the same on every device.
+Input: ids of clips. Does: hashes them, on their device. Output: uniform numbers, the same on every device.
 
 So a run draws the same for a clip however a global batch is split, wherever it is resumed, and again where a forward
 pass is repeated to save memory. No generator has a state that a checkpoint would have to hold.
