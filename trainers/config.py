@@ -32,7 +32,7 @@ class OptimConfig(Settings):
     weight_decay: float = pydantic.Field(default=0.01, ge=0)
     beta1: float = pydantic.Field(default=0.9, ge=0, lt=1)
     beta2: float = pydantic.Field(default=0.999, ge=0, lt=1)
-    schedule: Literal["one_cycle", "up7", "constant"] = "one_cycle"
+    schedule: Literal["one_cycle", "up7", "cosine", "steps", "constant"] = "one_cycle"
     clip_gradient_norm: float | None = pydantic.Field(default=None, gt=0)
 
 

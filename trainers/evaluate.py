@@ -26,6 +26,7 @@ from pipelines.plan_store import PlanFacts, write_plan
 from pipelines.records import ClipBatch
 from pipelines.shard_index import load_index
 from pipelines.tables import write_table
+from trainers.backbones import entry_of
 from trainers.checkpoint import Commit, Run
 from trainers.config import TrainConfig
 from trainers.inputs import build_adapted, shown
@@ -64,7 +65,8 @@ class Scores:
     map_mean: float | None
     per_time_map: float | None
     per_class_ap: dict[str, float | None]
-    crops: int = 1  # of each view
+    crops: int  # of each view
+    size_pixels: int
 
 
 def evaluate(
@@ -76,6 +78,7 @@ def evaluate(
     predict: Predict,
     epoch: int | None = None,
     crops: int = 1,
+    size_pixels: int | None = None,
 ) -> Scores:
     """Score the run's newest checkpoint on an index, or the one at the end of an epoch (counted from 0).
 
@@ -86,7 +89,7 @@ def evaluate(
     commit = run.newest()[1] if epoch is None else run.end_of_epoch(epoch)
     if commit is None:
         raise InputError(f"{run.url} has no checkpoint yet; train it first")
-    return evaluate_checkpoints(run, config, index_url, views, {name: commit}, predict, crops)[name]
+    return evaluate_checkpoints(run, config, index_url, views, {name: commit}, predict, crops, size_pixels)[name]
 
 
 def evaluate_checkpoints(
@@ -97,6 +100,7 @@ def evaluate_checkpoints(
     commits: Mapping[str, Commit],
     predict: Predict,
     crops: int = 1,
+    size_pixels: int | None = None,
 ) -> dict[str, Scores]:
     """Score several checkpoints of a run on the same views, which are read and decoded once.
 
@@ -105,9 +109,10 @@ def evaluate_checkpoints(
     Args:
         commits: by the name that the evaluation of each is to have; at least one.
         crops: of each view: 1, the centred square, or 3, squares at the beginning, middle and end of the long side.
+        size_pixels: that they are scaled to, instead of the size that the run was trained on.
 
     Raises:
-        ConfigError: there cannot be so many crops or views.
+        ConfigError: there cannot be so many crops or views, or the backbone does not take that size.
         InputError: the test index has classes that the run was not trained on.
     """
     if crops not in CROPS or views * crops > MAX_CLIPS:
@@ -115,6 +120,8 @@ def evaluate_checkpoints(
             f"{views} views of {crops} crops: there can be 1 crop or 3, and up to {MAX_CLIPS} views x crops; take "
             f"{MAX_CLIPS // 3} views or fewer of 3 crops"
         )
+    size_pixels = size_pixels or config.clip.size_pixels
+    entry_of(config.backbone).spec.check(config.clip.frames, size_pixels)
     classes = load_index(config.index, columns=["labels"]).classes
     index = load_index(index_url)
     strange = sorted(set(index.classes) - set(classes))
@@ -127,7 +134,7 @@ def evaluate_checkpoints(
     shape = ClipShape(
         views * crops,
         config.clip.frames,
-        config.clip.size_pixels,
+        size_pixels,
         plan.max_labels,
         config.saliency.bins,
         config.decode.model_copy(update={"crop_place": CROPS[crops]}),
@@ -140,7 +147,7 @@ def evaluate_checkpoints(
     scores = {}
     for number, (name, commit) in enumerate(commits.items()):
         own = [(slot, ok, probability[number]) for slot, ok, probability in results]
-        scores[name] = _scores(planner, plan.table, own, views, crops, commit)
+        scores[name] = _scores(planner, plan.table, own, (views, crops, size_pixels), commit)
         _save(run, name, plan.table, own, scores[name], shape.decode)
     return scores
 
@@ -191,10 +198,10 @@ def scores_url(run_url: str, name: str) -> str:
 
 
 def _scores(
-    planner: Planner, plan: pa.Table, results: list[Prediction], views: int, crops: int, commit: Commit
+    planner: Planner, plan: pa.Table, results: list[Prediction], looked: tuple[int, int, int], commit: Commit
 ) -> Scores:
-    """`results` are those of one checkpoint: probabilities [views x crops, classes]."""
-    classes = planner.classes
+    """`results` are those of one checkpoint: probabilities [views x crops, classes]. `looked`: views, crops, pixels."""
+    classes, (views, crops, size_pixels) = planner.classes, looked
     probability = np.stack([p for _, _, p in results]).astype(np.float64)  # [V, N x crops, K]
     ok = np.array([ok for _, ok, _ in results])
     probability[~ok] = -np.inf
@@ -211,7 +218,7 @@ def _scores(
     ap = {name: _known(value) for name, value in zip(classes, per_class, strict=True)}
     return Scores(
         len(results), int((~ok).sum()), views, commit.number, commit.epoch, _known(map_max),
-        _known(charades_map(by_mean, truth)[0]), _known(per_time), ap, crops,
+        _known(charades_map(by_mean, truth)[0]), _known(per_time), ap, crops, size_pixels,
     )  # fmt: skip
 
 

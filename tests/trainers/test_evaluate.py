@@ -110,7 +110,7 @@ def test_three_crops_a_view_are_scored_by_their_largest_and_their_mean(small_wor
     index = small_world.test_index
     three = evaluate(all_kept, config, index, VIEWS, "three", predict_here, crops=3)
     one = evaluate(all_kept, config, index, VIEWS, "one", predict_here)
-    assert (three.views, three.crops, one.crops) == (VIEWS, 3, 1)
+    assert (three.views, three.crops, three.size_pixels, one.crops) == (VIEWS, 3, 20, 1)
     tables = {name: read_table(all_kept.at("evaluations", name, "predictions.parquet"), PREDICTIONS_SCHEMA).to_pylist()
               for name in ("three", "one")}  # fmt: skip
     p = np.array([row["probability"] for row in tables["three"]]).reshape(6, VIEWS, 3, -1)
@@ -130,6 +130,18 @@ def test_three_crops_a_view_are_scored_by_their_largest_and_their_mean(small_wor
     shown = np.array([[is_shown(video["intervals"], name, seconds) for name in classes]
                       for video, own in zip(videos, centers, strict=True) for seconds in own[:, 0]])  # fmt: skip
     assert three.per_time_map == pytest.approx(per_time_map(rows[:, None], shown[:, None])[0])
+
+
+def test_crops_of_another_size_are_other_pictures(small_world: SmallWorld, all_kept: Run) -> None:
+    """Convolutions are often tested on larger pictures than they were trained on; a fixed size is refused."""
+    config, index = load_config(all_kept.url), small_world.test_index
+    large = evaluate(all_kept, config, index, VIEWS, "large", predict_here, size_pixels=28)
+    usual = evaluate(all_kept, config, index, VIEWS, "usual", predict_here)
+    assert (large.size_pixels, usual.size_pixels) == (28, 20)
+    assert large.map_mean != usual.map_mean
+    other = config.model_copy(update={"backbone": "slowfast_r50"})
+    with pytest.raises(ConfigError, match=r"clip.size_pixels is 30; this backbone takes multiples of 32"):
+        evaluate(all_kept, other, index, VIEWS, "x", predict_here, size_pixels=30)
 
 
 @pytest.mark.parametrize(("views", "crops"), [(3, 2), (86, 3)])
