@@ -48,16 +48,16 @@ def write_picture(
     if pixel_format == "rgb":
         made = _kept.reformatter.reformat(square, width=size, height=size, format="gbrp", interpolation=_RGB, threads=1)
         green, blue, red = made.planes
-        places = ((red, out[0]), (green, out[1]), (blue, out[2]))
+        targets = ((red, out[0]), (green, out[1]), (blue, out[2]))
     else:
         made = _kept.reformatter.reformat(
             square, width=size, height=size, format="yuv420p", threads=1,
             dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG,
         )  # fmt: skip
-        places = tuple(zip(made.planes, planes_of_yuv420p(out), strict=True))
-    for plane, place in places:
-        source = np.ndarray(place.shape, np.uint8, memoryview(plane), strides=(plane.line_size, 1))
-        place[:] = np.rot90(source, quarter_turns) if quarter_turns else source
+        targets = tuple(zip(made.planes, planes_of_yuv420p(out), strict=True))
+    for plane, target in targets:
+        source = np.ndarray(target.shape, np.uint8, memoryview(plane), strides=(plane.line_size, 1))
+        target[:] = np.rot90(source, quarter_turns) if quarter_turns else source
 
 
 def planes_of_yuv420p(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
