@@ -186,6 +186,23 @@ def test_off_nothing_changes_and_scoring_never_does() -> None:
     assert torch.equal(shown(frames, model, config.input), shown(frames, model, InputConfig())), "as in scoring"
 
 
+def test_nothing_is_asked_of_the_device() -> None:
+    """On a device that holds no values, whatever has to know one fails: a GPU would be waited for there."""
+    settings = {
+        "augment": ALL.model_dump() | {"decode_size_pixels": 24},
+        "dropout": 0.3,
+        "input": {"fade_background": 0.5},
+    }
+    config = TrainConfig.model_validate({"name": "a", "runs": "r", "index": "i"} | settings)
+    with torch.device("meta"):
+        model = build("small3d", 5)
+        for shape in ((4, 3, 3, 24, 24), (4, 3, 1, 36, 24)):
+            own = torch.empty(4, dtype=torch.int64)
+            frames = drawn(torch.empty(shape, dtype=torch.uint8), model, config, own)
+            assert shown(frames, model, config.input, own).shape == (4, 3, 3, 20, 20)
+            assert model(shown(frames, model, config.input, own)).device.type == "meta"
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -29,8 +29,8 @@ def check(model: nn.Module, dropout: float, drop_path: float) -> None:
         raise ConfigError(f"{type(model).__name__} is no backbone of the contract; leave dropout and drop_path out")
     if drop_path and isinstance(model, Backbone) and not model.paths():
         raise ConfigError(
-            f"drop_path is {drop_path:g}, and {type(model).__name__} has no branches that may be left out, as it has "
-            "none upstream; leave drop_path out, and use dropout"
+            f"drop_path is {drop_path:g}, and {type(model).__name__} has no branches that can be left out here: only "
+            "MViT has; leave drop_path out, and use dropout"
         )
 
 
