@@ -172,10 +172,7 @@ def plan_clips(
 
 
 def plan_views(planner: Planner, clip: ClipConfig, num_views: int, crops: int = 1) -> EpochPlan:
-    """N uniform views of every video, in the index's order: the plan of an evaluation.
-
-    With several crops, each view is as many clips of the same frames, one after the other.
-    """
+    """N uniform views of every video, each `crops` clips of the same frames: the plan of an evaluation."""
     bags = []
     for row in range(planner.table.num_rows):
         video = planner.table.slice(row, 1).to_pylist()[0]
