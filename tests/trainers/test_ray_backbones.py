@@ -56,7 +56,7 @@ def steps(values: dict[str, Any], engine: Engine) -> dict[str, Any]:
     for step in range(STEPS):
         train_step(config, engine, trained, model, optimiser, batch, 0, step / STEPS, done)
     weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    return {"losses": [loss.item() for loss in done.losses], "weights": weights}
+    return {"losses": [float(loss) for loss in done.losses], "weights": weights}
 
 
 def on_worker(settings: dict[str, Any]) -> None:
