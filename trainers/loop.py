@@ -34,7 +34,7 @@ from trainers.config import TrainConfig
 from trainers.engine import Engine
 from trainers.epochs import publish_plan
 from trainers.heartbeat import Heartbeat
-from trainers.inputs import adapted, after_step, shown
+from trainers.inputs import adapted, after_step, drawn, shown
 from trainers.schedule import learning_rate
 
 
@@ -170,10 +170,11 @@ def train_step(
     done: SinceCommit,
 ) -> None:
     """One optimiser step on this rank's part of a global batch; its scores are noted for the ledger."""
-    frames, clip_id = torch.from_numpy(batch.frames).to(engine.device), None
-    if config.input.fade_background:
+    frames, clip_id = torch.from_numpy(batch.frames).to(engine.device).flatten(0, 1), None
+    if config.draws_by_clip:
         clip_id = torch.from_numpy(batch.clip_id).to(engine.device).flatten()
-    x = shown(frames.flatten(0, 1), model, config.input, clip_id)
+        frames = drawn(frames, model, config, clip_id)
+    x = shown(frames, model, config.input, clip_id)
     logits = trained(x).float()  # [B N, K]
     optimiser.zero_grad(set_to_none=True)
     if engine.device.type == "cpu":
@@ -197,7 +198,7 @@ def clip_shape(config: TrainConfig, max_labels: int) -> ClipShape:
     return ClipShape(
         config.plan.clips_per_bag,
         config.clip.frames,
-        config.clip.size_pixels,
+        config.decode_size_pixels,
         max_labels,
         config.saliency.bins,
         config.decode,
