@@ -47,6 +47,9 @@ class LibraryBackbone(Backbone):
     def first_convolutions(self) -> list[nn.Conv3d]:
         return []
 
+    def layers(self) -> list[nn.Module]:
+        return [layer for module in self.modules() if isinstance(module, nn.ModuleList) for layer in module]
+
     def _head(self, dim: int, num_classes: int) -> None:
         self.head = nn.Linear(dim, num_classes)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
