@@ -98,7 +98,7 @@ def global_batch(epoch: int, labels: np.ndarray, table: SaliencyTable) -> ClipBa
 
 
 def part(batch: ClipBatch, engine: Engine) -> ClipBatch:
-    bags = SHAPE.bags // engine.workers
+    bags = batch.num_bags // engine.workers
     mine = slice(engine.rank * bags, (engine.rank + 1) * bags)
     return ClipBatch(**{name: values[mine] for name, values in batch.columns().items()})
 

@@ -173,9 +173,9 @@ def went_on(first: str, then: str, backbone: str) -> dict[str, torch.Tensor]:
     return state["model"]
 
 
-@pytest.mark.parametrize("switch", ["step.channels_last=true", "step.fused_optimiser=false", "step.accumulate=2"])
-def test_a_state_is_gone_on_from_with_other_switches(switch: str) -> None:
-    """AdamW's moments follow their weights: one kernel over both would read those of another layout in a wrong order."""
+@pytest.mark.parametrize("switch", ["step.channels_last=true", "step.fused_optimiser=false"])
+def test_a_state_is_gone_on_from_with_another_layout_or_kernel(switch: str) -> None:
+    """AdamW's moments follow their weights: one kernel over both would read those of another layout out of order."""
     wanted = went_on("", "", "x3d_s")
     for first, then in ((switch, ""), ("", switch)):
         for name, value in went_on(first, then, "x3d_s").items():
