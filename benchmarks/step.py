@@ -2,10 +2,10 @@
 
     python -m benchmarks.step [BACKBONE ...] [--set step.precision=bf16] [--quick] [--json]
 
-Three sides take turns, step by step, on the same clips: ours (`trainers.step`, recipe `ours_resampled` after the warm-up,
-ledger columns included), a plain step of the same backbone (forward, multi-hot targets, mean BCE, backward, the same
-AdamW), and the plain step of the library's own model where pytorchvideo is installed and has it. All work at rate 0, so
-that weights stay. Noise as frames; `benchmarks.step_waits` measures the wait for real clips.
+Three sides take turns, step by step, on the same clips: ours (`trainers.step`, recipe `ours_resampled` after the
+warm-up, ledger columns and all), a plain step of the same backbone (forward, multi-hot targets, mean BCE, backward, the
+same AdamW), and the plain step of the library's own model where pytorchvideo is installed and has it. All work at rate
+0, so that weights stay. Noise as frames; `benchmarks.step_waits` measures the wait for real clips.
 
 A backbone has a process of its own. On a CPU there is one thread, clips of large backbones are small (`CPU_CLIPS`), and
 the overhead is one of CPU time; on a GPU clips are the backbone's own, and times are those between two waits for it.
@@ -104,7 +104,7 @@ def measure(job: Job) -> list[Figure]:
     sides = {"ours": ours, "plain": plain_side(config, device, ours_model(config, device))}
     library = library_model(job.backbone, CLASSES, shape.frames, shape.size_pixels)
     if library is not None:
-        sides["library"] = plain_side(config, device, library.to(device))
+        sides["library"] = plain_side(config, device, ready(library.to(device), config.step, 1))
     wall, cpu = in_turns(sides, batch, job.steps, device)
     clips, name = bags * CLIPS, f"step.{job.backbone}"
     flops = step_flops(build(job.backbone, CLASSES), clips, shape.frames, shape.size_pixels)
@@ -136,7 +136,7 @@ def our_side(config: TrainConfig, device: torch.device) -> Callable[[ClipBatch],
 
 def plain_side(config: TrainConfig, device: torch.device, model: nn.Module) -> Callable[[ClipBatch], None]:
     """Mean BCE on every label of a clip's video; precision, layout and optimiser are ours."""
-    model.input_spec = BACKBONES[config.backbone].spec
+    model.input_spec = BACKBONES[config.backbone].spec  # type: ignore[assignment]
     optimiser = _still(config, model, device)
 
     def step(batch: ClipBatch) -> None:

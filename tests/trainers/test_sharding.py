@@ -31,12 +31,16 @@ RUNS = {
     "ddp": ("", "", ""),
     "ddp in parts": ("step.accumulate=2", "step.accumulate=2", "step.accumulate=2"),
     "fsdp2": ("step.sharding=fsdp2",) * 3,
-    "fsdp2 in parts": ("step.sharding=fsdp2 step.accumulate=2 step.checkpoint_activations=true",) * 3,
+    "fsdp2 in parts": ("step.sharding=fsdp2 step.accumulate=2",) * 3,
+    "fsdp2, activations again": ("step.sharding=fsdp2 step.checkpoint_activations=true",) * 3,
     "in turns": ("step.sharding=fsdp2", "step.channels_last=true", "step.sharding=fsdp2 step.fused_optimiser=false"),
 }  # fmt: skip
 # Past the first step: AdamW's first is the sign of a gradient, rounding included, at the whole rate.
 RATE = "optim.learning_rate=1e-4"
-CASES = [*(("small3d", name) for name in RUNS), ("mvit_b_16x4", "fsdp2 in parts"), ("mvit_b_16x4", "in turns")]
+CASES = [
+    *(("small3d", name) for name in RUNS),
+    *(("mvit_b_16x4", name) for name in ("fsdp2, activations again", "in turns")),
+]
 TOLERANCE = 1e-5
 
 
