@@ -36,7 +36,7 @@ class SinceCommit:
     """What has been trained since the last commit, on this rank."""
 
     scores: Scores = field(default_factory=Scores)
-    losses: list[torch.Tensor] = field(default_factory=list)  # this rank's share of each step's, on its device
+    losses: list[torch.Tensor | float] = field(default_factory=list)  # this rank's share of each step's
     input_wait_seconds: float = 0.0  # that this rank stood still for the next batch
     began: float = field(default_factory=time.monotonic)
 
@@ -111,7 +111,7 @@ class Commits:
         if self.engine.rank == 0 or is_sharded(self.model):
             state = on_cpu(state, leaving)
         state = state if self.engine.rank == 0 else {}
-        loss = leaving.take(torch.stack(done.losses).double().sum())
+        loss = leaving.take(torch.stack([torch.as_tensor(each) for each in done.losses]).double().sum())
         self._stall_seconds += time.monotonic() - began
         facts["commit_stall_seconds"], self._stall_seconds, self._asked = self._stall_seconds, 0.0, False
         write = partial(self._write, plan, cursor, done, leaving, loss, state, facts)

@@ -30,14 +30,15 @@ class Scores:
 
     def __init__(self) -> None:
         self._columns: list[dict[str, np.ndarray]] = []
-        self._probability: list[torch.Tensor] = []
+        self._probability: list[torch.Tensor | np.ndarray] = []
         self._leaving = Leaving()
 
-    def add(self, batch: ClipBatch, probability: torch.Tensor) -> None:
+    def add(self, batch: ClipBatch, probability: torch.Tensor | np.ndarray) -> None:
         """One step; `probability` [B, N, L] of the bags' own labels, detached, on any device."""
         # Copies: a view would hold all of its batch, frames included, in Ray's shared memory.
         self._columns.append({name: getattr(batch, name).copy() for name in _KEPT})
-        self._probability.append(self._leaving.take(probability))
+        here = isinstance(probability, np.ndarray)
+        self._probability.append(probability if here else self._leaving.take(probability))
 
     def clips_decoded(self) -> int:
         """Clips of bags that could be decoded."""
@@ -53,7 +54,7 @@ class Scores:
         """One row a bag (LEDGER_SCHEMA)."""
         kept = {name: np.concatenate([step[name] for step in self._columns]) for name in _KEPT}
         self._leaving.wait()
-        probability = torch.cat(self._probability).numpy()  # [R, N, L]
+        probability = torch.cat([torch.as_tensor(step) for step in self._probability]).numpy()  # [R, N, L]
         rows, clips, _ = probability.shape
         real = kept["label_ids"] != NO_LABEL  # [R, L]
         labels, own = real.sum(axis=1), np.broadcast_to(real[:, None], probability.shape)

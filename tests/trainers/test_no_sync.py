@@ -110,6 +110,7 @@ def test_a_step_does_not_wait(no_waits: Callable, overrides: str, epoch: int) ->
         for _ in range(3):
             step(batch, epoch, 0.5, done)
     assert len(done.losses) == 3
+    assert isinstance(done.losses[0], torch.Tensor)
     assert done.losses[0].device == META, "it was the GPU's path"
 
 

@@ -59,7 +59,7 @@ def step(
     train_step(config, engine, model, model, optimiser, batch_for(model), epoch, 0.5, done)
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     return {
-        "gradients": gradients, "loss": done.losses[0].item(), "rows": done.scores.to_arrow().to_pylist(),
+        "gradients": gradients, "loss": float(done.losses[0]), "rows": done.scores.to_arrow().to_pylist(),
         "state": model.state_dict(), "steps": len(done.losses),
     }  # fmt: skip
 
