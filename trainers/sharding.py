@@ -32,7 +32,9 @@ def shared(model: nn.Module, sharding: str, device: torch.device, workers: int) 
     if workers == 1:
         return model
     if sharding == "ddp":
-        return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+        trained = DistributedDataParallel(model, gradient_as_bucket_view=True)
+        trained.broadcast_buffers = False  # as an argument it warns in torch 2.13, and its successor is not in 2.10
+        return trained
     mesh = init_device_mesh(device.type, (workers,))
     for block in model.layers() if isinstance(model, Backbone) else []:
         fully_shard(block, mesh=mesh)
