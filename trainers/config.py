@@ -36,6 +36,21 @@ class OptimConfig(Settings):
     clip_gradient_norm: float | None = pydantic.Field(default=None, gt=0)
 
 
+class StepConfig(Settings):
+    """How a step is computed. All but `precision` may be another when a run is resumed: what is trained stays the same.
+
+    docs/training.md says what each switch does.
+    """
+
+    precision: Literal["float32", "bf16"] = "float32"  # of the backbone; logits, loss and weights are float32
+    channels_last: bool = False  # pixels and 3D kernels with their channels innermost
+    fused_optimiser: bool = True  # one kernel for all weights, where the device has one
+    accumulate: int = pydantic.Field(default=1, ge=1)  # parts into which a rank's share of a global batch is split
+    checkpoint_activations: bool = False  # compute each block's activations again in the backward pass
+    compile: bool = False  # with torch.compile
+    sharding: Literal["ddp", "fsdp2"] = "ddp"  # of several workers
+
+
 class CheckpointConfig(Settings):
     """When to commit, whichever comes first, and at the end of each epoch; and which states stay.
 
@@ -100,6 +115,7 @@ class TrainConfig(Settings):
     saliency: SaliencyConfig = SaliencyConfig()
     focus: FocusConfig = FocusConfig()
     optim: OptimConfig = OptimConfig()
+    step: StepConfig = StepConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     read: ReadConfig = ReadConfig()
     placement: PlacementConfig = PlacementConfig()
@@ -174,4 +190,5 @@ class TrainConfig(Settings):
 
     def what_is_trained(self) -> dict:
         """The settings that a resumed run must share with its beginning."""
-        return self.model_dump(mode="json", exclude={"placement", "checkpoint", "read"})
+        how = set(StepConfig.model_fields) - {"precision"}
+        return self.model_dump(mode="json", exclude={"placement": True, "checkpoint": True, "read": True, "step": how})

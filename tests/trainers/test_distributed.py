@@ -21,8 +21,9 @@ from benchmarks.focus_overhead import Shape, config_of, random_batch
 from pipelines.records import NO_LABEL, ClipBatch
 from pipelines.saliency_table import Bins, SaliencyTable, merge
 from trainers.backbones import build
+from trainers.commits import SinceCommit
 from trainers.engine import Engine, LocalEngine
-from trainers.loop import SinceCommit, train_step
+from trainers.step import train_step
 
 pytest.importorskip("ray")
 from trainers.ray_train import RayEngine
@@ -101,7 +102,7 @@ def global_batch(epoch: int, labels: np.ndarray, table: SaliencyTable) -> ClipBa
 
 
 def part(batch: ClipBatch, engine: Engine) -> ClipBatch:
-    bags = SHAPE.bags // engine.workers
+    bags = batch.num_bags // engine.workers
     mine = slice(engine.rank * bags, (engine.rank + 1) * bags)
     return ClipBatch(**{name: values[mine] for name, values in batch.columns().items()})
 

@@ -134,6 +134,23 @@ def test_what_is_drawn_by_clip_is_the_same_on_two_workers(
     check_same(both, Run(alone.url), epochs=1)
 
 
+def test_a_run_of_one_process_goes_on_with_its_weights_shared_by_two_workers(
+    cluster: str, small_world: SmallWorld, tmp_path: Path, local_run: Run
+) -> None:
+    """FSDP2: each rank has half of every weight; states are whole, and what reads them does not know."""
+    from tests.trainers.test_loop import DyingEngine, Killed
+
+    config = small_world.run_config(tmp_path, "run", "checkpoint.every_batches=1")
+    prepare(config)
+    with pytest.raises(Killed):
+        train(config, DyingEngine(config.plan.bags_per_batch, 5))
+    run = fit(small_world.run_config(tmp_path, "run", *RAY, "placement.workers=2", "step.sharding=fsdp2",
+                                     "checkpoint.every_batches=1"))  # fmt: skip
+    check_same(run, local_run)
+    found = audit(run)
+    assert (found.clips_lost, found.clips_twice) == (0, 0)
+
+
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_any_number_of_workers_trains_the_same_model(
     cluster: str, small_world: SmallWorld, tmp_path: Path, local_run: Run, workers: int

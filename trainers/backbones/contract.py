@@ -9,6 +9,7 @@ Output: modules with
     pooled(x) -> float [B, C']     what the head reads; the mean over T' unless the family pools otherwise
     forward(x) -> float [B, K]     logits: head(pooled(x))
     head                           the only part whose shape depends on K
+    layers()                       the modules that it repeats along its depth
 
 No backbone lets one sample see another, and none draws at random: the result must not depend on how a global batch is
 split over workers (docs/decisions/0017). What dropout and stochastic depth leave out is set from outside, by clip
@@ -80,6 +81,8 @@ class Backbone(nn.Module):
     freezes_batch_norm = True
     # What is left out of the pooled features of the clips of this pass, as factors float [B, C]; None: nothing.
     feature_scale: torch.Tensor | None = None
+    # What the family repeats along its depth.
+    layer_kinds: tuple[type[nn.Module], ...] = ()
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """float [B, 3, T, H, W] -> features float [B, T', C']."""
@@ -112,6 +115,13 @@ class Backbone(nn.Module):
         """The 3D convolutions that see pixels; none where they are no plain 3D convolutions."""
         found = next((m for m in self.modules() if isinstance(m, nn.Conv3d)), None)
         return [found] if found is not None and found.groups == 1 else []
+
+    def layers(self) -> list[nn.Module]:
+        """What the backbone repeats along its depth, none inside another.
+
+        Activations are recomputed, and weights are shared among ranks, one of these at a time.
+        """
+        return [module for module in self.modules() if isinstance(module, self.layer_kinds)]
 
     def fitted(self, name: str, value: torch.Tensor, wanted: torch.Size) -> torch.Tensor:
         """A pre-trained weight of another shape, made to fit where the family knows how (positions along time)."""

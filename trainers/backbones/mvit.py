@@ -139,6 +139,8 @@ class MViT(Backbone):
 
     embeddings = ("cls_token", "pos_embed_spatial", "pos_embed_temporal", "pos_embed_class")
 
+    layer_kinds = (Block,)
+
     def __init__(self, num_classes: int, spec: InputSpec, depth: int = 16, width: int = 96) -> None:
         super().__init__()
         self.input_spec = spec
