@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from infra import jobs_cli
-from infra.options import ConfigFile, Overrides, RecipeName, settings_from
+from infra.options import Classes, ConfigFile, Overrides, RecipeName, counts_line, settings_from
+from infra.pack_cli import pack
 from infra.progress import console, counted
 from infra.quarantine_cli import app as quarantine
-from pipelines.errors import AdaptFocusError, ConfigError, InputError
+from pipelines.errors import AdaptFocusError
 from pipelines.world_config import WORLDS, world_of
 
 app = typer.Typer(
@@ -34,46 +35,10 @@ app.add_typer(quarantine, name="quarantine")
 jobs_cli.add_to(app)
 out = Console()
 
-Classes = Annotated[str | None, typer.Option(help="URL of the class list, one name a line.")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to use; a local one is started without it.")]
 
 
-@app.command()
-def pack(
-    out_url: Annotated[str, typer.Option("--out", help="Folder of the shards.")],
-    manifest: Annotated[str | None, typer.Option(help="CSV or JSONL: path, labels, optional intervals.")] = None,
-    gmdcsa24: Annotated[str | None, typer.Option(help="Top folder of GMDCSA24.")] = None,
-    test_subject: Annotated[list[str] | None, typer.Option(help="GMDCSA24: a folder whose videos are tests.")] = None,
-    classes: Classes = None,
-    split: Annotated[str | None, typer.Option(help="Only videos of this split.")] = None,
-    shard_size: Annotated[int, typer.Option(help="Bytes after which a new shard begins.")] = 1 << 30,
-    overwrite: Annotated[bool, typer.Option(help="Replace shards that are there.")] = False,
-) -> None:
-    """Videos and labels to WebDataset shards."""
-    from pipelines.datasets.gmdcsa24 import read_gmdcsa24
-    from pipelines.datasets.manifest import read_manifest
-    from pipelines.pack import pack as pack_videos
-
-    if (manifest is None) == (gmdcsa24 is None):
-        raise ConfigError("give one input: --manifest URL or --gmdcsa24 FOLDER")
-    names = _classes(classes)
-    videos, problems = (
-        read_manifest(manifest, names) if manifest else read_gmdcsa24(gmdcsa24 or "", tuple(test_subject or ()))
-    )
-    chosen = [video for video in videos if split is None or video.split == split]
-    if not chosen:
-        splits = sorted({str(video.split) for video in videos})
-        raise InputError(
-            f"no video of {len(videos)} is in the split '{split}'; there are: {', '.join(splits) or 'none'}"
-        )
-    with counted("packing") as progress:
-        done = pack_videos(
-            chosen, out_url, classes=names, shard_size_bytes=shard_size, problems=problems, overwrite=overwrite,
-            progress=progress,
-        )  # fmt: skip
-    out.print(f"{done.videos} videos, {done.duration_seconds / 60:.1f} minutes, {len(done.classes)} classes -> "
-              f"{len(done.shards)} shards in {out_url}")  # fmt: skip
-    _counts("left out or changed", done.counts, [f"{p.where}: {p.message}" for p in done.problems])
+app.command()(pack)
 
 
 @app.command()
@@ -96,8 +61,8 @@ def index(
         )  # fmt: skip
     out.print(f"{done.videos} videos of {len(done.classes)} classes in {done.shards} shards "
               f"({done.shards_unchanged} unchanged) -> {out_url}")  # fmt: skip
-    _counts("refused (rows in refused/)", done.refused)
-    _counts("intervals mended", done.intervals_changed)
+    counts_line(out, "refused (rows in refused/)", done.refused)
+    counts_line(out, "intervals mended", done.intervals_changed)
     if done.unlabelled:
         out.print(f"  without labels: {done.unlabelled}")
 
@@ -143,6 +108,8 @@ def evaluate(
     run: Annotated[str, typer.Argument(help="URL of the run's folder.")],
     index: Annotated[str, typer.Option(help="URL of the test index.")],
     views: Annotated[int, typer.Option(help="Uniform views a video.", min=1, max=255)] = 20,
+    crops: Annotated[int, typer.Option(help="Of each view: 1, centred, or 3, from end to end.")] = 1,
+    size_pixels: Annotated[int | None, typer.Option(help="Of a crop; that of training without.", min=2)] = None,
     epoch: Annotated[int | None, typer.Option(help="Its end, counted from 0; the newest checkpoint without.")] = None,
     name: Annotated[
         str | None,
@@ -156,12 +123,19 @@ def evaluate(
 
     # A report shows "test": the score of an earlier epoch does not take its place unasked.
     name = name or ("test" if epoch is None else f"test-epoch-{epoch}")
-    scores = run_evaluation(run, index, views, name, engine, address, epoch)
+    scores = run_evaluation(run, index, views, name, engine, address, epoch, crops, size_pixels)
     table = Table(box=None)
-    for title in ("videos", "views", "mAP, max over views", "mAP, mean over views", "per-time mAP", "undecodable"):
+    for title in (
+        "videos",
+        "views x crops",
+        "mAP, max over views",
+        "mAP, mean over views",
+        "per-time mAP",
+        "undecodable",
+    ):
         table.add_column(title, justify="right")
     table.add_row(
-        str(scores.videos), str(scores.views), percent(scores.map_max), percent(scores.map_mean),
+        str(scores.videos), f"{scores.views} x {scores.crops}", percent(scores.map_max), percent(scores.map_mean),
         percent(scores.per_time_map), str(scores.undecodable),
     )  # fmt: skip
     out.print(table)
@@ -226,7 +200,7 @@ def world(
     out.print(f"world {kind}, seed {seed}: {done['train'].videos} training and {done['test'].videos} test videos of "
               f"{len(config.classes)} classes -> {out_url}")  # fmt: skip
     for split, summary in done.items():
-        _counts(f"refused of {split}", summary.refused)
+        counts_line(out, f"refused of {split}", summary.refused)
 
 
 @app.command()
@@ -267,11 +241,3 @@ def _classes(url: str | None) -> list[str] | None:
     from pipelines.datasets.manifest import read_classes
 
     return read_classes(url) if url else None
-
-
-def _counts(title: str, counts: dict[str, int], examples: list[str] | None = None) -> None:
-    if not counts:
-        return
-    out.print(f"  {title}: " + ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items())))
-    for example in (examples or [])[:3]:
-        out.print(f"    {example}", markup=False, highlight=False)

@@ -19,7 +19,7 @@ MAX_LINES_OF_TESTS = 550  # cases one after the other, each read alone
 RAY_FILES = ("pipelines/ray_data.py", "trainers/ray_train.py", "trainers/ray_elastic.py", "infra/")
 # Tensors and rows in, tensors and rows out. One function is let off: weights have to come from somewhere.
 LOADER = ("trainers/backbones/__init__.py", "load_pretrained", "pipelines.storage")
-PURE = ("pipelines/clip_plan.py", "trainers/focus.py", "trainers/loss.py", "trainers/metrics.py", "trainers/backbones/")
+PURE = ("pipelines/clip_plan.py", "trainers/focus.py", "trainers/loss.py", "trainers/metrics", "trainers/backbones/")
 IO_MODULES = {
     *("fsspec", "s3fs", "boto3", "botocore", "aiobotocore", "requests", "urllib", "socket", "subprocess", "shutil"),
     *("pipelines.storage", "pipelines.tables", "pipelines.plan_store", "trainers.checkpoint"),

@@ -19,6 +19,7 @@ from pipelines.frames import DecodeConfig
 from pipelines.isolated import Isolation
 from pipelines.saliency_table import SaliencyConfig
 from pipelines.store_reads import ReadConfig
+from trainers.augment import AugmentConfig
 from trainers.backbones import BACKBONES
 from trainers.focus import FocusConfig
 from trainers.inputs import InputConfig
@@ -31,7 +32,7 @@ class OptimConfig(Settings):
     weight_decay: float = pydantic.Field(default=0.01, ge=0)
     beta1: float = pydantic.Field(default=0.9, ge=0, lt=1)
     beta2: float = pydantic.Field(default=0.999, ge=0, lt=1)
-    schedule: Literal["one_cycle", "up7", "constant"] = "one_cycle"
+    schedule: Literal["one_cycle", "up7", "cosine", "steps", "constant"] = "one_cycle"
     clip_gradient_norm: float | None = pydantic.Field(default=None, gt=0)
 
 
@@ -103,10 +104,13 @@ class TrainConfig(Settings):
     epochs: int = pydantic.Field(default=30, ge=1)
     backbone: str = "small3d"
     weights: str | None = None  # URL of a pre-trained start
+    dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)  # of the features that the head sees
+    drop_path: float = pydantic.Field(default=0.0, ge=0, lt=1)  # of the last block's branches (MViT); fewer before it
     max_bad_share: float = pydantic.Field(default=0.05, ge=0, le=1)  # of the videos, before the run ends
     clip: ClipConfig = ClipConfig()
     decode: DecodeConfig = DecodeConfig()
     input: InputConfig = InputConfig()
+    augment: AugmentConfig = AugmentConfig()
     plan: PlanConfig = PlanConfig()
     saliency: SaliencyConfig = SaliencyConfig()
     focus: FocusConfig = FocusConfig()
@@ -146,7 +150,22 @@ class TrainConfig(Settings):
             )
         if (least := self.placement.min_workers) and least > w:
             raise ValueError(f"placement.min_workers = {least} is more than placement.workers = {w}; lower it")
+        if self.decode_size_pixels < self.clip.size_pixels:
+            raise ValueError(
+                f"augment.decode_size_pixels = {self.decode_size_pixels} is less than clip.size_pixels = "
+                f"{self.clip.size_pixels}; raise it, or leave it out"
+            )
         return self
+
+    @property
+    def decode_size_pixels(self) -> int:
+        """Side of the squares that training clips are decoded to."""
+        return self.augment.decode_size_pixels or self.clip.size_pixels
+
+    @property
+    def draws_by_clip(self) -> bool:
+        """Whether a training step draws anything by its clips' ids."""
+        return bool(self.input.fade_background or self.dropout or self.drop_path or self.augment.on)
 
     @property
     def url(self) -> str:

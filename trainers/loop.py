@@ -173,7 +173,7 @@ def clip_shape(config: TrainConfig, max_labels: int) -> ClipShape:
     return ClipShape(
         config.plan.clips_per_bag,
         config.clip.frames,
-        config.clip.size_pixels,
+        config.decode_size_pixels,
         max_labels,
         config.saliency.bins,
         config.decode,

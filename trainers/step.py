@@ -20,7 +20,7 @@ from trainers.backbones import Backbone, parameter_groups
 from trainers.commits import SinceCommit
 from trainers.config import StepConfig, TrainConfig
 from trainers.engine import Engine
-from trainers.inputs import after_step, shown
+from trainers.inputs import after_step, drawn, shown
 from trainers.transfer import Staging, on_device
 
 # A batch, its epoch, the share of the training that is done, and where loss and scores are noted.
@@ -37,7 +37,7 @@ def ready(model: nn.Module, step: StepConfig, workers: int) -> nn.Module:
         model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     if step.checkpoint_activations:
         for block in blocks or [model]:
-            # Nothing is drawn, so no generator's state is kept: reading that of a GPU would wait for it.
+            # What is drawn comes from outside, so no generator's state is kept: reading a GPU's would wait for it.
             block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
     if step.compile:
         for module in (blocks if sharded else []) or [model]:  # FSDP2's own work lies between the blocks
@@ -117,10 +117,11 @@ def logits_of(
     config: TrainConfig, trained: nn.Module, batch: ClipBatch, model: nn.Module, device: torch.device
 ) -> torch.Tensor:
     """What `trained` says of a batch's clips, float32 [B N, K], whatever precision it computed in."""
-    frames, clip_id = on_device(batch, "frames", device), None
-    if config.input.fade_background:
+    frames, clip_id = on_device(batch, "frames", device).flatten(0, 1), None
+    if config.draws_by_clip:
         clip_id = on_device(batch, "clip_id", device).flatten()
-    x = shown(frames.flatten(0, 1), model, config.input, clip_id)
+        frames = drawn(frames, model, config, clip_id)
+    x = shown(frames, model, config.input, clip_id)
     if config.step.channels_last:
         x = x.contiguous(memory_format=torch.channels_last_3d)
     if config.step.precision == "bf16":

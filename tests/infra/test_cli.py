@@ -47,6 +47,11 @@ def test_from_videos_to_a_report(type_, manifest: Path, tmp_path: Path) -> None:
     code, out, _ = type_("evaluate", runs / "first", "--index", index, "--views", 3, "--engine", "local")
     assert code == 0
     assert "mAP, max over views" in out
+    thrice = ("--views", 2, "--crops", 3, "--engine", "local", "--name", "thrice")
+    code, out, _ = type_("evaluate", runs / "first", "--index", index, *thrice)
+    assert (code, "2 x 3" in out) == (0, True)
+    code, _, err = type_("evaluate", runs / "first", "--index", index, "--crops", 2, "--engine", "local")
+    assert (code, "there can be 1 crop or 3" in err) == (2, True)
     assert type_("evaluate", runs / "first", "--index", index, "--engine", "local", "--epoch", 0)[0] == 0
     assert storage.exists(str(runs / "first" / "evaluations" / "test-epoch-0" / "scores.json"))
     code, _, err = type_("evaluate", runs / "first", "--index", index, "--engine", "local", "--epoch", 7)
@@ -162,7 +167,7 @@ def test_a_name_that_climbs_out_of_a_tar_is_refused(type_, tmp_path: Path) -> No
         (["train", "small", "name=a", "runs=/r", "index=/no/index"], "/no/index"),
         (["evaluate", "/no/run", "--index", "/i"], "/no/run is not a run"),
         (["report", "/no/run", "--out", "/tmp/x.html"], "/no/run is not a run"),
-        (["pack", "--out", "/tmp/x"], "give one input: --manifest URL or --gmdcsa24 FOLDER"),
+        (["pack", "--out", "/tmp/x"], "give one input: --format NAME --annotations URL, --manifest URL"),
         (["pack", "--manifest", "/no/list.csv", "--out", "/tmp/x"], "there is nothing at /no/list.csv"),
         (["index", "/no/shards-*.tar", "--out", "/tmp/x"], "/no/shards-*.tar"),
         (["train"], "Missing argument 'RECIPE'"),

@@ -126,7 +126,8 @@ def normalise(frames: torch.Tensor, spec: InputSpec) -> torch.Tensor:
     """Clips as the decoder writes them -> float [B, 3, T, S, S], on the same device.
 
     Args:
-        frames: uint8 [B, T, 3, S, S], RGB; or [B, T, 1, 3 S / 2, S], planes of YUV (decode.pixel_format=yuv420p).
+        frames: uint8 [B, T, 3, S, S], RGB, or float in the same range; or uint8 [B, T, 1, 3 S / 2, S], planes of YUV
+            (decode.pixel_format=yuv420p).
     """
     mean, std = (constant(values, frames.device).view(1, 3, 1, 1, 1) for values in (spec.mean, spec.std))
     rgb = rgb_of_yuv420p(frames) if is_yuv420p(frames) else frames.float()

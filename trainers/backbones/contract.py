@@ -11,8 +11,9 @@ Output: modules with
     head                           the only part whose shape depends on K
     layers()                       the modules that it repeats along its depth
 
-No backbone lets one sample see another, and none draws at random (no batch statistics, no dropout): the result must
-not depend on how a global batch is split over workers (docs/decisions/0017).
+No backbone lets one sample see another, and none draws at random: the result must not depend on how a global batch is
+split over workers (docs/decisions/0017). What dropout and stochastic depth leave out is set from outside, by clip
+(`left_out.py`), and counts in training alone.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ class Backbone(nn.Module):
     freezes_batch_norm = True
     # What the family repeats along its depth.
     layer_kinds: tuple[type[nn.Module], ...] = ()
+    # What is left out of the pooled features of the clips of this pass, as factors float [B, C]; None: nothing.
+    feature_scale: torch.Tensor | None = None
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """float [B, 3, T, H, W] -> features float [B, T', C']."""
@@ -91,7 +94,14 @@ class Backbone(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float [B, 3, T, H, W] -> logits float [B, K]."""
-        return self.head(self.pooled(x))
+        seen = self.pooled(x)
+        if self.training and self.feature_scale is not None:
+            seen = seen * self.feature_scale.to(seen.dtype)
+        return self.head(seen)
+
+    def paths(self) -> list[Any]:
+        """The blocks whose two residual branches may be left out (`path_scale`, float [B, 2]), from the first on."""
+        return []
 
     def train(self, mode: bool = True) -> Backbone:
         """As `nn.Module.train`, but frozen batch norms stay as they are; their scale and shift are trained."""
