@@ -27,8 +27,9 @@ from pipelines.packet_codec import Packets
 from pipelines.tar_samples import read_samples
 from tests.conftest import use_environment
 from trainers.backbones import build, input_spec_of
+from trainers.commits import SinceCommit
 from trainers.engine import LocalEngine
-from trainers.loop import SinceCommit, train_step
+from trainers.step import train_step
 
 
 def boxes_of(path: Path) -> list[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -36,7 +36,7 @@ from trainers.heartbeat import Heartbeat
 from trainers.inputs import adapted
 from trainers.schedule import learning_rate
 from trainers.sharding import load_optimiser
-from trainers.step import Step, make_optimiser, ready, step_function, train_step
+from trainers.step import Step, make_optimiser, ready, step_function
 
 
 @dataclass
@@ -195,6 +195,3 @@ def check_slots(batch: ClipBatch, cursor: int, per_batch: int, workers: int, ran
 def set_learning_rate(optimiser: torch.optim.Optimizer, config: TrainConfig, progress: float) -> None:
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(progress, config.optim)
-
-
-__all__: Sequence[str] = ("SinceCommit", "make_model", "train", "train_epoch", "train_step")

@@ -37,7 +37,7 @@ def ready(model: nn.Module, step: StepConfig, workers: int) -> nn.Module:
         model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     if step.checkpoint_activations:
         for block in blocks or [model]:
-            # What is drawn comes from outside, so no generator's state is kept: reading a GPU's would wait for it.
+            # What is drawn is set from outside: no generator's state is kept, which to read of a GPU is to wait for it.
             block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
     if step.compile:
         for module in (blocks if sharded else []) or [model]:  # FSDP2's own work lies between the blocks

@@ -21,8 +21,9 @@ from benchmarks.focus_overhead import Shape, config_of, random_batch
 from pipelines.records import NO_LABEL, ClipBatch
 from pipelines.saliency_table import Bins, SaliencyTable, merge
 from trainers.backbones import build
+from trainers.commits import SinceCommit
 from trainers.engine import Engine, LocalEngine
-from trainers.loop import SinceCommit, train_step
+from trainers.step import train_step
 
 pytest.importorskip("ray")
 from trainers.ray_train import RayEngine

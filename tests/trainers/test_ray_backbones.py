@@ -19,9 +19,11 @@ from pipelines.shard_index import load_index
 from tests.trainers.small_backbones import NAMES, SHAPE, small
 from tests.worlds import SmallWorld
 from trainers.backbones import BACKBONES
+from trainers.commits import SinceCommit
 from trainers.config import TrainConfig
 from trainers.engine import Engine, LocalEngine
-from trainers.loop import SinceCommit, clip_shape, train_step
+from trainers.loop import clip_shape
+from trainers.step import train_step
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.library]

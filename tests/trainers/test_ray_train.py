@@ -120,6 +120,20 @@ def test_a_backbone_with_frozen_batch_norms_trains_the_same_on_two_workers(
     assert not moved.any(), "statistics stay those of a fresh norm"
 
 
+def test_what_is_drawn_by_clip_is_the_same_on_two_workers(
+    cluster: str, small_world: SmallWorld, tmp_path: Path
+) -> None:
+    """Crops drawn while decoding, changes on the device, dropout: all follow the clip, through Ray Data too."""
+    settings = ("epochs=1", "decode.crop_place=drawn", "decode.crop_fraction=0.8", "augment.crop_area=[0.5, 1]",
+                "augment.decode_size_pixels=26", "augment.flip_probability=0.5", "augment.brightness=0.3",
+                "augment.hue=0.1", "dropout=0.3", "checkpoint.every_batches=1")  # fmt: skip
+    alone = small_world.run_config(tmp_path, "alone", *settings)
+    prepare(alone)
+    train(alone, LocalEngine(alone.plan.bags_per_batch))
+    both = fit(small_world.run_config(tmp_path, "both", *RAY, *settings, "placement.workers=2"))
+    check_same(both, Run(alone.url), epochs=1)
+
+
 def test_a_run_of_one_process_goes_on_with_its_weights_shared_by_two_workers(
     cluster: str, small_world: SmallWorld, tmp_path: Path, local_run: Run
 ) -> None:
@@ -135,20 +149,6 @@ def test_a_run_of_one_process_goes_on_with_its_weights_shared_by_two_workers(
     check_same(run, local_run)
     found = audit(run)
     assert (found.clips_lost, found.clips_twice) == (0, 0)
-
-
-def test_what_is_drawn_by_clip_is_the_same_on_two_workers(
-    cluster: str, small_world: SmallWorld, tmp_path: Path
-) -> None:
-    """Crops drawn while decoding, changes on the device, dropout: all follow the clip, through Ray Data too."""
-    settings = ("epochs=1", "decode.crop_place=drawn", "decode.crop_fraction=0.8", "augment.crop_area=[0.5, 1]",
-                "augment.decode_size_pixels=26", "augment.flip_probability=0.5", "augment.brightness=0.3",
-                "augment.hue=0.1", "dropout=0.3", "checkpoint.every_batches=1")  # fmt: skip
-    alone = small_world.run_config(tmp_path, "alone", *settings)
-    prepare(alone)
-    train(alone, LocalEngine(alone.plan.bags_per_batch))
-    both = fit(small_world.run_config(tmp_path, "both", *RAY, *settings, "placement.workers=2"))
-    check_same(both, Run(alone.url), epochs=1)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])

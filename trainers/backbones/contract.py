@@ -79,10 +79,10 @@ class Backbone(nn.Module):
     decays_all = False
     # Batch norms use the statistics of their weights file, in training as well.
     freezes_batch_norm = True
-    # What the family repeats along its depth.
-    layer_kinds: tuple[type[nn.Module], ...] = ()
     # What is left out of the pooled features of the clips of this pass, as factors float [B, C]; None: nothing.
     feature_scale: torch.Tensor | None = None
+    # What the family repeats along its depth.
+    layer_kinds: tuple[type[nn.Module], ...] = ()
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """float [B, 3, T, H, W] -> features float [B, T', C']."""
