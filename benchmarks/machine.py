@@ -1,8 +1,8 @@
 """What a machine can do at most, and what a step asks of it.
 
 Input: a device and a precision; a backbone and its clips.
-Does: times products of large matrices; counts the operations of a forward pass, without doing them.
-Output: FLOP/s and FLOPs, a multiply-add being two.
+Does: times products of large matrices; counts operations of a forward pass, and what it keeps, without doing it.
+Output: FLOP/s and FLOPs, a multiply-add being two; bytes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import time
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from trainers.backbones import Backbone
 
 
 def matrix_flops_per_second(device: torch.device, precision: str, repeats: int = 10) -> float:
@@ -36,3 +38,29 @@ def step_flops(model: nn.Module, clips: int, frames: int, size: int) -> float:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.to("meta")(torch.empty(clips, 3, frames, size, size, device="meta"))
     return 3.0 * counter.get_total_flops()
+
+
+def held_bytes(model: nn.Module, frames: int, size: int) -> int:
+    """What the graph of one clip holds for the backward pass, without weights; counted on the "meta" device.
+
+    With activations that are computed again it is what goes into each layer, and what lies between them.
+    """
+    held: dict[int, torch.UntypedStorage] = {}
+
+    def hold(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        held[storage._cdata] = storage
+        return tensor
+
+    def hold_inputs(layer: nn.Module, given: tuple) -> None:
+        for tensor in given:
+            if isinstance(tensor, torch.Tensor):
+                hold(tensor)
+
+    model.to("meta")
+    for layer in model.layers() if isinstance(model, Backbone) else []:
+        layer.register_forward_pre_hook(hold_inputs)
+    with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor):
+        model(torch.empty(1, 3, frames, size, size, device="meta"))
+    weights = {weight.untyped_storage()._cdata for weight in [*model.parameters(), *model.buffers()]}
+    return sum(storage.nbytes() for key, storage in held.items() if key not in weights)

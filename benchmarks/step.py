@@ -36,7 +36,7 @@ from benchmarks import figures
 from benchmarks.figures import Figure, say
 from benchmarks.focus_overhead import EPOCH, Shape, config_of, random_batch
 from benchmarks.library_models import library_model
-from benchmarks.machine import matrix_flops_per_second, step_flops
+from benchmarks.machine import held_bytes, matrix_flops_per_second, step_flops
 from benchmarks.step_waits import wait_share
 from pipelines.records import NO_LABEL, ClipBatch
 from trainers.backbones import BACKBONES, build
@@ -54,7 +54,7 @@ CPU_CLIPS = {
     "mvit_b_64x3": (8, 64), "mvit_b_24_32x3": (8, 64), "videomae_b": (16, 224), "timesformer_b": (2, 224),
     "vjepa2_l": (2, 256),
 }  # fmt: skip
-WAITS_OF = "x3d_s"  # whose wait for clips is measured on a CPU
+WAITS_OF = ("small3d", "x3d_s")  # whose wait for clips is measured on a CPU
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def main(
         say(f"{name}: clips of {frames} frames, {size} pixels")
         shape = (f"clip.frames={frames}", f"clip.size_pixels={size}", f"backbone={name}")
         steps = (60 if cuda or name == "small3d" else 12) // (4 if quick else 1)
-        job = Job(name, (*shape, *overrides), steps, waits=cuda or name == WAITS_OF)
+        job = Job(name, (*shape, *overrides), steps, waits=cuda or name in WAITS_OF)
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
             found += process.submit(measure, job).result()
     figures.show(found, as_json, "A training step" + (f" on {torch.cuda.get_device_name()}" if cuda else ""))
@@ -115,6 +115,7 @@ def measure(job: Job) -> list[Figure]:
         figures.median(f"{name}.mfu", 100 * flops / wall["ours"] / rate, "% of the matrix rate"),
         figures.median(f"{name}.focus_overhead", 100 * (cost["ours"] / cost["plain"] - 1), "%"),
         figures.count(f"{name}.peak_mb", peak_mb, "MB", 1),
+        figures.count(f"{name}.activations_mb", _activations_mb(config), "MB a clip of its own size, float32", 1),
         figures.count(f"{name}.matrix_gflops_per_s", rate / 1e9, f"GFLOP/s {config.step.precision}", 1),
     ]
     if "library" in sides:
@@ -178,6 +179,12 @@ def in_turns(
             wall[name][number] = time.perf_counter() - began[0]
             cpu[name][number] = time.process_time() - began[1]
     return {name: values[1:] for name, values in wall.items()}, {name: values[1:] for name, values in cpu.items()}
+
+
+def _activations_mb(config: TrainConfig) -> float:
+    """What a clip as the backbone was made for keeps for the backward pass."""
+    model, spec = build(config.backbone, CLASSES), BACKBONES[config.backbone].spec
+    return held_bytes(ready(model, config.step, 1), spec.frames, spec.size_pixels) / 1e6
 
 
 def _peak_mb(device: torch.device) -> float:
