@@ -149,5 +149,5 @@ def _files(url: str, suffix: str, owners: dict[str, tuple], problems: Problems) 
     if owners and (missing := sorted(owners.keys() - stems)):
         problems.say("missing", f"{len(missing)} videos of the features have no file: {missing[:3]}; export again")
     if owners and (strange := sorted(stems - owners.keys())):
-        problems.say("unknown name", f"files of no video in the features: {strange[:3]}; names are ids with _ for dots")
+        problems.say("unknown name", f"files of no video in the features: {strange[:3]}; names are ids with - for dots")
     return files

@@ -198,7 +198,7 @@ class _Expected:
             return True
         place = self.videos.get(line if self.reader.is_poc else line.removesuffix(".txt"))
         if place is None:
-            problems.say("unknown name", f"{name} is of no video in the features; names are ids with _ for dots")
+            problems.say("unknown name", f"{name} is of no video in the features; names are ids with - for dots")
             return True
         video = place[0].video(place[1])
         frames = labels or frames_in(video.duration_seconds, self.fps)

@@ -83,6 +83,8 @@ class Given:
 def names_of(video_ids: list[str]) -> dict[str, str]:
     """id -> the name it has in files: without dots and slashes, because MS-TCN cuts a name at its first dot.
 
+    They become -, not _, which takes a name's words apart.
+
     Raises:
         InputError: an id occurs twice, or two have the same name then.
     """
@@ -91,11 +93,11 @@ def names_of(video_ids: list[str]) -> dict[str, str]:
     for video_id in video_ids:
         if video_id in names:
             raise InputError(f"the video {video_id!r} is in two of the feature sets; export one of them")
-        name = "".join("_" if c in "./\\" or c.isspace() else c for c in video_id)
+        name = "".join("-" if c in "./\\" or c.isspace() else c for c in video_id)
         if name in owners:
             raise InputError(
                 f"the videos {owners[name]!r} and {video_id!r} would both be named {name!r} (dots, slashes and spaces "
-                "become _); rename one of them"
+                "become -); rename one of them"
             )
         names[video_id] = owners[name] = name
         owners[name] = video_id
