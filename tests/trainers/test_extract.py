@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from trainers.feature_model import Kind, weights_of
 from trainers.inputs import build_adapted
 from trainers.pretrain import pretrain
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 STRIDE = 0.4
 
 
@@ -139,18 +141,27 @@ def test_the_start_an_epoch_and_the_newest_differ(small_world: SmallWorld, run: 
     np.testing.assert_allclose(first["start"], plainly(row, path, run, model.eval())[1], atol=1e-5)
 
 
+# Parts of two videos, and half a second after each, in which it can be killed.
 PROGRAM = """
-import sys
+import time
 import trainers.extract as extract
-extract.PART_VIDEOS = 2
+from pipelines import feature_store
 from infra.cli import main
+
+def write_slowly(*part, write=feature_store.write_part):
+    write(*part)
+    time.sleep(0.5)
+
+extract.PART_VIDEOS, feature_store.write_part = 2, write_slowly
 main()
 """
 
 
 def begun(run: Run, index: str, out: Path) -> subprocess.Popen:
-    words = ["extract", run.url, "--index", index, "--out", str(out), "--stride-seconds", "0.1", "--engine", "local"]
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    words = ["extract", run.url, "--index", index, "--out", str(out), "--stride-seconds", "0.2", "--engine", "local"]
+    program = [sys.executable, "-c", PROGRAM, *words]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=one_thread)
 
 
 @pytest.mark.slow
@@ -197,7 +208,7 @@ def test_parts_are_made_once_and_a_folder_has_one_kind(
     storage.delete(f"{out}/features.json")
     seen: list[tuple[int, int]] = []
     extract(job, out, counted, lambda done, total: seen.append((done, total)))
-    assert asked == [[(0, 2), (2, 4), (4, 6)], [(2, 4)]]
+    assert asked == [[(0, 2), (2, 4), (4, 6)], [(2, 4)]], "what is there is not made again"
     assert (seen[-1], min(seen)[0] >= 4) == ((6, 6), True)
     with pytest.raises(ConfigError, match=r"other settings \(stride_seconds: 0.4 -> 0.5\)"):
         extract(job_of(run, small_world.test_index, stride=0.5), out, counted)
@@ -234,6 +245,7 @@ def test_what_cannot_be_is_said(small_world: SmallWorld, run: Run, tmp_path: Pat
 
 
 def test_parts_follow_from_the_index_alone() -> None:
-    assert parts_of([3, 3, 3, 10, 1, 1], 6) == [range(0, 2), range(2, 3), range(3, 4), range(4, 6)]
-    assert parts_of([1] * 130, 4096) == [range(0, 64), range(64, 128), range(128, 130)]
-    assert parts_of([], 6) == []
+    assert parts_of([3, 3, 3, 10, 1, 1], 6, 64) == [range(0, 2), range(2, 3), range(3, 4), range(4, 6)]
+    assert parts_of([1] * 130, 4096, 64) == [range(0, 64), range(64, 128), range(128, 130)]
+    assert parts_of([9, 3, 3, 3, 9], 6, 64, range(1, 4)) == [range(1, 3), range(3, 4)]
+    assert parts_of([], 6, 64) == []
