@@ -218,6 +218,33 @@ def test_parts_are_made_once_and_a_folder_has_one_kind(
         extract(job_of(run, small_world.test_index, epoch=0), out, counted)
 
 
+def test_windows_may_come_in_any_order(
+    small_world: SmallWorld, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from many tasks and actors; the windows before a break may come after the news of it."""
+    monkeypatch.setattr(extract_module, "PART_VIDEOS", 5)
+    world = broken_copy(small_world, tmp_path / "broken", 1, from_packet=-5)
+
+    def shuffled(job: Extraction, ranges: Any) -> Any:
+        blocks = list(make_here(job, ranges))
+        rows = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+        order = np.random.default_rng(0).permutation(len(rows["step"]))
+        assert (rows["step"] == -1).sum() == 1
+        assert (rows["video_row"][rows["step"] == 0] == 0).any(), "the broken video had a good window"
+        for some in np.array_split(order, 40):
+            yield {name: values[some] for name, values in rows.items()}
+
+    job = job_of(run, world.train_index, stride=0.1)
+    extract(job, str(tmp_path / "shuffled"), shuffled)
+    extract(job, str(tmp_path / "ordered"), make_here)
+    one, other = open_features(str(tmp_path / "shuffled")), open_features(str(tmp_path / "ordered"))
+    assert one.facts == other.facts
+    assert (len(one), sum(one.facts["refused"].values())) == (17, 1)
+    for a, b in zip(one, other, strict=True):
+        assert a.video_id == b.video_id
+        np.testing.assert_allclose(a.features, b.features, atol=1e-5)
+
+
 def test_what_does_not_decode_is_refused_and_quarantine_is_respected(small_world: SmallWorld, tmp_path: Path) -> None:
     """Two videos are broken: the run has found them, and its start knows nothing of it."""
     world = broken_copy(small_world, tmp_path / "broken", 2)
