@@ -332,6 +332,14 @@ def test_rows_that_are_not_of_length_one_are_caught(given: Given, maps: Given, t
     assert "is no HDF5 file" in verify("mmn", str(out), Given())[1][0]
 
 
+@pytest.mark.parametrize("layout", ["mstcn", "cpl", "opentad"])
+def test_exports_lie_on_the_store_as_on_a_disk(layout: str, given: Given, s3_url: str) -> None:
+    export(layout, given, s3_url)
+    assert verify(layout, s3_url, given) == (4, [])
+    with pytest.raises(ConfigError, match="is not empty"):
+        export(layout, given, s3_url)
+
+
 class Evil:
     def __reduce__(self) -> tuple:
         return os.system, ("touch /tmp/adaptfocus-was-here",)
