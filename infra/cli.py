@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from infra import features_cli, jobs_cli
-from infra.options import ConfigFile, Overrides, RecipeName, settings_from
+from infra.options import Classes, ConfigFile, Overrides, RecipeName, counts_line, settings_from
+from infra.pack_cli import pack
 from infra.progress import console, counted
 from infra.quarantine_cli import app as quarantine
-from pipelines.errors import AdaptFocusError, ConfigError, InputError
+from pipelines.errors import AdaptFocusError
 from pipelines.world_config import WORLDS, world_of
 
 app = typer.Typer(
@@ -35,46 +36,10 @@ jobs_cli.add_to(app)
 features_cli.add_to(app)
 out = Console()
 
-Classes = Annotated[str | None, typer.Option(help="URL of the class list, one name a line.")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to use; a local one is started without it.")]
 
 
-@app.command()
-def pack(
-    out_url: Annotated[str, typer.Option("--out", help="Folder of the shards.")],
-    manifest: Annotated[str | None, typer.Option(help="CSV or JSONL: path, labels, optional intervals.")] = None,
-    gmdcsa24: Annotated[str | None, typer.Option(help="Top folder of GMDCSA24.")] = None,
-    test_subject: Annotated[list[str] | None, typer.Option(help="GMDCSA24: a folder whose videos are tests.")] = None,
-    classes: Classes = None,
-    split: Annotated[str | None, typer.Option(help="Only videos of this split.")] = None,
-    shard_size: Annotated[int, typer.Option(help="Bytes after which a new shard begins.")] = 1 << 30,
-    overwrite: Annotated[bool, typer.Option(help="Replace shards that are there.")] = False,
-) -> None:
-    """Videos and labels to WebDataset shards."""
-    from pipelines.datasets.gmdcsa24 import read_gmdcsa24
-    from pipelines.datasets.manifest import read_manifest
-    from pipelines.pack import pack as pack_videos
-
-    if (manifest is None) == (gmdcsa24 is None):
-        raise ConfigError("give one input: --manifest URL or --gmdcsa24 FOLDER")
-    names = _classes(classes)
-    videos, problems = (
-        read_manifest(manifest, names) if manifest else read_gmdcsa24(gmdcsa24 or "", tuple(test_subject or ()))
-    )
-    chosen = [video for video in videos if split is None or video.split == split]
-    if not chosen:
-        splits = sorted({str(video.split) for video in videos})
-        raise InputError(
-            f"no video of {len(videos)} is in the split '{split}'; there are: {', '.join(splits) or 'none'}"
-        )
-    with counted("packing") as progress:
-        done = pack_videos(
-            chosen, out_url, classes=names, shard_size_bytes=shard_size, problems=problems, overwrite=overwrite,
-            progress=progress,
-        )  # fmt: skip
-    out.print(f"{done.videos} videos, {done.duration_seconds / 60:.1f} minutes, {len(done.classes)} classes -> "
-              f"{len(done.shards)} shards in {out_url}")  # fmt: skip
-    _counts("left out or changed", done.counts, [f"{p.where}: {p.message}" for p in done.problems])
+app.command()(pack)
 
 
 @app.command()
@@ -97,8 +62,8 @@ def index(
         )  # fmt: skip
     out.print(f"{done.videos} videos of {len(done.classes)} classes in {done.shards} shards "
               f"({done.shards_unchanged} unchanged) -> {out_url}")  # fmt: skip
-    _counts("refused (rows in refused/)", done.refused)
-    _counts("intervals mended", done.intervals_changed)
+    counts_line(out, "refused (rows in refused/)", done.refused)
+    counts_line(out, "intervals mended", done.intervals_changed)
     if done.unlabelled:
         out.print(f"  without labels: {done.unlabelled}")
 
@@ -227,7 +192,7 @@ def world(
     out.print(f"world {kind}, seed {seed}: {done['train'].videos} training and {done['test'].videos} test videos of "
               f"{len(config.classes)} classes -> {out_url}")  # fmt: skip
     for split, summary in done.items():
-        _counts(f"refused of {split}", summary.refused)
+        counts_line(out, f"refused of {split}", summary.refused)
 
 
 @app.command()
@@ -268,11 +233,3 @@ def _classes(url: str | None) -> list[str] | None:
     from pipelines.datasets.manifest import read_classes
 
     return read_classes(url) if url else None
-
-
-def _counts(title: str, counts: dict[str, int], examples: list[str] | None = None) -> None:
-    if not counts:
-        return
-    out.print(f"  {title}: " + ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items())))
-    for example in (examples or [])[:3]:
-        out.print(f"    {example}", markup=False, highlight=False)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from infra.options import placed
+from infra.options import counts_line, placed
 from infra.progress import counted
 from infra.running import check_ray, cpus_of
 from pipelines.errors import InputError
@@ -78,9 +78,7 @@ def _say(facts: dict[str, Any], out_url: str) -> None:
         f"  decoded {facts['packets_decoded']} packets, converted {facts['frames_converted']} frames, read "
         f"{facts['read_bytes'] / 1e6:,.1f} MB"
     )
-    if facts["refused"]:
-        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(facts["refused"].items()))
-        out.print(f"  refused (rows in refused/): {kinds}")
+    counts_line(out, "refused (rows in refused/)", facts["refused"])
 
 
 Features = Annotated[list[str], typer.Argument(metavar="URL...", help="Feature sets, such as those of train and test.")]

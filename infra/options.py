@@ -1,4 +1,4 @@
-"""What several commands take: their arguments, and how settings are put together from them.
+"""What several commands take and print: their arguments, settings that are put together from them, lines of counts.
 
 Input: a recipe's name, a YAML file, `key=value` words. Does: lays them over each other, later over earlier.
 Output: one checked TrainConfig.
@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 import yaml
+from rich.console import Console
 
 from pipelines import storage
 from pipelines.config import make
@@ -19,6 +20,7 @@ from trainers.recipes import RECIPES, recipe
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help=f"One of: {', '.join(sorted(RECIPES))}.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as focus.delta=0.2.")]
+Classes = Annotated[str | None, typer.Option(help="URL of the class list, one name a line.")]
 ConfigFile = Annotated[str | None, typer.Option("--config", help="URL of a YAML file with settings.")]
 
 
@@ -51,6 +53,15 @@ def placed(config: TrainConfig, overrides: list[str] | None) -> TrainConfig:
     if strange:
         raise ConfigError(f"--set {strange[0]}: only settings under placement may differ from the run's")
     return make(TrainConfig, config.model_dump(), overrides or [])
+
+
+def counts_line(out: Console, title: str, counts: dict[str, int], examples: list[str] | None = None) -> None:
+    """One line of counts by kind, and the first examples; nothing if there are none."""
+    if not counts:
+        return
+    out.print(f"  {title}: " + ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items())))
+    for example in (examples or [])[:3]:
+        out.print(f"    {example}", markup=False, highlight=False)
 
 
 def _merged(below: dict, above: dict) -> dict:

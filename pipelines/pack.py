@@ -16,7 +16,7 @@ import os
 import posixpath
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -38,10 +38,13 @@ from pipelines.range_file import RangeFile
 from pipelines.tar_samples import VIDEO_EXTENSIONS
 
 Progress = Callable[[int, int, str], None]  # videos done, videos in all, the id of the one just done
+# Seconds of each packed video by id -> what is wrong with what else is known of the videos.
+Annotate = Callable[[Mapping[str, float]], Sequence[Problem]]
 
 # Large enough that a shard is read with few listings and small enough that one process indexes it in minutes.
 SHARD_SIZE_BYTES = 1 << 30
 COPY_BYTES = 1 << 20
+ANNOTATIONS = "annotations"  # the folder of what `annotate` writes
 UPLOAD_PART_BYTES = 64 << 20  # S3 takes 10,000 parts an object: 640 GB a shard
 
 
@@ -69,6 +72,7 @@ def pack(
     problems: Sequence[Problem] = (),
     overwrite: bool = False,
     progress: Progress | None = None,
+    annotate: Annotate | None = None,
 ) -> PackSummary:
     """Write the videos, in their order, into shards of about `shard_size_bytes`.
 
@@ -76,6 +80,8 @@ def pack(
         classes: the class list; the sorted labels of the packed videos if None.
         problems: of the reader that made `videos`; they go into the summary before those found here.
         overwrite: remove shards that are in `out_url` already.
+        annotate: called when all shards are there, with the seconds of each packed video by its id; writes into
+            ``OUT/annotations``. The problems that it returns are counted with the others.
 
     Raises:
         InputError: there are shards in `out_url`, an id is unsafe or occurs twice, a label is not a class, or not one
@@ -102,6 +108,8 @@ def pack(
     if not done.keys:
         first = "; ".join(f"{p.where}: {p.message}" for p in done.problems[:3]) or "there were no videos to begin with"
         raise InputError(f"none of {len(videos)} videos could be packed: {first}")
+    if annotate:
+        done.problems += annotate(done.seconds)
     return _summary(done, sorted(done.labels) if classes is None else list(classes))
 
 
@@ -113,8 +121,8 @@ class _Packing:
         self.shards: list[str] = []
         self.keys: dict[str, str] = {}  # key -> id
         self.labels: set[str] = set()
+        self.seconds: dict[str, float] = {}  # id -> duration
         self.bytes = self.ids_renamed = 0
-        self.duration_seconds = 0.0
         self._tar: tarfile.TarFile | None = None
         self._file: _ShardFile | None = None
 
@@ -143,7 +151,7 @@ class _Packing:
         self.labels.update(annotation["labels"])
         self.ids_renamed += key != video.video_id
         self.bytes += size_bytes
-        self.duration_seconds += table.duration_seconds
+        self.seconds[video.video_id] = table.duration_seconds
 
     def _shard_for(self, size_bytes: int) -> tarfile.TarFile:
         """The open shard, or a new one if the sample does not fit; a video larger than a shard gets its own."""
@@ -255,7 +263,7 @@ def _clear(out_url: str, overwrite: bool) -> None:
     if old and not overwrite:
         raise InputError(f"{out_url} holds {len(old)} tars already; give another folder, or allow overwriting")
     storage.check_writable(out_url)
-    for url in old:
+    for url in [*old, *storage.list_files(storage.join(out_url, ANNOTATIONS))]:
         storage.delete(url)
 
 
@@ -266,7 +274,7 @@ def _summary(done: _Packing, classes: list[str]) -> PackSummary:
         shards=done.shards,
         videos=len(done.keys),
         bytes=done.bytes,
-        duration_seconds=round(done.duration_seconds, 3),
+        duration_seconds=round(sum(done.seconds.values()), 3),
         classes=classes,
         ids_renamed=done.ids_renamed,
         counts=counts,

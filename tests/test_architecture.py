@@ -25,7 +25,7 @@ RAY_FILES = (
 )
 # Tensors and rows in, tensors and rows out. One function is let off: weights have to come from somewhere.
 LOADER = ("trainers/backbones/__init__.py", "load_pretrained", "pipelines.storage")
-PURE = ("pipelines/clip_plan.py", "trainers/focus.py", "trainers/loss.py", "trainers/metrics.py", "trainers/backbones/")
+PURE = ("pipelines/clip_plan.py", "trainers/focus.py", "trainers/loss.py", "trainers/metrics", "trainers/backbones/")
 IO_MODULES = {
     *("fsspec", "s3fs", "boto3", "botocore", "aiobotocore", "requests", "urllib", "socket", "subprocess", "shutil"),
     *("pipelines.storage", "pipelines.tables", "pipelines.plan_store", "trainers.checkpoint"),

@@ -125,7 +125,7 @@ def test_the_plain_step_learns_what_the_regime_noisy_learns() -> None:
     spec, engine = input_spec_of(ours), LocalEngine(WORLD.bags, torch.device("cpu"))
     loss = plain_step(plain, spec, adamw(plain, config), batch, WORLD.classes)
     train_step(config, engine, ours, ours, adamw(ours, config), batch, EPOCH, 0.5, done)
-    assert done.losses[0].item() == pytest.approx(loss.item(), abs=1e-6)
+    assert float(done.losses[0]) == pytest.approx(loss.item(), abs=1e-6)
     for one, other in zip(plain.parameters(), ours.parameters(), strict=True):
         assert one.grad is not None
         assert other.grad is not None

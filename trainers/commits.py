@@ -34,7 +34,7 @@ class SinceCommit:
     """What has been trained since the last commit, on this rank."""
 
     scores: Scores = field(default_factory=Scores)
-    losses: list[torch.Tensor] = field(default_factory=list)  # this rank's share of each step's, on its device
+    losses: list[torch.Tensor | float] = field(default_factory=list)  # this rank's share of each step's
     input_wait_seconds: float = 0.0  # that this rank stood still for the next batch
     began: float = field(default_factory=time.monotonic)
 
@@ -146,7 +146,7 @@ class Commits:
         began, lineage, keep = time.monotonic(), self.lineage, self.config.checkpoint
         folder = lineage.folder(plan.epoch, cursor)
         file = lineage.write_ledger(folder, self.engine.rank, done.scores.to_arrow())
-        own_loss = torch.stack(done.losses).double().sum().item()
+        own_loss = torch.stack([torch.as_tensor(loss) for loss in done.losses]).double().sum().item()
         own = [own_loss, float(done.scores.clips_decoded()), done.input_wait_seconds, *done.scores.reading()]
         files, sums = zip(*self._aside.gather((file, own)), strict=True)
         loss, clips, waited, *reading = (sum(values) for values in zip(*sums, strict=True))

@@ -176,16 +176,15 @@ def train_step(
     x = shown(frames.flatten(0, 1), model, config.input, clip_id)
     logits = trained(x).float()  # [B N, K]
     optimiser.zero_grad(set_to_none=True)
-    gradient = None
     if engine.device.type == "cpu":
         p, loss, gradient = closed_form.objective(config, engine, logits, batch, epoch, progress)
-    else:
-        p, loss = objective.objective(config, engine, logits, batch, epoch, progress)
-    done.losses.append(loss.detach())
-    done.scores.add(batch, p)  # now, while the code for small arrays is in the caches
-    if gradient is not None:
+        done.losses.append(loss)
+        done.scores.add(batch, p)  # now, while the code for small arrays is in the caches
         logits.backward(gradient)
     else:
+        p, loss = objective.objective(config, engine, logits, batch, epoch, progress)
+        done.losses.append(loss.detach())
+        done.scores.add(batch, p)
         (loss * engine.workers).backward()  # gradients are averaged over ranks; the loss is a share of a sum
     if config.optim.clip_gradient_norm:
         nn.utils.clip_grad_norm_(trained.parameters(), config.optim.clip_gradient_norm)

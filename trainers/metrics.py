@@ -33,6 +33,43 @@ def charades_map(scores: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarr
     return _mean_average_precision(ranked, truth)
 
 
+def mean_average_precision(scores: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarray]:
+    """mAP without the Charades rule: a row without any positive keeps its scores.
+
+    Breakfast (ten activities, or 48 actions as tags) and MultiTHUMOS are scored so. Scores that no two rows share give
+    scikit-learn's `average_precision_score`; it takes rows of one score together, where here row order decides.
+
+    Args:
+        scores: [V, K].
+        truth: [V, K] bool.
+
+    Returns:
+        As `charades_map`.
+
+    Raises:
+        ValueError: as `charades_map`.
+    """
+    return _mean_average_precision(*_checked(scores, truth, "[V, K]", axes=2))
+
+
+def accuracy(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Share of rows whose best score is that of their class; nan without rows. Of equal scores the first counts.
+
+    Args:
+        scores: [V, K].
+        truth: [V], the class of each row.
+
+    Raises:
+        ValueError: the shapes disagree, a class is not below K, or a score is nan.
+    """
+    scores, truth = np.asarray(scores, dtype=np.float64), np.asarray(truth)
+    if scores.ndim != 2 or truth.shape != scores.shape[:1] or not np.issubdtype(truth.dtype, np.integer):
+        raise ValueError(f"scores {list(scores.shape)} must be [V, K], truth {list(truth.shape)} [V] of integers")
+    if np.isnan(scores).any() or (truth.size and not 0 <= truth.min() <= truth.max() < scores.shape[1]):
+        raise ValueError(f"a score is nan, or a class is not one of 0 to {scores.shape[1] - 1}")
+    return float((scores.argmax(axis=1) == truth).mean()) if len(truth) else float("nan")
+
+
 def per_time_map(scores: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarray]:
     """mAP over moments: each (video, view) pair is one row to rank, with the actions that go on at its time.
 

@@ -29,9 +29,9 @@ class Scores:
 
     def __init__(self) -> None:
         self._columns: list[dict[str, np.ndarray]] = []
-        self._probability: list[torch.Tensor] = []
+        self._probability: list[torch.Tensor | np.ndarray] = []
 
-    def add(self, batch: ClipBatch, probability: torch.Tensor) -> None:
+    def add(self, batch: ClipBatch, probability: torch.Tensor | np.ndarray) -> None:
         """One step; `probability` [B, N, L] of the bags' own labels, detached, on any device."""
         # Copies: a view would hold all of its batch, frames included, in Ray's shared memory.
         self._columns.append({name: getattr(batch, name).copy() for name in _KEPT})
@@ -50,7 +50,7 @@ class Scores:
     def to_arrow(self) -> pa.Table:
         """One row a bag (LEDGER_SCHEMA)."""
         kept = {name: np.concatenate([step[name] for step in self._columns]) for name in _KEPT}
-        probability = torch.cat(self._probability).cpu().numpy()  # [R, N, L]
+        probability = torch.cat([torch.as_tensor(step) for step in self._probability]).cpu().numpy()  # [R, N, L]
         rows, clips, _ = probability.shape
         real = kept["label_ids"] != NO_LABEL  # [R, L]
         labels, own = real.sum(axis=1), np.broadcast_to(real[:, None], probability.shape)

@@ -16,6 +16,7 @@ import json
 import posixpath
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from pipelines import storage
@@ -48,19 +49,35 @@ def read_manifest(
     """
     rows: list[tuple[AnnotatedVideo, str]] = []
     problems: list[Problem] = []
-    for where, row in _rows(manifest_url, required=("path", "labels")):
-        path = _text(row, "path", where)
-        if not path:
+    for video, where in read_listed(manifest_url, classes, required=("path", "labels")):
+        intervals, found = tidy_intervals(video.intervals, where)
+        problems += found
+        rows.append((replace(video, intervals=intervals), where))
+    videos, missing = present(rows)
+    return videos, problems + missing
+
+
+def read_listed(
+    list_url: str, classes: Sequence[str] | None = None, required: Sequence[str] = ("labels",)
+) -> list[tuple[AnnotatedVideo, str]]:
+    """(video, place) of each row, whether its file is there or not; intervals as they were written.
+
+    A row without a path has an id, and an empty path.
+
+    Raises:
+        InputError: as `read_manifest`.
+    """
+    rows: list[tuple[AnnotatedVideo, str]] = []
+    for where, row in _rows(list_url, required):
+        path, name = _text(row, "path", where), _text(row, "id", where)
+        if not path and ("path" in required or not name):
             raise InputError(f"{where}: 'path' is empty; give the video's path or URL")
         labels, intervals = _labels(row, where, classes)
-        intervals, found = tidy_intervals(intervals, where)
-        video_id = check_id(_text(row, "id", where) or _id_of(path, where), where)
-        split = _text(row, "split", where) or None
-        problems += found
-        rows.append((AnnotatedVideo(video_id, _absolute(path, manifest_url), labels, intervals, split), where))
+        video_id = check_id(name or _id_of(path, where), where)
+        absolute = _absolute(path, list_url) if path else ""
+        rows.append((AnnotatedVideo(video_id, absolute, labels, intervals, _text(row, "split", where) or None), where))
     check_unique((video.video_id, where) for video, where in rows)
-    videos, missing = _present(rows)
-    return videos, problems + missing
+    return rows
 
 
 def read_labels(
@@ -191,7 +208,7 @@ def _absolute(path: str, manifest_url: str) -> str:
     return storage.join(posixpath.dirname(manifest_url) or ".", path)
 
 
-def _present(rows: list[tuple[AnnotatedVideo, str]]) -> tuple[list[AnnotatedVideo], list[Problem]]:
+def present(rows: list[tuple[AnnotatedVideo, str]]) -> tuple[list[AnnotatedVideo], list[Problem]]:
     """Split off the rows whose file is not there."""
     with ThreadPoolExecutor(LOOKUP_THREADS) as threads:
         there = list(threads.map(lambda row: storage.exists(row[0].path), rows))

@@ -162,7 +162,7 @@ def test_a_name_that_climbs_out_of_a_tar_is_refused(type_, tmp_path: Path) -> No
         (["train", "small", "name=a", "runs=/r", "index=/no/index"], "/no/index"),
         (["evaluate", "/no/run", "--index", "/i"], "/no/run is not a run"),
         (["report", "/no/run", "--out", "/tmp/x.html"], "/no/run is not a run"),
-        (["pack", "--out", "/tmp/x"], "give one input: --manifest URL or --gmdcsa24 FOLDER"),
+        (["pack", "--out", "/tmp/x"], "give one input: --format NAME --annotations URL, --manifest URL"),
         (["pack", "--manifest", "/no/list.csv", "--out", "/tmp/x"], "there is nothing at /no/list.csv"),
         (["index", "/no/shards-*.tar", "--out", "/tmp/x"], "/no/shards-*.tar"),
         (["train"], "Missing argument 'RECIPE'"),

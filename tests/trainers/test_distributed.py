@@ -58,7 +58,7 @@ def run(engine: Engine) -> dict[str, Any]:
         train_step(config, engine, trained, model, optimiser, batch, epoch, 0.5, done)
         ledger = pa.concat_tables(engine.gather(done.scores.to_arrow()))
         table = merge(table, ledger, epoch, config.saliency)
-        losses.append(done.losses[0].item())
+        losses.append(float(done.losses[0]))
         ledgers.append(ledger.to_pylist())
         gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
     return {"losses": losses, "gradients": gradients, "ledgers": ledgers, "snapshot": table.to_arrow()}

@@ -65,7 +65,7 @@ def stepped(*overrides: str) -> tuple[float, torch.Tensor]:
     engine = LocalEngine(1, torch.device("cpu"))
     train_step(config, engine, model, model, adamw(model, config), example(), 3, 0.5, done)
     assert model.logits.grad is not None
-    return done.losses[0].item(), model.logits.grad
+    return float(done.losses[0]), model.logits.grad
 
 
 def test_the_loss_by_hand() -> None:

@@ -1,0 +1,181 @@
+"""`adaptfocus pack`: videos and labels to WebDataset shards, from a list or from a data set as it was released.
+
+Input: arguments. Does: hands them to a reader in `pipelines/datasets` and to `pipelines.pack`. Output: shards, or with
+`--validate` a summary of what would go into them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from infra.options import Classes, counts_line
+from infra.progress import counted
+from infra.release_tables import print_summary
+from pipelines import storage
+from pipelines.datasets.annotations import AnnotatedVideo, Problem
+from pipelines.datasets.formats import FORMATS, read_release
+from pipelines.datasets.gmdcsa24 import read_gmdcsa24
+from pipelines.datasets.manifest import read_classes, read_manifest
+from pipelines.datasets.release import Release
+from pipelines.datasets.release_summary import summarise
+from pipelines.datasets.task_files import moments_of, stated_seconds, write_list, write_tasks
+from pipelines.errors import ConfigError, InputError
+from pipelines.pack import pack as pack_videos
+
+out = Console()
+IDS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is to be packed, and what was found to be wrong so far."""
+
+    videos: list[AnnotatedVideo]
+    classes: Sequence[str] | None
+    problems: list[Problem]
+    release: Release | None = None
+
+
+def pack(
+    out_url: Annotated[str | None, typer.Option("--out", help="Folder of the shards.")] = None,
+    format_name: Annotated[str | None, typer.Option("--format", help=f"One of: {', '.join(FORMATS)}.")] = None,
+    annotations: Annotated[str | None, typer.Option(help="What was released: a folder, or the file of a list.")] = None,
+    videos: Annotated[list[str] | None, typer.Option(help="Folder in which to look for videos, by their ids.")] = None,
+    sentences: Annotated[list[str] | None, typer.Option(help="charades: a file of Charades-STA.")] = None,
+    labels: Annotated[Literal["actions", "activities"], typer.Option(help="breakfast: what videos are tagged with.")]
+    = "actions",
+    leave_out: Annotated[list[str] | None, typer.Option(help="With --format: a class to do without.")] = None,
+    intervals: Annotated[bool, typer.Option(help="With --format: let the shards say when things happen.")] = True,
+    validate: Annotated[bool, typer.Option("--validate", help="With --format: only read, check and sum up.")] = False,
+    list_url: Annotated[str | None, typer.Option("--list", help="With --format: only write tags by id to this .jsonl, "
+                                                 "for `index --labels`.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object.")] = False,
+    problems_url: Annotated[str | None, typer.Option("--problems", help="URL for all problems, one a line.")] = None,
+    manifest: Annotated[str | None, typer.Option(help="CSV or JSONL: path, labels, optional intervals.")] = None,
+    gmdcsa24: Annotated[str | None, typer.Option(help="Top folder of GMDCSA24.")] = None,
+    test_subject: Annotated[list[str] | None, typer.Option(help="GMDCSA24: a folder whose videos are tests.")] = None,
+    classes: Classes = None,
+    split: Annotated[list[str] | None, typer.Option(help="Only videos of this split.")] = None,
+    shard_size: Annotated[int, typer.Option(help="Bytes after which a new shard begins.")] = 1 << 30,
+    overwrite: Annotated[bool, typer.Option(help="Replace shards that are there.")] = False,
+) -> None:  # fmt: skip
+    """Videos and labels to WebDataset shards."""
+    if sum(each is not None for each in (format_name, manifest, gmdcsa24)) != 1:
+        raise ConfigError("give one input: --format NAME --annotations URL, --manifest URL or --gmdcsa24 FOLDER")
+    of_formats = {
+        "--annotations": annotations, "--videos": videos, "--sentences": sentences, "--validate": validate,
+        "--leave-out": leave_out, "--no-intervals": not intervals, "--labels": labels != "actions",
+        "--list": list_url,
+    }  # fmt: skip
+    strange = [option for option, given in of_formats.items() if given and not format_name]
+    if strange:
+        raise ConfigError(f"{strange[0]} is of --format; a manifest goes in as --format csv --annotations URL")
+    if test_subject and not gmdcsa24:
+        raise ConfigError("--test-subject is of --gmdcsa24")
+    names = read_classes(classes) if classes else None
+    if format_name:
+        if annotations is None:
+            raise ConfigError(f"--format {format_name} needs --annotations URL: where its lists are")
+        release = read_release(
+            format_name, annotations, classes=names, activities_as_labels=labels == "activities",
+            sentences_urls=sentences or (),
+        )  # fmt: skip
+        release = release.of_splits(split or ()).without_labels(leave_out or ())
+        if validate:
+            _validate(release, videos or [], as_json, problems_url)
+            return
+        if list_url:
+            _list(release, list_url, intervals, problems_url)
+            return
+        chosen = _of_release(release, videos or [], intervals)
+    else:
+        chosen = _of_list(manifest, gmdcsa24, tuple(test_subject or ()), names, split or [])
+    if out_url is None:
+        raise ConfigError("--out is missing: the folder of the shards")
+    _pack(chosen, out_url, shard_size, overwrite, as_json, problems_url)
+
+
+def _of_release(release: Release, folders: list[str], with_intervals: bool) -> Chosen:
+    found, problems = release.located(folders)
+    if not found:
+        said = "; ".join(problem.message for problem in problems[:3])
+        raise InputError(f"not one of {len(release.videos)} videos was found: {said}")
+    if not with_intervals:
+        found = [replace(video, intervals=None) for video in found]
+    return Chosen(found, release.classes, [*release.problems, *problems], release)
+
+
+def _of_list(
+    manifest: str | None, gmdcsa24: str | None, test_subjects: tuple[str, ...], names: list[str] | None,
+    splits: list[str],
+) -> Chosen:  # fmt: skip
+    videos, problems = read_manifest(manifest, names) if manifest else read_gmdcsa24(gmdcsa24 or "", test_subjects)
+    chosen = [video for video in videos if not splits or video.split in splits]
+    if not chosen:
+        there = sorted({str(video.split) for video in videos})
+        wanted = "' or '".join(splits)
+        raise InputError(
+            f"no video of {len(videos)} is in the split '{wanted}'; there are: {', '.join(there) or 'none'}"
+        )
+    return Chosen(chosen, names, problems)
+
+
+def _pack(
+    chosen: Chosen, out_url: str, shard_size: int, overwrite: bool, as_json: bool, problems_url: str | None
+) -> None:
+    release = chosen.release
+    with counted("packing") as progress:
+        done = pack_videos(
+            chosen.videos, out_url, classes=chosen.classes, shard_size_bytes=shard_size, problems=chosen.problems,
+            overwrite=overwrite, progress=progress,
+            annotate=None if release is None else lambda seconds: write_tasks(release, out_url, seconds),
+        )  # fmt: skip
+    _write_problems(problems_url, done.problems)
+    if as_json:
+        print(json.dumps({key: value for key, value in asdict(done).items() if key != "problems"}))
+        return
+    out.print(f"{done.videos} videos, {done.duration_seconds / 60:.1f} minutes, {len(done.classes)} classes -> "
+              f"{len(done.shards)} shards in {out_url}")  # fmt: skip
+    counts_line(out, "left out or changed", done.counts, [f"{p.where}: {p.message}" for p in done.problems])
+    _not_found(done.problems, f"{out_url}/pack.json lists all")
+
+
+def _validate(release: Release, folders: list[str], as_json: bool, problems_url: str | None) -> None:
+    problems = [*release.problems, *release.interval_problems(), *moments_of(release, stated_seconds(release))[1]]
+    if folders or all(video.path for video in release.videos):
+        problems += release.located(folders)[1]
+    summary = summarise(release, problems)
+    _write_problems(problems_url, problems)
+    if as_json:
+        print(json.dumps(asdict(summary), ensure_ascii=False))
+    else:
+        print_summary(out, summary, problems)
+        _not_found(problems, "--problems URL lists all")
+
+
+def _list(release: Release, list_url: str, with_intervals: bool, problems_url: str | None) -> None:
+    problems = [*release.problems, *release.interval_problems(), *write_list(release, list_url, with_intervals)]
+    _write_problems(problems_url, problems)
+    out.print(f"{len(release.videos)} videos, {len(release.classes)} classes -> {list_url}")
+    counts_line(out, "wrong in it (index cuts intervals to the videos)", Counter(p.kind for p in problems))
+
+
+def _not_found(problems: Sequence[Problem], more: str) -> None:
+    """The ids of videos whose file is not there or not clear: what people go and look for."""
+    ids = [problem.where for problem in problems if problem.kind in ("missing_video", "ambiguous_video")]
+    if ids:
+        rest = f" and {len(ids) - IDS_SHOWN} more; {more}" if len(ids) > IDS_SHOWN else ""
+        out.print(f"  not found: {', '.join(ids[:IDS_SHOWN])}{rest}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _write_problems(url: str | None, problems: Sequence[Problem]) -> None:
+    if url:
+        lines = [json.dumps(asdict(problem), ensure_ascii=False) + "\n" for problem in problems]
+        storage.write_bytes(url, "".join(lines).encode())
