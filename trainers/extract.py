@@ -113,6 +113,8 @@ def extract(job: Extraction, out_url: str, make: Make, progress: Progress | None
 
 def make_here(job: Extraction, ranges: Sequence[VideoRange]) -> Iterator[Columns]:
     """Features by this process: `placement.decode_workers` threads decode while the backbone sees what is there."""
+    if not ranges:
+        return
     model = FeatureModel(job.config, job.num_classes, job.weights, job.kind)
     for batch in batches_of_ranges(ranges, job.shape, job.config.placement.decode_workers):
         yield with_features(batch.columns(), model)

@@ -144,13 +144,13 @@ def check(url: str, given: Given, reader: Reader) -> tuple[int, Problems]:
     mapping = _mapping(url, "mapping.txt", problems)
     recipes = _mapping(url, "recipe_mapping.txt", problems) if reader.is_poc else {}
     lines: list[str] = []
-    for split in ("train", "test"):
+    for split in ("train", "test", "val"):
         place = reader.split_url(url, split, number)
         if storage.exists(place):
             found = read_lines(place)
             lines += found
             _check_split(place, found, reader, recipes, problems)
-        else:
+        elif split != "val":
             text = f"{posixpath.relpath(place, url)} is missing; {reader.name} reads train and test: export both splits"
             problems.say("missing split", text)
     expected = _Expected(given, facts, reader)
