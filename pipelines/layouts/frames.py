@@ -142,7 +142,7 @@ def check(url: str, given: Given, reader: Reader) -> tuple[int, Problems]:
     facts = read_facts(url)
     number = facts.get("split_number", given.split_number)
     mapping = _mapping(url, "mapping.txt", problems)
-    recipes = _mapping(url, "recipe_mapping.txt", problems) if reader.is_poc else {}
+    recipes = _mapping(url, "recipe_mapping.txt", problems) if reader.is_poc else set()
     lines: list[str] = []
     for split in ("train", "test", "val"):
         place = reader.split_url(url, split, number)
