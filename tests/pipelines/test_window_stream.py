@@ -65,7 +65,8 @@ def test_a_batch_goes_on_where_a_video_ends(apart: bool, tmp_path: Path) -> None
     assert collected(batches_of_ranges(ranges, shape, threads=3)) == (expected, {}), "whoever decodes which"
     for name in ("packets_decoded", "frames_converted"):
         sums = [sum(int(getattr(b, name)[b.video_row == row].sum()) for b in batches) for row in range(5)]
-        assert sums == [12 + 7 * n for n in range(5)], "each frame once: all are shown"
+        left = [12 + 7 * n - count for n, count in enumerate(sums)]
+        assert set(left) <= {0, 1}, "each frame once; at most the last is in no window"
 
 
 def test_what_is_left_out_is_not_read_and_a_store_that_fails_is_said(tmp_path: Path) -> None:
