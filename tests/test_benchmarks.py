@@ -30,8 +30,9 @@ from tests.conftest import use_environment
 from tests.moving import indexed as indexed_video
 from tests.moving import kind as kind_of_video
 from trainers.backbones import build, input_spec_of
+from trainers.commits import SinceCommit
 from trainers.engine import LocalEngine
-from trainers.loop import SinceCommit, train_step
+from trainers.step import train_step
 
 
 def boxes_of(path: Path) -> list[str]:

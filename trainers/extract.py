@@ -19,6 +19,7 @@ import numpy as np
 from pipelines import feature_store, storage
 from pipelines.errors import ConfigError, InputError
 from pipelines.feature_store import COUNTED, VideoFeatures
+from pipelines.frames import DecodeConfig
 from pipelines.records import decode_error
 from pipelines.shard_index import load_index
 from pipelines.window_stream import BAD_VIDEO, VideoRange, WindowShape, batches_of_ranges
@@ -48,9 +49,14 @@ class Extraction:
     split: str | None = None
 
     @property
+    def decode(self) -> DecodeConfig:
+        """As the run decodes, but of the centred square, wherever training cut."""
+        return self.config.decode.model_copy(update={"crop_place": "centre"})
+
+    @property
     def shape(self) -> WindowShape:
         config = self.config
-        return WindowShape(config.clip, self.stride_seconds, config.decode, config.read, config.placement.isolation)
+        return WindowShape(config.clip, self.stride_seconds, self.decode, config.read, config.placement.isolation)
 
     def settings(self, fingerprint: str) -> dict[str, Any]:
         """All that decides what the features are."""
@@ -61,7 +67,7 @@ class Extraction:
             "backbone": config.backbone,
             **self.weights.facts,
             "window": config.clip.model_dump(mode="json"),
-            "decode": config.decode.model_dump(mode="json"),
+            "decode": self.decode.model_dump(mode="json"),
             "motion": config.input.motion,
             "stride_seconds": self.stride_seconds,
             "alignment": feature_store.ALIGNMENT,

@@ -26,8 +26,9 @@ from torch import nn
 from benchmarks.focus_overhead import Shape, adamw, config_of, random_batch
 from pipelines.records import ClipBatch
 from trainers.backbones import InputSpec
+from trainers.commits import SinceCommit
 from trainers.engine import LocalEngine
-from trainers.loop import SinceCommit, train_step
+from trainers.step import train_step
 
 SHAPE = Shape(bags=1, clips=3, frames=1, size_pixels=4, classes=2, labels=(1, 2), commit_steps=1)
 W_A, W_C = 1.937197, 1.062803
