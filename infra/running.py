@@ -82,7 +82,7 @@ def run_evaluation(
     config = load_config(run_url)
     if engine == "local":
         return evaluate(Run(run_url), config, index_url, views, name, predict_here, epoch, crops, size_pixels)
-    _check_ray()
+    check_ray()
     from infra.cluster import connected
     from trainers.ray_train import predict_on_cluster
 
@@ -98,16 +98,16 @@ def cpus_of(config: TrainConfig) -> int:
     return config.placement.workers + config.placement.decode_workers + 4
 
 
-def _check_ray() -> None:
+def check_ray() -> None:
     if importlib.util.find_spec("ray") is None:
         raise ConfigError(
             "running on a cluster needs Ray, which is not installed; pip install 'adaptfocus[ray]', or stay in this "
-            "process (train: placement.engine=local; evaluate: --engine local)"
+            "process (train: placement.engine=local; evaluate and extract: --engine local)"
         )
 
 
 def _train_on_cluster(config: TrainConfig, address: str | None) -> None:
-    _check_ray()
+    check_ray()
     from ray.train import TrainingFailedError
 
     from infra.cluster import connected

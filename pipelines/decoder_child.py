@@ -1,8 +1,9 @@
 """The process that decodes for another: what happens to it does not happen to the job.
 
-Input: jobs over a socket, one at a time: a bag to decode into memory that both map, or a video to index.
-Does: the same as `clip_decoder` and `packet_table` in the job's own process. It has no credentials and reads no store:
-bytes of members are asked for from the process that it works for, whose clock then stands still.
+Input: jobs over a socket, one at a time: a bag to decode into memory that both map, windows of a video, or a video to
+index.
+Does: the same as `clip_decoder`, `dense` and `packet_table` in the job's own process. It has no credentials and reads
+no store: bytes of members are asked for from the process that it works for, whose clock then stands still.
 Output: what the job gives, or what it raised. It ends when the other process does, however that ends.
 """
 
@@ -28,6 +29,7 @@ from pipelines.range_file import RangeFile
 OOM_SCORE = 800
 
 _mapped = Mapped()
+_filler: Any = None  # of the video whose windows are being made
 
 
 class AskedFile(RangeFile):
@@ -63,7 +65,7 @@ def main(fd: int, life_fd: int) -> None:
 
 def _answer(sock: socket.socket, work: str, values: dict[str, Any], memory: int | None) -> tuple:
     try:
-        return ("done", {"decode": _decode, "index": _index}[work](sock, memory, **values))
+        return ("done", {"decode": _decode, "windows": _windows, "index": _index}[work](sock, memory, **values))
     except (EOFError, BrokenPipeError):
         raise
     except BadVideoError as error:
@@ -94,6 +96,25 @@ def _decode(
         return AskedFile(sock, bag["member_size_bytes"], *bag["blocks"])
 
     decode_into(bag, data, how, _mapped.array(memory, place, shape), open_member)
+
+
+def _windows(sock: socket.socket, memory: int, begin: dict[str, Any] | None, place: Place, shape: tuple) -> Any:
+    """The next windows of a video; `begin` says of which, with the first of its jobs."""
+    from pipelines.dense import dense_job
+    from pipelines.dense_filler import FileSource, Filler
+    from pipelines.frames import DecodeConfig
+
+    global _filler
+    if begin is not None:
+        video, how = begin["video"], begin["how"]._asdict()
+        file = AskedFile(sock, video["member_size_bytes"], *begin["blocks"])
+        file.offset_bytes = video["member_offset_bytes"]
+        job = dense_job(video, decode=DecodeConfig(**how), **begin["windows"]).after(begin["done"])
+        _filler = Filler(job, FileSource(file))
+    filled = _filler.fill(_mapped.array(memory, place, shape))
+    if filled.is_over:
+        _filler = None
+    return filled
 
 
 def _index(sock: socket.socket, _: None, size_bytes: int, head: bytes, blocks: tuple[int, int]) -> Any:

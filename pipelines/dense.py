@@ -1,26 +1,26 @@
 """Overlapping windows over a whole video: for evaluation along time and for features.
 
-Input: a row of the index, the shape of a window, how far apart windows are.
+Input: a row of the index, the shape of a window, how far apart windows are; where its bytes come from.
 Does: fetches the packets once, in pieces of some MiB and ahead of the decoder; decodes and converts each frame once,
 without a break between pieces, so that open GOPs decode across them; keeps the converted frames that windows to come
 still show.
-Output: the windows, in order of time. Memory is bounded by the span of a window and the pieces in flight, whatever the
-video's length.
+Output: the windows, in order of time. Memory is bounded by the span of a window
+and the pieces in flight, whatever the video's length. `dense_apart` has it done in a process of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import av
 import numpy as np
 from av.error import FFmpegError
 
 from pipelines.clip_decoder import member_frames, reads_member
-from pipelines.clip_reader import read_ahead
+from pipelines.clip_reader import Fetched, read_ahead
 from pipelines.errors import BadVideoError, ConfigError
 from pipelines.frames import DecodeConfig, open_member
 from pipelines.nal_units import needed
@@ -29,6 +29,8 @@ from pipelines.packet_codec import Packets
 from pipelines.packet_decoder import new_context, packets_in, refuse_corrupt
 from pipelines.packets import Run, frames_at, packets_of, shown_pts, span_of
 from pipelines.pictures import write_picture
+from pipelines.range_file import RangeFile
+from pipelines.store_reads import ReadConfig
 
 PIECE_BYTES = 4 * 2**20  # of one request: at 50 ms each, 80 MB/s on one connection
 _PIECES_IN_FLIGHT = 4
@@ -57,10 +59,39 @@ class DenseCounts:
     frames_converted: int = 0
     windows: int = 0
 
+    def since(self, before: DenseCounts) -> DenseCounts:
+        """What was added after `before`."""
+        return DenseCounts(*(now - then for now, then in zip(astuple(self), astuple(before), strict=True)))
+
+
+class Source(Protocol):
+    """Where a video's bytes come from."""
+
+    def pieces(self, bags: Iterable[dict]) -> Iterator[Fetched]:
+        """The bytes of bags with one span each, in their order."""
+        ...
+
+    def member(self, video: Mapping[str, Any]) -> RangeFile:
+        """The video as a file, where a demuxer or decord reads it."""
+        ...
+
 
 @dataclass(frozen=True)
-class _Job:
-    """The windows to make."""
+class Store:
+    """The store itself, read ahead of the decoder."""
+
+    config: ReadConfig | None = None
+
+    def pieces(self, bags: Iterable[dict]) -> Iterator[Fetched]:
+        return read_ahead(bags, PIECE_BYTES * _PIECES_IN_FLIGHT, _PIECES_IN_FLIGHT, self.config)
+
+    def member(self, video: Mapping[str, Any]) -> RangeFile:
+        return open_member(video, PIECE_BYTES, _PIECES_IN_FLIGHT)
+
+
+@dataclass(frozen=True)
+class DenseJob:
+    """The windows to make of a video."""
 
     video: Mapping[str, Any]
     packets: Packets
@@ -75,6 +106,10 @@ class _Job:
     def reads_member(self) -> bool:
         return reads_member(self.video, self.decode.backend)
 
+    def after(self, done: int) -> DenseJob:
+        """The same without its first windows."""
+        return replace(self, centers_seconds=self.centers_seconds[done:])
+
     def windows(self) -> Iterator[tuple[float, np.ndarray]]:
         """(centre, pts of its frames) of each window."""
         for at in range(0, len(self.centers_seconds), _WINDOWS_AT_ONCE):
@@ -87,7 +122,7 @@ class _Job:
         return np.array(sorted(set(chain.from_iterable(pts.tolist() for _, pts in self.windows()))), np.int64)
 
 
-def dense_windows(
+def dense_job(
     video: Mapping[str, Any],
     *,
     frames: int,
@@ -97,22 +132,11 @@ def dense_windows(
     decode: DecodeConfig | None = None,
     start_seconds: float = 0,
     end_seconds: float | None = None,
-    counts: DenseCounts | None = None,
-) -> Iterator[Window]:
-    """Windows of `frames` frames, `stride_seconds` apart, around the middle of each hop of a stretch of a video.
-
-    The stretch is cut into hops of `hop_seconds`, the last of which may be shorter. Frames before the first and after
-    the last of the video are those: a window is always full.
-
-    Args:
-        video: a row of INDEX_SCHEMA.
-        start_seconds: of the stretch, from the first frame shown; it ends at `end_seconds`, or with the video.
-        counts: is added to, if given.
+) -> DenseJob:
+    """What `dense_windows` makes.
 
     Raises:
-        BadVideoError: the video does not decode, or a wanted frame does not come out of it.
         ConfigError: a stretch that is empty, a stride or hop that is not positive.
-        StorageError: the video cannot be read.
     """
     until_seconds: float = video["duration_seconds"] if end_seconds is None else end_seconds
     until_seconds = min(until_seconds, video["duration_seconds"])
@@ -121,9 +145,9 @@ def dense_windows(
             f"windows of {frames} frames every {stride_seconds} s, a hop of {hop_seconds} s, from {start_seconds} to "
             f"{until_seconds} s: frames, stride and hop must be above 0, and the stretch inside the video"
         )
-    edges = start_seconds + hop_seconds * np.arange(np.ceil((until_seconds - start_seconds) / hop_seconds - 1e-9))
+    edges = start_seconds + hop_seconds * np.arange(number_of_hops(until_seconds - start_seconds, hop_seconds))
     packets = packets_of(video)
-    job = _Job(
+    return DenseJob(
         video=video,
         packets=packets,
         shown=shown_pts(video, packets),
@@ -132,34 +156,63 @@ def dense_windows(
         size_pixels=size_pixels,
         decode=decode or DecodeConfig(),
     )
-    return _made(job, counts or DenseCounts())
 
 
-def _made(job: _Job, counts: DenseCounts) -> Iterator[Window]:
+def number_of_hops(seconds: float, hop_seconds: float) -> int:
+    """Windows of a stretch; a rest that is rounding alone is none."""
+    return int(np.ceil(seconds / hop_seconds - 1e-9))
+
+
+def dense_windows(
+    video: Mapping[str, Any], *, counts: DenseCounts | None = None, source: Source | None = None, **shape: Any
+) -> Iterator[Window]:
+    """Windows of `frames` frames, `stride_seconds` apart, around the middle of each hop of a stretch of a video.
+
+    The stretch is cut into hops of `hop_seconds`, the last of which may be shorter. Frames before the first and after
+    the last of the video are those: a window is always full.
+
+    Args:
+        video: a row of INDEX_SCHEMA.
+        counts: is added to, if given.
+        source: where the bytes come from; the store if not given.
+        shape: as `dense_job` takes it. A stretch counts from the first frame shown; it ends at `end_seconds`, or
+            with the video.
+
+    Raises:
+        BadVideoError: the video does not decode, or a wanted frame does not come out of it.
+        ConfigError: a stretch that is empty, a stride or hop that is not positive.
+        StorageError: the video cannot be read.
+    """
+    return windows_of(dense_job(video, **shape), counts or DenseCounts(), source or Store())
+
+
+def windows_of(job: DenseJob, counts: DenseCounts, source: Source) -> Generator[Window, None, None]:
+    """The windows of a job; raises as `dense_windows`."""
     done = 0
     try:
-        for window in _windows(job, counts):
+        for window in _windows(job, counts, source):
             done += 1
             yield window
     except BadVideoError:
         if job.reads_member:
             raise
         # An encoder may mark pictures as not referred to that others refer to (see packet_decoder).
-        yield from _windows(replace(job, centers_seconds=job.centers_seconds[done:], leave_out=False), counts)
+        yield from _windows(replace(job.after(done), leave_out=False), counts, source)
 
 
-def _windows(job: _Job, counts: DenseCounts) -> Iterator[Window]:
+def _windows(job: DenseJob, counts: DenseCounts, source: Source) -> Iterator[Window]:
     shape = job.decode.frame_shape(job.size_pixels)
     held: dict[int, np.ndarray] = {}  # pts -> picture, in order of time
     windows = job.windows()
     following = next(windows, None)
-    for pts, frame, rotation_degrees in _frames(job, counts):
+    for pts, frame, rotation_degrees in _frames(job, counts, source):
         held[pts] = np.empty(shape, np.uint8)
         write_picture(frame, job.decode.crop_fraction, job.decode.pixel_format, rotation_degrees, held[pts])
         counts.frames_converted += 1
         while following is not None and following[1][-1] <= pts:
-            yield _window(following, held)
+            window = _window(following, held)
             counts.windows += 1
+            yield window
             following = next(windows, None)
             for old in [each for each in held if following is None or each < following[1][0]]:
                 del held[old]
@@ -175,30 +228,31 @@ def _window(wanted: tuple[float, np.ndarray], held: Mapping[int, np.ndarray]) ->
     return Window(center_seconds, np.stack([held[pts] for pts in frame_pts.tolist()]))
 
 
-def _frames(job: _Job, counts: DenseCounts) -> Iterator[tuple[int, av.VideoFrame, int]]:
+def _frames(job: DenseJob, counts: DenseCounts, source: Source) -> Iterator[tuple[int, av.VideoFrame, int]]:
     """(pts, frame, degrees to turn it) of the frames wanted, in order of time, each once."""
     wanted = job.wanted_pts()
     if job.reads_member:
-        member = open_member(job.video, PIECE_BYTES, _PIECES_IN_FLIGHT)
-        yield from member_frames(job.video, job.decode.backend, wanted.tolist(), member)
+        yield from member_frames(job.video, job.decode.backend, wanted.tolist(), source.member(job.video))
         return
     try:
-        for frame in _frames_of_runs(job, wanted, counts):
+        for frame in _frames_of_runs(job, wanted, counts, source):
             yield int(frame.pts or 0), frame, job.video["rotation_degrees"]
     except FFmpegError as error:
         raise BadVideoError("decode_error", str(error)) from error
 
 
-def _frames_of_runs(job: _Job, wanted: np.ndarray, counts: DenseCounts) -> Iterator[av.VideoFrame]:
+def pieces_to_read(job: DenseJob, wanted_pts: np.ndarray) -> Iterator[dict]:
+    """The ranges of bytes that a job needs, each as a bag with one span; `is_last` of a run of packets."""
+    shard = {name: job.video.get(name) for name in ("shard_url", "shard_size_bytes", "shard_tag")}
+    for run in runs_of(job.packets, wanted_pts):
+        for piece, is_last in pieces_of(job.packets, run):
+            yield {**shard, "spans": [span_of(job.video, job.packets, piece)], "is_last": is_last}
+
+
+def _frames_of_runs(job: DenseJob, wanted: np.ndarray, counts: DenseCounts, source: Source) -> Iterator[av.VideoFrame]:
     codec, extradata, missing = job.video["codec"], job.video["extradata"] or b"", set(wanted.tolist())
     context, first_pts = new_context(codec, extradata), None
-    shard = {name: job.video.get(name) for name in ("shard_url", "shard_size_bytes", "shard_tag")}
-    bags = (
-        {**shard, "spans": [span_of(job.video, job.packets, piece)], "is_last": is_last}
-        for run in runs_of(job.packets, wanted)
-        for piece, is_last in pieces_of(job.packets, run)
-    )
-    for bag, (data,), reading in read_ahead(bags, PIECE_BYTES * _PIECES_IN_FLIGHT, _PIECES_IN_FLIGHT):
+    for bag, (data,), reading in source.pieces(pieces_to_read(job, wanted)):
         counts.read_bytes, counts.requests = counts.read_bytes + reading.size_bytes, counts.requests + reading.requests
         packets = packets_in(bag["spans"][0], data)
         first_pts = packets[0].pts if first_pts is None else first_pts

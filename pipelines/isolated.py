@@ -104,6 +104,14 @@ def read_packet_table_apart(file: RangeFile, size_bytes: int, head: bytes, isola
     return _done("index", job, None, seconds, isolation.memory_bytes, file, "index_deadline")
 
 
+class JobFailedError(Exception):
+    """A process did not do its job, and is gone. `killed`: from outside, which says nothing about the job."""
+
+    def __init__(self, failure: BadVideoError, killed: bool = False) -> None:
+        super().__init__(str(failure))
+        self.failure, self.killed = failure, killed
+
+
 def _done(
     work: str,
     values: dict[str, Any],
@@ -116,36 +124,68 @@ def _done(
     """A job's result, done again in a fresh process where the first answer does not count."""
     fresh, killed = False, 0
     while True:
-        process = _take(fresh)
+        process = take(fresh)
         is_fresh, fresh = process.jobs == 0, True
-        failure = None
         try:
-            answer = process.ask((work, values, memory_bytes), fd, seconds, member)
-        except TooLateError:
-            text = f"it was not done after {seconds:g} s; placement.decode_deadline_seconds gives it more"
-            failure = BadVideoError(deadline_kind, text)
-        except DiedError as error:
-            failure = BadVideoError("decoder_died", str(error))
-            killed += error.killed
-            if error.killed and killed >= TRIES_IF_KILLED:
-                raise AdaptFocusError(
-                    f"{killed} decoding processes were ended from outside, the last by {error}; if the machine is out "
-                    "of memory, lower placement.decode_workers"
-                ) from None
-            is_fresh &= not error.killed
-        else:
-            if answer[0] == "memory":
-                process.end()
-                text = f"{answer[1]}; it may take {memory_bytes / 2**20:,.0f} MiB (placement.decode_memory_mib)"
-                failure = BadVideoError("decoder_out_of_memory", text)
-            else:
-                _give_back(process)
-                return _result(answer)
-        if is_fresh:
-            raise failure
+            answer = asked(process, (work, values, memory_bytes), fd, seconds, member, deadline_kind)
+        except JobFailedError as failed:
+            killed += failed.killed
+            check(failed, is_fresh, killed)
+            continue
+        give_back(process)
+        return result_of(answer)
 
 
-def _result(answer: tuple) -> Any:
+def asked(
+    process: DecoderProcess,
+    job: tuple[str, dict[str, Any], int],
+    fd: int | None,
+    seconds: float,
+    member: RangeFile | None,
+    deadline_kind: str,
+) -> tuple:
+    """A process's answer to a job (work, values, bytes of memory).
+
+    Raises:
+        JobFailedError: it was too late, died or ran out of memory.
+        StorageError: the member cannot be read; the process is gone as well.
+    """
+    try:
+        answer = process.ask(job, fd, seconds, member)
+    except TooLateError:
+        text = f"it was not done after {seconds:g} s; placement.decode_deadline_seconds gives it more"
+        raise JobFailedError(BadVideoError(deadline_kind, text)) from None
+    except DiedError as error:
+        raise JobFailedError(BadVideoError("decoder_died", str(error)), error.killed) from None
+    if answer[0] == "memory":
+        process.end()
+        text = f"{answer[1]}; it may take {job[2] / 2**20:,.0f} MiB (placement.decode_memory_mib)"
+        raise JobFailedError(BadVideoError("decoder_out_of_memory", text))
+    return answer
+
+
+def check(failed: JobFailedError, is_fresh: bool, killed: int) -> None:
+    """Raise what a failure says of its video, if it counts; nothing if the job is to be done again.
+
+    Args:
+        is_fresh: whether the process had done nothing else.
+        killed: how many of the job's processes were ended from outside.
+
+    Raises:
+        BadVideoError: the verdict.
+        AdaptFocusError: something ends the decoding processes.
+    """
+    if failed.killed and killed >= TRIES_IF_KILLED:
+        raise AdaptFocusError(
+            f"{killed} decoding processes were ended from outside, the last by {failed}; if the machine is out "
+            "of memory, lower placement.decode_workers"
+        ) from None
+    if is_fresh and not failed.killed:
+        raise failed.failure from None
+
+
+def result_of(answer: tuple) -> Any:
+    """What a job gave. Raises BadVideoError or ConfigError as it did; the process can be given back."""
     if answer[0] == "done":
         return answer[1]
     if answer[0] == "bad":
@@ -161,7 +201,8 @@ _alive: weakref.WeakSet[DecoderProcess] = weakref.WeakSet()
 _lock = threading.Lock()
 
 
-def _take(fresh: bool) -> DecoderProcess:
+def take(fresh: bool) -> DecoderProcess:
+    """A process that waits for a job, or a new one."""
     with _lock:
         if _idle and not fresh:
             return _idle.pop()
@@ -170,7 +211,8 @@ def _take(fresh: bool) -> DecoderProcess:
     return process
 
 
-def _give_back(process: DecoderProcess) -> None:
+def give_back(process: DecoderProcess) -> None:
+    """Keep a process for the next job."""
     with _lock:
         _idle.append(process)
 

@@ -17,7 +17,7 @@ older group can write only into that group's folder.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -33,6 +33,7 @@ from pipelines.errors import StorageError
 from pipelines.plan_store import BAGS_PER_CHUNK, Chunk, PlanFacts, Stretch, wait_for_chunk
 from pipelines.records import PLAN_SCHEMA
 from pipelines.tables import read_table
+from pipelines.window_stream import VideoRange, WindowShape, window_batches
 
 # Larger blocks delay the first batch; smaller ones cost Ray about 10 ms each.
 MAX_BLOCK_BYTES = 64 * 2**20
@@ -123,6 +124,29 @@ def decoded(plan_rows: Dataset, shape: ClipShape, bags_per_block: int, decoding:
         compute=TaskPoolStrategy(size=decoding.tasks),
         **labels,
     )
+
+
+def window_dataset(ranges: Iterable[VideoRange], shape: WindowShape, decoding: Decoding) -> Dataset:
+    """WindowBatch columns of the videos of an index, in no particular order; a range is decoded by one task."""
+    ray.data.DataContext.get_current().target_max_block_size = MAX_BLOCK_BYTES
+    labels: Any = {"label_selector": dict(decoding.label_selector)} if decoding.label_selector else {}
+    return (
+        ray.data.from_items([{"range": json.dumps(asdict(each))} for each in ranges])
+        .repartition(target_num_rows_per_block=1)
+        .map_batches(
+            partial(_windows_of_ranges, shape=shape),
+            batch_size=1,
+            num_cpus=decoding.cpus_per_core * decoding.cores / decoding.tasks,
+            compute=TaskPoolStrategy(size=decoding.tasks),
+            **labels,
+        )
+    )
+
+
+def _windows_of_ranges(ranges: Any, shape: WindowShape) -> Iterator[dict[str, Any]]:
+    for each in ranges["range"].tolist():
+        for batch in window_batches(VideoRange(**json.loads(each)).videos(), shape):
+            yield batch.columns()
 
 
 def bags_per_block(bags_per_rank: int, shape: ClipShape) -> int:

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import pyarrow as pa
@@ -42,6 +42,7 @@ from pipelines.index_rows import ShardTask
 from pipelines.isolated import DEFAULT_ISOLATION, Isolation
 from pipelines.records import INDEX_SCHEMA, SCHEMA_VERSION, SHARD_FIELDS
 from pipelines.shard_urls import find_shards
+from pipelines.tables import read_table
 
 Progress = Callable[[int, int, str], None]  # shards done, shards in all, the shard just done
 
@@ -155,6 +156,33 @@ def load_index(index_url: str, columns: list[str] | None = None) -> VideoIndex:
         tables = [_with_shard(table, part) for table, part in zip(tables, entry["parts"], strict=True)]
     table = pa.concat_tables(tables)
     return VideoIndex(table, list(entry["classes"]), entry["fingerprint"])
+
+
+def read_rows(index_url: str, start: int, stop: int, fingerprint: str) -> pa.Table:
+    """Rows [start, stop) of an index, INDEX_SCHEMA and SHARD_FIELDS, without reading the others.
+
+    Raises:
+        InputError: the index is not the one with this fingerprint any more.
+        StorageError: it cannot be read.
+    """
+    entry = _index_with(index_url, fingerprint)
+    tables, first = [], 0
+    for part in entry["parts"]:
+        rows = part["facts"]["rows"]
+        begin, end = max(start - first, 0), min(stop - first, rows)
+        if begin < end:
+            table = read_table(part_urls(index_url, part["name"])[0], INDEX_SCHEMA, begin, end)
+            tables.append(_with_shard(table, part))
+        first += rows
+    return pa.concat_tables(tables)
+
+
+@lru_cache(maxsize=2)
+def _index_with(index_url: str, fingerprint: str) -> dict:
+    entry = _read_index(index_url)
+    if entry is None or entry["fingerprint"] != fingerprint:
+        raise InputError(f"the index at {index_url} has been made anew meanwhile; begin again, in another folder")
+    return entry
 
 
 def _with_shard(table: pa.Table, part: Mapping[str, Any]) -> pa.Table:

@@ -19,6 +19,7 @@ import sys
 if any("decoder_child" in each for each in sys.orig_argv):
     import ctypes, json, os, signal, time
     import pipelines.clip_decoder as clip_decoder
+    import pipelines.decoder_child as decoder_child
     import pipelines.packet_table as packet_table
 
     done = 0
@@ -58,7 +59,16 @@ if any("decoder_child" in each for each in sys.orig_argv):
         misfortune(size_bytes)
         return read_packet_table(file, size_bytes, *rest)
 
-    clip_decoder.decode_into = bad_decode_into
+    windows, size_of_windows = decoder_child._windows, 0
+
+    def bad_windows(sock, memory, begin, **rest):
+        global size_of_windows
+        size_of_windows = begin["video"]["member_size_bytes"] if begin else size_of_windows
+        misfortune(size_of_windows)
+        return windows(sock, memory, begin, **rest)
+
+    clip_decoder.decode_into = decoder_child.decode_into = bad_decode_into
+    decoder_child._windows = bad_windows
     packet_table.read_packet_table = bad_read_packet_table
 """
 

@@ -212,7 +212,7 @@ def _trainer(config: TrainConfig, shape: ClipShape, failure_url: str, folder: st
             failure_config=FailureConfig(max_failures=place.max_restarts, max_preemption_failures=-1),
         ),
         datasets={"clips": _rows_of_group(config)},
-        dataset_config=ClipData(config.plan.bags_per_batch, shape, _decoding(config)),
+        dataset_config=ClipData(config.plan.bags_per_batch, shape, decoding_of(config)),
     )
     trainer.bags_per_batch = config.plan.bags_per_batch
     return trainer
@@ -235,10 +235,10 @@ def predict_on_cluster(
     facts: PlanFacts, shape: ClipShape, config: TrainConfig, num_classes: int, commits: Sequence[Commit]
 ) -> Iterator[Prediction]:
     """Prediction as a Ray Dataset: the decoding stage of training, then the model; in no particular order."""
-    _quiet_data()
+    quiet_data()
     place = config.placement
     gpus = place.gpus_per_worker
-    dataset = plan_dataset(facts, shape, _decoding(config, 0.5)).map_batches(
+    dataset = plan_dataset(facts, shape, decoding_of(config, 0.5)).map_batches(
         _PredictBlocks,
         fn_constructor_args=(config.model_dump(mode="json"), num_classes, list(commits)),
         batch_size=1,
@@ -265,18 +265,18 @@ def _rows_of_group(config: TrainConfig) -> Callable[[], Dataset]:
     """Plan rows, from a dataset made anew for each worker group: the controller calls this as a group starts."""
 
     def make() -> Dataset:
-        _quiet_data()
-        return plan_rows(claim_stream(config.url), _decoding(config))
+        quiet_data()
+        return plan_rows(claim_stream(config.url), decoding_of(config))
 
     return make
 
 
-def _decoding(config: TrainConfig, cpus_per_core: float = 1.0) -> Decoding:
+def decoding_of(config: TrainConfig, cpus_per_core: float = 1.0) -> Decoding:
     place = config.placement
     return Decoding(place.decode_workers, cpus_per_core, tuple(sorted(place.decode_labels.items())))
 
 
-def _quiet_data() -> None:
+def quiet_data() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -49,6 +49,21 @@ def test_forward_backward_and_what_a_clip_scores_alone(name: str) -> None:
     assert [n for n in unused if not n.endswith((".k.bias", ".key.bias", "conv_phi.bias"))] == []
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("x3d_m", "x3d_l")])
+def test_maps_are_the_features_before_space_is_taken_out(name: str) -> None:
+    model = small(name).eval()
+    x = clips_for(model, 2)
+    maps, features = model.feature_maps(x), model.forward_features(x)
+    if name == "x3d_s":  # widened after the mean, which is not linear
+        assert maps.shape[:3] == (2, features.shape[2], features.shape[1])
+        return
+    over_space = maps.amax(dim=(3, 4)) if name == "small3d" else maps.mean(dim=(3, 4))
+    if name == "inception_i3d":
+        over_space = functional.avg_pool1d(over_space, min(2, maps.shape[2]), stride=1)
+    torch.testing.assert_close(over_space.transpose(1, 2), features, atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [n for n in NAMES if n not in ("x3d_m", "x3d_l", "mvit_b_32x3", "mvit_b_64x3", "mvit_b_24_32x3")]

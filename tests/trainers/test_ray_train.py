@@ -16,16 +16,20 @@ import psutil
 import pytest
 import torch
 
+from pipelines.feature_store import open_features
 from pipelines.frames import DecodeConfig
 from pipelines.plan_store import read_plan
 from pipelines.records import LEDGER_SCHEMA, PLAN_SCHEMA
 from pipelines.tables import read_table
+from tests.trainers.test_loop import broken_copy
 from tests.worlds import SmallWorld
 from trainers.checkpoint import Run
 from trainers.config import TrainConfig
 from trainers.engine import LocalEngine, StoppedError
 from trainers.epochs import read_saliency
 from trainers.evaluate import evaluate, load_config, predict_here
+from trainers.extract import Extraction, classes_of, extract, make_here
+from trainers.feature_model import weights_of
 from trainers.ledger import audit
 from trainers.loop import train
 from trainers.prepare import prepare
@@ -281,3 +285,24 @@ def test_prediction_on_the_cluster_equals_that_in_this_process(
     there = evaluate(local_run, config, small_world.test_index, 3, "there", predict_on_cluster, crops=3)
     assert np.isclose(here.map_max or 0, there.map_max or 0, atol=1e-6)
     assert here.per_class_ap.keys() == there.per_class_ap.keys()
+
+
+def test_features_from_the_cluster_equal_those_of_this_process(
+    cluster: str, small_world: SmallWorld, local_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the order in which windows come back; one video of them does not decode."""
+    from trainers.ray_extract import make_on_cluster
+
+    monkeypatch.setattr("trainers.extract.PART_VIDEOS", 3)
+    world = broken_copy(small_world, tmp_path / "broken", 1)
+    config = load_config(local_run.url)
+    job = Extraction(config, len(classes_of(config)), weights_of(config), world.train_index, "pooled", 0.5)
+    extract(job, str(tmp_path / "here"), make_here)
+    extract(job, str(tmp_path / "there"), make_on_cluster)
+    here, there = open_features(str(tmp_path / "here")), open_features(str(tmp_path / "there"))
+    assert here.facts == there.facts
+    assert (here.facts["videos"], sum(here.facts["refused"].values()), len(here.facts["parts"])) == (17, 1, 6)
+    for one, other in zip(here, there, strict=True):
+        assert (one.video_id, one.video_row, one.labels) == (other.video_id, other.video_row, other.labels)
+        assert np.array_equal(one.center_seconds, other.center_seconds)
+        np.testing.assert_allclose(one.features, other.features, atol=1e-5)

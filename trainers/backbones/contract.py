@@ -5,6 +5,7 @@ Does: says what a backbone takes, keeps its batch norms frozen, sorts its weight
 Output: modules with
 
     input_spec                     InputSpec: how the clip is sampled, sized and normalised
+    feature_maps(x) -> float [B, C', T', H', W']   what there is along time and space, before the head
     forward_features(x) -> float [B, T', C']   what there is along time, before the head
     pooled(x) -> float [B, C']     what the head reads; the mean over T' unless the family pools otherwise
     forward(x) -> float [B, K]     logits: head(pooled(x))
@@ -83,6 +84,14 @@ class Backbone(nn.Module):
     feature_scale: torch.Tensor | None = None
     # What the family repeats along its depth.
     layer_kinds: tuple[type[nn.Module], ...] = ()
+
+    def feature_maps(self, x: torch.Tensor) -> torch.Tensor:
+        """float [B, 3, T, H, W] -> maps float [B, C', T', H', W'], of which `forward_features` takes space out.
+
+        Raises:
+            ConfigError: the family has no such maps.
+        """
+        raise ConfigError(f"{type(self).__name__} has no maps over space; extract pooled features of it")
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """float [B, 3, T, H, W] -> features float [B, T', C']."""

@@ -104,11 +104,15 @@ class InceptionI3D(Backbone):
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
 
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """float [B, 3, T, H, W] -> features float [B, T/8 - 1, 1024]; one time where T/8 is 1."""
+    def feature_maps(self, x: torch.Tensor) -> torch.Tensor:
+        """float [B, 3, T, H, W] -> maps float [B, 1024, T/8, H/32, W/32]."""
         for name in LAYERS:
             if name in MAXIMA:
                 x = maximum(x, *MAXIMA[name])
             x = self.get_submodule(name)(x)
-        x = x.mean(dim=(3, 4))
+        return x
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """float [B, 3, T, H, W] -> features float [B, T/8 - 1, 1024]; one time where T/8 is 1."""
+        x = self.feature_maps(x).mean(dim=(3, 4))
         return functional.avg_pool1d(x, min(2, x.shape[2]), stride=1).transpose(1, 2)

@@ -159,6 +159,11 @@ class MViT(Backbone):
         self.head = nn.Linear(dim, num_classes)
         self._initialise()
 
+    def feature_maps(self, x: torch.Tensor) -> torch.Tensor:
+        """float [B, 3, T, H, W] -> maps float [B, 768, T/2, H/32, W/32]."""
+        tokens, grid = self._tokens(x)
+        return tokens[:, 1:].unflatten(1, grid).movedim(4, 1)
+
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """float [B, 3, T, H, W] -> features float [B, T/2, 768]."""
         tokens, grid = self._tokens(x)

@@ -150,11 +150,15 @@ class ResNet3D(Backbone):
         self.head = nn.Linear(dim_in, num_classes)
         initialise_convolutions(self)
 
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """float [B, 3, T, H, W] -> features float [B, T/2, 2048]."""
+    def feature_maps(self, x: torch.Tensor) -> torch.Tensor:
+        """float [B, 3, T, H, W] -> maps float [B, 2048, T/2, H/32, W/32]."""
         for block in self.blocks:
             x = block(x)
-        return x.mean(dim=(3, 4)).transpose(1, 2)
+        return x
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """float [B, 3, T, H, W] -> features float [B, T/2, 2048]."""
+        return self.feature_maps(x).mean(dim=(3, 4)).transpose(1, 2)
 
 
 @torch.no_grad()

@@ -79,12 +79,20 @@ class SlowFast(Backbone):
         self.head = nn.Linear(slow_in + fast_in, num_classes)
         initialise_convolutions(self)
 
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """float [B, 3, T, H, W] -> features float [B, T/4, 2304]: of each slow frame, and the fast ones there."""
+    def feature_maps(self, x: torch.Tensor) -> torch.Tensor:
+        """float [B, 3, T, H, W] -> maps float [B, 2304, T/4, H/32, W/32]: slow channels, then fast ones."""
+        slow, fast = self._paths(x)
+        return torch.cat([slow, functional.avg_pool3d(fast, (ALPHA, 1, 1))], dim=1)
+
+    def _paths(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         paths = (slow_frames(x), x)
         for block in self.blocks:
             paths = block(paths)
-        slow, fast = (path.mean(dim=(3, 4)) for path in paths)
+        return paths
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """float [B, 3, T, H, W] -> features float [B, T/4, 2304]: of each slow frame, and the fast ones there."""
+        slow, fast = (path.mean(dim=(3, 4)) for path in self._paths(x))
         return torch.cat([slow, functional.avg_pool1d(fast, ALPHA)], dim=1).transpose(1, 2)
 
     def first_convolutions(self) -> list[nn.Conv3d]:

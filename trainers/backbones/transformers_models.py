@@ -21,6 +21,7 @@ VIDEOMAE_SPEC = InputSpec(
 )
 TIMESFORMER_SPEC = InputSpec(8, 32, 224, (0.45, 0.45, 0.45), (0.225, 0.225, 0.225), size_fixed=True)
 VJEPA2_SPEC = InputSpec(64, 4, 256, IMAGENET_MEAN, IMAGENET_STD, frames_multiple_of=2, size_fixed=True)
+PATCH_PIXELS = 16  # of all three
 VJEPA2_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
 
 
@@ -73,6 +74,11 @@ class VideoMAE(LibraryBackbone):
         self.fc_norm = nn.LayerNorm(settings.hidden_size)
         self._head(settings.hidden_size, num_classes)
 
+    def feature_maps(self, x: torch.Tensor) -> torch.Tensor:
+        """float [B, 3, T, H, W] -> maps float [B, 768, T/2, H/16, W/16]."""
+        tokens = self.videomae(x.transpose(1, 2)).last_hidden_state
+        return tokens.unflatten(1, (x.shape[2] // 2, x.shape[3] // PATCH_PIXELS, -1)).movedim(4, 1)
+
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """float [B, 3, T, H, W] -> features float [B, T/2, 768]."""
         tokens = self.videomae(x.transpose(1, 2)).last_hidden_state
@@ -92,6 +98,11 @@ class TimeSformer(LibraryBackbone):
         settings = models.TimesformerConfig(image_size=spec.size_pixels, num_frames=spec.frames, **config)
         self.timesformer = models.TimesformerModel(settings)
         self._head(settings.hidden_size, num_classes)
+
+    def feature_maps(self, x: torch.Tensor) -> torch.Tensor:
+        """float [B, 3, T, H, W] -> maps float [B, 768, T, H/16, W/16]."""
+        tokens = self.timesformer(x.transpose(1, 2)).last_hidden_state
+        return tokens[:, 1:].unflatten(1, (x.shape[3] // PATCH_PIXELS, -1, x.shape[2])).permute(0, 4, 3, 1, 2)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """float [B, 3, T, H, W] -> features float [B, T, 768]."""
@@ -119,6 +130,11 @@ class VJEPA2(LibraryBackbone):
         self.encoder = VJEPA2Encoder(settings)
         self.encoder.apply(_initialise)
         self._head(settings.hidden_size, num_classes)
+
+    def feature_maps(self, x: torch.Tensor) -> torch.Tensor:
+        """float [B, 3, T, H, W] -> maps float [B, 1024, T/2, H/16, W/16]."""
+        tokens = self.encoder(x.transpose(1, 2)).last_hidden_state
+        return tokens.unflatten(1, (x.shape[2] // 2, x.shape[3] // PATCH_PIXELS, -1)).movedim(4, 1)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """float [B, 3, T, H, W] -> features float [B, T/2, 1024]."""

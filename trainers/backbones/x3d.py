@@ -102,9 +102,10 @@ class Widening(nn.Module):
         )
 
     def forward(self, x: torch.Tensor, over: tuple[int, ...]) -> torch.Tensor:
-        """float [B, C, T, H, W], and the axes of the mean -> float [B, C', T or 1, 1, 1]."""
+        """float [B, C, T, H, W], and the axes of the mean, if any -> float [B, C', T, H, W], 1 along those axes."""
         x = functional.relu(self.pool["pre_norm"](self.pool["pre_conv"](x)), inplace=True)
-        return functional.relu(self.pool["post_conv"](x.mean(dim=over, keepdim=True)), inplace=True)
+        x = x.mean(dim=over, keepdim=True) if over else x
+        return functional.relu(self.pool["post_conv"](x), inplace=True)
 
 
 class X3D(Backbone):
@@ -123,6 +124,10 @@ class X3D(Backbone):
         self.blocks.append(Widening(dim_in, int(INNER * dim_in), FEATURES))
         self.head = nn.Linear(FEATURES, num_classes)
         initialise_convolutions(self)
+
+    def feature_maps(self, x: torch.Tensor) -> torch.Tensor:
+        """float [B, 3, T, H, W] -> maps float [B, 2048, T, H/32, W/32]: widened, so their mean is not the features."""
+        return self._widened(x, ())
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """float [B, 3, T, H, W] -> features float [B, T, 2048]."""
