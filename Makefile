@@ -41,7 +41,7 @@ test: setup lint  ## all checks and all tests; PYTEST_ARGS='-k storage' chooses
 	$(BIN)/python -m pytest -q --durations=15 $(PYTEST_ARGS)
 
 bench: setup  ## the figures of docs/performance.md, quickly; BENCH_ARGS='--json' for other programs
-	for name in decode fetch pipeline isolation focus_overhead commit_stall store_faults fuzz; do $(BIN)/python -m benchmarks.$$name --quick $(BENCH_ARGS) || exit 1; done
+	for name in decode fetch pipeline isolation extract focus_overhead step commit_stall store_faults fuzz; do $(BIN)/python -m benchmarks.$$name --quick $(BENCH_ARGS) || exit 1; done
 
 lint: setup  ## ruff and pyright
 	$(BIN)/ruff check .

@@ -76,6 +76,7 @@ _PAST = {
     "bags4": ("batches of 4 videos, 2.5 times the steps", "plan.bags_per_batch=4"),
     "zdc": ("kernels without a mean over time, fading kept", "input.motion=zero_mean_kernels"),
     "both": ("RGB and differences, fading kept", "input.motion=rgb_and_difference"),
+    "last": ("a bin keeps its last visit only", "saliency.update_rate=1"),
 }
 
 # Inputs from which what stands still is taken; for every regime. None of them has faded backgrounds.

@@ -110,6 +110,8 @@ def evaluate(
     run: Annotated[str, typer.Argument(help="URL of the run's folder.")],
     index: Annotated[str, typer.Option(help="URL of the test index.")],
     views: Annotated[int, typer.Option(help="Uniform views a video.", min=1, max=255)] = 20,
+    crops: Annotated[int, typer.Option(help="Of each view: 1, centred, or 3, from end to end.")] = 1,
+    size_pixels: Annotated[int | None, typer.Option(help="Of a crop; that of training without.", min=2)] = None,
     epoch: Annotated[int | None, typer.Option(help="Its end, counted from 0; the newest checkpoint without.")] = None,
     name: Annotated[
         str | None,
@@ -123,12 +125,19 @@ def evaluate(
 
     # A report shows "test": the score of an earlier epoch does not take its place unasked.
     name = name or ("test" if epoch is None else f"test-epoch-{epoch}")
-    scores = run_evaluation(run, index, views, name, engine, address, epoch)
+    scores = run_evaluation(run, index, views, name, engine, address, epoch, crops, size_pixels)
     table = Table(box=None)
-    for title in ("videos", "views", "mAP, max over views", "mAP, mean over views", "per-time mAP", "undecodable"):
+    for title in (
+        "videos",
+        "views x crops",
+        "mAP, max over views",
+        "mAP, mean over views",
+        "per-time mAP",
+        "undecodable",
+    ):
         table.add_column(title, justify="right")
     table.add_row(
-        str(scores.videos), str(scores.views), percent(scores.map_max), percent(scores.map_mean),
+        str(scores.videos), f"{scores.views} x {scores.crops}", percent(scores.map_max), percent(scores.map_mean),
         percent(scores.per_time_map), str(scores.undecodable),
     )  # fmt: skip
     out.print(table)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+import pyarrow as pa
+
 from infra.report_data import Dropped
 from pipelines import storage
 from pipelines.index_parts import part_urls, read_part
@@ -53,7 +55,8 @@ def _excluded(run: Run, config: TrainConfig) -> list[tuple[str, str, str]]:
 
 def _unscored(run: Run, evaluation: str) -> list[tuple[str, str, str]]:
     """The test videos whose views would not decode: they rank last for every class."""
-    rows = read_table(run.at("evaluations", evaluation, "predictions.parquet"), PREDICTIONS_SCHEMA).to_pylist()
+    columns = pa.schema([PREDICTIONS_SCHEMA.field(name) for name in ("video_id", "ok")])
+    rows = read_table(run.at("evaluations", evaluation, "predictions.parquet"), columns).to_pylist()
     return [("not_decoded", row["video_id"], "ranks last for every class") for row in rows if not row["ok"]]
 
 

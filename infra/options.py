@@ -43,6 +43,18 @@ def settings_file(config_url: str) -> dict:
     return given
 
 
+def placed(config: TrainConfig, overrides: list[str] | None) -> TrainConfig:
+    """The settings of a run, with others of where things run.
+
+    Raises:
+        ConfigError: an override is of anything else: that would be another run.
+    """
+    strange = [each for each in overrides or [] if not each.startswith("placement.")]
+    if strange:
+        raise ConfigError(f"--set {strange[0]}: only settings under placement may differ from the run's")
+    return make(TrainConfig, config.model_dump(), overrides or [])
+
+
 def counts_line(out: Console, title: str, counts: dict[str, int], examples: list[str] | None = None) -> None:
     """One line of counts by kind, and the first examples; nothing if there are none."""
     if not counts:

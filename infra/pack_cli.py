@@ -7,6 +7,7 @@ Input: arguments. Does: hands them to a reader in `pipelines/datasets` and to `p
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Literal
@@ -24,11 +25,12 @@ from pipelines.datasets.gmdcsa24 import read_gmdcsa24
 from pipelines.datasets.manifest import read_classes, read_manifest
 from pipelines.datasets.release import Release
 from pipelines.datasets.release_summary import summarise
-from pipelines.datasets.task_files import write_tasks
+from pipelines.datasets.task_files import moments_of, stated_seconds, write_list, write_tasks
 from pipelines.errors import ConfigError, InputError
 from pipelines.pack import pack as pack_videos
 
 out = Console()
+IDS_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ def pack(
     leave_out: Annotated[list[str] | None, typer.Option(help="With --format: a class to do without.")] = None,
     intervals: Annotated[bool, typer.Option(help="With --format: let the shards say when things happen.")] = True,
     validate: Annotated[bool, typer.Option("--validate", help="With --format: only read, check and sum up.")] = False,
+    list_url: Annotated[str | None, typer.Option("--list", help="With --format: only write tags by id to this .jsonl, "
+                                                 "for `index --labels`.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object.")] = False,
     problems_url: Annotated[str | None, typer.Option("--problems", help="URL for all problems, one a line.")] = None,
     manifest: Annotated[str | None, typer.Option(help="CSV or JSONL: path, labels, optional intervals.")] = None,
@@ -65,6 +69,16 @@ def pack(
     """Videos and labels to WebDataset shards."""
     if sum(each is not None for each in (format_name, manifest, gmdcsa24)) != 1:
         raise ConfigError("give one input: --format NAME --annotations URL, --manifest URL or --gmdcsa24 FOLDER")
+    of_formats = {
+        "--annotations": annotations, "--videos": videos, "--sentences": sentences, "--validate": validate,
+        "--leave-out": leave_out, "--no-intervals": not intervals, "--labels": labels != "actions",
+        "--list": list_url,
+    }  # fmt: skip
+    strange = [option for option, given in of_formats.items() if given and not format_name]
+    if strange:
+        raise ConfigError(f"{strange[0]} is of --format; a manifest goes in as --format csv --annotations URL")
+    if test_subject and not gmdcsa24:
+        raise ConfigError("--test-subject is of --gmdcsa24")
     names = read_classes(classes) if classes else None
     if format_name:
         if annotations is None:
@@ -77,10 +91,11 @@ def pack(
         if validate:
             _validate(release, videos or [], as_json, problems_url)
             return
+        if list_url:
+            _list(release, list_url, intervals, problems_url)
+            return
         chosen = _of_release(release, videos or [], intervals)
     else:
-        if validate:
-            raise ConfigError("--validate is of --format; a manifest goes in as --format csv --annotations URL")
         chosen = _of_list(manifest, gmdcsa24, tuple(test_subject or ()), names, split or [])
     if out_url is None:
         raise ConfigError("--out is missing: the folder of the shards")
@@ -129,10 +144,11 @@ def _pack(
     out.print(f"{done.videos} videos, {done.duration_seconds / 60:.1f} minutes, {len(done.classes)} classes -> "
               f"{len(done.shards)} shards in {out_url}")  # fmt: skip
     counts_line(out, "left out or changed", done.counts, [f"{p.where}: {p.message}" for p in done.problems])
+    _not_found(done.problems, f"{out_url}/pack.json lists all")
 
 
 def _validate(release: Release, folders: list[str], as_json: bool, problems_url: str | None) -> None:
-    problems = [*release.problems, *release.interval_problems()]
+    problems = [*release.problems, *release.interval_problems(), *moments_of(release, stated_seconds(release))[1]]
     if folders or all(video.path for video in release.videos):
         problems += release.located(folders)[1]
     summary = summarise(release, problems)
@@ -141,6 +157,22 @@ def _validate(release: Release, folders: list[str], as_json: bool, problems_url:
         print(json.dumps(asdict(summary), ensure_ascii=False))
     else:
         print_summary(out, summary, problems)
+        _not_found(problems, "--problems URL lists all")
+
+
+def _list(release: Release, list_url: str, with_intervals: bool, problems_url: str | None) -> None:
+    problems = [*release.problems, *release.interval_problems(), *write_list(release, list_url, with_intervals)]
+    _write_problems(problems_url, problems)
+    out.print(f"{len(release.videos)} videos, {len(release.classes)} classes -> {list_url}")
+    counts_line(out, "wrong in it (index cuts intervals to the videos)", Counter(p.kind for p in problems))
+
+
+def _not_found(problems: Sequence[Problem], more: str) -> None:
+    """The ids of videos whose file is not there or not clear: what people go and look for."""
+    ids = [problem.where for problem in problems if problem.kind in ("missing_video", "ambiguous_video")]
+    if ids:
+        rest = f" and {len(ids) - IDS_SHOWN} more; {more}" if len(ids) > IDS_SHOWN else ""
+        out.print(f"  not found: {', '.join(ids[:IDS_SHOWN])}{rest}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _write_problems(url: str | None, problems: Sequence[Problem]) -> None:

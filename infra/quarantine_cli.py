@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.dropped import refused_rows
+from infra.options import placed
 from pipelines import storage
-from pipelines.config import make
 from pipelines.errors import ConfigError
 from trainers.checkpoint import Run
 from trainers.config import TrainConfig
@@ -65,12 +65,7 @@ def retry(
     ] = None,
 ) -> None:
     """Decode again the clips that failed; videos whose clips decode are back from the next epoch that is planned."""
-    given = load_config(run)
-    strange = [each for each in overrides or [] if not each.startswith("placement.")]
-    if strange:
-        raise ConfigError(f"--set {strange[0]}: only settings under placement may differ from the run's")
-    # Only what training would decode is released.
-    config = make(TrainConfig, given.model_dump(), overrides or [])
+    config = placed(load_config(run), overrides)  # only what training would decode is released
     here = Run(run)
     tried = []
     for each in tried_again(here, config, chosen(quarantined(here, config), ids or [])):

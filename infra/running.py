@@ -68,18 +68,26 @@ def _ending_politely(engine: LocalEngine) -> Iterator[None]:
 
 
 def run_evaluation(
-    run_url: str, index_url: str, views: int, name: str, engine: str, address: str | None, epoch: int | None = None
+    run_url: str,
+    index_url: str,
+    views: int,
+    name: str,
+    engine: str,
+    address: str | None,
+    epoch: int | None = None,
+    crops: int = 1,
+    size_pixels: int | None = None,
 ) -> Scores:
     """Score a run's newest checkpoint, or the one at the end of an epoch."""
     config = load_config(run_url)
     if engine == "local":
-        return evaluate(Run(run_url), config, index_url, views, name, predict_here, epoch)
+        return evaluate(Run(run_url), config, index_url, views, name, predict_here, epoch, crops, size_pixels)
     check_ray()
     from infra.cluster import connected
     from trainers.ray_train import predict_on_cluster
 
     with connected(address, cpus=cpus_of(config)):
-        return evaluate(Run(run_url), config, index_url, views, name, predict_on_cluster, epoch)
+        return evaluate(Run(run_url), config, index_url, views, name, predict_on_cluster, epoch, crops, size_pixels)
 
 
 def cpus_of(config: TrainConfig) -> int:

@@ -171,14 +171,15 @@ def plan_clips(
     return EpochPlan(table, tuple(rows[fits:]), planner.max_labels)
 
 
-def plan_views(planner: Planner, clip: ClipConfig, num_views: int) -> EpochPlan:
-    """N uniform views of every video, in the index's order: the plan of an evaluation."""
+def plan_views(planner: Planner, clip: ClipConfig, num_views: int, crops: int = 1) -> EpochPlan:
+    """N uniform views of every video, each `crops` clips of the same frames: the plan of an evaluation."""
     bags = []
     for row in range(planner.table.num_rows):
         video = planner.table.slice(row, 1).to_pylist()[0]
         low, high = center_range_seconds(video, clip)
         centers = np.linspace(low, high, num_views) if num_views > 1 else np.array([(low + high) / 2])
-        clips, spans = _clips(video, centers.tolist(), clip, [clip_id(0, row, d) for d in range(num_views)])
+        ids = [clip_id(0, row, d) for d in range(num_views * crops)]
+        clips, spans = _clips(video, np.repeat(centers, crops).tolist(), clip, ids)
         labels = planner.label_ids[row]
         bags.append(
             _bag(row, row, 0, video, labels, clips, spans)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -161,12 +161,12 @@ def ahead(items: Iterator[T], depth: int = 1) -> Iterator[T]:
     def make() -> None:
         try:
             for item in items:
-                _put(made, (item, None), is_left)
+                put_unless(made, (item, None), is_left)
                 if is_left.is_set():
                     return
-            _put(made, (None, StopIteration()), is_left)
+            put_unless(made, (None, StopIteration()), is_left)
         except BaseException as error:  # handed on to whoever asks
-            _put(made, (None, error), is_left)
+            put_unless(made, (None, error), is_left)
 
     threading.Thread(target=make, name="clips-ahead", daemon=True).start()
     try:
@@ -182,12 +182,13 @@ def ahead(items: Iterator[T], depth: int = 1) -> Iterator[T]:
         is_left.set()
 
 
-def _put(made: queue.Queue, item: tuple, is_left: threading.Event) -> None:
-    """Put, unless nobody takes any more."""
+def put_unless(made: queue.Queue, item: Any, is_left: threading.Event) -> bool:
+    """Put, unless nobody takes any more; whether it was put."""
     while not is_left.is_set():
         with contextlib.suppress(queue.Full):
             made.put(item, timeout=0.1)
-            return
+            return True
+    return False
 
 
 def bare_bag(video: dict, frame_pts: list[list[int]], spans: list[dict]) -> dict:

@@ -280,7 +280,8 @@ def _some_columns(url: str, schema: pa.Schema) -> pa.Table:
 
 def _video(table: pa.Table, row: int) -> VideoFeatures:
     def values(name: str) -> np.ndarray:
-        return table[name][row].values.to_numpy(zero_copy_only=False)
+        # A copy, so that it can be written to and does not keep the whole part in memory.
+        return table[name][row].values.to_numpy(zero_copy_only=False).copy()
 
     return VideoFeatures(
         table["video_id"][row].as_py(),

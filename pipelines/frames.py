@@ -30,16 +30,19 @@ class DecodeConfig(Settings):
     `backend`: "packets" feeds fetched packets to a bare decoder; "demux" (PyAV) and "decord" read the whole member.
     `pixel_format`: "rgb" gives [3, S, S]; "yuv420p" gives the planes Y, U, V below each other as [1, S * 3 / 2, S],
     half the bytes, to be converted on the device.
-    `crop_fraction`: side of the centred square that is cut out, as a fraction of the picture's short side.
+    `crop_fraction`: side of the square that is cut out, as a fraction of the picture's short side.
+    `crop_place`: where along the long side. "centre"; "drawn" by the clip's id, one of nine places from end to end;
+    "in_turn": the clips of a bag at the beginning, in the middle and at the end, as `evaluate --crops 3` has it.
     """
 
     backend: Literal["packets", "demux", "decord"] = "packets"
     pixel_format: Literal["rgb", "yuv420p"] = "rgb"
     crop_fraction: float = pydantic.Field(default=1.0, gt=0, le=1)
+    crop_place: Literal["centre", "drawn", "in_turn"] = "centre"
 
     @property
     def how(self) -> How:
-        return How(self.backend, self.pixel_format, self.crop_fraction)
+        return How(self.backend, self.pixel_format, self.crop_fraction, self.crop_place)
 
     def frame_shape(self, size_pixels: int) -> tuple[int, int, int]:
         """[C, H, W] of a frame. Raises ConfigError: planes of YUV need an even size."""

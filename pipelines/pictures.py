@@ -1,13 +1,13 @@
 """Decoded frames to what a model is shown: cut out, scaled, converted, turned upright, in that order.
 
 Input: a decoded frame of any size and pixel format.
-Does: cuts the centred square out of the planes (no copy), scales and converts it in one pass of swscale.
+Does: cuts a square out of the planes (no copy), scales and converts it in one pass of swscale.
 Output: uint8 [3, S, S], RGB; or [1, S * 3 / 2, S], the planes Y, U and V of I420 one below the other.
 
 Cutting before scaling: 155 us a frame of 456 x 256 to 224, against 321 the other way round. It gives other pixels, so a
 crop is defined in the source: a square of `crop_fraction` of the short side, its side and corner on even pixels so that
-subsampled chroma is cut where luma is (on multiples of four in interlaced frames, whose fields are scaled apart).
-Scaling is bilinear.
+subsampled chroma is cut where luma is (on multiples of four in interlaced frames, whose fields are scaled apart). It is
+centred along the short side; along the long side it may lie anywhere. Scaling is bilinear.
 """
 
 from __future__ import annotations
@@ -27,7 +27,12 @@ _MAX_KEPT_CROPS = 32
 
 
 def write_picture(
-    frame: av.VideoFrame, crop_fraction: float, pixel_format: str, rotation_degrees: int, out: np.ndarray
+    frame: av.VideoFrame,
+    crop_fraction: float,
+    pixel_format: str,
+    rotation_degrees: int,
+    out: np.ndarray,
+    place: float = 0.0,
 ) -> None:
     """Write a frame into `out`.
 
@@ -35,22 +40,24 @@ def write_picture(
         pixel_format: "rgb" or "yuv420p". Planes of YUV are BT.601 in limited range, whatever the video's are.
         rotation_degrees: counter-clockwise, a multiple of 90.
         out: uint8 [C, H, W], contiguous: [3, S, S] or [1, S * 3 / 2, S].
+        place: where along the long side the square is cut: -1 at the left or top of the upright picture, 0 in the
+            middle, 1 at the right or bottom.
     """
-    square, size = _cropped(frame, crop_fraction), out.shape[2]
-    quarter_turns = rotation_degrees // 90 % 4
+    quarter_turns, size = rotation_degrees // 90 % 4, out.shape[2]
+    square = _cropped(frame, crop_fraction, place if _keeps_ends(frame, quarter_turns) else -place)
     if pixel_format == "rgb":
         made = _kept.reformatter.reformat(square, width=size, height=size, format="gbrp", interpolation=_RGB, threads=1)
         green, blue, red = made.planes
-        places = ((red, out[0]), (green, out[1]), (blue, out[2]))
+        targets = ((red, out[0]), (green, out[1]), (blue, out[2]))
     else:
         made = _kept.reformatter.reformat(
             square, width=size, height=size, format="yuv420p", threads=1,
             dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG,
         )  # fmt: skip
-        places = tuple(zip(made.planes, planes_of_yuv420p(out), strict=True))
-    for plane, place in places:
-        source = np.ndarray(place.shape, np.uint8, memoryview(plane), strides=(plane.line_size, 1))
-        place[:] = np.rot90(source, quarter_turns) if quarter_turns else source
+        targets = tuple(zip(made.planes, planes_of_yuv420p(out), strict=True))
+    for plane, target in targets:
+        source = np.ndarray(target.shape, np.uint8, memoryview(plane), strides=(plane.line_size, 1))
+        target[:] = np.rot90(source, quarter_turns) if quarter_turns else source
 
 
 def planes_of_yuv420p(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -61,17 +68,29 @@ def planes_of_yuv420p(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
     return y.reshape(size, size), u.reshape(half, half), v.reshape(half, half)
 
 
-def square_in(width: int, height: int, crop_fraction: float, step: int = 2) -> tuple[int, int, int]:
-    """(left, top, side) of the centred square, all multiples of `step` where the picture is not smaller than that."""
+def square_in(width: int, height: int, crop_fraction: float, step: int = 2, place: float = 0.0) -> tuple[int, int, int]:
+    """(left, top, side) of a square, all multiples of `step` where the picture is not smaller than that.
+
+    `place`: along the long side, from -1 at its beginning to 1 at its end; of two equal sides, the width.
+    """
     short = min(width, height)
     side = round(short * crop_fraction)
     side = max(side - side % step, min(step, short))
-    left, top = (width - side) // 2, (height - side) // 2
+    left, top = (
+        int((length - side) * (1 + (place if is_long else 0)) / 2)
+        for length, is_long in ((width, width >= height), (height, width < height))
+    )
     return left - left % step, top - top % step, side
 
 
-def _cropped(frame: av.VideoFrame, crop_fraction: float) -> av.VideoFrame:
-    left, top, side = square_in(frame.width, frame.height, crop_fraction, step=4 if frame.interlaced_frame else 2)
+def _keeps_ends(frame: av.VideoFrame, quarter_turns: int) -> bool:
+    """Whether the long side begins at the left or top after counter-clockwise turns too, and not at its other end."""
+    return quarter_turns in ((0, 3) if frame.width >= frame.height else (0, 1))
+
+
+def _cropped(frame: av.VideoFrame, crop_fraction: float, place: float) -> av.VideoFrame:
+    step = 4 if frame.interlaced_frame else 2
+    left, top, side = square_in(frame.width, frame.height, crop_fraction, step, place)
     if (side, side) == (frame.width, frame.height):
         return frame
     key = (frame.width, frame.height, frame.format.name, int(frame.colorspace), int(frame.color_range), left, top, side)

@@ -83,11 +83,6 @@ class Decoding:
         return 1 + self.cores // 64
 
 
-def clip_dataset(stream_url: str, shape: ClipShape, bags_per_block: int, decoding: Decoding) -> Dataset:
-    """Decoded bags of the run, from what the newest marker names to the end of the last epoch."""
-    return decoded(plan_rows(stream_url, decoding), shape, bags_per_block, decoding)
-
-
 def plan_rows(stream_url: str, decoding: Decoding) -> Dataset:
     """Plan rows of the run, from what the newest marker names on, as they are published."""
     chunks = ray.data.read_datasource(ChunkSource(stream_url), override_num_blocks=1, num_cpus=0)

@@ -10,6 +10,9 @@ Output: WindowBatches. Nothing here knows Ray: `pipelines.ray_data` runs the sam
 
 from __future__ import annotations
 
+import queue
+import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
@@ -17,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipelines.clip_plan import ClipConfig
+from pipelines.clip_stream import put_unless
 from pipelines.dense import Store, dense_job, number_of_hops
 from pipelines.dense_apart import FillerApart
 from pipelines.dense_filler import Filled, Filler
@@ -136,6 +140,46 @@ def window_batches(
                 filler.close()
     if at:
         yield batch.head(at)
+
+
+def batches_of_ranges(ranges: Sequence[VideoRange], shape: WindowShape, threads: int) -> Iterator[WindowBatch]:
+    """All windows of some ranges, which threads take one after the other; in no particular order."""
+    left, ended = deque(ranges), threading.Event()
+    made: queue.Queue[WindowBatch | BaseException | None] = queue.Queue(1)
+
+    def work() -> None:
+        try:
+            for batch in window_batches(_videos_of(left), shape):
+                if not put_unless(made, batch, ended):
+                    return
+            put_unless(made, None, ended)
+        except BaseException as error:  # handed on to whoever asks
+            put_unless(made, error, ended)
+
+    running = max(1, min(threads, len(ranges)))
+    for number in range(running):
+        threading.Thread(target=work, name=f"windows-{number}", daemon=True).start()
+    try:
+        while running:
+            item = made.get()
+            if isinstance(item, BaseException):
+                raise item
+            if item is None:
+                running -= 1
+            else:
+                yield item
+    finally:
+        ended.set()
+
+
+def _videos_of(left: deque[VideoRange]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The videos of ranges that nobody else takes."""
+    while left:
+        try:
+            part = left.popleft()
+        except IndexError:  # another thread has taken the last
+            return
+        yield from part.videos()
 
 
 def _fill(filler: _Filler, batch: WindowBatch, at: int, first: int) -> tuple[int, bool]:

@@ -119,13 +119,14 @@ def sequential(path: Path) -> dict[int, av.VideoFrame]:
     return frames
 
 
-def cut_by_numpy(frame: av.VideoFrame, crop_fraction: float) -> av.VideoFrame:
-    """The centred square of a planar frame, as a frame of its own."""
+def cut_by_numpy(frame: av.VideoFrame, crop_fraction: float, place: float = 0) -> av.VideoFrame:
+    """A square of a planar frame, as a frame of its own: `place` of the way from the middle to an end of the width."""
     step = 4 if frame.interlaced_frame else 2
     side = int(min(frame.width, frame.height) * crop_fraction + 0.5) // step * step
     if (side, side) == (frame.width, frame.height):
         return frame
     left, top = ((length - side) // 2 // step * step for length in (frame.width, frame.height))
+    left = int((frame.width - side) * (1 + place) / 2) // step * step if place else left
     square = frame.reformat(width=side, height=side, threads=1)  # for its colours and places of chroma, not its pixels
     deep = 2 if frame.format.components[0].bits > 8 else 1
     for source, target in zip(frame.planes, square.planes, strict=True):
@@ -138,9 +139,11 @@ def cut_by_numpy(frame: av.VideoFrame, crop_fraction: float) -> av.VideoFrame:
     return square
 
 
-def expected_rgb(frame: av.VideoFrame, size: int, rotation_degrees: int = 0, crop_fraction: float = 1.0) -> np.ndarray:
+def expected_rgb(
+    frame: av.VideoFrame, size: int, rotation_degrees: int = 0, crop_fraction: float = 1.0, place: float = 0
+) -> np.ndarray:
     """uint8 [3, size, size]."""
-    square = cut_by_numpy(frame, crop_fraction)
+    square = cut_by_numpy(frame, crop_fraction, place)
     # Where nothing is scaled, swscale's fast way writes rubbish at the right of widths that are no multiple of 16.
     how = Interpolation.BILINEAR | Interpolation.ACCURATE_RND if square.width == size else None
     made = square.reformat(width=size, height=size, format="gbrp", interpolation=how, threads=1)

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from benchmarks.check import is_wrong
+from benchmarks.extract import bare, clips_of
 from benchmarks.figures import count, median, ratio, ratio_of_medians, show
 from benchmarks.focus_overhead import EPOCH, WORLD, adamw, config_of, plain_step, random_batch
 from benchmarks.member_memory import write_tar_of_one
@@ -26,9 +27,12 @@ from pipelines import storage
 from pipelines.packet_codec import Packets
 from pipelines.tar_samples import read_samples
 from tests.conftest import use_environment
+from tests.moving import indexed as indexed_video
+from tests.moving import kind as kind_of_video
 from trainers.backbones import build, input_spec_of
+from trainers.commits import SinceCommit
 from trainers.engine import LocalEngine
-from trainers.loop import SinceCommit, train_step
+from trainers.step import train_step
 
 
 def boxes_of(path: Path) -> list[str]:
@@ -115,6 +119,20 @@ def test_spoiled_pairs_do_not_move_a_median() -> None:
     assert (figure.value, figure.low, figure.high, figure.n) == (1.0, 1.0, 1.0, 80)
 
 
+def test_the_floors_of_extraction_decode_what_windows_show_and_convert_nothing(tmp_path: Path) -> None:
+    """A floor that decodes less than there is would flatter nobody, one that decodes more would flatter us."""
+    row = indexed_video(kind_of_video("gop-60-faststart", tmp_path))
+    assert bare(row, [(0, row["packet_count"] - 1)])() == row["packet_count"] == 200
+    clips = clips_of(row)
+    assert len(clips) == 8, "a window a second of 8 s"
+    starts = [0, 60, 120, 180]
+    assert all(first in starts for first, _ in clips)
+    # Windows reach 1.86 s (31 strides of 3 frames of 1/25 s) to both sides of their middles at 0.5, 1.5, ... s.
+    assert clips[0][0] == 0
+    assert clips[-1][1] >= 195
+    assert bare(row, clips)() == sum(last - first + 1 for first, last in clips)
+
+
 def test_the_plain_step_learns_what_the_regime_noisy_learns() -> None:
     """What AdaptFocus adds is measured against this step: it must be the same training, and not a lighter one."""
     config, batch, done = config_of(WORLD, "noisy"), random_batch(WORLD, 0), SinceCommit()
@@ -125,7 +143,7 @@ def test_the_plain_step_learns_what_the_regime_noisy_learns() -> None:
     spec, engine = input_spec_of(ours), LocalEngine(WORLD.bags, torch.device("cpu"))
     loss = plain_step(plain, spec, adamw(plain, config), batch, WORLD.classes)
     train_step(config, engine, ours, ours, adamw(ours, config), batch, EPOCH, 0.5, done)
-    assert done.losses[0].item() == pytest.approx(loss.item(), abs=1e-6)
+    assert float(done.losses[0]) == pytest.approx(loss.item(), abs=1e-6)
     for one, other in zip(plain.parameters(), ours.parameters(), strict=True):
         assert one.grad is not None
         assert other.grad is not None

@@ -55,7 +55,7 @@ def test_gmdcsa24_packed_and_trained_for_two_epochs_through_s3(
     assert found.epochs == 2
     assert found.clips_planned == found.clips_trained == 4 * (12 + 12)
     assert (found.clips_lost, found.clips_twice, found.clips_undecodable) == (0, 0, 0)
-    command("evaluate", run, "--index", index, "--views", 4)
+    command("evaluate", run, "--index", index, "--views", 4, "--crops", 3)
     command("report", run, "--out", tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/jpeg") >= 4

@@ -29,27 +29,28 @@ from trainers.config import TrainConfig
 from trainers.engine import Engine
 from trainers.focus import FocusConfig
 
-_ONE = np.float32(1)
+_ONE, _MOST = np.float32(1), np.float32(80)  # exp(80) is finite
+_sum = np.add.reduce  # what ndarray.sum calls, by way of Python
 
 
 def objective(
     config: TrainConfig, engine: Engine, logits: torch.Tensor, batch: ClipBatch, epoch: int, progress: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of logits float32 [B N, K] on the CPU -> p [B, N, L] of the bags' own labels; this rank's share of the loss, a
-    scalar; its gradient [B N, K], times the number of ranks over which it will be averaged.
+) -> tuple[np.ndarray, float, torch.Tensor]:
+    """Of logits float32 [B N, K] on the CPU -> p [B, N, L] of the bags' own labels; this rank's share of the loss; its
+    gradient [B N, K], times the number of ranks over which it will be averaged.
 
     p is any number where there is no label.
     """
-    z, ok, mu = logits.detach(), batch.ok, config.focus.noisy_or_weight
+    tensor, ok, mu = logits.detach(), batch.ok, config.focus.noisy_or_weight
+    p_all, softplus_all, z = torch.sigmoid(tensor).numpy(), functional.softplus(tensor).numpy(), tensor.numpy()
     real = (batch.label_ids != NO_LABEL)[:, None]  # [B, 1, L]
     bags, clips = batch.tau.shape
-    # Where the labels' entries lie among all. Padding points behind the last: reading takes the last entry, writing
-    # goes to a place that is cut off.
-    at = np.where(real, _starts(bags, clips, z.shape[1]) + batch.label_ids[:, None], z.numel())
-    p_all, softplus_all = torch.sigmoid(z).numpy(), functional.softplus(z).numpy()
-    p, softplus, own = (values.take(at, mode="clip") for values in (p_all, softplus_all, z.numpy()))
+    # Where the labels' entries lie among all. Padding, -1, is read of a neighbour, which is never used.
+    ids, classes = batch.label_ids[:, None], z.shape[1]
+    at = _starts(bags, clips, classes) + ids
+    p, softplus, own = p_all.take(at, mode="clip"), softplus_all.take(at, mode="clip"), z.take(at, mode="clip")
     usable, counted = _ONE, batch.clip_positive  # which is False where there is no label
-    if not ok.all():
+    if not np.logical_and.reduce(ok):
         usable = ok.astype(np.float32)[:, None, None]
         counted = counted & ok[:, None, None]
 
@@ -60,15 +61,15 @@ def objective(
         shown = np.logical_or.reduce(counted, axis=1)  # [B, L]
         negative = negative + mu * (plain * ~shown[:, None])
         loss, pull = _noisy_or(softplus, shown, mu * clips)
-    both, share = positive + negative, 1 / (max(all_clips, 1) * z.shape[1])
+    both, share = positive + negative, 1 / (max(all_clips, 1) * classes)
     labels = (both - (1 + mu) * plain) * softplus - positive * own
     others = softplus_all if usable is _ONE else softplus_all.reshape(bags, clips, -1) * usable
-    loss += float(labels.sum()) + (1 + mu) * float(others.sum())
+    loss += float(_sum(labels, None)) + (1 + mu) * float(_sum(others, None))
     scale = np.float32(share * engine.workers)
-    gradient = np.empty(z.numel() + 1, np.float32)
-    np.multiply(p_all.reshape(bags, clips, -1), (1 + mu) * scale * usable, out=gradient[:-1].reshape(bags, clips, -1))
-    gradient[at] = ((both - pull) * p - positive) * scale
-    return torch.from_numpy(p), torch.tensor(loss * share), torch.from_numpy(gradient[:-1]).view_as(z)
+    gradient = np.empty((bags, clips, 1 + classes), np.float32)  # padding is written to the first column, and cut off
+    np.multiply(p_all.reshape(bags, clips, -1), (1 + mu) * scale * usable, out=gradient[:, :, 1:])
+    gradient.reshape(-1)[_starts(bags, clips, 1 + classes) + 1 + ids] = ((both - pull) * p - positive) * scale
+    return p, loss * share, torch.from_numpy(gradient.reshape(-1, 1 + classes)[:, 1:])
 
 
 def _weights(
@@ -103,11 +104,15 @@ def _weights(
 
 def _masses(engine: Engine, counted: np.ndarray, positive: np.ndarray, ok: np.ndarray) -> tuple[float, float, float]:
     """The first three of `loss.masses`, of the global batch."""
-    own = (float(np.count_nonzero(counted)), float(positive.sum()), float(np.count_nonzero(ok) * counted.shape[1]))
+    own = (
+        float(np.count_nonzero(counted)),
+        float(_sum(positive, None)),
+        float(np.count_nonzero(ok) * counted.shape[1]),
+    )
     if engine.workers == 1:
         return own
-    count, mass, clips = engine.add_up(torch.tensor(own, dtype=torch.float64)).tolist()
-    return count, mass, clips
+    count, mass, all_clips = engine.add_up(torch.tensor(own, dtype=torch.float64)).tolist()
+    return count, mass, all_clips
 
 
 @lru_cache(maxsize=8)
@@ -124,7 +129,7 @@ def _noisy_or(softplus: np.ndarray, shown: np.ndarray, weight: float) -> tuple[f
     none = softplus.sum(axis=1)  # -log q
     bound = np.maximum(none, np.float32(1e-7))
     loss = -weight * float((np.log(-np.expm1(-bound)) * shown).sum())
-    pull = weight / np.expm1(np.minimum(bound, np.float32(80))) * (shown & (none >= bound))
+    pull = weight / np.expm1(np.minimum(bound, _MOST)) * (shown & (none >= bound))
     return loss, pull[:, None]
 
 
@@ -135,8 +140,10 @@ def _focus_weights(
     a, salient = _spikes(p, batch, epoch, saliency)
     weight, near = _ONE, None
     if focus.action_focusing:
-        over = (p - np.float32(focus.threshold) * a[:, None]) * np.float32(1 / focus.temperature)
-        weight = 2 * torch.sigmoid(torch.from_numpy(over)).numpy()
+        under = (np.float32(focus.threshold) * a[:, None] - p) * np.float32(1 / focus.temperature)
+        # 2 sigmoid(-under). tanh is one call instead of three, but rounds small weights away, and where all weights are
+        # small, mass normalisation makes them large.
+        weight = 2 / (np.exp(np.minimum(under, _MOST)) + _ONE)
     if focus.clip_focusing:
         delta = focus.delta
         if focus.delta_seconds is not None:
@@ -153,25 +160,24 @@ def _spikes(p: np.ndarray, batch: ClipBatch, epoch: int, config: SaliencyConfig)
     """
     bags, clips, labels = p.shape
     bins, seen_in = batch.saliency_score.shape[-1], batch.saliency_epoch
-    which = (batch.tau * bins).astype(np.int64)  # [B, N]
-    which -= which == bins  # tau = 1 belongs to the last bin
+    which = np.minimum(batch.tau * bins, bins - 1).astype(np.int64)  # [B, N]; tau = 1 belongs to the last bin
     starts = _starts(bags, labels, bins)[:, None, :, 0]
     places = starts + which[:, :, None]  # [B, N, L]
     same = which[:, :, None] == which[:, None]  # [B, N, N]
     left = _powers(1 - config.update_rate, clips + 1)
-    recent = config.update_rate * left.take((same & _later(clips)).sum(axis=2))  # r d^(visits of the bin after this)
+    recent = config.update_rate * left.take(_sum(same & _later(clips), 2))  # r d^(visits of the bin after this)
     mixed = (same * recent[:, None])[..., None]  # [B, N, N, 1]; what follows is a product of matrices, and cheaper so
-    kept = left.take(same.sum(axis=2))[:, :, None]
+    kept = left.take(_sum(same, 2))[:, :, None]
     first = same.argmax(axis=2) + _starts(1, bags, clips)[0]  # [B, N], among all clips
     was_visited = seen_in.take(places) != NEVER_VISITED
 
     score = batch.saliency_score * _powers(config.staleness, epoch + 2).take(epoch - seen_in, mode="clip")
-    score[seen_in == NEVER_VISITED] = -1
+    np.putmask(score, seen_in == NEVER_VISITED, -1)
     held = np.where(was_visited, batch.saliency_score.take(places), p.reshape(-1, labels).take(first, axis=0))
-    score.reshape(-1)[places] = kept * held + (mixed * p[:, None]).sum(axis=2)
+    score.reshape(-1)[places] = kept * held + _sum(mixed * p[:, None], 2)
     tau = batch.saliency_tau.copy()
     held = np.where(was_visited, batch.saliency_tau.take(places), batch.tau.take(first)[:, :, None])
-    tau.reshape(-1)[places] = kept * held + (mixed * batch.tau[:, None, :, None]).sum(axis=2)
+    tau.reshape(-1)[places] = kept * held + _sum(mixed * batch.tau[:, None, :, None], 2)
     best = score.argmax(axis=2) + starts[:, 0]
     return score.take(best), tau.take(best)
 

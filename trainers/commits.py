@@ -24,6 +24,8 @@ from trainers.checkpoint import Commit, Lineage
 from trainers.config import TrainConfig
 from trainers.engine import DrainedError, Engine
 from trainers.scores import READING, RETRIES, Scores
+from trainers.sharding import is_sharded, whole
+from trainers.transfer import Leaving
 
 # What a rank asks for at the end of a step. All ranks do the largest of what they asked for.
 NOTHING, COMMIT, STOP, FAILED = range(4)
@@ -34,7 +36,7 @@ class SinceCommit:
     """What has been trained since the last commit, on this rank."""
 
     scores: Scores = field(default_factory=Scores)
-    losses: list[torch.Tensor] = field(default_factory=list)  # this rank's share of each step's, on its device
+    losses: list[torch.Tensor | float] = field(default_factory=list)  # this rank's share of each step's
     input_wait_seconds: float = 0.0  # that this rank stood still for the next batch
     began: float = field(default_factory=time.monotonic)
 
@@ -105,11 +107,14 @@ class Commits:
         }
         self.wait()
         began = time.monotonic()
-        state = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
-        state = on_cpu(state) if self.engine.rank == 0 else {}
+        leaving, state = Leaving(), {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
+        if self.engine.rank == 0 or is_sharded(self.model):
+            state = on_cpu(state, leaving)
+        state = state if self.engine.rank == 0 else {}
+        loss = leaving.take(torch.stack([torch.as_tensor(each) for each in done.losses]).double().sum())
         self._stall_seconds += time.monotonic() - began
         facts["commit_stall_seconds"], self._stall_seconds, self._asked = self._stall_seconds, 0.0, False
-        write = partial(self._write, plan, cursor, done, state, facts)
+        write = partial(self._write, plan, cursor, done, leaving, loss, state, facts)
         self._thread = threading.Thread(target=self._kept, args=(write,), daemon=True, name="commit")
         self._thread.start()
 
@@ -140,23 +145,24 @@ class Commits:
             self._error = error
 
     def _write(
-        self, plan: PlanFacts, cursor: int, done: SinceCommit, state: dict[str, Any], facts: dict[str, float]
-    ) -> Commit:
+        self, plan: PlanFacts, cursor: int, done: SinceCommit, leaving: Leaving, loss: torch.Tensor,
+        state: dict[str, Any], facts: dict[str, float],
+    ) -> Commit:  # fmt: skip
         """Every rank writes its ledger, then rank 0 the state, then the log entry that makes all of it count."""
         began, lineage, keep = time.monotonic(), self.lineage, self.config.checkpoint
         folder = lineage.folder(plan.epoch, cursor)
         file = lineage.write_ledger(folder, self.engine.rank, done.scores.to_arrow())
-        own_loss = torch.stack(done.losses).double().sum().item()
-        own = [own_loss, float(done.scores.clips_decoded()), done.input_wait_seconds, *done.scores.reading()]
+        leaving.wait()
+        own = [loss.item(), float(done.scores.clips_decoded()), done.input_wait_seconds, *done.scores.reading()]
         files, sums = zip(*self._aside.gather((file, own)), strict=True)
-        loss, clips, waited, *reading = (sum(values) for values in zip(*sums, strict=True))
+        all_losses, clips, waited, *reading = (sum(values) for values in zip(*sums, strict=True))
         same_epoch = self._last is not None and self._last.epoch == plan.epoch
         earlier = self._last.ledger if self._last and same_epoch else ()
 
         def on_rank_zero() -> Commit:
             sha256 = lineage.write_state(folder, state)
             metrics = facts | {
-                "loss": loss / facts["batches"],
+                "loss": all_losses / facts["batches"],
                 "clips": clips,
                 "input_wait_seconds": waited / self.engine.workers,
                 "commit_write_seconds": time.monotonic() - began,
@@ -171,14 +177,18 @@ class Commits:
         return entry
 
 
-def on_cpu(value: Any) -> Any:
-    """A copy of a state that shares no memory with it, its tensors on the CPU."""
+def on_cpu(value: Any, leaving: Leaving) -> Any:
+    """A copy of a state that shares no memory with it: whole tensors on the CPU, once `leaving` has been waited for.
+
+    A GPU's copies are made before its next step, and beside what the host does.
+    """
     if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
+        full = whole(value.detach())
+        return full.clone() if full.device.type == "cpu" else leaving.take(full)
     if isinstance(value, dict):
         made = copy.copy(value)  # a state_dict has attributes of its own
-        made.update({key: on_cpu(each) for key, each in value.items()})
+        made.update({key: on_cpu(each, leaving) for key, each in value.items()})
         return made
     if isinstance(value, list | tuple):
-        return type(value)(on_cpu(each) for each in value)
+        return type(value)(on_cpu(each, leaving) for each in value)
     return value

@@ -19,6 +19,7 @@ from pipelines.frames import DecodeConfig
 from pipelines.isolated import Isolation
 from pipelines.saliency_table import SaliencyConfig
 from pipelines.store_reads import ReadConfig
+from trainers.augment import AugmentConfig
 from trainers.backbones import BACKBONES
 from trainers.focus import FocusConfig
 from trainers.inputs import InputConfig
@@ -31,8 +32,23 @@ class OptimConfig(Settings):
     weight_decay: float = pydantic.Field(default=0.01, ge=0)
     beta1: float = pydantic.Field(default=0.9, ge=0, lt=1)
     beta2: float = pydantic.Field(default=0.999, ge=0, lt=1)
-    schedule: Literal["one_cycle", "up7", "constant"] = "one_cycle"
+    schedule: Literal["one_cycle", "up7", "cosine", "steps", "constant"] = "one_cycle"
     clip_gradient_norm: float | None = pydantic.Field(default=None, gt=0)
+
+
+class StepConfig(Settings):
+    """How a step is computed. All but `precision` may be another when a run is resumed: what is trained stays the same.
+
+    docs/training.md says what each switch does.
+    """
+
+    precision: Literal["float32", "bf16"] = "float32"  # of the backbone; logits, loss and weights are float32
+    channels_last: bool = False  # pixels and 3D kernels with their channels innermost
+    fused_optimiser: bool = True  # one kernel for all weights, where the device has one
+    accumulate: int = pydantic.Field(default=1, ge=1)  # parts into which a rank's share of a global batch is split
+    checkpoint_activations: bool = False  # compute each block's activations again in the backward pass
+    compile: bool = False  # with torch.compile
+    sharding: Literal["ddp", "fsdp2"] = "ddp"  # of several workers
 
 
 class CheckpointConfig(Settings):
@@ -88,14 +104,18 @@ class TrainConfig(Settings):
     epochs: int = pydantic.Field(default=30, ge=1)
     backbone: str = "small3d"
     weights: str | None = None  # URL of a pre-trained start
+    dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)  # of the features that the head sees
+    drop_path: float = pydantic.Field(default=0.0, ge=0, lt=1)  # of the last block's branches (MViT); fewer before it
     max_bad_share: float = pydantic.Field(default=0.05, ge=0, le=1)  # of the videos, before the run ends
     clip: ClipConfig = ClipConfig()
     decode: DecodeConfig = DecodeConfig()
     input: InputConfig = InputConfig()
+    augment: AugmentConfig = AugmentConfig()
     plan: PlanConfig = PlanConfig()
     saliency: SaliencyConfig = SaliencyConfig()
     focus: FocusConfig = FocusConfig()
     optim: OptimConfig = OptimConfig()
+    step: StepConfig = StepConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     read: ReadConfig = ReadConfig()
     placement: PlacementConfig = PlacementConfig()
@@ -130,7 +150,22 @@ class TrainConfig(Settings):
             )
         if (least := self.placement.min_workers) and least > w:
             raise ValueError(f"placement.min_workers = {least} is more than placement.workers = {w}; lower it")
+        if self.decode_size_pixels < self.clip.size_pixels:
+            raise ValueError(
+                f"augment.decode_size_pixels = {self.decode_size_pixels} is less than clip.size_pixels = "
+                f"{self.clip.size_pixels}; raise it, or leave it out"
+            )
         return self
+
+    @property
+    def decode_size_pixels(self) -> int:
+        """Side of the squares that training clips are decoded to."""
+        return self.augment.decode_size_pixels or self.clip.size_pixels
+
+    @property
+    def draws_by_clip(self) -> bool:
+        """Whether a training step draws anything by its clips' ids."""
+        return bool(self.input.fade_background or self.dropout or self.drop_path or self.augment.on)
 
     @property
     def url(self) -> str:
@@ -155,4 +190,5 @@ class TrainConfig(Settings):
 
     def what_is_trained(self) -> dict:
         """The settings that a resumed run must share with its beginning."""
-        return self.model_dump(mode="json", exclude={"placement", "checkpoint", "read"})
+        how = set(StepConfig.model_fields) - {"precision"}
+        return self.model_dump(mode="json", exclude={"placement": True, "checkpoint": True, "read": True, "step": how})

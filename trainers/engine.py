@@ -47,7 +47,15 @@ class Ranks(Protocol):
         ...
 
 
-class Engine(Ranks, Protocol):
+class AddsUp(Protocol):
+    """What the objective needs of the ranks."""
+
+    def add_up(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum of a tensor over all ranks, on every rank."""
+        ...
+
+
+class Engine(Ranks, AddsUp, Protocol):
     """One rank's view of a worker group."""
 
     rank: int
@@ -56,10 +64,6 @@ class Engine(Ranks, Protocol):
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model as this group trains it: gradients are averaged over ranks."""
-        ...
-
-    def add_up(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum of a tensor over all ranks, on every rank."""
         ...
 
     def aside(self) -> Ranks:

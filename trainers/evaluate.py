@@ -1,8 +1,8 @@
 """What a run is worth: multi-view video-level mAP, per-time mAP where intervals are known.
 
 Input: checkpoints of a run (the newest, or those at the ends of some epochs) and a test index.
-Does: N uniform views a video through the same stages as training (range read, decode), then each checkpoint's model:
-however many are scored, the views are decoded once.
+Does: N uniform views a video, of one crop or three, through the same stages as training (range read, decode), then each
+checkpoint's model: however many are scored, the views are decoded once, and each frame once for all its crops.
 Output: scores, saved with the run in `evaluations/NAME/`: `scores.json`, and every view's probabilities as Parquet.
 """
 
@@ -21,10 +21,12 @@ from pipelines.clip_plan import Planner, plan_views
 from pipelines.clip_stream import ClipShape, stream
 from pipelines.config import make
 from pipelines.errors import ConfigError, InputError
+from pipelines.frames import DecodeConfig
 from pipelines.plan_store import PlanFacts, write_plan
 from pipelines.records import ClipBatch
 from pipelines.shard_index import load_index
 from pipelines.tables import write_table
+from trainers.backbones import entry_of
 from trainers.checkpoint import Commit, Run
 from trainers.config import TrainConfig
 from trainers.inputs import build_adapted, shown
@@ -35,12 +37,16 @@ PREDICTIONS_SCHEMA = pa.schema(
         ("slot", pa.int64()),
         ("video_id", pa.string()),
         ("ok", pa.bool_()),
+        # Of each clip: the crops of a view one after the other.
         ("center_seconds", pa.list_(pa.float64())),
-        ("probability", pa.list_(pa.float32())),  # [views x classes], row by row
+        ("crop_place", pa.list_(pa.float32())),  # along the long side: -1 left or top, 0 middle, 1 right or bottom
+        ("probability", pa.list_(pa.float32())),  # [clips x classes], row by row
     ]
 )
+CROPS = {1: "centre", 3: "in_turn"}  # number -> decode.crop_place
+MAX_CLIPS = 255  # of a video, which a clip's id can tell apart
 
-# (slot, ok, probabilities [checkpoints, views, classes]) of a video
+# (slot, ok, probabilities [checkpoints, views x crops, classes]) of a video
 Prediction = tuple[int, bool, np.ndarray]
 # (plan, shape, settings of the run, number of classes, checkpoints) -> all videos, in any order
 Predict = Callable[[PlanFacts, ClipShape, TrainConfig, int, Sequence[Commit]], Iterable[Prediction]]
@@ -55,28 +61,46 @@ class Scores:
     views: int
     checkpoint: int  # number of the commit
     epoch: int  # of the commit, counted from 0
-    map_max: float | None
+    map_max: float | None  # over views and crops
     map_mean: float | None
     per_time_map: float | None
     per_class_ap: dict[str, float | None]
+    crops: int  # of each view
+    size_pixels: int
 
 
 def evaluate(
-    run: Run, config: TrainConfig, index_url: str, views: int, name: str, predict: Predict, epoch: int | None = None
+    run: Run,
+    config: TrainConfig,
+    index_url: str,
+    views: int,
+    name: str,
+    predict: Predict,
+    epoch: int | None = None,
+    crops: int = 1,
+    size_pixels: int | None = None,
 ) -> Scores:
     """Score the run's newest checkpoint on an index, or the one at the end of an epoch (counted from 0).
 
     Raises:
+        ConfigError: there cannot be so many crops or views.
         InputError: the run has no such checkpoint, or the test index has classes that the run was not trained on.
     """
     commit = run.newest()[1] if epoch is None else run.end_of_epoch(epoch)
     if commit is None:
         raise InputError(f"{run.url} has no checkpoint yet; train it first")
-    return evaluate_checkpoints(run, config, index_url, views, {name: commit}, predict)[name]
+    return evaluate_checkpoints(run, config, index_url, views, {name: commit}, predict, crops, size_pixels)[name]
 
 
 def evaluate_checkpoints(
-    run: Run, config: TrainConfig, index_url: str, views: int, commits: Mapping[str, Commit], predict: Predict
+    run: Run,
+    config: TrainConfig,
+    index_url: str,
+    views: int,
+    commits: Mapping[str, Commit],
+    predict: Predict,
+    crops: int = 1,
+    size_pixels: int | None = None,
 ) -> dict[str, Scores]:
     """Score several checkpoints of a run on the same views, which are read and decoded once.
 
@@ -84,10 +108,20 @@ def evaluate_checkpoints(
 
     Args:
         commits: by the name that the evaluation of each is to have; at least one.
+        crops: of each view: 1, the centred square, or 3, squares at the beginning, middle and end of the long side.
+        size_pixels: that they are scaled to, instead of the size that the run was trained on.
 
     Raises:
+        ConfigError: there cannot be so many crops or views, or the backbone does not take that size.
         InputError: the test index has classes that the run was not trained on.
     """
+    if crops not in CROPS or views * crops > MAX_CLIPS:
+        raise ConfigError(
+            f"{views} views of {crops} crops: there can be 1 crop or 3, and up to {MAX_CLIPS} views x crops; take "
+            f"{MAX_CLIPS // 3} views or fewer of 3 crops"
+        )
+    size_pixels = size_pixels or config.clip.size_pixels
+    entry_of(config.backbone).spec.check(config.clip.frames, size_pixels)
     classes = load_index(config.index, columns=["labels"]).classes
     index = load_index(index_url)
     strange = sorted(set(index.classes) - set(classes))
@@ -95,15 +129,15 @@ def evaluate_checkpoints(
         raise InputError(f"{index_url} has classes that the run was not trained on: {strange[:5]}; index it with the "
                          f"class list of {config.index}")  # fmt: skip
     planner = Planner.of(index.table, classes)
-    plan = plan_views(planner, config.clip, views)
+    plan = plan_views(planner, config.clip, views, crops)
     facts = write_plan(plan, run.at("evaluations", next(iter(commits)), "plan"), 0, bags_per_batch=1)
     shape = ClipShape(
-        views,
+        views * crops,
         config.clip.frames,
-        config.clip.size_pixels,
+        size_pixels,
         plan.max_labels,
         config.saliency.bins,
-        config.decode,
+        config.decode.model_copy(update={"crop_place": CROPS[crops]}),
         config.read,
         config.placement.isolation,
     )
@@ -113,8 +147,8 @@ def evaluate_checkpoints(
     scores = {}
     for number, (name, commit) in enumerate(commits.items()):
         own = [(slot, ok, probability[number]) for slot, ok, probability in results]
-        scores[name] = _scores(planner, plan.table, own, views, commit)
-        _save(run, name, plan.table, own, scores[name])
+        scores[name] = _scores(planner, plan.table, own, (views, crops, size_pixels), commit)
+        _save(run, name, plan.table, own, scores[name], shape.decode)
     return scores
 
 
@@ -163,10 +197,12 @@ def scores_url(run_url: str, name: str) -> str:
     return storage.join(run_url, "evaluations", name, "scores.json")
 
 
-def _scores(planner: Planner, plan: pa.Table, results: list[Prediction], views: int, commit: Commit) -> Scores:
-    """`results` are those of one checkpoint: probabilities [views, classes]."""
-    classes = planner.classes
-    probability = np.stack([p for _, _, p in results]).astype(np.float64)  # [V, N, K]
+def _scores(
+    planner: Planner, plan: pa.Table, results: list[Prediction], looked: tuple[int, int, int], commit: Commit
+) -> Scores:
+    """`results` are those of one checkpoint: probabilities [views x crops, classes]. `looked`: views, crops, pixels."""
+    classes, (views, crops, size_pixels) = planner.classes, looked
+    probability = np.stack([p for _, _, p in results]).astype(np.float64)  # [V, N x crops, K]
     ok = np.array([ok for _, ok, _ in results])
     probability[~ok] = -np.inf
     truth = np.zeros((len(results), len(classes)), bool)
@@ -177,16 +213,17 @@ def _scores(planner: Planner, plan: pa.Table, results: list[Prediction], views: 
     per_time = None
     times = _truth_at_views(planner, plan)
     if times is not None:
-        per_time, _ = per_time_map(probability, times)
+        at_once = probability.reshape(len(results), views, crops, len(classes)).max(axis=2)  # over the crops of a time
+        per_time, _ = per_time_map(at_once, times[:, ::crops])
     ap = {name: _known(value) for name, value in zip(classes, per_class, strict=True)}
     return Scores(
         len(results), int((~ok).sum()), views, commit.number, commit.epoch, _known(map_max),
-        _known(charades_map(by_mean, truth)[0]), _known(per_time), ap,
+        _known(charades_map(by_mean, truth)[0]), _known(per_time), ap, crops, size_pixels,
     )  # fmt: skip
 
 
 def _truth_at_views(planner: Planner, plan: pa.Table) -> np.ndarray | None:
-    """[V, N, K]: whether a view's centre lies in an interval of the class; None unless every video has intervals."""
+    """[V, N x crops, K]: is a clip's centre in an interval of the class? None unless every video has intervals."""
     every = planner.table.column("intervals").to_pylist()
     if any(spans is None for spans in every):
         return None
@@ -204,13 +241,14 @@ def _known(value: float | None) -> float | None:
     return None if value is None or np.isnan(value) else float(value)
 
 
-def _save(run: Run, name: str, plan: pa.Table, results: list[Prediction], scores: Scores) -> None:
+def _save(run: Run, name: str, plan: pa.Table, results: list[Prediction], scores: Scores, decode: DecodeConfig) -> None:
     rows = [
         {
             "slot": slot,
             "video_id": bag["video_id"],
             "ok": ok,
             "center_seconds": [clip["center_seconds"] for clip in bag["clips"]],
+            "crop_place": [decode.how.place_of(n, clip["clip_id"]) for n, clip in enumerate(bag["clips"])],
             "probability": p.flatten().tolist(),
         }
         for (slot, ok, p), bag in zip(results, plan.select(["video_id", "clips"]).to_pylist(), strict=True)

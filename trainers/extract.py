@@ -17,18 +17,19 @@ from typing import Any
 import numpy as np
 
 from pipelines import feature_store, storage
-from pipelines.clip_stream import ahead
 from pipelines.errors import ConfigError, InputError
 from pipelines.feature_store import COUNTED, VideoFeatures
+from pipelines.frames import DecodeConfig
 from pipelines.records import decode_error
 from pipelines.shard_index import load_index
-from pipelines.window_stream import BAD_VIDEO, VideoRange, WindowShape, window_batches
+from pipelines.window_stream import BAD_VIDEO, VideoRange, WindowShape, batches_of_ranges
 from trainers.checkpoint import Run
 from trainers.config import TrainConfig
 from trainers.feature_model import FeatureModel, Kind, Weights
 from trainers.quarantine import quarantined
 
 PART_VIDEOS = 64
+RANGE_VIDEOS, RANGE_STEPS = 8, 512  # that one task or thread decodes: some tens of seconds of a core
 PART_STEPS: dict[Kind, int] = {"pooled": 4096, "maps": 256}  # a part is in memory: 33 MB of 2048-vectors, 50 MB of maps
 
 Progress = Callable[[int, int], None]  # videos done, videos in all
@@ -48,9 +49,14 @@ class Extraction:
     split: str | None = None
 
     @property
+    def decode(self) -> DecodeConfig:
+        """As the run decodes, but of the centred square, wherever training cut."""
+        return self.config.decode.model_copy(update={"crop_place": "centre"})
+
+    @property
     def shape(self) -> WindowShape:
         config = self.config
-        return WindowShape(config.clip, self.stride_seconds, config.decode, config.read, config.placement.isolation)
+        return WindowShape(config.clip, self.stride_seconds, self.decode, config.read, config.placement.isolation)
 
     def settings(self, fingerprint: str) -> dict[str, Any]:
         """All that decides what the features are."""
@@ -61,7 +67,7 @@ class Extraction:
             "backbone": config.backbone,
             **self.weights.facts,
             "window": config.clip.model_dump(mode="json"),
-            "decode": config.decode.model_dump(mode="json"),
+            "decode": self.decode.model_dump(mode="json"),
             "motion": config.input.motion,
             "stride_seconds": self.stride_seconds,
             "alignment": feature_store.ALIGNMENT,
@@ -91,13 +97,18 @@ def extract(job: Extraction, out_url: str, make: Make, progress: Progress | None
     storage.check_writable(out_url)
     feature_store.claim(out_url, job.settings(index.fingerprint))
     steps = [job.shape.steps(video["duration_seconds"]) for video in videos]
-    parts = dict(enumerate(parts_of(steps, PART_STEPS[job.kind])))
+    parts = dict(enumerate(parts_of(steps, PART_STEPS[job.kind], PART_VIDEOS)))
     there = feature_store.parts_there(out_url)
     missing = {number: rows for number, rows in parts.items() if _name(number) not in there}
     excluded = excluded_of(job.config, videos)
     collected = Collected(job, out_url, videos, steps, missing, excluded)
     done = len(videos) - sum(map(len, missing.values()))
-    for columns in make(job, [_range(job, index.fingerprint, rows, excluded) for rows in missing.values()]):
+    ranges = [
+        VideoRange(job.index_url, index.fingerprint, r.start, r.stop, [row for row in r if row in excluded])
+        for rows in missing.values()
+        for r in parts_of(steps, RANGE_STEPS, RANGE_VIDEOS, rows)
+    ]
+    for columns in make(job, ranges):
         collected.add(columns)
         if progress:
             progress(done + collected.videos, len(videos))
@@ -107,10 +118,11 @@ def extract(job: Extraction, out_url: str, make: Make, progress: Progress | None
 
 
 def make_here(job: Extraction, ranges: Sequence[VideoRange]) -> Iterator[Columns]:
-    """Features by this process: it decodes the next windows while the backbone sees these."""
+    """Features by this process: `placement.decode_workers` threads decode while the backbone sees what is there."""
+    if not ranges:
+        return
     model = FeatureModel(job.config, job.num_classes, job.weights, job.kind)
-    videos = (each for part in ranges for each in part.videos())
-    for batch in ahead(window_batches(videos, job.shape)):
+    for batch in batches_of_ranges(ranges, job.shape, job.config.placement.decode_workers):
         yield with_features(batch.columns(), model)
 
 
@@ -121,18 +133,19 @@ def with_features(columns: Columns, model: FeatureModel) -> Columns:
     }
 
 
-def parts_of(steps: Sequence[int], most_steps: int) -> list[range]:
-    """Rows of the index cut into parts of at most PART_VIDEOS videos and `most_steps` steps, one video at the least.
+def parts_of(steps: Sequence[int], most_steps: int, most_videos: int, rows: range | None = None) -> list[range]:
+    """Rows of the index, or some of them, cut into parts of at most so many videos and steps, one video at the least.
 
     A function of the index and the stride alone, so that whoever goes on finds the same parts.
     """
-    parts, first, held = [], 0, 0
-    for row, count in enumerate(steps):
-        if row > first and (held + count > most_steps or row - first == PART_VIDEOS):
+    rows = range(len(steps)) if rows is None else rows
+    parts, first, held = [], rows.start, 0
+    for row in rows:
+        if row > first and (held + steps[row] > most_steps or row - first == most_videos):
             parts.append(range(first, row))
             first, held = row, 0
-        held += count
-    return [*parts, range(first, len(steps))] if steps else []
+        held += steps[row]
+    return [*parts, range(first, rows.stop)] if rows else []
 
 
 def excluded_of(config: TrainConfig, videos: Sequence[Mapping[str, Any]]) -> dict[int, str]:
@@ -237,11 +250,6 @@ class Collected:
 
 def _name(number: int) -> str:
     return f"{number:06d}"
-
-
-def _range(job: Extraction, fingerprint: str, rows: range, excluded: Mapping[int, str]) -> VideoRange:
-    left_out = [row for row in rows if row in excluded]
-    return VideoRange(job.index_url, fingerprint, rows.start, rows.stop, left_out)
 
 
 def classes_of(config: TrainConfig) -> list[str]:

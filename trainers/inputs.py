@@ -1,7 +1,7 @@
-"""What a backbone is shown: the clip as it is, or with its static picture taken out. Switches for every regime.
+"""What a backbone is shown: the clip as it is, changed at random, or with its static picture taken out.
 
 Input: frames as the decoder writes them, and a backbone.
-Does: normalises, takes differences, widens or constrains the first convolution.
+Does: draws what is drawn by clip, normalises, takes differences, widens or constrains the first convolution.
 Output: what the backbone's `forward` takes.
 
 None of this is part of AdaptFocus. From scratch a still background is the easiest thing to learn of a weakly labelled
@@ -11,7 +11,7 @@ looks, not by their movement, lose by it.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pydantic
 import torch
@@ -19,7 +19,12 @@ from torch import nn
 
 from pipelines.config import Settings
 from pipelines.errors import ConfigError
+from trainers.augment import augmented
 from trainers.backbones import Backbone, build, input_spec_of, normalise
+from trainers.backbones.left_out import leave_out
+
+if TYPE_CHECKING:
+    from trainers.config import TrainConfig
 
 DIFFERENCE_GAIN = 2.0  # differences are about half as large as pixels that have been normalised
 
@@ -64,13 +69,33 @@ def after_step(model: nn.Module, config: InputConfig) -> None:
             convolution.weight -= convolution.weight.mean(dim=2, keepdim=True)
 
 
+def drawn(frames: torch.Tensor, model: nn.Module, config: TrainConfig, clip_id: torch.Tensor) -> torch.Tensor:
+    """What training draws for each clip: its frames as `augment` changes them; what the model leaves out is set on it.
+
+    To be called before each forward pass in training, where `config.draws_by_clip`.
+
+    Args:
+        frames: uint8 [B, T, 3, D, D] (or planes of YUV), of `config.decode_size_pixels`.
+        clip_id: int64 [B], on the same device.
+
+    Returns:
+        Frames for `shown`: float [B, T, 3, S, S], 0 to 255, or as they came where `augment` is off.
+    """
+    if config.dropout or config.drop_path:
+        leave_out(model, clip_id, config.seed, config.dropout, config.drop_path)
+    if config.augment.on:
+        return augmented(frames, clip_id, config.augment, config.clip.size_pixels, config.seed)
+    return frames
+
+
 def shown(
     frames: torch.Tensor, model: nn.Module, config: InputConfig, clip_id: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Clips as the decoder writes them -> float [B, C, T, S, S] as the backbone wants them, on the same device.
+    """Clips -> float [B, C, T, S, S] as the backbone wants them, on the same device.
 
     Args:
-        frames: uint8 [B, T, 3, S, S] (or planes of YUV), as `backbones.normalise` takes them.
+        frames: uint8 [B, T, 3, S, S] (or planes of YUV), or what `drawn` made of them; as `backbones.normalise` takes
+            them.
         clip_id: int64 [B], in training alone: what decides which clips are faded, so that the choice does not depend
             on how a batch is split over workers.
     """

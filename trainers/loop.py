@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -26,16 +26,17 @@ from pipelines.clip_stream import ClipShape
 from pipelines.plan_store import PlanFacts, Stretch
 from pipelines.records import ClipBatch
 from pipelines.shard_index import load_index
-from trainers import closed_form, objective
-from trainers.backbones import build, load_pretrained, parameter_groups
+from trainers.backbones import build, load_pretrained
 from trainers.checkpoint import Commit, Lineage, Run
 from trainers.commits import Commits, SinceCommit
 from trainers.config import TrainConfig
 from trainers.engine import Engine
 from trainers.epochs import publish_plan
 from trainers.heartbeat import Heartbeat
-from trainers.inputs import adapted, after_step, shown
+from trainers.inputs import adapted
 from trainers.schedule import learning_rate
+from trainers.sharding import load_optimiser
+from trainers.step import Step, make_optimiser, ready, step_function
 
 
 @dataclass
@@ -63,9 +64,10 @@ def train(config: TrainConfig, engine: Engine) -> None:
     # Rank 0 alone plans, and packets are most of an index.
     index = load_index(config.index, columns=None if engine.rank == 0 else ["labels"])
     planner = Planner.of(index.table, index.classes)
-    model, optimiser = make_model(config, len(index.classes), engine)
-    lineage, position = start(run, engine, model, optimiser)
-    trained = engine.wrap(model)
+    model = make_model(config, len(index.classes), engine.device)
+    lineage, position, state = start(run, engine)
+    trained, optimiser = joined(config, engine, model, state)
+    step = step_function(config, engine, trained, model, optimiser)
     shape = clip_shape(config, planner.max_labels)
     batches = engine.batches(_stretch(run, config, planner, position), shape)
     commits = Commits(config, engine, lineage, position.commit, model, optimiser)
@@ -73,9 +75,7 @@ def train(config: TrainConfig, engine: Engine) -> None:
         while position.epoch < config.epochs:
             plan = engine.on_rank_zero(partial(publish_plan, run, config, planner, position.epoch, position.commit))
             assert plan is not None
-            position = train_epoch(
-                config, engine, commits, plan, position, batches, trained, model, optimiser, heartbeat
-            )
+            position = train_epoch(config, engine, commits, plan, position, batches, step, model, optimiser, heartbeat)
         engine.on_rank_zero(partial(publish_plan, run, config, planner, config.epochs, position.commit))
 
 
@@ -85,20 +85,17 @@ def _stretch(run: Run, config: TrainConfig, planner: Planner, position: Position
     return Stretch(run.url, position.epoch, position.cursor, config.epochs, per_batch, most)
 
 
-def make_model(config: TrainConfig, num_classes: int, engine: Engine) -> tuple[nn.Module, torch.optim.Optimizer]:
+def make_model(config: TrainConfig, num_classes: int, device: torch.device) -> nn.Module:
     """The same model on every rank: the seed decides, then the pre-trained start if there is one."""
     torch.manual_seed(config.seed)
     model = build(config.backbone, num_classes)
     if config.weights:
         load_pretrained(model, config.weights)
-    adapted(model, config.input).to(engine.device)
-    o = config.optim
-    optimiser = torch.optim.AdamW(parameter_groups(model, o.weight_decay), lr=o.learning_rate, betas=(o.beta1, o.beta2))
-    return model, optimiser
+    return adapted(model, config.input).to(device)
 
 
-def start(run: Run, engine: Engine, model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[Lineage, Position]:
-    """Claim the run and load its last whole checkpoint; every rank then stands at the same position."""
+def start(run: Run, engine: Engine) -> tuple[Lineage, Position, dict[str, Any] | None]:
+    """Claim the run -> where every rank stands, and the state of its last whole checkpoint."""
     states: list[dict[str, Any]] = []  # what rank 0 has loaded already
 
     def claim() -> tuple[Lineage, Commit | None]:
@@ -111,13 +108,27 @@ def start(run: Run, engine: Engine, model: nn.Module, optimiser: torch.optim.Opt
 
     lineage, commit = engine.on_rank_zero(claim)
     if commit is None:
-        return lineage, Position(0, 0, None)
+        return lineage, Position(0, 0, None), None
     state = states[0] if states else run.load_state(commit)
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
     if commit.cursor == commit.num_bags:
-        return lineage, Position(commit.epoch + 1, 0, commit)
-    return lineage, Position(commit.epoch, commit.cursor, commit)
+        return lineage, Position(commit.epoch + 1, 0, commit), state
+    return lineage, Position(commit.epoch, commit.cursor, commit), state
+
+
+def joined(
+    config: TrainConfig, engine: Engine, model: nn.Module, state: dict[str, Any] | None
+) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """The model as the group trains it, and its optimiser, both gone on from a state if there is one.
+
+    Weights are loaded while they are whole; the optimiser is made of those that each rank then has.
+    """
+    if state:
+        model.load_state_dict(state["model"])
+    trained = engine.wrap(ready(model, config.step, engine.workers))
+    optimiser = make_optimiser(config, model, engine.device)
+    if state:
+        load_optimiser(optimiser, state["optimiser"])
+    return trained, optimiser
 
 
 def train_epoch(
@@ -127,7 +138,7 @@ def train_epoch(
     plan: PlanFacts,
     position: Position,
     batches: Iterator[ClipBatch],
-    trained: nn.Module,
+    step: Step,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     heartbeat: Heartbeat,
@@ -141,7 +152,7 @@ def train_epoch(
         check_slots(batch, cursor, per_batch, engine.workers, engine.rank)
         progress = (plan.epoch + cursor / plan.num_bags) / config.epochs
         set_learning_rate(optimiser, config, progress)
-        train_step(config, engine, trained, model, optimiser, batch, plan.epoch, progress, done)
+        step(batch, plan.epoch, progress, done)
         cursor += per_batch
         heartbeat.at(plan.epoch, cursor, plan.num_bags)
         done = commits.after_step(plan, cursor, done)
@@ -158,47 +169,11 @@ def _timed(batches: Iterator[ClipBatch]) -> Iterator[tuple[ClipBatch, float]]:
         began = time.monotonic()
 
 
-def train_step(
-    config: TrainConfig,
-    engine: Engine,
-    trained: nn.Module,
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    batch: ClipBatch,
-    epoch: int,
-    progress: float,
-    done: SinceCommit,
-) -> None:
-    """One optimiser step on this rank's part of a global batch; its scores are noted for the ledger."""
-    frames, clip_id = torch.from_numpy(batch.frames).to(engine.device), None
-    if config.input.fade_background:
-        clip_id = torch.from_numpy(batch.clip_id).to(engine.device).flatten()
-    x = shown(frames.flatten(0, 1), model, config.input, clip_id)
-    logits = trained(x).float()  # [B N, K]
-    optimiser.zero_grad(set_to_none=True)
-    gradient = None
-    if engine.device.type == "cpu":
-        p, loss, gradient = closed_form.objective(config, engine, logits, batch, epoch, progress)
-    else:
-        p, loss = objective.objective(config, engine, logits, batch, epoch, progress)
-    done.losses.append(loss.detach())
-    done.scores.add(batch, p)  # now, while the code for small arrays is in the caches
-    if gradient is not None:
-        logits.backward(gradient)
-    else:
-        (loss * engine.workers).backward()  # gradients are averaged over ranks; the loss is a share of a sum
-    if config.optim.clip_gradient_norm:
-        nn.utils.clip_grad_norm_(trained.parameters(), config.optim.clip_gradient_norm)
-    optimiser.step()
-    if config.input.motion != "rgb":  # entering no_grad costs 20 us in a step
-        after_step(model, config.input)
-
-
 def clip_shape(config: TrainConfig, max_labels: int) -> ClipShape:
     return ClipShape(
         config.plan.clips_per_bag,
         config.clip.frames,
-        config.clip.size_pixels,
+        config.decode_size_pixels,
         max_labels,
         config.saliency.bins,
         config.decode,
@@ -220,6 +195,3 @@ def check_slots(batch: ClipBatch, cursor: int, per_batch: int, workers: int, ran
 def set_learning_rate(optimiser: torch.optim.Optimizer, config: TrainConfig, progress: float) -> None:
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(progress, config.optim)
-
-
-__all__: Sequence[str] = ("SinceCommit", "make_model", "train", "train_epoch", "train_step")

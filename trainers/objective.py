@@ -14,9 +14,10 @@ import torch
 from pipelines.records import NO_LABEL, ClipBatch
 from pipelines.saliency_table import Bins
 from trainers.config import TrainConfig
-from trainers.engine import Engine
+from trainers.engine import AddsUp
 from trainers.focus import focus_weights
 from trainers.loss import masses, noisy_or, weak_negatives, weighted_bce
+from trainers.transfer import on_device
 
 # The columns of ClipBatch that it needs on its device.
 ON_DEVICE = ("ok", "tau", "duration_seconds", "label_ids", "clip_positive",
@@ -24,14 +25,14 @@ ON_DEVICE = ("ok", "tau", "duration_seconds", "label_ids", "clip_positive",
 
 
 def objective(
-    config: TrainConfig, engine: Engine, logits: torch.Tensor, batch: ClipBatch, epoch: int, progress: float
+    config: TrainConfig, engine: AddsUp, logits: torch.Tensor, batch: ClipBatch, epoch: int, progress: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Of logits float32 [B N, K] -> p [B, N, L] of the bags' own labels, detached; this rank's share of the loss.
 
     p is any number where there is no label.
     """
     logits = logits.unflatten(0, batch.clip_id.shape)
-    data = {name: torch.from_numpy(getattr(batch, name)).to(logits.device) for name in ON_DEVICE}
+    data = {name: on_device(batch, name, logits.device) for name in ON_DEVICE}
     ids = data["label_ids"].unsqueeze(1).expand(-1, logits.shape[1], -1)  # [B, N, L]
     places = ids.clamp(min=0)  # what NO_LABEL points at is never used
     p = torch.sigmoid(logits.detach()).gather(-1, places)

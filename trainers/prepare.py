@@ -13,7 +13,7 @@ from pipelines.config import differences, make
 from pipelines.errors import ConfigError, StorageError
 from pipelines.member_decoders import import_decord
 from pipelines.shard_index import VideoIndex, load_index
-from trainers.backbones import build, entry_of, load_pretrained
+from trainers.backbones import build, entry_of, left_out, load_pretrained
 from trainers.checkpoint import Commit, Run
 from trainers.config import TrainConfig
 from trainers.epochs import SALIENCY
@@ -40,7 +40,7 @@ def prepare(config: TrainConfig) -> tuple[VideoIndex, Commit | None]:
             f"{config.index} has {index.table.num_rows} videos, fewer than one global batch of "
             f"plan.bags_per_batch = {config.plan.bags_per_batch}; lower it"
         )
-    config.decode.frame_shape(config.clip.size_pixels)
+    config.decode.frame_shape(config.decode_size_pixels)
     if config.decode.backend == "decord":
         import_decord()
     entry_of(config.backbone).spec.check(config.clip.frames, config.clip.size_pixels)
@@ -48,6 +48,7 @@ def prepare(config: TrainConfig) -> tuple[VideoIndex, Commit | None]:
     if config.weights:
         load_pretrained(model, config.weights)
     adapted(model, config.input)
+    left_out.check(model, config.dropout, config.drop_path)
     run = Run(config.url)
     try:
         storage.check_writable(run.url)

@@ -39,7 +39,7 @@ def make_on_cluster(job: Extraction, ranges: Sequence[VideoRange]) -> Iterator[C
         compute=ActorPoolStrategy(size=actors or place.workers),
     )
     try:
-        yield from features.iter_batches(batch_size=None, batch_format="numpy")
+        yield from features.iter_batches(batch_size=None, batch_format="numpy")  # type: ignore[misc]
     except Exception as error:  # of Ray's, around that of a task or an actor
         own = own_error_in(error)
         if own is None:

@@ -25,7 +25,6 @@ from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.execution.context import get_train_context
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from pipelines import storage
 from pipelines.clip_plan import Planner
@@ -51,6 +50,7 @@ from trainers.evaluate import Prediction, Predictor
 from trainers.loop import clip_shape, train
 from trainers.prepare import finished
 from trainers.ray_elastic import NOTICE, WholeBatchTrainer
+from trainers.sharding import shared
 
 T = TypeVar("T")
 
@@ -85,11 +85,14 @@ class RayEngine(RayRanks):
     """One rank of a Ray Train worker group."""
 
     group: dist.ProcessGroup | None = None
+    sharding = "ddp"
 
     def __init__(self, config: TrainConfig) -> None:
         context = ray.train.get_context()
         super().__init__(context.get_world_rank(), context.get_world_size())
-        self.device = ray.train.torch.get_device()
+        self.device, self.sharding = ray.train.torch.get_device(), config.step.sharding
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # streams and events are those of the current device
         self.bags_per_rank = config.plan.bags_per_batch // self.workers
         shard = ray.train.get_dataset_shard("clips")
         assert shard is not None
@@ -99,7 +102,7 @@ class RayEngine(RayRanks):
         self.answer: tuple[dist.Work, torch.Tensor] | None = None
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        return DistributedDataParallel(model) if self.workers > 1 else model
+        return shared(model, self.sharding, self.device, self.workers)
 
     def add_up(self, values: torch.Tensor) -> torch.Tensor:
         total = values.detach().to(self.device, copy=True)  # NCCL adds up on the device alone

@@ -3,13 +3,19 @@
 Input: nothing. Does: names values: which backbone sees which clips. Output: nested dicts for TrainConfig.
 
 **None of these has been run on its data.** The scores in the docstrings are published (docs/method.md), by the
-paper's own code. Backbones and clips (frames x stride) are the paper's; where it gives no clip, the public weights'
-own. Epochs, batches and the optimiser's settings are a start for fine-tuning from Kinetics weights, not the paper's.
-Batch norms are frozen, as everywhere here. Costs are arithmetic: clips, and three times the multiply-adds of a forward
-pass (docs/backbones.md).
+paper's own code. What they take, and from where:
 
-Evaluation: `adaptfocus evaluate RUN --index URL --views 30` takes 30 uniform views of one centred crop, the paper's
-30 x 1; compare the maximum over views. Its 10 x 3 for Charades has three crops a view, which are not built.
+- the paper: backbones, clips (frames x stride; where it gives none, the public weights' own), views;
+- PySlowFast's configuration for Charades: the rate's schedule of the convolutional backbones, dropout, crops of
+  0.66 to 0.875 of the short side anywhere in the picture, mirror images (no label of these data sets knows left from
+  right), its size of test crops; and that for Kinetics: the schedule and stochastic depth of MViT-B, 0.2;
+- ours, a start: AdamW (PySlowFast has SGD for convolutions), rates, epochs, batches, 0.3 of stochastic depth in 24
+  layers, colour jitter of MViT at half of what Kinetics has, no mixed clips: their labels would be no one's saliency.
+
+Batch norms keep the statistics of the weights, and their scale and shift are trained, as everywhere here. Costs are
+arithmetic: clips, and three times the multiply-adds of a forward pass (docs/backbones.md).
+
+Evaluation takes the maximum over all views and crops ("mAP, max over views"); the mean stands beside it.
 """
 
 from __future__ import annotations
@@ -18,17 +24,26 @@ from typing import Any
 
 # Several clips of a video in a batch, so that saliency is estimated in few epochs.
 _PLAN = {"clips_per_bag": 4, "bags_per_batch": 16}
-_CONVOLUTIONS = {"learning_rate": 3e-4, "schedule": "one_cycle", "weight_decay": 1e-4}
-_TRANSFORMERS = {"learning_rate": 1e-4, "schedule": "one_cycle", "weight_decay": 0.05, "clip_gradient_norm": 1.0}
+_CONVOLUTIONS = {"learning_rate": 3e-4, "schedule": "steps", "weight_decay": 1e-4}
+_TRANSFORMERS = {"learning_rate": 1e-4, "schedule": "cosine", "weight_decay": 0.05, "clip_gradient_norm": 1.0}
+_COLOURS = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2}
 
 
 def _fine_tuned(backbone: str, frames: int, frame_stride: float, epochs: int) -> dict[str, Any]:
+    is_mvit = backbone.startswith("mvit")
+    # Shares of the short side, squared: 224 of 340 to 256, and 312 of 446 to 356 for X3D-L. Decoded to 9/7 of what the
+    # backbone sees, so that most crops are not enlarged.
+    crops = {"crop_area": [0.43, 0.77], "crop_aspect": 1.0, "decode_size_pixels": 400 if backbone == "x3d_l" else 288}
     return {
         "epochs": epochs,
         "backbone": backbone,
+        "dropout": 0.5,
+        "drop_path": (0.3 if "24" in backbone else 0.2) if is_mvit else 0.0,
         "clip": {"frames": frames, "frame_stride": frame_stride},
+        "decode": {"crop_place": "drawn"},
+        "augment": crops | {"flip_probability": 0.5} | (_COLOURS if is_mvit else {}),
         "plan": _PLAN,
-        "optim": _TRANSFORMERS if backbone.startswith("mvit") else _CONVOLUTIONS,
+        "optim": _TRANSFORMERS if is_mvit else _CONVOLUTIONS,
         "focus": {"regime": "ours", "warmup_epochs": 2},
     }
 
@@ -38,6 +53,7 @@ def charades_inception_i3d() -> dict[str, Any]:
 
     Cost: 7,985 videos x 4 clips x 30 epochs = 958,200 clips at 3 x 55.6 GFLOPs.
     Command: adaptfocus train charades_inception_i3d name=NAME runs=URL index=URL weights=URL/rgb_imagenet.pt
+    Evaluate: adaptfocus evaluate URL/NAME --index URL --views 10 --crops 3 --size-pixels 256
     Expect (published at 10 x 3 views, not measured here): mAP-max 33.8; noisy 28.7, full 32.9.
     """
     return _fine_tuned("inception_i3d", 32, 3, 30)
@@ -48,6 +64,7 @@ def charades_i3d_r50() -> dict[str, Any]:
 
     Cost: 7,985 videos x 4 clips x 30 epochs = 958,200 clips at 3 x 28.4 GFLOPs.
     Command: adaptfocus train charades_i3d_r50 name=NAME runs=URL index=URL weights=URL/I3D_8x8_R50.pyth
+    Evaluate: adaptfocus evaluate URL/NAME --index URL --views 10 --crops 3 --size-pixels 256
     Expect (published at 10 x 3 views, not measured here): mAP-max 34.5; noisy 30.2, full 31.8.
     """
     return _fine_tuned("i3d_r50", 8, 8, 30)
@@ -58,6 +75,7 @@ def charades_nonlocal_i3d_r50() -> dict[str, Any]:
 
     Cost: 7,985 videos x 4 clips x 30 epochs = 958,200 clips at 3 x 36.5 GFLOPs.
     Command: adaptfocus train charades_nonlocal_i3d_r50 name=NAME runs=URL index=URL weights=URL/I3D_NLN_8x8_R50.pkl
+    Evaluate: adaptfocus evaluate URL/NAME --index URL --views 10 --crops 3 --size-pixels 256
     Expect (published at 10 x 3 views, not measured here): mAP-max 36.1; noisy 30.9, full 33.5.
     """
     return _fine_tuned("nonlocal_i3d_r50", 8, 8, 30)
@@ -68,6 +86,7 @@ def charades_slowfast_r50() -> dict[str, Any]:
 
     Cost: 7,985 videos x 4 clips x 30 epochs = 958,200 clips at 3 x 100.6 GFLOPs.
     Command: adaptfocus train charades_slowfast_r50 name=NAME runs=URL index=URL weights=URL/SLOWFAST_8x8_R50.pyth
+    Evaluate: adaptfocus evaluate URL/NAME --index URL --views 10 --crops 3 --size-pixels 256
     Expect (published at 10 x 3 views, not measured here): mAP-max 39.3; noisy 34.3, full 38.9.
     """
     return _fine_tuned("slowfast_r50", 64, 2, 30)
@@ -78,6 +97,7 @@ def charades_x3d_l() -> dict[str, Any]:
 
     Cost: 7,985 videos x 4 clips x 30 epochs = 958,200 clips at 3 x 36.7 GFLOPs.
     Command: adaptfocus train charades_x3d_l name=NAME runs=URL index=URL weights=URL/X3D_L.pyth
+    Evaluate: adaptfocus evaluate URL/NAME --index URL --views 10 --crops 3 --size-pixels 356
     Expect (published at 10 x 3 views, not measured here): mAP-max 41.2; noisy 36.2, full 40.8.
     """
     return _fine_tuned("x3d_l", 32, 3, 30)
@@ -88,6 +108,7 @@ def charades_mvit_b_16x4() -> dict[str, Any]:
 
     Cost: 7,985 videos x 4 clips x 30 epochs = 958,200 clips at 3 x 70.6 GFLOPs.
     Command: adaptfocus train charades_mvit_b_16x4 name=NAME runs=URL index=URL weights=URL/MVIT_B_16x4.pyth
+    Evaluate: adaptfocus evaluate URL/NAME --index URL --views 10 --crops 3
     Expect (published at 10 x 3 views, not measured here): mAP-max 41.4; noisy 34.1, full 40.0.
     """
     return _fine_tuned("mvit_b_16x4", 16, 4, 30)
@@ -98,6 +119,7 @@ def charades_mvit_b_32x3() -> dict[str, Any]:
 
     Cost: 7,985 videos x 4 clips x 30 epochs = 958,200 clips at 3 x 170.0 GFLOPs.
     Command: adaptfocus train charades_mvit_b_32x3 name=NAME runs=URL index=URL weights=URL/MVIT_B_32x3_f294077834.pyth
+    Evaluate: adaptfocus evaluate URL/NAME --index URL --views 10 --crops 3
     Expect (published at 10 x 3 views, not measured here): mAP-max 45.3; noisy 38.3, full 44.3.
     """
     return _fine_tuned("mvit_b_32x3", 32, 3, 30)
@@ -108,6 +130,7 @@ def charades_mvit_b_64x3() -> dict[str, Any]:
 
     Cost: 7,985 videos x 4 clips x 30 epochs = 958,200 clips at 3 x 455.1 GFLOPs.
     Command: adaptfocus train charades_mvit_b_64x3 name=NAME runs=URL index=URL weights=URL/MVIT_B_32x3_f294077834.pyth
+    Evaluate: adaptfocus evaluate URL/NAME --index URL --views 10 --crops 3
     Expect (published at 10 x 3 views, not measured here): mAP-max 46.6; noisy 42.2, full 46.3.
     """
     return _fine_tuned("mvit_b_64x3", 64, 3, 30)
@@ -118,6 +141,7 @@ def charades_mvit_b_24_32x3() -> dict[str, Any]:
 
     Cost: 7,985 videos x 4 clips x 30 epochs = 958,200 clips at 3 x 236.2 GFLOPs.
     Command: adaptfocus train charades_mvit_b_24_32x3 name=NAME runs=URL index=URL weights=URL/MVIT_B_24.pyth
+    Evaluate: adaptfocus evaluate URL/NAME --index URL --views 10 --crops 3
     Expect (published at 10 x 3 views, not measured here): mAP-max 47.8; noisy 42.0, full 46.9.
     """
     return _fine_tuned("mvit_b_24_32x3", 32, 3, 30)
@@ -128,6 +152,7 @@ def breakfast_inception_i3d() -> dict[str, Any]:
 
     Cost: 1,357 videos x 4 clips x 60 epochs = 325,680 clips at 3 x 55.6 GFLOPs.
     Command: adaptfocus train breakfast_inception_i3d name=NAME runs=URL index=URL weights=URL/rgb_imagenet.pt
+    Evaluate: adaptfocus evaluate URL/NAME --index URL --views 30 --size-pixels 256
     Expect (published at 30 x 1 views, not measured here): mAP-max 61.7; noisy 55.5, full 59.6.
     """
     return _fine_tuned("inception_i3d", 32, 3, 60)
@@ -138,6 +163,7 @@ def breakfast_mvit_b_24_32x3() -> dict[str, Any]:
 
     Cost: 1,357 videos x 4 clips x 60 epochs = 325,680 clips at 3 x 236.2 GFLOPs.
     Command: adaptfocus train breakfast_mvit_b_24_32x3 name=NAME runs=URL index=URL weights=URL/MVIT_B_24.pyth
+    Evaluate: adaptfocus evaluate URL/NAME --index URL --views 30
     Expect (published at 30 x 1 views, not measured here): mAP-max 70.5; noisy 65.2, full 68.3.
     """
     return _fine_tuned("mvit_b_24_32x3", 32, 3, 60)
@@ -148,6 +174,7 @@ def multithumos_inception_i3d() -> dict[str, Any]:
 
     Cost: 200 videos x 4 clips x 100 epochs = 80,000 clips at 3 x 55.6 GFLOPs.
     Command: adaptfocus train multithumos_inception_i3d name=NAME runs=URL index=URL weights=URL/rgb_imagenet.pt
+    Evaluate: adaptfocus evaluate URL/NAME --index URL --views 30 --size-pixels 256
     Expect (published at 30 x 1 views, not measured here): mAP-max 75.4; noisy 74.9, full 78.9.
     """
     return _fine_tuned("inception_i3d", 32, 3, 100)
@@ -158,6 +185,7 @@ def multithumos_mvit_b_24_32x3() -> dict[str, Any]:
 
     Cost: 200 videos x 4 clips x 100 epochs = 80,000 clips at 3 x 236.2 GFLOPs.
     Command: adaptfocus train multithumos_mvit_b_24_32x3 name=NAME runs=URL index=URL weights=URL/MVIT_B_24.pyth
+    Evaluate: adaptfocus evaluate URL/NAME --index URL --views 30
     Expect (published at 30 x 1 views, not measured here): mAP-max 81.6; noisy 78.9, full 83.2.
     """
     return _fine_tuned("mvit_b_24_32x3", 32, 3, 100)

@@ -2,7 +2,7 @@
 
 Input: batches, and what the model said of them.
 Does: keeps their small columns, step by step, and makes a table of them once, when they are committed. Dicts of lists
-in each step took three times as long, and would have a GPU's scores waited for in each.
+in each step took three times as long. A GPU's scores leave it as they come, and only a commit's thread waits for them.
 Output: ledger rows, and sums of what the bags cost.
 """
 
@@ -16,6 +16,7 @@ import torch
 
 from pipelines.records import LEDGER_SCHEMA, NO_LABEL, ClipBatch, decode_error
 from pipelines.store_errors import RETRY_REASONS
+from trainers.transfer import Leaving
 
 # What a commit says of the clips behind it: columns of ClipBatch, summed over bags and ranks.
 READING = ("read_bytes", "read_requests", "wait_seconds", "decode_seconds", "read_retries")
@@ -29,13 +30,15 @@ class Scores:
 
     def __init__(self) -> None:
         self._columns: list[dict[str, np.ndarray]] = []
-        self._probability: list[torch.Tensor] = []
+        self._probability: list[torch.Tensor | np.ndarray] = []
+        self._leaving = Leaving()
 
-    def add(self, batch: ClipBatch, probability: torch.Tensor) -> None:
+    def add(self, batch: ClipBatch, probability: torch.Tensor | np.ndarray) -> None:
         """One step; `probability` [B, N, L] of the bags' own labels, detached, on any device."""
         # Copies: a view would hold all of its batch, frames included, in Ray's shared memory.
         self._columns.append({name: getattr(batch, name).copy() for name in _KEPT})
-        self._probability.append(probability)
+        here = isinstance(probability, np.ndarray)
+        self._probability.append(probability if here else self._leaving.take(probability))
 
     def clips_decoded(self) -> int:
         """Clips of bags that could be decoded."""
@@ -50,7 +53,8 @@ class Scores:
     def to_arrow(self) -> pa.Table:
         """One row a bag (LEDGER_SCHEMA)."""
         kept = {name: np.concatenate([step[name] for step in self._columns]) for name in _KEPT}
-        probability = torch.cat(self._probability).cpu().numpy()  # [R, N, L]
+        self._leaving.wait()
+        probability = torch.cat([torch.as_tensor(step) for step in self._probability]).numpy()  # [R, N, L]
         rows, clips, _ = probability.shape
         real = kept["label_ids"] != NO_LABEL  # [R, L]
         labels, own = real.sum(axis=1), np.broadcast_to(real[:, None], probability.shape)

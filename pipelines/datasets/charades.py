@@ -13,7 +13,6 @@ from __future__ import annotations
 import csv
 import io
 import posixpath
-import re
 from collections.abc import Sequence
 
 from pipelines import storage
@@ -24,7 +23,7 @@ from pipelines.errors import InputError
 from pipelines.file_tree import files_below
 
 NEEDED = "needed are Charades_v1_train.csv, Charades_v1_test.csv and Charades_v1_classes.txt"
-_LIST = re.compile(r"Charades_v1_(train|test)\.csv")
+SPLITS = ("train", "test")
 
 
 def read_charades(annotations_url: str) -> Release:
@@ -38,44 +37,49 @@ def read_charades(annotations_url: str) -> Release:
     """
     files = files_below(annotations_url)
     names = read_ids_and_names(only_file(files, "Charades_v1_classes.txt", annotations_url, NEEDED))
-    lists = [url for url in files if _LIST.fullmatch(posixpath.basename(url))]
+    there = {posixpath.basename(url) for url in files}
+    lists = {split: f"Charades_v1_{split}.csv" for split in SPLITS if f"Charades_v1_{split}.csv" in there}
     if not lists:
         raise InputError(f"{annotations_url}: there are no lists; {NEEDED}")
     videos: list[ReleasedVideo] = []
     problems: list[Problem] = []
     places: list[tuple[str, str]] = []
-    for url in lists:
-        for where, video, found in _read_list(url, names):
+    for split, name in lists.items():
+        for where, video, found in _read_list(only_file(files, name, annotations_url, NEEDED), split, names):
             problems += found
             if video is not None:
                 videos.append(video)
                 places.append((video.video_id, where))
     check_unique(places)
-    for split in sorted({"train", "test"} - {str(video.split) for video in videos}):
-        problems.append(Problem("missing_list", annotations_url, f"there is no Charades_v1_{split}.csv"))
+    for split in SPLITS:
+        if split not in lists:
+            problems.append(Problem("missing_list", annotations_url, f"there is no Charades_v1_{split}.csv"))
     return Release("charades", tuple(names.values()), tuple(videos), tuple(problems))
 
 
-def _read_list(url: str, names: dict[str, str]) -> list[tuple[str, ReleasedVideo | None, list[Problem]]]:
-    split = "train" if url.endswith("train.csv") else "test"
+def _read_list(url: str, split: str, names: dict[str, str]) -> list[tuple[str, ReleasedVideo | None, list[Problem]]]:
+    """(place, video, problems) of each row."""
     text = storage.read_bytes(url).decode("utf-8-sig", errors="replace")
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [name for name in ("id", "actions", "length") if name not in (reader.fieldnames or [])]
-    if missing:
-        raise InputError(f"{url}: there is no column {' and no '.join(missing)}; there are {reader.fieldnames}")
-    rows = []
-    for row in reader:
-        where = f"{posixpath.basename(url)} line {reader.line_num}"
-        video_id = (row["id"] or "").strip()
-        if not video_id:
-            rows.append((where, None, [Problem("bad_row", where, "it has no id; it was left out")]))
-            continue
-        check_id(video_id, where)
-        intervals, labels, problems = _actions(row["actions"] or "", names, f"{where} ({video_id})")
-        length = seconds_of(row["length"], f"{where} ({video_id})", problems)
-        video = ReleasedVideo(video_id, split, labels, intervals, length, activities=labels, names=(video_id,))
-        rows.append((where, video, problems))
-    return rows
+    try:
+        missing = [name for name in ("id", "actions", "length") if name not in (reader.fieldnames or [])]
+        if missing:
+            raise InputError(f"{url}: there is no column {' and no '.join(missing)}; there are {reader.fieldnames}")
+        return [_row(row, f"{posixpath.basename(url)} line {reader.line_num}", split, names) for row in reader]
+    except csv.Error as error:
+        raise InputError(f"{url} does not parse as CSV after line {reader.line_num} ({error})") from None
+
+
+def _row(
+    row: dict[str, str | None], where: str, split: str, names: dict[str, str]
+) -> tuple[str, ReleasedVideo | None, list[Problem]]:
+    video_id = (row["id"] or "").strip()
+    if not video_id:
+        return where, None, [Problem("bad_row", where, "it has no id; it was left out")]
+    check_id(video_id, where)
+    intervals, labels, problems = _actions(row["actions"] or "", names, f"{where} ({video_id})")
+    length = seconds_of(row["length"], f"{where} ({video_id})", problems)
+    return where, ReleasedVideo(video_id, split, labels, intervals, length, labels, names=(video_id,)), problems
 
 
 def _actions(

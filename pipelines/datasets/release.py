@@ -63,7 +63,7 @@ class Release:
         Raises:
             InputError: a split has no video.
         """
-        there = sorted({str(video.split) for video in self.videos})
+        there = sorted({video.split for video in self.videos if video.split})
         for split in splits:
             if split not in there:
                 raise InputError(

@@ -2,11 +2,14 @@
 
 Input: a Release, and how long each packed video is. Does: cuts segments and moments to the videos.
 Output: ``OUT/annotations/segmentation.jsonl``, ``activity.jsonl`` and ``grounding.jsonl``, each where the release knows
-of such a thing (see tasks.py), and Problem rows.
+of such a thing (see tasks.py), and Problem rows. For videos that lie in tars already, a list of their tags, too.
 """
 
 from __future__ import annotations
 
+import json
+import math
+import posixpath
 from collections.abc import Mapping
 
 from pipelines import storage
@@ -47,10 +50,30 @@ def write_tasks(release: Release, out_url: str, seconds: Mapping[str, float]) ->
     ]
     if active:
         write_activities(storage.join(out_url, ANNOTATIONS, ACTIVITY), active)
-    moments = _moments(release, packed, seconds, problems)
+    moments, wrong = moments_of(release, seconds)
     if moments:
         write_grounding(storage.join(out_url, ANNOTATIONS, GROUNDING), moments)
-    return problems
+    return problems + wrong
+
+
+def write_list(release: Release, list_url: str, with_intervals: bool = True) -> list[Problem]:
+    """What `adaptfocus index --labels` reads, for tars that hold the videos already under their ids.
+
+    Beside the list go ``classes.txt`` and the files of `write_tasks`, by the lengths that the release states.
+    """
+    rows = []
+    for video in release.videos:
+        row = {"id": key_of(video.video_id), "labels": video.labels, "split": video.split}
+        rows.append(row | ({"intervals": video.intervals} if with_intervals and video.intervals is not None else {}))
+    folder = posixpath.dirname(list_url) or "."
+    storage.write_bytes(list_url, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+    storage.write_bytes(storage.join(folder, "classes.txt"), "".join(f"{c}\n" for c in release.classes).encode())
+    return write_tasks(release, folder, stated_seconds(release))
+
+
+def stated_seconds(release: Release) -> dict[str, float]:
+    """How long the release says that each video is, by id; infinite where it does not."""
+    return {video.video_id: video.duration_seconds or math.inf for video in release.videos}
 
 
 def _cut(video: ReleasedVideo, duration_seconds: float, problems: list[Problem]) -> SegmentedVideo:
@@ -67,24 +90,23 @@ def _cut(video: ReleasedVideo, duration_seconds: float, problems: list[Problem])
     return SegmentedVideo(key_of(video.video_id), video.split, last, kept)
 
 
-def _moments(
-    release: Release, packed: list[ReleasedVideo], seconds: Mapping[str, float], problems: list[Problem]
-) -> list[Moment]:
-    """The sentences of packed videos; those of the release's other videos are of no concern here."""
-    split_of = {video.video_id: video.split for video in packed}
+def moments_of(release: Release, seconds: Mapping[str, float]) -> tuple[list[Moment], list[Problem]]:
+    """The sentences about the videos of `seconds`, cut to these lengths, and what is wrong with the others."""
+    split_of = {video.video_id: video.split for video in release.videos if video.video_id in seconds}
     moments: list[Moment] = []
+    problems: list[Problem] = []
     for sentence in release.sentences:
         where = f"{sentence.where} ({sentence.video_id})"
         if sentence.video_id not in split_of:
-            problems.append(Problem("sentence_without_video", where, "its video was not packed"))
+            problems.append(Problem("sentence_without_video", where, "its video is not there"))
             continue
         start = max(sentence.start_seconds, 0.0)
         end = min(sentence.end_seconds, seconds[sentence.video_id])
         shown = f"{sentence.start_seconds:g} to {sentence.end_seconds:g} s"
-        if not start < end:
+        if not start < end < math.inf:
             problems.append(Problem("moment_dropped", where, f"{shown} holds no time of the video; it was left out"))
             continue
         if (start, end) != (sentence.start_seconds, sentence.end_seconds):
             problems.append(Problem("moment_clamped", where, f"{shown} was cut to {start:g} to {end:g} s"))
         moments.append(Moment(key_of(sentence.video_id), split_of[sentence.video_id], start, end, sentence.text))
-    return moments
+    return moments, problems

@@ -47,6 +47,11 @@ def test_from_videos_to_a_report(type_, manifest: Path, tmp_path: Path) -> None:
     code, out, _ = type_("evaluate", runs / "first", "--index", index, "--views", 3, "--engine", "local")
     assert code == 0
     assert "mAP, max over views" in out
+    thrice = ("--views", 2, "--crops", 3, "--engine", "local", "--name", "thrice")
+    code, out, _ = type_("evaluate", runs / "first", "--index", index, *thrice)
+    assert (code, "2 x 3" in out) == (0, True)
+    code, _, err = type_("evaluate", runs / "first", "--index", index, "--crops", 2, "--engine", "local")
+    assert (code, "there can be 1 crop or 3" in err) == (2, True)
     assert type_("evaluate", runs / "first", "--index", index, "--engine", "local", "--epoch", 0)[0] == 0
     assert storage.exists(str(runs / "first" / "evaluations" / "test-epoch-0" / "scores.json"))
     code, _, err = type_("evaluate", runs / "first", "--index", index, "--engine", "local", "--epoch", 7)

@@ -10,7 +10,7 @@ import pytest
 from pipelines import storage
 from pipelines.datasets.tasks import read_activities, read_grounding, read_segmentation
 from pipelines.shard_index import build_index, load_index
-from tests.footage import encode
+from tests.footage import encode, write_tar
 
 CLIP = {"options": {"g": "10"}}  # 10 frames a second
 
@@ -62,6 +62,7 @@ def test_charades(type_, charades: Path, tmp_path: Path) -> None:
     assert "2 videos, 0.1 minutes, 3 classes" in out
     for counted in ("interval_clamped 1", "interval_dropped 1", "missing_video 1", "moment_clamped 1"):
         assert counted in out
+    assert "not found: GONE1" in out
     rows = [json.loads(line) for line in (tmp_path / "problems.jsonl").read_text().splitlines()]
     assert ("missing_video", "GONE1") in {(row["kind"], row["where"]) for row in rows}
     kinds = [row["kind"] for row in rows]
@@ -108,8 +109,31 @@ def test_a_release_is_checked_without_packing(type_, charades: Path, tmp_path: P
     assert test["hours"] == 0.0
     code, out, _ = type_(*words, "--videos", charades, "--sentences", charades / "sta_train.txt")
     assert "3 sentences" in out
+    assert "moment_clamped 1 sta_train.txt line 1 (AAAA1): 0 to 7.5 s was cut to 0 to 3.9 s" in out
+    assert "moment_dropped 1 sta_train.txt line 2 (AAAA1)" in out
     assert "missing_video 1 GONE1: no video is called GONE1.*" in out
     assert "Holding some clothes + Opening a door 1" in out
+    code, out, _ = type_(*words, "--videos", tmp_path / "nowhere")
+    assert "missing_video 4" in out
+    assert "not found: AAAA1, AAAA2, GONE1, TTTT1" in out
+
+
+def test_tars_that_are_there_already_get_their_tags_from_a_list(type_, charades: Path, tmp_path: Path) -> None:
+    clips = {f"{name}.mp4": encode(40, **CLIP) for name in ("AAAA1", "TTTT1")}
+    write_tar(tmp_path / "mine" / "0.tar", clips)
+    words = ["pack", "--format", "charades", "--annotations", charades, "--sentences", charades / "sta_test.txt"]
+    code, out, _ = type_(*words, "--list", tmp_path / "list" / "charades.jsonl")
+    assert code == 0
+    assert "4 videos, 3 classes" in out
+    assert "interval_clamped 1, interval_dropped 1" in out
+    words = ["index", tmp_path / "mine", "--labels", tmp_path / "list" / "charades.jsonl"]
+    code, out, _ = type_(*words, "--classes", tmp_path / "list" / "classes.txt", "--out", tmp_path / "index")
+    assert "2 videos of 3 classes" in out
+    rows = {row["video_id"]: row for row in load_index(str(tmp_path / "index")).table.to_pylist()}
+    assert rows["AAAA1"]["labels"] == ["Opening a door", "Holding some clothes"]
+    assert times(rows["AAAA1"]) == [("Opening a door", 0.5, 4.0), ("Holding some clothes", 1.0, 2.0)]
+    (moment,) = read_grounding(str(tmp_path / "list/annotations/grounding.jsonl"))
+    assert (moment.video_id, moment.end_seconds) == ("TTTT1", 0.9)
 
 
 def test_breakfast(type_, tmp_path: Path) -> None:
@@ -143,6 +167,11 @@ def test_breakfast(type_, tmp_path: Path) -> None:
     assert segmented[1].segments[-1] == (1.0, 4.0, "pour_milk")
     active = read_activities(str(tmp_path / "out/annotations/activity.jsonl"))
     assert [v.activities for v in active] == [("tea",), ("milk",)]
+    for split in ("s1", "s2"):  # each split once; training on three of them is an index over three folders
+        assert type_(*words, "--split", split, "--out", tmp_path / split)[0] == 0
+    code, out, _ = type_("index", tmp_path / "s2", tmp_path / "s1", "--out", tmp_path / "both")
+    assert "2 videos of 4 classes in 2 shards" in out
+    assert load_index(str(tmp_path / "both")).classes == ["SIL", "pour_milk", "pour_water", "stir"]
     words += ["--labels", "activities", "--split", "s1", "--split", "s2", "--overwrite"]
     assert type_(*words, "--out", tmp_path / "out")[0] == 0
     classes, videos = indexed(tmp_path / "out", tmp_path / "index2")
@@ -226,6 +255,9 @@ def test_what_does_not_go_together_is_said(type_, charades: Path, tmp_path: Path
         ([*release, "--split", "val", "--validate"], "no video of 4 is in the split 'val'; there are: test, train"),
         ([*release, "--labels", "activities"], "--labels activities is of the format breakfast, not of charades"),
         (["pack", "--manifest", "m.csv", "--validate"], "--validate is of --format"),
+        (["pack", "--manifest", "m.csv", "--no-intervals"], "--no-intervals is of --format"),
+        (["pack", "--gmdcsa24", "x", "--leave-out", "a"], "--leave-out is of --format"),
+        ([*release, "--test-subject", "Subject 1"], "--test-subject is of --gmdcsa24"),
         ([*release[:2], "kinetics", *release[3:]], "there is no format 'kinetics'"),
     ):
         code, _, err = type_(*words)

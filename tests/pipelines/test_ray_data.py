@@ -14,7 +14,7 @@ import pytest
 
 from pipelines.clip_stream import ClipShape, bags_of, stream
 from pipelines.plan_store import Stretch, read_plan, write_plan
-from pipelines.ray_data import Decoding, bags_per_block, claim_stream, clip_dataset, mark, plan_dataset
+from pipelines.ray_data import Decoding, bags_per_block, claim_stream, decoded, mark, plan_dataset, plan_rows
 from pipelines.records import ClipBatch, EpochPlan, decode_error
 from tests.bad_decoders import bad_members
 from tests.worlds import SmallWorld
@@ -96,7 +96,8 @@ def test_the_head_of_the_next_epoch_comes_before_its_plan_is_known(small_world: 
     assert head is not None
     assert head.num_bags == 4
     url = claim_stream(run.url)
-    dataset = clip_dataset(url, shape_of(small_world, config), 2, Decoding(cores=2))
+    decoding = Decoding(cores=2)
+    dataset = decoded(plan_rows(url, decoding), shape_of(small_world, config), 2, decoding)
     ranks: Any = dataset.streaming_split(2, equal=True)
     mark(url, Stretch(run.url, 0, 4, 2, config.plan.bags_per_batch, 18 + 4))
     slots: dict[int, list[list[int]]] = {0: [], 1: []}

@@ -141,7 +141,19 @@ def test_charades_rows_that_stray(tmp_path: Path) -> None:
                 "Charades_v1_train.csv": CHARADES_HEADER + "A,,,,1\n",
                 "Charades_v1_test.csv": CHARADES_HEADER + "A,,,,1\n",
             },
-            "'A' occurs twice: Charades_v1_test.csv line 2 and Charades_v1_train.csv line 2",
+            "'A' occurs twice: Charades_v1_train.csv line 2 and Charades_v1_test.csv line 2",
+        ),
+        (
+            {
+                "Charades_v1_classes.txt": CHARADES_CLASSES,
+                "a/Charades_v1_train.csv": CHARADES_HEADER,
+                "b/Charades_v1_train.csv": CHARADES_HEADER,
+            },
+            "Charades_v1_train.csv is there 2 times",
+        ),
+        (
+            {"Charades_v1_classes.txt": CHARADES_CLASSES, "Charades_v1_train.csv": f"{CHARADES_HEADER}{'A' * 200_000}"},
+            "does not parse as CSV after line 1",
         ),
         (
             {"Charades_v1_classes.txt": CHARADES_CLASSES, "Charades_v1_test.csv": CHARADES_HEADER + "../A,,,,1\n"},

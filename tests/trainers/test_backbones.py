@@ -16,8 +16,9 @@ from pipelines.clip_plan import ClipConfig
 from pipelines.config import make
 from pipelines.errors import ConfigError
 from tests.trainers.small_backbones import NAMES, clips_for, needs_library, small
-from trainers.backbones import BACKBONES, InputSpec, build, entry_of, parameter_groups
+from trainers.backbones import BACKBONES, InputSpec, build, entry_of, left_out, parameter_groups
 from trainers.backbones.contract import batch_norms
+from trainers.backbones.inception_i3d import Inception, Unit
 from trainers.backbones.slowfast import slow_frames
 from trainers.config import TrainConfig
 from trainers.inputs import InputConfig, adapted, after_step
@@ -124,8 +125,8 @@ def test_each_weight_is_in_one_group_and_norms_biases_and_positions_are_not_deca
 @pytest.mark.parametrize("name", NAMES)
 def test_sizes_and_costs_are_those_that_are_listed(name: str) -> None:
     """The whole model, without memory for it. Papers: SlowFast 65.7 GFLOPs at 256 pixels, which is 50.3 at 224; X3D-L
-    18.4; MViT-B 16x4 70.5, 32x3 170, 64x3 455, 24 layers 236; VideoMAE-B 180; TimeSformer 196; Inception-I3D 108, where
-    we count 111."""
+    18.4; MViT-B 16x4 70.5, 32x3 170, 64x3 455, 24 layers 236; VideoMAE-B 180; TimeSformer 196. Inception-I3D 107.89 is
+    of another network (docs/backbones.md)."""
     needs_library(name)
     entry = BACKBONES[name]
     with torch.device("meta"):
@@ -136,6 +137,32 @@ def test_sizes_and_costs_are_those_that_are_listed(name: str) -> None:
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     assert millions == pytest.approx(entry.parameters_millions, abs=0.006)
     assert counter.get_total_flops() / 2e9 == pytest.approx(entry.gflops, rel=0.006, abs=0.001)
+
+
+def test_the_published_cost_of_inception_i3d_is_that_of_narrower_kernels() -> None:
+    """107.89 GFLOPs and 12.06 M parameters (arXiv 1712.04851) are those of 1x1x1 where upstream's weights have 3x3x3:
+    the second convolution of the third branch. So the difference is no layer that we have too many."""
+    with torch.device("meta"):
+        model = build("inception_i3d", 400)
+        ours = convolution_cost(model)
+        for block in model.children():
+            if isinstance(block, Inception):
+                old = block.b2b.conv3d
+                block.b2b = Unit(old.in_channels, old.out_channels, 1)
+        published = convolution_cost(model)
+    assert ours == (pytest.approx(111.15, abs=0.005), pytest.approx(12.68, abs=0.005))
+    assert published == (pytest.approx(107.89, abs=0.005), pytest.approx(12.06, abs=0.005))
+
+
+def convolution_cost(model: nn.Module) -> tuple[float, float]:
+    """Multiply-adds in 1e9 of a clip, and weights in 1e6 of convolutions and head, counted layer by layer."""
+    sums = []
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv3d):
+            layer.register_forward_hook(lambda layer, _, out: sums.append(layer.weight.numel() * out[0, 0].numel()))
+    model(torch.empty(1, 3, 64, 224, 224))
+    weights = sum(p.numel() for n, p in model.named_parameters() if "conv3d" in n or "head" in n)
+    return sum(sums) / 1e9, weights / 1e6
 
 
 def test_clips_follow_the_backbone_unless_they_are_given() -> None:
@@ -226,6 +253,13 @@ def test_the_papers_recipes_are_clips_that_their_backbones_take(papers: Callable
     assert config.clip.size_pixels == spec.size_pixels
     assert recipe(papers.__name__) == papers()
     assert "not measured here" in (papers.__doc__ or "")
+    left_out.check(BACKBONES[config.backbone].make(2, spec=spec), config.dropout, config.drop_path)
+    views, crops, size = re.search(  # type: ignore[union-attr]
+        r"Evaluate: .* --views (\d+)(?: --crops (\d))?(?: --size-pixels (\d+))?\n", papers.__doc__ or ""
+    ).groups()
+    published = re.search(r"published at (\d+) x (\d) views", papers.__doc__ or "").groups()  # type: ignore[union-attr]
+    assert (views, crops or "1") == published
+    spec.check(config.clip.frames, int(size or spec.size_pixels))
     count = int(re.search(r"= ([\d,]+) clips", papers.__doc__ or "")[1].replace(",", ""))  # type: ignore[index]
     videos = {"charades": 7985, "breakfast": 1357, "multithumos": 200}[papers.__name__.split("_")[0]]
     assert count == videos * config.plan.clips_per_bag * config.epochs

@@ -45,7 +45,7 @@ def both(
     assert z.grad is not None
     fast_p, fast_loss, gradient = closed_form.objective(config, engine, logits, batch, epoch, 0.5)
     real = torch.from_numpy(batch.label_ids != NO_LABEL).unsqueeze(1).expand_as(p)
-    return [(p[real], loss.detach(), z.grad), (fast_p[real], fast_loss, gradient)]
+    return [(p[real], loss.detach(), z.grad), (torch.from_numpy(fast_p)[real], torch.tensor(fast_loss), gradient)]
 
 
 def agree(found: list[tuple[torch.Tensor, ...]]) -> None:

@@ -33,6 +33,7 @@ from trainers.epochs import SALIENCY
 from trainers.ledger import audit
 from trainers.loop import train
 from trainers.prepare import finished, prepare
+from trainers.transfer import Leaving
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -140,7 +141,7 @@ def test_a_state_shares_no_memory_with_its_copy() -> None:
     model(torch.ones(1, 2)).sum().backward()
     optimiser.step()
     state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
-    kept = on_cpu(state)
+    kept = on_cpu(state, Leaving())
     before = kept["model"]["weight"].clone(), kept["optimiser"]["state"][0]["exp_avg"].clone()
     optimiser.step()
     assert torch.equal(kept["model"]["weight"], before[0])

@@ -21,8 +21,9 @@ from benchmarks.focus_overhead import Shape, config_of, random_batch
 from pipelines.records import NO_LABEL, ClipBatch
 from pipelines.saliency_table import Bins, SaliencyTable, merge
 from trainers.backbones import build
+from trainers.commits import SinceCommit
 from trainers.engine import Engine, LocalEngine
-from trainers.loop import SinceCommit, train_step
+from trainers.step import train_step
 
 pytest.importorskip("ray")
 from trainers.ray_train import RayEngine
@@ -34,6 +35,9 @@ WORKERS = (1, 2, 4)
 EPOCHS = (4, 5)  # one step in each; the second is weighed by what the first has said
 NOT_DECODED = 5
 TOLERANCE = 1e-6
+# Beside what the recipe has: noisy-OR, weak negatives, fading.
+ALL_THERE_IS = ("focus.background_from=0", "augment.crop_area=[0.3, 1]", "augment.flip_probability=0.5",
+                "augment.brightness=0.3", "augment.contrast=0.3", "augment.hue=0.1", "dropout=0.4")  # fmt: skip
 
 
 class GlooEngine(RayEngine):
@@ -45,7 +49,7 @@ class GlooEngine(RayEngine):
 
 def run(engine: Engine) -> dict[str, Any]:
     """Two steps, each merged into the next snapshot -> what this rank has seen. All steps depend on all before."""
-    config = config_of(SHAPE, "best", "focus.background_from=0")  # all there is: noisy-OR, weak negatives, fading
+    config = config_of(SHAPE, "best", *ALL_THERE_IS)
     torch.manual_seed(0)
     model = build("small3d", SHAPE.classes)
     trained = engine.wrap(model)
@@ -58,7 +62,7 @@ def run(engine: Engine) -> dict[str, Any]:
         train_step(config, engine, trained, model, optimiser, batch, epoch, 0.5, done)
         ledger = pa.concat_tables(engine.gather(done.scores.to_arrow()))
         table = merge(table, ledger, epoch, config.saliency)
-        losses.append(done.losses[0].item())
+        losses.append(float(done.losses[0]))
         ledgers.append(ledger.to_pylist())
         gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
     return {"losses": losses, "gradients": gradients, "ledgers": ledgers, "snapshot": table.to_arrow()}
@@ -98,7 +102,7 @@ def global_batch(epoch: int, labels: np.ndarray, table: SaliencyTable) -> ClipBa
 
 
 def part(batch: ClipBatch, engine: Engine) -> ClipBatch:
-    bags = SHAPE.bags // engine.workers
+    bags = batch.num_bags // engine.workers
     mine = slice(engine.rank * bags, (engine.rank + 1) * bags)
     return ClipBatch(**{name: values[mine] for name, values in batch.columns().items()})
 

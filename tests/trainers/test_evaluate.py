@@ -7,16 +7,29 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import trainers.evaluate
 from pipelines import storage
+from pipelines.clip_plan import is_shown
 from pipelines.clip_stream import stream
-from pipelines.errors import InputError
+from pipelines.errors import ConfigError, InputError
+from pipelines.frames import DecodeConfig
+from pipelines.shard_index import load_index
+from pipelines.tables import read_table
 from tests.trainers.test_loop import trained
 from tests.worlds import SmallWorld
 from trainers.checkpoint import Run
-from trainers.evaluate import evaluate, evaluate_checkpoints, load_config, predict_here, scores_url
+from trainers.evaluate import (
+    PREDICTIONS_SCHEMA,
+    evaluate,
+    evaluate_checkpoints,
+    load_config,
+    predict_here,
+    scores_url,
+)
+from trainers.metrics import charades_map, per_time_map
 
 VIEWS = 3
 
@@ -88,3 +101,50 @@ def test_weights_that_are_gone_are_said_with_those_that_are_there(
     run = trained(small_world.run_config(tmp_path, "few", "checkpoint.keep=5"))
     with pytest.raises(InputError, match=message):
         evaluate(run, load_config(run.url), small_world.test_index, VIEWS, "test", predict_here, epoch)
+
+
+def test_three_crops_a_view_are_scored_by_their_largest_and_their_mean(small_world: SmallWorld, all_kept: Run) -> None:
+    """10 x 3: what the scores say is recomputed here from the table of predictions."""
+    saved = load_config(all_kept.url)
+    config = saved.model_copy(update={"decode": DecodeConfig(crop_fraction=0.6)})  # the world's pictures are square
+    index = small_world.test_index
+    three = evaluate(all_kept, config, index, VIEWS, "three", predict_here, crops=3)
+    one = evaluate(all_kept, config, index, VIEWS, "one", predict_here)
+    assert (three.views, three.crops, three.size_pixels, one.crops) == (VIEWS, 3, 20, 1)
+    tables = {name: read_table(all_kept.at("evaluations", name, "predictions.parquet"), PREDICTIONS_SCHEMA).to_pylist()
+              for name in ("three", "one")}  # fmt: skip
+    p = np.array([row["probability"] for row in tables["three"]]).reshape(6, VIEWS, 3, -1)
+    middle = np.array([row["probability"] for row in tables["one"]]).reshape(6, VIEWS, -1)
+    assert [row["crop_place"] for row in tables["three"]] == [[-1, 0, 1] * VIEWS] * 6
+    assert [row["crop_place"] for row in tables["one"]] == [[0] * VIEWS] * 6
+    np.testing.assert_allclose(p[:, :, 1], middle, atol=1e-6)
+    assert np.abs(p[:, :, 0] - p[:, :, 2]).max() > 1e-4
+    centers = [np.array(row["center_seconds"]).reshape(VIEWS, 3) for row in tables["three"]]
+    assert all((each == each[:, :1]).all() for each in centers)
+    videos = load_index(index).table.to_pylist()
+    classes = load_index(saved.index).classes
+    truth = np.array([[name in video["labels"] for name in classes] for video in videos])
+    for given, by_video in ((three.map_max, p.max(axis=(1, 2))), (three.map_mean, p.mean(axis=(1, 2)))):
+        assert given == pytest.approx(charades_map(by_video, truth)[0])
+    rows = p.max(axis=2).reshape(6 * VIEWS, -1)
+    shown = np.array([[is_shown(video["intervals"], name, seconds) for name in classes]
+                      for video, own in zip(videos, centers, strict=True) for seconds in own[:, 0]])  # fmt: skip
+    assert three.per_time_map == pytest.approx(per_time_map(rows[:, None], shown[:, None])[0])
+
+
+def test_crops_of_another_size_are_other_pictures(small_world: SmallWorld, all_kept: Run) -> None:
+    """Convolutions are often tested on larger pictures than they were trained on; a fixed size is refused."""
+    config, index = load_config(all_kept.url), small_world.test_index
+    large = evaluate(all_kept, config, index, VIEWS, "large", predict_here, size_pixels=28)
+    usual = evaluate(all_kept, config, index, VIEWS, "usual", predict_here)
+    assert (large.size_pixels, usual.size_pixels) == (28, 20)
+    assert large.map_mean != usual.map_mean
+    other = config.model_copy(update={"backbone": "slowfast_r50"})
+    with pytest.raises(ConfigError, match=r"clip.size_pixels is 30; this backbone takes multiples of 32"):
+        evaluate(all_kept, other, index, VIEWS, "x", predict_here, size_pixels=30)
+
+
+@pytest.mark.parametrize(("views", "crops"), [(3, 2), (86, 3)])
+def test_what_cannot_be_numbered_is_refused(small_world: SmallWorld, all_kept: Run, views: int, crops: int) -> None:
+    with pytest.raises(ConfigError, match=rf"{views} views of {crops} crops: .* take 85 views or fewer of 3 crops"):
+        evaluate(all_kept, load_config(all_kept.url), small_world.test_index, views, "x", predict_here, crops=crops)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from trainers.feature_model import Kind, weights_of
 from trainers.inputs import build_adapted
 from trainers.pretrain import pretrain
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 STRIDE = 0.4
 
 
@@ -139,22 +141,33 @@ def test_the_start_an_epoch_and_the_newest_differ(small_world: SmallWorld, run: 
     np.testing.assert_allclose(first["start"], plainly(row, path, run, model.eval())[1], atol=1e-5)
 
 
+# Parts of two videos, and a third of a second after each, in which it can be killed.
 PROGRAM = """
-import sys
+import time
 import trainers.extract as extract
-extract.PART_VIDEOS = 2
+from pipelines import feature_store
 from infra.cli import main
+
+def write_slowly(*part, write=feature_store.write_part):
+    write(*part)
+    time.sleep(0.3)
+
+extract.PART_VIDEOS, feature_store.write_part = 2, write_slowly
 main()
 """
 
 
 def begun(run: Run, index: str, out: Path) -> subprocess.Popen:
-    words = ["extract", run.url, "--index", index, "--out", str(out), "--stride-seconds", "0.1", "--engine", "local"]
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    words = ["extract", run.url, "--index", index, "--out", str(out), "--stride-seconds", "0.2", "--engine", "local"]
+    program = [sys.executable, "-c", PROGRAM, *words]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=one_thread)
 
 
 @pytest.mark.slow
-def test_killed_and_given_again_it_does_what_is_missing(small_world: SmallWorld, run: Run, tmp_path: Path) -> None:
+def test_killed_and_given_again_it_does_what_is_missing(
+    small_world: SmallWorld, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, index = tmp_path / "features", small_world.train_index
     process = begun(run, index, out)
     deadline = time.monotonic() + 120
@@ -171,8 +184,8 @@ def test_killed_and_given_again_it_does_what_is_missing(small_world: SmallWorld,
     text = again.communicate(timeout=300)[0].decode()
     assert again.returncode == 0, text
     assert {path.name: path.stat().st_mtime_ns for path in parts} == before, "what was whole is not made again"
-    undisturbed = begun(run, index, tmp_path / "undisturbed")
-    assert undisturbed.wait(300) == 0
+    monkeypatch.setattr(extract_module, "PART_VIDEOS", 2)
+    extracted(run, index, tmp_path / "undisturbed", stride=0.2)
     one, other = open_features(str(out)), open_features(str(tmp_path / "undisturbed"))
     assert one.video_ids == other.video_ids == load_index(index).table["video_id"].to_pylist(), "nothing twice or lost"
     for name in ("videos", "steps", "packets_decoded", "frames_converted", "read_bytes"):
@@ -197,12 +210,39 @@ def test_parts_are_made_once_and_a_folder_has_one_kind(
     storage.delete(f"{out}/features.json")
     seen: list[tuple[int, int]] = []
     extract(job, out, counted, lambda done, total: seen.append((done, total)))
-    assert asked == [[(0, 2), (2, 4), (4, 6)], [(2, 4)]]
+    assert asked == [[(0, 2), (2, 4), (4, 6)], [(2, 4)]], "what is there is not made again"
     assert (seen[-1], min(seen)[0] >= 4) == ((6, 6), True)
     with pytest.raises(ConfigError, match=r"other settings \(stride_seconds: 0.4 -> 0.5\)"):
         extract(job_of(run, small_world.test_index, stride=0.5), out, counted)
     with pytest.raises(ConfigError, match="weights_sha256"):
         extract(job_of(run, small_world.test_index, epoch=0), out, counted)
+
+
+def test_windows_may_come_in_any_order(
+    small_world: SmallWorld, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from many tasks and actors; the windows before a break may come after the news of it."""
+    monkeypatch.setattr(extract_module, "PART_VIDEOS", 5)
+    world = broken_copy(small_world, tmp_path / "broken", 1, from_packet=-5)
+
+    def shuffled(job: Extraction, ranges: Any) -> Any:
+        blocks = list(make_here(job, ranges))
+        rows = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+        order = np.random.default_rng(0).permutation(len(rows["step"]))
+        assert (rows["step"] == -1).sum() == 1
+        assert (rows["video_row"][rows["step"] == 0] == 0).any(), "the broken video had a good window"
+        for some in np.array_split(order, 40):
+            yield {name: values[some] for name, values in rows.items()}
+
+    job = job_of(run, world.train_index, stride=0.1)
+    extract(job, str(tmp_path / "shuffled"), shuffled)
+    extract(job, str(tmp_path / "ordered"), make_here)
+    one, other = open_features(str(tmp_path / "shuffled")), open_features(str(tmp_path / "ordered"))
+    assert one.facts == other.facts
+    assert (len(one), sum(one.facts["refused"].values())) == (17, 1)
+    for a, b in zip(one, other, strict=True):
+        assert a.video_id == b.video_id
+        np.testing.assert_allclose(a.features, b.features, atol=1e-5)
 
 
 def test_what_does_not_decode_is_refused_and_quarantine_is_respected(small_world: SmallWorld, tmp_path: Path) -> None:
@@ -234,6 +274,7 @@ def test_what_cannot_be_is_said(small_world: SmallWorld, run: Run, tmp_path: Pat
 
 
 def test_parts_follow_from_the_index_alone() -> None:
-    assert parts_of([3, 3, 3, 10, 1, 1], 6) == [range(0, 2), range(2, 3), range(3, 4), range(4, 6)]
-    assert parts_of([1] * 130, 4096) == [range(0, 64), range(64, 128), range(128, 130)]
-    assert parts_of([], 6) == []
+    assert parts_of([3, 3, 3, 10, 1, 1], 6, 64) == [range(0, 2), range(2, 3), range(3, 4), range(4, 6)]
+    assert parts_of([1] * 130, 4096, 64) == [range(0, 64), range(64, 128), range(128, 130)]
+    assert parts_of([9, 3, 3, 3, 9], 6, 64, range(1, 4)) == [range(1, 3), range(3, 4)]
+    assert parts_of([], 6, 64) == []

@@ -152,7 +152,7 @@ def test_the_loop_refuses_a_second_master(small_world: SmallWorld, tmp_path: Pat
         train(config, Robbed(4))
 
 
-def broken_copy(world: SmallWorld, folder: Path, count: int) -> SmallWorld:
+def broken_copy(world: SmallWorld, folder: Path, count: int, from_packet: int = 0) -> SmallWorld:
     """The same world with the packets of `count` videos overwritten in its tars, after it was indexed."""
     copy = SmallWorld(folder, world.config)
     shutil.copytree(world.folder / "index-train", folder / "index-train")
@@ -168,7 +168,8 @@ def broken_copy(world: SmallWorld, folder: Path, count: int) -> SmallWorld:
     for row in rows[:count]:
         with shards[row["shard_url"]].open("r+b") as tar:
             packets = packets_of(row)
-            for offset, size in zip(packets.offset_bytes.tolist(), packets.size_bytes.tolist(), strict=True):
+            places = zip(packets.offset_bytes.tolist(), packets.size_bytes.tolist(), strict=True)
+            for offset, size in list(places)[from_packet:]:
                 tar.seek(row["member_offset_bytes"] + offset)
                 tar.write(bytes(size))
     moved = [row | {"shard_url": str(shards[row["shard_url"]])} for row in rows]

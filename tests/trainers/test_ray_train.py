@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from pipelines.feature_store import open_features
+from pipelines.frames import DecodeConfig
 from pipelines.plan_store import read_plan
 from pipelines.records import LEDGER_SCHEMA, PLAN_SCHEMA
 from pipelines.tables import read_table
@@ -121,6 +122,37 @@ def test_a_backbone_with_frozen_batch_norms_trains_the_same_on_two_workers(
     assert torch.allclose(ours.score, theirs.score, atol=1e-3)
     moved = weights(both)["blocks.0.norm.running_mean"]
     assert not moved.any(), "statistics stay those of a fresh norm"
+
+
+def test_what_is_drawn_by_clip_is_the_same_on_two_workers(
+    cluster: str, small_world: SmallWorld, tmp_path: Path
+) -> None:
+    """Crops drawn while decoding, changes on the device, dropout: all follow the clip, through Ray Data too."""
+    settings = ("epochs=1", "decode.crop_place=drawn", "decode.crop_fraction=0.8", "augment.crop_area=[0.5, 1]",
+                "augment.decode_size_pixels=26", "augment.flip_probability=0.5", "augment.brightness=0.3",
+                "augment.hue=0.1", "dropout=0.3", "checkpoint.every_batches=1")  # fmt: skip
+    alone = small_world.run_config(tmp_path, "alone", *settings)
+    prepare(alone)
+    train(alone, LocalEngine(alone.plan.bags_per_batch))
+    both = fit(small_world.run_config(tmp_path, "both", *RAY, *settings, "placement.workers=2"))
+    check_same(both, Run(alone.url), epochs=1)
+
+
+def test_a_run_of_one_process_goes_on_with_its_weights_shared_by_two_workers(
+    cluster: str, small_world: SmallWorld, tmp_path: Path, local_run: Run
+) -> None:
+    """FSDP2: each rank has half of every weight; states are whole, and what reads them does not know."""
+    from tests.trainers.test_loop import DyingEngine, Killed
+
+    config = small_world.run_config(tmp_path, "run", "checkpoint.every_batches=1")
+    prepare(config)
+    with pytest.raises(Killed):
+        train(config, DyingEngine(config.plan.bags_per_batch, 5))
+    run = fit(small_world.run_config(tmp_path, "run", *RAY, "placement.workers=2", "step.sharding=fsdp2",
+                                     "checkpoint.every_batches=1"))  # fmt: skip
+    check_same(run, local_run)
+    found = audit(run)
+    assert (found.clips_lost, found.clips_twice) == (0, 0)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
@@ -247,9 +279,10 @@ def test_prediction_on_the_cluster_equals_that_in_this_process(
 ) -> None:
     from trainers.ray_train import predict_on_cluster
 
-    config = load_config(local_run.url)
-    here = evaluate(local_run, config, small_world.test_index, 3, "here", predict_here)
-    there = evaluate(local_run, config, small_world.test_index, 3, "there", predict_on_cluster)
+    decode = DecodeConfig(crop_fraction=0.6)  # the world's pictures are square: crops of a part of them differ
+    config = load_config(local_run.url).model_copy(update={"decode": decode})
+    here = evaluate(local_run, config, small_world.test_index, 3, "here", predict_here, crops=3)
+    there = evaluate(local_run, config, small_world.test_index, 3, "there", predict_on_cluster, crops=3)
     assert np.isclose(here.map_max or 0, there.map_max or 0, atol=1e-6)
     assert here.per_class_ap.keys() == there.per_class_ap.keys()
 

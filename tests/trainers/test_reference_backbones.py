@@ -1,16 +1,12 @@
 """Our outputs are those of the libraries that made the public weights, on the same weights and clips, to 1e-4.
 
 pytorchvideo 0.1.5 for ResNet50-I3D, SlowFast, X3D, MViT and the non-local block; transformers for VideoMAE, TimeSformer
-and V-JEPA 2. pytorchvideo's models import one name of torchvision, which none of these uses: an empty one stands
-in for the time of the import.
+and V-JEPA 2.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sys
-import types
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.library_models import pytorchvideo_models
 from tests.trainers.small_backbones import shaken, small
 from trainers.backbones import BACKBONES, build, own_weights
 from trainers.backbones.mvit import MViT
@@ -31,19 +28,10 @@ pytestmark = [pytest.mark.library, pytest.mark.usefixtures("one_thread")]
 @pytest.fixture(scope="module")
 def models() -> Any:
     """`pytorchvideo.models`."""
-    if importlib.util.find_spec("pytorchvideo") is None:
+    found = pytorchvideo_models()
+    if found is None:
         pytest.skip("not installed: pytorchvideo (pip install 'adaptfocus[dev]')")
-    if importlib.util.find_spec("torchvision") is not None:
-        return importlib.import_module("pytorchvideo.models")
-    top, ops = (types.ModuleType(name) for name in ("torchvision", "torchvision.ops"))
-    ops.RoIAlign = object  # type: ignore[attr-defined]
-    top.ops = ops  # type: ignore[attr-defined]
-    sys.modules |= {"torchvision": top, "torchvision.ops": ops}
-    try:
-        return importlib.import_module("pytorchvideo.models")
-    finally:
-        for name in ("torchvision", "torchvision.ops"):  # other libraries look for it, and would take it for real
-            del sys.modules[name]
+    return found
 
 
 def compare(name: str, reference: nn.Module, ours: nn.Module, x: torch.Tensor, shown: Any = None) -> None:

@@ -26,8 +26,9 @@ from torch import nn
 from benchmarks.focus_overhead import Shape, adamw, config_of, random_batch
 from pipelines.records import ClipBatch
 from trainers.backbones import InputSpec
+from trainers.commits import SinceCommit
 from trainers.engine import LocalEngine
-from trainers.loop import SinceCommit, train_step
+from trainers.step import train_step
 
 SHAPE = Shape(bags=1, clips=3, frames=1, size_pixels=4, classes=2, labels=(1, 2), commit_steps=1)
 W_A, W_C = 1.937197, 1.062803
@@ -65,7 +66,7 @@ def stepped(*overrides: str) -> tuple[float, torch.Tensor]:
     engine = LocalEngine(1, torch.device("cpu"))
     train_step(config, engine, model, model, adamw(model, config), example(), 3, 0.5, done)
     assert model.logits.grad is not None
-    return done.losses[0].item(), model.logits.grad
+    return float(done.losses[0]), model.logits.grad
 
 
 def test_the_loss_by_hand() -> None:

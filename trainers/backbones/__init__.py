@@ -16,7 +16,7 @@ from torch import nn
 
 from pipelines import storage
 from pipelines.errors import AdaptFocusError, ConfigError
-from trainers.backbones.colour import is_yuv420p, rgb_of_yuv420p
+from trainers.backbones.colour import constant, is_yuv420p, rgb_of_yuv420p
 from trainers.backbones.contract import Backbone, InputSpec, parameter_groups
 from trainers.backbones.key_styles import COUNTER, OWN, State, body_names, nearest_style, unwrapped
 from trainers.backbones.registry import BACKBONES, Entry
@@ -126,9 +126,9 @@ def normalise(frames: torch.Tensor, spec: InputSpec) -> torch.Tensor:
     """Clips as the decoder writes them -> float [B, 3, T, S, S], on the same device.
 
     Args:
-        frames: uint8 [B, T, 3, S, S], RGB; or [B, T, 1, 3 S / 2, S], planes of YUV (decode.pixel_format=yuv420p).
+        frames: uint8 [B, T, 3, S, S], RGB, or float in the same range; or uint8 [B, T, 1, 3 S / 2, S], planes of YUV
+            (decode.pixel_format=yuv420p).
     """
-    mean = torch.tensor(spec.mean, device=frames.device).view(1, 3, 1, 1, 1)
-    std = torch.tensor(spec.std, device=frames.device).view(1, 3, 1, 1, 1)
+    mean, std = (constant(values, frames.device).view(1, 3, 1, 1, 1) for values in (spec.mean, spec.std))
     rgb = rgb_of_yuv420p(frames) if is_yuv420p(frames) else frames.float()
     return (rgb.transpose(1, 2) / 255 - mean) / std

@@ -7,6 +7,8 @@ Output: float [..., 3, S, S], 0 to 255.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch.nn import functional
 
@@ -40,6 +42,13 @@ def rgb_of_yuv420p(frames: torch.Tensor) -> torch.Tensor:
     luma = flat[:, : size * size].reshape(-1, 1, size, size).float() - 16
     chroma = flat[:, size * size :].reshape(-1, 2, half, half).float() - 128
     wide = functional.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False)
-    matrix = torch.tensor(_MATRIX, device=frames.device)
+    matrix = constant([each for row in _MATRIX for each in row], frames.device).view(3, 3)
     rgb = torch.einsum("rc,ncyx->nryx", matrix, torch.cat([luma, wide], dim=1))
     return rgb.clamp_(0, 255).reshape(*leading, 3, size, size)
+
+
+def constant(values: Sequence[float], device: torch.device) -> torch.Tensor:
+    """Some numbers as float32 on a device. A GPU fills them in: a copy would wait for all that it has to do."""
+    if device.type == "cpu":
+        return torch.tensor(values)
+    return torch.stack([torch.full((), value, device=device) for value in values])

@@ -10,9 +10,11 @@ Output: modules with
     pooled(x) -> float [B, C']     what the head reads; the mean over T' unless the family pools otherwise
     forward(x) -> float [B, K]     logits: head(pooled(x))
     head                           the only part whose shape depends on K
+    layers()                       the modules that it repeats along its depth
 
-No backbone lets one sample see another, and none draws at random (no batch statistics, no dropout): the result must
-not depend on how a global batch is split over workers (docs/decisions/0017).
+No backbone lets one sample see another, and none draws at random: the result must not depend on how a global batch is
+split over workers (docs/decisions/0017). What dropout and stochastic depth leave out is set from outside, by clip
+(`left_out.py`), and counts in training alone.
 """
 
 from __future__ import annotations
@@ -78,6 +80,10 @@ class Backbone(nn.Module):
     decays_all = False
     # Batch norms use the statistics of their weights file, in training as well.
     freezes_batch_norm = True
+    # What is left out of the pooled features of the clips of this pass, as factors float [B, C]; None: nothing.
+    feature_scale: torch.Tensor | None = None
+    # What the family repeats along its depth.
+    layer_kinds: tuple[type[nn.Module], ...] = ()
 
     def feature_maps(self, x: torch.Tensor) -> torch.Tensor:
         """float [B, 3, T, H, W] -> maps float [B, C', T', H', W'], of which `forward_features` takes space out.
@@ -97,7 +103,14 @@ class Backbone(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float [B, 3, T, H, W] -> logits float [B, K]."""
-        return self.head(self.pooled(x))
+        seen = self.pooled(x)
+        if self.training and self.feature_scale is not None:
+            seen = seen * self.feature_scale.to(seen.dtype)
+        return self.head(seen)
+
+    def paths(self) -> list[Any]:
+        """The blocks whose two residual branches may be left out (`path_scale`, float [B, 2]), from the first on."""
+        return []
 
     def train(self, mode: bool = True) -> Backbone:
         """As `nn.Module.train`, but frozen batch norms stay as they are; their scale and shift are trained."""
@@ -111,6 +124,13 @@ class Backbone(nn.Module):
         """The 3D convolutions that see pixels; none where they are no plain 3D convolutions."""
         found = next((m for m in self.modules() if isinstance(m, nn.Conv3d)), None)
         return [found] if found is not None and found.groups == 1 else []
+
+    def layers(self) -> list[nn.Module]:
+        """What the backbone repeats along its depth, none inside another.
+
+        Activations are recomputed, and weights are shared among ranks, one of these at a time.
+        """
+        return [module for module in self.modules() if isinstance(module, self.layer_kinds)]
 
     def fitted(self, name: str, value: torch.Tensor, wanted: torch.Size) -> torch.Tensor:
         """A pre-trained weight of another shape, made to fit where the family knows how (positions along time)."""

@@ -85,6 +85,8 @@ class Inception(nn.Module):
 class InceptionI3D(Backbone):
     """The RGB stream."""
 
+    layer_kinds = (Inception,)
+
     def __init__(self, num_classes: int, spec: InputSpec = SPEC) -> None:
         super().__init__()
         self.input_spec = spec

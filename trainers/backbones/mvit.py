@@ -79,7 +79,9 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Pooled attention, then an MLP that may widen."""
+    """Pooled attention, then an MLP that may widen. In training either may be left out for some clips."""
+
+    path_scale: torch.Tensor | None = None  # factors of attention and MLP, float [B, 2]; None: both count
 
     def __init__(self, dim: int, dim_out: int, heads: int, stride_q: int, stride_kv: int) -> None:
         super().__init__()
@@ -91,9 +93,14 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, Grid]:
         seen, smaller = self.attn(self.norm1(x), grid)
-        x = pooled_tokens(x[:, None], grid, self.pool_skip)[0][:, 0] + seen
+        x = pooled_tokens(x[:, None], grid, self.pool_skip)[0][:, 0] + self._kept(seen, 0)
         normed = self.norm2(x)
-        return (x if self.proj is None else self.proj(normed)) + self.mlp(normed), smaller
+        return (x if self.proj is None else self.proj(normed)) + self._kept(self.mlp(normed), 1), smaller
+
+    def _kept(self, branch: torch.Tensor, number: int) -> torch.Tensor:
+        if not self.training or self.path_scale is None:
+            return branch
+        return branch * self.path_scale[:, number, None, None].to(branch.dtype)
 
 
 class Patches(nn.Module):
@@ -132,6 +139,8 @@ class MViT(Backbone):
 
     embeddings = ("cls_token", "pos_embed_spatial", "pos_embed_temporal", "pos_embed_class")
 
+    layer_kinds = (Block,)
+
     def __init__(self, num_classes: int, spec: InputSpec, depth: int = 16, width: int = 96) -> None:
         super().__init__()
         self.input_spec = spec
@@ -163,6 +172,9 @@ class MViT(Backbone):
     def pooled(self, x: torch.Tensor) -> torch.Tensor:
         """The class token, float [B, 768]."""
         return self._tokens(x)[0][:, 0]
+
+    def paths(self) -> list[Block]:
+        return [block for block in self.blocks if isinstance(block, Block)]
 
     def fitted(self, name: str, value: torch.Tensor, wanted: torch.Size) -> torch.Tensor:
         """Positions along time of weights for another number of frames."""

@@ -127,6 +127,8 @@ class Stage(nn.Module):
 class ResNet3D(Backbone):
     """ResNet50-I3D 8x8; with `nonlocal_after`, Nonlocal-I3D."""
 
+    layer_kinds = (ResBlock, NonLocal)
+
     def __init__(
         self,
         num_classes: int,

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from trainers.backbones.contract import Backbone, InputSpec
-from trainers.backbones.resnet3d import DEPTHS_50, Stage, Stem, convolution, initialise_convolutions
+from trainers.backbones.resnet3d import DEPTHS_50, ResBlock, Stage, Stem, convolution, initialise_convolutions
 
 ALPHA = 4  # frames of the fast pathway for one of the slow
 BETA = 8  # channels of the slow pathway for one of the fast
@@ -54,6 +54,8 @@ class TwoPaths(nn.Module):
 
 class SlowFast(Backbone):
     """Two ResNets with a connection after the stem and after each stage but the last."""
+
+    layer_kinds = (ResBlock,)
 
     def __init__(
         self, num_classes: int, spec: InputSpec = SPEC, width: int = 64, depths: Sequence[int] = DEPTHS_50

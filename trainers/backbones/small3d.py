@@ -20,6 +20,7 @@ class Small3D(Backbone):
     tell which thing moves, and how. The maximum over space keeps a 5-pixel thing from being averaged away.
     """
 
+    layer_kinds = (nn.Sequential,)
     decays_all = True  # what docs/results.md reports was trained so
     input_spec = InputSpec(frames=8, frame_stride=1, size_pixels=20, mean=(0.35, 0.35, 0.35), std=(0.2, 0.2, 0.2))
 

@@ -48,6 +48,9 @@ class LibraryBackbone(Backbone):
     def first_convolutions(self) -> list[nn.Conv3d]:
         return []
 
+    def layers(self) -> list[nn.Module]:
+        return [layer for module in self.modules() if isinstance(module, nn.ModuleList) for layer in module]
+
     def _head(self, dim: int, num_classes: int) -> None:
         self.head = nn.Linear(dim, num_classes)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
@@ -65,6 +68,9 @@ class VideoMAE(LibraryBackbone):
             image_size=spec.size_pixels, num_frames=spec.frames, use_mean_pooling=True, **config
         )
         self.videomae = models.VideoMAEModel(settings)
+        # The library keeps this table on the CPU and copies it over in each step, which would wait for a GPU.
+        table = self.videomae.embeddings.__dict__.pop("position_embeddings")
+        self.videomae.embeddings.register_buffer("position_embeddings", table, persistent=False)
         self.fc_norm = nn.LayerNorm(settings.hidden_size)
         self._head(settings.hidden_size, num_classes)
 

@@ -111,6 +111,8 @@ class Widening(nn.Module):
 class X3D(Backbone):
     """X3D-S and X3D-M have the same weights' shapes, for other clips; X3D-L is deeper."""
 
+    layer_kinds = (ResBlock,)
+
     def __init__(self, num_classes: int, spec: InputSpec = SPEC_M, depths: Sequence[int] = DEPTHS_M) -> None:
         super().__init__()
         self.input_spec = spec

@@ -1,0 +1,74 @@
+"""Features out of a run and into other projects' layouts, as a user types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.feature_store import open_features
+from pipelines.shard_index import load_index
+from tests.trainers.test_loop import trained
+from tests.worlds import SmallWorld
+
+
+@pytest.fixture(scope="module")
+def run(small_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return trained(small_world.run_config(tmp_path_factory.mktemp("runs"), "run", "epochs=1")).url
+
+
+def test_from_a_run_to_a_folder_that_ms_tcn_reads(type_, small_world: SmallWorld, run: str, tmp_path: Path) -> None:
+    """The commands of docs/features.md."""
+    urls = []
+    for split, index in (("train", small_world.train_index), ("test", small_world.test_index)):
+        words = ["extract", run, "--index", index, "--out", tmp_path / split, "--stride-seconds", 0.5]
+        words += ["--split", split, "--engine", "local", "--set", "placement.isolate_decoding=false"]
+        code, out, _ = type_(*words)
+        videos = load_index(index).table.num_rows
+        assert code == 0
+        assert out.startswith(f"{videos} videos, ")
+        assert f"windows every 0.5 s, each 32 of small3d -> {tmp_path / split}" in out
+        facts = open_features(str(tmp_path / split)).facts
+        assert f"decoded {facts['packets_decoded']} packets, converted {facts['frames_converted']} frames" in out
+        urls.append(tmp_path / split)
+    code, _, err = type_(*words[:6], "--stride-seconds", 1, "--engine", "local")
+    assert (code, "has features of other settings (" in err) == (2, True)
+    code, out, _ = type_("export", *urls, "--as", "mstcn", "--out", tmp_path / "mstcn", "--fps", 10)
+    assert (code, "24 videos as mstcn" in out) == (0, True)
+    truth = next((tmp_path / "mstcn" / "groundTruth").iterdir()).read_text().split("\n")
+    assert {"background"} < set(truth), "the index's intervals, and what lies between them"
+    compare = ["--features", urls[0], "--features", urls[1]]
+    code, out, _ = type_("verify", tmp_path / "mstcn", "--as", "mstcn", *compare)
+    assert (code, "24 videos as MS-TCN reads them and as" in out, "nothing is wrong" in out) == (0, True, True)
+    path = sorted((tmp_path / "mstcn" / "features").iterdir())[0]
+    np.save(path, np.load(path).T)
+    code, _, err = type_("verify", tmp_path / "mstcn", "--as", "mstcn")
+    assert code == 2
+    assert f"features/{path.name} is [T, D] (" in err
+    assert "where MS-TCN reads [D, T]: transpose it (array.T)" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["export", "/no/features", "--as", "mstcn", "--out", "/tmp/x"], "there are no features at /no/features"),
+        (["verify", "/no/place", "--as", "mstcn"], "there is nothing at /no/place"),
+        (["verify", "/tmp", "--as", "i3d"], "there is no layout 'i3d'; choose one of: mstcn, asformer"),
+        (["extract", "/no/run", "--index", "/i", "--out", "/tmp/x"], "/no/run is not a run"),
+    ],
+)
+def test_mistakes_are_one_message(type_, words: list[str], message: str) -> None:
+    code, _, err = type_(*words)
+    assert code == 2
+    assert message in err
+
+
+def test_what_differs_from_the_run_is_refused(type_, small_world: SmallWorld, run: str, tmp_path: Path) -> None:
+    words = ["extract", run, "--index", small_world.test_index, "--out", tmp_path / "x", "--engine", "local"]
+    code, _, err = type_(*words, "--set", "clip.frames=4")
+    assert (code, "only settings under placement may differ" in err) == (2, True)
+    code, _, err = type_(*words, "--start")
+    assert (code, "began from fresh weights" in err) == (2, True)
+    assert json.loads(Path(run, "config.json").read_text())["weights"] is None
