@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from infra import features_cli, jobs_cli
+from infra import features_cli, jobs_cli, probe_cli
 from infra.options import Classes, ConfigFile, Overrides, RecipeName, counts_line, settings_from
 from infra.pack_cli import pack
 from infra.progress import console, counted
@@ -34,6 +34,7 @@ app = typer.Typer(
 app.add_typer(quarantine, name="quarantine")
 jobs_cli.add_to(app)
 features_cli.add_to(app)
+probe_cli.add_to(app)
 out = Console()
 
 Address = Annotated[str | None, typer.Option(help="Ray cluster to use; a local one is started without it.")]

@@ -2,7 +2,8 @@
 
 Input: a WorldConfig and a place.
 Does: encodes the videos into a folder of this machine, packs both splits into tars, indexes those.
-Output: OUT/shards/{train,test}, OUT/index/{train,test}, OUT/classes.txt, and OUT/world.json last: the configuration.
+Output: OUT/shards/{train,test}, OUT/index/{train,test}, OUT/classes.txt, in a world of activities OUT/annotations/ for
+downstream tasks, and OUT/world.json last: the configuration.
 Intervals are in the tars and indexes: Full, diagnosis and per-time scores need them, weak training does not look.
 """
 
@@ -21,6 +22,7 @@ from pipelines.pack import pack
 from pipelines.shard_index import IndexSummary, build_index
 from pipelines.world import write_world
 from pipelines.world_config import SPLITS, WorldConfig
+from pipelines.world_tasks import ANNOTATIONS, TASK_FILES
 
 # The training videos of world A are 9 MB: some tars, so that there is something to share out.
 SHARD_BYTES = 2 << 20
@@ -47,7 +49,10 @@ def make_world(config: WorldConfig, out_url: str, processes: int, overwrite: boo
         with counted("encoding videos") as progress:
             manifest = write_world(config, folder, processes, progress)
         done = pack_and_index(manifest, out_url, SHARD_BYTES, processes, overwrite)
-        storage.write_bytes(storage.join(out_url, "classes.txt"), (manifest.parent / "classes.txt").read_bytes())
+        files = ["classes.txt", *(f"{ANNOTATIONS}/{name}" for name in TASK_FILES)]
+        for path in (Path(folder) / name for name in files):
+            if path.exists():
+                storage.write_bytes(storage.join(out_url, *path.relative_to(folder).parts), path.read_bytes())
     storage.write_bytes(_mark(out_url), json.dumps(asdict(config), indent=1).encode())
     return done
 
@@ -78,7 +83,8 @@ def _make_room(out_url: str, overwrite: bool) -> None:
     if there and not overwrite:
         raise InputError(f"{out_url} is not empty ({there[0]}); give another place, or --overwrite")
     storage.check_writable(out_url)
-    storage.delete(_mark(out_url))
+    for url in (_mark(out_url), *(storage.join(out_url, ANNOTATIONS, name) for name in TASK_FILES)):
+        storage.delete(url)
 
 
 def _mark(out_url: str) -> str:

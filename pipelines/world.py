@@ -5,7 +5,8 @@ Does: draws labels, intervals, scenes and distractors from (seed, kind, split, i
 them as real H.264.
 Output: WorldVideos; or a folder of mp4 files with a manifest and the names of the classes.
 
-An action is a sprite that runs along an axis, or in world c a thing of some shape and colour, whatever it does. What
+An action is a sprite that runs along an axis, or in world c a thing of some shape and colour, whatever it does. In
+world d a video is an activity: actions in an order, one at a time, with sentences about them. What
 makes it hard is what makes real weak labels hard: an action covers little of its video, actions overlap, half of a
 video's labels follow from its scene (so that the background misleads), and what looks nearly the same blinks or drifts
 where nothing counts.
@@ -26,6 +27,7 @@ import av
 import numpy as np
 
 from pipelines.errors import ConfigError
+from pipelines.world_activities import draw_activity
 from pipelines.world_clips import draw_clip
 from pipelines.world_config import KINDS, MOTIONS, SPLITS, TRIMMED, WorldConfig
 from pipelines.world_labels import draw_labels, draw_spans, draw_tailed_labels
@@ -38,6 +40,8 @@ from pipelines.world_render import (
     draw_distractor,
     scene_background,
 )
+from pipelines.world_sentences import sentences_about
+from pipelines.world_tasks import ShownActivity, write_tasks
 
 GOP_FRAMES = 16
 CRF = 20
@@ -51,6 +55,8 @@ class WorldVideo:
     labels: tuple[str, ...]
     intervals: tuple[tuple[str, float, float], ...]  # (label, start_seconds, end_seconds)
     frames: np.ndarray  # uint8 [T, pixels, pixels, 3], RGB
+    activity: str | None = None  # in a world of activities
+    sentences: tuple[tuple[float, float, str], ...] = ()  # (start_seconds, end_seconds, text), one an interval
 
 
 # frames, class ids, (class id, first frame, end frame) of each interval
@@ -70,16 +76,23 @@ def make_video(config: WorldConfig, split: str, index: int) -> WorldVideo:
     rng = np.random.default_rng([config.seed, list(KINDS).index(config.kind), SPLITS.index(split), index])
     seconds = config.min_seconds + (config.max_seconds - config.min_seconds) * rng.random()
     num_frames = round(seconds * config.fps)
+    names, fps, activity, sentences = config.classes, config.fps, None, []
     if config.kind == TRIMMED:
         frames, labels, spans = _draw_trimmed(rng, config, num_frames)
+    elif KINDS[config.kind].is_composed:
+        (frames, labels, spans), activity = _draw_composed(rng, config, num_frames)
+        sentences = sentences_about(rng, [names[k] for k, _, _ in spans])
     else:
         frames, labels, spans = _draw_long(rng, config, num_frames, config.long_tail and split == "train")
-    names = config.classes
     return WorldVideo(
         video_id=f"{config.kind}-{split}-{index:05d}",
         labels=tuple(names[k] for k in labels),
-        intervals=tuple((names[k], start / config.fps, end / config.fps) for k, start, end in spans),
+        intervals=tuple((names[k], start / fps, end / fps) for k, start, end in spans),
         frames=frames,
+        activity=activity,
+        sentences=tuple(
+            (start / fps, end / fps, text) for text, (_, start, end) in zip(sentences, spans, strict=False)
+        ),
     )
 
 
@@ -100,13 +113,30 @@ def _draw_long(rng: np.random.Generator, config: WorldConfig, num_frames: int, l
     background = scene_background(scene, offset, brightness, config.pixels)
     frames = np.repeat(background[None], num_frames, axis=0)
     spans = [(k, *span) for k in labels for span in draw_spans(rng, KINDS[config.kind], num_frames)]
+    _draw_what_happens(rng, config, frames, spans)
+    return frames, labels, spans
+
+
+def _draw_composed(rng: np.random.Generator, config: WorldConfig, num_frames: int) -> tuple[Drawn, str]:
+    """A video of an activity, and the activity's name."""
+    offset = (int(rng.integers(config.pixels)), int(rng.integers(config.pixels)))
+    brightness = int(rng.integers(-12, 13))
+    drawn = draw_activity(rng, config, num_frames)
+    background = scene_background(drawn.scene, offset, brightness, config.pixels)
+    frames = np.repeat(background[None], num_frames, axis=0)
+    _draw_what_happens(rng, config, frames, drawn.spans)
+    return (frames, sorted({k for k, _, _ in drawn.spans}), drawn.spans), drawn.activity
+
+
+def _draw_what_happens(
+    rng: np.random.Generator, config: WorldConfig, frames: np.ndarray, spans: list[tuple[int, int, int]]
+) -> None:
     _draw_distractors(rng, config, frames)
     for k, start, end in spans:
         if KINDS[config.kind].by_appearance:
             _draw_doing(rng, config, frames[start:end], LOOKS.index(config.classes[k]))
         else:
             _draw_running(rng, config, frames[start:end], k // len(MOTIONS), k % len(MOTIONS) == 0)
-    return frames, labels, spans
 
 
 def _draw_running(
@@ -135,7 +165,8 @@ def write_world(
     """Encode both splits into `folder` and return the path of its manifest.
 
     Writes ``videos/ID.mp4``, ``manifest.jsonl`` (one object a line: path, id, labels, intervals, split) and
-    ``classes.txt`` (one name a line, in the order of the class ids).
+    ``classes.txt`` (one name a line, in the order of the class ids); of a world of activities also ``annotations/``
+    for downstream tasks.
 
     Args:
         config: the world.
@@ -146,7 +177,7 @@ def write_world(
     folder = Path(folder)
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     jobs = [(split, index) for split in SPLITS for index in range(config.num_videos(split))]
-    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    rows: dict[tuple[str, int], tuple[dict[str, Any], ShownActivity | None]] = {}
     if processes <= 1:
         for job in jobs:
             rows[job] = _write_video(config, folder, *job)
@@ -160,7 +191,10 @@ def write_world(
                 _report(progress, len(rows), len(jobs))
     (folder / "classes.txt").write_text("".join(f"{name}\n" for name in config.classes))
     manifest = folder / "manifest.jsonl"
-    manifest.write_text("".join(json.dumps(rows[job]) + "\n" for job in jobs))
+    manifest.write_text("".join(json.dumps(rows[job][0]) + "\n" for job in jobs))
+    activities = [shown for job in jobs if (shown := rows[job][1])]
+    if activities:
+        write_tasks(str(folder), activities)
     return manifest
 
 
@@ -222,14 +256,19 @@ def _place(rng: np.random.Generator, config: WorldConfig) -> int:
     return int(rng.integers(config.pixels - SPRITE_PIXELS + 1))
 
 
-def _write_video(config: WorldConfig, folder: Path, split: str, index: int) -> dict[str, Any]:
+def _write_video(
+    config: WorldConfig, folder: Path, split: str, index: int
+) -> tuple[dict[str, Any], ShownActivity | None]:
+    """Encode a video -> its row of the manifest; what it shows, in a world of activities."""
     video = make_video(config, split, index)
     path = f"videos/{video.video_id}.mp4"
     encode_h264(folder / path, video.frames, config.fps, config.upscale)
     intervals = [{"label": k, "start_seconds": start, "end_seconds": end} for k, start, end in video.intervals]
-    return {
-        "path": path, "id": video.video_id, "labels": list(video.labels), "intervals": intervals, "split": split,
-    }  # fmt: skip
+    row = {"path": path, "id": video.video_id, "labels": list(video.labels), "intervals": intervals, "split": split}
+    if video.activity is None:
+        return row, None
+    seconds = len(video.frames) / config.fps
+    return row, ShownActivity(video.video_id, split, seconds, video.activity, video.intervals, video.sentences)
 
 
 def _report(progress: Callable[[int, int], None] | None, done: int, total: int) -> None:

@@ -25,6 +25,7 @@ class WorldKind:
     coverage_power: float  # coverage = min + (max - min) u^power, u uniform
     max_intervals: int  # an action's share is one interval, or up to this many
     by_appearance: bool = False  # a class is a thing, whatever it does; else a sprite that runs along an axis
+    is_composed: bool = False  # a video is an activity: actions in an order, one at a time (world_activities.py)
     min_seconds: float = 4.0  # of a video
 
 
@@ -41,8 +42,12 @@ KINDS = {
     "c": WorldKind((2, 3, 4, 5), 0.10, 0.25, 1.5, max_intervals=1, by_appearance=True),
     # Trimmed clips of other labels, to pre-train on (world_clips.py): one to three sprites, all the time.
     "pretrain": WorldKind((1, 2, 3), 1.0, 1.0, 1.0, max_intervals=1, min_seconds=2.0),
+    # For what features are good for: activities, each of which is some actions in an order. Of an action's coverage,
+    # that of one time; it may come twice. How many labels a video has follows from its activity.
+    "d": WorldKind((), 0.08, 0.16, 1.0, max_intervals=2, is_composed=True),
 }
 TRIMMED = "pretrain"
+COMPOSED_SPRITES = 4  # 8 actions are the fewest that give the sets of a composed world
 
 
 def check_kind(kind: str) -> str:
@@ -102,6 +107,12 @@ class WorldConfig:
                 f"kind {self.kind!r} with long_tail {self.long_tail}, distractors {self.distractors}: trimmed clips "
                 "have neither a long tail nor distractors; choose another kind, or leave them out"
             )
+        if KINDS[self.kind].is_composed and (self.long_tail or self.num_sprites < COMPOSED_SPRITES):
+            raise ConfigError(
+                f"kind {self.kind!r} with long_tail {self.long_tail}, num_sprites {self.num_sprites}: its labels "
+                f"follow from activities, all as frequent and made of {2 * COMPOSED_SPRITES} actions or more; "
+                f"choose another kind, or no long tail and num_sprites {COMPOSED_SPRITES} or more"
+            )
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -130,6 +141,7 @@ DEMO_WORLD = WorldConfig(
 )
 # Each kind at its usual size.
 WORLDS = {kind: WorldConfig(kind) for kind in ("a", "b", "c")} | {
+    "d": WorldConfig("d", num_sprites=COMPOSED_SPRITES, distractors=2.0),
     "demo": DEMO_WORLD,
     "pretrain": WorldConfig("pretrain", 4000, 200, min_seconds=2.5, max_seconds=3.5, distractors=0),
 }
