@@ -36,6 +36,7 @@ from pipelines.tables import read_table
 # (URL of a part of a plan, first row, end row), or None while the next is not published yet.
 Slices = Iterable[tuple[str, int, int] | None]
 T = TypeVar("T")
+LEAVE_SECONDS = 5.0  # for the item that is being made when nobody takes any more
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,8 @@ def ahead(items: Iterator[T], depth: int = 1) -> Iterator[T]:
         except BaseException as error:  # handed on to whoever asks
             put_unless(made, (None, error), is_left)
 
-    threading.Thread(target=make, name="clips-ahead", daemon=True).start()
+    maker = threading.Thread(target=make, name="clips-ahead", daemon=True)
+    maker.start()
     try:
         while True:
             item, error = made.get()
@@ -180,6 +182,9 @@ def ahead(items: Iterator[T], depth: int = 1) -> Iterator[T]:
             yield item
     finally:
         is_left.set()
+        # A thread that is inside native code when the interpreter ends may abort the process. One that waits for a plan
+        # which never comes is left behind: it holds nothing.
+        maker.join(LEAVE_SECONDS)
 
 
 def put_unless(made: queue.Queue, item: Any, is_left: threading.Event) -> bool:

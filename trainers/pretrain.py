@@ -15,8 +15,9 @@ It stands for what Kinetics is to the real backbones: trimmed clips, other class
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from itertools import islice
 
 import numpy as np
@@ -68,15 +69,16 @@ def pretrain(
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LEARNING_RATE, weight_decay=0.02, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LEARNING_RATE, total_steps=steps + 1)
     losses = []
-    for step, (x, targets) in enumerate(islice(batches, steps)):
-        loss = functional.binary_cross_entropy_with_logits(model(x), torch.from_numpy(targets))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-        if progress is not None:
-            progress(step + 1, steps, losses[-1])
+    with contextlib.closing(batches):
+        for step, (x, targets) in enumerate(islice(batches, steps)):
+            loss = functional.binary_cross_entropy_with_logits(model(x), torch.from_numpy(targets))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+            if progress is not None:
+                progress(step + 1, steps, losses[-1])
     buffer = io.BytesIO()
     content = {"backbone": BACKBONE, "state_dict": model.state_dict(), "labels": list(LABELS), "seed": seed}
     torch.save(content | ({"set": set_url} if set_url else {}), buffer)
@@ -84,7 +86,7 @@ def pretrain(
     return float(np.mean(losses[-max(1, steps // 10) :]))
 
 
-def rendered_batches(seed: int) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
+def rendered_batches(seed: int) -> Generator[tuple[torch.Tensor, np.ndarray], None, None]:
     """Clips that nobody has seen before, as Small3D wants them, and their targets."""
     rng = np.random.default_rng([seed, 77])
     while True:
@@ -92,7 +94,7 @@ def rendered_batches(seed: int) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
         yield normalized(frames), targets
 
 
-def encoded_batches(set_url: str, seed: int) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
+def encoded_batches(set_url: str, seed: int) -> Generator[tuple[torch.Tensor, np.ndarray], None, None]:
     """The same from a set of encoded clips."""
     for frames, targets in batches_of_set(set_url, seed, BATCH_CLIPS, Small3D.input_spec):
         yield normalise(torch.from_numpy(frames), Small3D.input_spec).contiguous(), targets
