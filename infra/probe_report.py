@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jinja2
-
 from infra import charts
+from infra.pages import template
 from pipelines import storage
 from pipelines.world_tasks import BACKGROUND
 from trainers.probes.results import ProbeResult, Strips
@@ -40,18 +39,10 @@ def write_probe_report(result: ProbeResult, url: str, created: str, command: str
 
 def render_probe_report(result: ProbeResult, created: str, command: str) -> str:
     """The whole page as text."""
-    env = jinja2.Environment(
-        loader=jinja2.PackageLoader("infra", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    env.filters["clock"] = charts.clock
     metrics = result.metrics()
     first = result.outcomes[0]
     numbers = _numbers(first.strips)
-    return env.get_template("probe.html.j2").render(
+    return template("probe.html.j2").render(
         title=f"Probe: {result.task}",
         created=created,
         command=command,

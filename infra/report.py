@@ -10,10 +10,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 
-import jinja2
-
 from infra import charts
 from infra.charts_timeline import timeline
+from infra.pages import template
 from infra.report_data import Curve, ReportData, VideoSample
 from infra.verdict import comparison_table, judge
 from pipelines import storage
@@ -53,15 +52,7 @@ def render_report(data: ReportData) -> str:
     known = [(r.run, r.regime) for r in data.runs]
     others = [c.run for c in (*data.curves, *data.diagnostics)]
     styles = charts.styles_of(known + [(run, run) for run in others if run not in dict(known)])
-    env = jinja2.Environment(
-        loader=jinja2.PackageLoader("infra", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    env.filters["clock"] = charts.clock
-    return env.get_template("report.html.j2").render(
+    return template("report.html.j2").render(
         data=data,
         verdict=judge(data.runs),
         table=comparison_table(data.runs),
