@@ -173,7 +173,7 @@ def test_what_cannot_be_trained_is_said() -> None:
     head = torch.nn.Linear(1, 1)
     schedule = Schedule(epochs=2, batch_items=2, learning_rate=0.1)
     with pytest.raises(InputError, match="the loss is inf in epoch 1: the features hold values that are too large"):
-        fit(head, lambda items: head(torch.ones(1, 1)).sum() * torch.inf, 4, schedule, seed=0)
+        fit(head, lambda items: head(torch.ones(1, 1)).square().sum() * torch.inf, 4, schedule, seed=0)
     with pytest.raises(InputError, match="nothing to train a head on"):
         fit(head, lambda items: head(torch.ones(1, 1)).sum(), 0, schedule, seed=0)
     with pytest.raises(ConfigError, match="epochs 0, batch_items 2"):
