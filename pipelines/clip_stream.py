@@ -15,7 +15,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -36,7 +36,7 @@ from pipelines.tables import read_table
 # (URL of a part of a plan, first row, end row), or None while the next is not published yet.
 Slices = Iterable[tuple[str, int, int] | None]
 T = TypeVar("T")
-LEAVE_SECONDS = 5.0  # for the item that is being made when nobody takes any more
+LEAVE_SECONDS = 5.0  # for what is being made when nobody takes any more
 
 
 @dataclass(frozen=True)
@@ -182,9 +182,18 @@ def ahead(items: Iterator[T], depth: int = 1) -> Iterator[T]:
             yield item
     finally:
         is_left.set()
-        # A thread that is inside native code when the interpreter ends may abort the process. One that waits for a plan
-        # which never comes is left behind: it holds nothing.
-        maker.join(LEAVE_SECONDS)
+        let_end([maker])
+
+
+def let_end(threads: Sequence[threading.Thread]) -> None:
+    """Wait for threads that have been told that nobody takes any more, LEAVE_SECONDS in all at the most.
+
+    One that is inside native code when the interpreter ends may abort the process. One that waits for a plan which
+    never comes is left behind: it holds nothing.
+    """
+    until = time.monotonic() + LEAVE_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
 
 
 def put_unless(made: queue.Queue, item: Any, is_left: threading.Event) -> bool:

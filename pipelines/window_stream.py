@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipelines.clip_plan import ClipConfig
-from pipelines.clip_stream import put_unless
+from pipelines.clip_stream import let_end, put_unless
 from pipelines.dense import Store, dense_job, number_of_hops
 from pipelines.dense_apart import FillerApart
 from pipelines.dense_filler import Filled, Filler
@@ -157,8 +157,9 @@ def batches_of_ranges(ranges: Sequence[VideoRange], shape: WindowShape, threads:
             put_unless(made, error, ended)
 
     running = max(1, min(threads, len(ranges)))
-    for number in range(running):
-        threading.Thread(target=work, name=f"windows-{number}", daemon=True).start()
+    makers = [threading.Thread(target=work, name=f"windows-{number}", daemon=True) for number in range(running)]
+    for maker in makers:
+        maker.start()
     try:
         while running:
             item = made.get()
@@ -170,6 +171,7 @@ def batches_of_ranges(ranges: Sequence[VideoRange], shape: WindowShape, threads:
                 yield item
     finally:
         ended.set()
+        let_end(makers)
 
 
 def _videos_of(left: deque[VideoRange]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,6 +81,15 @@ def test_what_is_left_out_is_not_read_and_a_store_that_fails_is_said(tmp_path: P
     (tmp_path / "videos.tar").unlink()
     with pytest.raises(StorageError, match="it is not there"):
         list(batches_of_ranges([every, every], shape, threads=2))
+
+
+def test_who_leaves_early_leaves_no_thread_behind(tmp_path: Path) -> None:
+    every = indexed(tmp_path, {f"v{n}.mp4": encode(12) for n in range(4)})
+    ranges = [VideoRange(every.index_url, every.fingerprint, row, row + 1) for row in range(4)]
+    batches = batches_of_ranges(ranges, WindowShape(CLIP, 0.5), threads=2)
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("windows-")]
 
 
 @pytest.mark.footage
