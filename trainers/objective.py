@@ -17,11 +17,7 @@ from trainers.config import TrainConfig
 from trainers.engine import AddsUp
 from trainers.focus import focus_weights
 from trainers.loss import masses, noisy_or, weak_negatives, weighted_bce
-from trainers.transfer import on_device
-
-# The columns of ClipBatch that it needs on its device.
-ON_DEVICE = ("ok", "tau", "duration_seconds", "label_ids", "clip_positive",
-             "saliency_score", "saliency_tau", "saliency_epoch")  # fmt: skip
+from trainers.transfer import OF_OBJECTIVE, on_device
 
 
 def objective(
@@ -32,7 +28,7 @@ def objective(
     p is any number where there is no label.
     """
     logits = logits.unflatten(0, batch.clip_id.shape)
-    data = {name: on_device(batch, name, logits.device) for name in ON_DEVICE}
+    data = {name: on_device(batch, name, logits.device) for name in OF_OBJECTIVE}
     ids = data["label_ids"].unsqueeze(1).expand(-1, logits.shape[1], -1)  # [B, N, L]
     places = ids.clamp(min=0)  # what NO_LABEL points at is never used
     p = torch.sigmoid(logits.detach()).gather(-1, places)

@@ -20,9 +20,10 @@ import torch
 
 from pipelines.records import ClipBatch
 
-# The columns of ClipBatch that a step needs on its device, as `trainers.objective` and the input read them.
-NEEDED = ("frames", "clip_id", "ok", "tau", "duration_seconds", "label_ids", "clip_positive",
-          "saliency_score", "saliency_tau", "saliency_epoch")  # fmt: skip
+# The columns of ClipBatch that a step needs on its device: those of `trainers.objective`, and what the input reads.
+OF_OBJECTIVE = ("ok", "tau", "duration_seconds", "label_ids", "clip_positive",
+                "saliency_score", "saliency_tau", "saliency_epoch")  # fmt: skip
+NEEDED = ("frames", "clip_id", *OF_OBJECTIVE)
 ALIGNED_BYTES = 256  # where a column may begin: what a GPU reads best, and a multiple of every number's size
 SLOTS = 2  # one is trained on while the other is filled
 
