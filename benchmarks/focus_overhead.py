@@ -141,15 +141,19 @@ def plain_step(
     model: nn.Module, spec: InputSpec, optimiser: torch.optim.Optimizer, batch: ClipBatch, classes: int
 ) -> torch.Tensor:
     """The baseline: every label of a video is the label of each of its clips. Returns the loss."""
-    frames, ids = torch.from_numpy(batch.frames), torch.from_numpy(batch.label_ids)
-    places = torch.where(ids == NO_LABEL, classes, ids)  # padding falls behind the last class
-    target = torch.zeros(len(ids), classes + 1).scatter_(1, places, 1.0)[:, :classes]
+    frames, target = torch.from_numpy(batch.frames), multi_hot(torch.from_numpy(batch.label_ids), classes)
     logits = model(normalise(frames.flatten(0, 1), spec))
     loss = functional.binary_cross_entropy_with_logits(logits, target.repeat_interleave(frames.shape[1], dim=0))
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()
     return loss.detach()
+
+
+def multi_hot(label_ids: torch.Tensor, classes: int) -> torch.Tensor:
+    """int64 [B, L], padded with NO_LABEL -> float [B, classes], on the same device."""
+    places = torch.where(label_ids == NO_LABEL, classes, label_ids)  # padding falls behind the last class
+    return torch.zeros(len(label_ids), classes + 1, device=label_ids.device).scatter_(1, places, 1.0)[:, :classes]
 
 
 def config_of(shape: Shape, name: str, *overrides: str) -> TrainConfig:

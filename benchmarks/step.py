@@ -34,11 +34,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benc
 
 from benchmarks import figures
 from benchmarks.figures import Figure, say
-from benchmarks.focus_overhead import EPOCH, Shape, config_of, random_batch
+from benchmarks.focus_overhead import EPOCH, Shape, config_of, multi_hot, random_batch
 from benchmarks.library_models import library_model
 from benchmarks.machine import held_bytes, matrix_flops_per_second, step_flops
 from benchmarks.step_waits import wait_share
-from pipelines.records import NO_LABEL, ClipBatch
+from pipelines.records import ClipBatch
 from trainers.backbones import BACKBONES, build
 from trainers.commits import SinceCommit
 from trainers.config import TrainConfig
@@ -141,11 +141,9 @@ def plain_side(config: TrainConfig, device: torch.device, model: nn.Module) -> C
     optimiser = _still(config, model, device)
 
     def step(batch: ClipBatch) -> None:
-        ids = torch.from_numpy(batch.label_ids).to(device)
-        target = torch.zeros(len(ids), CLASSES + 1, device=device)
-        target.scatter_(1, torch.where(ids == NO_LABEL, CLASSES, ids), 1.0)  # padding falls behind the last class
+        target = multi_hot(torch.from_numpy(batch.label_ids).to(device), CLASSES)
         logits = logits_of(config, model, batch, model, device)
-        wanted = target[:, :CLASSES].repeat_interleave(CLIPS, dim=0)
+        wanted = target.repeat_interleave(CLIPS, dim=0)
         loss = functional.binary_cross_entropy_with_logits(logits, wanted)
         optimiser.zero_grad()
         loss.backward()
