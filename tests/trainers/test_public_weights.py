@@ -122,7 +122,7 @@ _RESNET = {
     "blocks.4.res_blocks.5.branch2.conv_b.weight": "s4.pathway0_res5.branch2.b.weight",
     "blocks.5.res_blocks.2.branch2.norm_c.running_mean": "s5.pathway0_res2.branch2.c_bn.running_mean",
     "blocks.3.nonlocal_blocks.1.conv_theta.weight": "s3.pathway0_nonlocal1.conv_theta.weight",
-    "blocks.4.nonlocal_blocks.5.norm.weight": "s4.pathway0_nonlocal5.norm.weight",
+    "blocks.4.nonlocal_blocks.5.norm.weight": "s4.pathway0_nonlocal5.bn.weight",
 }
 PLACES: dict[str, dict[str, str]] = {
     "pyslowfast-nonlocal_i3d_r50": _RESNET,
@@ -150,6 +150,7 @@ PLACES: dict[str, dict[str, str]] = {
         "blocks.0.conv.conv_t.weight": "s1.pathway0_stem.conv_xy.weight",  # 1x3x3, whatever it is called
         "blocks.0.conv.conv_xy.weight": "s1.pathway0_stem.conv.weight",
         "blocks.1.res_blocks.0.branch1_conv.weight": "s2.pathway0_res0.branch1.weight",
+        "blocks.1.res_blocks.0.branch1_norm.running_var": "s2.pathway0_res0.branch1_bn.running_var",
         "blocks.2.res_blocks.2.branch2.norm_b.0.running_var": "s3.pathway0_res2.branch2.b_bn.running_var",
         "blocks.2.res_blocks.1.branch2.norm_b.0.bias": "s3.pathway0_res1.branch2.b_bn.bias",
         "blocks.3.res_blocks.10.branch2.norm_b.1.block.0.weight": "s4.pathway0_res10.branch2.se.fc1.weight",

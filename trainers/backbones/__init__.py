@@ -92,13 +92,17 @@ def load_pretrained(model: nn.Module, url: str) -> dict[str, Any]:
 
 
 def own_weights(model: nn.Module, state: State, url: str, facts: dict[str, Any]) -> State:
-    """A file's weights under the model's own names and in its shapes, without a head.
+    """A file's weights under the model's own names and in its shapes, without a head; the model takes their form.
 
     Raises:
         AdaptFocusError: they are not this model's.
     """
     style = nearest_style(state, model, (*getattr(model, "key_styles", ()), OWN))
     state = {k: v for k, v in style.prepare(state).items() if not k.startswith(style.head) and not k.endswith(COUNTER)}
+    if isinstance(model, Backbone):
+        names = {own: state.get(style.public_name(own)) for own in (*body_names(model), *model.optional_weights())}
+        found = {own: value.shape for own, value in names.items() if isinstance(value, torch.Tensor)}
+        model.take_form(found | {own: torch.Size() for own in style.always})
     own_state = model.state_dict()
     shapes = {name: own_state[name].shape for name in body_names(model)}
     places = {style.public_name(name): name for name in shapes}

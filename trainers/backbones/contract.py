@@ -19,6 +19,7 @@ split over workers (docs/decisions/0017). What dropout and stochastic depth leav
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,6 +132,22 @@ class Backbone(nn.Module):
         Activations are recomputed, and weights are shared among ranks, one of these at a time.
         """
         return [module for module in self.modules() if isinstance(module, self.layer_kinds)]
+
+    def optional_weights(self) -> tuple[str, ...]:
+        """Names, as `state_dict` has them, of what some upstreams' files of this family hold and others lack."""
+        return ()
+
+    def take_form(self, shapes: Mapping[str, torch.Size]) -> None:
+        """Become what weights of these names and shapes are of, where upstreams build one family in two forms.
+
+        What was there under other shapes is fresh then, so this comes before weights are loaded, and before an
+        optimiser is made. Names that say nothing about the form change nothing.
+        """
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As `nn.Module.load_state_dict`, in the form that the weights are of."""
+        self.take_form({name: value.shape for name, value in state_dict.items() if isinstance(value, torch.Tensor)})
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def fitted(self, name: str, value: torch.Tensor, wanted: torch.Size) -> torch.Tensor:
         """A pre-trained weight of another shape, made to fit where the family knows how (positions along time)."""

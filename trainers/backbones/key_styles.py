@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from trainers.backbones.x3d import SHORTCUT_NORM
+
 State = dict[str, torch.Tensor]
 HEAD_PREFIX = "head."
 COUNTER = ".num_batches_tracked"
@@ -29,6 +31,7 @@ class KeyStyle:
 
     `head`: the prefix that the head has there. `ignored`: what a file may hold beside the body, as a regular
     expression on names. `prepare`: makes a file's weights one to one with ours (fused projections are split).
+    `always`: optional weights of ours that each file of this style has.
     """
 
     name: str
@@ -36,6 +39,7 @@ class KeyStyle:
     head: str = HEAD_PREFIX
     ignored: str = r"(?!)"
     prepare: Callable[[State], State] = dict
+    always: tuple[str, ...] = ()
 
     def public_name(self, own: str) -> str:
         if own.startswith(HEAD_PREFIX):
@@ -82,6 +86,12 @@ def public_state(model: nn.Module, style: KeyStyle, state: Mapping[str, torch.Te
     return {style.public_name(name): value for name, value in own.items()}
 
 
+def style_of_exports(model: nn.Module, styles: tuple[KeyStyle, ...]) -> KeyStyle:
+    """The first style; but the one whose files have all that this model has, where the first one's lack something."""
+    names = set(model.state_dict())
+    return max(styles, key=lambda style: len(style.always) if names.issuperset(style.always) else 0, default=OWN)
+
+
 # pytorchvideo: ours. The head is a block of its own.
 def pytorchvideo(head: str) -> KeyStyle:
     return KeyStyle("pytorchvideo", str, head)
@@ -96,6 +106,17 @@ _BRANCHES = [
     (r"\.branch2\.conv_([abc])\.", r".branch2.\1."),
     (r"\.branch2\.norm_([abc])\.", r".branch2.\1_bn."),
 ]
+
+
+def _with_bn(state: State) -> State:
+    """PySlowFast's non-local blocks call their norm ``bn``; in its first months, ``norm``."""
+    result: State = {}
+    for name, value in state.items():
+        newer = re.sub(r"(\.pathway\d_nonlocal\d+)\.norm\.", r"\1.bn.", name)
+        result[name if newer in state else newer] = value
+    return result
+
+
 # PySlowFast counts stages from s1, the stem. In ResNet50-I3D our block 2 is a maximum, which it has between s2 and s3.
 PYSLOWFAST_RESNET = KeyStyle(
     "PySlowFast",
@@ -106,11 +127,13 @@ PYSLOWFAST_RESNET = KeyStyle(
             (r"^blocks\.1\.", "s2."),
             (r"^blocks\.([345])\.", r"s\1."),
             (r"\.res_blocks\.(\d+)\.", r".pathway0_res\1."),
+            (r"\.nonlocal_blocks\.(\d+)\.norm\.", r".pathway0_nonlocal\1.bn."),
             (r"\.nonlocal_blocks\.(\d+)\.", r".pathway0_nonlocal\1."),
             *_BRANCHES,
         ]
     ),
     "head.projection.",
+    prepare=_with_bn,
 )
 PYSLOWFAST_SLOWFAST = KeyStyle(
     "PySlowFast",
@@ -146,6 +169,7 @@ PYSLOWFAST_X3D = KeyStyle(
         ]
     ),
     "head.projection.",
+    always=SHORTCUT_NORM,
 )
 
 _CAFFE2_ENDINGS = [
@@ -175,7 +199,6 @@ _CAFFE2 = renamed(
             )
         ),
         (r"^s(\d)\.pathway0_nonlocal(\d+)\.(?:conv_)?", r"nonlocal_conv\1_\2_"),
-        (r"^(nonlocal_conv\d_\d+_)norm\.", r"\1bn."),
         (r"^s(\d)\.pathway0_res(\d+)\.", r"res\1_\2_"),
         (r"^s(\d)\.pathway1_res(\d+)\.", r"t_res\1_\2_"),
         (r"branch2\.([abc])", r"branch2\1"),
@@ -203,7 +226,20 @@ def _split_projections(state: State) -> State:
     return result
 
 
-PYTORCHVIDEO_MVIT = KeyStyle("pytorchvideo", str, "head.proj.", prepare=_split_projections)
+def _without_copies(state: State) -> State:
+    """pytorchvideo's main saves each pool and its norm a second time, which is left out; one that differs stays."""
+    result: State = {}
+    for name, value in _split_projections(state).items():
+        match = re.fullmatch(r"(.*\.attn\.)_attention_pool_([qkv])\.(pool|norm)\.(weight|bias)", name)
+        original = f"{match[1]}{match[3]}_{match[2]}.{match[4]}" if match else ""
+        if original not in state:
+            result[name] = value
+        elif not torch.equal(value, state[original]):
+            result[f"{name} (a copy that differs from {original})"] = value
+    return result
+
+
+PYTORCHVIDEO_MVIT = KeyStyle("pytorchvideo", str, "head.proj.", prepare=_without_copies)
 PYSLOWFAST_MVIT = KeyStyle(
     "PySlowFast",
     renamed(

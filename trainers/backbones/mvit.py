@@ -10,7 +10,9 @@ time and space are interpolated where a clip has others than the weights. Multis
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import nn
@@ -24,6 +26,11 @@ GROWS_AT = {16: (1, 3, 14), 24: (2, 5, 21)}  # by depth: blocks that halve the s
 KEYS_AT = 8  # stride of the first keys and values; it halves where queries are pooled, so that their grid stays
 
 Grid = tuple[int, int, int]
+# Kernels of the convolutions that pool: 3x3x3 everywhere; or one more than the stride along each axis, so that what
+# would not pool is left out (PySlowFast without POOL_KVQ_KERNEL, as in its MVIT_B_32x3_CONV).
+Kernels = Literal["3x3x3", "of strides"]
+# In all norms, those of pools with them: PySlowFast since June 2022, torchvision and pytorchvideo's main. Before,
+# and in pytorchvideo 0.1.5, the norms of pools had 1e-5.
 layer_norm = partial(nn.LayerNorm, eps=1e-6)
 
 
@@ -46,23 +53,30 @@ def pooled_tokens(x: torch.Tensor, grid: Grid, pool: nn.Module | None) -> tuple[
 class Attention(nn.Module):
     """Attention whose queries, keys and values are pooled first."""
 
-    def __init__(self, dim: int, heads: int, stride_q: int, stride_kv: int) -> None:
+    def __init__(self, dim: int, heads: int, stride_q: int, stride_kv: int, kernels: Kernels) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.stride_q, self.stride_kv = heads, stride_q, stride_kv
         self.q, self.k, self.v, self.proj = (nn.Linear(dim, dim) for _ in range(4))
-        each = dim // heads
-        # Queries that keep their size are not pooled; keys and values always are. These norms have torch's own eps.
-        self.pool_q = _depthwise(each, stride_q) if stride_q > 1 else None
-        self.norm_q = nn.LayerNorm(each) if stride_q > 1 else None
-        self.pool_k, self.norm_k = _depthwise(each, stride_kv), nn.LayerNorm(each)
-        self.pool_v, self.norm_v = _depthwise(each, stride_kv), nn.LayerNorm(each)
+        self.make_pools(kernels)
+
+    def make_pools(self, kernels: Kernels) -> None:
+        """Fresh pools. Queries that keep their size are not pooled; keys and values are, unless the kernel is 1."""
+        weight = self.q.weight
+        each = weight.shape[0] // self.heads
+        with torch.device(weight.device):
+            keys = self.stride_kv > 1 or kernels == "3x3x3"
+            self.pool_q = _depthwise(each, self.stride_q, kernels) if self.stride_q > 1 else None
+            self.norm_q = layer_norm(each) if self.stride_q > 1 else None
+            self.pool_k, self.pool_v = (_depthwise(each, self.stride_kv, kernels) if keys else None for _ in range(2))
+            self.norm_k, self.norm_v = (layer_norm(each) if keys else None for _ in range(2))
+        self.to(weight.dtype)
 
     def forward(self, x: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, Grid]:
         q, k, v = (layer(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v))
         q, smaller = pooled_tokens(q, grid, self.pool_q)
         q = q if self.norm_q is None else self.norm_q(q)
-        k = self.norm_k(pooled_tokens(k, grid, self.pool_k)[0])
-        v = self.norm_v(pooled_tokens(v, grid, self.pool_v)[0])
+        k = k if self.norm_k is None else self.norm_k(pooled_tokens(k, grid, self.pool_k)[0])
+        v = v if self.norm_v is None else self.norm_v(pooled_tokens(v, grid, self.pool_v)[0])
         found = functional.scaled_dot_product_attention(q, k, v)
         return self.proj(found.transpose(1, 2).flatten(2)), smaller
 
@@ -83,10 +97,12 @@ class Block(nn.Module):
 
     path_scale: torch.Tensor | None = None  # factors of attention and MLP, float [B, 2]; None: both count
 
-    def __init__(self, dim: int, dim_out: int, heads: int, stride_q: int, stride_kv: int) -> None:
+    def __init__(
+        self, dim: int, dim_out: int, heads: int, stride_q: int, stride_kv: int, kernels: Kernels = "3x3x3"
+    ) -> None:
         super().__init__()
         self.norm1, self.norm2 = layer_norm(dim), layer_norm(dim)
-        self.attn = Attention(dim, heads, stride_q, stride_kv)
+        self.attn = Attention(dim, heads, stride_q, stride_kv, kernels)
         self.mlp = Mlp(dim, dim_out)
         self.proj = nn.Linear(dim, dim_out) if dim_out != dim else None
         self.pool_skip = nn.MaxPool3d((1, 3, 3), (1, stride_q, stride_q), (0, 1, 1)) if stride_q > 1 else None
@@ -135,7 +151,7 @@ class Positions(nn.Module):
 
 
 class MViT(Backbone):
-    """MViT-B; `depth` 16, or 24."""
+    """MViT-B; `depth` 16, or 24. Weights whose pools have kernels that follow the strides change `kernels`."""
 
     embeddings = ("cls_token", "pos_embed_spatial", "pos_embed_temporal", "pos_embed_class")
 
@@ -144,6 +160,7 @@ class MViT(Backbone):
     def __init__(self, num_classes: int, spec: InputSpec, depth: int = 16, width: int = 96) -> None:
         super().__init__()
         self.input_spec = spec
+        self.kernels: Kernels = "3x3x3"
         grid = (spec.frames // PATCH[0], spec.size_pixels // PATCH[1], spec.size_pixels // PATCH[2])
         self.patch_embed = Patches(width)
         self.cls_positional_encoding = Positions(width, grid)
@@ -175,6 +192,22 @@ class MViT(Backbone):
 
     def paths(self) -> list[Block]:
         return [block for block in self.blocks if isinstance(block, Block)]
+
+    def optional_weights(self) -> tuple[str, ...]:
+        """Pools of keys and values of stride 1, which kernels that follow the strides leave out."""
+        parts = ("pool_k.weight", "pool_v.weight", "norm_k.weight", "norm_k.bias", "norm_v.weight", "norm_v.bias")
+        still = [n for n, block in enumerate(self.paths()) if block.attn.stride_kv == 1]
+        return tuple(f"blocks.{number}.attn.{part}" for number in still for part in parts)
+
+    def take_form(self, shapes: Mapping[str, torch.Size]) -> None:
+        """With the kernels of the first block's keys, of stride 8: [C, 1, 3, 3, 3], or [C, 1, 1, 9, 9]."""
+        shape = shapes.get("blocks.0.attn.pool_k.weight")
+        follows = shape is not None and tuple(shape[-3:]) == _kernel(KEYS_AT, "of strides")
+        kernels: Kernels = "of strides" if follows else "3x3x3"
+        if shape is not None and kernels != self.kernels:
+            self.kernels = kernels
+            for block in self.paths():
+                block.attn.make_pools(kernels)
 
     def fitted(self, name: str, value: torch.Tensor, wanted: torch.Size) -> torch.Tensor:
         """Positions along time of weights for another number of frames."""
@@ -217,5 +250,14 @@ def along_space(positions: torch.Tensor, side: int, height: int, width: int) -> 
     return resized.flatten(2).transpose(1, 2)
 
 
-def _depthwise(dim: int, stride: int) -> nn.Conv3d:
-    return nn.Conv3d(dim, dim, 3, (1, stride, stride), 1, groups=dim, bias=False)
+def _kernel(stride: int, kernels: Kernels) -> Grid:
+    if kernels == "3x3x3":
+        return (3, 3, 3)
+    side = stride + 1 if stride > 1 else 1
+    return (1, side, side)
+
+
+def _depthwise(dim: int, stride: int, kernels: Kernels) -> nn.Conv3d:
+    time, height, width = _kernel(stride, kernels)
+    padding = (time // 2, height // 2, width // 2)
+    return nn.Conv3d(dim, dim, (time, height, width), (1, stride, stride), padding, groups=dim, bias=False)

@@ -8,7 +8,7 @@ Weights keep the names they have in pytorchvideo, the head apart. X3D (arXiv 200
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -25,6 +25,10 @@ DEPTHS_M, DEPTHS_L = (3, 5, 11, 7), (5, 10, 25, 15)
 WIDTHS = (24, 48, 96, 192)
 INNER = 2.25  # width of a block's middle over that of its ends
 FEATURES = 2048
+# The first stage keeps the width, and its first block halves the size: its shortcut has a convolution, and behind that
+# a batch norm in PySlowFast, none in pytorchvideo.
+SHORTCUT = "blocks.1.res_blocks.0"
+SHORTCUT_NORM = tuple(f"{SHORTCUT}.branch1_norm.{part}" for part in ("weight", "bias", "running_mean", "running_var"))
 
 
 class SqueezeExcitation(nn.Module):
@@ -136,6 +140,20 @@ class X3D(Backbone):
     def pooled(self, x: torch.Tensor) -> torch.Tensor:
         """The mean over space and time is taken before the last widening, as upstream."""
         return self._widened(x, (2, 3, 4))[..., 0, 0, 0]
+
+    def optional_weights(self) -> tuple[str, ...]:
+        return SHORTCUT_NORM
+
+    def take_form(self, shapes: Mapping[str, torch.Size]) -> None:
+        """With a batch norm on the first shortcut, as PySlowFast; or without one, as pytorchvideo."""
+        block, wanted = self.get_submodule(SHORTCUT), any(name in shapes for name in SHORTCUT_NORM)
+        assert isinstance(block, ResBlock)
+        assert block.branch1_conv is not None
+        if f"{SHORTCUT}.branch1_conv.weight" in shapes and wanted != (block.branch1_norm is not None):
+            weight = block.branch1_conv.weight
+            norm = nn.BatchNorm3d(weight.shape[0], device=weight.device, dtype=weight.dtype)
+            block.branch1_norm = norm if wanted else None
+            self.train(self.training)  # a new norm is frozen like the others
 
     def _widened(self, x: torch.Tensor, over: tuple[int, ...]) -> torch.Tensor:
         *body, widening = self.blocks
