@@ -14,7 +14,6 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 from av.error import FFmpegError
-from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
 from pipelines import packet_arrays
@@ -29,6 +28,7 @@ from pipelines.packet_arrays import (
     quarter_turns_degrees,
     shown_span,
 )
+from pipelines.side_data import SideDataType
 
 PROVED_FRAMES = 32  # of containers other than mp4, see `_prove`
 # Matroska tells where a block begins; its packet follows behind the track's number (1 to 8 bytes), a time and flags

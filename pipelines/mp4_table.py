@@ -15,7 +15,6 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from av.sidedata.sidedata import Type as SideDataType
 
 from pipelines import packet_arrays
 from pipelines.mp4_boxes import NotPlainError, Spans, read_moov
@@ -31,6 +30,7 @@ from pipelines.packet_arrays import (
     quarter_turns_degrees,
     shown_span,
 )
+from pipelines.side_data import SideDataType
 
 # One request holds the first keyframe and what follows it so far: some packets of usual video, so that a decoder that
 # waits for them can be served, and keyframes that are none are found.

@@ -15,6 +15,7 @@ import posixpath
 import re
 import uuid
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fsspec.asyn import sync
@@ -275,9 +276,17 @@ def _listed(url: str, kind: str) -> list[str]:
             return []
         raise
     folder = path.rstrip("/")  # a listing of a file shows the file itself
-    inside = [e["name"].rstrip("/") for e in entries if e["type"] == kind]
+    inside = [e["name"].rstrip("/") for e in entries if _kind_of(e) == kind]
     names = [posixpath.basename(name) for name in inside if name != folder]
     return [join(url, name) for name in sorted(names) if name and not name.endswith(".part")]
+
+
+def _kind_of(entry: dict[str, Any]) -> str:
+    """``file``, ``directory`` or another; of a link on this machine's disks, what it leads to."""
+    if not entry.get("islink"):
+        return entry["type"]
+    path = Path(entry["name"])
+    return "directory" if path.is_dir() else "file" if path.is_file() else "broken link"
 
 
 def glob(pattern_url: str) -> list[str]:

@@ -3,7 +3,7 @@
 Input: ranked moments for each sentence, and the true one. Does: compares. Output: fractions in [0, 1].
 
 Evaluations disagree about a moment whose IoU is the threshold itself: it is a hit where they ask for at least that much
-(``AT_LEAST``: CPL and what follows it), none where they ask for more (``ABOVE``: 2D-TAN, MMN, D3G). Proposals on a grid
+(``AT_LEAST``: CPL and what follows it, MMN, D3G), none where they ask for more (``ABOVE``: 2D-TAN). Proposals on a grid
 do meet thresholds exactly, so a score says which it is.
 """
 
@@ -82,7 +82,7 @@ def moment_iou(moments: np.ndarray, other: np.ndarray) -> np.ndarray:
 def non_maximum_suppression(moments: np.ndarray, scores: np.ndarray, most_iou: float, most: int = 5) -> np.ndarray:
     """The moments [P, 2] best first, each left out that shares more than `most_iou` with a better one that is kept.
 
-    2D-TAN and MMN do this, at 0.5, before they count R@5. Equal scores keep their order.
+    2D-TAN, MMN and D3G do this, at 0.5, before they count R@5. Equal scores keep their order.
     """
     ranked = _moments(moments)[np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")]
     kept: list[np.ndarray] = []

@@ -156,28 +156,36 @@ def _classes(files: Sequence[str], place: str, runs: dict[str, list[Run]]) -> li
 
 
 def _splits(files: Sequence[str], names: Iterable[str], problems: list[Problem]) -> dict[str, str]:
-    """The split that each video is tested in: as the bundles say, or by person where there are no bundles."""
+    """The split that each video is tested in: as its test bundle says, or by person where that split has no bundle.
+
+    The bundles of one split say what is tested in it, and of all other videos only that they are not.
+    """
     splits: dict[str, str] = {}
     listed: set[str] = set()
+    bundled: set[str] = set()
     for url in files:
         bundle = _BUNDLE.fullmatch(posixpath.basename(url))
         if bundle:
             # "#bundle" in front, then "./data/groundTruth/P03_cam01_P03_cereals.txt" or the name alone
             inside = [posixpath.basename(line).removesuffix(".txt") for _, line in lines_of(url) if line[0] != "#"]
             listed.update(inside)
+            bundled.add(f"s{bundle[2]}")
             if bundle[1] == "test":
                 splits.update((name, f"s{bundle[2]}") for name in inside)
     known = set(names)
     for name in sorted(listed - known):
         problems.append(Problem("not_annotated", name, "a bundle lists it, and there are no labels of it"))
     for name in sorted(known):
-        if not splits.get(name) and not listed:
-            # The usual four: 13 people each, P03 to P54.
-            fold = (int(name[1:].split("_")[0]) - 3) // 13 + 1
-            if 1 <= fold <= 4:
-                splits[name] = f"s{fold}"
-        if name not in splits:
-            problems.append(
-                Problem("no_split", name, "no test bundle lists it" if listed else "no split has its person")
-            )
+        by_person = _split_of_person(name)
+        if name not in splits and by_person and by_person not in bundled:
+            splits[name] = by_person
+        elif name not in splits:
+            said = f"no test bundle lists it, and its person is of {by_person}, whose bundles are there"
+            problems.append(Problem("no_split", name, said if by_person else "no split has its person"))
     return splits
+
+
+def _split_of_person(name: str) -> str | None:
+    """The usual four splits: 13 people each, P03 to P54."""
+    fold = (int(name[1:].split("_")[0]) - 3) // 13 + 1
+    return f"s{fold}" if 1 <= fold <= 4 else None

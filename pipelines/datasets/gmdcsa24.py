@@ -37,7 +37,8 @@ def read_gmdcsa24(root_url: str, test_subjects: tuple[str, ...] = ()) -> tuple[l
     """
     lists = [
         url
-        for url in storage.glob(storage.join(root_url, "*", "*.csv"))
+        for folder in storage.list_folders(root_url)
+        for url in storage.list_files(folder)
         if posixpath.basename(url).lower() in ("adl.csv", "fall.csv")
     ]
     if not lists:

@@ -21,7 +21,7 @@ from pipelines.feature_store import VideoFeatures
 from pipelines.layouts.axes import Problems, check_axes, check_matrix, check_values
 from pipelines.layouts.frames import read_array, write_array
 from pipelines.layouts.given import Given, at_times, names_of, read_facts
-from pipelines.layouts.pickles import dump_array, load_array
+from pipelines.layouts.pickles import dump_array, load_array, too_new
 
 TIMECEPTION_STEPS = 128
 
@@ -89,12 +89,16 @@ def check_timeception(url: str, given: Given) -> tuple[int, Problems]:
     owners, steps = _owners(given), facts.get("steps") or given.steps
     shape = list(given.sets[0].facts["feature_shape"]) if given.sets else facts.get("feature_shape")
     seen: dict[str, tuple[int, ...]] = {}
+    newer: dict[str, str] = {}
     for file in _files(url, ".pkl", owners, problems):
+        data = storage.read_bytes(storage.join(url, file))
         try:
-            array = load_array(storage.read_bytes(storage.join(url, file)), file)
+            array = load_array(data, file)
         except InputError as error:
             problems.say("not an array", str(error))
             continue
+        if reason := too_new(data):
+            newer[file] = reason
         if array.dtype != np.float32:
             problems.say("dtype", f"{file} is {array.dtype}; Timeception is given float32: convert it")
         if not _check_maps(file, array, shape, problems):
@@ -107,6 +111,8 @@ def check_timeception(url: str, given: Given) -> tuple[int, Problems]:
     if len(lengths) > 1:
         text = f"videos have {lengths[:5]} times; Timeception reads as many of each: export with --steps {lengths[-1]}"
         problems.say("steps", text)
+    for file, reason in newer.items():
+        problems.say("pickle protocol", f"{file} {reason}, which Timeception's code is for: export again")
     return len(seen), problems
 
 

@@ -5,7 +5,7 @@ Does: writes and checks
 
     features.hdf5          f[id] float32 [T, D] (CPL), or [32, D] with rows of length 1 (MMN, D3G)
     {train,test}.json      [[id, duration, [start, end], sentence], ...] (CPL), or
-                           {id: {"duration", "timestamps", "sentences"}} (MMN, D3G)
+                           {id: {"duration", "timestamps", "sentences"}} (MMN, D3G; "glances" as well for D3G)
 
 Output: what was written, or what is wrong with it. MMN and D3G normalise each row that they read and average to 32 of
 them: what is written here is what comes out of that as it went in.
@@ -13,6 +13,7 @@ them: what is written here is what comes out of that as it went in.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import posixpath
@@ -42,6 +43,7 @@ class Reader:
 
     name: str
     is_fixed: bool = False  # as many rows for each video, of length 1
+    has_glances: bool = False  # trains on one time inside each moment, and not on the moment
 
     def steps(self, given: Given, facts: dict[str, Any]) -> int | None:
         return facts.get("steps") or given.steps or STEPS if self.is_fixed else None
@@ -51,7 +53,7 @@ class Reader:
         return video.features if steps is None else normalised(averaged(normalised(video.features), steps))
 
 
-CPL, MMN, D3G = Reader("CPL"), Reader("MMN", is_fixed=True), Reader("D3G", is_fixed=True)
+CPL, MMN, D3G = Reader("CPL"), Reader("MMN", is_fixed=True), Reader("D3G", is_fixed=True, has_glances=True)
 
 
 def h5py_library() -> Any:
@@ -100,7 +102,20 @@ def _annotations(moments: list[Moment], durations: dict[str, float], reader: Rea
         video = videos.setdefault(m.video_id, empty)
         video["timestamps"].append([m.start_seconds, m.end_seconds])
         video["sentences"].append(m.sentence)
+        if reader.has_glances:
+            video.setdefault("glances", []).append(glance_seconds(m, durations[m.video_id]))
     return videos
+
+
+def glance_seconds(moment: Moment, duration_seconds: float) -> float:
+    """The one time inside a moment that D3G trains on: drawn evenly, as its authors drew theirs, by what it is of.
+
+    The same moment of a video has the same glance in each export. None is behind the video's end.
+    """
+    key = json.dumps([moment.video_id, moment.start_seconds, moment.end_seconds, moment.sentence])
+    share = int.from_bytes(hashlib.sha256(key.encode()).digest()[:6], "big") / 2**48
+    start, end = (min(seconds, duration_seconds) for seconds in (moment.start_seconds, moment.end_seconds))
+    return min(max(round(start + share * (end - start), 3), start), end)
 
 
 def check(url: str, given: Given, reader: Reader) -> tuple[int, Problems]:
@@ -187,6 +202,26 @@ def _check_annotations(url: str, ids: set[str], reader: Reader, problems: Proble
             problems.say("annotations", f"{name} does not have {reader.name}'s form {form}: export again")
         elif strange := sorted(set(rows) - ids):
             problems.say("annotations", f"{name} names videos that {FILE} lacks: {strange[:3]}; export again")
+        elif reader.has_glances and "train" in name:  # as the reader tells what it trains on
+            for video_id in rows:
+                _check_glances(f"{name}: {video_id!r}", content[video_id], reader, problems)
+
+
+def _check_glances(what: str, video: Any, reader: Reader, problems: Problems) -> None:
+    """Each moment that is trained on has one time inside it, in seconds, and before the video's end."""
+    try:
+        moments, glances, duration = video["timestamps"], video["glances"], video["duration"]
+        inside = [start <= seen <= min(end, duration) for (start, end), seen in zip(moments, glances, strict=True)]
+    except KeyError as error:
+        problems.say("glances", f"{what} has no {error}, which {reader.name} reads for training: export again")
+    except (TypeError, ValueError):
+        text = f"{what} does not have one glance for each of its moments, in seconds; {reader.name} reads them by place"
+        problems.say("glances", f"{text}: export again")
+    else:
+        if not all(inside):
+            number = inside.index(False)
+            text = f"{what} has a glance at {glances[number]} s, outside its moment {moments[number]}; {reader.name} "
+            problems.say("glances", text + "trains on a time inside it: export again")
 
 
 @contextmanager

@@ -19,13 +19,22 @@ _ALLOWED = {
     for core in ("numpy.core", "numpy._core")
     for module, name in ((f"{core}.multiarray", "_reconstruct"), (f"{core}.numeric", "_frombuffer"))
 } | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
-PROTOCOL = 3  # bytes as they are, names as text
+PROTOCOL = 2  # the newest of Python 2.7, which Timeception's code is written for
 
 
 def dump_array(array: np.ndarray) -> bytes:
     """A pickle of an array: with numpy 1's names, which numpy 2 knows as well."""
     data = pickle.dumps(np.ascontiguousarray(array), PROTOCOL)
     return data.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n", 1)
+
+
+def too_new(data: bytes) -> str | None:
+    """Why Python 2.7 with its last numpy, 1.16, could not read a pickle; None if it can."""
+    if data[:1] == b"\x80" and data[1] > PROTOCOL:
+        return f"is pickle protocol {data[1]}, and Python 2.7 reads {PROTOCOL} at most"
+    if b"numpy._core" in data[:200]:
+        return "has numpy 2's names, which Python 2.7 lacks"
+    return None
 
 
 def load_array(data: bytes, name: str) -> np.ndarray:

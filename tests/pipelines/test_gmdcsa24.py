@@ -61,6 +61,24 @@ def test_rows_and_files_that_do_not_meet_are_counted(tmp_path: Path):
     assert "line 4" in next(p.where for p in problems if p.kind == "missing_file")
 
 
+def test_linked_folders_lists_and_videos_are_read(tmp_path: Path):
+    """People link data sets from other disks."""
+    disk = tmp_path / "disk" / "Subject 1"
+    (disk / "Fall").mkdir(parents=True)
+    (disk / "Fall" / "01.mp4").touch()
+    (disk / "Fall.csv").write_text(HEADER + "01.mp4,3,Day,Shirt,falls, Falling (BW)[0 to 2]\n")
+    here = tmp_path / "linked" / "Subject 2"
+    (here / "Fall").mkdir(parents=True)
+    (here.parent / "Subject 1").symlink_to(disk)
+    (here / "Fall.csv").symlink_to(disk / "Fall.csv")
+    (here / "Fall" / "01.mp4").symlink_to(disk / "Fall" / "01.mp4")
+    (here / "Fall" / "02.mp4").symlink_to(disk / "gone.mp4")
+    videos, problems = read_gmdcsa24(str(here.parent))
+    assert [video.video_id for video in videos] == ["subject_1/Fall/01", "subject_2/Fall/01"]
+    assert all(Path(video.path).is_file() for video in videos)
+    assert problems == []
+
+
 def test_another_folder_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match=r"no subject_N/ADL.csv"):
         read_gmdcsa24(str(tmp_path))

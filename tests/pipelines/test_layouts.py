@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import pickletools
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +30,8 @@ from pipelines.errors import ConfigError, InputError
 from pipelines.feature_store import FeatureSet, VideoFeatures, claim, finish, open_features, write_part
 from pipelines.layouts import LAYOUTS, export, verify
 from pipelines.layouts.given import Given, at_times, names_of
-from pipelines.layouts.pickles import load_array
+from pipelines.layouts.grounding import glance_seconds
+from pipelines.layouts.pickles import dump_array, load_array
 
 DIM, STRIDE, FPS = 6, 0.5, 15
 # Their lengths are neither whole steps nor whole frames; an id has a dot.
@@ -172,6 +174,46 @@ def test_cpl_reads_steps_first(given: Given, maps: Given, tmp_path: Path) -> Non
     assert verify("cpl", str(out), given) == (4, [])
 
 
+def test_d3g_finds_a_glance_in_each_moment_that_it_trains_on(given: Given, maps: Given, tmp_path: Path) -> None:
+    """Its loader takes ``glances[i]`` of each video in train.json, to a cell of 32: a time inside the moment."""
+    pytest.importorskip("h5py")
+    out, _ = exported("d3g", given, maps, tmp_path)
+    trained = json.loads((out / "train.json").read_text())
+    seen = []
+    for video in trained.values():
+        assert len(video["glances"]) == len(video["timestamps"]) == len(video["sentences"])
+        for (start, end), glance in zip(video["timestamps"], video["glances"], strict=True):
+            assert start <= glance <= min(end, video["duration"])
+            assert 0 <= round(glance / video["duration"] * 31) <= 31
+            seen.append(glance)
+    assert len(set(seen)) == 3, "drawn, and not all the same"
+    export("d3g", given, str(tmp_path / "again"))
+    assert json.loads((tmp_path / "again" / "train.json").read_text()) == trained
+    export("mmn", given, str(tmp_path / "mmn"))
+    assert "glances" not in (tmp_path / "mmn" / "train.json").read_text()
+
+    def said(change: Callable[[dict[str, Any]], Any]) -> str:
+        changed = json.loads(json.dumps(trained))
+        change(changed["P03_cam01_P03_tea"])
+        (out / "train.json").write_text(json.dumps(changed))
+        return "\n".join(verify("d3g", str(out), Given())[1])
+
+    assert said(lambda video: None) == ""
+    assert "'P03_cam01_P03_tea' has no 'glances', which D3G reads for training" in said(lambda v: v.pop("glances"))
+    assert "does not have one glance for each of its moments" in said(lambda v: v["glances"].append(2.0))
+    assert "has a glance at 3.6 s, outside its moment [1.0, 3.5]" in said(lambda v: v.update(glances=[3.6]))
+    assert "one glance for each" in said(lambda v: v.update(glances=["2"]))
+    assert "outside its moment" in said(lambda v: v.update(glances=[float("nan")]))
+
+
+def test_a_glance_is_never_behind_the_videos_end() -> None:
+    """Moments of annotation files end up to seconds after the video."""
+    glances = [glance_seconds(Moment("v", None, 4.0, 9.0, f"sentence {n}"), 5.0) for n in range(200)]
+    assert 4.0 <= min(glances) < 4.1
+    assert 4.9 < max(glances) <= 5.0
+    assert glance_seconds(Moment("v", None, 6.0, 9.0, "after its end"), 5.0) == 5.0
+
+
 @pytest.mark.parametrize("layout", ["mmn", "d3g"])
 def test_mmn_gets_what_was_written(layout: str, given: Given, maps: Given, tmp_path: Path) -> None:
     """Its reader normalises rows and averages to 32 of them: what it is given survives both."""
@@ -211,11 +253,28 @@ def test_timeception_reads_maps_of_as_many_times(given: Given, maps: Given, tmp_
         found, video = pickle.loads(data), original(maps, video_id)
         assert found.shape == (8, 3, 3, DIM)
         assert b"numpy.core.multiarray" in data[:60], "numpy 1 knows no other name"
+        # Python 2.7's reader knows the opcodes up to protocol 2; it raises at any other.
+        assert max(opcode.proto for opcode, _, _ in pickletools.genops(data)) <= 2
         for step, features in enumerate(found):
             seconds = (step + 0.5) / 8 * video.duration_seconds
             assert np.array_equal(features, video.features[np.abs(video.center_seconds - seconds).argmin()])
     assert verify("timeception", str(out), maps) == (3, [])
     assert verify("timeception", str(out), Given()) == (3, [])
+
+
+def test_pickles_that_python_2_cannot_read_are_caught(given: Given, maps: Given, tmp_path: Path) -> None:
+    """Timeception's code is for Python 2.7, whose numpy ends at 1.16."""
+    out, _ = exported("timeception", given, maps, tmp_path)
+    one, two, three = sorted(out.glob("*.pkl"))
+    one.write_bytes(pickle.dumps(load_array(one.read_bytes(), "x"), 3).replace(b"numpy._core", b"numpy.core"))
+    two.write_bytes(dump_array(load_array(two.read_bytes(), "x")).replace(b"numpy.core", b"numpy._core"))
+    _, problems = verify("timeception", str(out), maps)
+    assert [text.split(",")[0] for text in problems] == [
+        f"{one.name} is pickle protocol 3",
+        f"{two.name} has numpy 2's names",
+    ]
+    assert "Python 2.7 reads 2 at most" in problems[0]
+    assert three.name not in "".join(problems)
 
 
 def rewritten(out: Path, layout: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -230,7 +289,7 @@ def rewritten(out: Path, layout: str, change: Callable[[np.ndarray], np.ndarray]
     for path in out.rglob("*.npy"):
         np.save(path, change(np.load(path)))
     for path in out.rglob("*.pkl"):
-        path.write_bytes(pickle.dumps(change(pickle.loads(path.read_bytes()))))
+        path.write_bytes(dump_array(change(pickle.loads(path.read_bytes()))))
 
 
 @pytest.mark.parametrize("with_features", [True, False])

@@ -262,7 +262,26 @@ def test_breakfast_frames_mapping_and_bundles(tmp_path: Path) -> None:
     assert video.split == "s2", "bundles go before the usual splits by person"
     assert video.segments == ((0.0, 0.2, "SIL"), (0.2, pytest.approx(1 / 3), "pour_water"))
     assert release.classes == ("SIL", "pour_water")
-    assert kinds(release) == {"label_not_in_classes": 1, "bad_row": 2, "no_split": 2, "not_annotated": 1}
+    assert kinds(release) == {"label_not_in_classes": 1, "bad_row": 2, "not_annotated": 1}
+
+
+def test_breakfast_with_the_bundles_of_one_split_takes_the_others_from_names(tmp_path: Path) -> None:
+    """Whoever unpacked one split's bundles has the usual other three: 13 people each."""
+    sizes.write_breakfast(tmp_path)
+    whole = {video.video_id: video.split for video in read_breakfast(str(tmp_path)).videos}
+    for bundle in (tmp_path / "splits").iterdir():
+        if "split2" not in bundle.name:
+            bundle.unlink()
+    release = read_breakfast(str(tmp_path))
+    assert {video.video_id: video.split for video in release.videos} == whole
+    assert kinds(release) == {}
+    test = tmp_path / "splits" / "test.split2.bundle"
+    first, *rest = [line for line in test.read_text().splitlines() if not line.startswith("#")]
+    test.write_text("".join(f"{line}\n" for line in rest))
+    name = Path(first).stem
+    release = read_breakfast(str(tmp_path))
+    assert by_id(release)[name].split is None, "split 2 does not test it, and its person is of no other"
+    assert [(p.kind, p.where) for p in release.problems] == [("no_split", name)]
 
 
 def test_breakfast_names() -> None:

@@ -86,16 +86,24 @@ def test_x3d(models: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "depth", "grows"), [("mvit_b_16x4", 16, (1, 3, 14)), ("mvit_b_24_32x3", 24, (2, 5, 21))]
+    ("name", "depth", "grows", "kernel"),
+    [
+        ("mvit_b_16x4", 16, (1, 3, 14), [3, 3, 3]),
+        ("mvit_b_24_32x3", 24, (2, 5, 21), [3, 3, 3]),
+        ("mvit_b_24_32x3", 24, (2, 5, 21), None),
+    ],
 )
-def test_mvit(models: Any, name: str, depth: int, grows: tuple[int, ...]) -> None:
-    """24 layers as PySlowFast's MVIT_B_32x3_CONV.yaml says where they grow."""
+def test_mvit(models: Any, name: str, depth: int, grows: tuple[int, ...], kernel: list[int] | None) -> None:
+    """24 layers grow where PySlowFast's MVIT_B_32x3_CONV.yaml says; the norms of pools have the eps of newer code."""
     reference = models.vision_transformers.create_multiscale_vision_transformers(
         spatial_size=32, temporal_size=4, depth=depth, patch_embed_dim=16, head_num_classes=7,
         embed_dim_mul=[[at, 2.0] for at in grows], atten_head_mul=[[at, 2.0] for at in grows],
         pool_q_stride_size=[[at, 1, 2, 2] for at in grows], pool_kv_stride_adaptive=[1, 8, 8],
-        pool_kvq_kernel=[3, 3, 3],
+        pool_kvq_kernel=kernel,
     )  # fmt: skip
+    for module in reference.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = 1e-6  # 1e-5 in pools of 0.1.5; 1e-6 in pytorchvideo's main, PySlowFast and torchvision
     spec = replace(BACKBONES[name].spec, frames=4, size_pixels=32)
     compare(name, reference, ours(name, MViT, spec=spec, depth=depth, width=16), clips(4, 32))
 

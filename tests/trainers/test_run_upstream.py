@@ -15,7 +15,7 @@ import torch
 
 from pipelines.errors import AdaptFocusError
 from tests.trainers.test_public_weights import backbone_of, golden
-from trainers.backbones import BACKBONES, load_pretrained, own_weights
+from trainers.backbones import BACKBONES, Backbone, load_pretrained, own_weights
 from trainers.backbones.key_styles import public_state, style_of_exports
 from trainers.backbones.mvit import MViT
 from trainers.backbones.resnet3d import NONLOCAL_AFTER, ResNet3D
@@ -51,11 +51,11 @@ def original(key: str) -> str:
     return f"{stem}.{part}_{letter}.{end}" if found else key
 
 
-def fresh(name: str) -> torch.nn.Module:
+def fresh(name: str) -> Backbone:
     backbone = backbone_of(name)
     spec = replace(BACKBONES[backbone].spec, frames=4, size_pixels=64)
     if "mvit" in name:
-        model: torch.nn.Module = MViT(5, spec=spec, depth=24 if "_24_" in name else 16, width=16)
+        model: Backbone = MViT(5, spec=spec, depth=24 if "_24_" in name else 16, width=16)
     elif "x3d" in name:
         model = X3D(5, depths=(1, 2, 5, 3))
     else:
@@ -64,7 +64,7 @@ def fresh(name: str) -> torch.nn.Module:
     return model.eval()
 
 
-def loaded(name: str, file: dict[str, torch.Tensor]) -> torch.nn.Module:
+def loaded(name: str, file: dict[str, torch.Tensor]) -> Backbone:
     """The model with a file's body, as training reads it, and its head, which training does not read."""
     model = fresh(name)
     prefix = "head.proj." if "pytorchvideo" in name else "head.projection."
