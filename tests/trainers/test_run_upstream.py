@@ -1,4 +1,4 @@
-"""Our logits are those that upstream's own code gave for weights saved its way, recorded once.
+"""Our logits are those that upstream's code, or a transcription of it, gave for weights saved its way, recorded once.
 
 `golden/run_upstream/STYLE-BACKBONE.txt` has what was run in its first line, the logits in its second, then the names
 and shapes of the file. The weights and the clip are sines, worked out here as they were there.
