@@ -31,6 +31,7 @@ from infra.stages import Stages
 from infra.worlds import pack_and_index
 from pipelines import storage
 from pipelines.errors import AdaptFocusError
+from pipelines.json_text import json_text
 from pipelines.world import write_world
 from pipelines.world_config import DEMO_WORLD
 from trainers.checkpoint import Run
@@ -67,7 +68,7 @@ def run_demo(folder: Path, seed: int) -> None:
         rows = {regime: read_scores(s3.url("runs", regime), "test") | _last_summary(s3, regime) for regime in REGIMES}
     _show(rows, counts, stages, report)
     figures = {"scores": rows, "ledger": asdict(counts), "stages": stages.rows()}
-    (folder / "demo.json").write_text(json.dumps(figures, indent=1))
+    (folder / "demo.json").write_text(json_text(figures, indent=1))
     if counts.clips_lost or counts.clips_twice:
         raise AdaptFocusError(f"{counts.clips_lost} clips lost, {counts.clips_twice} trained twice; see {report}")
 

@@ -7,7 +7,6 @@ Output: a job that is followed; a table or JSON.
 from __future__ import annotations
 
 import dataclasses
-import json
 import shlex
 import sys
 from typing import Annotated
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.options import ConfigFile, Overrides, RecipeName
+from pipelines.json_text import json_text
 
 out = Console()
 
@@ -67,7 +67,7 @@ def runs(
     found = list_runs(url, evaluation)
     if as_json:
         for row in found:
-            print(json.dumps(dataclasses.asdict(row)))
+            print(json_text(dataclasses.asdict(row)))
         return
     table = Table(box=None)
     for title in ("run", "state", "epoch", "clips", "mAP, max", "last commit", "workers", "bad videos"):

@@ -27,6 +27,7 @@ from pipelines.datasets.release import Release
 from pipelines.datasets.release_summary import summarise
 from pipelines.datasets.task_files import moments_of, stated_seconds, write_list, write_tasks
 from pipelines.errors import ConfigError, InputError
+from pipelines.json_text import json_text
 from pipelines.pack import pack as pack_videos
 
 out = Console()
@@ -139,7 +140,7 @@ def _pack(
         )  # fmt: skip
     _write_problems(problems_url, done.problems)
     if as_json:
-        print(json.dumps({key: value for key, value in asdict(done).items() if key != "problems"}))
+        print(json_text({key: value for key, value in asdict(done).items() if key != "problems"}))
         return
     out.print(f"{done.videos} videos, {done.duration_seconds / 60:.1f} minutes, {len(done.classes)} classes -> "
               f"{len(done.shards)} shards in {out_url}")  # fmt: skip
@@ -154,7 +155,7 @@ def _validate(release: Release, folders: list[str], as_json: bool, problems_url:
     summary = summarise(release, problems)
     _write_problems(problems_url, problems)
     if as_json:
-        print(json.dumps(asdict(summary), ensure_ascii=False))
+        print(json_text(asdict(summary), ensure_ascii=False))
     else:
         print_summary(out, summary, problems)
         _not_found(problems, "--problems URL lists all")

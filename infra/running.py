@@ -19,6 +19,7 @@ from trainers.checkpoint import Run
 from trainers.config import TrainConfig
 from trainers.engine import DrainedError, LocalEngine
 from trainers.evaluate import Scores, evaluate, load_config, predict_here
+from trainers.full_labels import said_of, without_times
 from trainers.loop import train
 from trainers.prepare import finished, prepare
 
@@ -37,6 +38,8 @@ def run_training(config: TrainConfig, address: str | None) -> None:
         console.print(
             f"resuming {config.url} from epoch {commit.epoch}, bag {commit.cursor} of {commit.num_bags}", soft_wrap=True
         )
+    if (left_out := without_times(config, index.table)).rows:
+        console.print(said_of(left_out, index.table.num_rows), highlight=False, soft_wrap=True)
     unlabelled = sum(1 for labels in index.table.column("labels").to_pylist() if not labels)
     if unlabelled:
         console.print(f"{unlabelled} of {index.table.num_rows} videos have no label: all classes are negatives there")

@@ -135,6 +135,7 @@ class TrainConfig(Settings):
     epochs: int = pydantic.Field(default=30, ge=1)
     backbone: str = "small3d"
     weights: str | None = None  # URL of a pre-trained start
+    from_scratch: bool = False  # begin a backbone with batch norms without weights
     dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)  # of the features that the head sees
     drop_path: float = pydantic.Field(default=0.0, ge=0, lt=1)  # of the last block's branches (MViT); fewer before it
     max_bad_share: float = pydantic.Field(default=0.05, ge=0, le=1)  # of the videos, before the run ends
@@ -234,4 +235,7 @@ class TrainConfig(Settings):
     def what_is_trained(self) -> dict:
         """The settings that a resumed run must share with its beginning."""
         how = set(StepConfig.model_fields) - {"precision"}
-        return self.model_dump(mode="json", exclude={"placement": True, "checkpoint": True, "read": True, "step": how})
+        return self.model_dump(
+            mode="json",
+            exclude={"from_scratch": True, "placement": True, "checkpoint": True, "read": True, "step": how},
+        )

@@ -22,6 +22,7 @@ from pipelines.clip_stream import ClipShape, stream
 from pipelines.config import make
 from pipelines.errors import ConfigError, InputError
 from pipelines.frames import DecodeConfig
+from pipelines.json_text import json_text
 from pipelines.plan_store import PlanFacts, write_plan
 from pipelines.records import ClipBatch
 from pipelines.shard_index import load_index
@@ -255,4 +256,4 @@ def _save(run: Run, name: str, plan: pa.Table, results: list[Prediction], scores
     ]
     table = pa.Table.from_pylist(rows, schema=PREDICTIONS_SCHEMA)
     write_table(table, run.at("evaluations", name, "predictions.parquet"))
-    storage.write_bytes(scores_url(run.url, name), json.dumps(asdict(scores), indent=1).encode())
+    storage.write_bytes(scores_url(run.url, name), json_text(asdict(scores), indent=1).encode())
