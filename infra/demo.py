@@ -28,6 +28,7 @@ from infra.progress import console, counted, following, working
 from infra.report import write_report
 from infra.running import run_evaluation
 from infra.stages import Stages
+from infra.tables import show
 from infra.worlds import pack_and_index
 from pipelines import storage
 from pipelines.errors import AdaptFocusError
@@ -172,10 +173,10 @@ def _show(rows: dict[str, dict], counts: Audit, stages: Stages, report: Path) ->
     for regime, row in rows.items():
         figures = [row.get(key) for key in ("map_max", "map_mean", "per_time_map", "hit_rate")]
         table.add_row(regime, *("-" if f is None else f"{100 * f:.1f}" for f in figures))
-    console.print(table)
+    show(console, table)
     console.print(
         f"ledger of ours, killed once: {counts.clips_planned} clips planned, {counts.clips_trained} trained, "
         f"{counts.clips_lost} lost, {counts.clips_twice} trained twice"
     )
-    console.print(stages.table())
+    show(console, stages.table())
     console.print(f"report: [bold]{report.resolve()}[/]")

@@ -30,7 +30,7 @@ from pipelines.errors import ConfigError, InputError
 from pipelines.json_text import json_text
 from pipelines.pack import pack as pack_videos
 
-out = Console()
+out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 IDS_SHOWN = 10
 
 

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from infra.progress import console
+from infra.tables import show
 from pipelines.errors import ConfigError
 from pipelines.json_text import json_text
 
@@ -59,8 +60,8 @@ def probe(
         table.add_column(title, justify="left" if title == task else "right")
     for name, (mean, std, values) in result.metrics().items():
         table.add_row(name, *(f"{100 * value:.1f}" for value in (mean, std, *values)))
-    screen = Console()
-    screen.print(table)
+    screen = Console(soft_wrap=True)
+    show(screen, table)
     for split, ids in result.missing.items():
         if ids:
             screen.print(f"  {split}: {len(ids)} annotated videos left out, without features (such as {ids[0]})",
