@@ -119,13 +119,28 @@ def _of_list(
 ) -> Chosen:  # fmt: skip
     videos, problems = read_manifest(manifest, names) if manifest else read_gmdcsa24(gmdcsa24 or "", test_subjects)
     chosen = [video for video in videos if not splits or video.split in splits]
+    lost = [problem for problem in problems if problem.kind == "missing_file"]
+    if not videos and lost:
+        raise InputError(
+            f"not one of the {len(lost)} files of {manifest or gmdcsa24} is there; the first: {lost[0].where}: "
+            f"{lost[0].message}. A relative path begins at the folder of the list"
+        )
+    if not videos:
+        raise InputError(f"{manifest or gmdcsa24}: no video of it can be packed; {_first_of(problems)}")
     if not chosen:
         there = sorted({str(video.split) for video in videos})
         wanted = "' or '".join(splits)
         raise InputError(
             f"no video of {len(videos)} is in the split '{wanted}'; there are: {', '.join(there) or 'none'}"
+            + (f"; {_first_of(lost)}" if lost else "")
         )
     return Chosen(chosen, names, problems)
+
+
+def _first_of(problems: Sequence[Problem]) -> str:
+    """How many problems there are, and the first of them."""
+    first = f", the first: {problems[0].where}: {problems[0].message}" if problems else ""
+    return f"{len(problems)} were left out{first}"
 
 
 def _pack(

@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from infra.progress import console, following
 from pipelines import storage
 from pipelines.errors import AdaptFocusError, ConfigError, own_error_in
+from pipelines.shard_index import load_index
 from trainers.checkpoint import Run
 from trainers.config import TrainConfig
 from trainers.engine import DrainedError, LocalEngine
-from trainers.evaluate import Scores, evaluate, load_config, predict_here
+from trainers.evaluate import Scores, check_scorable, evaluate, load_config, predict_here
 from trainers.full_labels import said_of, without_times
 from trainers.loop import train
 from trainers.prepare import finished, prepare
@@ -86,6 +87,8 @@ def run_evaluation(
     if engine == "local":
         return evaluate(Run(run_url), config, index_url, views, name, predict_here, epoch, crops, size_pixels)
     check_ray()
+    labels = [load_index(url, columns=["labels"]) for url in (config.index, index_url)]
+    check_scorable(config, labels[0].classes, labels[1], index_url)  # before a cluster is started
     from infra.cluster import connected
     from trainers.ray_train import predict_on_cluster
 

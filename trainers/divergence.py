@@ -65,7 +65,7 @@ def said_of_step(config: TrainConfig, plan: PlanFacts, cursor: int, rate: float,
     if config.step.precision == "bf16":
         fixes.append("step.precision=float32")
     return (
-        f"{config.url}: {what} after batch {cursor // per_batch} of {plan.num_bags // per_batch} of epoch {plan.epoch} "
+        f"{config.url}: {what} in batch {cursor // per_batch} of {plan.num_bags // per_batch} of epoch {plan.epoch} "
         f"(counted from 0; bags {cursor - per_batch} to {cursor - 1} of its plan, learning rate {rate:.3g}). Nothing "
-        f"of it is kept: the last checkpoint is of before. Begin again under another name with {' or '.join(fixes)}"
+        f"of it is kept; earlier checkpoints stay. Begin again under another name with {' or '.join(fixes)}"
     )
