@@ -21,6 +21,7 @@ from trainers.backbones.contract import Backbone, InputSpec, parameter_groups
 from trainers.backbones.key_styles import COUNTER, OWN, State, body_names, nearest_style, unwrapped
 from trainers.backbones.registry import BACKBONES, Entry
 from trainers.backbones.weights_file import is_safetensors, problems_of, read_caffe2, read_safetensors, weights_in
+from trainers.finite import check_weights
 
 __all__ = (
     "BACKBONES", "Backbone", "InputSpec", "build", "entry_of", "input_spec_of", "load_pretrained", "normalise",
@@ -87,6 +88,7 @@ def load_pretrained(model: nn.Module, url: str) -> dict[str, Any]:
         raise AdaptFocusError(f"{url} holds a {type(loaded).__name__}; wanted a state dict, or a dict with one")
     state, facts = weights_in(loaded)
     body = own_weights(model, unwrapped({str(name): value for name, value in state.items()}), url, facts)
+    check_weights(body, url, "A run with them would only make more of such; take other weights")
     model.load_state_dict(body, strict=False)  # strict but for the head: checked above
     return facts
 
