@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra import features_cli, jobs_cli, probe_cli
-from infra.options import Classes, ConfigFile, Overrides, RecipeName, counts_line, settings_from
+from infra.options import Classes, ConfigFile, Overrides, RecipeName, TakeOver, counts_line, settings_from
 from infra.pack_cli import pack
 from infra.progress import console, counted
 from infra.quarantine_cli import app as quarantine
@@ -82,7 +82,7 @@ def plan(
 
     config = settings_from(name, overrides, config_url)
     drawn = first_plan(config)
-    table = Table("epoch 0 would", "", show_header=True, box=None)
+    table = Table("epoch 1 would", "", show_header=True, box=None)
     for key, value in summary_of(drawn, config).items():
         table.add_row(key, value)
     show(out, table)
@@ -101,11 +101,12 @@ def train(
     overrides: Overrides = None,
     config_url: ConfigFile = None,
     address: Address = None,
+    take_over: TakeOver = False,
 ) -> None:
     """Train a run; given again with the same name it resumes, on any number of workers that divides the batch."""
     from infra.running import run_training
 
-    run_training(settings_from(name, overrides, config_url), address)
+    run_training(settings_from(name, overrides, config_url), address, take_over)
 
 
 @app.command()
@@ -115,12 +116,16 @@ def evaluate(
     views: Annotated[int, typer.Option(help="Uniform views a video.", min=1, max=255)] = 20,
     crops: Annotated[int, typer.Option(help="Of each view: 1, centred, or 3, from end to end.")] = 1,
     size_pixels: Annotated[int | None, typer.Option(help="Of a crop; that of training without.", min=2)] = None,
-    epoch: Annotated[int | None, typer.Option(help="Its end, counted from 0; the newest checkpoint without.")] = None,
+    epoch: Annotated[
+        int | None, typer.Option(help="Its end, counted from 1; the newest checkpoint without.", min=1)
+    ] = None,
     name: Annotated[
         str | None,
         typer.Option(help="Folder of the result, in the run's evaluations/; test, or test-epoch-E with --epoch E."),
     ] = None,
-    engine: Annotated[Literal["ray", "local"], typer.Option(help="A cluster, or this process.")] = "ray",
+    engine: Annotated[
+        Literal["auto", "ray", "local"], typer.Option(help="A cluster, or this process; auto: as training would.")
+    ] = "auto",
     address: Address = None,
 ) -> None:
     """Score a run's newest checkpoint, or that of an epoch, on a test index: video-level and per-time mAP."""
@@ -128,7 +133,8 @@ def evaluate(
 
     # A report shows "test": the score of an earlier epoch does not take its place unasked.
     name = name or ("test" if epoch is None else f"test-epoch-{epoch}")
-    scores = run_evaluation(run, index, views, name, engine, address, epoch, crops, size_pixels)
+    end_of = None if epoch is None else epoch - 1
+    scores = run_evaluation(run, index, views, name, engine, address, end_of, crops, size_pixels)
     table = Table(box=None)
     for title in (
         "videos",
@@ -176,12 +182,14 @@ def export_model(
     file_format: Annotated[
         str, typer.Option("--format", help="torch (weights under upstream's names), torch.export or onnx.")
     ] = "torch",
-    epoch: Annotated[int | None, typer.Option(help="Its end, counted from 0; the newest checkpoint without.")] = None,
+    epoch: Annotated[
+        int | None, typer.Option(help="Its end, counted from 1; the newest checkpoint without.", min=1)
+    ] = None,
 ) -> None:
     """A run's trained recogniser for others to use, with its classes and its clips' shape; compared after writing."""
     from trainers.export import export_model as export
 
-    facts = export(run, out_url, file_format, epoch)
+    facts = export(run, out_url, file_format, None if epoch is None else epoch - 1)
     out.print(f"{facts['backbone']}, {len(facts['classes'])} classes, checkpoint {facts['checkpoint']} -> {out_url}")
     out.print(f"  {file_format}; its probabilities are within {facts['largest_difference']:.0e} of the model's")
 
@@ -233,7 +241,7 @@ def main() -> None:
         sys.exit(2)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except Exception as error:
         if hasattr(error, "show"):  # a usage error of the command line

@@ -12,9 +12,12 @@ import typer
 from rich.console import Console
 
 from infra.options import counts_line, placed
+from infra.placement import check_this_machine, cpus_of
 from infra.progress import counted
-from infra.running import check_ray, cpus_of
+from infra.running import check_ray
+from pipelines import storage
 from pipelines.errors import InputError
+from pipelines.places import absolute
 from trainers.evaluate import load_config
 
 out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
@@ -31,7 +34,9 @@ def extract(
     run: Annotated[str, typer.Argument(help="URL of the run's folder.")],
     index: Annotated[str, typer.Option(help="URL of the index whose videos are wanted.")],
     out_url: Annotated[str, typer.Option("--out", help="Folder of the features.")],
-    epoch: Annotated[int | None, typer.Option(help="Its end, counted from 0; the newest checkpoint without.")] = None,
+    epoch: Annotated[
+        int | None, typer.Option(help="Its end, counted from 1; the newest checkpoint without.", min=1)
+    ] = None,
     start: Annotated[
         bool, typer.Option("--start", help="The run's pre-trained start instead of a checkpoint.")
     ] = False,
@@ -39,7 +44,9 @@ def extract(
     stride_seconds: Annotated[float, typer.Option(help="From one window to the next.")] = 1.0,
     maps: Annotated[bool, typer.Option("--maps/--pooled", help="Maps [H, W, C] of each window, or a vector.")] = False,
     split: Annotated[str | None, typer.Option(help="What these videos are: train, test; for exports.")] = None,
-    engine: Annotated[Literal["ray", "local"], typer.Option(help="A cluster, or this process.")] = "ray",
+    engine: Annotated[
+        Literal["auto", "ray", "local"], typer.Option(help="A cluster, or this process; auto: as training would.")
+    ] = "auto",
     address: Annotated[str | None, typer.Option(help="Ray cluster to use; a local one is started without it.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="A placement setting, as placement.decode_workers=8.")
@@ -50,20 +57,27 @@ def extract(
     from trainers.extract import extract as extract_features
     from trainers.feature_model import weights_of
 
+    run, index, out_url = absolute(run), absolute(index), absolute(out_url)
     config = placed(load_config(run), overrides)
+    end_of = None if epoch is None else epoch - 1
     job = Extraction(
-        config, len(classes_of(config)), weights_of(config, epoch, start, weights), index,
+        config, len(classes_of(config)), weights_of(config, end_of, start, weights and absolute(weights)), index,
         "maps" if maps else "pooled", stride_seconds, split,
     )  # fmt: skip
     with counted("extracting videos") as progress:
-        if engine == "local":
+        if (config.placement.engine_at(address) if engine == "auto" else engine) == "local":
             facts = extract_features(job, out_url, make_here, progress)
         else:
             check_ray()
-            from infra.cluster import connected
+            from infra.cluster import check_seen, connected
             from trainers.ray_extract import make_on_cluster
 
+            if address in (None, "local"):
+                check_this_machine(config.placement)
             with connected(address, cpus=cpus_of(config)):
+                check_seen(
+                    {"the run": storage.join(run, "config.json"), "the index": storage.join(index, "index.json")}
+                )
                 facts = extract_features(job, out_url, make_on_cluster, progress)
     _say(facts, out_url)
 

@@ -21,6 +21,9 @@ from trainers.recipes import RECIPES, recipe
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help=f"One of: {', '.join(sorted(RECIPES))}.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as focus.delta=0.2.")]
 Classes = Annotated[str | None, typer.Option(help="URL of the class list, one name a line.")]
+TakeOver = Annotated[
+    bool, typer.Option("--take-over", help="Also where another process trains the run; that one stops.")
+]
 ConfigFile = Annotated[str | None, typer.Option("--config", help="URL of a YAML file with settings.")]
 
 
