@@ -14,7 +14,7 @@ from rich.console import Console
 from infra.options import counts_line, placed
 from infra.placement import check_this_machine, cpus_of
 from infra.progress import counted
-from infra.running import check_ray
+from infra.running import OWN, check_ray
 from pipelines import storage
 from pipelines.errors import InputError
 from pipelines.places import absolute
@@ -72,7 +72,7 @@ def extract(
             from infra.cluster import check_seen, connected
             from trainers.ray_extract import make_on_cluster
 
-            if address in (None, "local"):
+            if address in OWN:
                 check_this_machine(config.placement)
             with connected(address, cpus=cpus_of(config)):
                 check_seen(

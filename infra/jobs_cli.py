@@ -83,10 +83,10 @@ def runs(
         table.add_column(title, justify="left" if title in ("run", "state") else "right", no_wrap=True)
     for row in found:
         score = "-" if row.map_max is None else f"{100 * row.map_max:.1f}"
+        clips = ("~" if row.clips_are_estimated else "") + f"{row.clips_trained:,}"
         table.add_row(
-            escape(row.name), row.state, epoch_of(row), ("~" if row.clips_are_estimated else "") + f"{row.clips_trained:,}",
-            score, age(row.last_commit_age_seconds), str(row.workers or "-"),
-            str(row.bad_videos),
+            escape(row.name), row.state, epoch_of(row), clips, score, age(row.last_commit_age_seconds),
+            str(row.workers or "-"), str(row.bad_videos),
         )  # fmt: skip
     show(out, table)
     for row in found:

@@ -9,8 +9,8 @@ import importlib.util
 import time
 from collections.abc import Callable
 
-from infra.ending import Ending, Interrupted, end_now, ending, hear_again
-from infra.placement import check_this_machine, cpus_of
+from infra.ending import Ending, Interrupted, ending, hear_again
+from infra.placement import check_this_machine, cpus_of, needed
 from infra.progress import console, following
 from pipelines import storage
 from pipelines.errors import AdaptFocusError, ConfigError, own_error_in
@@ -25,6 +25,7 @@ from trainers.holder import check_free, held
 from trainers.loop import train
 from trainers.prepare import finished, prepare
 
+OWN = (None, "local")  # addresses of a cluster that this command starts, and that does not grow
 POLL_SECONDS = 0.25
 WAITING_SECONDS = 20.0  # before it is said for what workers are waited
 
@@ -41,6 +42,8 @@ def run_training(config: TrainConfig, address: str | None, take_over: bool = Fal
     """
     with ending() as end:
         try:
+            if config.placement.engine_at(address) == "ray" and address in OWN:
+                check_this_machine(config.placement)
             if not take_over:
                 check_free(config.url, say)
             if _begin(config):
@@ -116,7 +119,7 @@ def run_evaluation(
     from infra.cluster import check_seen, connected
     from trainers.ray_train import predict_on_cluster
 
-    if address in (None, "local"):
+    if address in OWN:
         check_this_machine(config.placement)
     with connected(address, cpus=cpus_of(config)):
         check_seen(
@@ -135,9 +138,7 @@ def check_ray() -> None:
 
 def _train_on_cluster(config: TrainConfig, address: str | None, end: Ending, stage: Callable[[str], None]) -> None:
     check_ray()
-    place, own = config.placement, address in (None, "local")
-    if own:
-        check_this_machine(place)
+    place, own = config.placement, address in OWN
     stage("starting Ray" if own else f"connecting to Ray at {address}")
     from ray.train import TrainingFailedError
 
@@ -149,16 +150,17 @@ def _train_on_cluster(config: TrainConfig, address: str | None, end: Ending, sta
         if own:
             cluster.check_offered(place)
         cluster.check_seen(places_of(config))
-        stage(f"starting workers: {cluster.needed(place)}")
+        stage(f"starting workers: {needed(place)}")
         fit = Fit(config)
+        end.clean_up = fit.clean_up
         fit.start()
         with end.asks(fit.ask_to_stop):
             while not fit.join(POLL_SECONDS):
                 if fit.waited_seconds > WAITING_SECONDS and not fit.has_begun():
-                    stage(f"waiting for workers: {cluster.needed(place)}; {cluster.offered()}")
+                    stage(f"waiting for workers: {needed(place)}; {cluster.offered()}")
                 if end.signal and not fit.has_begun():
                     say(f"stopped before {config.url} trained anything new. Give the same command again to resume")
-                    end_now(end.exit_code)
+                    end.end_now(end.exit_code)
         try:
             fit.check()
         except TrainingFailedError as error:
