@@ -36,8 +36,13 @@ def _show_by_rows(out: Console, table: Table) -> None:
     if table.title:
         _line(out, _plain(out, table.title))
     titles = [_plain(out, column.header) for column in table.columns]
+    if not any(titles[1:]):
+        _line(out, titles[0])
     for row in zip(*(list(column.cells) for column in table.columns), strict=True):
         first, *rest = [_plain(out, cell) for cell in row]
+        if not any(titles[1:]):
+            _line(out, f"{first}: {', '.join(rest)}")
+            continue
         _line(out, f"{titles[0]} {first}".strip())
         line = ""
         for title, value in zip(titles[1:], rest, strict=True):

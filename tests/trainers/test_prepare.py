@@ -67,6 +67,17 @@ def test_what_stands_in_the_place_of_weights_is_named(tmp_path: Path, data: byte
         load_pretrained(build("small3d", 2), str(tmp_path / name))
 
 
+def test_what_is_no_weights_file_is_said_without_torchs_advice_to_read_it_unsafely(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,labels\na.mp4,run\n")
+    with pytest.raises(AdaptFocusError, match=r"list.csv is not a weights file .*not written by torch.save") as caught:
+        load_pretrained(build("small3d", 2), str(tmp_path / "list.csv"))
+    assert "weights_only" not in str(caught.value)
+    torch.save({"state_dict": {}, "config": Path("x")}, tmp_path / "w.pt")
+    with pytest.raises(AdaptFocusError, match=r"it asks for pathlib\S*Path, and only tensors") as caught:
+        load_pretrained(build("small3d", 2), str(tmp_path / "w.pt"))
+    assert "weights_only" not in str(caught.value)
+
+
 def test_what_cannot_be_scored_is_said_before_anything_is_decoded(small_world: SmallWorld, tmp_path: Path) -> None:
     from pipelines.shard_index import load_index
 
