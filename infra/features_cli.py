@@ -14,7 +14,7 @@ from rich.console import Console
 from infra.options import counts_line, placed
 from infra.placement import check_this_machine, cpus_of
 from infra.progress import counted
-from infra.running import OWN, check_ray
+from infra.running import OWN, check_ray, engine_of
 from pipelines import storage
 from pipelines.errors import InputError
 from pipelines.places import absolute
@@ -65,7 +65,7 @@ def extract(
         "maps" if maps else "pooled", stride_seconds, split,
     )  # fmt: skip
     with counted("extracting videos") as progress:
-        if (config.placement.engine_at(address) if engine == "auto" else engine) == "local":
+        if engine_of(config, engine, address) == "local":
             facts = extract_features(job, out_url, make_here, progress)
         else:
             check_ray()

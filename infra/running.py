@@ -109,9 +109,7 @@ def run_evaluation(
     """Score a run's newest checkpoint, or the one at the end of an epoch."""
     run_url, index_url = absolute(run_url), absolute(index_url)
     config = load_config(run_url)
-    if engine == "auto":
-        engine = config.placement.engine_at(address)
-    if engine == "local":
+    if engine_of(config, engine, address) == "local":
         return evaluate(Run(run_url), config, index_url, views, name, predict_here, epoch, crops, size_pixels)
     check_ray()
     labels = [load_index(url, columns=["labels"]) for url in (config.index, index_url)]
@@ -126,6 +124,18 @@ def run_evaluation(
             {"the run": storage.join(run_url, "config.json"), "the index": storage.join(index_url, "index.json")}
         )
         return evaluate(Run(run_url), config, index_url, views, name, predict_on_cluster, epoch, crops, size_pixels)
+
+
+def engine_of(config: TrainConfig, engine: str, address: str | None) -> str:
+    """Where `--engine auto` looks at videos: as training would, but here if what it had is not on this machine."""
+    if engine != "auto":
+        return engine
+    if address in OWN:
+        try:
+            check_this_machine(config.placement)
+        except ConfigError:
+            return "local"
+    return config.placement.engine_at(address)
 
 
 def check_ray() -> None:

@@ -202,7 +202,7 @@ def _said_of_stop(config: TrainConfig) -> str:
 
 
 def _trainer(
-    config: TrainConfig, shape: ClipShape, failure_url: str, folder: str, stop_key: str | None
+    config: TrainConfig, shape: ClipShape, failure_url: str, folder: str, stop_key: str | None = None
 ) -> TorchTrainer:
     """The run as Ray Train wants it; `folder` holds what Ray keeps for itself."""
     place = config.placement

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from infra.placement import amounts, check_this_machine, needed
+from infra.running import engine_of
 from pipelines.errors import ConfigError
 from tests.worlds import SmallWorld
 from trainers.config import PlacementConfig
@@ -59,3 +60,15 @@ def test_what_ray_counts_for_itself_is_not_shown() -> None:
     there = {"GPU": 2.0, "CPU": 8.0, "node:10.0.0.1": 1.0, "memory": 1e9, "CPU_group_0_69fc": 1.0, "train": 1.0}
     assert amounts(there) == "{CPU: 8, GPU: 2, train: 1}"
     assert needed(PlacementConfig(workers=2, gpus_per_worker=0.5)) == "2 x {CPU: 1, GPU: 0.5}"
+
+
+def test_a_run_of_a_large_cluster_is_looked_at_here(monkeypatch: pytest.MonkeyPatch, small_world: SmallWorld) -> None:
+    """`evaluate` and `extract` on a laptop, of a run that was trained on eight GPUs."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    words = ("placement.engine=auto", "placement.workers=4", "placement.gpus_per_worker=1")
+    config = small_world.run_config("/runs", "a", *words)
+    assert [engine_of(config, *where) for where in (("auto", None), ("auto", "head:6379"), ("ray", None))] == [
+        "local", "ray", "ray",
+    ]  # fmt: skip
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert engine_of(config, "auto", None) == "ray"
