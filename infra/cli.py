@@ -234,7 +234,9 @@ def percent(value: float | None) -> str:
 def main() -> None:
     """The console command."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
+        if isinstance(code, int):  # of Ctrl-C, which typer takes for an answer: 130
+            sys.exit(code)
     except AdaptFocusError as error:
         console.print("[bold red]error:[/] ", end="")
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)

@@ -72,8 +72,8 @@ def extract(
             from infra.cluster import check_seen, connected
             from trainers.ray_extract import make_on_cluster
 
-            if address in OWN:
-                check_this_machine(config.placement)
+            if address in OWN:  # it takes the GPUs that are there
+                check_this_machine(config.placement.model_copy(update={"worker_resources": {}, "gpus_per_worker": 0}))
             with connected(address, cpus=cpus_of(config)):
                 check_seen(
                     {"the run": storage.join(run, "config.json"), "the index": storage.join(index, "index.json")}

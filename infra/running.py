@@ -117,8 +117,8 @@ def run_evaluation(
     from infra.cluster import check_seen, connected
     from trainers.ray_train import predict_on_cluster
 
-    if address in OWN:
-        check_this_machine(config.placement)
+    if address in OWN:  # all of its actors are wanted, and none of a rank's own resources
+        check_this_machine(config.placement.model_copy(update={"worker_resources": {}, "min_workers": None}))
     with connected(address, cpus=cpus_of(config)):
         check_seen(
             {"the run": storage.join(run_url, "config.json"), "the index": storage.join(index_url, "index.json")}

@@ -144,3 +144,11 @@ def test_waiting_for_workers_is_said_and_can_be_ended(folder: Path, tmp_path: Pa
         assert time.monotonic() - began < 20
         assert "runs/run trained anything new. Give the same command again to resume" in command.said
         assert not re.search(r"Traceback|\*\*\*|Fatal", command.log.read_text())
+
+
+def test_ctrl_c_to_any_other_command_is_130(type_, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipelines.shard_index.build_index", interrupted)
+    assert type_("index", tmp_path, "--out", tmp_path)[0] == 130
