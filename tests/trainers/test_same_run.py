@@ -28,11 +28,11 @@ def test_places_are_absolute_wherever_the_command_is_given(
     small_world: SmallWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/data/me")
     settings = {"name": "a", "runs": "runs", "index": "./x/../index", "weights": "~/w.pt"}
     config = make(TrainConfig, settings)
     assert (config.runs, config.index, config.weights) == (
-        f"{tmp_path}/runs", f"{tmp_path}/index", "/home/me/w.pt",
+        f"{tmp_path}/runs", f"{tmp_path}/index", "/data/me/w.pt",
     )  # fmt: skip
     urls = {"runs": "s3://b/runs/", "index": "file:///data/index", "start_from": "gs://b/../x"}
     config = make(TrainConfig, settings | urls | {"weights": None})
