@@ -125,7 +125,7 @@ def test_ctrl_c_on_ray(folder: Path) -> None:
     assert "run, starting Ray" in first.said
     assert "run, starting workers: 2 x {CPU: 1}" in first.said
     second = Command(folder, "second", "placement.engine=local")
-    second.wait_until(lambda: "resuming" in second.said)
+    second.wait_until(lambda: "run, epoch" in second.said)
     check_stopped(second, second.stop(signal.SIGINT), signal.SIGINT)
     found = audit(second.run)
     assert (found.clips_lost, found.clips_twice, found.workers) == (0, 0, (2, 1))
