@@ -42,7 +42,7 @@ def wait_share(backbone: str, overrides: tuple[str, ...]) -> Figure:
         }
         plan = {"bags_per_batch": BAGS_PER_BATCH, "clips_per_bag": CLIPS_PER_BAG}
         values |= {"plan": plan, "checkpoint": {"every_batches": 1}, "placement": {"engine": "local"}}
-        config = make(TrainConfig, values, ["clip.fps=30", *overrides])
+        config = make(TrainConfig, values, ["clip.fps=30", "from_scratch=true", *overrides])
         prepare(config)
         train(config, LocalEngine(BAGS_PER_BATCH))
         entries = [e.metrics for e in Run(config.url).entries() if e.kind == "checkpoint"][WARM_UP:]

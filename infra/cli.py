@@ -20,6 +20,7 @@ from infra.options import Classes, ConfigFile, Overrides, RecipeName, counts_lin
 from infra.pack_cli import pack
 from infra.progress import console, counted
 from infra.quarantine_cli import app as quarantine
+from infra.tables import show
 from pipelines.errors import AdaptFocusError
 from pipelines.world_config import WORLDS, world_of
 
@@ -35,7 +36,7 @@ app.add_typer(quarantine, name="quarantine")
 jobs_cli.add_to(app)
 features_cli.add_to(app)
 probe_cli.add_to(app)
-out = Console()
+out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 
 Address = Annotated[str | None, typer.Option(help="Ray cluster to use; a local one is started without it.")]
 
@@ -77,14 +78,16 @@ def plan(
     out_url: Annotated[str | None, typer.Option("--out", help="Also write the plan there.")] = None,
 ) -> None:
     """What the first epoch of a run would read and decode, before anything is spent."""
-    from infra.planning import first_plan, summary_of
+    from infra.planning import first_plan, left_out_line, summary_of
 
     config = settings_from(name, overrides, config_url)
     drawn = first_plan(config)
     table = Table("epoch 0 would", "", show_header=True, box=None)
     for key, value in summary_of(drawn, config).items():
         table.add_row(key, value)
-    out.print(table)
+    show(out, table)
+    if left_out := left_out_line(config):
+        out.print(left_out, highlight=False, soft_wrap=True)
     if out_url:
         from pipelines.plan_store import write_plan
 
@@ -140,7 +143,7 @@ def evaluate(
         str(scores.videos), f"{scores.views} x {scores.crops}", percent(scores.map_max), percent(scores.map_mean),
         percent(scores.per_time_map), str(scores.undecodable),
     )  # fmt: skip
-    out.print(table)
+    show(out, table)
 
 
 @app.command()
@@ -163,7 +166,7 @@ def backbones() -> None:
     """The backbones: their size, cost and clips, where public weights come from, what they need."""
     from infra.models import table_of_backbones
 
-    out.print(table_of_backbones())
+    show(out, table_of_backbones())
 
 
 @app.command("export-model")

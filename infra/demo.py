@@ -28,9 +28,11 @@ from infra.progress import console, counted, following, working
 from infra.report import write_report
 from infra.running import run_evaluation
 from infra.stages import Stages
+from infra.tables import show
 from infra.worlds import pack_and_index
 from pipelines import storage
 from pipelines.errors import AdaptFocusError
+from pipelines.json_text import json_text
 from pipelines.world import write_world
 from pipelines.world_config import DEMO_WORLD
 from trainers.checkpoint import Run
@@ -67,7 +69,7 @@ def run_demo(folder: Path, seed: int) -> None:
         rows = {regime: read_scores(s3.url("runs", regime), "test") | _last_summary(s3, regime) for regime in REGIMES}
     _show(rows, counts, stages, report)
     figures = {"scores": rows, "ledger": asdict(counts), "stages": stages.rows()}
-    (folder / "demo.json").write_text(json.dumps(figures, indent=1))
+    (folder / "demo.json").write_text(json_text(figures, indent=1))
     if counts.clips_lost or counts.clips_twice:
         raise AdaptFocusError(f"{counts.clips_lost} clips lost, {counts.clips_twice} trained twice; see {report}")
 
@@ -171,10 +173,10 @@ def _show(rows: dict[str, dict], counts: Audit, stages: Stages, report: Path) ->
     for regime, row in rows.items():
         figures = [row.get(key) for key in ("map_max", "map_mean", "per_time_map", "hit_rate")]
         table.add_row(regime, *("-" if f is None else f"{100 * f:.1f}" for f in figures))
-    console.print(table)
+    show(console, table)
     console.print(
         f"ledger of ours, killed once: {counts.clips_planned} clips planned, {counts.clips_trained} trained, "
         f"{counts.clips_lost} lost, {counts.clips_twice} trained twice"
     )
-    console.print(stages.table())
+    show(console, stages.table())
     console.print(f"report: [bold]{report.resolve()}[/]")

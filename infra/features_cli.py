@@ -17,7 +17,7 @@ from infra.running import check_ray, cpus_of
 from pipelines.errors import InputError
 from trainers.evaluate import load_config
 
-out = Console()
+out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 
 
 def add_to(app: typer.Typer) -> None:

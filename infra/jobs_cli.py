@@ -7,18 +7,21 @@ Output: a job that is followed; a table or JSON.
 from __future__ import annotations
 
 import dataclasses
-import json
 import shlex
 import sys
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from infra.options import ConfigFile, Overrides, RecipeName
+from infra.tables import show
+from pipelines.errors import InputError
+from pipelines.json_text import json_text
 
-out = Console()
+out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 
 
 def add_to(app: typer.Typer) -> None:
@@ -65,9 +68,14 @@ def runs(
     from infra.run_list import age, list_runs
 
     found = list_runs(url, evaluation)
+    if not found:
+        raise InputError(
+            f"there is no run at {url}: a run's folder holds config.json. Give the folder that training was given as "
+            "`runs`, or one run's folder in it"
+        )
     if as_json:
         for row in found:
-            print(json.dumps(dataclasses.asdict(row)))
+            print(json_text(dataclasses.asdict(row)))
         return
     table = Table(box=None)
     for title in ("run", "state", "epoch", "clips", "mAP, max", "last commit", "workers", "bad videos"):
@@ -75,13 +83,11 @@ def runs(
     for row in found:
         score = "-" if row.map_max is None else f"{100 * row.map_max:.1f}"
         table.add_row(
-            row.name, row.state, "-" if row.epochs is None else f"{row.position:.1f} of {row.epochs}",
+            escape(row.name), row.state, "-" if row.epochs is None else f"{row.position:.1f} of {row.epochs}",
             f"{row.clips_trained_estimate:,}", score, age(row.last_commit_age_seconds), str(row.workers or "-"),
             str(row.bad_videos),
         )  # fmt: skip
-    out.print(table)
+    show(out, table)
     for row in found:
         if row.problem:
             out.print(f"  {row.name}: {row.problem}", markup=False, highlight=False, soft_wrap=True)
-    if not found:
-        out.print(f"there is no run at {url}", markup=False, highlight=False)

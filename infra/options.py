@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-import yaml
 from rich.console import Console
 
 from pipelines import storage
 from pipelines.config import make
 from pipelines.errors import ConfigError
+from pipelines.setting_values import read_yaml
 from trainers.config import TrainConfig
 from trainers.recipes import RECIPES, recipe
 
@@ -33,13 +33,11 @@ def settings_from(name: str, overrides: list[str] | None, config_url: str | None
 
 
 def settings_file(config_url: str) -> dict:
-    """The keys and values of a YAML file."""
-    try:
-        given = yaml.safe_load(storage.read_bytes(config_url)) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{config_url} is not YAML ({error})") from None
+    """The keys of a YAML file, and their values as texts, which `make` reads as each setting's type says."""
+    given = read_yaml(storage.read_bytes(config_url), config_url) or {}
     if not isinstance(given, dict):
-        raise ConfigError(f"{config_url} holds a {type(given).__name__}; wanted keys and values")
+        kind = "a list" if isinstance(given, list) else "text"
+        raise ConfigError(f"{config_url} holds {kind}; wanted settings, one a line, such as epochs: 8")
     return given
 
 

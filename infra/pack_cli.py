@@ -27,9 +27,10 @@ from pipelines.datasets.release import Release
 from pipelines.datasets.release_summary import summarise
 from pipelines.datasets.task_files import moments_of, stated_seconds, write_list, write_tasks
 from pipelines.errors import ConfigError, InputError
+from pipelines.json_text import json_text
 from pipelines.pack import pack as pack_videos
 
-out = Console()
+out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 IDS_SHOWN = 10
 
 
@@ -118,13 +119,28 @@ def _of_list(
 ) -> Chosen:  # fmt: skip
     videos, problems = read_manifest(manifest, names) if manifest else read_gmdcsa24(gmdcsa24 or "", test_subjects)
     chosen = [video for video in videos if not splits or video.split in splits]
+    lost = [problem for problem in problems if problem.kind == "missing_file"]
+    if not videos and lost:
+        raise InputError(
+            f"not one of the {len(lost)} files of {manifest or gmdcsa24} is there; the first: {lost[0].where}: "
+            f"{lost[0].message}. A relative path begins at the folder of the list"
+        )
+    if not videos:
+        raise InputError(f"{manifest or gmdcsa24}: no video of it can be packed; {_first_of(problems)}")
     if not chosen:
         there = sorted({str(video.split) for video in videos})
         wanted = "' or '".join(splits)
         raise InputError(
             f"no video of {len(videos)} is in the split '{wanted}'; there are: {', '.join(there) or 'none'}"
+            + (f"; {_first_of(lost)}" if lost else "")
         )
     return Chosen(chosen, names, problems)
+
+
+def _first_of(problems: Sequence[Problem]) -> str:
+    """How many problems there are, and the first of them."""
+    first = f", the first: {problems[0].where}: {problems[0].message}" if problems else ""
+    return f"{len(problems)} were left out{first}"
 
 
 def _pack(
@@ -139,7 +155,7 @@ def _pack(
         )  # fmt: skip
     _write_problems(problems_url, done.problems)
     if as_json:
-        print(json.dumps({key: value for key, value in asdict(done).items() if key != "problems"}))
+        print(json_text({key: value for key, value in asdict(done).items() if key != "problems"}))
         return
     out.print(f"{done.videos} videos, {done.duration_seconds / 60:.1f} minutes, {len(done.classes)} classes -> "
               f"{len(done.shards)} shards in {out_url}")  # fmt: skip
@@ -154,7 +170,7 @@ def _validate(release: Release, folders: list[str], as_json: bool, problems_url:
     summary = summarise(release, problems)
     _write_problems(problems_url, problems)
     if as_json:
-        print(json.dumps(asdict(summary), ensure_ascii=False))
+        print(json_text(asdict(summary), ensure_ascii=False))
     else:
         print_summary(out, summary, problems)
         _not_found(problems, "--problems URL lists all")

@@ -11,6 +11,7 @@ from pipelines.records import EpochPlan
 from pipelines.shard_index import load_index
 from trainers.config import TrainConfig
 from trainers.epochs import draw_plan
+from trainers.full_labels import said_of, without_times
 
 
 def first_plan(config: TrainConfig) -> EpochPlan:
@@ -18,6 +19,13 @@ def first_plan(config: TrainConfig) -> EpochPlan:
     index = load_index(config.index)
     planner = Planner.of(index.table, index.classes)
     return draw_plan(config, planner, planner.empty_saliency(config.saliency), epoch=0)
+
+
+def left_out_line(config: TrainConfig) -> str | None:
+    """What is said of the videos that the regime leaves out of every plan; None if there are none."""
+    table = load_index(config.index, columns=["labels", "intervals"]).table
+    left_out = without_times(config, table)
+    return said_of(left_out, table.num_rows) if left_out.rows else None
 
 
 def summary_of(plan: EpochPlan, config: TrainConfig) -> dict[str, str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import sys
 from collections.abc import Callable, Iterator
 from typing import Annotated
@@ -19,7 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from infra.progress import console
+from infra.tables import show
 from pipelines.errors import ConfigError
+from pipelines.json_text import json_text
 
 RESULT, PREDICTIONS, REPORT = "result.json", "predictions.jsonl", "report.html"
 MOST_SEEDS = 100
@@ -49,8 +50,8 @@ def probe(
     storage.check_writable(out_url)
     with _bars() as stage:
         result = run_probe(task, features, annotations, numbers, epochs, stage)
-    storage.write_bytes(storage.join(out_url, RESULT), json.dumps(result.as_json(), indent=1).encode())
-    lines = (json.dumps(dict(row), ensure_ascii=False) for row in result.outcomes[0].predictions)
+    storage.write_bytes(storage.join(out_url, RESULT), json_text(result.as_json(), indent=1).encode())
+    lines = (json_text(dict(row), ensure_ascii=False) for row in result.outcomes[0].predictions)
     storage.write_bytes(storage.join(out_url, PREDICTIONS), "".join(f"{line}\n" for line in lines).encode())
     created = f"{datetime.datetime.now():%Y-%m-%d %H:%M}"
     write_probe_report(result, storage.join(out_url, REPORT), created, " ".join(["adaptfocus", *sys.argv[1:]]))
@@ -59,8 +60,8 @@ def probe(
         table.add_column(title, justify="left" if title == task else "right")
     for name, (mean, std, values) in result.metrics().items():
         table.add_row(name, *(f"{100 * value:.1f}" for value in (mean, std, *values)))
-    screen = Console()
-    screen.print(table)
+    screen = Console(soft_wrap=True)
+    show(screen, table)
     for split, ids in result.missing.items():
         if ids:
             screen.print(f"  {split}: {len(ids)} annotated videos left out, without features (such as {ids[0]})",

@@ -15,10 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from infra.dropped import refused_rows
 from infra.options import placed
+from infra.tables import show
 from pipelines import storage
 from pipelines.errors import ConfigError
 from trainers.checkpoint import Run
@@ -28,7 +30,7 @@ from trainers.quarantine import QUARANTINE_SCHEMA, chosen, quarantined, release_
 from trainers.quarantine import retry as tried_again
 
 app = typer.Typer(no_args_is_help=True, help="The videos that a run has left out because they would not decode.")
-out = Console()
+out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 
 RunUrl = Annotated[str, typer.Argument(metavar="RUN", help="URL of the run's folder.")]
 IndexRefused = Annotated[bool, typer.Option("--index-refused", help="Also what its index was made without, and why.")]
@@ -49,9 +51,10 @@ def list_videos(
     for row in rows[:limit]:
         epoch = "" if row["epoch"] is None else str(row["epoch"])
         where = f"{row['shard_url']} {row['member_name'] or ''}".strip()
-        table.add_row(*map(_plain, (row["video_id"], row["state"], epoch, row["kind"], row["message"], where)))
+        cells = (row["video_id"], row["state"], epoch, row["kind"], row["message"], where)
+        table.add_row(*(escape(_plain(cell)) for cell in cells))
     if rows[:limit]:
-        out.print(table)
+        show(out, table)
     if len(rows) > limit:
         out.print(f"and {len(rows) - limit} more; `adaptfocus quarantine export` writes all of them")
 

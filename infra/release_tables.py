@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from infra.tables import show
 from pipelines.datasets.annotations import Problem
 from pipelines.datasets.release_summary import ReleaseSummary
 
@@ -23,7 +24,7 @@ def print_summary(out: Console, summary: ReleaseSummary, problems: Sequence[Prob
     activities = f", {summary.activities} activities" if summary.activities else ""
     sentences = f", {summary.sentences} sentences" if summary.sentences else ""
     out.print(escape(f"{summary.name}: {videos} videos, {summary.classes} classes{activities}{sentences}"))
-    out.print(_splits(summary))
+    show(out, _splits(summary))
     least, median, most = summary.videos_of_a_class
     out.print(f"{summary.labels_of_a_video:.2f} labels a video; a class has {least} to {most} videos, median {median}")
     if summary.unused_classes:
@@ -36,7 +37,7 @@ def print_summary(out: Console, summary: ReleaseSummary, problems: Sequence[Prob
             pairs.add_column(name, justify="right")
         for pair in summary.pairs:
             pairs.add_row(escape(" + ".join(pair.labels)), str(pair.videos), f"{pair.lift:.2f}")
-        out.print(pairs)
+        show(out, pairs)
     if not problems:
         out.print("no problems")
         return
@@ -46,7 +47,7 @@ def print_summary(out: Console, summary: ReleaseSummary, problems: Sequence[Prob
     first = {problem.kind: problem for problem in reversed(problems)}
     for kind, count in summary.problems.items():
         kinds.add_row(kind, str(count), escape(f"{first[kind].where}: {first[kind].message}"))
-    out.print(kinds)
+    show(out, kinds)
 
 
 def _splits(summary: ReleaseSummary) -> Table:

@@ -15,10 +15,12 @@ from collections.abc import Iterator
 from infra.progress import console, following
 from pipelines import storage
 from pipelines.errors import AdaptFocusError, ConfigError, own_error_in
+from pipelines.shard_index import load_index
 from trainers.checkpoint import Run
 from trainers.config import TrainConfig
 from trainers.engine import DrainedError, LocalEngine
-from trainers.evaluate import Scores, evaluate, load_config, predict_here
+from trainers.evaluate import Scores, check_scorable, evaluate, load_config, predict_here
+from trainers.full_labels import said_of, without_times
 from trainers.loop import train
 from trainers.prepare import finished, prepare
 
@@ -37,6 +39,8 @@ def run_training(config: TrainConfig, address: str | None) -> None:
         console.print(
             f"resuming {config.url} from epoch {commit.epoch}, bag {commit.cursor} of {commit.num_bags}", soft_wrap=True
         )
+    if (left_out := without_times(config, index.table)).rows:
+        console.print(said_of(left_out, index.table.num_rows), highlight=False, soft_wrap=True)
     unlabelled = sum(1 for labels in index.table.column("labels").to_pylist() if not labels)
     if unlabelled:
         console.print(f"{unlabelled} of {index.table.num_rows} videos have no label: all classes are negatives there")
@@ -83,6 +87,8 @@ def run_evaluation(
     if engine == "local":
         return evaluate(Run(run_url), config, index_url, views, name, predict_here, epoch, crops, size_pixels)
     check_ray()
+    labels = [load_index(url, columns=["labels"]) for url in (config.index, index_url)]
+    check_scorable(config, labels[0].classes, labels[1], index_url)  # before a cluster is started
     from infra.cluster import connected
     from trainers.ray_train import predict_on_cluster
 

@@ -128,8 +128,10 @@ def plan_clips(
         ConfigError: fewer videos than one global batch takes.
     """
     first = [] if head is None else head.column("video_row").to_pylist()
-    rows = first + _without(first, _rows_in_order(planner, seed, epoch, carried, set(excluded), rules.repeat_factor))
-    rows = rows[:only_bags]
+    order = _rows_in_order(planner, seed, epoch, carried, set(excluded), rules.repeat_factor)
+    # A video left out since the head was drawn changes who is repeated: the head's surplus must not lengthen the epoch.
+    room = max(len(order) - len(first), 0) if rules.repeat_factor else None
+    rows = (first + _without(first, order)[:room])[:only_bags]
     fits = len(rows) // rules.bags_per_batch * rules.bags_per_batch
     if not fits:
         raise ConfigError(

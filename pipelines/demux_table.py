@@ -29,6 +29,7 @@ from pipelines.packet_arrays import (
     shown_span,
 )
 from pipelines.side_data import SideDataType
+from pipelines.wrong_files import HEAD_BYTES, what_instead
 
 PROVED_FRAMES = 32  # of containers other than mp4, see `_prove`
 # Matroska tells where a block begins; its packet follows behind the track's number (1 to 8 bytes), a time and flags
@@ -66,7 +67,10 @@ def demux_packet_table(file: BinaryIO, size_bytes: int) -> PacketTable:
             walk = _demux(container, stream, file)
             return _table(container, stream, walk, file, size_bytes)
     except FFmpegError as error:
-        raise BadVideoError("unreadable_video", f"it cannot be read: {error.strerror}") from None
+        file.seek(0)
+        instead = what_instead(file.read(HEAD_BYTES))
+        why = f"it {instead}" if instead else f"it cannot be read: {error.strerror}"
+        raise BadVideoError("unreadable_video", why) from None
     except (ValueError, OverflowError, UnicodeError) as error:  # PyAV's own, on headers no encoder writes
         raise BadVideoError("unreadable_video", f"it cannot be read: {error}") from None
 

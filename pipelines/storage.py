@@ -22,12 +22,13 @@ from fsspec.asyn import sync
 from fsspec.core import url_to_fs
 
 from pipelines import range_get
-from pipelines.errors import StorageError
+from pipelines.errors import InputError, StorageError
 from pipelines.range_answers import said
 from pipelines.ranges import Range, coalesce
 from pipelines.store_errors import ShortReadError, error_code, replaced, shown, tried
 from pipelines.store_limits import MOST_REQUESTS
 from pipelines.store_reads import PROCESS, ReadConfig, ReadCounts, Version
+from pipelines.wrong_files import what_instead
 
 _S3_OPTIONS: dict[str, Any] = {
     "use_listings_cache": False,  # a run lists what other processes have just written
@@ -83,11 +84,18 @@ def is_local(url: str) -> bool:
 
 
 def read_bytes(url: str) -> bytes:
-    """The whole object."""
+    """The whole object.
+
+    Raises:
+        InputError: a Git LFS pointer or a web page lies in its place.
+        StorageError: it cannot be read.
+    """
     fs, path = filesystem(url)
-    if _is_s3(fs):
-        return range_get.get_whole(fs, url, ReadConfig(), PROCESS)
-    return tried(url, lambda: fs.cat_file(path))
+    s3 = _is_s3(fs)
+    data = range_get.get_whole(fs, url, ReadConfig(), PROCESS) if s3 else tried(url, lambda: fs.cat_file(path))
+    if instead := what_instead(data):
+        raise InputError(f"{url} {instead}")
+    return data
 
 
 def read_ranges(

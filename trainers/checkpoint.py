@@ -36,6 +36,7 @@ from pipelines.errors import AdaptFocusError, InputError, StorageError
 from pipelines.plan_store import epoch_url
 from pipelines.records import LEDGER_SCHEMA
 from pipelines.tables import read_table, write_table
+from trainers.finite import check_weights
 
 # How many log entries a new claimant reads to find old states: far more than anybody keeps.
 RECENT = 64
@@ -155,6 +156,7 @@ class Run:
 
         Raises:
             DamagedStateError: these are not the bytes that were committed, or they are gone.
+            InputError: they hold numbers that are not finite.
         """
         url = self.at(commit.folder or "", "state.pt")
         try:
@@ -168,7 +170,12 @@ class Run:
             raise DamagedStateError(
                 f"{url} is damaged: its SHA-256 is {found}, the log says {commit.state_sha256}; restore the object"
             )
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        check_weights(
+            state, url, "The run has diverged: begin it again under another name with a lower optim.learning_rate, or "
+            "use the end of an earlier epoch (--epoch)"
+        )  # fmt: skip
+        return state
 
     def newest_whole(self, newest: Commit) -> tuple[Commit, dict[str, Any]]:
         """`newest` and its state; if that is damaged, the newest checkpoint before it whose state is whole.
@@ -261,7 +268,9 @@ def _ends(entries: list[Commit]) -> list[Commit]:
 
 
 def _append(run: Run, commit: Commit) -> bool:
-    return storage.create_exclusive(run.at("log", f"{commit.number:06d}.json"), json.dumps(asdict(commit)).encode())
+    return storage.create_exclusive(
+        run.at("log", f"{commit.number:06d}.json"), json.dumps(asdict(commit), allow_nan=False).encode()
+    )
 
 
 def _read_commit(url: str) -> Commit:

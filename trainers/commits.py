@@ -22,13 +22,15 @@ from torch import nn
 from pipelines.plan_store import PlanFacts
 from trainers.checkpoint import Commit, Lineage
 from trainers.config import TrainConfig
+from trainers.divergence import DivergedError, LossWatch, said_of_step
 from trainers.engine import DrainedError, Engine
+from trainers.finite import listed, not_finite
 from trainers.scores import READING, RETRIES, Scores
 from trainers.sharding import is_sharded, whole
 from trainers.transfer import Leaving
 
 # What a rank asks for at the end of a step. All ranks do the largest of what they asked for.
-NOTHING, COMMIT, STOP, FAILED = range(4)
+NOTHING, COMMIT, STOP, DIVERGED, FAILED = range(5)
 
 
 @dataclass
@@ -37,6 +39,8 @@ class SinceCommit:
 
     scores: Scores = field(default_factory=Scores)
     losses: list[torch.Tensor | float] = field(default_factory=list)  # this rank's share of each step's
+    rates: list[float] = field(default_factory=list)  # each step's learning rate
+    watch: LossWatch = field(default_factory=LossWatch)
     input_wait_seconds: float = 0.0  # that this rank stood still for the next batch
     began: float = field(default_factory=time.monotonic)
 
@@ -67,11 +71,14 @@ class Commits:
 
         Raises:
             DrainedError: this group was asked to stop, and everything it has trained is committed.
+            DivergedError: a number is not finite, on any rank; on every rank alike.
             TakenOverError, StorageError: of a commit that was under way.
         """
         order = self.engine.agreed(self._wish(done))
-        if order == FAILED:
+        if order in (DIVERGED, FAILED):
             self.wait()
+        if order == DIVERGED:
+            raise self._diverged(self._aside.gather(self._problem(plan, cursor, done)))
         # The order may have been given a step ago; a commit at that very step has served it.
         by_time = order == COMMIT and (len(done.losses) > 1 or self.engine.workers == 1)
         counted = len(done.losses) >= self._batches_apart or cursor == plan.num_bags
@@ -89,6 +96,8 @@ class Commits:
     def _wish(self, done: SinceCommit) -> int:
         if self._error:
             return FAILED
+        if done.watch.look(done.losses) is not None:
+            return DIVERGED
         if self.engine.asked_to_stop():
             return STOP
         limit = self.config.checkpoint.every_seconds
@@ -98,6 +107,23 @@ class Commits:
             return COMMIT
         return NOTHING
 
+    def _problem(self, plan: PlanFacts, cursor: int, done: SinceCommit) -> tuple[int, str] | None:
+        """The first of this rank's steps since the last commit whose loss or scores are not finite: the bag at which
+        it ends, and what to say of it. Waits for the device."""
+        loss, score = done.watch.look(done.losses, wait=True), done.scores.first_not_finite()
+        steps = [step for step in (loss, score) if step is not None]
+        if not steps:
+            return None
+        step = min(steps)
+        what = f"the loss is not finite ({done.watch.value(step)})" if step == loss else "a score is not finite"
+        end = cursor - (len(done.losses) - 1 - step) * self.config.plan.bags_per_batch
+        rate = done.rates[step] if step < len(done.rates) else self.optimiser.param_groups[0]["lr"]
+        return end, said_of_step(self.config, plan, end, rate, what)
+
+    def _diverged(self, problems: list[tuple[int, str] | None]) -> DivergedError:
+        """The earliest of all ranks' problems, so that every rank says the same."""
+        return DivergedError(min(each for each in problems if each)[1])
+
     def begin(self, plan: PlanFacts, cursor: int, done: SinceCommit) -> None:
         """Copy what a commit holds as it is now, and begin to write it."""
         facts = {
@@ -106,6 +132,7 @@ class Commits:
             "learning_rate": self.optimiser.param_groups[0]["lr"],
         }
         self.wait()
+        done.watch.look(done.losses)
         began = time.monotonic()
         leaving, state = Leaving(), {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
         if self.engine.rank == 0 or is_sharded(self.model):
@@ -150,9 +177,12 @@ class Commits:
     ) -> Commit:  # fmt: skip
         """Every rank writes its ledger, then rank 0 the state, then the log entry that makes all of it count."""
         began, lineage, keep = time.monotonic(), self.lineage, self.config.checkpoint
+        leaving.wait()
+        problems = self._aside.gather(self._problem(plan, cursor, done))
+        if any(problems):
+            raise self._diverged(problems)
         folder = lineage.folder(plan.epoch, cursor)
         file = lineage.write_ledger(folder, self.engine.rank, done.scores.to_arrow())
-        leaving.wait()
         own = [loss.item(), float(done.scores.clips_decoded()), done.input_wait_seconds, *done.scores.reading()]
         files, sums = zip(*self._aside.gather((file, own)), strict=True)
         all_losses, clips, waited, *reading = (sum(values) for values in zip(*sums, strict=True))
@@ -160,6 +190,9 @@ class Commits:
         earlier = self._last.ledger if self._last and same_epoch else ()
 
         def on_rank_zero() -> Commit:
+            if places := list(not_finite(state)):
+                what = f"{listed(places)} of the weights and the optimiser's state are not finite"
+                raise DivergedError(said_of_step(self.config, plan, cursor, facts["learning_rate"], what))
             sha256 = lineage.write_state(folder, state)
             metrics = facts | {
                 "loss": all_losses / facts["batches"],

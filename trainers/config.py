@@ -7,6 +7,7 @@ run as `config.json` (no secrets: credentials live in the environment alone).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -23,6 +24,34 @@ from trainers.augment import AugmentConfig
 from trainers.backbones import BACKBONES
 from trainers.focus import FocusConfig
 from trainers.inputs import InputConfig
+
+# What the settings of other projects are called, and what people type from habit.
+ELSEWHERE = {
+    **dict.fromkeys(("lr", "base_lr", "max_lr", "learning_rate", "learningrate"), "optim.learning_rate"),
+    **dict.fromkeys(("wd", "decay"), "optim.weight_decay"),
+    **dict.fromkeys(("scheduler", "lr_scheduler", "lr_schedule", "lr_policy"), "optim.schedule"),
+    **dict.fromkeys(
+        ("clip_grad", "grad_clip", "clip_grad_norm", "max_grad_norm", "gradient_clip_val"), "optim.clip_gradient_norm"
+    ),
+    **dict.fromkeys(("batch_size", "batch", "bs", "train_batch_size", "global_batch_size"), "plan.bags_per_batch"),
+    **dict.fromkeys(("num_clips", "clips", "clips_per_video", "num_segments"), "plan.clips_per_bag"),
+    **dict.fromkeys(("num_epochs", "max_epochs", "max_epoch", "n_epochs", "num_train_epochs", "epoch"), "epochs"),
+    **dict.fromkeys(("model", "arch", "network", "net", "model_name"), "backbone"),
+    **dict.fromkeys(("pretrained", "checkpoint_path", "checkpoint_file", "ckpt", "init"), "weights"),
+    **dict.fromkeys(("workers", "num_workers", "world_size", "num_gpus", "devices"), "placement.workers"),
+    **dict.fromkeys(("gpus", "gpu", "device", "cuda", "use_gpu"), "placement.gpus_per_worker"),
+    **dict.fromkeys(("cpus", "num_cpus", "loader_workers", "dataloader_workers"), "placement.decode_workers"),
+    **dict.fromkeys(("amp", "fp16", "bf16", "mixed_precision", "dtype"), "step.precision"),
+    **dict.fromkeys(("accumulation_steps", "gradient_accumulation_steps", "accum_iter"), "step.accumulate"),
+    **dict.fromkeys(("num_frames", "n_frames", "clip_len", "clip_length"), "clip.frames"),
+    **dict.fromkeys(("stride", "sampling_rate", "frame_interval"), "clip.frame_stride"),
+    **dict.fromkeys(("image_size", "img_size", "crop_size", "resolution", "input_size"), "clip.size_pixels"),
+    **dict.fromkeys(("random_seed", "manual_seed"), "seed"),
+    **dict.fromkeys(("output", "out", "output_dir", "out_dir", "save_dir", "work_dir", "log_dir"), "runs"),
+    **dict.fromkeys(("data", "dataset", "data_path", "data_dir", "data_root"), "index"),
+    **dict.fromkeys(("run_name", "exp_name", "experiment"), "name"),
+    **dict.fromkeys(("warmup", "num_warmup_epochs"), "focus.warmup_epochs"),
+}
 
 
 class OptimConfig(Settings):
@@ -97,13 +126,16 @@ class PlacementConfig(Settings):
 class TrainConfig(Settings):
     """One training run."""
 
-    name: str = pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    also_called = ELSEWHERE
+
+    name: str
     runs: str  # URL of the folder of runs
     index: str  # URL of the training index
     seed: int = pydantic.Field(default=0, ge=0, lt=1 << 32)
     epochs: int = pydantic.Field(default=30, ge=1)
     backbone: str = "small3d"
     weights: str | None = None  # URL of a pre-trained start
+    from_scratch: bool = False  # begin a backbone with batch norms without weights
     dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)  # of the features that the head sees
     drop_path: float = pydantic.Field(default=0.0, ge=0, lt=1)  # of the last block's branches (MViT); fewer before it
     max_bad_share: float = pydantic.Field(default=0.05, ge=0, le=1)  # of the videos, before the run ends
@@ -134,9 +166,21 @@ class TrainConfig(Settings):
         own = {"frames": spec.frames, "frame_stride": spec.frame_stride, "size_pixels": spec.size_pixels}
         return {**values, "clip": own | dict(clip)}
 
+    @pydantic.field_validator("name")
+    @classmethod
+    def _is_a_folders_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+            raise ValueError(
+                "a name begins with a letter A-Z, a-z or a digit, and then has only those, '.', '_' and '-'; up to 100 "
+                "in all. The run's folder is called so; where it lies is `runs`"
+            )
+        return name
+
     @pydantic.field_validator("runs", "index", "weights")
     @classmethod
     def _no_credentials(cls, url: str | None) -> str | None:
+        if url is not None and not url:
+            raise ValueError("it is empty; give a path or a URL")
         return url if url is None else storage.check_url(url)
 
     @pydantic.model_validator(mode="after")
@@ -191,4 +235,7 @@ class TrainConfig(Settings):
     def what_is_trained(self) -> dict:
         """The settings that a resumed run must share with its beginning."""
         how = set(StepConfig.model_fields) - {"precision"}
-        return self.model_dump(mode="json", exclude={"placement": True, "checkpoint": True, "read": True, "step": how})
+        return self.model_dump(
+            mode="json",
+            exclude={"from_scratch": True, "placement": True, "checkpoint": True, "read": True, "step": how},
+        )

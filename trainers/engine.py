@@ -94,6 +94,8 @@ def as_stopped(error: AdaptFocusError) -> AdaptFocusError:
 
     An object that was replaced does not come back.
     """
+    if isinstance(error, StoppedError):
+        return error
     may_pass = isinstance(error, StorageError | TakenOverError) and not isinstance(error, ReplacedError)
     return error if may_pass else StoppedError(str(error))
 

@@ -9,7 +9,6 @@ in two processes at once, gives the same bytes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 from pipelines import storage
 from pipelines.clip_plan import Planner, plan_clips
 from pipelines.errors import InputError
+from pipelines.json_text import json_text
 from pipelines.plan_store import PlanFacts, read_plan, write_plan
 from pipelines.records import EXCLUDED_SCHEMA, PLAN_SCHEMA, SALIENCY_SCHEMA, EpochPlan
 from pipelines.saliency_table import SaliencyTable, merge
@@ -26,6 +26,7 @@ from trainers import releases
 from trainers.checkpoint import Commit, Run
 from trainers.config import TrainConfig
 from trainers.diagnosis import diagnose
+from trainers.full_labels import without_times
 
 SALIENCY, EXCLUDED, SUMMARY = "saliency.parquet", "excluded.parquet", "summary.json"
 
@@ -77,7 +78,11 @@ def draw_plan(
     head: pa.Table | None = None,
     only_bags: int | None = None,
 ) -> EpochPlan:
-    """The plan of an epoch under a run's settings: what `publish_plan` publishes, and what a dry run shows."""
+    """The plan of an epoch under a run's settings: what `publish_plan` publishes, and what a dry run shows.
+
+    Beside the `excluded` videos, the regime `full` leaves out those of which it cannot know enough (`full_labels`).
+    """
+    excluded = [*excluded, *without_times(config, planner.table).rows]
     return plan_clips(
         planner,
         saliency,
@@ -116,7 +121,7 @@ def _after_epoch(
     earlier = read_excluded(run, epoch)
     excluded = _with_releases(run, config, planner, epoch + 1, with_failed(planner.table, earlier, ledger, epoch))
     summary = diagnose(config, planner, before, saliency, ledger, epoch) | {"excluded": excluded.num_rows}
-    storage.write_bytes(run.epoch_url(epoch, SUMMARY), json.dumps(summary).encode())
+    storage.write_bytes(run.epoch_url(epoch, SUMMARY), json_text(summary).encode())
     return saliency, excluded, plan.carried
 
 

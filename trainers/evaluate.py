@@ -22,9 +22,10 @@ from pipelines.clip_stream import ClipShape, stream
 from pipelines.config import make
 from pipelines.errors import ConfigError, InputError
 from pipelines.frames import DecodeConfig
+from pipelines.json_text import json_text
 from pipelines.plan_store import PlanFacts, write_plan
 from pipelines.records import ClipBatch
-from pipelines.shard_index import load_index
+from pipelines.shard_index import VideoIndex, load_index
 from pipelines.tables import write_table
 from trainers.backbones import entry_of
 from trainers.checkpoint import Commit, Run
@@ -113,7 +114,8 @@ def evaluate_checkpoints(
 
     Raises:
         ConfigError: there cannot be so many crops or views, or the backbone does not take that size.
-        InputError: the test index has classes that the run was not trained on.
+        InputError: the test index has classes that the run was not trained on or no labels, or the scores of a
+            checkpoint are not finite.
     """
     if crops not in CROPS or views * crops > MAX_CLIPS:
         raise ConfigError(
@@ -124,10 +126,7 @@ def evaluate_checkpoints(
     entry_of(config.backbone).spec.check(config.clip.frames, size_pixels)
     classes = load_index(config.index, columns=["labels"]).classes
     index = load_index(index_url)
-    strange = sorted(set(index.classes) - set(classes))
-    if strange:
-        raise InputError(f"{index_url} has classes that the run was not trained on: {strange[:5]}; index it with the "
-                         f"class list of {config.index}")  # fmt: skip
+    check_scorable(config, classes, index, index_url)
     planner = Planner.of(index.table, classes)
     plan = plan_views(planner, config.clip, views, crops)
     facts = write_plan(plan, run.at("evaluations", next(iter(commits)), "plan"), 0, bags_per_batch=1)
@@ -147,9 +146,39 @@ def evaluate_checkpoints(
     scores = {}
     for number, (name, commit) in enumerate(commits.items()):
         own = [(slot, ok, probability[number]) for slot, ok, probability in results]
+        _check_finite(run, commit, own)
         scores[name] = _scores(planner, plan.table, own, (views, crops, size_pixels), commit)
         _save(run, name, plan.table, own, scores[name], shape.decode)
     return scores
+
+
+def check_scorable(config: TrainConfig, classes: Sequence[str], index: VideoIndex, index_url: str) -> None:
+    """Whether an index can say how good a run is, before anything is decoded for it.
+
+    Raises:
+        InputError: it has classes that the run was not trained on, or none of its videos has a label.
+    """
+    if strange := sorted(set(index.classes) - set(classes)):
+        what = "no class of the run" if not set(index.classes) & set(classes) else "classes the run was not trained on"
+        raise InputError(
+            f"{index_url} cannot be scored: it has {what} (such as {strange[:5]}; the run has {list(classes[:5])}); "
+            f"index it with the class list of {config.index} (--classes)"
+        )
+    if not any(index.table.column("labels").to_pylist()):
+        raise InputError(
+            f"{index_url} cannot be scored: none of its {index.table.num_rows} videos has a label, so there is no "
+            "positive of any class; index it with labels (`adaptfocus index --labels`). Features need none: `extract`"
+        )
+
+
+def _check_finite(run: Run, commit: Commit, results: list[Prediction]) -> None:
+    for slot, _, probability in results:
+        if not np.isfinite(probability).all():
+            raise InputError(
+                f"the scores of checkpoint {commit.number} of {run.url} are not finite (video {slot} of the index): "
+                "its weights have grown without bound. Evaluate the end of an earlier epoch (--epoch), or train again "
+                "with a lower optim.learning_rate"
+            )
 
 
 def predict_here(
@@ -255,4 +284,4 @@ def _save(run: Run, name: str, plan: pa.Table, results: list[Prediction], scores
     ]
     table = pa.Table.from_pylist(rows, schema=PREDICTIONS_SCHEMA)
     write_table(table, run.at("evaluations", name, "predictions.parquet"))
-    storage.write_bytes(scores_url(run.url, name), json.dumps(asdict(scores), indent=1).encode())
+    storage.write_bytes(scores_url(run.url, name), json_text(asdict(scores), indent=1).encode())

@@ -187,7 +187,19 @@ class Collected:
             self._refuse(row, "quarantined", excluded[row])
 
     def add(self, columns: Columns) -> None:
-        """Take some windows; write the parts that are whole with them."""
+        """Take some windows; write the parts that are whole with them.
+
+        Raises:
+            InputError: features are not finite. That is a fault of the weights, not of a video.
+        """
+        finite = np.isfinite(columns["features"].reshape(len(columns["video_row"]), -1)).all(axis=1)
+        if not finite.all():
+            video = self._rows[int(columns["video_row"][finite.argmin()])]["video_id"]
+            raise InputError(
+                f"the features of video {video!r} are not finite: the weights ({self._job.weights.facts}) have grown "
+                "without bound. Take the end of an earlier epoch (--epoch), or train again with a lower "
+                "optim.learning_rate. Nothing of this video is written"
+            )
         for row in np.unique(columns["video_row"]).tolist():
             if row in self._refused:
                 continue  # windows before the place at which it breaks

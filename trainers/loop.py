@@ -56,7 +56,7 @@ def train(config: TrainConfig, engine: Engine) -> None:
     """Train to the end of the last epoch, from wherever the run stands.
 
     Raises:
-        AdaptFocusError: something the user can mend; on every rank alike.
+        AdaptFocusError: something the user can fix; on every rank alike. DivergedError: a number is not finite.
         TakenOverError: another process has claimed the run.
         DrainedError: the group was asked to stop, and all that it has trained is committed.
     """
@@ -151,7 +151,7 @@ def train_epoch(
         done.input_wait_seconds += waited_seconds
         check_slots(batch, cursor, per_batch, engine.workers, engine.rank)
         progress = (plan.epoch + cursor / plan.num_bags) / config.epochs
-        set_learning_rate(optimiser, config, progress)
+        done.rates.append(set_learning_rate(optimiser, config, progress))
         step(batch, plan.epoch, progress, done)
         cursor += per_batch
         heartbeat.at(plan.epoch, cursor, plan.num_bags)
@@ -192,6 +192,8 @@ def check_slots(batch: ClipBatch, cursor: int, per_batch: int, workers: int, ran
         )
 
 
-def set_learning_rate(optimiser: torch.optim.Optimizer, config: TrainConfig, progress: float) -> None:
+def set_learning_rate(optimiser: torch.optim.Optimizer, config: TrainConfig, progress: float) -> float:
+    rate = learning_rate(progress, config.optim)
     for group in optimiser.param_groups:
-        group["lr"] = learning_rate(progress, config.optim)
+        group["lr"] = rate
+    return rate

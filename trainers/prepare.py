@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import json
 
+from torch import nn
+
 from pipelines import storage
 from pipelines.config import differences, make
 from pipelines.errors import ConfigError, StorageError
 from pipelines.member_decoders import import_decord
 from pipelines.shard_index import VideoIndex, load_index
-from trainers.backbones import build, entry_of, left_out, load_pretrained
+from trainers.backbones import Backbone, build, entry_of, load_pretrained
+from trainers.backbones import left_out as what_is_left_out
+from trainers.backbones.contract import batch_norms
 from trainers.checkpoint import Commit, Run
 from trainers.config import TrainConfig
 from trainers.epochs import SALIENCY
+from trainers.full_labels import said_of, without_times
 from trainers.inputs import adapted
 
 
@@ -30,16 +35,7 @@ def prepare(config: TrainConfig) -> tuple[VideoIndex, Commit | None]:
             other settings, or the index has changed under it.
     """
     index = load_index(config.index, columns=["labels", "intervals"])  # packets are most of an index
-    if config.focus.regime == "full" and not any(index.table.column("intervals").is_valid().to_pylist()):
-        raise ConfigError(
-            f"focus.regime=full needs intervals, and {config.index} has none; use noisy or ours, or index videos "
-            "that were packed with intervals"
-        )
-    if index.table.num_rows < config.plan.bags_per_batch:
-        raise ConfigError(
-            f"{config.index} has {index.table.num_rows} videos, fewer than one global batch of "
-            f"plan.bags_per_batch = {config.plan.bags_per_batch}; lower it"
-        )
+    _check_videos(config, index)
     config.decode.frame_shape(config.decode_size_pixels)
     if config.decode.backend == "decord":
         import_decord()
@@ -47,8 +43,9 @@ def prepare(config: TrainConfig) -> tuple[VideoIndex, Commit | None]:
     model = build(config.backbone, len(index.classes))
     if config.weights:
         load_pretrained(model, config.weights)
+    _check_start(config, model)
     adapted(model, config.input)
-    left_out.check(model, config.dropout, config.drop_path)
+    what_is_left_out.check(model, config.dropout, config.drop_path)
     run = Run(config.url)
     try:
         storage.check_writable(run.url)
@@ -57,6 +54,40 @@ def prepare(config: TrainConfig) -> tuple[VideoIndex, Commit | None]:
     except PermissionError as error:
         raise StorageError(f"{run.url} cannot be written ({error})") from error
     return index, commit
+
+
+def _check_videos(config: TrainConfig, index: VideoIndex) -> None:
+    """Whether there is something to train on, and enough of it for one global batch."""
+    videos, left_out = index.table.num_rows, without_times(config, index.table)
+    if not index.classes:
+        raise ConfigError(
+            f"{config.index} has {videos} videos and no classes, because none of them has a label: there is nothing to "
+            "train. Index it with labels (`adaptfocus index --labels`, or a .json or .cls beside each video)"
+        )
+    usable = videos - len(left_out.rows)
+    if left_out.rows and not usable:
+        raise ConfigError(
+            f"focus.regime=full needs intervals of each label of a video, and no video of {config.index} has them; use "
+            "noisy or ours, or index videos that were packed with intervals"
+        )
+    if usable < config.plan.bags_per_batch:
+        less = f"; {said_of(left_out, videos)}" if left_out.rows else ""
+        raise ConfigError(
+            f"{config.index} has {usable} usable videos, fewer than one global batch of plan.bags_per_batch = "
+            f"{config.plan.bags_per_batch}; lower it{less}"
+        )
+
+
+def _check_start(config: TrainConfig, model: nn.Module) -> None:
+    """Frozen batch norms take their statistics from weights: without any, a backbone's values grow or die unscaled."""
+    frozen = isinstance(model, Backbone) and model.freezes_batch_norm and batch_norms(model)
+    if frozen and not config.weights and not config.from_scratch and Run(config.url).newest()[1] is None:
+        raise ConfigError(
+            f"backbone={config.backbone} has {len(frozen)} batch norms, whose statistics are those of its weights and "
+            f"are never learned here; without weights it would train on none. Give weights=URL (public ones: "
+            f"{entry_of(config.backbone).weights}; docs/backbones.md), take a backbone without batch norms such as "
+            "small3d, or say from_scratch=true: its batch norms then only scale and shift"
+        )
 
 
 def finished(config: TrainConfig) -> bool:

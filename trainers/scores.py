@@ -50,6 +50,15 @@ class Scores:
         by_reason = sum((step["read_retries"].sum(axis=0) for step in self._columns), np.zeros(len(RETRIES), np.int64))
         return [*totals, *by_reason.astype(float).tolist()]
 
+    def first_not_finite(self) -> int | None:
+        """The first step with a probability that is not finite, counted from 0; waits for the device."""
+        self._leaving.wait()
+        for step, (columns, probability) in enumerate(zip(self._columns, self._probability, strict=True)):
+            real = (columns["label_ids"] != NO_LABEL)[:, None]
+            if not (np.isfinite(np.asarray(probability)) | ~real).all():
+                return step
+        return None
+
     def to_arrow(self) -> pa.Table:
         """One row a bag (LEDGER_SCHEMA)."""
         kept = {name: np.concatenate([step[name] for step in self._columns]) for name in _KEPT}

@@ -166,3 +166,7 @@ class Leaving:
         """Until all that was taken is there. From any thread; the others go on."""
         if self._last is not None:
             self._last.synchronize()
+
+    def arrived(self) -> bool:
+        """Whether all that was taken is there; asks, and does not wait."""
+        return self._last is None or self._last.query()

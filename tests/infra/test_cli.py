@@ -171,6 +171,9 @@ def test_a_name_that_climbs_out_of_a_tar_is_refused(type_, tmp_path: Path) -> No
         (["pack", "--manifest", "/no/list.csv", "--out", "/tmp/x"], "there is nothing at /no/list.csv"),
         (["index", "/no/shards-*.tar", "--out", "/tmp/x"], "/no/shards-*.tar"),
         (["train"], "Missing argument 'RECIPE'"),
+        (["train", "small", "name=a", "runs=/r", "index=/i", "optim.lr=0.1"], "did you mean 'optim.learning_rate'?"),
+        (["train", "small", "name=w/x", "runs=/r", "index=/i"], "a name begins with a letter"),
+        (["runs", "/no/runs"], "there is no run at /no/runs"),
         (["world", "--kind", "z", "--out", "/tmp/x"], "'z' is not known; choose one of a, b, demo, c, pretrain"),
         (["world", "--kind", "pretrain", "--long-tail", "--out", "/tmp/x"], "neither a long tail nor distractors"),
         (["world", "--kind", "a", "--train-videos", "0", "--out", "/tmp/x"], "--train-videos"),
@@ -200,5 +203,7 @@ def test_a_run_on_another_index_is_refused(type_, small_world: SmallWorld, tmp_p
 def test_backbones_are_listed_with_what_they_cost_and_need(type_) -> None:
     code, out, _ = type_("backbones")
     assert code == 0
+    assert "G multiply-adds" in out
+    assert "small3d 0.03 M 0.004 8 x 1" in out
     assert "slowfast_r50 34.57 M 50.3 32 x 2 224 - pytorchvideo: SLOWFAST_8x8_R50.pyth" in out
     assert "videomae_b 86.53 M 180.3 16 x 4 224 transformers (" in out

@@ -263,3 +263,14 @@ def test_what_does_not_go_together_is_said(type_, charades: Path, tmp_path: Path
         code, _, err = type_(*words)
         assert code == 2
         assert said in err
+
+
+@pytest.mark.parametrize("more", [[], ["--split", "train"]])
+def test_a_list_none_of_whose_files_is_there_names_the_first(type_, tmp_path: Path, more: list[str]) -> None:
+    """Everyone's first mistake: paths that begin somewhere else."""
+    (tmp_path / "list.csv").write_text("path,labels,split\nvideos/a.mp4,run,train\nvideos/b.mp4,sit,test\n")
+    code, _, err = type_("pack", "--manifest", tmp_path / "list.csv", "--out", tmp_path / "out", *more)
+    assert code == 2
+    assert "not one of the 2 files of" in err
+    assert f"there is no file at {tmp_path}/videos/a.mp4" in err
+    assert "split ''" not in err

@@ -74,7 +74,9 @@ def test_every_state_in_the_list_the_table_and_json(type_, runs: str) -> None:
     assert "no-run" not in out
     code, out, _ = type_("runs", f"{runs}/stopped", "--json")
     assert (code, json.loads(out)["state"]) == (0, "stopped"), "the URL of one run"
-    assert "there is no run at" in type_("runs", f"{runs}/nowhere")[1]
+    code, _, err = type_("runs", f"{runs}/nowhere")
+    assert code == 2
+    assert "there is no run at" in err
     code, _, err = type_("runs", "s3://nowhere-at-all/runs")
     assert (code, "there is no bucket 'nowhere-at-all'" in err) == (2, True)
 

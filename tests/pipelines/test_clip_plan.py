@@ -287,3 +287,25 @@ def test_rare_actions_are_looked_at_more_with_focus_balance() -> None:
         bag = next(row for row in plan.table.to_pylist() if row["video_id"] == "v8")
         around = [clip["focus_label_id"] for clip in bag["clips"] if clip["focus_label_id"] != NO_LABEL]
         assert np.mean([label == planner.classes.index("sit") for label in around]) == pytest.approx(expected, abs=0.1)
+
+
+def test_an_epoch_with_repeats_keeps_its_length_when_a_video_is_left_out_after_its_head_was_drawn() -> None:
+    """20 videos, 4 of a rare label. Without video 3, seed 3 repeats others, and the head has one of them too often."""
+    labels = [["jump"] if n % 5 else ["run"] for n in range(20)]
+    planner = planner_of([video(n, own) for n, own in enumerate(labels)])
+    rules = dataclasses.replace(RULES, repeat_factor=1.0)
+
+    def rows_of(plan: EpochPlan) -> list[int]:
+        return plan.table.column("video_row").to_pylist() + list(plan.carried)
+
+    head = draw(planner, seed=3, epoch=1, rules=rules, only_bags=4).table
+    lengths = [
+        len(rows_of(draw(planner, seed=3, epoch=1, rules=rules, head=head, excluded=[bad]))) for bad in range(20)
+    ]
+    assert lengths == [19] * 20, "22 for video 5 and 20 for videos 3, 9, 14 and 17 once"
+    later = draw(planner, seed=3, epoch=1, rules=rules, head=head, excluded=[5])
+    assert later.table.slice(0, 4).equals(head), "what is read ahead stays"
+    # Where nothing is left out, the head changes nothing.
+    assert rows_of(draw(planner, seed=3, epoch=1, rules=rules, head=head)) == rows_of(
+        draw(planner, seed=3, epoch=1, rules=rules)
+    )

@@ -149,6 +149,17 @@ def test_the_loop_around_the_step_does_not_wait(no_waits: Callable) -> None:
     assert steps == [BAGS, 2 * BAGS, 3 * BAGS]
 
 
+def test_looking_at_losses_does_not_wait(no_waits: Callable) -> None:
+    """What a loop does after each step to see whether its numbers are finite, on the GPU's path."""
+    _, step, _, batch = given(small("small3d"))
+    done = SinceCommit()
+    with no_waits():
+        for _ in range(3):
+            step(batch, 20, 0.5, done)
+            assert done.watch.look(done.losses) is None
+    assert len(done.losses) == 3
+
+
 def waits_by_item(logits: torch.Tensor) -> None:
     logits.sum().item()
 

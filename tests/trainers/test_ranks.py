@@ -13,7 +13,12 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 pytest.importorskip("ray")
+from pipelines.config import make
+from pipelines.plan_store import PlanFacts
 from trainers.checkpoint import TakenOverError
+from trainers.commits import Commits, SinceCommit
+from trainers.config import TrainConfig
+from trainers.divergence import DivergedError
 from trainers.ray_train import RayEngine
 
 pytestmark = pytest.mark.slow
@@ -64,3 +69,44 @@ def test_ranks_hear_the_largest_wish_one_step_later_and_commit_beside_their_step
         assert found["heard"] == [0, 0, 2, 0, 1]
         assert (found["gathered"], found["made"], found["taken"]) == ([0, 1], "entry", "gone")
         assert found["sum"] == [1 + 2 * step for step in range(200)]
+
+
+class SteppingEngine(GlooEngine):
+    """One that nobody takes away."""
+
+    def asked_to_stop(self) -> bool:
+        return False
+
+
+def one_diverging_rank(rank: int, workers: int, folder: str) -> None:
+    """Rank 1's second loss is not a number. First no commit is near, then one is due at that very step."""
+    store = dist.FileStore(str(Path(folder) / "store"), workers)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=workers, timeout=timedelta(seconds=120))
+    said = []
+    for every in (100, 2):
+        values = {"name": "a", "runs": folder, "index": folder, "checkpoint": {"every_batches": every}}
+        model, engine = torch.nn.Linear(1, 1), SteppingEngine(rank, workers)
+        config, optimiser = make(TrainConfig, values), torch.optim.AdamW(model.parameters())
+        commits = Commits(config, engine, None, None, model, optimiser)  # type: ignore[arg-type] - it has no use for it
+        plan, done, steps = PlanFacts("", 0, 80, (), (), 1), SinceCommit(), 0
+        try:
+            while steps < 9:
+                done.losses.append(float("nan") if (rank, steps) == (1, 1) else 0.5)
+                done.rates.append(0.25)
+                steps += 1
+                done = commits.after_step(plan, 8 * steps, done)
+        except DivergedError as error:
+            said.append((steps, str(error)))
+    torch.save(said, Path(folder) / f"said-{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_a_loss_that_is_not_finite_on_one_rank_stops_all_with_the_same_words(tmp_path: Path) -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    mp.spawn(one_diverging_rank, args=(2, str(tmp_path)), nprocs=2)  # type: ignore[attr-defined]
+    said = [torch.load(tmp_path / f"said-{rank}.pt", weights_only=True) for rank in range(2)]
+    assert said[0] == said[1]
+    assert [steps for steps, _ in said[0]] == [3, 3], "ranks hear of each other one step later"
+    assert all("the loss is not finite (nan) in batch 2 of 10 of epoch 0" in text for _, text in said[0])
+    assert all("bags 8 to 15 of its plan, learning rate 0.25" in text for _, text in said[0])
+    assert not [*tmp_path.rglob("state.pt")]

@@ -108,8 +108,8 @@ def test_a_backbone_with_frozen_batch_norms_trains_the_same_on_two_workers(
     cluster: str, small_world: SmallWorld, tmp_path: Path
 ) -> None:
     """X3D, whole, on small clips: its batch norms and both groups of weights go through DistributedDataParallel."""
-    settings = ("backbone=x3d_s", "epochs=1", "clip.frames=4", "clip.size_pixels=32", "plan.clips_per_bag=2",
-                "checkpoint.every_batches=1", "optim.learning_rate=1e-3")  # fmt: skip
+    settings = ("backbone=x3d_s", "from_scratch=true", "epochs=1", "clip.frames=4", "clip.size_pixels=32",
+                "plan.clips_per_bag=2", "checkpoint.every_batches=1", "optim.learning_rate=1e-3")  # fmt: skip
     alone = small_world.run_config(tmp_path, "alone", *settings)
     prepare(alone)
     train(alone, LocalEngine(alone.plan.bags_per_batch))

@@ -20,7 +20,15 @@ from trainers.backbones.colour import constant, is_yuv420p, rgb_of_yuv420p
 from trainers.backbones.contract import Backbone, InputSpec, parameter_groups
 from trainers.backbones.key_styles import COUNTER, OWN, State, body_names, nearest_style, unwrapped
 from trainers.backbones.registry import BACKBONES, Entry
-from trainers.backbones.weights_file import is_safetensors, problems_of, read_caffe2, read_safetensors, weights_in
+from trainers.backbones.weights_file import (
+    is_safetensors,
+    problems_of,
+    read_caffe2,
+    read_safetensors,
+    weights_in,
+    why_not_loaded,
+)  # fmt: skip
+from trainers.finite import check_weights
 
 __all__ = (
     "BACKBONES", "Backbone", "InputSpec", "build", "entry_of", "input_spec_of", "load_pretrained", "normalise",
@@ -81,12 +89,13 @@ def load_pretrained(model: nn.Module, url: str) -> dict[str, Any]:
         try:
             loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises half a dozen types here, from pickle, zipfile and itself
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise AdaptFocusError(f"{url} is not a weights file that torch can load safely: {reason[:200]}") from error
+            reason = why_not_loaded(error)
+            raise AdaptFocusError(f"{url} is not a weights file that torch can load safely: {reason}") from error
     if not isinstance(loaded, dict):
         raise AdaptFocusError(f"{url} holds a {type(loaded).__name__}; wanted a state dict, or a dict with one")
     state, facts = weights_in(loaded)
     body = own_weights(model, unwrapped({str(name): value for name, value in state.items()}), url, facts)
+    check_weights(body, url, "A run with them would only make more of such; take other weights")
     model.load_state_dict(body, strict=False)  # strict but for the head: checked above
     return facts
 

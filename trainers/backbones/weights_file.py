@@ -95,6 +95,16 @@ def read_safetensors(data: bytes, url: str) -> State:
         raise AdaptFocusError(f"{url} is a broken safetensors file ({error})") from error
 
 
+def why_not_loaded(error: Exception) -> str:
+    """What kept `torch.load(weights_only=True)` from reading a file. Its own words advise to read it unsafely."""
+    said = str(error)
+    if asked := re.search(r"GLOBAL ([\w.]+)", said):
+        return f"it asks for {asked[1]}, and only tensors, numbers and texts are taken; save its state dict alone"
+    if "weights_only" in said or not said:
+        return "it was not written by torch.save, or it is damaged"
+    return said.splitlines()[0][:200]
+
+
 def weights_in(loaded: dict[str, Any]) -> tuple[State, dict[str, Any]]:
     """(weights, what the file says beside them) of what was read."""
     for place in INSIDE:
