@@ -21,6 +21,7 @@ from infra.pack_cli import pack
 from infra.progress import console, counted
 from infra.quarantine_cli import app as quarantine
 from pipelines.errors import AdaptFocusError
+from pipelines.url_secrets import scrubbed
 from pipelines.world_config import WORLDS, world_of
 
 app = typer.Typer(
@@ -154,7 +155,7 @@ def report(
     from infra.gather import gather
     from infra.report import write_report
 
-    write_report(gather(runs, evaluation, samples, command=" ".join(["adaptfocus", *sys.argv[1:]])), out_url)
+    write_report(gather(runs, evaluation, samples, command=scrubbed(" ".join(["adaptfocus", *sys.argv[1:]]))), out_url)
     out.print(f"report: {out_url}")
 
 
@@ -226,7 +227,7 @@ def main() -> None:
         app(standalone_mode=False)
     except AdaptFocusError as error:
         console.print("[bold red]error:[/] ", end="")
-        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        console.print(scrubbed(str(error)), markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
@@ -234,6 +235,7 @@ def main() -> None:
         sys.exit(130)
     except Exception as error:
         if hasattr(error, "show"):  # a usage error of the command line
+            error.message = scrubbed(str(getattr(error, "message", "")))  # type: ignore[attr-defined]
             error.show()  # type: ignore[attr-defined]
             sys.exit(2)
         raise

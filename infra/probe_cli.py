@@ -20,6 +20,7 @@ from rich.table import Table
 
 from infra.progress import console
 from pipelines.errors import ConfigError
+from pipelines.url_secrets import scrubbed
 
 RESULT, PREDICTIONS, REPORT = "result.json", "predictions.jsonl", "report.html"
 MOST_SEEDS = 100
@@ -53,7 +54,9 @@ def probe(
     lines = (json.dumps(dict(row), ensure_ascii=False) for row in result.outcomes[0].predictions)
     storage.write_bytes(storage.join(out_url, PREDICTIONS), "".join(f"{line}\n" for line in lines).encode())
     created = f"{datetime.datetime.now():%Y-%m-%d %H:%M}"
-    write_probe_report(result, storage.join(out_url, REPORT), created, " ".join(["adaptfocus", *sys.argv[1:]]))
+    write_probe_report(
+        result, storage.join(out_url, REPORT), created, scrubbed(" ".join(["adaptfocus", *sys.argv[1:]]))
+    )
     table = Table(box=None)
     for title in (task, "mean", "std", *(f"seed {seed}" for seed in numbers)):
         table.add_column(title, justify="left" if title == task else "right")
