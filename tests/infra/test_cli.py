@@ -33,7 +33,7 @@ def test_from_videos_to_a_report(type_, manifest: Path, tmp_path: Path) -> None:
     assert code == 0
     assert "3 videos" in out
     assert "interval_clamped 3" in out, "intervals past the end are clamped, and counted"
-    assert type_("index", shards, "--out", index)[1].startswith("3 videos of 3 classes in 1 shards (0 unchanged)")
+    assert type_("index", shards, "--out", index)[1].startswith("3 videos of 3 classes in 1 shard (0 unchanged)")
     assert "(1 unchanged)" in type_("index", shards, "--out", index)[1]
     settings = ["small", "name=first", f"runs={runs}", f"index={index}", "plan.bags_per_batch=1", "epochs=2"]
     settings += ["placement.engine=local", "clip.fps=10", "plan.clips_per_bag=2"]
