@@ -26,6 +26,7 @@ from pipelines.records import REFUSED_SCHEMA
 from pipelines.tar_members import Refusal, printable
 
 READ_THREADS = 8
+MAX_TEXT = 2000  # characters of a refused row's columns
 FACTS = b"adaptfocus"  # the footer's key
 
 
@@ -59,7 +60,10 @@ def part_urls(out_url: str, name: str) -> tuple[str, str]:
 
 def refused_table(shard_url: str, refusals: Sequence[Refusal]) -> pa.Table:
     """Refusals as rows of REFUSED_SCHEMA."""
-    rows = [{"shard_url": shard_url, **{k: printable(v) for k, v in vars(refusal).items()}} for refusal in refusals]
+    rows = [
+        {"shard_url": shard_url, **{k: printable(v)[:MAX_TEXT] for k, v in vars(refusal).items()}}
+        for refusal in refusals
+    ]
     return pa.Table.from_pylist(rows, schema=REFUSED_SCHEMA)
 
 

@@ -50,6 +50,7 @@ class ShardTask:
     classes: tuple[str, ...] | None
     labels_url: str | None
     isolation: Isolation | None = None  # None: videos are read in this process
+    labels_tag: str = ""  # of the content of the labels file
     id_prefix: str = ""  # in front of each key: "SHARD/" where keys repeat in each shard
 
 
@@ -81,7 +82,7 @@ def read_shard(task: ShardTask) -> tuple[pa.Table, list[Refusal]]:
     except Exception as error:
         bad = as_bad_video(error)
         return INDEX_SCHEMA.empty_table(), [Refusal(bad.kind, str(bad))]
-    sidecar = _sidecar(task.labels_url, task.classes) if task.labels_url else {}
+    sidecar = _sidecar(task.labels_url, task.classes, task.labels_tag) if task.labels_url else {}
     refusals = [replace(each, video_id=task.id_prefix + each.video_id) if each.video_id else each for each in refusals]
     rows: list[pa.Table] = []
     for sample in samples:
@@ -100,7 +101,7 @@ def read_shard(task: ShardTask) -> tuple[pa.Table, list[Refusal]]:
 
 @lru_cache(maxsize=1)
 def _sidecar(
-    labels_url: str, classes: tuple[str, ...] | None
+    labels_url: str, classes: tuple[str, ...] | None, tag: str
 ) -> dict[str, tuple[tuple[str, ...], tuple[Interval, ...] | None]]:
     return read_labels(labels_url, classes)
 
@@ -170,7 +171,9 @@ def _labels(sample: Sample, classes: tuple[str, ...] | None) -> tuple[tuple[str,
 
 def _named(number: int, classes: tuple[str, ...] | None) -> str:
     if classes is None:
-        raise BadVideoError("label_not_in_classes", f"its label is the number {number}; give a class list to name it")
+        raise BadVideoError(
+            "label_not_in_classes", f"its label is the number {number!s:.40}; give a class list to name it"
+        )
     if not 0 <= number < len(classes):
-        raise BadVideoError("label_not_in_classes", f"its label is {number}; classes are 0 to {len(classes) - 1}")
+        raise BadVideoError("label_not_in_classes", f"its label is {number!s:.40}; classes are 0 to {len(classes) - 1}")
     return classes[number]

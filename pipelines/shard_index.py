@@ -114,8 +114,13 @@ def build_index(
     class_list = _classes_beside(found[0]) if classes is None else tuple(map(normal, classes))
     listed = list(read_labels(labels_url, class_list)) if labels_url else []
     prefixes = [f"{name}/" for name in shard_names(found)] if prefix_shard else [""] * len(found)
-    wanted = _identified(found, prefixes, _settings(class_list, labels_url))
-    task = partial(ShardTask, classes=class_list, labels_url=labels_url, isolation=isolation)
+    labels_tag = hashlib.sha256(storage.read_bytes(labels_url)).hexdigest() if labels_url else ""
+    # All but the shard itself that decides what a row says.
+    settings = json.dumps([SCHEMA_VERSION, ROWS_VERSION, class_list, labels_tag])
+    wanted = _identified(found, prefixes, settings)
+    task = partial(
+        ShardTask, classes=class_list, labels_url=labels_url, isolation=isolation, labels_tag=labels_tag
+    )  # fmt: skip
     tasks = [partial(task, id_prefix=prefix) for prefix in prefixes]
     parts, read = _parts(wanted, out_url, tasks, workers, progress)
     check_some(parts, out_url)
@@ -216,12 +221,6 @@ def _classes_beside(shard_url: str) -> tuple[str, ...] | None:
     is_listed = not shard_url.startswith(("http://", "https://"))  # web servers answer for what they do not have
     # One that is empty lies beside videos that nobody has labelled.
     return tuple(read_classes(url, may_be_empty=True)) or None if is_listed and storage.exists(url) else None
-
-
-def _settings(classes: Sequence[str] | None, labels_url: str | None) -> str:
-    """All but the shard itself that decides what a row says."""
-    labels_tag = hashlib.sha256(storage.read_bytes(labels_url)).hexdigest() if labels_url else None
-    return json.dumps([SCHEMA_VERSION, ROWS_VERSION, classes, labels_tag])
 
 
 def _identified(shard_urls: Sequence[str], prefixes: Sequence[str], settings: str) -> list[tuple[str, int, str, str]]:
