@@ -61,8 +61,7 @@ def common_folder(paths: Sequence[str]) -> str:
     folders = [path[: path.rfind("/") + 1] for path in paths]
     first, last = min(folders, default=""), max(folders, default="")
     same = next((n for n, (a, b) in enumerate(zip(first, last)) if a != b), min(len(first), len(last)))  # noqa: B905
-    root = first[: first.rfind("/", 0, same) + 1]
-    return "" if root.endswith("://") else root
+    return first[: first.rfind("/", 0, same) + 1]
 
 
 def _expanded(url: str) -> list[str]:
