@@ -227,10 +227,10 @@ class _Unusable:
 
 
 def _filler(video: Mapping[str, Any], shape: WindowShape) -> _Filler:
-    if not video["duration_seconds"] > 0:
-        text = f"it lasts {video['duration_seconds']} s, in which no window lies"
-        return _Unusable(BadVideoError("no_duration", text))
     try:
+        if not video["duration_seconds"] > 0:
+            text = f"it lasts {video['duration_seconds']} s, in which no window lies"
+            raise BadVideoError("no_duration", text)
         if shape.isolation:
             return FillerApart(video, shape.job(video), shape.decode, shape.isolation, shape.read)
         return Filler(dense_job(video, decode=shape.decode, **shape.job(video)), Store(shape.read))
