@@ -31,6 +31,7 @@ def index(
                                                "index that is there: index INDEX --show-refused.")] = False,
 ) -> None:  # fmt: skip
     """Any WebDataset tars, as they are, to a video index. May be run again: only what changed is read."""
+    from pipelines.datasets.label_checks import label_warnings
     from pipelines.datasets.manifest import read_classes
     from pipelines.isolated import DEFAULT_ISOLATION
     from pipelines.shard_index import build_index
@@ -59,6 +60,8 @@ def index(
         more = ", ..." if done.labels_without_video > len(done.unmatched_ids) else ""
         out.print(f"  ids in {labels} that no video has: {done.labels_without_video} ({first}{more})", markup=False,
                   highlight=False, soft_wrap=True)  # fmt: skip
+    for warning in label_warnings(done.classes):
+        out.print(f"  warning: {warning}", markup=False, highlight=False, soft_wrap=True)
     if show_refused:
         _show(out_url)
 

@@ -82,7 +82,11 @@ def hint_for(listed: Sequence[str], indexed: Collection[str]) -> str:
         plain = stem if extension[1:].lower() in VIDEO_EXTENSIONS else each
         fixes = [
             (plain != each, plain, f"write the ids without {extension!r}"),
-            (True, posixpath.basename(plain), "write the ids without their folder"),
+            (
+                True,
+                posixpath.basename(plain),
+                "write the ids without their folder (if it is a shard's name, index with --prefix-shard)",
+            ),
             (True, key_of(plain), "write '_' for the dots of a file's name, as pack does"),
         ]
         for applies, fixed, said in fixes:

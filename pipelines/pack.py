@@ -147,7 +147,7 @@ class _Packing:
             annotation, changed = _annotation(video, table)
             text = json.dumps(annotation, ensure_ascii=False, sort_keys=True).encode()
         except Exception as error:
-            bad = as_bad_video(error)
+            bad = as_bad_video(_of_file(error, video.path))
             self.problems.append(Problem(bad.kind, video.video_id, f"{shown(video.path)}: {bad}"))
             return
         tar = self._shard_for(size_bytes + len(text))
@@ -261,6 +261,12 @@ def _size_of(url: str) -> int:
         if isinstance(error.__cause__, FileNotFoundError):
             raise BadVideoError("missing_file", str(error)) from None
         raise
+
+
+def _of_file(error: Exception, path: str) -> Exception:
+    """A folder, or a file that may not be read, is that video's problem on this machine's disks."""
+    is_file = isinstance(error, StorageError) and isinstance(error.__cause__, IsADirectoryError | PermissionError)
+    return BadVideoError("unreadable_file", str(error)) if is_file and storage.is_local(path) else error
 
 
 def _extension(path: str) -> str:

@@ -15,6 +15,7 @@ import csv
 import io
 import os
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -123,7 +124,7 @@ def read_classes(classes_url: str, may_be_empty: bool = False) -> list[str]:
         InputError: a name occurs twice (two Unicode forms of a name are one), is no line of text, or there is none.
     """
     names: list[str] = []
-    for number, line in enumerate(decoded(classes_url).split("\n"), start=1):
+    for number, line in enumerate(re.split(r"\r\n?|\n", decoded(classes_url)), start=1):
         try:
             names += filter(None, [parse_label(line)])
         except ValueError as error:

@@ -132,9 +132,10 @@ def test_any_exception_of_a_video_leaves_it_out_of_a_pack(tmp_path: Path, monkey
     monkeypatch.setattr(pack_module, "read_packet_table_apart", odd)
     for name in "ab":
         (tmp_path / f"{name}.mp4").write_bytes(VIDEO)
-    videos = [AnnotatedVideo(name, str(tmp_path / f"{name}.mp4"), ("x",)) for name in "ab"]
+    (tmp_path / "folder.mp4").mkdir()
+    videos = [AnnotatedVideo(name, str(tmp_path / f"{name}.mp4"), ("x",)) for name in ("a", "b", "folder")]
     summary = pack(videos, str(tmp_path / "out"))
-    assert (summary.videos, summary.counts) == (1, {"unexpected_error": 1})
+    assert (summary.videos, summary.counts) == (1, {"unexpected_error": 1, "unreadable_file": 1})
     assert "IndexError: list index out of range" in summary.problems[0].message
 
 
@@ -245,7 +246,7 @@ def test_keys_that_begin_anew_in_each_shard(tmp_path: Path) -> None:
         ("kitchen/clip1", "Upper and lower case differ"),
         ("Clip1", "The videos' ids begin with a folder or a shard's name"),
         ("a.b", "Write '_' for the dots"),
-        ("x/Other", "Write the ids without their folder"),
+        ("x/Other", "Write the ids without their folder (if it is a shard"),
     ],
 )
 def test_a_labels_file_that_matches_nothing_is_an_error(tmp_path: Path, written: str, hint: str) -> None:
