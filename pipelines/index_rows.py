@@ -84,19 +84,33 @@ def read_shard(task: ShardTask) -> tuple[pa.Table, list[Refusal]]:
         return INDEX_SCHEMA.empty_table(), [Refusal(bad.kind, str(bad))]
     sidecar = _sidecar(task.labels_url, task.classes, task.labels_tag) if task.labels_url else {}
     refusals = [replace(each, video_id=task.id_prefix + each.video_id) if each.video_id else each for each in refusals]
-    rows: list[pa.Table] = []
+    rows: list[dict[str, Any]] = []
     for sample in samples:
         try:
             row, changed = _row(task, sample, sidecar)
-            # Each becomes Arrow by itself, so that a value that cannot be stored costs its own video only.
-            rows.append(pa.Table.from_pylist([row], schema=INDEX_SCHEMA))
         except Exception as error:
             bad = as_bad_video(error)
             member = sample.video.name if sample.video else ""
             refusals.append(Refusal(bad.kind, str(bad), member, task.id_prefix + sample.video_id))
             continue
+        rows.append(row)
         refusals += changed
-    return pa.concat_tables([INDEX_SCHEMA.empty_table(), *rows]).combine_chunks(), refusals
+    table, strange = _as_table(rows)
+    return table, refusals + strange
+
+
+def _as_table(rows: list[dict[str, Any]]) -> tuple[pa.Table, list[Refusal]]:
+    """Rows as Arrow; a row with a value that cannot be stored costs its own video only."""
+    try:
+        return pa.Table.from_pylist(rows, schema=INDEX_SCHEMA), []
+    except Exception as error:
+        if len(rows) == 1:
+            bad = as_bad_video(error)
+            return INDEX_SCHEMA.empty_table(), [
+                Refusal(bad.kind, str(bad), rows[0]["member_name"], rows[0]["video_id"])
+            ]
+    parts = [_as_table([row]) for row in rows]
+    return pa.concat_tables(table for table, _ in parts), [each for _, refused in parts for each in refused]
 
 
 @lru_cache(maxsize=1)

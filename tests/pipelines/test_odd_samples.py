@@ -109,6 +109,16 @@ def test_any_exception_of_a_video_or_a_tar_is_a_row(tmp_path: Path, monkeypatch:
     assert "use fewer workers" in rows["b", "out_of_memory"]
 
 
+def test_a_row_that_cannot_be_stored_costs_its_own_video_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should a half of a surrogate pair ever pass the checks."""
+    monkeypatch.setattr(index_rows, "parse_labels", lambda value: tuple(value or ()))
+    members = {f"{key}.mp4": VIDEO for key in "abc"} | {"b.json": b'{"labels": ["\\ud800"]}'}
+    summary = index(write_tar(tmp_path / "s.tar", members), out=tmp_path / "index")
+    assert (summary.videos, summary.refused) == (2, {"unexpected_error": 1})
+    (row,) = refused_of(str(tmp_path / "index"))
+    assert (row["video_id"], row["message"].split(":")[0]) == ("b", "UnicodeEncodeError")
+
+
 def test_what_is_about_the_store_is_not_a_videos_fault() -> None:
     with pytest.raises(StorageError):
         as_bad_video(StorageError("down"))
