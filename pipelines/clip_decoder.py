@@ -106,5 +106,5 @@ def member_frames(
         for pts, frame in decord_frames(bag, wanted_pts, member):
             yield pts, frame, 0  # decord turns frames itself
     else:
-        for frame in demuxed_frames(wanted_pts, member):
+        for frame in demuxed_frames(wanted_pts, member, bag["access"] == "sequential"):
             yield int(frame.pts or 0), frame, bag["rotation_degrees"]

@@ -251,7 +251,7 @@ def pieces_to_read(job: DenseJob, wanted_pts: np.ndarray) -> Iterator[dict]:
 
 def _frames_of_runs(job: DenseJob, wanted: np.ndarray, counts: DenseCounts, source: Source) -> Iterator[av.VideoFrame]:
     codec, extradata, missing = job.video["codec"], job.video["extradata"] or b"", set(wanted.tolist())
-    context, first_pts = new_context(codec, extradata), None
+    context, first_pts = None, None
     for bag, (data,), reading in source.pieces(pieces_to_read(job, wanted)):
         counts.read_bytes, counts.requests = counts.read_bytes + reading.size_bytes, counts.requests + reading.requests
         packets = packets_in(bag["spans"][0], data)
@@ -260,6 +260,7 @@ def _frames_of_runs(job: DenseJob, wanted: np.ndarray, counts: DenseCounts, sour
         keep = [True] * len(packets)
         if job.leave_out:
             keep = needed(codec, extradata, [packet.data for packet in packets], is_wanted, not bag["is_last"])
+        context = context or new_context(codec, extradata)
         kept = [padded_packet(*packet) for packet, is_kept in zip(packets, keep, strict=True) if is_kept]
         counts.packets_decoded += len(kept)
         for packet in [*kept, None] if bag["is_last"] else kept:
@@ -269,8 +270,7 @@ def _frames_of_runs(job: DenseJob, wanted: np.ndarray, counts: DenseCounts, sour
                     missing.discard(frame.pts)
                     yield frame
         if bag["is_last"]:
-            context.flush_buffers()
-            first_pts = None
+            context, first_pts = None, None  # the next run begins with a decoder that has seen nothing
 
 
 def runs_of(packets: Packets, wanted_pts: np.ndarray) -> list[Run]:

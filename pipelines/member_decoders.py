@@ -17,6 +17,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
+from pipelines.decoder_starts import DecoderStarts
 from pipelines.demux_table import main_video_stream
 from pipelines.errors import BadVideoError, ConfigError
 from pipelines.packet_decoder import refuse_corrupt
@@ -31,25 +32,89 @@ MAX_MEMBER_BYTES = 2 * 2**30  # decord keeps the member in memory, twice while i
 _DECORD_BATCH_FRAMES = 16
 
 
-def demuxed_frames(wanted_pts: Collection[int], member: RangeFile) -> Iterator[av.VideoFrame]:
+def demuxed_frames(
+    wanted_pts: Collection[int], member: BinaryIO, from_start: bool = False
+) -> Iterator[av.VideoFrame]:
     """Frames by PyAV over ranges of the member, one container for all.
+
+    It seeks to a keyframe before each group of frames that lie near each other. Where frames do not come that way (a
+    container that cannot seek there, keyframes that are none), the rest is decoded from the member's start.
+
+    Args:
+        from_start: decode from the start at once: the index found that a seek loses what the decoder needs.
 
     Raises:
         BadVideoError: no_video_stream, unknown_codec, decode_error.
         StorageError: the member cannot be read.
     """
+    left = sorted(set(wanted_pts))
+    if not from_start:
+        try:
+            for frame in _sought(left, member):
+                del left[: left.index(frame.pts) + 1]
+                yield frame
+        except (FFmpegError, ValueError, _MissingFrameError):
+            pass
+        except BadVideoError as error:
+            if error.kind != "decode_error":
+                raise
+    if left:
+        yield from _in_order(left, member)
+
+
+class _MissingFrameError(Exception):
+    """A frame did not come after a seek."""
+
+
+def _sought(wanted_pts: Sequence[int], member: BinaryIO) -> Iterator[av.VideoFrame]:
+    """Frames, each group by a seek. Raises _MissingFrameError before any is given that comes after one that is not."""
+    with _opened(member) as container:
+        stream = main_stream(container)
+        stream.codec_context.thread_count = 1
+        for group in _near_each_other(wanted_pts, stream.time_base):
+            missing = list(group)
+            for frame in _frames_between(container, stream, group[0], group[-1]):
+                if frame.pts in missing:
+                    if frame.pts != missing.pop(0):
+                        raise _MissingFrameError
+                    yield frame
+            if missing:
+                raise _MissingFrameError
+
+
+def _in_order(wanted_pts: Sequence[int], member: BinaryIO) -> Iterator[av.VideoFrame]:
+    """Frames of a decode from the member's first packet, as a player shows them: packets that fail are passed over."""
+    missing, first_pts, failure, is_shown = set(wanted_pts), None, None, False
     try:
-        with av.open(io.BufferedReader(member), "r", metadata_errors="replace") as container:
+        with _opened(member) as container:
             stream = main_stream(container)
             stream.codec_context.thread_count = 1
-            for group in _near_each_other(sorted(set(wanted_pts)), stream.time_base):
-                missing = set(group)
-                for frame in _frames_between(container, stream, group[0], group[-1]):
+            for packet in container.demux(stream):
+                if first_pts is None and packet.is_keyframe:
+                    first_pts = packet.pts
+                try:
+                    frames = packet.decode()
+                except FFmpegError as error:  # before the first frame: a stream that was cut
+                    failure = (failure or error) if is_shown else None
+                    continue
+                is_shown |= bool(frames)
+                for frame in frames:
                     if frame.pts in missing:
+                        if failure:
+                            raise failure
                         missing.discard(frame.pts)
                         yield frame
+                    if first_pts is not None:
+                        refuse_corrupt(frame, first_pts)
+                if not missing:
+                    return
     except (FFmpegError, ValueError) as error:
         raise BadVideoError("decode_error", str(error)) from error
+
+
+def _opened(member: BinaryIO) -> Any:
+    member.seek(0)
+    return av.open(io.BufferedReader(member), "r", metadata_errors="replace")  # type: ignore[arg-type]
 
 
 def main_stream(container: Any) -> Any:
@@ -75,11 +140,9 @@ def _frames_between(container: Any, stream: Any, first_pts: int, last_pts: int) 
     """All frames from a keyframe that is shown at or before `first_pts`, up to `last_pts`."""
     packets: Iterator[Any] = iter(())
     from_pts = first_pts
-    # A transport stream asked for its very start answers with its second keyframe: ask for a second before it.
-    earliest = (stream.start_time or 0) - int(1 / stream.time_base)
+    context = stream.codec_context
     for step_back in _STEPS_BACK_SECONDS:
-        start = max(first_pts - int(step_back / stream.time_base), earliest)
-        container.seek(start, stream=stream, backward=True)
+        _seek(container, stream, first_pts - int(step_back / stream.time_base))
         packets = container.demux(stream)
         # In a transport stream a seek may land between keyframes.
         is_last = step_back == _STEPS_BACK_SECONDS[-1]
@@ -87,13 +150,28 @@ def _frames_between(container: Any, stream: Any, first_pts: int, last_pts: int) 
         packets = chain([first] if first else [], packets)
         from_pts = first_pts if first is None or first.pts is None else min(first.pts, first_pts)
         if first and first.pts == from_pts and (first.is_keyframe or is_last):
-            break
+            # A demuxer of raw H.264 takes a recovery point for a keyframe, though it is whole only some frames later.
+            if DecoderStarts(context.codec.canonical_name, context.extradata or b"").add(bytes(first)):
+                break
     for packet in packets:
         for frame in packet.decode():
             refuse_corrupt(frame, from_pts)
             yield frame
             if frame.pts is not None and frame.pts >= last_pts:
                 return
+
+
+def _seek(container: Any, stream: Any, pts: int) -> None:
+    """Seek to a keyframe at or before a time, or to the start.
+
+    A transport stream asked for its very start answers with its second keyframe, so it is asked for a second before
+    it; AVI and FLV refuse a time before their start.
+    """
+    start = stream.start_time or 0
+    try:
+        container.seek(max(pts, start - int(1 / stream.time_base)), stream=stream, backward=True)
+    except FFmpegError:
+        container.seek(max(pts, start), stream=stream, backward=True)
 
 
 def decord_frames(

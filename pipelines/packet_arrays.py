@@ -98,26 +98,32 @@ def quarter_turns_degrees(a: float, b: float, c: float, d: float) -> int:
     return int(round(-np.degrees(np.arctan2(b, a)) / 90.0) * 90) % 360
 
 
-def padded_packet(data: bytes | memoryview, pts: int, dts: int) -> Any:
+def padded_packet(data: bytes | memoryview, pts: int, dts: int, is_key: bool = False) -> Any:
     """A packet of these bytes, with the zeros behind them that decoders read into.
+
+    Decoders of PNG and of recorded screens add a picture to the last one unless its packet says that it is a key.
 
     `av.Packet(data)` wraps the bytes as they lie: MPEG-4 read past their end, and 40 of 180 frames were wrong, others
     each time.
     """
     packet: Any = av.Packet(len(data))
     packet.update(data)
-    packet.pts, packet.dts = pts, dts
+    packet.pts, packet.dts, packet.is_keyframe = pts, dts, is_key
     return packet
 
 
 def first_bare_frame(codec: str, extradata: bytes, packets: Iterable[tuple[bytes, int, int]]) -> Any:
-    """The first frame that a context which knows only `codec` and `extradata` makes of (bytes, pts, dts); else None."""
+    """The first frame that a context which knows only `codec` and `extradata` makes of (bytes, pts, dts); else None.
+
+    Args:
+        packets: the first of them a keyframe.
+    """
     try:
         context: Any = av.CodecContext.create(codec, "r")
         context.extradata = extradata or None
         context.thread_count = 1
-        for data, pts, dts in packets:
-            frames = context.decode(padded_packet(data, pts, dts))
+        for number, (data, pts, dts) in enumerate(packets):
+            frames = context.decode(padded_packet(data, pts, dts, is_key=number == 0))
             if frames:
                 return frames[0]
         return next(iter(context.decode(None)), None)

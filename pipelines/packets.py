@@ -106,4 +106,5 @@ def span_of(video: Mapping[str, Any], packets: Packets, run: Run) -> dict[str, A
         "packet_size_bytes": size.tolist(),
         "packet_pts": packets.pts[part].tolist(),
         "packet_dts": packets.dts[part].tolist(),
+        "packet_is_key": packets.is_key[part].tolist(),
     }

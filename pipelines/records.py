@@ -92,6 +92,7 @@ SPAN_TYPE = pa.struct(
         ("packet_size_bytes", pa.list_(pa.int64())),
         ("packet_pts", pa.list_(pa.int64())),
         ("packet_dts", pa.list_(pa.int64())),
+        ("packet_is_key", pa.list_(pa.bool_())),  # decoders of PNG and of screens ask for it
     ]
 )
 

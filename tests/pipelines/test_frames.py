@@ -12,7 +12,7 @@ from pipelines.clip_reader import Fetched, Reading
 from pipelines.clip_stream import ClipShape, bare_bag, empty_batch, fill
 from pipelines.errors import BadVideoError, ConfigError
 from pipelines.frames import DecodeConfig, decode_clips, to_square_rgb
-from pipelines.nal_units import _Bits
+from pipelines.nal_units import Bits
 from pipelines.packets import find_clips, packets_of, shown_pts
 from pipelines.pictures import square_in, write_picture
 from pipelines.records import decode_error
@@ -142,7 +142,7 @@ def without_usability_information(avcc: bytes) -> bytes:
     """An avcC record whose one sequence parameter set ends before its VUI (7.3.2.1.1 of H.264)."""
     size = int.from_bytes(avcc[6:8], "big")
     parameters = avcc[8 : 8 + size]
-    bits = _Bits(parameters[4:].replace(b"\0\0\3", b"\0\0"))
+    bits = Bits(parameters[4:].replace(b"\0\0\3", b"\0\0"))
     bits.skip("u" + ("uuu11" if parameters[1] >= 100 else "") + "u")
     assert bits.exp_golomb() == 0
     bits.skip("uu1uu11")
