@@ -18,15 +18,16 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
 from pipelines import packet_arrays
+from pipelines.display import fraction_of, shown_aspect, turn_of
 from pipelines.errors import BadVideoError
 from pipelines.packet_arrays import (
+    ABSURD_PIXELS,
     MAX_EXTRADATA_BYTES,
     MAX_PACKETS_TO_FIRST_FRAME,
     SOFTWARE_DECODER,
     PacketTable,
     decodable,
     first_bare_frame,
-    quarter_turns_degrees,
     shown_span,
 )
 
@@ -77,7 +78,7 @@ class _Walk:
 
     rows: list[tuple[int, int, int | None, int | None, int, bool, bool]]  # pos, size, pts, dts, duration, key, hidden
     shown_pts: list[int | None]  # of the first frames that came out of the decoder
-    rotation_degrees: int
+    turn: tuple[int, bool]  # degrees counter-clockwise, mirrored then
     search_bytes: int  # how far behind the place that the demuxer tells a packet may begin
     same_bytes: bool  # all packets so far are bytes of the file, as they are
     new_extradata: bool
@@ -102,7 +103,7 @@ def _check_stream(stream: Any) -> None:
 def _demux(container: Any, stream: Any, file: BinaryIO) -> _Walk:
     name = container.format.name
     search_bytes = BLOCK_HEADER_BYTES if name == _BLOCK_FORMAT else 0
-    walk = _Walk([], [], 0, search_bytes, name in (_SAMPLE_TABLE_FORMAT, _BLOCK_FORMAT), False)
+    walk = _Walk([], [], (0, False), search_bytes, name in (_SAMPLE_TABLE_FORMAT, _BLOCK_FORMAT), False)
     frames_wanted = 1 if name == _SAMPLE_TABLE_FORMAT else PROVED_FRAMES
     failure = "no frame came out of the decoder"
     for packet in container.demux(stream):
@@ -152,17 +153,17 @@ def _decode(walk: _Walk, packet: Any) -> str | None:
         return str(error.strerror)
     for frame in frames:
         if not walk.shown_pts:
-            walk.rotation_degrees = _rotation(frame)
+            walk.turn = _turn(frame)
         walk.shown_pts.append(frame.pts)
     return None
 
 
-def _rotation(frame: Any) -> int:
-    """The display matrix as whole quarter turns, counter-clockwise."""
+def _turn(frame: Any) -> tuple[int, bool]:
+    """The display matrix as whole quarter turns, counter-clockwise, and whether it mirrors."""
     for data in frame.side_data:
         if data.type == SideDataType.DISPLAYMATRIX and data.buffer_size >= 36:
-            return quarter_turns_degrees(*np.frombuffer(bytes(data), np.int32, 9)[[0, 1, 3, 4]].astype(np.float64))
-    return 0
+            return turn_of(*np.frombuffer(bytes(data), np.int32, 9)[[0, 1, 3, 4]].astype(np.float64))
+    return 0, False
 
 
 def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes: int) -> PacketTable:
@@ -185,6 +186,8 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
             "unreliable_timestamps", "no frame that can be decoded is ever shown; write the video again"
         )
     context, base = stream.codec_context, stream.time_base
+    # PyAV's stream says what the container says, else what FFmpeg has found in the codec when it opened the file.
+    pixel_aspect, slip = shown_aspect(fraction_of(stream.sample_aspect_ratio), fraction_of(context.sample_aspect_ratio))
     canonical: str = context.codec.canonical_name
     codec = SOFTWARE_DECODER.get(canonical, canonical)
     extradata = bytes(context.extradata or b"")
@@ -199,13 +202,16 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
         extradata=extradata,
         width=context.width,
         height=context.height,
-        rotation_degrees=walk.rotation_degrees,
+        rotation_degrees=walk.turn[0],
+        is_mirrored=walk.turn[1],
+        pixel_aspect=pixel_aspect,
         time_base_numerator=base.numerator,
         time_base_denominator=base.denominator,
         duration_seconds=duration_seconds,
         frame_rate_hz=float(shown.sum()) / duration_seconds,
         access="packets" if is_packets else "demux",
         indexed_by="demux",
+        notes=((ABSURD_PIXELS, slip),) if slip else (),
         **arrays,
     )
 

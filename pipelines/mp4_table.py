@@ -18,17 +18,18 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 
 from pipelines import packet_arrays
+from pipelines.display import shown_aspect, turn_of
 from pipelines.mp4_boxes import NotPlainError, Spans, read_moov
 from pipelines.mp4_samples import Samples, read_samples
 from pipelines.mp4_sync import is_whole, starts_decoding
 from pipelines.mp4_tracks import VideoTrack, read_video_track
 from pipelines.packet_arrays import (
+    ABSURD_PIXELS,
     MAX_EXTRADATA_BYTES,
     SOFTWARE_DECODER,
     PacketTable,
+    bare_start,
     decodable,
-    first_bare_frame,
-    quarter_turns_degrees,
     shown_span,
 )
 
@@ -73,17 +74,22 @@ def _proved(track: VideoTrack, samples: Samples, spans: Spans) -> PacketTable:
     packets = _first_packets(spans, offsets, sizes)
     _check_packets(track, samples, is_key, packets)
     first_packet = [(packets[0], int(pts[0]), int(dts[0]))]
-    _check_frame(first_bare_frame(codec, track.extradata, first_packet), int(pts[0]), track)
+    frame, codec_aspect = bare_start(codec, track.extradata, first_packet)
+    _check_frame(frame, int(pts[0]), track)
     first, end = shown_span(pts, samples.durations[shown])
     if samples.durations[shown][np.argmax(pts)] <= 0:
         raise NotPlainError("its last frame has no duration")
     duration_seconds = float((end - first) * Fraction(1, track.ticks_a_second))
+    degrees, is_mirrored = turn_of(*track.matrix)
+    pixel_aspect, slip = shown_aspect(track.pixel_aspect, codec_aspect)
     return PacketTable(
         codec=codec,
         extradata=track.extradata,
         width=track.width,
         height=track.height,
-        rotation_degrees=quarter_turns_degrees(*track.matrix),
+        rotation_degrees=degrees,
+        is_mirrored=is_mirrored,
+        pixel_aspect=pixel_aspect,
         time_base_numerator=1,
         time_base_denominator=track.ticks_a_second,
         duration_seconds=duration_seconds,
@@ -95,6 +101,7 @@ def _proved(track: VideoTrack, samples: Samples, spans: Spans) -> PacketTable:
         pts=pts,
         dts=dts,
         is_key=is_key,
+        notes=((ABSURD_PIXELS, slip),) if slip else (),
     )
 
 

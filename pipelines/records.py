@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from pipelines.store_errors import RETRY_REASONS
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # One row a video. Offsets of packets count from the member's first byte: `member_offset_bytes` + one of them is a
 # place in the tar.
@@ -32,6 +32,9 @@ INDEX_SCHEMA = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("rotation_degrees", pa.int32()),  # counter-clockwise, to be applied after decoding
+        ("is_mirrored", pa.bool_()),  # left to right, once it is turned
+        ("pixel_aspect_numerator", pa.int64()),  # width of a stored pixel by its height
+        ("pixel_aspect_denominator", pa.int64()),
         ("time_base_numerator", pa.int64()),
         ("time_base_denominator", pa.int64()),
         ("duration_seconds", pa.float64()),
@@ -110,6 +113,9 @@ PLAN_SCHEMA = pa.schema(
         ("codec", pa.string()),
         ("extradata", pa.binary()),
         ("rotation_degrees", pa.int32()),
+        ("is_mirrored", pa.bool_()),
+        ("pixel_aspect_numerator", pa.int64()),
+        ("pixel_aspect_denominator", pa.int64()),
         ("access", pa.string()),
         ("keys_in_order", pa.bool_()),
         ("duration_seconds", pa.float64()),

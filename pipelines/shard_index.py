@@ -47,7 +47,7 @@ from pipelines.tables import read_table
 Progress = Callable[[int, int, str], None]  # shards done, shards in all, the shard just done
 
 # Raise it when a row would say something else about the same video: all shards are then read again.
-ROWS_VERSION = 2
+ROWS_VERSION = 3
 
 
 @dataclass(frozen=True)
