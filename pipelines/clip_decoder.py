@@ -9,6 +9,7 @@ Output: uint8 [clips, frames, C, H, W], in place. Imports little, because a proc
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import av
@@ -91,9 +92,32 @@ def _frames(
         yield from member_frames(bag, backend, wanted, open_member())
         return
     display = display_of(bag)
-    for span, part in zip(bag["spans"], data, strict=True):
+    for span, part in runs_of_spans(bag["spans"], data):
         for frame in frames_of_span(bag["codec"], bag["extradata"] or b"", span, part, wanted):
             yield int(frame.pts or 0), frame, display
+
+
+def runs_of_spans(
+    spans: Sequence[Mapping[str, Any]], data: Sequence[bytes]
+) -> Iterator[tuple[Mapping[str, Any], bytes]]:
+    """(span, its bytes) of each run of packets: spans that continue each other as one."""
+    at = 0
+    while at < len(spans):
+        end = at + 1
+        while end < len(spans) and spans[end]["continues"]:
+            end += 1
+        yield (spans[at], data[at]) if end == at + 1 else _joined(spans[at:end], data[at:end])
+        at = end
+
+
+def _joined(spans: Sequence[Mapping[str, Any]], data: Sequence[bytes]) -> tuple[dict[str, Any], bytes]:
+    each_packet = [name for name in spans[0] if name.startswith("packet_")]
+    run: dict[str, Any] = {name: [value for span in spans for value in span[name]] for name in each_packet}
+    starts = accumulate((len(part) for part in data), initial=0)
+    run["packet_offset_bytes"] = [
+        start + inside for span, start in zip(spans, starts, strict=False) for inside in span["packet_offset_bytes"]
+    ]
+    return {**spans[0], **run}, b"".join(data)
 
 
 def member_frames(

@@ -28,7 +28,7 @@ from pipelines.nal_units import needed
 from pipelines.packet_arrays import padded_packet
 from pipelines.packet_codec import Packets
 from pipelines.packet_decoder import new_context, packets_in, refuse_corrupt
-from pipelines.packets import Run, frames_at, packets_of, shown_pts, span_of
+from pipelines.packets import Run, frames_at, packets_of, parts_in_place, shown_pts, span_of
 from pipelines.pictures import write_picture
 from pipelines.range_file import RangeFile
 from pipelines.store_reads import ReadConfig
@@ -297,11 +297,12 @@ def runs_of(packets: Packets, wanted_pts: np.ndarray) -> list[Run]:
 
 def pieces_of(packets: Packets, run: Run) -> Iterator[tuple[Run, bool]]:
     """A run cut into ranges of at most PIECE_BYTES (or one packet): (packets, whether they are the run's last)."""
-    part = slice(run.first, run.last + 1)
-    ends = packets.offset_bytes[part] + packets.size_bytes[part]
-    first = run.first
-    while first <= run.last:
-        after = run.first + int(np.searchsorted(ends, packets.offset_bytes[first] + PIECE_BYTES, side="right"))
-        last = max(after - 1, first)
-        yield Run(first, last), last == run.last
-        first = last + 1
+    for part in parts_in_place(packets, run):
+        places = slice(part.first, part.last + 1)
+        ends = np.maximum.accumulate(packets.offset_bytes[places] + packets.size_bytes[places])
+        first = part.first
+        while first <= part.last:
+            after = part.first + int(np.searchsorted(ends, packets.offset_bytes[first] + PIECE_BYTES, side="right"))
+            last = max(after - 1, first)
+            yield Run(first, last), last == run.last
+            first = last + 1

@@ -85,8 +85,8 @@ CLIP_TYPE = pa.struct(
     ]
 )
 
-# A run of packets, in decoding order from a keyframe on, that is fetched as one range and decoded at once. It serves
-# one clip, or several that need the same packets.
+# A run of packets, in decoding order from a keyframe on, that is fetched as one range (or one for each of some spans
+# that continue each other) and decoded at once. It serves one clip, or several that need the same packets.
 SPAN_TYPE = pa.struct(
     [
         ("offset_bytes", pa.int64()),  # of the range to fetch, in the tar
@@ -95,6 +95,9 @@ SPAN_TYPE = pa.struct(
         ("packet_size_bytes", pa.list_(pa.int64())),
         ("packet_pts", pa.list_(pa.int64())),
         ("packet_dts", pa.list_(pa.int64())),
+        # Its packets follow those of the span before: the two are decoded as one. So it is where a run's packets lie
+        # far apart, or in another order than they are decoded.
+        ("continues", pa.bool_()),
     ]
 )
 
