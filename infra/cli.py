@@ -65,6 +65,7 @@ def index(
               f"({done.shards_unchanged} unchanged) -> {out_url}")  # fmt: skip
     counts_line(out, "refused (rows in refused/)", done.refused)
     counts_line(out, "intervals mended", done.intervals_changed)
+    counts_line(out, "indexed, but not as written (rows in refused/)", done.noted)
     if done.unlabelled:
         out.print(f"  without labels: {done.unlabelled}")
 

@@ -7,8 +7,10 @@ Output: PacketTable; BadVideoError with a stable kind for every video that canno
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 from typing import Any, BinaryIO
 
 import av
@@ -18,17 +20,22 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
 from pipelines import packet_arrays
+from pipelines.cut_files import seen_cut
+from pipelines.display import fraction_of, shown_aspect, turn_of
 from pipelines.errors import BadVideoError
 from pipelines.packet_arrays import (
+    ABSURD_PIXELS,
+    ENDS_EARLY,
     MAX_EXTRADATA_BYTES,
     MAX_PACKETS_TO_FIRST_FRAME,
     SOFTWARE_DECODER,
     PacketTable,
     decodable,
     first_bare_frame,
-    quarter_turns_degrees,
+    padded_packet,
     shown_span,
 )
+from pipelines.table_checks import wrong_times
 
 PROVED_FRAMES = 32  # of containers other than mp4, see `_prove`
 # Matroska tells where a block begins; its packet follows behind the track's number (1 to 8 bytes), a time and flags
@@ -38,6 +45,9 @@ BLOCK_HEADER_BYTES = 20
 # Containers that may keep packets unchanged, each in one place.
 _SAMPLE_TABLE_FORMAT = "mov,mp4,m4a,3gp,3g2,mj2"
 _BLOCK_FORMAT = "matroska,webm"
+# Streams without sizes: a last picture that is not whole shows in decoding alone. Recorders of broadcasts leave one.
+_STREAM_FORMATS = ("mpegts", "mpeg")
+MAX_TAIL_PACKETS = 600
 
 
 def main_video_stream(container: Any) -> Any:
@@ -77,10 +87,15 @@ class _Walk:
 
     rows: list[tuple[int, int, int | None, int | None, int, bool, bool]]  # pos, size, pts, dts, duration, key, hidden
     shown_pts: list[int | None]  # of the first frames that came out of the decoder
-    rotation_degrees: int
+    turn: tuple[int, bool]  # degrees counter-clockwise, mirrored then
     search_bytes: int  # how far behind the place that the demuxer tells a packet may begin
     same_bytes: bool  # all packets so far are bytes of the file, as they are
     new_extradata: bool
+    tail: deque[
+        Any
+    ]  # packets from the last keyframe but one on, where the container does not tell whether the last is whole
+    keys_in_tail: int = 0
+    ends_broken: bool = False  # the last packet is not whole
 
 
 def _check_stream(stream: Any) -> None:
@@ -102,7 +117,7 @@ def _check_stream(stream: Any) -> None:
 def _demux(container: Any, stream: Any, file: BinaryIO) -> _Walk:
     name = container.format.name
     search_bytes = BLOCK_HEADER_BYTES if name == _BLOCK_FORMAT else 0
-    walk = _Walk([], [], 0, search_bytes, name in (_SAMPLE_TABLE_FORMAT, _BLOCK_FORMAT), False)
+    walk = _Walk([], [], (0, False), search_bytes, name in (_SAMPLE_TABLE_FORMAT, _BLOCK_FORMAT), False, deque())
     frames_wanted = 1 if name == _SAMPLE_TABLE_FORMAT else PROVED_FRAMES
     failure = "no frame came out of the decoder"
     for packet in container.demux(stream):
@@ -113,13 +128,45 @@ def _demux(container: Any, stream: Any, file: BinaryIO) -> _Walk:
                 limit = packet_arrays.MAX_PACKETS
                 raise BadVideoError("too_many_packets", f"it has more than {limit:,} packets; cut it into parts")
             _note(walk, packet, stream, file)
+            walk.ends_broken = packet.is_corrupt
+            if name in _STREAM_FORMATS:
+                _keep_tail(walk, packet)
         if len(walk.shown_pts) < frames_wanted and len(walk.rows) <= MAX_PACKETS_TO_FIRST_FRAME + frames_wanted:
             failure = _decode(walk, packet) or failure
     if not walk.rows:
         raise BadVideoError("no_packets", "its video stream holds no packets (a bare initialisation segment?)")
     if not walk.shown_pts:
         raise BadVideoError("unreadable_video", f"its start cannot be decoded: {failure}")
+    walk.ends_broken |= _ends_broken(walk.tail, stream.codec_context)
     return walk
+
+
+def _keep_tail(walk: _Walk, packet: Any) -> None:
+    walk.tail.append(packet)
+    walk.keys_in_tail += packet.is_keyframe
+    while len(walk.tail) > MAX_TAIL_PACKETS or walk.keys_in_tail > 2:
+        walk.keys_in_tail -= walk.tail.popleft().is_keyframe
+        while walk.keys_in_tail and not walk.tail[0].is_keyframe:
+            walk.tail.popleft()
+
+
+def _ends_broken(tail: Sequence[Any], like: Any) -> bool:
+    """Whether the last packet of a stream without sizes is half a picture: a decoder has to make up the rest of it."""
+    if not tail or not tail[0].is_keyframe:
+        return False
+    context: Any = av.CodecContext.create(like.codec.name, "r")
+    context.extradata, context.thread_count = like.extradata, 1
+    last = tail[-1]
+    for packet in [*tail, None]:
+        try:
+            frames = context.decode(packet and padded_packet(bytes(packet), packet.pts, packet.dts))
+        except FFmpegError:
+            if packet is last:
+                return True
+            continue
+        if any(frame.is_corrupt and frame.pts == last.pts for frame in frames):
+            return True
+    return False
 
 
 def _note(walk: _Walk, packet: Any, stream: Any, file: BinaryIO) -> None:
@@ -152,26 +199,30 @@ def _decode(walk: _Walk, packet: Any) -> str | None:
         return str(error.strerror)
     for frame in frames:
         if not walk.shown_pts:
-            walk.rotation_degrees = _rotation(frame)
+            walk.turn = _turn(frame)
         walk.shown_pts.append(frame.pts)
     return None
 
 
-def _rotation(frame: Any) -> int:
-    """The display matrix as whole quarter turns, counter-clockwise."""
+def _turn(frame: Any) -> tuple[int, bool]:
+    """The display matrix as whole quarter turns, counter-clockwise, and whether it mirrors."""
     for data in frame.side_data:
         if data.type == SideDataType.DISPLAYMATRIX and data.buffer_size >= 36:
-            return quarter_turns_degrees(*np.frombuffer(bytes(data), np.int32, 9)[[0, 1, 3, 4]].astype(np.float64))
-    return 0
+            return turn_of(*np.frombuffer(bytes(data), np.int32, 9)[[0, 1, 3, 4]].astype(np.float64))
+    return 0, False
 
 
 def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes: int) -> PacketTable:
-    offsets, sizes, pts, dts, durations, keys, hidden = zip(*walk.rows, strict=True)
+    notes = _cut_off(container, walk, file, size_bytes)
+    rows = _begun(walk.rows[:-1] if walk.ends_broken else walk.rows)
+    if not rows:
+        raise BadVideoError("cut_off", f"{notes[0][1]}; there is no whole frame in it; get the whole file")
+    offsets, sizes, pts, dts, durations, keys, hidden = zip(*rows, strict=True)
     shown = ~np.array(hidden)
     if any(value is None for value in pts) or not shown.any():
         what = f"{sum(value is None for value in pts)} of {len(pts)} packets have no presentation time"
         raise BadVideoError("unreliable_timestamps", f"{what}; remux it: ffmpeg -fflags +genpts -i IN -c copy OUT.mp4")
-    _prove(walk, {value for value in pts if value is not None})
+    _prove(walk, {row[2] for row in walk.rows if row[2] is not None}, pts[0])
     arrays = {
         "offset_bytes": np.array(offsets, dtype=np.int64),
         "size_bytes": np.array(sizes, dtype=np.int32),
@@ -185,6 +236,10 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
             "unreliable_timestamps", "no frame that can be decoded is ever shown; write the video again"
         )
     context, base = stream.codec_context, stream.time_base
+    if why := wrong_times(arrays["pts"][shown], arrays["is_key"][shown], context.codec.canonical_name, float(base)):
+        raise BadVideoError("unreliable_timestamps", why)
+    # PyAV's stream says what the container says, else what FFmpeg has found in the codec when it opened the file.
+    pixel_aspect, slip = shown_aspect(fraction_of(stream.sample_aspect_ratio), fraction_of(context.sample_aspect_ratio))
     canonical: str = context.codec.canonical_name
     codec = SOFTWARE_DECODER.get(canonical, canonical)
     extradata = bytes(context.extradata or b"")
@@ -199,24 +254,50 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
         extradata=extradata,
         width=context.width,
         height=context.height,
-        rotation_degrees=walk.rotation_degrees,
+        rotation_degrees=walk.turn[0],
+        is_mirrored=walk.turn[1],
+        pixel_aspect=pixel_aspect,
         time_base_numerator=base.numerator,
         time_base_denominator=base.denominator,
         duration_seconds=duration_seconds,
         frame_rate_hz=float(shown.sum()) / duration_seconds,
         access="packets" if is_packets else "demux",
         indexed_by="demux",
+        notes=tuple(notes) + (((ABSURD_PIXELS, slip),) if slip else ()),
         **arrays,
     )
 
 
-def _prove(walk: _Walk, packet_pts: set[int]) -> None:
+def _begun(rows: list[tuple]) -> list[tuple]:
+    """Without what comes before the first keyframe, and what leads it without a time.
+
+    A stream that was cut by copying begins with pictures whose references are gone. In Matroska they would be shown
+    before time zero, so they have no time; nobody shows them.
+    """
+    first = next((number for number, row in enumerate(rows) if row[5]), 0)
+    after = next((number for number in range(first + 1, len(rows)) if rows[number][2] is not None), first + 1)
+    return rows[first : first + 1] + rows[after:]
+
+
+def _cut_off(container: Any, walk: _Walk, file: BinaryIO, size_bytes: int) -> list[tuple[str, str]]:
+    """The note (kind, message) of a file that ends before it should."""
+    offset_bytes, packet_bytes = walk.rows[-1][:2]
+    end = offset_bytes + packet_bytes if walk.same_bytes and not walk.ends_broken else None
+    why = seen_cut(container.format.name, file, size_bytes, end)
+    if why is None and not walk.ends_broken:
+        return []
+    left = ", its last picture is not whole and left out" if walk.ends_broken else ""
+    frames = len(walk.rows) - walk.ends_broken
+    return [(ENDS_EARLY, f"it was cut off: {why or 'it ends inside a picture'}{left}; {frames:,} frames are used")]
+
+
+def _prove(walk: _Walk, packet_pts: set[int], first_pts: int) -> None:
     """Frames must come out in the order of their times, and at times of the table.
 
     AVI has no presentation times: what FFmpeg reports for H.264 with B-frames in it are decoding times, and frames
     then come out as 1, 4, 3, 5, 2. A clip asked for in seconds would be made of the wrong frames.
     """
-    frames = walk.shown_pts
+    frames = list(dropwhile(lambda pts: pts is None or pts < first_pts, walk.shown_pts))
     known = [pts for pts in frames if pts is not None]
     if known != sorted(set(known)) or len(known) < len(frames) or not set(known) <= packet_pts:
         raise BadVideoError(

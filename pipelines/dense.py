@@ -21,13 +21,14 @@ from av.error import FFmpegError
 
 from pipelines.clip_decoder import member_frames, reads_member
 from pipelines.clip_reader import Fetched, read_ahead
+from pipelines.display import Display, display_of
 from pipelines.errors import BadVideoError, ConfigError
 from pipelines.frames import DecodeConfig, open_member
 from pipelines.nal_units import needed
 from pipelines.packet_arrays import padded_packet
 from pipelines.packet_codec import Packets
 from pipelines.packet_decoder import new_context, packets_in, refuse_corrupt
-from pipelines.packets import Run, frames_at, packets_of, shown_pts, span_of
+from pipelines.packets import Run, frames_at, packets_of, parts_in_place, shown_pts, span_of
 from pipelines.pictures import write_picture
 from pipelines.range_file import RangeFile
 from pipelines.store_reads import ReadConfig
@@ -205,9 +206,9 @@ def _windows(job: DenseJob, counts: DenseCounts, source: Source) -> Iterator[Win
     held: dict[int, np.ndarray] = {}  # pts -> picture, in order of time
     windows = job.windows()
     following = next(windows, None)
-    for pts, frame, rotation_degrees in _frames(job, counts, source):
+    for pts, frame, display in _frames(job, counts, source):
         held[pts] = np.empty(shape, np.uint8)
-        write_picture(frame, job.decode.crop_fraction, job.decode.pixel_format, rotation_degrees, held[pts])
+        write_picture(frame, job.decode.crop_fraction, job.decode.pixel_format, display, held[pts])
         counts.frames_converted += 1
         while following is not None and following[1][-1] <= pts:
             window = _window(following, held)
@@ -228,15 +229,16 @@ def _window(wanted: tuple[float, np.ndarray], held: Mapping[int, np.ndarray]) ->
     return Window(center_seconds, np.stack([held[pts] for pts in frame_pts.tolist()]))
 
 
-def _frames(job: DenseJob, counts: DenseCounts, source: Source) -> Iterator[tuple[int, av.VideoFrame, int]]:
-    """(pts, frame, degrees to turn it) of the frames wanted, in order of time, each once."""
+def _frames(job: DenseJob, counts: DenseCounts, source: Source) -> Iterator[tuple[int, av.VideoFrame, Display]]:
+    """(pts, frame, how to show it) of the frames wanted, in order of time, each once."""
     wanted = job.wanted_pts()
     if job.reads_member:
         yield from member_frames(job.video, job.decode.backend, wanted.tolist(), source.member(job.video))
         return
+    display = display_of(job.video)
     try:
         for frame in _frames_of_runs(job, wanted, counts, source):
-            yield int(frame.pts or 0), frame, job.video["rotation_degrees"]
+            yield int(frame.pts or 0), frame, display
     except FFmpegError as error:
         raise BadVideoError("decode_error", str(error)) from error
 
@@ -295,11 +297,12 @@ def runs_of(packets: Packets, wanted_pts: np.ndarray) -> list[Run]:
 
 def pieces_of(packets: Packets, run: Run) -> Iterator[tuple[Run, bool]]:
     """A run cut into ranges of at most PIECE_BYTES (or one packet): (packets, whether they are the run's last)."""
-    part = slice(run.first, run.last + 1)
-    ends = packets.offset_bytes[part] + packets.size_bytes[part]
-    first = run.first
-    while first <= run.last:
-        after = run.first + int(np.searchsorted(ends, packets.offset_bytes[first] + PIECE_BYTES, side="right"))
-        last = max(after - 1, first)
-        yield Run(first, last), last == run.last
-        first = last + 1
+    for part in parts_in_place(packets, run):
+        places = slice(part.first, part.last + 1)
+        ends = np.maximum.accumulate(packets.offset_bytes[places] + packets.size_bytes[places])
+        first = part.first
+        while first <= part.last:
+            after = part.first + int(np.searchsorted(ends, packets.offset_bytes[first] + PIECE_BYTES, side="right"))
+            last = max(after - 1, first)
+            yield Run(first, last), last == run.last
+            first = last + 1

@@ -192,6 +192,8 @@ def decord_frames(
     if not bag["keys_in_order"]:
         text = f"it has open GOPs, of which decord shows wrong frames; {mend}"
         raise BadVideoError("decord_unsafe", text)
+    if bag["is_mirrored"]:
+        raise BadVideoError("decord_unsafe", f"it is mirrored for display, which decord does not do; {mend}")
     if bag["member_size_bytes"] > MAX_MEMBER_BYTES:
         text = f"decord keeps the member in memory: {bag['member_size_bytes']:,} bytes, at most {MAX_MEMBER_BYTES:,}"
         raise BadVideoError("member_too_large", f"{text}; {mend}")

@@ -11,6 +11,7 @@ for the proof unless the first two packets do.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -18,19 +19,23 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 
 from pipelines import packet_arrays
+from pipelines.display import shown_aspect, turn_of
+from pipelines.errors import BadVideoError
 from pipelines.mp4_boxes import NotPlainError, Spans, read_moov
 from pipelines.mp4_samples import Samples, read_samples
 from pipelines.mp4_sync import is_whole, starts_decoding
 from pipelines.mp4_tracks import VideoTrack, read_video_track
 from pipelines.packet_arrays import (
+    ABSURD_PIXELS,
+    ENDS_EARLY,
     MAX_EXTRADATA_BYTES,
     SOFTWARE_DECODER,
     PacketTable,
+    bare_start,
     decodable,
-    first_bare_frame,
-    quarter_turns_degrees,
     shown_span,
 )
+from pipelines.table_checks import wrong_times
 
 # One request holds the first keyframe and what follows it so far: some packets of usual video, so that a decoder that
 # waits for them can be served, and keyframes that are none are found.
@@ -43,7 +48,7 @@ def read_mp4_table(spans: Spans) -> PacketTable:
 
     Raises:
         NotPlainError: the headers do not say enough, or what they say does not hold.
-        BadVideoError: too_many_packets.
+        BadVideoError: too_many_packets, cut_off.
         StorageError: the file cannot be fetched.
     """
     try:
@@ -51,6 +56,9 @@ def read_mp4_table(spans: Spans) -> PacketTable:
         track = read_video_track(moov)
         _check(track)
         samples = read_samples(moov, track.stbl, track.edits, spans.size_bytes, track.codec == "hevc")
+        if not len(samples.pts):
+            text = f"it was cut off: none of its {samples.cut_off:,} frames is whole in the file; get the whole file"
+            raise BadVideoError("cut_off", text)
         return _proved(track, samples, spans)
     except (struct.error, IndexError, ValueError, OverflowError) as error:
         raise NotPlainError(f"its headers cannot be read: {error}") from None
@@ -69,21 +77,28 @@ def _proved(track: VideoTrack, samples: Samples, spans: Spans) -> PacketTable:
     pts, dts, offsets, sizes, is_key = (
         array[shown] for array in (samples.pts, samples.dts, samples.offset_bytes, samples.size_bytes, samples.is_key)
     )
+    if why := wrong_times(pts, is_key, track.codec, 1 / track.ticks_a_second):
+        raise NotPlainError(why)
     codec = SOFTWARE_DECODER.get(track.codec, track.codec)
     packets = _first_packets(spans, offsets, sizes)
     _check_packets(track, samples, is_key, packets)
     first_packet = [(packets[0], int(pts[0]), int(dts[0]))]
-    _check_frame(first_bare_frame(codec, track.extradata, first_packet), int(pts[0]), track)
+    frame, codec_aspect = bare_start(codec, track.extradata, first_packet)
+    _check_frame(frame, int(pts[0]), track)
     first, end = shown_span(pts, samples.durations[shown])
     if samples.durations[shown][np.argmax(pts)] <= 0:
         raise NotPlainError("its last frame has no duration")
     duration_seconds = float((end - first) * Fraction(1, track.ticks_a_second))
+    degrees, is_mirrored = turn_of(*track.matrix)
+    pixel_aspect, slip = shown_aspect(track.pixel_aspect, codec_aspect)
     return PacketTable(
         codec=codec,
         extradata=track.extradata,
         width=track.width,
         height=track.height,
-        rotation_degrees=quarter_turns_degrees(*track.matrix),
+        rotation_degrees=degrees,
+        is_mirrored=is_mirrored,
+        pixel_aspect=pixel_aspect,
         time_base_numerator=1,
         time_base_denominator=track.ticks_a_second,
         duration_seconds=duration_seconds,
@@ -95,7 +110,20 @@ def _proved(track: VideoTrack, samples: Samples, spans: Spans) -> PacketTable:
         pts=pts,
         dts=dts,
         is_key=is_key,
+        notes=tuple(_notes(samples, slip, spans.size_bytes)),
     )
+
+
+def _notes(samples: Samples, slip: str | None, file_bytes: int) -> Iterator[tuple[str, str]]:
+    if slip:
+        yield ABSURD_PIXELS, slip
+    if samples.cut_off:
+        here = len(samples.pts)
+        yield (
+            ENDS_EARLY,
+            f"it was cut off: of {here + samples.cut_off:,} frames the file of {file_bytes:,} bytes holds the first "
+            f"{here:,} whole; these are used",
+        )
 
 
 def _first_packets(spans: Spans, offsets: np.ndarray, sizes: np.ndarray) -> list[bytes]:

@@ -17,16 +17,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import av
 import numpy as np
 from av.error import FFmpegError
 
+from pipelines.display import fraction_of
+
 MAX_SIDE_PIXELS = 16384  # 8K is 7680; H.264 level 6.2 ends at 16384
 MAX_PACKETS = 10_000_000  # 46 hours at 60 Hz; the arrays of such a table take 330 MB
 MAX_EXTRADATA_BYTES = 1 << 20  # parameter sets are some hundred bytes
 MAX_PACKETS_TO_FIRST_FRAME = 256  # an open GOP at a cut stream's start; decoders hold back at most 16 frames
+
+# Kinds of notes: the video is used.
+ABSURD_PIXELS = "pixel_aspect_ignored"
+ENDS_EARLY = "ends_early"
+NOTES = frozenset({ABSURD_PIXELS, ENDS_EARLY})
 
 # "av1" is FFmpeg's decoder for graphics cards only: a bare context of that name decodes nothing in software.
 SOFTWARE_DECODER = {"av1": "libdav1d"}
@@ -41,6 +49,8 @@ class PacketTable:
     width: int
     height: int
     rotation_degrees: int  # 0, 90, 180 or 270, counter-clockwise, to be applied after decoding
+    is_mirrored: bool  # left to right, once it is turned
+    pixel_aspect: Fraction  # width of a stored pixel by its height; 1 where nobody says
     time_base_numerator: int
     time_base_denominator: int
     duration_seconds: float  # from the first frame shown to the end of the last
@@ -52,6 +62,7 @@ class PacketTable:
     pts: np.ndarray  # int64, in the time base
     dts: np.ndarray  # int64
     is_key: np.ndarray  # bool
+    notes: tuple[tuple[str, str], ...] = ()  # (kind, message) of what is not as it was written, though it can be used
 
     @property
     def keys_in_order(self) -> bool:
@@ -85,19 +96,6 @@ def shown_span(pts: np.ndarray, durations: np.ndarray) -> tuple[int, int]:
     return int(pts[order[0]]), int(pts[order[-1]]) + (last if last > 0 else max(usual, 1))
 
 
-def quarter_turns_degrees(a: float, b: float, c: float, d: float) -> int:
-    """x' = a x + c y, y' = b x + d y, with y downwards, as whole quarter turns, counter-clockwise, in degrees.
-
-    A matrix that also mirrors (front cameras) is taken as the turn that puts the picture upright: FFmpeg's own angle
-    of a picture mirrored left to right is 180 degrees, which would stand it on its head.
-    """
-    if a * d - b * c < 0:
-        a, c = -a, -c
-    if a == b == 0:
-        return 0  # all zero: no transformation was ever set
-    return int(round(-np.degrees(np.arctan2(b, a)) / 90.0) * 90) % 360
-
-
 def padded_packet(data: bytes | memoryview, pts: int, dts: int, is_key: bool = False) -> Any:
     """A packet of these bytes, with the zeros behind them that decoders read into.
 
@@ -118,6 +116,11 @@ def first_bare_frame(codec: str, extradata: bytes, packets: Iterable[tuple[bytes
     Args:
         packets: the first of them a keyframe.
     """
+    return bare_start(codec, extradata, packets)[0]
+
+
+def bare_start(codec: str, extradata: bytes, packets: Iterable[tuple[bytes, int, int]]) -> tuple[Any, Fraction | None]:
+    """(the same frame, the shape that its codec gives to its pixels; None if it says nothing)."""
     try:
         context: Any = av.CodecContext.create(codec, "r")
         context.extradata = extradata or None
@@ -125,7 +128,7 @@ def first_bare_frame(codec: str, extradata: bytes, packets: Iterable[tuple[bytes
         for number, (data, pts, dts) in enumerate(packets):
             frames = context.decode(padded_packet(data, pts, dts, is_key=number == 0))
             if frames:
-                return frames[0]
-        return next(iter(context.decode(None)), None)
+                return frames[0], fraction_of(context.sample_aspect_ratio)
+        return next(iter(context.decode(None)), None), fraction_of(context.sample_aspect_ratio)
     except (FFmpegError, ValueError):
-        return None
+        return None, None

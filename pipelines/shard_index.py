@@ -40,6 +40,7 @@ from pipelines.index_parts import (
 from pipelines.index_pool import index_shards
 from pipelines.index_rows import ShardTask
 from pipelines.isolated import DEFAULT_ISOLATION, Isolation
+from pipelines.packet_arrays import NOTES
 from pipelines.records import INDEX_SCHEMA, SCHEMA_VERSION, SHARD_FIELDS
 from pipelines.shard_urls import find_shards
 from pipelines.tables import read_table
@@ -47,7 +48,7 @@ from pipelines.tables import read_table
 Progress = Callable[[int, int, str], None]  # shards done, shards in all, the shard just done
 
 # Raise it when a row would say something else about the same video: all shards are then read again.
-ROWS_VERSION = 2
+ROWS_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class IndexSummary:
     unlabelled: int
     refused: dict[str, int]  # kind -> members, videos or shards that are not in the index
     intervals_changed: dict[str, int]  # interval_clamped, interval_dropped
+    noted: dict[str, int]  # of videos that are indexed, but not as they were written: packet_arrays.NOTES
     labels_without_video: int  # rows of the labels file that name no indexed video
     classes: tuple[str, ...]
     seconds: float
@@ -120,8 +122,9 @@ def build_index(
         shards_unchanged=len(parts) - read,
         videos=sum(part.facts.rows for part in parts),
         unlabelled=sum(part.facts.unlabelled for part in parts),
-        refused={kind: n for kind, n in sorted(refused.items()) if not kind.startswith("interval_")},
+        refused={k: n for k, n in sorted(refused.items()) if not k.startswith("interval_") and k not in NOTES},
         intervals_changed={kind: n for kind, n in sorted(refused.items()) if kind.startswith("interval_")},
+        noted={kind: n for kind, n in sorted(refused.items()) if kind in NOTES},
         labels_without_video=len(sidecar_ids - indexed),
         classes=all_classes,
         seconds=round(time.perf_counter() - started, 3),
