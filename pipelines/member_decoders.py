@@ -32,9 +32,7 @@ MAX_MEMBER_BYTES = 2 * 2**30  # decord keeps the member in memory, twice while i
 _DECORD_BATCH_FRAMES = 16
 
 
-def demuxed_frames(
-    wanted_pts: Collection[int], member: BinaryIO, from_start: bool = False
-) -> Iterator[av.VideoFrame]:
+def demuxed_frames(wanted_pts: Collection[int], member: BinaryIO, from_start: bool = False) -> Iterator[av.VideoFrame]:
     """Frames by PyAV over ranges of the member, one container for all.
 
     It seeks to a keyframe before each group of frames that lie near each other. Where frames do not come that way (a
@@ -73,7 +71,7 @@ def _sought(wanted_pts: Sequence[int], member: BinaryIO) -> Iterator[av.VideoFra
         stream.codec_context.thread_count = 1
         for group in _near_each_other(wanted_pts, stream.time_base):
             missing = list(group)
-            for frame in _frames_between(container, stream, group[0], group[-1]):
+            for frame in _frames_between(container, stream, group):
                 if frame.pts in missing:
                     if frame.pts != missing.pop(0):
                         raise _MissingFrameError
@@ -84,18 +82,19 @@ def _sought(wanted_pts: Sequence[int], member: BinaryIO) -> Iterator[av.VideoFra
 
 def _in_order(wanted_pts: Sequence[int], member: BinaryIO) -> Iterator[av.VideoFrame]:
     """Frames of a decode from the member's first packet, as a player shows them: packets that fail are passed over."""
-    missing, first_pts, failure, is_shown = set(wanted_pts), None, None, False
+    missing, first_pts, failure, is_shown, fed = set(wanted_pts), None, None, False, _Fed(wanted_pts)
     try:
         with _opened(member) as container:
             stream = main_stream(container)
             stream.codec_context.thread_count = 1
             for packet in container.demux(stream):
+                is_needed = fed.add(packet.pts)
                 if first_pts is None and packet.is_keyframe:
                     first_pts = packet.pts
                 try:
                     frames = packet.decode()
                 except FFmpegError as error:  # before the first frame: a stream that was cut
-                    failure = (failure or error) if is_shown else None
+                    failure = (failure or error) if is_shown and is_needed else failure
                     continue
                 is_shown |= bool(frames)
                 for frame in frames:
@@ -104,7 +103,7 @@ def _in_order(wanted_pts: Sequence[int], member: BinaryIO) -> Iterator[av.VideoF
                             raise failure
                         missing.discard(frame.pts)
                         yield frame
-                    if first_pts is not None:
+                    if first_pts is not None and frame.pts not in fed.behind:
                         refuse_corrupt(frame, first_pts)
                 if not missing:
                     return
@@ -136,10 +135,10 @@ def _near_each_other(pts: Sequence[int], time_base: Fraction) -> list[list[int]]
     return groups
 
 
-def _frames_between(container: Any, stream: Any, first_pts: int, last_pts: int) -> Iterator[av.VideoFrame]:
-    """All frames from a keyframe that is shown at or before `first_pts`, up to `last_pts`."""
+def _frames_between(container: Any, stream: Any, wanted_pts: Sequence[int]) -> Iterator[av.VideoFrame]:
+    """All frames from a keyframe that is shown at or before the first that is wanted, up to the last."""
     packets: Iterator[Any] = iter(())
-    from_pts = first_pts
+    from_pts = first_pts = wanted_pts[0]
     context = stream.codec_context
     for step_back in _STEPS_BACK_SECONDS:
         _seek(container, stream, first_pts - int(step_back / stream.time_base))
@@ -153,12 +152,40 @@ def _frames_between(container: Any, stream: Any, first_pts: int, last_pts: int) 
             # A demuxer of raw H.264 takes a recovery point for a keyframe, though it is whole only some frames later.
             if DecoderStarts(context.codec.canonical_name, context.extradata or b"").add(bytes(first)):
                 break
+    fed = _Fed(wanted_pts)
     for packet in packets:
-        for frame in packet.decode():
-            refuse_corrupt(frame, from_pts)
+        is_needed = fed.add(packet.pts)
+        try:
+            frames = packet.decode()
+        except FFmpegError:
+            if is_needed:
+                raise
+            continue
+        for frame in frames:
+            if frame.pts not in fed.behind:
+                refuse_corrupt(frame, from_pts)
             yield frame
-            if frame.pts is not None and frame.pts >= last_pts:
+            if frame.pts is not None and frame.pts >= wanted_pts[-1]:
                 return
+
+
+class _Fed:
+    """What a decoder has been given: behind the last packet of a wanted frame, nothing that fails matters.
+
+    A file that was cut off ends in half a picture, which others that are whole are shown after.
+    """
+
+    def __init__(self, wanted_pts: Collection[int]) -> None:
+        self._left = set(wanted_pts)
+        self.behind: set[int] = set()  # pts of packets that no wanted frame refers to
+
+    def add(self, pts: int | None) -> bool:
+        """Whether a wanted frame may need this packet."""
+        if self._left or pts is None:
+            self._left.discard(pts)  # type: ignore[arg-type]
+            return True
+        self.behind.add(pts)
+        return False
 
 
 def _seek(container: Any, stream: Any, pts: int) -> None:

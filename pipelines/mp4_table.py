@@ -77,8 +77,6 @@ def _proved(track: VideoTrack, samples: Samples, spans: Spans) -> PacketTable:
     pts, dts, offsets, sizes, is_key = (
         array[shown] for array in (samples.pts, samples.dts, samples.offset_bytes, samples.size_bytes, samples.is_key)
     )
-    if why := wrong_times(pts, is_key, track.codec, 1 / track.ticks_a_second):
-        raise NotPlainError(why)
     codec = SOFTWARE_DECODER.get(track.codec, track.codec)
     packets = _first_packets(spans, offsets, sizes)
     _check_packets(track, samples, is_key, packets)
@@ -89,6 +87,8 @@ def _proved(track: VideoTrack, samples: Samples, spans: Spans) -> PacketTable:
     if samples.durations[shown][np.argmax(pts)] <= 0:
         raise NotPlainError("its last frame has no duration")
     duration_seconds = float((end - first) * Fraction(1, track.ticks_a_second))
+    if why := wrong_times(pts, is_key, track.codec, 1 / track.ticks_a_second):
+        raise NotPlainError(why)
     degrees, is_mirrored = turn_of(*track.matrix)
     pixel_aspect, slip = shown_aspect(track.pixel_aspect, codec_aspect)
     return PacketTable(

@@ -12,7 +12,7 @@ import numpy as np
 MAX_REORDERED = 16  # frames that a decoder holds back: the most that H.264 and HEVC allow
 MAX_LEAP_SECONDS = 12 * 3600  # FFmpeg adds 26.5 hours to the times of a transport stream that begin anew
 # Their packets are shown in the order in which they are decoded.
-_IN_ORDER = frozenset({"vp8", "vp9", "av1", "libdav1d"})
+_IN_ORDER = frozenset({"vp8", "vp9", "av1", "libdav1d", "mjpeg", "png", "prores", "dnxhd", "ffv1", "rawvideo"})
 
 MEND = "write it again: ffmpeg -i IN OUT.mp4; or cut it there"
 
@@ -33,7 +33,8 @@ def wrong_times(pts: np.ndarray, is_key: np.ndarray, codec: str, tick_seconds: f
     rank = np.empty(len(pts), np.int64)
     rank[order] = np.arange(len(pts))
     highest = np.maximum.accumulate(pts)
-    begins = is_key[1:] | (codec in _IN_ORDER)
+    keys_tell = not is_key.all()  # where all are said to be keyframes, the table of keyframes may be missing
+    begins = (is_key[1:] & keys_tell) | (codec in _IN_ORDER)
     back = begins & (pts[1:] <= highest[:-1]) | (np.arange(1, len(pts)) - rank[1:] > MAX_REORDERED)
     if back.any():
         at = 1 + int(np.argmax(back))
