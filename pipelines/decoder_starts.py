@@ -164,7 +164,7 @@ def _opening_units(codec: str, extradata: bytes, packet: Bytes) -> Iterator[byte
     """The units of a packet up to the first of its picture, of which only the beginning is given."""
     if codec in _NAL_CODECS and extradata[:1] == b"\1":
         units = _behind_lengths(packet, (extradata[4 if codec == "h264" else 21] & 3) + 1 if len(extradata) > 21 or
-                                codec == "h264" and len(extradata) > 4 else 4)  # fmt: skip
+                                (codec == "h264" and len(extradata) > 4) else 4)  # fmt: skip
     else:
         units = _behind_start_codes(packet)
     for unit in units:

@@ -7,9 +7,8 @@ Output: PacketTable; BadVideoError with a stable kind for every video that canno
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import dropwhile
 from typing import Any, BinaryIO
 
@@ -32,9 +31,9 @@ from pipelines.packet_arrays import (
     PacketTable,
     decodable,
     first_bare_frame,
-    padded_packet,
     shown_span,
 )
+from pipelines.stream_notes import StreamNotes
 from pipelines.table_checks import wrong_times
 
 PROVED_FRAMES = 32  # of containers other than mp4, see `_prove`
@@ -47,7 +46,6 @@ _SAMPLE_TABLE_FORMAT = "mov,mp4,m4a,3gp,3g2,mj2"
 _BLOCK_FORMAT = "matroska,webm"
 # Streams without sizes: a last picture that is not whole shows in decoding alone. Recorders of broadcasts leave one.
 _STREAM_FORMATS = ("mpegts", "mpeg")
-MAX_TAIL_PACKETS = 600
 
 
 def main_video_stream(container: Any) -> Any:
@@ -91,11 +89,8 @@ class _Walk:
     search_bytes: int  # how far behind the place that the demuxer tells a packet may begin
     same_bytes: bool  # all packets so far are bytes of the file, as they are
     new_extradata: bool
-    tail: deque[
-        Any
-    ]  # packets from the last keyframe but one on, where the container does not tell whether the last is whole
-    keys_in_tail: int = 0
     ends_broken: bool = False  # the last packet is not whole
+    stream: StreamNotes = field(default_factory=StreamNotes)  # of formats without sizes
 
 
 def _check_stream(stream: Any) -> None:
@@ -117,7 +112,7 @@ def _check_stream(stream: Any) -> None:
 def _demux(container: Any, stream: Any, file: BinaryIO) -> _Walk:
     name = container.format.name
     search_bytes = BLOCK_HEADER_BYTES if name == _BLOCK_FORMAT else 0
-    walk = _Walk([], [], (0, False), search_bytes, name in (_SAMPLE_TABLE_FORMAT, _BLOCK_FORMAT), False, deque())
+    walk = _Walk([], [], (0, False), search_bytes, name in (_SAMPLE_TABLE_FORMAT, _BLOCK_FORMAT), False)
     frames_wanted = 1 if name == _SAMPLE_TABLE_FORMAT else PROVED_FRAMES
     failure = "no frame came out of the decoder"
     for packet in container.demux(stream):
@@ -130,43 +125,15 @@ def _demux(container: Any, stream: Any, file: BinaryIO) -> _Walk:
             _note(walk, packet, stream, file)
             walk.ends_broken = packet.is_corrupt
             if name in _STREAM_FORMATS:
-                _keep_tail(walk, packet)
+                walk.stream.add(packet)
         if len(walk.shown_pts) < frames_wanted and len(walk.rows) <= MAX_PACKETS_TO_FIRST_FRAME + frames_wanted:
             failure = _decode(walk, packet) or failure
     if not walk.rows:
         raise BadVideoError("no_packets", "its video stream holds no packets (a bare initialisation segment?)")
     if not walk.shown_pts:
         raise BadVideoError("unreadable_video", f"its start cannot be decoded: {failure}")
-    walk.ends_broken |= _ends_broken(walk.tail, stream.codec_context)
+    walk.ends_broken |= walk.stream.ends_broken(stream.codec_context)
     return walk
-
-
-def _keep_tail(walk: _Walk, packet: Any) -> None:
-    walk.tail.append(packet)
-    walk.keys_in_tail += packet.is_keyframe
-    while len(walk.tail) > MAX_TAIL_PACKETS or walk.keys_in_tail > 2:
-        walk.keys_in_tail -= walk.tail.popleft().is_keyframe
-        while walk.keys_in_tail and not walk.tail[0].is_keyframe:
-            walk.tail.popleft()
-
-
-def _ends_broken(tail: Sequence[Any], like: Any) -> bool:
-    """Whether the last packet of a stream without sizes is half a picture: a decoder has to make up the rest of it."""
-    if not tail or not tail[0].is_keyframe:
-        return False
-    context: Any = av.CodecContext.create(like.codec.name, "r")
-    context.extradata, context.thread_count = like.extradata, 1
-    last = tail[-1]
-    for packet in [*tail, None]:
-        try:
-            frames = context.decode(packet and padded_packet(bytes(packet), packet.pts, packet.dts))
-        except FFmpegError:
-            if packet is last:
-                return True
-            continue
-        if any(frame.is_corrupt and frame.pts == last.pts for frame in frames):
-            return True
-    return False
 
 
 def _note(walk: _Walk, packet: Any, stream: Any, file: BinaryIO) -> None:
@@ -222,7 +189,6 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
     if any(value is None for value in pts) or not shown.any():
         what = f"{sum(value is None for value in pts)} of {len(pts)} packets have no presentation time"
         raise BadVideoError("unreliable_timestamps", f"{what}; remux it: ffmpeg -fflags +genpts -i IN -c copy OUT.mp4")
-    _prove(walk, {row[2] for row in walk.rows if row[2] is not None}, pts[0])
     arrays = {
         "offset_bytes": np.array(offsets, dtype=np.int64),
         "size_bytes": np.array(sizes, dtype=np.int32),
@@ -238,9 +204,11 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
     context, base = stream.codec_context, stream.time_base
     if why := wrong_times(arrays["pts"][shown], arrays["is_key"][shown], context.codec.canonical_name, float(base)):
         raise BadVideoError("unreliable_timestamps", why)
+    _prove(walk, {row[2] for row in walk.rows if row[2] is not None}, pts[0])
     # PyAV's stream says what the container says, else what FFmpeg has found in the codec when it opened the file.
     pixel_aspect, slip = shown_aspect(fraction_of(stream.sample_aspect_ratio), fraction_of(context.sample_aspect_ratio))
     canonical: str = context.codec.canonical_name
+    walk.stream.check_shape(canonical, context.extradata or b"")
     codec = SOFTWARE_DECODER.get(canonical, canonical)
     extradata = bytes(context.extradata or b"")
     is_plain = walk.same_bytes and not walk.new_extradata
@@ -287,8 +255,9 @@ def _cut_off(container: Any, walk: _Walk, file: BinaryIO, size_bytes: int) -> li
     if why is None and not walk.ends_broken:
         return []
     left = ", its last picture is not whole and left out" if walk.ends_broken else ""
-    frames = len(walk.rows) - walk.ends_broken
-    return [(ENDS_EARLY, f"it was cut off: {why or 'it ends inside a picture'}{left}; {frames:,} frames are used")]
+    return [
+        (ENDS_EARLY, f"it was cut off: {why or 'it ends inside a picture'}{left}; the whole frames before are used")
+    ]
 
 
 def _prove(walk: _Walk, packet_pts: set[int], first_pts: int) -> None:

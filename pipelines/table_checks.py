@@ -14,7 +14,7 @@ MAX_LEAP_SECONDS = 12 * 3600  # FFmpeg adds 26.5 hours to the times of a transpo
 # Their packets are shown in the order in which they are decoded.
 _IN_ORDER = frozenset({"vp8", "vp9", "av1", "libdav1d", "mjpeg", "png", "prores", "dnxhd", "ffv1", "rawvideo"})
 
-MEND = "write it again: ffmpeg -i IN OUT.mp4; or cut it there"
+FIX = "write it again: ffmpeg -i IN OUT.mp4; or cut it there"
 
 
 def wrong_times(pts: np.ndarray, is_key: np.ndarray, codec: str, tick_seconds: float) -> str | None:
@@ -41,12 +41,12 @@ def wrong_times(pts: np.ndarray, is_key: np.ndarray, codec: str, tick_seconds: f
         seconds = (highest[at - 1] - pts[0]) * tick_seconds
         return (
             f"its times run back after {seconds:.2f} s, at packet {at + 1:,} of {len(pts):,}, as where recordings are "
-            f"joined; {twice:,} frames have the time of another; {MEND}"
+            f"joined; {twice:,} frames have the time of another; {FIX}"
         )
     if twice:
         seconds = (pts[order[int(np.argmax(steps == 0))]] - pts[order[0]]) * tick_seconds
-        return f"{twice:,} frames have the time of another, the first at {seconds:.2f} s; {MEND}"
+        return f"{twice:,} frames have the time of another, the first at {seconds:.2f} s; {FIX}"
     if len(steps) and steps.max() * tick_seconds > MAX_LEAP_SECONDS:
         hours = steps.max() * tick_seconds / 3600
-        return f"its times leap by {hours:.1f} hours, as where recordings are joined; {MEND}"
+        return f"its times leap by {hours:.1f} hours, as where recordings are joined; {FIX}"
     return None
