@@ -255,9 +255,7 @@ def _cut_off(container: Any, walk: _Walk, file: BinaryIO, size_bytes: int) -> li
     if why is None and not walk.ends_broken:
         return []
     left = ", its last picture is not whole and left out" if walk.ends_broken else ""
-    return [
-        (ENDS_EARLY, f"it was cut off: {why or 'it ends inside a picture'}{left}; the whole frames before are used")
-    ]
+    return [(ENDS_EARLY, f"it was cut off: {why or 'it ends inside a picture'}{left}; all whole frames are used")]
 
 
 def _prove(walk: _Walk, packet_pts: set[int], first_pts: int) -> None:

@@ -262,6 +262,9 @@ def _shown_pts(file: BinaryIO) -> np.ndarray:
     numbers of both disagree where decord counts them.
     """
     with av.open(file, "r", metadata_errors="replace") as container:
+        if container.format.name in ("mpegts", "mpeg"):
+            text = "of transport and program streams decord shows other frames than are asked for"
+            raise BadVideoError("decord_unsafe", f"{text}; set decode.backend=packets")
         packets = [p for p in container.demux(main_stream(container)) if p.size and p.pts is not None]
     file.seek(0)
     return np.sort([p.pts for p in packets if not p.is_discard and p.pts >= packets[0].pts]).astype(np.int64)
