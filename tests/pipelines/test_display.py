@@ -169,6 +169,8 @@ def test_square_pixels_change_nothing(tmp_path: Path) -> None:
     """The cut of a picture with square pixels is the one that it always was."""
     video = indexed(moving(tmp_path / "v.mp4", num_frames=10))
     assert display_of(video) == Display()
+    almost = video | {"pixel_aspect_numerator": 640, "pixel_aspect_denominator": 639}  # a size that was rounded
+    assert display_of(almost) == Display()
     assert square_in(456, 256, 0.875, place=0.5) == (174, 16, 224, 224)
 
 
