@@ -27,6 +27,9 @@ _CODECS = _NAL_CODECS | _MPEG12 | {"mpeg4", "vc1"}
 
 SetKey = tuple[int, int]  # (kind, number)
 
+NO_START = -1
+MAX_RECOVERY_FRAMES = 1 << 16
+
 
 class DecoderStarts:
     """Follows a stream, packet by packet, and tells at which a decoder may begin."""
@@ -35,33 +38,39 @@ class DecoderStarts:
         self.codec, self.extradata = codec, extradata
         self._first = dict(_sets_of_header(codec, extradata))
         self._now = dict(self._first)
-        self._is_changed = False  # sets in force are not those of the header
+        self.is_changed = False  # sets in force are not those of the header
+        self.is_referenced = True  # the last packet's picture; True where that is not known
 
-    def add(self, packet: Bytes) -> bool:
-        """The next packet: whether what is in force at it is known from the header and the packet itself, and no
-        picture before it is needed as far as a recovery point says so. Whether it is a keyframe is not asked."""
+    def add(self, packet: Bytes) -> int:
+        """The next packet: how many pictures that others refer to come after it before one is whole, to a decoder
+        that begins here; NO_START if it does not know the parameter sets in force. Whether the container calls the
+        packet a keyframe is not asked."""
+        self.is_referenced = True
         if self.codec not in _CODECS:
-            return True
+            return 0
         own: dict[SetKey, bytes] = {}
-        recovers_later = is_refresh = False
+        wait, is_refresh = 0, False
         for unit in _opening_units(self.codec, self.extradata, packet):
             if (key := _set_key(self.codec, unit)) is not None:
                 own[key] = unit
             elif self.codec in _NAL_CODECS:
-                recovers_later |= _recovers_later(self.codec, unit)
+                wait = max(wait, _recovery_frames(self.codec, unit))
                 is_refresh |= _is_refresh(self.codec, unit)
+                self.is_referenced = self.codec != "h264" or bool(unit[0] & 0x60)  # of the last: the first slice
         if own and not own.items() <= self._now.items():
             self._now |= own
-            self._is_changed = self._now != self._first
-        is_known = not self._is_changed or self._now == self._first | own
-        return is_known and (is_refresh or not recovers_later)
+            self.is_changed = self._now != self._first
+        is_known = not self.is_changed or self._now == self._first | own
+        if not is_known or (wait and not is_refresh and self.codec != "h264"):
+            return NO_START  # FFmpeg's decoder of HEVC shows what is not whole yet
+        return 0 if is_refresh else wait
 
 
 def starts_whole(codec: str, extradata: bytes, packet: Bytes) -> bool:
     """Whether the picture of a keyframe is whole at once, as far as its own packet tells: no recovery point that
     takes more frames, and no parameter sets other than the header's."""
     starts = DecoderStarts(codec, extradata)
-    return starts.add(packet) and not starts._is_changed
+    return starts.add(packet) == 0 and not starts.is_changed
 
 
 def _is_refresh(codec: str, unit: bytes) -> bool:
@@ -69,18 +78,19 @@ def _is_refresh(codec: str, unit: bytes) -> bool:
     return unit[0] & 31 == _H264_IDR if codec == "h264" else unit[0] >> 1 & 63 in _HEVC_IRAP
 
 
-def _recovers_later(codec: str, unit: bytes) -> bool:
-    """Whether an SEI unit is a recovery point that takes at least one more frame (D.2.8 of H.264, D.3.8 of HEVC)."""
+def _recovery_frames(codec: str, unit: bytes) -> int:
+    """Frames that an SEI unit's recovery point takes (D.2.8 of H.264, D.3.8 of HEVC); 0 if it is none."""
     kind, header_bytes = (unit[0] & 31, 1) if codec == "h264" else (unit[0] >> 1 & 63, 2)
     if kind != (_H264_SEI if codec == "h264" else 39):
-        return False
+        return 0
     for message, payload in sei_messages(unit[header_bytes:]):
         if message == SEI_RECOVERY_POINT and payload:
             try:
-                return Bits(payload[:8]).exp_golomb() > 0  # 0 frames is a code of one bit in both, signed or not
+                number = Bits(payload[:8]).exp_golomb()
             except IndexError:
-                return True
-    return False
+                return MAX_RECOVERY_FRAMES
+            return min(number if codec == "h264" else (number + 1) // 2, MAX_RECOVERY_FRAMES)  # HEVC's is signed
+    return 0
 
 
 def _set_key(codec: str, unit: bytes) -> SetKey | None:
@@ -163,8 +173,8 @@ def _units_of_hvcc(record: bytes) -> Iterator[bytes]:
 def _opening_units(codec: str, extradata: bytes, packet: Bytes) -> Iterator[bytes]:
     """The units of a packet up to the first of its picture, of which only the beginning is given."""
     if codec in _NAL_CODECS and extradata[:1] == b"\1":
-        units = _behind_lengths(packet, (extradata[4 if codec == "h264" else 21] & 3) + 1 if len(extradata) > 21 or
-                                (codec == "h264" and len(extradata) > 4) else 4)  # fmt: skip
+        at = 4 if codec == "h264" else 21
+        units = _behind_lengths(packet, (extradata[at] & 3) + 1 if len(extradata) > at else 4)
     else:
         units = _behind_start_codes(packet)
     for unit in units:

@@ -8,7 +8,7 @@ Output: PacketTable; BadVideoError with a stable kind for every video that canno
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import dropwhile
 from typing import Any, BinaryIO
 
@@ -16,12 +16,15 @@ import av
 import numpy as np
 from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideDataType
-from av.stream import Disposition
 
 from pipelines import packet_arrays
+from pipelines.access_proof import proved_access, starts_of
 from pipelines.cut_files import seen_cut
+from pipelines.decoder_starts import NO_START, DecoderStarts
 from pipelines.display import fraction_of, shown_aspect, turn_of
 from pipelines.errors import BadVideoError
+from pipelines.main_stream import main_video_stream
+from pipelines.middle_proof import Middle
 from pipelines.packet_arrays import (
     ABSURD_PIXELS,
     ENDS_EARLY,
@@ -33,6 +36,7 @@ from pipelines.packet_arrays import (
     first_bare_frame,
     shown_span,
 )
+from pipelines.packet_codec import Packets
 from pipelines.stream_notes import StreamNotes
 from pipelines.table_checks import wrong_times
 
@@ -46,13 +50,6 @@ _SAMPLE_TABLE_FORMAT = "mov,mp4,m4a,3gp,3g2,mj2"
 _BLOCK_FORMAT = "matroska,webm"
 # Streams without sizes: a last picture that is not whole shows in decoding alone. Recorders of broadcasts leave one.
 _STREAM_FORMATS = ("mpegts", "mpeg")
-
-
-def main_video_stream(container: Any) -> Any:
-    """The stream that is indexed and read: FFmpeg's best video stream, never a cover picture; None if there is none."""
-    best = container.streams.best("video")
-    videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    return best if best in videos else next(iter(videos), None)
 
 
 def demux_packet_table(file: BinaryIO, size_bytes: int) -> PacketTable:
@@ -71,7 +68,7 @@ def demux_packet_table(file: BinaryIO, size_bytes: int) -> PacketTable:
                 kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
                 raise BadVideoError("no_video_stream", f"there is no video stream in it, only {kinds}")
             _check_stream(stream)
-            walk = _demux(container, stream, file)
+            walk = _demux(container, stream, file, size_bytes)
             return _table(container, stream, walk, file, size_bytes)
     except FFmpegError as error:
         raise BadVideoError("unreadable_video", f"it cannot be read: {error.strerror}") from None
@@ -83,12 +80,16 @@ def demux_packet_table(file: BinaryIO, size_bytes: int) -> PacketTable:
 class _Walk:
     """What one pass over the packets found."""
 
-    rows: list[tuple[int, int, int | None, int | None, int, bool, bool]]  # pos, size, pts, dts, duration, key, hidden
+    # pos, size, pts, dts, duration, key, hidden, what DecoderStarts says, referred to
+    rows: list[tuple[int, int, int | None, int | None, int, bool, bool, int, bool]]
     shown_pts: list[int | None]  # of the first frames that came out of the decoder
     turn: tuple[int, bool]  # degrees counter-clockwise, mirrored then
     search_bytes: int  # how far behind the place that the demuxer tells a packet may begin
     same_bytes: bool  # all packets so far are bytes of the file, as they are
     new_extradata: bool
+    starts: DecoderStarts
+    middle: Middle
+    is_beginning: bool = True  # the first frames have not all come out
     ends_broken: bool = False  # the last packet is not whole
     stream: StreamNotes = field(default_factory=StreamNotes)  # of formats without sizes
 
@@ -109,10 +110,12 @@ def _check_stream(stream: Any) -> None:
     context.thread_count = 1  # frames come out as early as they can, and shards are the unit of parallel work
 
 
-def _demux(container: Any, stream: Any, file: BinaryIO) -> _Walk:
+def _demux(container: Any, stream: Any, file: BinaryIO, size_bytes: int) -> _Walk:
     name = container.format.name
     search_bytes = BLOCK_HEADER_BYTES if name == _BLOCK_FORMAT else 0
-    walk = _Walk([], [], (0, False), search_bytes, name in (_SAMPLE_TABLE_FORMAT, _BLOCK_FORMAT), False)
+    is_bytes, context = name in (_SAMPLE_TABLE_FORMAT, _BLOCK_FORMAT), stream.codec_context
+    starts = DecoderStarts(context.codec.canonical_name, bytes(context.extradata or b""))
+    walk = _Walk([], [], (0, False), search_bytes, is_bytes, False, starts, Middle(size_bytes))
     frames_wanted = 1 if name == _SAMPLE_TABLE_FORMAT else PROVED_FRAMES
     failure = "no frame came out of the decoder"
     for packet in container.demux(stream):
@@ -126,7 +129,11 @@ def _demux(container: Any, stream: Any, file: BinaryIO) -> _Walk:
             walk.ends_broken = packet.is_corrupt
             if name in _STREAM_FORMATS:
                 walk.stream.add(packet)
-        if len(walk.shown_pts) < frames_wanted and len(walk.rows) <= MAX_PACKETS_TO_FIRST_FRAME + frames_wanted:
+        walk.is_beginning &= len(walk.shown_pts) < frames_wanted
+        walk.is_beginning &= len(walk.rows) <= MAX_PACKETS_TO_FIRST_FRAME + frames_wanted
+        if packet.size:
+            _note_middle(walk, stream)
+        if walk.is_beginning or walk.middle.is_active:
             failure = _decode(walk, packet) or failure
     if not walk.rows:
         raise BadVideoError("no_packets", "its video stream holds no packets (a bare initialisation segment?)")
@@ -148,9 +155,19 @@ def _note(walk: _Walk, packet: Any, stream: Any, file: BinaryIO) -> None:
         offset_bytes += max(behind, 0)
     walk.new_extradata |= packet.has_sidedata("new_extradata")
     hidden = packet.is_discard or _is_vp8_altref(stream, packet)
-    walk.rows.append(
-        (offset_bytes, packet.size, packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe, hidden)
-    )
+    wait = walk.starts.add(memoryview(packet))
+    place = (offset_bytes, packet.size, packet.pts, packet.dts, packet.duration or 0)
+    walk.rows.append((*place, packet.is_keyframe, hidden, wait, walk.starts.is_referenced))
+
+
+def _note_middle(walk: _Walk, stream: Any) -> None:
+    """Tell the proof of the middle of the packet noted last, which is about to be decoded if it asks for that."""
+    offset_bytes, _, pts, _, _, is_key, _, wait, _ = walk.rows[-1]
+    is_start = is_key and wait != NO_START
+    if walk.middle.begins(offset_bytes, is_start) and not walk.is_beginning and stream.codec_context.is_open:
+        stream.codec_context.flush_buffers()  # as a seek does: it keeps palettes and tables
+    if walk.middle.is_active:
+        walk.middle.add_packet(pts, is_start, wait)
 
 
 def _is_vp8_altref(stream: Any, packet: Any) -> bool:
@@ -167,7 +184,9 @@ def _decode(walk: _Walk, packet: Any) -> str | None:
     for frame in frames:
         if not walk.shown_pts:
             walk.turn = _turn(frame)
-        walk.shown_pts.append(frame.pts)
+        if walk.is_beginning:
+            walk.shown_pts.append(frame.pts)
+        walk.middle.add_frame(frame)
     return None
 
 
@@ -184,7 +203,7 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
     rows = _begun(walk.rows[:-1] if walk.ends_broken else walk.rows)
     if not rows:
         raise BadVideoError("cut_off", f"{notes[0][1]}; there is no whole frame in it; get the whole file")
-    offsets, sizes, pts, dts, durations, keys, hidden = zip(*rows, strict=True)
+    offsets, sizes, pts, dts, durations, keys, hidden, waits, referenced = zip(*rows, strict=True)
     shown = ~np.array(hidden)
     if any(value is None for value in pts) or not shown.any():
         what = f"{sum(value is None for value in pts)} of {len(pts)} packets have no presentation time"
@@ -211,10 +230,18 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
     walk.stream.check_shape(canonical, context.extradata or b"")
     codec = SOFTWARE_DECODER.get(canonical, canonical)
     extradata = bytes(context.extradata or b"")
-    is_plain = walk.same_bytes and not walk.new_extradata
+    starts = starts_of(arrays["pts"], arrays["is_key"], np.array(waits), np.array(referenced))
+    if not starts.begins_whole:  # a decode in order shows nothing before the first recovery
+        shown &= arrays["pts"] >= (walk.shown_pts[0] or 0)
+    is_plain = walk.same_bytes and not walk.new_extradata and starts.begins_whole
     is_whole = (arrays["offset_bytes"] + arrays["size_bytes"] <= size_bytes).all() and arrays["is_key"].any()
     arrays = {name: array[shown] for name, array in arrays.items()}
     is_packets = is_plain and is_whole and not any(hidden) and _decodes_bare(codec, extradata, arrays, file)
+    starts = replace(starts, is_start=starts.is_start[shown], is_whole=starts.is_whole[shown])
+    bare = (codec, extradata, Packets(**arrays)) if is_packets else None
+    proved = proved_access(walk.middle, file, bare, starts.are_all_keys and not walk.new_extradata, starts)
+    if proved.access == "packets":
+        arrays["is_key"] = proved.is_key
     first, end = shown_span(arrays["pts"], np.array(durations, dtype=np.int64)[shown])
     duration_seconds = float((end - first) * base)
     return PacketTable(
@@ -229,8 +256,9 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
         time_base_denominator=base.denominator,
         duration_seconds=duration_seconds,
         frame_rate_hz=float(shown.sum()) / duration_seconds,
-        access="packets" if is_packets else "demux",
+        access=proved.access,
         indexed_by="demux",
+        recovery_ticks=proved.recovery_ticks,
         notes=tuple(notes) + (((ABSURD_PIXELS, slip),) if slip else ()),
         **arrays,
     )
@@ -264,14 +292,15 @@ def _prove(walk: _Walk, packet_pts: set[int], first_pts: int) -> None:
     AVI has no presentation times: what FFmpeg reports for H.264 with B-frames in it are decoding times, and frames
     then come out as 1, 4, 3, 5, 2. A clip asked for in seconds would be made of the wrong frames.
     """
-    frames = list(dropwhile(lambda pts: pts is None or pts < first_pts, walk.shown_pts))
-    known = [pts for pts in frames if pts is not None]
-    if known != sorted(set(known)) or len(known) < len(frames) or not set(known) <= packet_pts:
-        raise BadVideoError(
-            "unreliable_timestamps",
-            f"its first frames come out at {frames[:5]}, which are not the times of its packets in order; "
-            "write it again: ffmpeg -i IN OUT.mp4",
-        )
+    first = list(dropwhile(lambda pts: pts is None or pts < first_pts, walk.shown_pts))
+    for where, frames in ("first frames", first), ("frames in the middle", walk.middle.shown_pts()):
+        known = [pts for pts in frames if pts is not None]
+        if known != sorted(set(known)) or len(known) < len(frames) or not set(known) <= packet_pts:
+            raise BadVideoError(
+                "unreliable_timestamps",
+                f"its {where} come out at {frames[:5]}, which are not the times of its packets in order; "
+                "write it again: ffmpeg -i IN OUT.mp4",
+            )
 
 
 def _filled_dts(dts: tuple[int | None, ...]) -> np.ndarray:

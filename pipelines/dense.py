@@ -246,7 +246,7 @@ def _frames(job: DenseJob, counts: DenseCounts, source: Source) -> Iterator[tupl
 def pieces_to_read(job: DenseJob, wanted_pts: np.ndarray) -> Iterator[dict]:
     """The ranges of bytes that a job needs, each as a bag with one span; `is_last` of a run of packets."""
     shard = {name: job.video.get(name) for name in ("shard_url", "shard_size_bytes", "shard_tag")}
-    for run in runs_of(job.packets, wanted_pts):
+    for run in runs_of(job.packets, wanted_pts, job.video.get("recovery_ticks") or 0):
         for piece, is_last in pieces_of(job.packets, run):
             yield {**shard, "spans": [span_of(job.video, job.packets, piece)], "is_last": is_last}
 
@@ -275,18 +275,21 @@ def _frames_of_runs(job: DenseJob, wanted: np.ndarray, counts: DenseCounts, sour
             context, first_pts = None, None  # the next run begins with a decoder that has seen nothing
 
 
-def runs_of(packets: Packets, wanted_pts: np.ndarray) -> list[Run]:
+def runs_of(packets: Packets, wanted_pts: np.ndarray, recovery_ticks: int = 0) -> list[Run]:
     """Packets to decode without a break: whole GOPs that follow each other, up to the last wanted frame's packet.
 
-    A GOP is decoded if a frame of it is wanted, or if a frame that leads the next GOP's keyframe is.
+    A GOP is decoded if a frame of it is wanted, or if a frame is that leads the next GOP's keyframe, or comes less than
+    `recovery_ticks` behind it.
     """
     keys = np.flatnonzero(packets.is_key)
     if not len(keys) or keys[0]:
         keys = np.concatenate([[0], keys])
     wanted = np.flatnonzero(np.isin(packets.pts, wanted_pts))
     gops = np.searchsorted(keys, wanted, side="right") - 1
-    leads = packets.pts[wanted] < packets.pts[keys[gops]]
-    decoded = np.union1d(gops, np.maximum(gops[leads] - 1, 0))
+    whole_from = np.maximum.accumulate(packets.pts[keys]) + recovery_ticks
+    starts = np.clip(np.searchsorted(whole_from, packets.pts[wanted], side="right") - 1, 0, gops)
+    begun = np.bincount(starts, minlength=len(keys)) - np.bincount(gops + 1, minlength=len(keys) + 1)[:-1]
+    decoded = np.flatnonzero(np.cumsum(begun) > 0)
     breaks = np.flatnonzero(np.diff(decoded) > 1) + 1
     runs = []
     for group in np.split(decoded, breaks):

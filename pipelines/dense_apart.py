@@ -28,8 +28,9 @@ from pipelines.range_file import RangeFile
 from pipelines.store_reads import ReadConfig
 
 _NEEDED = (
-    "codec", "extradata", *DISPLAY_COLUMNS, "access", "keys_in_order", "member_offset_bytes", "member_size_bytes",
-    "time_base_numerator", "time_base_denominator", "duration_seconds", "frame_rate_hz", "packets",
+    "codec", "extradata", *DISPLAY_COLUMNS, "access", "keys_in_order", "recovery_ticks", "member_offset_bytes",
+    "member_size_bytes", "time_base_numerator", "time_base_denominator", "duration_seconds", "frame_rate_hz",
+    "packets",
 )  # fmt: skip
 
 

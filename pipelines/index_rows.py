@@ -131,6 +131,7 @@ def _row(task: ShardTask, sample: Sample, sidecar: dict[str, Any]) -> tuple[dict
 def _stream_columns(table: PacketTable) -> dict[str, Any]:
     names = ["codec", "extradata", "width", "height", "rotation_degrees", "is_mirrored", "time_base_numerator"]
     names += ["time_base_denominator", "duration_seconds", "frame_rate_hz", "access", "indexed_by", "keys_in_order"]
+    names += ["recovery_ticks"]
     packets = Packets(table.offset_bytes, table.size_bytes, table.pts, table.dts, table.is_key)
     return {name: getattr(table, name) for name in names} | {
         "pixel_aspect_numerator": table.pixel_aspect.numerator,

@@ -18,8 +18,8 @@ import numpy as np
 from av.error import FFmpegError
 
 from pipelines.decoder_starts import DecoderStarts
-from pipelines.demux_table import main_video_stream
 from pipelines.errors import BadVideoError, ConfigError
+from pipelines.main_stream import main_video_stream
 from pipelines.packet_decoder import refuse_corrupt
 from pipelines.range_file import RangeFile
 
@@ -48,10 +48,10 @@ def demuxed_frames(wanted_pts: Collection[int], member: BinaryIO, from_start: bo
     left = sorted(set(wanted_pts))
     if not from_start:
         try:
-            for frame in _sought(left, member):
+            for frame in sought_frames(left, member):
                 del left[: left.index(frame.pts) + 1]
                 yield frame
-        except (FFmpegError, ValueError, _MissingFrameError):
+        except (FFmpegError, ValueError, MissingFrameError):
             pass
         except BadVideoError as error:
             if error.kind != "decode_error":
@@ -60,12 +60,12 @@ def demuxed_frames(wanted_pts: Collection[int], member: BinaryIO, from_start: bo
         yield from _in_order(left, member)
 
 
-class _MissingFrameError(Exception):
+class MissingFrameError(Exception):
     """A frame did not come after a seek."""
 
 
-def _sought(wanted_pts: Sequence[int], member: BinaryIO) -> Iterator[av.VideoFrame]:
-    """Frames, each group by a seek. Raises _MissingFrameError before any is given that comes after one that is not."""
+def sought_frames(wanted_pts: Sequence[int], member: BinaryIO) -> Iterator[av.VideoFrame]:
+    """Frames, each group by a seek. Raises MissingFrameError before any is given that comes after one that is not."""
     with _opened(member) as container:
         stream = main_stream(container)
         stream.codec_context.thread_count = 1
@@ -74,10 +74,10 @@ def _sought(wanted_pts: Sequence[int], member: BinaryIO) -> Iterator[av.VideoFra
             for frame in _frames_between(container, stream, group):
                 if frame.pts in missing:
                     if frame.pts != missing.pop(0):
-                        raise _MissingFrameError
+                        raise MissingFrameError
                     yield frame
             if missing:
-                raise _MissingFrameError
+                raise MissingFrameError
 
 
 def _in_order(wanted_pts: Sequence[int], member: BinaryIO) -> Iterator[av.VideoFrame]:
@@ -148,10 +148,11 @@ def _frames_between(container: Any, stream: Any, wanted_pts: Sequence[int]) -> I
         first = next((p for p in packets if p.is_keyframe or is_last or (p.pts or first_pts) > first_pts), None)
         packets = chain([first] if first else [], packets)
         from_pts = first_pts if first is None or first.pts is None else min(first.pts, first_pts)
-        if first and first.pts == from_pts and (first.is_keyframe or is_last):
-            # A demuxer of raw H.264 takes a recovery point for a keyframe, though it is whole only some frames later.
-            if DecoderStarts(context.codec.canonical_name, context.extradata or b"").add(bytes(first)):
-                break
+        # A demuxer of raw H.264 takes a recovery point for a keyframe, though it is whole only some frames later.
+        starts = DecoderStarts(context.codec.canonical_name, context.extradata or b"")
+        is_found = first and first.pts == from_pts and (first.is_keyframe or is_last)
+        if is_found and first and starts.add(bytes(first)) == 0:
+            break
     fed = _Fed(wanted_pts)
     for packet in packets:
         is_needed = fed.add(packet.pts)

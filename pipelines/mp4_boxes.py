@@ -45,7 +45,7 @@ class Spans:
 
     def __init__(self, file: BinaryIO, size_bytes: int, head: bytes = b"") -> None:
         self.size_bytes = size_bytes
-        self._fetch = _fetcher(file)
+        self._file, self._fetch = file, _fetcher(file)
         self._kept: list[tuple[int, bytes]] = [(0, head[:size_bytes])] if head else []
 
     def covers(self, offset_bytes: int, size_bytes: int) -> bool:
@@ -75,6 +75,18 @@ class Spans:
             raise NotPlainError(f"the file ends inside bytes {offset_bytes} to {end}")
         self._kept.append((offset_bytes, known + missing))
         return known + missing
+
+    def bring(self, one: tuple[int, int], other: tuple[int, int]) -> None:
+        """Fetch two parts (offset and size in bytes) that will be read, at the same time where the file can."""
+        missing = []
+        for offset_bytes, size_bytes in (one, other):
+            known_end = self.known_end(offset_bytes)
+            if known_end < offset_bytes + size_bytes <= self.size_bytes:
+                missing.append((offset_bytes, known_end, offset_bytes + size_bytes - known_end))
+        if len(missing) == 2 and isinstance(self._file, RangeFile):
+            found = self._file.read_two(*(each[1:] for each in missing))
+            for (offset_bytes, known_end, _), data in zip(missing, found, strict=True):
+                self._kept.append((offset_bytes, self.read(offset_bytes, known_end - offset_bytes) + data))
 
 
 def _fetcher(file: BinaryIO) -> Callable[[int, int], bytes]:

@@ -19,8 +19,10 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 
 from pipelines import packet_arrays
+from pipelines.decoder_starts import starts_whole
 from pipelines.display import shown_aspect, turn_of
 from pipelines.errors import BadVideoError
+from pipelines.middle_proof import check_middle_packet, middle_key
 from pipelines.mp4_boxes import NotPlainError, Spans, read_moov
 from pipelines.mp4_samples import Samples, read_samples
 from pipelines.mp4_sync import is_whole, starts_decoding
@@ -78,11 +80,16 @@ def _proved(track: VideoTrack, samples: Samples, spans: Spans) -> PacketTable:
         array[shown] for array in (samples.pts, samples.dts, samples.offset_bytes, samples.size_bytes, samples.is_key)
     )
     codec = SOFTWARE_DECODER.get(track.codec, track.codec)
-    packets = _first_packets(spans, offsets, sizes)
+    middle = middle_key(is_key, sizes)
+    packets = _first_packets(spans, offsets, sizes, middle)
     _check_packets(track, samples, is_key, packets)
     first_packet = [(packets[0], int(pts[0]), int(dts[0]))]
     frame, codec_aspect = bare_start(codec, track.extradata, first_packet)
     _check_frame(frame, int(pts[0]), track)
+    if middle is not None:
+        packet = spans.read(int(offsets[middle]), int(sizes[middle]))
+        size = (track.width, track.height)
+        check_middle_packet(track.codec, track.extradata, packet, int(pts[middle]), int(dts[middle]), size)
     first, end = shown_span(pts, samples.durations[shown])
     if samples.durations[shown][np.argmax(pts)] <= 0:
         raise NotPlainError("its last frame has no duration")
@@ -126,8 +133,11 @@ def _notes(samples: Samples, slip: str | None, file_bytes: int) -> Iterator[tupl
         )
 
 
-def _first_packets(spans: Spans, offsets: np.ndarray, sizes: np.ndarray) -> list[bytes]:
-    """The first packet and those that lie close behind it: of what the tar's walk has fetched, or with one request."""
+def _first_packets(spans: Spans, offsets: np.ndarray, sizes: np.ndarray, middle: int | None) -> list[bytes]:
+    """The first packet and those that lie close behind it: of what the tar's walk has fetched, or with one request.
+
+    The packet `middle` is fetched with it, at the same time.
+    """
     ends = offsets + sizes
     start, limit = int(offsets[0]), int(max(ends[0], offsets[0] + PROOF_BYTES))
     if ends[:2].max() <= spans.known_end(start):
@@ -136,7 +146,10 @@ def _first_packets(spans: Spans, offsets: np.ndarray, sizes: np.ndarray) -> list
         raise NotPlainError(f"a first keyframe of {sizes[0]} bytes")
     outside = np.flatnonzero((offsets < start) | (ends > limit))
     count = int(outside[0]) if len(outside) else len(offsets)
-    data = spans.read(start, int(ends[:count].max()) - start)
+    size_bytes = int(ends[:count].max()) - start
+    if middle is not None:
+        spans.bring((start, size_bytes), (int(offsets[middle]), int(sizes[middle])))
+    data = spans.read(start, size_bytes)
     return [data[o : o + s] for o, s in zip((offsets[:count] - start).tolist(), sizes[:count].tolist(), strict=True)]
 
 
@@ -152,6 +165,8 @@ def _check_packets(track: VideoTrack, samples: Samples, is_key: np.ndarray, pack
             raise NotPlainError("its tables cut packets in the wrong places")
         if key and not starts_decoding(track.codec, track.extradata, packet):
             raise NotPlainError("its table of keyframes names packets that are none")
+    if not all(starts_whole(track.codec, track.extradata, packet) for packet in packets):
+        raise NotPlainError("it is refreshed in parts, or its packets bring other parameter sets than its header")
 
 
 def _check_frame(frame: Any, pts: int, track: VideoTrack) -> None:

@@ -62,6 +62,7 @@ class PacketTable:
     pts: np.ndarray  # int64, in the time base
     dts: np.ndarray  # int64
     is_key: np.ndarray  # bool
+    recovery_ticks: int = 0  # behind a keyframe's own time: how long pictures may not be whole yet (intra refresh)
     notes: tuple[tuple[str, str], ...] = ()  # (kind, message) of what is not as it was written, though it can be used
 
     @property

@@ -64,7 +64,7 @@ def find_clips(
     if video["access"] != "packets":
         return frame_pts, []
     places = np.argsort(packets.pts, kind="stable")
-    runs = joined([_run_of(packets, places, each) for each in wanted])
+    runs = joined([run_of(packets, places, each, video.get("recovery_ticks") or 0) for each in wanted])
     return frame_pts, [span for run in runs for span in spans_of(video, packets, run)]
 
 
@@ -75,15 +75,16 @@ def frames_at(video: Mapping[str, Any], shown: np.ndarray, times_seconds: np.nda
     return shown[np.clip(at, 0, len(shown) - 1)]
 
 
-def _run_of(packets: Packets, places: np.ndarray, wanted_pts: np.ndarray) -> Run:
+def run_of(packets: Packets, places: np.ndarray, wanted_pts: np.ndarray, recovery_ticks: int = 0) -> Run:
     """The packets from which some frames decode; `places` are those of the packets in order of presentation.
 
     The start is the last keyframe, in decoding order, whose own pts is not after the first frame wanted: pictures
-    that lead an open GOP's keyframe are never wanted from it. The end is the last wanted frame's packet.
+    that lead an open GOP's keyframe are never wanted from it, nor those up to `recovery_ticks` behind one that is
+    refreshed in parts. The end is the last wanted frame's packet.
     """
     last = int(places[np.searchsorted(packets.pts, wanted_pts, sorter=places)].max())
     keys = np.flatnonzero(packets.is_key[: last + 1])
-    return Run(int(keys[packets.pts[keys] <= wanted_pts.min()].max(initial=0)), last)
+    return Run(int(keys[packets.pts[keys] + recovery_ticks <= wanted_pts.min()].max(initial=0)), last)
 
 
 def joined(runs: Sequence[Run]) -> list[Run]:

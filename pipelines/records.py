@@ -52,6 +52,8 @@ INDEX_SCHEMA = pa.schema(
         # Whether each sync sample is shown in the place in which it is decoded. If not (an open GOP), readers that
         # count frames from a sync sample show wrong ones; decord does.
         ("keys_in_order", pa.bool_()),
+        # Behind a sync sample's own time: how long pictures may not be whole yet, where a stream is refreshed in parts.
+        ("recovery_ticks", pa.int64()),
         ("packet_count", pa.int64()),
         ("packets", pa.binary()),  # packet_codec
     ]
