@@ -60,9 +60,13 @@ class StreamNotes:
         if not self._tail or not self._tail[0].is_keyframe:
             return False
         context: Any = av.CodecContext.create(like.codec.name, "r")
-        context.extradata, context.thread_count = like.extradata, 1
-        last = self._tail[-1]
-        for packet in [*self._tail, None]:
+        context.extradata, context.thread_count, context.skip_frame = like.extradata, 1, "NONREF"
+        packets = list(self._tail)
+        last, key = packets[-1], max(number for number, packet in enumerate(packets) if packet.is_keyframe)
+        is_leading = last.pts is not None and packets[key].pts is not None and last.pts < packets[key].pts
+        for packet in [*packets[0 if is_leading else key :], None]:
+            if packet is last:
+                context.skip_frame = "DEFAULT"
             try:
                 frames = context.decode(packet and padded_packet(bytes(packet), packet.pts, packet.dts))
             except FFmpegError:
