@@ -12,6 +12,7 @@ others, and the packet does not bring its own.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from pipelines.mp4_sync import SEI_RECOVERY_POINT, UNIT_BYTES, sei_messages
 from pipelines.nal_units import Bits, Bytes
@@ -36,10 +37,11 @@ class DecoderStarts:
 
     def __init__(self, codec: str, extradata: bytes) -> None:
         self.codec, self.extradata = codec, extradata
-        self._first = dict(_sets_of_header(codec, extradata))
-        self._now = dict(self._first)
+        self._first = _sets_of_header(codec, extradata)
+        self._now = self._first
         self.is_changed = False  # sets in force are not those of the header
         self.is_referenced = True  # the last packet's picture; True where that is not known
+        self.brings_all = False  # the last packet: all parameter sets
 
     def add(self, packet: Bytes) -> int:
         """The next packet: how many pictures that others refer to come after it before one is whole, to a decoder
@@ -57,8 +59,9 @@ class DecoderStarts:
                 wait = max(wait, _recovery_frames(self.codec, unit))
                 is_refresh |= _is_refresh(self.codec, unit)
                 self.is_referenced = self.codec != "h264" or bool(unit[0] & 0x60)  # of the last: the first slice
+        self.brings_all = bool(own) and own.keys() >= self._first.keys()
         if own and not own.items() <= self._now.items():
-            self._now |= own
+            self._now = self._now | own
             self.is_changed = self._now != self._first
         is_known = not self.is_changed or self._now == self._first | own
         if not is_known or (wait and not is_refresh and self.codec != "h264"):
@@ -66,11 +69,19 @@ class DecoderStarts:
         return 0 if is_refresh else wait
 
 
-def starts_whole(codec: str, extradata: bytes, packet: Bytes) -> bool:
-    """Whether the picture of a keyframe is whole at once, as far as its own packet tells: no recovery point that
-    takes more frames, and no parameter sets other than the header's."""
+def brings_sets(codec: str, extradata: bytes, packet: Bytes) -> bool:
+    """Whether a packet brings all parameter sets that a decoder needs: encoders that repeat them do so in each
+    keyframe."""
     starts = DecoderStarts(codec, extradata)
-    return starts.add(packet) == 0 and not starts.is_changed
+    starts.add(packet)
+    return starts.brings_all
+
+
+def starts_whole(codec: str, extradata: bytes, packet: Bytes, are_repeated: bool) -> bool:
+    """Whether the picture of a keyframe is whole at once, as far as its own packet tells: no recovery point that
+    takes more frames, and no parameter sets but the header's, unless all `are_repeated` in each keyframe."""
+    starts = DecoderStarts(codec, extradata)
+    return starts.add(packet) == 0 and (not starts.is_changed or (are_repeated and starts.brings_all))
 
 
 def _is_refresh(codec: str, unit: bytes) -> bool:
@@ -136,16 +147,15 @@ def _bits(data: bytes) -> Bits:
     return Bits(data[:96].replace(b"\0\0\3", b"\0\0"))  # a number stands at the beginning
 
 
-def _sets_of_header(codec: str, extradata: bytes) -> Iterator[tuple[SetKey, bytes]]:
+@lru_cache(maxsize=16)
+def _sets_of_header(codec: str, extradata: bytes) -> dict[SetKey, bytes]:
     if codec not in _CODECS or not extradata:
-        return
+        return {}
     if codec in _NAL_CODECS and extradata[0] == 1:
         units = _units_of_avcc(extradata) if codec == "h264" else _units_of_hvcc(extradata)
     else:
         units = _behind_start_codes(extradata)
-    for unit in units:
-        if unit and (key := _set_key(codec, unit)) is not None:
-            yield key, unit
+    return {key: unit for unit in units if unit and (key := _set_key(codec, unit)) is not None}
 
 
 def _units_of_avcc(record: bytes) -> Iterator[bytes]:

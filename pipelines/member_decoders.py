@@ -49,7 +49,7 @@ def demuxed_frames(wanted_pts: Collection[int], member: BinaryIO, from_start: bo
     if not from_start:
         try:
             for frame in sought_frames(left, member):
-                del left[: left.index(frame.pts) + 1]
+                del left[: left.index(int(frame.pts or 0)) + 1]
                 yield frame
         except (FFmpegError, ValueError, MissingFrameError):
             pass

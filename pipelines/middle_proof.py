@@ -23,7 +23,7 @@ from pipelines.errors import BadVideoError
 from pipelines.member_decoders import MissingFrameError, sought_frames
 from pipelines.mp4_boxes import NotPlainError
 from pipelines.mp4_sync import is_whole, starts_decoding
-from pipelines.packet_arrays import SOFTWARE_DECODER
+from pipelines.packet_arrays import bare_start
 from pipelines.packet_codec import Packets
 from pipelines.packet_decoder import frames_of_span
 from pipelines.packets import run_of, span_of
@@ -45,29 +45,25 @@ def middle_key(is_key: np.ndarray, size_bytes: np.ndarray) -> int | None:
     return int(near[np.argmin(size_bytes[near])]) if len(near) else None
 
 
-def check_middle_packet(codec: str, extradata: bytes, packet: bytes, pts: int, dts: int, size: tuple[int, int]) -> None:
-    """A keyframe in the middle, by its own bytes and as the only packet of a clip.
+def check_middle_packet(
+    codec: str, extradata: bytes, packet: bytes, times: tuple[int, int], are_repeated: bool, context: Any
+) -> Any:
+    """The frame of a keyframe in the middle, after a seek there in a decoder that was used before.
 
     Args:
         codec: FFmpeg's name for the format.
-        size: (width, height) that the header says.
+        times: its pts and dts.
+        are_repeated: parameter sets, in each keyframe as far as the first tells.
+        context: the decoder.
 
     Raises:
-        NotPlainError: it is not whole, no keyframe, needs or brings other parameter sets than the header's, or does
-            not decode to a frame of that time and size.
+        NotPlainError: it is not whole or no keyframe, or needs or brings other parameter sets than the header's.
     """
     if not is_whole(codec, extradata, packet):
         raise NotPlainError("its tables cut a packet in the middle in the wrong place")
-    if not starts_decoding(codec, extradata, packet) or not starts_whole(codec, extradata, packet):
+    if not starts_decoding(codec, extradata, packet) or not starts_whole(codec, extradata, packet, are_repeated):
         raise NotPlainError("a decoder cannot begin with the header and a keyframe in the middle")
-    span: dict[str, Any] = {"packet_offset_bytes": [0], "packet_size_bytes": [len(packet)], "packet_pts": [pts]}
-    span |= {"packet_dts": [dts], "packet_is_key": [True]}
-    try:
-        frame = next(iter(frames_of_span(SOFTWARE_DECODER.get(codec, codec), extradata, span, packet, {pts})), None)
-    except BadVideoError as error:
-        raise NotPlainError(f"a keyframe in the middle does not decode: {error}") from None
-    if frame is None or (frame.width, frame.height) != size:
-        raise NotPlainError("a keyframe in the middle does not give a frame of its time and size")
+    return bare_start(codec, extradata, [(packet, *times)], context)[0]
 
 
 class Middle:

@@ -19,7 +19,7 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 
 from pipelines import packet_arrays
-from pipelines.decoder_starts import starts_whole
+from pipelines.decoder_starts import brings_sets, starts_whole
 from pipelines.display import shown_aspect, turn_of
 from pipelines.errors import BadVideoError
 from pipelines.middle_proof import check_middle_packet, middle_key
@@ -35,6 +35,7 @@ from pipelines.packet_arrays import (
     PacketTable,
     bare_start,
     decodable,
+    proof_context,
     shown_span,
 )
 from pipelines.table_checks import wrong_times
@@ -82,14 +83,16 @@ def _proved(track: VideoTrack, samples: Samples, spans: Spans) -> PacketTable:
     codec = SOFTWARE_DECODER.get(track.codec, track.codec)
     middle = middle_key(is_key, sizes)
     packets = _first_packets(spans, offsets, sizes, middle)
-    _check_packets(track, samples, is_key, packets)
+    are_repeated = brings_sets(track.codec, track.extradata, packets[0])
+    _check_packets(track, samples, is_key, packets, are_repeated)
     first_packet = [(packets[0], int(pts[0]), int(dts[0]))]
-    frame, codec_aspect = bare_start(codec, track.extradata, first_packet)
+    context = proof_context(codec, track.extradata)
+    frame, codec_aspect = bare_start(codec, track.extradata, first_packet, context)
     _check_frame(frame, int(pts[0]), track)
     if middle is not None:
-        packet = spans.read(int(offsets[middle]), int(sizes[middle]))
-        size = (track.width, track.height)
-        check_middle_packet(track.codec, track.extradata, packet, int(pts[middle]), int(dts[middle]), size)
+        packet, at = spans.read(int(offsets[middle]), int(sizes[middle])), (int(pts[middle]), int(dts[middle]))
+        frame = check_middle_packet(track.codec, track.extradata, packet, at, are_repeated, context)
+        _check_frame(frame, at[0], track)
     first, end = shown_span(pts, samples.durations[shown])
     if samples.durations[shown][np.argmax(pts)] <= 0:
         raise NotPlainError("its last frame has no duration")
@@ -153,7 +156,9 @@ def _first_packets(spans: Spans, offsets: np.ndarray, sizes: np.ndarray, middle:
     return [data[o : o + s] for o, s in zip((offsets[:count] - start).tolist(), sizes[:count].tolist(), strict=True)]
 
 
-def _check_packets(track: VideoTrack, samples: Samples, is_key: np.ndarray, packets: list[bytes]) -> None:
+def _check_packets(
+    track: VideoTrack, samples: Samples, is_key: np.ndarray, packets: list[bytes], are_repeated: bool
+) -> None:
     """Raises NotPlainError if packets that were fetched are not whole, or keyframes by the tables alone.
 
     Muxers that forget the table of keyframes declare every packet to be one.
@@ -165,15 +170,15 @@ def _check_packets(track: VideoTrack, samples: Samples, is_key: np.ndarray, pack
             raise NotPlainError("its tables cut packets in the wrong places")
         if key and not starts_decoding(track.codec, track.extradata, packet):
             raise NotPlainError("its table of keyframes names packets that are none")
-    if not all(starts_whole(track.codec, track.extradata, packet) for packet in packets):
-        raise NotPlainError("it is refreshed in parts, or its packets bring other parameter sets than its header")
+        if key and not starts_whole(track.codec, track.extradata, packet, are_repeated):
+            raise NotPlainError("it is refreshed in parts, or its packets bring other parameter sets than its header")
 
 
 def _check_frame(frame: Any, pts: int, track: VideoTrack) -> None:
     if frame is None or frame.is_corrupt:
-        raise NotPlainError("its start does not decode from the packets alone")
+        raise NotPlainError("its packets do not decode alone")
     if frame.pts != pts:
-        raise NotPlainError(f"its first frame comes out at {frame.pts}, not at {pts}")
+        raise NotPlainError(f"a frame comes out at {frame.pts}, not at {pts}")
     if (frame.width, frame.height) != (track.width, track.height):
         raise NotPlainError(f"frames of {frame.width} x {frame.height} behind a header of another size")
     if any(data.type == SideDataType.DISPLAYMATRIX for data in frame.side_data):
