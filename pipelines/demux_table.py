@@ -50,6 +50,8 @@ _SAMPLE_TABLE_FORMAT = "mov,mp4,m4a,3gp,3g2,mj2"
 _BLOCK_FORMAT = "matroska,webm"
 # Streams without sizes: a last picture that is not whole shows in decoding alone. Recorders of broadcasts leave one.
 _STREAM_FORMATS = ("mpegts", "mpeg")
+# What is said of the little that is left of a file where it was cut off near its start.
+_OF_CUT_FILES = frozenset({"no_video_stream", "no_packets", "absurd_size", "unreadable_video"})
 
 
 def demux_packet_table(file: BinaryIO, size_bytes: int) -> PacketTable:
@@ -57,23 +59,33 @@ def demux_packet_table(file: BinaryIO, size_bytes: int) -> PacketTable:
 
     Raises:
         BadVideoError: unreadable_video, no_video_stream, no_packets, encrypted, absurd_size, too_many_packets,
-            unreliable_timestamps.
+            unreliable_timestamps, cut_off, changing_pixel_aspect.
         StorageError: the bytes cannot be fetched; that says nothing about the video.
     """
     file.seek(0)
     try:
         with av.open(file, metadata_errors="replace") as container:
-            stream = main_video_stream(container)
-            if stream is None:
-                kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-                raise BadVideoError("no_video_stream", f"there is no video stream in it, only {kinds}")
-            _check_stream(stream)
-            walk = _demux(container, stream, file, size_bytes)
-            return _table(container, stream, walk, file, size_bytes)
+            try:
+                return _read(container, file, size_bytes)
+            except BadVideoError as error:
+                cut = seen_cut(container.format.name, file, size_bytes, None) if error.kind in _OF_CUT_FILES else None
+                if cut is None:
+                    raise
+                raise BadVideoError("cut_off", f"it was cut off: {cut}; {error}; get the whole file") from None
     except FFmpegError as error:
         raise BadVideoError("unreadable_video", f"it cannot be read: {error.strerror}") from None
     except (ValueError, OverflowError, UnicodeError) as error:  # PyAV's own, on headers no encoder writes
         raise BadVideoError("unreadable_video", f"it cannot be read: {error}") from None
+
+
+def _read(container: Any, file: BinaryIO, size_bytes: int) -> PacketTable:
+    stream = main_video_stream(container)
+    if stream is None:
+        kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+        raise BadVideoError("no_video_stream", f"there is no video stream in it, only {kinds}")
+    _check_stream(stream)
+    walk = _demux(container, stream, file, size_bytes)
+    return _table(container, stream, walk, file, size_bytes)
 
 
 @dataclass

@@ -104,10 +104,14 @@ def test_a_recording_without_its_tables_is_refused_as_cut_off(tmp_path: Path, sh
 
 def test_a_file_without_one_whole_picture_is_refused_as_cut_off(whole: dict[str, bytes]) -> None:
     video = whole["faststart.mp4"]
-    cut = video[: video.index(b"mdat") + 20]
-    with pytest.raises(BadVideoError, match="none of its 60 frames is whole") as caught:
-        read_packet_table(io.BytesIO(cut), len(cut))
-    assert caught.value.kind == "cut_off"
+    starts = {
+        "none of its 60 frames is whole": video[: video.index(b"mdat") + 20],
+        "holds no packets": whole["v.mkv"][:900],
+    }
+    for why, cut in starts.items():
+        with pytest.raises(BadVideoError, match=why) as caught:
+            read_packet_table(io.BytesIO(cut), len(cut))
+        assert caught.value.kind == "cut_off"
 
 
 def test_the_index_counts_what_ends_early_and_keeps_it(tmp_path: Path, whole: dict[str, bytes]) -> None:
