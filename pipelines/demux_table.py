@@ -38,7 +38,7 @@ from pipelines.packet_arrays import (
 )
 from pipelines.packet_codec import Packets
 from pipelines.stream_notes import StreamNotes
-from pipelines.table_checks import wrong_times
+from pipelines.table_checks import MAX_REORDERED, wrong_times
 
 PROVED_FRAMES = 32  # of containers other than mp4, see `_prove`
 # Matroska tells where a block begins; its packet follows behind the track's number (1 to 8 bytes), a time and flags
@@ -212,7 +212,7 @@ def _turn(frame: Any) -> tuple[int, bool]:
 
 def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes: int) -> PacketTable:
     notes = _cut_off(container, walk, file, size_bytes)
-    rows = _begun(walk.rows[:-1] if walk.ends_broken else walk.rows)
+    rows = _begun(walk.rows[:-1] if walk.ends_broken else walk.rows, walk.shown_pts)
     if not rows:
         raise BadVideoError("cut_off", f"{notes[0][1]}; there is no whole frame in it; get the whole file")
     offsets, sizes, pts, dts, durations, keys, hidden, waits, referenced = zip(*rows, strict=True)
@@ -276,15 +276,23 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
     )
 
 
-def _begun(rows: list[tuple]) -> list[tuple]:
-    """Without what comes before the first keyframe, and what leads it without a time.
+def _begun(rows: list[tuple], shown_pts: list[int | None]) -> list[tuple]:
+    """Without what comes before the first keyframe, and what leads it and is never shown.
 
-    A stream that was cut by copying begins with pictures whose references are gone. In Matroska they would be shown
-    before time zero, so they have no time; nobody shows them.
+    A stream that was cut by copying begins with pictures whose references are gone. Muxers leave out their times, which
+    would be before zero, or write the keyframe's, or one tick more; decoders do not show them.
     """
     first = next((number for number, row in enumerate(rows) if row[5]), 0)
-    after = next((number for number in range(first + 1, len(rows)) if rows[number][2] is not None), first + 1)
-    return rows[first : first + 1] + rows[after:]
+    known = {pts for pts in shown_pts if pts is not None}
+    key_pts, latest = rows[first][2] if rows else None, max(known, default=0)
+    leading = 0
+    for _, _, pts, _, _, _, is_hidden, *_ in rows[first + 1 :]:
+        is_lost = pts is None or (key_pts is not None and (pts <= key_pts or (pts < latest and pts not in known)))
+        if is_hidden or not is_lost:
+            break
+        leading += 1
+    leading = leading if leading <= MAX_REORDERED else 0
+    return rows[first : first + 1] + rows[first + 1 + leading :]
 
 
 def _cut_off(container: Any, walk: _Walk, file: BinaryIO, size_bytes: int) -> list[tuple[str, str]]:
