@@ -169,3 +169,32 @@ def test_pictures_before_the_first_keyframe_are_nobodys(tmp_path: Path, keep_key
         for clip, pictures in zip(bag["clips"], out, strict=True):
             for pts, picture in zip(clip["frame_pts"], pictures, strict=True):
                 assert np.array_equal(picture, expected_rgb(frames[pts], SIZE)), (backend, pts)
+
+
+@pytest.mark.parametrize(("container", "made_up"), [("matroska", 0), ("mpegts", 1)])
+def test_leading_pictures_with_times_that_a_muxer_made_up_are_nobodys(
+    tmp_path: Path, container: str, made_up: int
+) -> None:
+    """Copying an MPEG-2 stream that was cut writes the keyframe's time for them, or one tick more: none is shown."""
+    how = {"codec": "mpeg2video", "options": {"g": "12", "bf": "2"}}
+    video = moving(tmp_path / "v.mp4", num_frames=50, **how).read_bytes()
+    with av.open(io.BytesIO(video)) as source:
+        packets = [p for p in source.demux(video=0) if p.size]
+    key = [number for number, p in enumerate(packets) if p.is_keyframe][1]
+    assert all(p.pts < packets[key].pts for p in packets[key + 1 : key + 3]), "two pictures lead it"
+    tick = round(1 / packets[key].time_base / (90_000 if container == "mpegts" else 1000)) * made_up
+
+    def cut(number: int, packet: Any) -> bool | None:
+        if number < key:
+            return False
+        if key < number <= key + 2:
+            packet.pts = packets[key].pts + max(tick, made_up) * (number - key)
+        packet.dts = packets[key].dts + (number - key)
+        return None
+
+    path = tmp_path / f"cut.{container}"
+    path.write_bytes(remuxed(video, container, cut))
+    row = indexed(path)
+    shown = shown_pts(row, packets_of(row))
+    assert shown.tolist() == sorted(sequential(path))
+    assert len(shown) == len(packets) - key - 2
