@@ -70,11 +70,12 @@ class PacketTable:
         """Whether each keyframe is shown as the n-th frame if it is decoded as the n-th: decord takes that for given.
 
         It is not so where pictures that follow an open GOP's keyframe are shown before it; decord then returned
-        200 to 360 wrong frames of 480 to 640.
+        200 to 360 wrong frames of 480 to 640. Nor where a keyframe is not whole, or needs what lies before it.
         """
         rank = np.empty(len(self.pts), np.int64)
         rank[np.argsort(self.pts, kind="stable")] = np.arange(len(self.pts))
-        return bool((rank == np.arange(len(self.pts)))[self.is_key].all())
+        are_whole = self.recovery_ticks == 0 and self.access != "sequential"
+        return are_whole and bool((rank == np.arange(len(self.pts)))[self.is_key].all())
 
 
 def decodable(pts: np.ndarray, is_key: np.ndarray) -> np.ndarray:
