@@ -89,6 +89,16 @@ def decodable(pts: np.ndarray, is_key: np.ndarray) -> np.ndarray:
     return (np.arange(len(pts)) >= first) & (pts >= pts[first])
 
 
+def filled_dts(dts: tuple[int | None, ...]) -> np.ndarray:
+    """Matroska leaves out the decoding times of the first packets: count back from the first known, one each."""
+    known = next((i for i, value in enumerate(dts) if value is not None), len(dts))
+    start = dts[known] if known < len(dts) else 0
+    filled = [int(start or 0) - known + i for i in range(known)]
+    for value in dts[known:]:
+        filled.append(filled[-1] + 1 if value is None else value)
+    return np.array(filled, dtype=np.int64)
+
+
 def shown_span(pts: np.ndarray, durations: np.ndarray) -> tuple[int, int]:
     """(first pts, end of the last frame shown) in the time base; a frame without duration lasts as the usual one."""
     order = np.argsort(pts, kind="stable")
