@@ -30,7 +30,8 @@ KNOWN = frozenset([
     "compressed_tar", "not_a_tar", "broken_tar", "empty_shard", "truncated_member", "sparse_member", "unsafe_name",
     "no_key", "several_videos", "duplicate_member", "no_video_in_sample", "bad_sample_json", "label_not_in_classes",
     "duplicate_id", "unreadable_video", "no_video_stream", "no_packets", "encrypted", "absurd_size",
-    "too_many_packets", "unreliable_timestamps", "interval_clamped", "interval_dropped", "index_deadline",
+    "too_many_packets", "unreliable_timestamps", "cut_off", "changing_pixel_aspect", "ends_early",
+    "pixel_aspect_ignored", "interval_clamped", "interval_dropped", "index_deadline",
     "decode_deadline", "decoder_died", "decoder_out_of_memory", "decode_error", "missing_frame", "unknown_codec",
 ])  # fmt: skip
 CONTAINED = frozenset(["index_deadline", "decode_deadline", "decoder_died", "decoder_out_of_memory"])

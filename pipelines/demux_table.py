@@ -7,9 +7,8 @@ Output: PacketTable; BadVideoError with a stable kind for every video that canno
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from itertools import dropwhile
 from typing import Any, BinaryIO
 
@@ -36,11 +35,11 @@ from pipelines.packet_arrays import (
     decodable,
     filled_dts,
     first_bare_frame,
-    padded_packet,
     shown_span,
 )
 from pipelines.packet_codec import Packets
-from pipelines.table_checks import wrong_times
+from pipelines.stream_notes import StreamNotes
+from pipelines.table_checks import MAX_REORDERED, wrong_times
 
 PROVED_FRAMES = 32  # of containers other than mp4, see `_prove`
 # Matroska tells where a block begins; its packet follows behind the track's number (1 to 8 bytes), a time and flags
@@ -52,7 +51,8 @@ _SAMPLE_TABLE_FORMAT = "mov,mp4,m4a,3gp,3g2,mj2"
 _BLOCK_FORMAT = "matroska,webm"
 # Streams without sizes: a last picture that is not whole shows in decoding alone. Recorders of broadcasts leave one.
 _STREAM_FORMATS = ("mpegts", "mpeg")
-MAX_TAIL_PACKETS = 600
+# What is said of the little that is left of a file where it was cut off near its start.
+_OF_CUT_FILES = frozenset({"no_video_stream", "no_packets", "absurd_size", "unreadable_video"})
 
 
 def demux_packet_table(file: BinaryIO, size_bytes: int) -> PacketTable:
@@ -60,23 +60,33 @@ def demux_packet_table(file: BinaryIO, size_bytes: int) -> PacketTable:
 
     Raises:
         BadVideoError: unreadable_video, no_video_stream, no_packets, encrypted, absurd_size, too_many_packets,
-            unreliable_timestamps.
+            unreliable_timestamps, cut_off, changing_pixel_aspect.
         StorageError: the bytes cannot be fetched; that says nothing about the video.
     """
     file.seek(0)
     try:
         with av.open(file, metadata_errors="replace") as container:
-            stream = main_video_stream(container)
-            if stream is None:
-                kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-                raise BadVideoError("no_video_stream", f"there is no video stream in it, only {kinds}")
-            _check_stream(stream)
-            walk = _demux(container, stream, file, size_bytes)
-            return _table(container, stream, walk, file, size_bytes)
+            try:
+                return _read(container, file, size_bytes)
+            except BadVideoError as error:
+                cut = seen_cut(container.format.name, file, size_bytes, None) if error.kind in _OF_CUT_FILES else None
+                if cut is None:
+                    raise
+                raise BadVideoError("cut_off", f"it was cut off: {cut}; {error}; get the whole file") from None
     except FFmpegError as error:
         raise BadVideoError("unreadable_video", f"it cannot be read: {error.strerror}") from None
     except (ValueError, OverflowError, UnicodeError) as error:  # PyAV's own, on headers no encoder writes
         raise BadVideoError("unreadable_video", f"it cannot be read: {error}") from None
+
+
+def _read(container: Any, file: BinaryIO, size_bytes: int) -> PacketTable:
+    stream = main_video_stream(container)
+    if stream is None:
+        kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+        raise BadVideoError("no_video_stream", f"there is no video stream in it, only {kinds}")
+    _check_stream(stream)
+    walk = _demux(container, stream, file, size_bytes)
+    return _table(container, stream, walk, file, size_bytes)
 
 
 @dataclass
@@ -92,12 +102,9 @@ class _Walk:
     new_extradata: bool
     starts: DecoderStarts
     middle: Middle
-    tail: deque[
-        Any
-    ]  # packets from the last keyframe but one on, where the container does not tell whether the last is whole
     is_beginning: bool = True  # the first frames have not all come out
-    keys_in_tail: int = 0
     ends_broken: bool = False  # the last packet is not whole
+    stream: StreamNotes = field(default_factory=StreamNotes)  # of formats without sizes
 
 
 def _check_stream(stream: Any) -> None:
@@ -121,7 +128,7 @@ def _demux(container: Any, stream: Any, file: BinaryIO, size_bytes: int) -> _Wal
     search_bytes = BLOCK_HEADER_BYTES if name == _BLOCK_FORMAT else 0
     is_bytes, context = name in (_SAMPLE_TABLE_FORMAT, _BLOCK_FORMAT), stream.codec_context
     starts = DecoderStarts(context.codec.canonical_name, bytes(context.extradata or b""))
-    walk = _Walk([], [], (0, False), search_bytes, is_bytes, False, starts, Middle(size_bytes), deque())
+    walk = _Walk([], [], (0, False), search_bytes, is_bytes, False, starts, Middle(size_bytes))
     frames_wanted = 1 if name == _SAMPLE_TABLE_FORMAT else PROVED_FRAMES
     failure = "no frame came out of the decoder"
     for packet in container.demux(stream):
@@ -134,7 +141,7 @@ def _demux(container: Any, stream: Any, file: BinaryIO, size_bytes: int) -> _Wal
             _note(walk, packet, stream, file)
             walk.ends_broken = packet.is_corrupt
             if name in _STREAM_FORMATS:
-                _keep_tail(walk, packet)
+                walk.stream.add(packet)
         walk.is_beginning &= len(walk.shown_pts) < frames_wanted
         walk.is_beginning &= len(walk.rows) <= MAX_PACKETS_TO_FIRST_FRAME + frames_wanted
         if packet.size:
@@ -145,36 +152,8 @@ def _demux(container: Any, stream: Any, file: BinaryIO, size_bytes: int) -> _Wal
         raise BadVideoError("no_packets", "its video stream holds no packets (a bare initialisation segment?)")
     if not walk.shown_pts:
         raise BadVideoError("unreadable_video", f"its start cannot be decoded: {failure}")
-    walk.ends_broken |= _ends_broken(walk.tail, stream.codec_context)
+    walk.ends_broken |= walk.stream.ends_broken(stream.codec_context)
     return walk
-
-
-def _keep_tail(walk: _Walk, packet: Any) -> None:
-    walk.tail.append(packet)
-    walk.keys_in_tail += packet.is_keyframe
-    while len(walk.tail) > MAX_TAIL_PACKETS or walk.keys_in_tail > 2:
-        walk.keys_in_tail -= walk.tail.popleft().is_keyframe
-        while walk.keys_in_tail and not walk.tail[0].is_keyframe:
-            walk.tail.popleft()
-
-
-def _ends_broken(tail: Sequence[Any], like: Any) -> bool:
-    """Whether the last packet of a stream without sizes is half a picture: a decoder has to make up the rest of it."""
-    if not tail or not tail[0].is_keyframe:
-        return False
-    context: Any = av.CodecContext.create(like.codec.name, "r")
-    context.extradata, context.thread_count = like.extradata, 1
-    last = tail[-1]
-    for packet in [*tail, None]:
-        try:
-            frames = context.decode(packet and padded_packet(bytes(packet), packet.pts, packet.dts))
-        except FFmpegError:
-            if packet is last:
-                return True
-            continue
-        if any(frame.is_corrupt and frame.pts == last.pts for frame in frames):
-            return True
-    return False
 
 
 def _note(walk: _Walk, packet: Any, stream: Any, file: BinaryIO) -> None:
@@ -234,7 +213,7 @@ def _turn(frame: Any) -> tuple[int, bool]:
 
 def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes: int) -> PacketTable:
     notes = _cut_off(container, walk, file, size_bytes)
-    rows = _begun(walk.rows[:-1] if walk.ends_broken else walk.rows)
+    rows = _begun(walk.rows[:-1] if walk.ends_broken else walk.rows, walk.shown_pts)
     if not rows:
         raise BadVideoError("cut_off", f"{notes[0][1]}; there is no whole frame in it; get the whole file")
     offsets, sizes, pts, dts, durations, keys, hidden, waits, referenced = zip(*rows, strict=True)
@@ -242,7 +221,6 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
     if any(value is None for value in pts) or not shown.any():
         what = f"{sum(value is None for value in pts)} of {len(pts)} packets have no presentation time"
         raise BadVideoError("unreliable_timestamps", f"{what}; remux it: ffmpeg -fflags +genpts -i IN -c copy OUT.mp4")
-    _prove(walk, {row[2] for row in walk.rows if row[2] is not None}, pts[0])
     arrays = {
         "offset_bytes": np.array(offsets, dtype=np.int64),
         "size_bytes": np.array(sizes, dtype=np.int32),
@@ -258,9 +236,11 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
     context, base = stream.codec_context, stream.time_base
     if why := wrong_times(arrays["pts"][shown], arrays["is_key"][shown], context.codec.canonical_name, float(base)):
         raise BadVideoError("unreliable_timestamps", why)
+    _prove(walk, {row[2] for row in walk.rows if row[2] is not None}, pts[0])
     # PyAV's stream says what the container says, else what FFmpeg has found in the codec when it opened the file.
     pixel_aspect, slip = shown_aspect(fraction_of(stream.sample_aspect_ratio), fraction_of(context.sample_aspect_ratio))
     canonical: str = context.codec.canonical_name
+    walk.stream.check_shape(canonical, context.extradata or b"")
     codec = SOFTWARE_DECODER.get(canonical, canonical)
     extradata = bytes(context.extradata or b"")
     starts = starts_of(arrays["pts"], arrays["is_key"], np.array(waits), np.array(referenced))
@@ -297,15 +277,23 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
     )
 
 
-def _begun(rows: list[tuple]) -> list[tuple]:
-    """Without what comes before the first keyframe, and what leads it without a time.
+def _begun(rows: list[tuple], shown_pts: list[int | None]) -> list[tuple]:
+    """Without what comes before the first keyframe, and what leads it and is never shown.
 
-    A stream that was cut by copying begins with pictures whose references are gone. In Matroska they would be shown
-    before time zero, so they have no time; nobody shows them.
+    A stream that was cut by copying begins with pictures whose references are gone. Muxers leave out their times, which
+    would be before zero, or write the keyframe's, or one tick more; decoders do not show them.
     """
     first = next((number for number, row in enumerate(rows) if row[5]), 0)
-    after = next((number for number in range(first + 1, len(rows)) if rows[number][2] is not None), first + 1)
-    return rows[first : first + 1] + rows[after:]
+    known = {pts for pts in shown_pts if pts is not None}
+    key_pts, latest = rows[first][2] if rows else None, max(known, default=0)
+    leading = 0
+    for _, _, pts, _, _, _, is_hidden, *_ in rows[first + 1 :]:
+        is_lost = pts is None or (key_pts is not None and (pts <= key_pts or (pts < latest and pts not in known)))
+        if is_hidden or not is_lost:
+            break
+        leading += 1
+    leading = leading if leading <= MAX_REORDERED else 0
+    return rows[first : first + 1] + rows[first + 1 + leading :]
 
 
 def _cut_off(container: Any, walk: _Walk, file: BinaryIO, size_bytes: int) -> list[tuple[str, str]]:
@@ -316,8 +304,7 @@ def _cut_off(container: Any, walk: _Walk, file: BinaryIO, size_bytes: int) -> li
     if why is None and not walk.ends_broken:
         return []
     left = ", its last picture is not whole and left out" if walk.ends_broken else ""
-    frames = len(walk.rows) - walk.ends_broken
-    return [(ENDS_EARLY, f"it was cut off: {why or 'it ends inside a picture'}{left}; {frames:,} frames are used")]
+    return [(ENDS_EARLY, f"it was cut off: {why or 'it ends inside a picture'}{left}; all whole frames are used")]
 
 
 def _prove(walk: _Walk, packet_pts: set[int], first_pts: int) -> None:

@@ -15,6 +15,8 @@ import numpy as np
 # Anamorphic lenses, half-width video and security cameras stay within 1:4 to 4:1. Beyond, it is a writer's slip.
 MAX_PIXEL_ASPECT = 8
 SQUARE = Fraction(1)
+# Shapes like 640:639 are what rounding a picture's size leaves. A crop on even pixels is coarser than that.
+ALMOST_SQUARE = 0.005
 
 
 class Display(NamedTuple):
@@ -31,8 +33,8 @@ DISPLAY_COLUMNS = ("rotation_degrees", "is_mirrored", "pixel_aspect_numerator", 
 
 def display_of(row: Mapping[str, Any]) -> Display:
     """Of a row of the index or of a plan."""
-    numerator, denominator = row["pixel_aspect_numerator"], row["pixel_aspect_denominator"]
-    return Display(row["rotation_degrees"], row["is_mirrored"], numerator / denominator)
+    aspect = row["pixel_aspect_numerator"] / row["pixel_aspect_denominator"]
+    return Display(row["rotation_degrees"], row["is_mirrored"], 1.0 if abs(aspect - 1) <= ALMOST_SQUARE else aspect)
 
 
 def shown_aspect(container: Fraction | None, codec: Fraction | None) -> tuple[Fraction, str | None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain
 from typing import Any, BinaryIO
@@ -111,9 +112,15 @@ def _in_order(wanted_pts: Sequence[int], member: BinaryIO) -> Iterator[av.VideoF
         raise BadVideoError("decode_error", str(error)) from error
 
 
-def _opened(member: BinaryIO) -> Any:
+@contextmanager
+def _opened(member: BinaryIO) -> Iterator[Any]:
     member.seek(0)
-    return av.open(io.BufferedReader(member), "r", metadata_errors="replace")  # type: ignore[arg-type]
+    reader = io.BufferedReader(member)  # type: ignore[arg-type]
+    try:
+        with av.open(reader, "r", metadata_errors="replace") as container:
+            yield container
+    finally:
+        reader.detach()  # or it closes the member when it is collected, and nobody can try again
 
 
 def main_stream(container: Any) -> Any:
@@ -263,6 +270,9 @@ def _shown_pts(file: BinaryIO) -> np.ndarray:
     numbers of both disagree where decord counts them.
     """
     with av.open(file, "r", metadata_errors="replace") as container:
+        if container.format.name in ("mpegts", "mpeg"):
+            text = "of transport and program streams decord shows other frames than are asked for"
+            raise BadVideoError("decord_unsafe", f"{text}; set decode.backend=packets")
         packets = [p for p in container.demux(main_stream(container)) if p.size and p.pts is not None]
     file.seek(0)
     return np.sort([p.pts for p in packets if not p.is_discard and p.pts >= packets[0].pts]).astype(np.int64)

@@ -21,7 +21,7 @@ MAX_MOOV_BYTES = 128 << 20  # 60 hours
 MAX_TOP_BOXES = 64
 MAX_LOOKS = 6  # requests on the way to the moov; files of cameras and muxers need one
 MAX_CHILDREN = 4096
-CUT_MEND = "get the whole file; tools like untrunc save some of such a recording"
+CUT_FIX = "get the whole file; tools like untrunc save some of such a recording"
 
 # FFmpeg recognises a file by its first box. Before a moov, a `moof` means fragments and a `meta` pictures.
 _FIRST = frozenset([b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"])
@@ -111,7 +111,7 @@ def read_moov(spans: Spans) -> bytes:
     for _ in range(MAX_TOP_BOXES):
         remaining = spans.size_bytes - at
         if remaining < 8 and media:
-            raise BadVideoError("cut_off", f"it was cut off: its tables (moov) are not there; {CUT_MEND}")
+            raise BadVideoError("cut_off", f"it was cut off: its tables (moov) are not there; {CUT_FIX}")
         if remaining < 8:
             raise NotPlainError("there is no moov in it")
         if not spans.covers(at, min(16, remaining)):
@@ -143,7 +143,7 @@ def _check_whole(header: bytes, at: int, file_bytes: int) -> None:
         size = struct.unpack_from(">Q", header, 8)[0]
     if kind in (b"mdat", b"moov") and at + size > file_bytes:
         where = "its media, and the tables (moov) would follow" if kind == b"mdat" else "its tables (moov)"
-        raise BadVideoError("cut_off", f"it was cut off: the file ends inside {where}; {CUT_MEND}")
+        raise BadVideoError("cut_off", f"it was cut off: the file ends inside {where}; {CUT_FIX}")
 
 
 def children(data: bytes, start: int, end: int) -> list[Box]:

@@ -47,7 +47,8 @@ def write_picture(
             middle, 1 at the right or bottom.
     """
     quarter_turns, size = display.rotation_degrees // 90 % 4, out.shape[2]
-    square = _cropped(frame, crop_fraction, display.pixel_aspect, place if _keeps_ends(frame, display) else -place)
+    place = place if not place or _keeps_ends(frame, display) else -place
+    square = _cropped(frame, crop_fraction, display.pixel_aspect, place)
     if pixel_format == "rgb":
         made = _kept.reformatter.reformat(square, width=size, height=size, format="gbrp", interpolation=_RGB, threads=1)
         green, blue, red = made.planes

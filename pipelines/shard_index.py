@@ -180,6 +180,13 @@ def read_rows(index_url: str, start: int, stop: int, fingerprint: str) -> pa.Tab
     return pa.concat_tables(tables)
 
 
+def notes_of(index_url: str) -> dict[str, int]:
+    """Kind -> videos of an index that are not as they were written (packet_arrays.NOTES): files that end early."""
+    entry = _read_index(index_url) or {"parts": []}
+    counts = sum((Counter(part["facts"]["refused"]) for part in entry["parts"]), Counter())
+    return {kind: n for kind, n in sorted(counts.items()) if kind in NOTES}
+
+
 @lru_cache(maxsize=2)
 def _index_with(index_url: str, fingerprint: str) -> dict:
     entry = _read_index(index_url)
