@@ -59,11 +59,12 @@ def proved_access(
 
     Args:
         bare: codec, extradata and packets, where the file's bytes are the packets and the first has been decoded so.
-        is_seekable: a demuxer may begin at every keyframe of the container.
+        is_seekable: a decoder may begin at every keyframe of the container. Otherwise all backends begin at the
+            file's start.
         starts: of the packets that are shown.
     """
     right = middle.frames()
-    if bare is not None:
+    if bare is not None and is_seekable:
         codec, extradata, packets = bare
         options = [(starts.is_start, starts.recovery_ticks)]
         options += [(starts.is_whole, 0)] if starts.recovery_ticks else []

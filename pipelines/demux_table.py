@@ -33,6 +33,7 @@ from pipelines.packet_arrays import (
     SOFTWARE_DECODER,
     PacketTable,
     decodable,
+    filled_dts,
     first_bare_frame,
     shown_span,
 )
@@ -224,7 +225,7 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
         "offset_bytes": np.array(offsets, dtype=np.int64),
         "size_bytes": np.array(sizes, dtype=np.int32),
         "pts": np.array(pts, dtype=np.int64),
-        "dts": _filled_dts(dts),
+        "dts": filled_dts(dts),
         "is_key": np.array(keys, dtype=bool),
     }
     shown &= decodable(arrays["pts"], arrays["is_key"])
@@ -321,16 +322,6 @@ def _prove(walk: _Walk, packet_pts: set[int], first_pts: int) -> None:
                 f"its {where} come out at {frames[:5]}, which are not the times of its packets in order; "
                 "write it again: ffmpeg -i IN OUT.mp4",
             )
-
-
-def _filled_dts(dts: tuple[int | None, ...]) -> np.ndarray:
-    """Matroska leaves out the decoding times of the first packets: count back from the first known, one each."""
-    known = next((i for i, value in enumerate(dts) if value is not None), len(dts))
-    start = dts[known] if known < len(dts) else 0
-    filled = [int(start or 0) - known + i for i in range(known)]
-    for value in dts[known:]:
-        filled.append(filled[-1] + 1 if value is None else value)
-    return np.array(filled, dtype=np.int64)
 
 
 def _decodes_bare(codec: str, extradata: bytes, arrays: dict[str, np.ndarray], file: BinaryIO) -> bool:

@@ -70,11 +70,12 @@ class PacketTable:
         """Whether each keyframe is shown as the n-th frame if it is decoded as the n-th: decord takes that for given.
 
         It is not so where pictures that follow an open GOP's keyframe are shown before it; decord then returned
-        200 to 360 wrong frames of 480 to 640.
+        200 to 360 wrong frames of 480 to 640. Nor where a keyframe is not whole, or needs what lies before it.
         """
         rank = np.empty(len(self.pts), np.int64)
         rank[np.argsort(self.pts, kind="stable")] = np.arange(len(self.pts))
-        return bool((rank == np.arange(len(self.pts)))[self.is_key].all())
+        are_whole = self.recovery_ticks == 0 and self.access != "sequential"
+        return are_whole and bool((rank == np.arange(len(self.pts)))[self.is_key].all())
 
 
 def decodable(pts: np.ndarray, is_key: np.ndarray) -> np.ndarray:
@@ -86,6 +87,16 @@ def decodable(pts: np.ndarray, is_key: np.ndarray) -> np.ndarray:
         return np.ones(len(pts), dtype=bool)  # intra refresh: a decoder starts anywhere
     first = int(np.argmax(is_key))
     return (np.arange(len(pts)) >= first) & (pts >= pts[first])
+
+
+def filled_dts(dts: tuple[int | None, ...]) -> np.ndarray:
+    """Matroska leaves out the decoding times of the first packets: count back from the first known, one each."""
+    known = next((i for i, value in enumerate(dts) if value is not None), len(dts))
+    start = dts[known] if known < len(dts) else 0
+    filled = [int(start or 0) - known + i for i in range(known)]
+    for value in dts[known:]:
+        filled.append(filled[-1] + 1 if value is None else value)
+    return np.array(filled, dtype=np.int64)
 
 
 def shown_span(pts: np.ndarray, durations: np.ndarray) -> tuple[int, int]:
