@@ -47,6 +47,7 @@ def extract(
     ] = None,
 ) -> None:
     """Features of whole videos by a run's backbone, a window every --stride-seconds; given again, it goes on."""
+    from pipelines.shard_index import notes_of
     from trainers.extract import Extraction, classes_of, make_here
     from trainers.extract import extract as extract_features
     from trainers.feature_model import weights_of
@@ -68,6 +69,7 @@ def extract(
             with connected(address, cpus=cpus_of(config)):
                 facts = extract_features(job, out_url, make_on_cluster, progress)
     _say(facts, out_url)
+    counts_line(out, "indexed, but not as written (rows in refused/ of the index)", notes_of(index))
 
 
 def _say(facts: dict[str, Any], out_url: str) -> None:

@@ -159,12 +159,15 @@ def _fetched(ranges: list[Range], version: Version | None, config: ReadConfig, c
         return range_get.get_ranges(fs, ranges, version, config, counts)
     if version and is_local(ranges[0].url):
         _check_local(fs, ranges[0].url, path, version)
-    paths = [filesystem(each.url)[1] for each in ranges]
+    paths = [path if each.url == ranges[0].url else filesystem(each.url)[1] for each in ranges]
     starts = [each.offset_bytes for each in ranges]
     ends = [each.offset_bytes + each.size_bytes for each in ranges]
 
     def fetch() -> list[bytes]:
-        parts = fs.cat_ranges(paths, starts, ends, on_error="raise")
+        if is_local(ranges[0].url):  # fsspec takes 0.4 ms a range
+            parts = [_read_local(*each) for each in zip(paths, starts, ends, strict=True)]
+        else:
+            parts = fs.cat_ranges(paths, starts, ends, on_error="raise")
         for (url, offset, size), part in zip(ranges, parts, strict=True):
             if len(part) != size:
                 # A short body may be a broken connection (tried again) or an object that has been replaced.
@@ -172,6 +175,15 @@ def _fetched(ranges: list[Range], version: Version | None, config: ReadConfig, c
         return parts
 
     return tried(ranges[0].url, fetch)
+
+
+def _read_local(path: str, start: int, end: int) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        file.seek(start)
+        data = file.read(end - start)
+        while len(data) < end - start and (more := file.read(end - start - len(data))):
+            data += more
+        return data
 
 
 def _check_local(fs: Any, url: str, path: str, version: Version) -> None:
