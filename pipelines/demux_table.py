@@ -159,9 +159,9 @@ def _decode(walk: _Walk, packet: Any) -> str | None:
 
 def _rotation(frame: Any) -> int:
     """The display matrix as whole quarter turns, counter-clockwise."""
-    for data in frame.side_data:
-        if data.type == SideDataType.DISPLAYMATRIX and data.buffer_size >= 36:
-            return quarter_turns_degrees(*np.frombuffer(bytes(data), np.int32, 9)[[0, 1, 3, 4]].astype(np.float64))
+    data = frame.side_data.get(SideDataType.DISPLAYMATRIX)  # PyAV 19 iterates over types, those before over data
+    if data is not None and data.buffer_size >= 36:
+        return quarter_turns_degrees(*np.frombuffer(bytes(data), np.int32, 9)[[0, 1, 3, 4]].astype(np.float64))
     return 0
 
 

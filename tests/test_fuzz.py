@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.fuzz import fuzzed
-from benchmarks.fuzz_inputs import KINDS, bases, footage_folder, made
+from benchmarks.fuzz_base import bases, footage_folder
+from benchmarks.fuzz_inputs import KINDS, made
 
 SEED = 7
 
