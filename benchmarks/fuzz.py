@@ -1,5 +1,5 @@
-"""Broken videos, tars and lists by the thousand: no crash, hang or unbounded memory of the job, a reason for each, and no
-frame that a sequential decode would not show.
+"""Broken videos, tars and lists by the thousand: no crash, hang or unbounded memory of the job, a reason for each, and
+no frame that a sequential decode would not show.
 
     python -m benchmarks.fuzz [--quick] [--json] [--inputs N] [--first N] [--seed S] [--processes P] [--keep FOLDER]
     python -m benchmarks.fuzz --only SEED:NUMBER [--before N] --keep FOLDER
@@ -208,8 +208,8 @@ def _serve(pipe: Any, every: list[Base], numbers: list[int], seed: int) -> None:
         one = made(number, seed, every)
         what = outcome(one)
         pipe.send({
-            "kind": one.kind, "outcome": what.text, "frames": what.frames, "peak_mb": peak_resident_mb(), "decoder_peak_mb": _decoders_peak_mb(),
-            "seconds": time.monotonic() - began,
+            "kind": one.kind, "outcome": what.text, "frames": what.frames, "peak_mb": peak_resident_mb(),
+            "decoder_peak_mb": _decoders_peak_mb(), "seconds": time.monotonic() - began,
         })  # fmt: skip
 
 

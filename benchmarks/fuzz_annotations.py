@@ -1,7 +1,7 @@
 """Annotation files that somebody or something has spoilt: lists, releases, task files, class lists.
 
-Input: a number and a seed. Does: writes files as each reader expects them, spoils their text or their values, reads them
-the way of `pack`, `index --labels` and the probes.
+Input: a number and a seed. Does: writes files as each reader expects them, spoils their text or their values, reads
+them the way of `pack`, `index --labels` and the probes.
 Output: the files; "ok", "refused" with the project's own error, or "unclassified".
 """
 
@@ -32,14 +32,14 @@ Files = dict[str, bytes]
 PLACE = "fuzz-annotations"
 SECRET = "hush-hush"  # of a URL that a list names
 WORDS = (
-    "", " ", "nan", "inf", "-inf", "1e999", "-0", "1_000", "0x10", "1,5", "\u0661", "9" * 400, "10**9", "None", "null", "true",
+    "", " ", "nan", "inf", "-inf", "1e999", "-0", "1_000", "0x10", "1,5", "\u0661", "9" * 400, "None", "null", "true",
     "../x", "/etc/x", "C:\\x", "a/b", "a//b", ".", f"s3://user:{SECRET}@bucket/x",
     f"http://h/x?X-Amz-Signature={SECRET}", "\0", "\r", "\t", "\u2028",
     "\ufeff", "e\u0301", "\u00e9", "\ud83d\ude00", "\u202e", "=1+1", '"', "'", ";", "#", "##", "{}", "[]", "x" * 5000,
 )  # fmt: skip
 VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1.5, 10**400, float("nan"), float("inf"), "", "w", "\ud800", [], {}, [[]], {"a": {}}, [None],
-    ["w", 1, 2], "e\u0301", [[0, 1]], [1e308, 1e309], "1", -0.0, 2**63, "w;x",
+    None, True, False, 0, -1, 1.5, 10**400, float("nan"), float("inf"), "", "w", "\ud800", [], {}, [[]], {"a": {}},
+    [None], ["w", 1, 2], "e\u0301", [[0, 1]], [1e308, 1e309], "1", -0.0, 2**63, "w;x",
 )  # fmt: skip
 
 
@@ -257,15 +257,15 @@ def read_all(what: str, files: Files) -> str:
         memory.rm(f"/{PLACE}", recursive=True)
     for name, data in files.items():
         memory.pipe_file(f"/{PLACE}/{name}", data)
-    refused = 0
+    said: list[str] = []
     for read in _READERS[what](f"memory://{PLACE}"):
         try:
             read()
         except AdaptFocusError as error:
-            assert str(error).strip(), "an error without a message"
-            assert SECRET not in str(error), "a secret is printed"
-            refused += 1
-    return "refused" if refused else "ok"
+            said.append(str(error))
+    assert all(text.strip() for text in said), "an error without a message"
+    assert SECRET not in "".join(said), "a secret is printed"
+    return "refused" if said else "ok"
 
 
 def _release(name: str, url: str, **options: Any) -> Callable[[], None]:

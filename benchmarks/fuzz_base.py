@@ -1,4 +1,4 @@
-"""Whole files to break: real ones where they are, and small ones of each container and codec that FFmpeg can write here.
+"""Whole files to break: real ones where they are, and small ones of containers and codecs that FFmpeg can write here.
 
 Input: a folder of footage. Does: reads what is small; encodes noise, so that no two frames are alike.
 Output: Bases, in a fixed order.
@@ -24,7 +24,8 @@ _HEVC = {"x265-params": "log-level=none:pools=none:frame-threads=1:keyint=9:min-
 MADE = (
     ("made.mp4", "mp4", "libx264", _H264), ("made-plain.mp4", "mp4", "libx264", {"bf": "0", "g": "9"}),
     ("made-open.mp4", "mp4", "libx264", _OPEN), ("made-cabac-off.mp4", "mp4", "libx264", {**_H264, "coder": "0"}),
-    ("made.mkv", "matroska", "libx264", _H264), ("made.ts", "mpegts", "libx264", _H264), ("made.avi", "avi", "mpeg4", {}),
+    ("made.mkv", "matroska", "libx264", _H264), ("made.ts", "mpegts", "libx264", _H264),
+    ("made.avi", "avi", "mpeg4", {}),
     ("made-b.avi", "avi", "mpeg4", {"bf": "2"}), ("made.webm", "webm", "libvpx", {"g": "9"}),
     ("made-vp9.mp4", "mp4", "libvpx-vp9", {"g": "9", "cpu-used": "8"}), ("made-mpeg4.mp4", "mp4", "mpeg4", {"bf": "2"}),
     ("made-hevc.mov", "mov", "libx265", _HEVC), ("made-hevc.mkv", "matroska", "libx265", _HEVC),

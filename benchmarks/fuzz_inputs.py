@@ -2,8 +2,8 @@
 
 Input: real files (or small ones made here where there are none).
 Does: flips bits, cuts off, overwrites, zeroes, splices, repeats, leaves out, sets sizes to absurd values: mostly in
-headers, since most bytes of a video are media. Edits packets and tables (fuzz_packets), moves boxes (fuzz_mp4), puts tars
-together (fuzz_tars), spoils annotations (fuzz_annotations).
+headers, since most bytes of a video are media. Edits packets and tables (fuzz_packets), moves boxes (fuzz_mp4), puts
+tars together (fuzz_tars), spoils annotations (fuzz_annotations).
 Output: Inputs of seven kinds, in fixed shares.
 """
 

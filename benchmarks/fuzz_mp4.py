@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -100,7 +100,7 @@ def _moov(
     stream: Stream, descriptions: Sequence[bytes], chunks: Sequence[range], offsets: Sequence[int], drawn: _Drawn
 ) -> bytes:
     samples = stream.samples
-    steps = [b.dts - a.dts for a, b in zip(samples, samples[1:], strict=False)] + [samples[-1].duration]
+    steps = [b.dts - a.dts for a, b in pairwise(samples)] + [samples[-1].duration]
     total = max(1, sum(max(step, 0) for step in steps))
     seconds = _u32(MOVIE_TICKS, min(total * MOVIE_TICKS // stream.ticks_a_second, 0x7FFFFFFF))
     matrix = _u32(0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)

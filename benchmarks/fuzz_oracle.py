@@ -1,11 +1,14 @@
 """What a sequential decode of a file shows, and whether frames that the product gave are those.
 
-Input: the bytes of a video, the frames that the product gave of it. Does: decodes the file from its start with FFmpeg's own
-demuxer and a new decoder, in a process of its own. Output: how many frames are equal, different or cannot be compared.
+Input: the bytes of a video, the frames that the product gave of it.
+Does: decodes the file from its start with FFmpeg's own demuxer and a new decoder, in a process of its own.
+Output: how many frames are equal, different or cannot be compared.
 
-Not compared, and counted by reason: frames that FFmpeg calls corrupt, and those after one up to the next keyframe (tainted);
-times that two frames have (ambiguous); frames that a decoder which stops at errors does not give (concealed: how damage is
-covered depends on what was decoded before).
+Not compared, and counted by reason:
+- tainted: frames that FFmpeg calls corrupt, those after one up to the next keyframe, and times that two frames have;
+- not_shown: frames of a file with errors that do not come out;
+- concealed: frames that differ and that a decoder which stops at errors does not give. How damage is covered depends on
+  what was decoded before.
 """
 
 from __future__ import annotations
@@ -118,7 +121,8 @@ class Oracle:
                 command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             )
         process, answer = self._process, None
-        assert process.stdin and process.stdout
+        assert process.stdin
+        assert process.stdout
         with contextlib.suppress(EOFError, OSError):
             pickle.dump((data, wanted_pts, stops_at_errors), process.stdin)
             process.stdin.flush()

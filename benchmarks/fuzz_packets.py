@@ -1,9 +1,9 @@
 """Videos whose packets and tables have been edited in a consistent way: what editors, recorders and joins leave behind.
 
 Input: whole files, and a generator of random numbers.
-Does: takes a video's packets out, edits them (dropped, twice, in another order, at other times, cut, followed by those of
-another encoder), and writes them again: by FFmpeg's muxers where they take it, or as an mp4 of our own, whose chunks,
-tables and edit lists can be anything.
+Does: takes a video's packets out, edits them (dropped, twice, in another order, at other times, cut, followed by those
+of another encoder), and writes them again: by FFmpeg's muxers where they take it, or as an mp4 of our own, whose
+chunks, tables and edit lists can be anything.
 Output: bytes, and the suffix of the container.
 """
 
@@ -34,12 +34,12 @@ def edited(base: Base, every: Sequence[Base], random: Random) -> tuple[bytes, st
     for _ in range(int(random.integers(1, 3))):
         stream = _EDITS[int(random.integers(len(_EDITS)))](stream, every, random)
     if random.random() < 0.35:
-        written = _muxed(stream, random)
+        written = _muxed(base, stream, random)
         if written is not None:
             return written
     description = sample_description(base)
     if description is None:
-        return _muxed(stream, random) or (base.data, base.suffix)
+        return _muxed(base, stream, random) or (base.data, base.suffix)
     return mp4_of(stream, [description, *_other_descriptions(stream, every)], random), ".mp4"
 
 
@@ -133,7 +133,8 @@ def _cut_packets(stream: Stream, _: Sequence[Base], random: Random) -> Stream:
 
 def _followed_by_another(stream: Stream, every: Sequence[Base], random: Random) -> Stream:
     """Another encoder's packets from some place on: other parameter sets under the same header."""
-    others = [o for o in map(stream_of, _some_of(every)) if o and o.codec == stream.codec and o.extradata != stream.extradata]
+    found = [other for other in map(stream_of, _some_of(every)) if other and other.codec == stream.codec]
+    others = [other for other in found if other.extradata != stream.extradata]
     if not others:
         return stream
     other = others[int(random.integers(len(others)))]
@@ -192,16 +193,16 @@ _FORMATS = (("matroska", ".mkv", {}), ("mpegts", ".ts", {}), ("avi", ".avi", {})
             ("flv", ".flv", {}), ("mp4", ".mp4", {"use_editlist": "0"}))  # fmt: skip
 
 
-def _muxed(stream: Stream, random: Random) -> tuple[bytes, str] | None:
+def _muxed(base: Base, stream: Stream, random: Random) -> tuple[bytes, str] | None:
     """By FFmpeg; None where its muxer refuses."""
     name, suffix, options = _FORMATS[int(random.integers(len(_FORMATS)))]
     out = io.BytesIO()
     try:
-        with av.open(out, "w", format=name, options=dict(options)) as muxer:
-            track = muxer.add_stream(stream.codec, rate=10)
-            track.width, track.height, track.pix_fmt = stream.width, stream.height, "yuv420p"
-            context = track.codec_context
-            context.extradata = stream.extradata or None
+        with (
+            av.open(io.BytesIO(base.data), metadata_errors="replace") as source,
+            av.open(out, "w", format=name, options=dict(options)) as muxer,
+        ):
+            track = muxer.add_stream_from_template(source.streams.video[0])
             for s in stream.samples:
                 packet = av.Packet(s.data)
                 packet.stream, packet.pts, packet.dts, packet.duration = track, s.pts, s.dts, s.duration

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import av
 from av.error import FFmpegError
@@ -40,7 +40,7 @@ class Stream:
     samples: tuple[Sample, ...]
 
 
-@lru_cache(maxsize=None)
+@cache
 def stream_of(base: Base) -> Stream | None:
     """The video of a whole file; None if it has no packets with times, or cannot be read."""
     try:

@@ -1,7 +1,8 @@
 """Tars whose members are whole and whose order, names and neighbours are not what one expects.
 
-Input: whole files, a generator of random numbers. Does: lays them out as people's tools do, and as they do when something
-goes wrong. Output: bytes of a tar.
+Input: whole files, a generator of random numbers.
+Does: lays them out as people's tools do, and as they do when something goes wrong.
+Output: bytes of a tar.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from benchmarks.fuzz_base import Base
 Member = tuple[str, bytes]
 BLOCK = 512
 JSONS: tuple[object, ...] = (
-    {"labels": ["w"]}, {"labels": []}, {"labels": "w; x"}, {"labels": [0, 1]}, {"labels": [7]}, {"labels": [True]}, {}, [],
-    None, "w", 3, {"labels": ["w"], "intervals": [["w", 0, 1]]}, {"labels": ["w"], "intervals": [["w", 5, 1]]},
+    {"labels": ["w"]}, {"labels": []}, {"labels": "w; x"}, {"labels": [0, 1]}, {"labels": [7]}, {"labels": [True]}, {},
+    [], None, "w", 3, {"labels": ["w"], "intervals": [["w", 0, 1]]}, {"labels": ["w"], "intervals": [["w", 5, 1]]},
     {"intervals": [["w", 0, 1e400]]}, {"intervals": [["w", 0, 10**400]]}, {"intervals": [[None, 0, 1]]},
-    {"intervals": {"w": [0, 1]}}, {"labels": ["\ud800"]}, {"labels": ["e\u0301"]}, {"labels": ["w\nx"]}, {"labels": ["\0"]},
-    {"intervals": [["w", float("nan"), 1]]}, {"labels": {"w": 1}}, {"label": "w"}, {"labels": ["w"] * 1000},
+    {"intervals": {"w": [0, 1]}}, {"labels": ["\ud800"]}, {"labels": ["e\u0301"]}, {"labels": ["w\nx"]},
+    {"labels": ["\0"]}, {"intervals": [["w", float("nan"), 1]]}, {"labels": {"w": 1}}, {"label": "w"},
+    {"labels": ["w"] * 1000},
 )  # fmt: skip
 CLASSES = (
     b"0",
@@ -142,7 +144,9 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes, random: np.random.Generat
     try:
         tar.addfile(info, io.BytesIO(data) if info.size else None)
     except ValueError:  # a name that this format cannot hold
-        info.name = info.name.encode("ascii", "replace").decode()[-90:]
+        info.name, info.linkname = (
+            text.encode("ascii", "replace").decode()[-90:] for text in (info.name, info.linkname)
+        )
         tar.addfile(info, io.BytesIO(data) if info.size else None)
 
 
