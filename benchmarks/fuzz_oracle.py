@@ -32,6 +32,7 @@ import av.logging
 import numpy as np
 from av.error import FFmpegError
 
+from pipelines.containers import TOLERANT
 from pipelines.demux_table import main_video_stream
 from pipelines.frames import to_square_rgb
 
@@ -72,7 +73,7 @@ def sequential(data: bytes, wanted_pts: Collection[int] | None, stops_at_errors:
     shown = Shown()
     options = {"err_detect": "crccheck+bitstream+buffer+explode"} if stops_at_errors else {}
     try:
-        with av.open(io.BytesIO(data), metadata_errors="replace") as container:
+        with av.open(io.BytesIO(data), **TOLERANT) as container:
             stream = main_video_stream(container)
             if stream is None or stream.codec_context is None:
                 return shown

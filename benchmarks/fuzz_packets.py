@@ -21,6 +21,7 @@ from av.error import FFmpegError
 from benchmarks.fuzz_base import Base
 from benchmarks.fuzz_mp4 import mp4_of, sample_description
 from benchmarks.fuzz_stream import Sample, Stream, stream_of
+from pipelines.containers import TOLERANT
 
 Random = np.random.Generator
 OTHERS = 16
@@ -199,7 +200,7 @@ def _muxed(base: Base, stream: Stream, random: Random) -> tuple[bytes, str] | No
     out = io.BytesIO()
     try:
         with (
-            av.open(io.BytesIO(base.data), metadata_errors="replace") as source,
+            av.open(io.BytesIO(base.data), **TOLERANT) as source,
             av.open(out, "w", format=name, options=dict(options)) as muxer,
         ):
             track = muxer.add_stream_from_template(source.streams.video[0])

@@ -13,6 +13,7 @@ import av
 from av.error import FFmpegError
 
 from benchmarks.fuzz_base import Base
+from pipelines.containers import TOLERANT
 
 MAX_PACKETS = 120
 
@@ -50,7 +51,7 @@ def stream_of(base: Base) -> Stream | None:
 
 
 def _read(base: Base) -> Stream | None:
-    with av.open(io.BytesIO(base.data), metadata_errors="replace") as container:
+    with av.open(io.BytesIO(base.data), **TOLERANT) as container:
         (stream, *_) = container.streams.video or [None]
         if stream is None or stream.codec_context is None or not stream.time_base:
             return None

@@ -18,6 +18,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
 from pipelines import packet_arrays
+from pipelines.containers import TOLERANT
 from pipelines.errors import BadVideoError
 from pipelines.packet_arrays import (
     MAX_EXTRADATA_BYTES,
@@ -57,7 +58,7 @@ def demux_packet_table(file: BinaryIO, size_bytes: int) -> PacketTable:
     """
     file.seek(0)
     try:
-        with av.open(file, metadata_errors="replace") as container:
+        with av.open(file, **TOLERANT) as container:
             stream = main_video_stream(container)
             if stream is None:
                 kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"

@@ -17,6 +17,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
+from pipelines.containers import TOLERANT
 from pipelines.demux_table import main_video_stream
 from pipelines.errors import BadVideoError, ConfigError
 from pipelines.packet_decoder import refuse_corrupt
@@ -39,7 +40,7 @@ def demuxed_frames(wanted_pts: Collection[int], member: RangeFile) -> Iterator[a
         StorageError: the member cannot be read.
     """
     try:
-        with av.open(io.BufferedReader(member), "r", metadata_errors="replace") as container:
+        with av.open(io.BufferedReader(member), "r", **TOLERANT) as container:
             stream = main_stream(container)
             stream.codec_context.thread_count = 1
             for group in _near_each_other(sorted(set(wanted_pts)), stream.time_base):
@@ -154,7 +155,7 @@ def _shown_pts(file: BinaryIO) -> np.ndarray:
     Packets that are not shown (an edit list hides them, or a cut took their references) are left out, so that the
     numbers of both disagree where decord counts them.
     """
-    with av.open(file, "r", metadata_errors="replace") as container:
+    with av.open(file, "r", **TOLERANT) as container:
         packets = [p for p in container.demux(main_stream(container)) if p.size and p.pts is not None]
     file.seek(0)
     return np.sort([p.pts for p in packets if not p.is_discard and p.pts >= packets[0].pts]).astype(np.int64)
