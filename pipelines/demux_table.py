@@ -18,6 +18,7 @@ from av.error import FFmpegError
 
 from pipelines import packet_arrays
 from pipelines.access_proof import proved_access, starts_of
+from pipelines.containers import TOLERANT
 from pipelines.cut_files import seen_cut
 from pipelines.decoder_starts import NO_START, DecoderStarts
 from pipelines.display import fraction_of, shown_aspect, turn_of
@@ -66,7 +67,7 @@ def demux_packet_table(file: BinaryIO, size_bytes: int) -> PacketTable:
     """
     file.seek(0)
     try:
-        with av.open(file, metadata_errors="replace") as container:
+        with av.open(file, **TOLERANT) as container:
             try:
                 return _read(container, file, size_bytes)
             except BadVideoError as error:
@@ -209,9 +210,9 @@ def _decode(walk: _Walk, packet: Any) -> str | None:
 
 def _turn(frame: Any) -> tuple[int, bool]:
     """The display matrix as whole quarter turns, counter-clockwise, and whether it mirrors."""
-    for data in frame.side_data:
-        if data.type == SideDataType.DISPLAYMATRIX and data.buffer_size >= 36:
-            return turn_of(*np.frombuffer(bytes(data), np.int32, 9)[[0, 1, 3, 4]].astype(np.float64))
+    data = frame.side_data.get(SideDataType.DISPLAYMATRIX)  # PyAV 19 iterates over types, those before over data
+    if data is not None and data.buffer_size >= 36:
+        return turn_of(*np.frombuffer(bytes(data), np.int32, 9)[[0, 1, 3, 4]].astype(np.float64))
     return 0, False
 
 

@@ -18,6 +18,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
+from pipelines.containers import TOLERANT
 from pipelines.decoder_starts import DecoderStarts
 from pipelines.errors import BadVideoError, ConfigError
 from pipelines.main_stream import main_video_stream
@@ -33,7 +34,9 @@ MAX_MEMBER_BYTES = 2 * 2**30  # decord keeps the member in memory, twice while i
 _DECORD_BATCH_FRAMES = 16
 
 
-def demuxed_frames(wanted_pts: Collection[int], member: BinaryIO, from_start: bool = False) -> Iterator[av.VideoFrame]:
+def demuxed_frames(
+    wanted_pts: Collection[int], member: RangeFile | BinaryIO, from_start: bool = False
+) -> Iterator[av.VideoFrame]:
     """Frames by PyAV over ranges of the member, one container for all.
 
     It seeks to a keyframe before each group of frames that lie near each other. Where frames do not come that way (a
@@ -65,7 +68,7 @@ class MissingFrameError(Exception):
     """A frame did not come after a seek."""
 
 
-def sought_frames(wanted_pts: Sequence[int], member: BinaryIO) -> Iterator[av.VideoFrame]:
+def sought_frames(wanted_pts: Sequence[int], member: RangeFile | BinaryIO) -> Iterator[av.VideoFrame]:
     """Frames, each group by a seek. Raises MissingFrameError before any is given that comes after one that is not."""
     with _opened(member) as container:
         stream = main_stream(container)
@@ -81,7 +84,7 @@ def sought_frames(wanted_pts: Sequence[int], member: BinaryIO) -> Iterator[av.Vi
                 raise MissingFrameError
 
 
-def _in_order(wanted_pts: Sequence[int], member: BinaryIO) -> Iterator[av.VideoFrame]:
+def _in_order(wanted_pts: Sequence[int], member: RangeFile | BinaryIO) -> Iterator[av.VideoFrame]:
     """Frames of a decode from the member's first packet, as a player shows them: packets that fail are passed over."""
     missing, first_pts, failure, is_shown, fed = set(wanted_pts), None, None, False, _Fed(wanted_pts)
     try:
@@ -113,11 +116,11 @@ def _in_order(wanted_pts: Sequence[int], member: BinaryIO) -> Iterator[av.VideoF
 
 
 @contextmanager
-def _opened(member: BinaryIO) -> Iterator[Any]:
+def _opened(member: RangeFile | BinaryIO) -> Iterator[Any]:
     member.seek(0)
     reader = io.BufferedReader(member)  # type: ignore[arg-type]
     try:
-        with av.open(reader, "r", metadata_errors="replace") as container:
+        with av.open(reader, "r", **TOLERANT) as container:
             yield container
     finally:
         reader.detach()  # or it closes the member when it is collected, and nobody can try again
@@ -269,7 +272,7 @@ def _shown_pts(file: BinaryIO) -> np.ndarray:
     Packets that are not shown (an edit list hides them, or a cut took their references) are left out, so that the
     numbers of both disagree where decord counts them.
     """
-    with av.open(file, "r", metadata_errors="replace") as container:
+    with av.open(file, "r", **TOLERANT) as container:
         if container.format.name in ("mpegts", "mpeg"):
             text = "of transport and program streams decord shows other frames than are asked for"
             raise BadVideoError("decord_unsafe", f"{text}; set decode.backend=packets")

@@ -181,5 +181,5 @@ def _check_frame(frame: Any, pts: int, track: VideoTrack) -> None:
         raise NotPlainError(f"a frame comes out at {frame.pts}, not at {pts}")
     if (frame.width, frame.height) != (track.width, track.height):
         raise NotPlainError(f"frames of {frame.width} x {frame.height} behind a header of another size")
-    if any(data.type == SideDataType.DISPLAYMATRIX for data in frame.side_data):
+    if frame.side_data.get(SideDataType.DISPLAYMATRIX) is not None:
         raise NotPlainError("its packets say themselves how it is turned")

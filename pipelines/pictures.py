@@ -25,7 +25,8 @@ from pipelines.display import Display
 
 # Accurate rounding changes no pixel of what is scaled, at no cost. Where nothing is scaled it keeps swscale from its
 # fast way, which leaves up to 8 columns at the right unwritten in widths that are no multiple of 16 (FFmpeg 8).
-_RGB = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
+# PyAV names the flag (SWS_ACCURATE_RND) since 18, which Python 3.10 does not get.
+_RGB = int(Interpolation.BILINEAR) | 0x40000
 _MAX_KEPT_CROPS = 32
 
 
