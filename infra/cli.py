@@ -126,15 +126,13 @@ def evaluate(
 ) -> None:
     """Score a run's newest checkpoint, or that of an epoch, on a test index: video-level and per-time mAP."""
     from infra.running import run_evaluation
-    from infra.score_table import table_of_scores
+    from infra.score_table import conditions_of_scores, table_of_scores
 
     # A report shows "test": the score of an earlier epoch does not take its place unasked.
     name = name or ("test" if epoch is None else f"test-epoch-{epoch}")
     scores = run_evaluation(run, index, views, name, engine, address, epoch, crops, size_pixels, overwrite)
     out.print(table_of_scores(scores))
-    known = f"{scores.classes_with_positives} of {len(scores.class_positives)} classes have a test video"
-    said = f"evaluation {name!r} of {run}: {known}; [..] is the 95 % interval over test videos"
-    out.print(said, markup=False, highlight=False, soft_wrap=True)
+    out.print(conditions_of_scores(name, scores), markup=False, highlight=False)
 
 
 @app.command()
