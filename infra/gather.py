@@ -79,7 +79,7 @@ def gather(
     opened: dict[str, Videos] = {}  # runs that are compared share an index; it is read once
     runs = [_read(url, name, evaluation, opened) for url, name in zip(run_urls, _names(run_urls), strict=True)]
     settings = _differing_settings(runs)
-    rows = [_row(r, *more, evaluation) for r, *more in zip(runs, _regimes(runs), settings, strict=True)]
+    rows = [_row(*each, evaluation) for each in zip(runs, _regimes(runs), settings, strict=True)]
     top = [r for r in runs if r.name in shown_in_full(rows)]
     drawn = [r for r in runs if r.name in drawn_as_curves(rows)]
     shown, unseen = samples_of([(r.run, r.name, r.config, r.videos) for r in top], samples, video_ids)

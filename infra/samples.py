@@ -109,9 +109,7 @@ def _worst(runs: Sequence[tuple[Run, str, TrainConfig, Videos]], count: int) -> 
     return worst_videos(runs[0][3].planner, snapshots, count, _excluded_by(runs, runs[0][2].index))
 
 
-def _strips(
-    planner: Planner, choices: Sequence[Choice]
-) -> tuple[dict[int, list[tuple[float, bytes]]], list[Dropped]]:
+def _strips(planner: Planner, choices: Sequence[Choice]) -> tuple[dict[int, list[tuple[float, bytes]]], list[Dropped]]:
     """Frames all along each video, by its row; those of all runs are the same."""
     found: dict[int, list[tuple[float, bytes]]] = {}
     lost: list[Dropped] = []
