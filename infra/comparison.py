@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from infra import charts
 from infra.report_data import RunRow
-from infra.verdict_facts import percent, why_not_comparable
+from infra.verdict_facts import SIDE_BY_SIDE, percent, ranked_of
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A name (of a fact, a run or a class) and its cells."""
+    """A name (of a fact, a run or a class) and its cells; what a reader must know of it stands below the name."""
 
     name: str
     cells: list[Cell]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,38 +77,51 @@ _OF_MANY = (*_INTERVALS, "Salient times inside a true interval (%)", "Test video
 
 def comparison_table(runs: Sequence[RunRow]) -> list[TableRow]:
     """Facts downwards, runs across: a few runs then fit a phone. Facts that are known of no run are left out."""
-    rankable = not why_not_comparable([r for r in runs if r.map_max is not None])
+    alike = ranked_of(runs)
+    rankable = alike if len(runs) > SIDE_BY_SIDE or len(alike) == sum(r.map_max is not None for r in runs) else []
     rows = []
     for name, value, text, compare in _FACTS:
         values = [value(r) for r in runs]
-        known = {v for v in values if v is not None}
-        highest = max(known) if compare and len(known) > 1 and (rankable or name not in _INTERVALS) else None  # type: ignore[type-var]
-        cells = [
-            Cell(
-                "" if v is None else text(v), v if isinstance(v, float | int | str) else None,
-                v is not None and v == highest, _interval(r, name),
-            )
-            for r, v in zip(runs, values, strict=True)
-        ]  # fmt: skip
-        if known:
-            rows.append(TableRow(name, cells))
+        if all(v is None for v in values):
+            continue
+        ranked = [v for i, v in enumerate(values) if v is not None and (name not in _INTERVALS or i in rankable)]
+        highest = max(ranked) if compare and len(set(ranked)) > 1 else None  # type: ignore[type-var]
+        cells = []
+        for i, (r, v) in enumerate(zip(runs, values, strict=True)):
+            best = v is not None and v == highest and (name not in _INTERVALS or i in rankable)
+            sort_by = v if isinstance(v, float | int | str) else None
+            cells.append(Cell("" if v is None else text(v), sort_by, best, _interval(r, name)))
+        rows.append(TableRow(name, cells))
     return rows
 
 
 def table_of_many(runs: Sequence[RunRow]) -> tuple[list[str], list[TableRow]]:
-    """Runs downwards, best first: (titles of the columns, rows). Settings that differ come after the score."""
+    """Runs downwards: (titles of the columns, rows). Settings that differ come after the score.
+
+    The best comes first. Runs that were scored on other videos or views than most come after them, unranked.
+    """
     facts = {row.name: row.cells for row in comparison_table(runs) if row.name in _OF_MANY}
-    settings = [key for key in runs[0].settings if key != "seed"] if runs else []
-    seeds = ["seed"] if runs and "seed" in runs[0].settings else []
-    first, rest = list(facts)[:1], list(facts)[1:]
-    columns = [*first, *settings, *seeds, *rest]
-    scores = [-1.0 if r.map_max is None else r.map_max for r in runs]
-    order = sorted(range(len(runs)), key=lambda i: -scores[i])
+    settings = sorted(runs[0].settings, key=lambda key: key == "seed") if runs else []
+    scored = [name for name in facts if name in _INTERVALS]
+    columns = [*scored[:1], *settings, *scored[1:], *(name for name in facts if name not in _INTERVALS)]
+    ranked = ranked_of(runs)
+
+    def place(i: int) -> tuple[bool, float]:
+        score = runs[i].map_max
+        return i not in ranked, -1.0 if score is None else -score
+
     rows = []
-    for i in order:
+    for i in sorted(range(len(runs)), key=place):
         given = {key: Cell(text, _number(text)) for key, text in runs[i].settings.items()}
-        rows.append(TableRow(runs[i].run, [facts[c][i] if c in facts else given.get(c, Cell("")) for c in columns]))
+        cells = [facts[c][i] if c in facts else given[c] for c in columns]
+        rows.append(TableRow(runs[i].run, cells, _why_unranked(runs[i], i in ranked)))
     return columns, rows
+
+
+def _why_unranked(run: RunRow, ranked: bool) -> str:
+    if ranked:
+        return ""
+    return "not evaluated" if run.map_max is None else "scored on other videos or views than most: not ranked"
 
 
 def class_table(runs: Sequence[RunRow]) -> ClassTable:

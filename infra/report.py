@@ -33,11 +33,13 @@ def write_report(data: ReportData, url: str) -> None:
 
 def render_report(data: ReportData) -> str:
     """The whole page as text."""
-    known = [(r.run, r.regime) for r in data.runs]
+    many = len(data.runs) > SIDE_BY_SIDE
+    known = [] if many else [(r.run, r.regime) for r in data.runs]
     others = [c.run for c in (*data.curves, *data.diagnostics)] + [s.run for s in data.samples]
     styles = charts.styles_of(known + [(run, run) for run in others if run not in dict(known)])
-    many = len(data.runs) > SIDE_BY_SIDE
     full = [r for r in data.runs if r.run in shown_in_full(data.runs)]
+    if many:
+        full.sort(key=lambda r: r.map_max or 0.0)
     script = (files("infra") / "templates" / "report.js").read_text(encoding="utf-8")
     return template("report.html.j2").render(
         data=data,

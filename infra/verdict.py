@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from infra.report_data import RunRow
 from infra.verdict_facts import (
+    SIDE_BY_SIDE,
     Tile,
     evaluate_command,
     gap_closed,
@@ -24,6 +25,7 @@ from infra.verdict_facts import (
     over_seeds,
     over_videos,
     percent,
+    ranked_of,
     said,
     said_points,
     score_of,
@@ -35,7 +37,6 @@ from infra.verdict_facts import (
     why_not_comparable,
 )  # fmt: skip
 
-SIDE_BY_SIDE = 4  # runs; of more, the best is compared with a reference, and only those two are shown in full
 CURVES = 5  # runs whose curves are drawn, where there are more than SIDE_BY_SIDE
 
 
@@ -88,7 +89,7 @@ def drawn_as_curves(runs: Sequence[RunRow]) -> set[str]:
     """Names of the runs whose curves are drawn: all of a few, else the best and what they are compared with."""
     if len(runs) <= SIDE_BY_SIDE:
         return {r.run for r in runs}
-    best = sorted(runs, key=lambda r: -(r.map_max or 0.0))
+    best = sorted((runs[i] for i in ranked_of(runs)), key=lambda r: -(r.map_max or 0.0))
     return {r.run for r in best[: CURVES - 1]} | shown_in_full(runs)
 
 
@@ -143,7 +144,7 @@ def _compared(
             (mean([r.map_max for r in rows]) for rows in groups.values() if _role(rows[0].regime) == "full"), None
         )
         caveats += gap_closed(upper, score_of(ours), score_of(base), base_name)
-    details = ["points of mAP", *([f"95 %: {videos[0]:+.1f} to {videos[1]:+.1f}"] if videos else [])]
+    details = ["points of mAP", *([f"95 %: {said_points(videos).strip(' []')}"] if videos else [])]
     tile = Tile("Difference", f"{points:+.1f}".replace("-", "−"), [*details, f"{name} − {base_name}"])
     return Verdict(outcome, sentence.replace(" -", " −"), caveats, [*tiles, tile])
 
@@ -173,13 +174,12 @@ def _pair(groups: dict[str, list[RunRow]]) -> tuple[str, str, list[str]]:
     others = [n for n in (ours if ours and noisy else names) if n != base]
     if len(others) == 1:
         return others[0], base, []
-    alike = [n for n in others if not why_not_comparable([*groups[n], *groups[base]])] or others
+    scored = [n for n in others if all(r.map_max is not None for r in groups[n])]
+    alike = [n for n in scored if not why_not_comparable([*groups[n], *groups[base]])] or scored or others
     best = max(alike, key=lambda n: mean([r.map_max for r in groups[n]]) or 0.0)
-    caveats = (
-        [f"{best} is the best of {len(alike)}, chosen after the fact, which flatters it."] if len(alike) > 1 else []
-    )
-    if len(alike) < len(others):
-        caveats.append(
-            f"{len(others) - len(alike)} more were scored on other test videos or views, and are not ranked."
-        )
+    caveats = [f"{best} is the best of {len(alike)}, chosen after the fact, which flatters it."] if alike[1:] else []
+    for number, what in ((len(scored) - len(alike), "scored on other test videos or views"),
+                         (len(others) - len(scored), "not evaluated")):  # fmt: skip
+        if number > 0:
+            caveats.append(f"{number} more {'was' if number == 1 else 'were'} {what}, and not ranked.")
     return best, base, caveats

@@ -20,6 +20,7 @@ from trainers.metrics_bootstrap import interval
 # Student's t, two-sided 95 %, for n paired differences: three seeds prove less than two standard errors
 # suggest.
 _T95 = {3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31}
+SIDE_BY_SIDE = 4  # runs; of more, the best is compared with a reference, and only those two are shown in full
 _SAME_BUDGET = 0.01  # relative; a padded last batch moves the number of clips by less
 _SEEDS = (
     "What another seed would change is not in that interval. Train at least three seeds of each to know it: on this "
@@ -56,6 +57,16 @@ def why_not_comparable(rows: Sequence[RunRow]) -> str:
         looks = dict.fromkeys(f"{e.views} x {e.crops}" for e in known)
         return f"the runs were scored with different views ({' and '.join(looks)} a video)"
     return ""
+
+
+def ranked_of(runs: Sequence[RunRow]) -> list[int]:
+    """Places of the runs whose scores can be ranked: the most that were scored on the same videos and views."""
+    looks: dict[tuple | None, list[int]] = {}
+    for i, r in enumerate(runs):
+        if r.map_max is not None:
+            e = r.evaluated
+            looks.setdefault((e.fingerprint, e.videos, e.views, e.crops) if e else None, []).append(i)
+    return max(looks.values(), key=len, default=[])
 
 
 def over_videos(ours: Sequence[RunRow], base: Sequence[RunRow], points: float) -> tuple[float, float] | None:
