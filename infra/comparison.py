@@ -108,7 +108,7 @@ def table_of_many(runs: Sequence[RunRow]) -> tuple[list[str], list[TableRow]]:
 
     def place(i: int) -> tuple[bool, float]:
         score = runs[i].map_max
-        return i not in ranked, -1.0 if score is None else -score
+        return i not in ranked, 1.0 if score is None else -score
 
     rows = []
     for i in sorted(range(len(runs)), key=place):

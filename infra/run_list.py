@@ -107,16 +107,16 @@ def _position(commit: Commit | None) -> tuple[int, int, int]:
 
 
 def _scored(url: str, evaluation: str) -> dict:
-    """The score of an evaluation, and which one it is: `test: 20 x 1 views of 24 videos, epoch 6; 1 more`."""
+    """The score of an evaluation, and which one it is: `test, 20 x 1, epoch 6 (1 more)`; views x crops."""
     names = names_of(url)
-    more = f"{len(set(names) - {evaluation})} more" if set(names) - {evaluation} else ""
+    others = len(set(names) - {evaluation})
+    more = f" ({others} more)" if others else ""
     if evaluation not in names:
-        return {"map_max": None, "evaluation": more and f"none of that name; {more}"}
+        return {"map_max": None, "evaluation": more and f"-{more}"}
     saved = read_scores(url, evaluation)
-    said = [f"{saved['views']} x {saved.get('crops', 1)} views of {saved['videos']} videos"] if "views" in saved else []
+    said = [evaluation, *([f"{saved['views']} x {saved.get('crops', 1)}"] if "views" in saved else [])]
     said += [f"epoch {saved['epoch'] + 1}"] if saved.get("epoch") is not None else []
-    which = evaluation + (": " + ", ".join(said) if said else "")
-    return {"map_max": saved.get("map_max"), "evaluation": "; ".join(filter(None, [which, more]))}
+    return {"map_max": saved.get("map_max"), "evaluation": ", ".join(said) + more}
 
 
 def _bad_videos(run: Run, epoch: int) -> int:

@@ -57,20 +57,20 @@ def judge(runs: Sequence[RunRow], evaluation: str = "test") -> Verdict:
     if len(groups) < 2:
         return _of_one(runs, evaluation, [tile_of(name, rows) for name, rows in groups.items()])
     new, old, caveats = _pair(groups)
-    ours, base = groups[new], groups[old]
+    ours, base = (_with_score(groups[name]) for name in (new, old))
     shown = groups if len(groups) <= SIDE_BY_SIDE else {old: base, new: ours}
     tiles = [tile_of(name, rows) for name, rows in shown.items()]
     unknown = [r for r in (*ours, *base) if r.map_max is None]
     if unknown:
-        missing = " and ".join(n for n in (new, old) if any(r.map_max is None for r in groups[n]))
+        missing = " and ".join(n for n, rows in ((new, ours), (old, base)) if rows[0].map_max is None)
         return Verdict("none", f"No verdict: the mAP of {missing} is not known.", caveats, tiles, to_evaluate(unknown))
-    why = why_not_comparable([*ours, *base])
+    why = why_not_comparable([*base, *ours])
     scores = f"{new} has {percent(score_of(ours))} mAP, {old} {percent(score_of(base))}"
     if why:
         sentence = f"No winner is named: {why}. {scores}, which cannot be compared."
         return Verdict("none", sentence, [*caveats, "Score them alike, under one name, and report again:"], tiles,
                        [evaluate_command(r, f" --views {usual_views([*ours, *base])} --name same")
-                        for r in (*ours, *base)])  # fmt: skip
+                        for r in (*base, *ours)])  # fmt: skip
     return _compared((new, ours), (old, base), groups, caveats, tiles)
 
 
@@ -158,6 +158,11 @@ def _groups(runs: Sequence[RunRow]) -> dict[str, list[RunRow]]:
     return {(label_of(rows[0]) if len(rows) == 1 else regime): rows for regime, rows in found.items()}
 
 
+def _with_score(rows: list[RunRow]) -> list[RunRow]:
+    """The repeats that were scored, if any were."""
+    return [r for r in rows if r.map_max is not None] or rows
+
+
 def _role(regime: str) -> str:
     """ "ours", "noisy", "full" or "" from a regime's name; noisy-OR is a loss, not the Noisy regime."""
     text = regime.lower().replace("noisy-or", "").replace("noisy_or", "")
@@ -174,8 +179,8 @@ def _pair(groups: dict[str, list[RunRow]]) -> tuple[str, str, list[str]]:
     others = [n for n in (ours if ours and noisy else names) if n != base]
     if len(others) == 1:
         return others[0], base, []
-    scored = [n for n in others if all(r.map_max is not None for r in groups[n])]
-    alike = [n for n in scored if not why_not_comparable([*groups[n], *groups[base]])] or scored or others
+    scored = [n for n in others if _with_score(groups[n])[0].map_max is not None]
+    alike = [n for n in scored if not why_not_comparable([*groups[base], *groups[n]])] or scored or others
     best = max(alike, key=lambda n: mean([r.map_max for r in groups[n]]) or 0.0)
     caveats = [f"{best} is the best of {len(alike)}, chosen after the fact, which flatters it."] if alike[1:] else []
     for number, what in ((len(scored) - len(alike), "scored on other test videos or views"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from dataclasses import replace
@@ -158,15 +159,18 @@ def test_an_evaluation_of_something_else_never_takes_the_place_of_another(
     config, index = load_config(all_kept.url), small_world.test_index
     first = evaluate(all_kept, config, index, VIEWS, "once", predict_here)
     before = storage.read_bytes(scores_url(all_kept.url, "once"))
-    for how, said in (
-        ({"views": 2}, r"something else \(views: 3 -> 2\); keep both with --name once-views-2, or replace"),
-        ({"crops": 3}, r"crops: 1 -> 3\); keep both with --name once-crops-3"),
-        ({"epoch": 0}, r"checkpoint: \d+ -> 2, epoch: 2 -> 0\); keep both with --name once-epoch-0"),
-        ({"index_url": small_world.train_index}, r"index_fingerprint: \w+ -> \w+\); keep both with --name once-2"),
+    by = functools.partial(evaluate, all_kept, config, name="once", predict=nothing)
+    for again, said in (
+        (lambda: by(index, 2), r"something else \(views: 3 -> 2\); keep both with --name once-views-2, or replace"),
+        (lambda: by(index, VIEWS, crops=3), r"crops: 1 -> 3\); keep both with --name once-crops-3"),
+        (
+            lambda: by(index, VIEWS, epoch=0),
+            r"checkpoint: \d+ -> 2, epoch: 2 -> 0\); keep both with --name once-epoch-0",
+        ),
+        (lambda: by(small_world.train_index, VIEWS), r"index_fingerprint: \w+ -> \w+\); keep both with --name once-2"),
     ):
-        asked = {"index_url": index, "views": VIEWS, "name": "once", "predict": nothing} | how
         with pytest.raises(InputError, match=said):
-            evaluate(all_kept, config, **asked)
+            again()
     assert storage.read_bytes(scores_url(all_kept.url, "once")) == before
     assert evaluate(all_kept, config, index, VIEWS, "once", predict_here) == first, "the same again is no other"
     assert evaluate(all_kept, config, index, 2, "once", predict_here, overwrite=True).views == 2
