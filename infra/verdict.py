@@ -14,7 +14,6 @@ from infra.report_data import RunRow
 from infra.verdict_facts import (
     SIDE_BY_SIDE,
     Tile,
-    evaluate_command,
     gap_closed,
     interval_of,
     label_of,
@@ -32,7 +31,7 @@ from infra.verdict_facts import (
     size_of,
     tile_of,
     to_evaluate,
-    usual_views,
+    to_evaluate_alike,
     what_is_sure,
     why_not_comparable,
 )  # fmt: skip
@@ -68,9 +67,8 @@ def judge(runs: Sequence[RunRow], evaluation: str = "test") -> Verdict:
     scores = f"{new} has {percent(score_of(ours))} mAP, {old} {percent(score_of(base))}"
     if why:
         sentence = f"No winner is named: {why}. {scores}, which cannot be compared."
-        return Verdict("none", sentence, [*caveats, "Score them alike, under one name, and report again:"], tiles,
-                       [evaluate_command(r, f" --views {usual_views([*ours, *base])} --name same")
-                        for r in (*base, *ours)])  # fmt: skip
+        caveats.append("Score them alike, under a name of its own, and report with --evaluation same:")
+        return Verdict("none", sentence, caveats, tiles, to_evaluate_alike([*base, *ours]))
     return _compared((new, ours), (old, base), groups, caveats, tiles)
 
 

@@ -172,17 +172,20 @@ def gap_closed(upper: float | None, ours: float, base: float, base_name: str) ->
 
 def to_evaluate(rows: Sequence[RunRow]) -> list[str]:
     """The commands that score runs."""
-    return [evaluate_command(r) for r in rows]
+    return [_command(r, "TEST_INDEX") for r in rows]
 
 
-def evaluate_command(row: RunRow, more: str = "") -> str:
-    """`adaptfocus evaluate RUN --index TEST_INDEX`; an index that is known stands in it."""
-    known = row.evaluated.index if row.evaluated and row.evaluated.index else "TEST_INDEX"
-    return f"adaptfocus evaluate {shlex.quote(row.url or row.run)} --index {known}{more}"
+def to_evaluate_alike(rows: Sequence[RunRow]) -> list[str]:
+    """The commands that score runs on one index with the same views, under a name that none of them has."""
+    known = [r.evaluated for r in rows if r.evaluated]
+    index = next((e.index for e in known if e.index), "TEST_INDEX")
+    views, crops = max([e.views or 1 for e in known] or [20]), max([e.crops or 1 for e in known] or [1])
+    how = f" --views {min(views, 255 // crops)}" + (f" --crops {crops}" if crops > 1 else "")
+    return [_command(r, index, f"{how} --name same") for r in rows]
 
 
-def usual_views(rows: Sequence[RunRow]) -> int:
-    return max((r.evaluated.views for r in rows if r.evaluated and r.evaluated.views), default=20)
+def _command(row: RunRow, index: str, more: str = "") -> str:
+    return f"adaptfocus evaluate {shlex.quote(row.url or row.run)} --index {shlex.quote(index)}{more}"
 
 
 def tile_of(name: str, rows: Sequence[RunRow]) -> Tile:

@@ -223,6 +223,8 @@ def test_scores_that_were_made_otherwise_are_never_ranked(
     page = render_report(gather([compared.noisy, other], "test", 0, ""))
     assert f"No winner is named: the runs were scored {why}." in page
     assert not re.search(r"higher:|lower:| won| did not win|points (more|less)", page)
+    command = f"adaptfocus evaluate {other} --index {read_scores(compared.noisy, 'test')['index']} --views"
+    assert command in page, "both on the index of the first"
     maps = re.findall(r"mAP, max over views \(%\)</span></th>(.*?)</tr>", page, re.DOTALL)
     assert maps
     assert "best" not in maps[0]
