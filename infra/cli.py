@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -115,30 +116,21 @@ def evaluate(
         str | None,
         typer.Option(help="Folder of the result, in the run's evaluations/; test, or test-epoch-E with --epoch E."),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an evaluation of that name that was made with other settings.")
+    ] = False,
     engine: Annotated[Literal["ray", "local"], typer.Option(help="A cluster, or this process.")] = "ray",
     address: Address = None,
 ) -> None:
     """Score a run's newest checkpoint, or that of an epoch, on a test index: video-level and per-time mAP."""
     from infra.running import run_evaluation
+    from infra.score_table import conditions_of_scores, table_of_scores
 
     # A report shows "test": the score of an earlier epoch does not take its place unasked.
     name = name or ("test" if epoch is None else f"test-epoch-{epoch}")
-    scores = run_evaluation(run, index, views, name, engine, address, epoch, crops, size_pixels)
-    table = Table(box=None)
-    for title in (
-        "videos",
-        "views x crops",
-        "mAP, max over views",
-        "mAP, mean over views",
-        "per-time mAP",
-        "undecodable",
-    ):
-        table.add_column(title, justify="right")
-    table.add_row(
-        str(scores.videos), f"{scores.views} x {scores.crops}", percent(scores.map_max), percent(scores.map_mean),
-        percent(scores.per_time_map), str(scores.undecodable),
-    )  # fmt: skip
-    show(out, table)
+    scores = run_evaluation(run, index, views, name, engine, address, epoch, crops, size_pixels, overwrite)
+    show(out, table_of_scores(scores))
+    out.print(conditions_of_scores(name, scores), markup=False, highlight=False)
 
 
 @app.command()
@@ -146,13 +138,19 @@ def report(
     runs: Annotated[list[str], typer.Argument(help="URLs of run folders to compare.")],
     out_url: Annotated[str, typer.Option("--out", help="URL of the HTML file.")],
     evaluation: Annotated[str, typer.Option(help="Name of the evaluation to show.")] = "test",
-    samples: Annotated[int, typer.Option(help="Sample videos.", min=0, max=50)] = 4,
+    samples: Annotated[
+        int, typer.Option(help="Sample videos: confident misses first, then the least sure.", min=0, max=50)
+    ] = 4,
+    videos: Annotated[
+        list[str] | None, typer.Option("--video", help="Id of a video to show instead; may be given again.")
+    ] = None,
 ) -> None:
     """One self-contained HTML page about one or several runs."""
     from infra.gather import gather
     from infra.report import write_report
 
-    write_report(gather(runs, evaluation, samples, command=scrubbed(" ".join(["adaptfocus", *sys.argv[1:]]))), out_url)
+    command = scrubbed(shlex.join(["adaptfocus", *sys.argv[1:]]))
+    write_report(gather(runs, evaluation, samples, command, videos or []), out_url)
     out.print(f"report: {out_url}")
 
 
@@ -217,10 +215,6 @@ def demo(
     from infra.demo import run_demo
 
     run_demo(folder, seed)
-
-
-def percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def main() -> None:

@@ -78,14 +78,16 @@ def runs(
             print(json_text(dataclasses.asdict(row)))
         return
     table = Table(box=None)
-    for title in ("run", "state", "epoch", "clips", "mAP, max", "last commit", "workers", "bad videos"):
-        table.add_column(title, justify="left" if title in ("run", "state") else "right", no_wrap=True)
+    for title in ("run", "state", "epoch", "clips", "mAP, max", "last commit", "workers", "bad videos", "evaluation"):
+        table.add_column(
+            title, justify="left" if title in ("run", "state", "evaluation") else "right", no_wrap=title != "evaluation"
+        )
     for row in found:
         score = "-" if row.map_max is None else f"{100 * row.map_max:.1f}"
         table.add_row(
             escape(row.name), row.state, "-" if row.epochs is None else f"{row.position:.1f} of {row.epochs}",
             f"{row.clips_trained_estimate:,}", score, age(row.last_commit_age_seconds), str(row.workers or "-"),
-            str(row.bad_videos),
+            str(row.bad_videos), row.evaluation or "-",
         )  # fmt: skip
     show(out, table)
     for row in found:
