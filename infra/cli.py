@@ -6,8 +6,11 @@ user can mend is one message and exit code 2, never a traceback.
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shlex
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,18 +19,21 @@ from rich.console import Console
 from rich.table import Table
 
 from infra import features_cli, jobs_cli, probe_cli
-from infra.options import Classes, ConfigFile, Overrides, RecipeName, TakeOver, counts_line, settings_from
+from infra.index_cli import index
+from infra.options import ConfigFile, Overrides, RecipeName, TakeOver, counts_line, settings_from
 from infra.pack_cli import pack
-from infra.progress import console, counted
+from infra.progress import console
 from infra.quarantine_cli import app as quarantine
 from infra.tables import show
-from pipelines.errors import AdaptFocusError
+from pipelines.errors import AdaptFocusError, ConfigError
+from pipelines.url_secrets import scrubbed
 from pipelines.world_config import WORLDS, world_of
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
     help="Weakly supervised training on long videos at web scale. Every place is a URL: a path, s3://bucket/key "
     "(standard AWS variables and AWS_ENDPOINT_URL), or anything fsspec knows.",
@@ -37,37 +43,27 @@ jobs_cli.add_to(app)
 features_cli.add_to(app)
 probe_cli.add_to(app)
 out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
+DEMO_MODULES = ("ray", "s3fs", "moto", "werkzeug", "psutil")
 
 Address = Annotated[str | None, typer.Option(help="Ray cluster to use; a local one is started without it.")]
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"adaptfocus {version('adaptfocus')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print it and end.")]
+    = False,
+) -> None:  # fmt: skip
+    """What stands before any command."""
+
+
 app.command()(pack)
-
-
-@app.command()
-def index(
-    shards: Annotated[list[str], typer.Argument(help="Tars: URLs, globs, {000..009} ranges or folders.")],
-    out_url: Annotated[str, typer.Option("--out", help="Folder of the index.")],
-    classes: Classes = None,
-    labels: Annotated[str | None, typer.Option(help="CSV or JSONL with id and labels, for tars without.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes; as many as cores by default.")] = None,
-    isolate: Annotated[bool, typer.Option(help="Read each video in a process of its own, within a deadline.")] = True,
-) -> None:
-    """Any WebDataset tars, as they are, to a video index. May be run again: only what changed is read."""
-    from pipelines.isolated import DEFAULT_ISOLATION
-    from pipelines.shard_index import build_index
-
-    with counted("indexing shards") as progress:
-        done = build_index(
-            shards, out_url, classes=_classes(classes), labels_url=labels, workers=workers, progress=progress,
-            isolation=DEFAULT_ISOLATION if isolate else None,
-        )  # fmt: skip
-    out.print(f"{done.videos} videos of {len(done.classes)} classes in {done.shards} shards "
-              f"({done.shards_unchanged} unchanged) -> {out_url}")  # fmt: skip
-    counts_line(out, "refused (rows in refused/)", done.refused)
-    counts_line(out, "intervals mended", done.intervals_changed)
-    if done.unlabelled:
-        out.print(f"  without labels: {done.unlabelled}")
+app.command()(index)
 
 
 @app.command()
@@ -123,6 +119,9 @@ def evaluate(
         str | None,
         typer.Option(help="Folder of the result, in the run's evaluations/; test, or test-epoch-E with --epoch E."),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an evaluation of that name that was made with other settings.")
+    ] = False,
     engine: Annotated[
         Literal["auto", "ray", "local"], typer.Option(help="A cluster, or this process; auto: as training would.")
     ] = "auto",
@@ -130,26 +129,14 @@ def evaluate(
 ) -> None:
     """Score a run's newest checkpoint, or that of an epoch, on a test index: video-level and per-time mAP."""
     from infra.running import run_evaluation
+    from infra.score_table import conditions_of_scores, table_of_scores
 
     # A report shows "test": the score of an earlier epoch does not take its place unasked.
     name = name or ("test" if epoch is None else f"test-epoch-{epoch}")
     end_of = None if epoch is None else epoch - 1
-    scores = run_evaluation(run, index, views, name, engine, address, end_of, crops, size_pixels)
-    table = Table(box=None)
-    for title in (
-        "videos",
-        "views x crops",
-        "mAP, max over views",
-        "mAP, mean over views",
-        "per-time mAP",
-        "undecodable",
-    ):
-        table.add_column(title, justify="right")
-    table.add_row(
-        str(scores.videos), f"{scores.views} x {scores.crops}", percent(scores.map_max), percent(scores.map_mean),
-        percent(scores.per_time_map), str(scores.undecodable),
-    )  # fmt: skip
-    show(out, table)
+    scores = run_evaluation(run, index, views, name, engine, address, end_of, crops, size_pixels, overwrite)
+    show(out, table_of_scores(scores))
+    out.print(conditions_of_scores(name, scores), markup=False, highlight=False)
 
 
 @app.command()
@@ -157,13 +144,19 @@ def report(
     runs: Annotated[list[str], typer.Argument(help="URLs of run folders to compare.")],
     out_url: Annotated[str, typer.Option("--out", help="URL of the HTML file.")],
     evaluation: Annotated[str, typer.Option(help="Name of the evaluation to show.")] = "test",
-    samples: Annotated[int, typer.Option(help="Sample videos.", min=0, max=50)] = 4,
+    samples: Annotated[
+        int, typer.Option(help="Sample videos: confident misses first, then the least sure.", min=0, max=50)
+    ] = 4,
+    videos: Annotated[
+        list[str] | None, typer.Option("--video", help="Id of a video to show instead; may be given again.")
+    ] = None,
 ) -> None:
     """One self-contained HTML page about one or several runs."""
     from infra.gather import gather
     from infra.report import write_report
 
-    write_report(gather(runs, evaluation, samples, command=" ".join(["adaptfocus", *sys.argv[1:]])), out_url)
+    command = scrubbed(shlex.join(["adaptfocus", *sys.argv[1:]]))
+    write_report(gather(runs, evaluation, samples, command, videos or []), out_url)
     out.print(f"report: {out_url}")
 
 
@@ -222,13 +215,14 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of the world and of the runs.", min=0)] = 0,
 ) -> None:
     """The whole idea in some minutes: a world of videos, S3, Ray, Noisy and Ours, a kill, a resume, a report."""
+    missing = [name for name in DEMO_MODULES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"the demo needs {', '.join(missing)}, which is not installed; pip install 'adaptfocus[demo]'"
+        )
     from infra.demo import run_demo
 
     run_demo(folder, seed)
-
-
-def percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def main() -> None:
@@ -239,7 +233,7 @@ def main() -> None:
             sys.exit(code)
     except AdaptFocusError as error:
         console.print("[bold red]error:[/] ", end="")
-        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        console.print(scrubbed(str(error)), markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
@@ -247,12 +241,7 @@ def main() -> None:
         sys.exit(130)
     except Exception as error:
         if hasattr(error, "show"):  # a usage error of the command line
+            error.message = scrubbed(str(getattr(error, "message", "")))  # type: ignore[attr-defined]
             error.show()  # type: ignore[attr-defined]
             sys.exit(2)
         raise
-
-
-def _classes(url: str | None) -> list[str] | None:
-    from pipelines.datasets.manifest import read_classes
-
-    return read_classes(url) if url else None

@@ -16,6 +16,7 @@ from infra.placement import check_this_machine, cpus_of
 from infra.progress import counted
 from infra.running import OWN, check_ray, engine_of
 from pipelines import storage
+from pipelines.datasets.annotations import check_split
 from pipelines.errors import InputError
 from pipelines.places import absolute
 from trainers.evaluate import load_config
@@ -53,12 +54,14 @@ def extract(
     ] = None,
 ) -> None:
     """Features of whole videos by a run's backbone, a window every --stride-seconds; given again, it goes on."""
+    from pipelines.shard_index import notes_of
     from trainers.extract import Extraction, classes_of, make_here
     from trainers.extract import extract as extract_features
     from trainers.feature_model import weights_of
 
     run, index, out_url = absolute(run), absolute(index), absolute(out_url)
     config = placed(load_config(run), overrides)
+    split = check_split(split, "--split")
     end_of = None if epoch is None else epoch - 1
     job = Extraction(
         config, len(classes_of(config)), weights_of(config, end_of, start, weights and absolute(weights)), index,
@@ -80,6 +83,7 @@ def extract(
                 )
                 facts = extract_features(job, out_url, make_on_cluster, progress)
     _say(facts, out_url)
+    counts_line(out, "indexed, but not as written (rows in refused/ of the index)", notes_of(index))
 
 
 def _say(facts: dict[str, Any], out_url: str) -> None:
