@@ -29,7 +29,7 @@ from pipelines.storage import read_ranges
 KNOWN = frozenset([
     "compressed_tar", "not_a_tar", "broken_tar", "empty_shard", "truncated_member", "sparse_member", "unsafe_name",
     "no_key", "several_videos", "duplicate_member", "no_video_in_sample", "bad_sample_json", "label_not_in_classes",
-    "duplicate_id", "unreadable_video", "no_video_stream", "no_packets", "encrypted", "absurd_size",
+    "duplicate_id", "name_not_utf8", "unreadable_video", "no_video_stream", "no_packets", "encrypted", "absurd_size",
     "too_many_packets", "unreliable_timestamps", "interval_clamped", "interval_dropped", "index_deadline",
     "decode_deadline", "decoder_died", "decoder_out_of_memory", "decode_error", "missing_frame", "unknown_codec",
 ])  # fmt: skip
@@ -69,7 +69,7 @@ def _stored(data: bytes) -> str:
 def _rows(url: str, isolation: Isolation) -> tuple[list[dict[str, Any]], list[str]]:
     size_bytes = fsspec.filesystem("memory").size("/fuzz.tar")
     rows, refusals = read_shard(ShardTask(url, size_bytes, "", "", ("w", "x"), None, isolation))
-    return rows, [refusal.kind for refusal in refusals]
+    return rows.to_pylist(), [refusal.kind for refusal in refusals]
 
 
 def _bag(row: dict[str, Any], number: int) -> dict[str, Any]:

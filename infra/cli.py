@@ -16,12 +16,14 @@ from rich.console import Console
 from rich.table import Table
 
 from infra import features_cli, jobs_cli, probe_cli
-from infra.options import Classes, ConfigFile, Overrides, RecipeName, counts_line, settings_from
+from infra.index_cli import index
+from infra.options import ConfigFile, Overrides, RecipeName, counts_line, settings_from
 from infra.pack_cli import pack
-from infra.progress import console, counted
+from infra.progress import console
 from infra.quarantine_cli import app as quarantine
 from infra.tables import show
 from pipelines.errors import AdaptFocusError
+from pipelines.url_secrets import scrubbed
 from pipelines.world_config import WORLDS, world_of
 
 app = typer.Typer(
@@ -42,32 +44,7 @@ Address = Annotated[str | None, typer.Option(help="Ray cluster to use; a local o
 
 
 app.command()(pack)
-
-
-@app.command()
-def index(
-    shards: Annotated[list[str], typer.Argument(help="Tars: URLs, globs, {000..009} ranges or folders.")],
-    out_url: Annotated[str, typer.Option("--out", help="Folder of the index.")],
-    classes: Classes = None,
-    labels: Annotated[str | None, typer.Option(help="CSV or JSONL with id and labels, for tars without.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes; as many as cores by default.")] = None,
-    isolate: Annotated[bool, typer.Option(help="Read each video in a process of its own, within a deadline.")] = True,
-) -> None:
-    """Any WebDataset tars, as they are, to a video index. May be run again: only what changed is read."""
-    from pipelines.isolated import DEFAULT_ISOLATION
-    from pipelines.shard_index import build_index
-
-    with counted("indexing shards") as progress:
-        done = build_index(
-            shards, out_url, classes=_classes(classes), labels_url=labels, workers=workers, progress=progress,
-            isolation=DEFAULT_ISOLATION if isolate else None,
-        )  # fmt: skip
-    out.print(f"{done.videos} videos of {len(done.classes)} classes in {done.shards} shards "
-              f"({done.shards_unchanged} unchanged) -> {out_url}")  # fmt: skip
-    counts_line(out, "refused (rows in refused/)", done.refused)
-    counts_line(out, "intervals mended", done.intervals_changed)
-    if done.unlabelled:
-        out.print(f"  without labels: {done.unlabelled}")
+app.command()(index)
 
 
 @app.command()
@@ -157,7 +134,7 @@ def report(
     from infra.gather import gather
     from infra.report import write_report
 
-    write_report(gather(runs, evaluation, samples, command=" ".join(["adaptfocus", *sys.argv[1:]])), out_url)
+    write_report(gather(runs, evaluation, samples, command=scrubbed(" ".join(["adaptfocus", *sys.argv[1:]]))), out_url)
     out.print(f"report: {out_url}")
 
 
@@ -229,7 +206,7 @@ def main() -> None:
         app(standalone_mode=False)
     except AdaptFocusError as error:
         console.print("[bold red]error:[/] ", end="")
-        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        console.print(scrubbed(str(error)), markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
@@ -237,12 +214,7 @@ def main() -> None:
         sys.exit(130)
     except Exception as error:
         if hasattr(error, "show"):  # a usage error of the command line
+            error.message = scrubbed(str(getattr(error, "message", "")))  # type: ignore[attr-defined]
             error.show()  # type: ignore[attr-defined]
             sys.exit(2)
         raise
-
-
-def _classes(url: str | None) -> list[str] | None:
-    from pipelines.datasets.manifest import read_classes
-
-    return read_classes(url) if url else None

@@ -14,6 +14,7 @@ from rich.console import Console
 from infra.options import counts_line, placed
 from infra.progress import counted
 from infra.running import check_ray, cpus_of
+from pipelines.datasets.annotations import check_split
 from pipelines.errors import InputError
 from trainers.evaluate import load_config
 
@@ -51,6 +52,7 @@ def extract(
     from trainers.feature_model import weights_of
 
     config = placed(load_config(run), overrides)
+    split = check_split(split, "--split")
     job = Extraction(
         config, len(classes_of(config)), weights_of(config, epoch, start, weights), index,
         "maps" if maps else "pooled", stride_seconds, split,

@@ -59,7 +59,12 @@ def counts_line(out: Console, title: str, counts: dict[str, int], examples: list
         return
     out.print(f"  {title}: " + ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items())))
     for example in (examples or [])[:3]:
-        out.print(f"    {example}", markup=False, highlight=False)
+        out.print(f"    {example}", markup=False, highlight=False, soft_wrap=True)
+
+
+def many(count: int, noun: str) -> str:
+    """``1 video``, ``2 videos``, ``3 classes``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
 def _merged(below: dict, above: dict) -> dict:

@@ -15,14 +15,15 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from infra.options import Classes, counts_line
+from infra.options import Classes, counts_line, many
 from infra.progress import counted
 from infra.release_tables import print_summary
 from pipelines import storage
-from pipelines.datasets.annotations import AnnotatedVideo, Problem
+from pipelines.datasets.annotations import AnnotatedVideo, Problem, labels_and
 from pipelines.datasets.formats import FORMATS, read_release
 from pipelines.datasets.gmdcsa24 import read_gmdcsa24
-from pipelines.datasets.manifest import read_classes, read_manifest
+from pipelines.datasets.label_checks import label_warnings, video_warnings
+from pipelines.datasets.manifest import read_classes, read_listed, tidied
 from pipelines.datasets.release import Release
 from pipelines.datasets.release_summary import summarise
 from pipelines.datasets.task_files import moments_of, stated_seconds, write_list, write_tasks
@@ -42,6 +43,7 @@ class Chosen:
     classes: Sequence[str] | None
     problems: list[Problem]
     release: Release | None = None
+    warnings: Sequence[str] = ()  # what looks like a slip, of all splits
 
 
 def pack(
@@ -88,14 +90,16 @@ def pack(
             format_name, annotations, classes=names, activities_as_labels=labels == "activities",
             sentences_urls=sentences or (),
         )  # fmt: skip
+        warnings = [*label_warnings(release.classes), *video_warnings(release.listed())]
         release = release.of_splits(split or ()).without_labels(leave_out or ())
         if validate:
             _validate(release, videos or [], as_json, problems_url)
+            _warn([] if as_json else warnings)
             return
         if list_url:
             _list(release, list_url, intervals, problems_url)
             return
-        chosen = _of_release(release, videos or [], intervals)
+        chosen = _of_release(release, videos or [], intervals, warnings)
     else:
         chosen = _of_list(manifest, gmdcsa24, tuple(test_subject or ()), names, split or [])
     if out_url is None:
@@ -103,38 +107,42 @@ def pack(
     _pack(chosen, out_url, shard_size, overwrite, as_json, problems_url)
 
 
-def _of_release(release: Release, folders: list[str], with_intervals: bool) -> Chosen:
+def _of_release(release: Release, folders: list[str], with_intervals: bool, warnings: list[str]) -> Chosen:
     found, problems = release.located(folders)
     if not found:
         said = "; ".join(problem.message for problem in problems[:3])
         raise InputError(f"not one of {len(release.videos)} videos was found: {said}")
     if not with_intervals:
         found = [replace(video, intervals=None) for video in found]
-    return Chosen(found, release.classes, [*release.problems, *problems], release)
+    return Chosen(found, release.classes, [*release.problems, *problems], release, warnings)
 
 
 def _of_list(
     manifest: str | None, gmdcsa24: str | None, test_subjects: tuple[str, ...], names: list[str] | None,
     splits: list[str],
 ) -> Chosen:  # fmt: skip
-    videos, problems = read_manifest(manifest, names) if manifest else read_gmdcsa24(gmdcsa24 or "", test_subjects)
-    chosen = [video for video in videos if not splits or video.split in splits]
-    lost = [problem for problem in problems if problem.kind == "missing_file"]
-    if not videos and lost:
+    if manifest:
+        listed = read_listed(manifest, names, required=("path", "labels"))
+        known = [video for video, _ in listed]
+        videos, problems = tidied((video, where) for video, where in listed if not splits or video.split in splits)
+    else:
+        known, problems = read_gmdcsa24(gmdcsa24 or "", test_subjects)
+        videos = [video for video in known if not splits or video.split in splits]
+    missing = [problem for problem in problems if problem.kind == "missing_file"]
+    place = manifest or gmdcsa24
+    if not videos and missing:
         raise InputError(
-            f"not one of the {len(lost)} files of {manifest or gmdcsa24} is there; the first: {lost[0].where}: "
-            f"{lost[0].message}. A relative path begins at the folder of the list"
+            f"of {many(len(missing), 'file')} that {place} names none is there; the first: {missing[0].where}: "
+            f"{missing[0].message}. A relative path begins at the folder of the list"
         )
+    if not known:
+        raise InputError(f"{place}: no video of it can be packed; {_first_of(problems)}")
     if not videos:
-        raise InputError(f"{manifest or gmdcsa24}: no video of it can be packed; {_first_of(problems)}")
-    if not chosen:
-        there = sorted({str(video.split) for video in videos})
-        wanted = "' or '".join(splits)
-        raise InputError(
-            f"no video of {len(videos)} is in the split '{wanted}'; there are: {', '.join(there) or 'none'}"
-            + (f"; {_first_of(lost)}" if lost else "")
-        )
-    return Chosen(chosen, names, problems)
+        wanted, there = "' or '".join(splits), ", ".join(sorted({str(video.split) for video in known})) or "none"
+        raise InputError(f"no video of {len(known)} is in the split '{wanted}'; there are: {there}")
+    # One class list for all splits, so that what is trained on one can be evaluated on another.
+    classes = names or sorted({label for video in known for label in labels_and(video.intervals, video.labels)})
+    return Chosen(videos, classes, problems, warnings=[*label_warnings(classes), *video_warnings(known)])
 
 
 def _first_of(problems: Sequence[Problem]) -> str:
@@ -155,12 +163,14 @@ def _pack(
         )  # fmt: skip
     _write_problems(problems_url, done.problems)
     if as_json:
-        print(json_text({key: value for key, value in asdict(done).items() if key != "problems"}))
+        facts = {key: value for key, value in asdict(done).items() if key != "problems"}
+        print(json_text(facts | {"warnings": list(chosen.warnings)}))
         return
-    out.print(f"{done.videos} videos, {done.duration_seconds / 60:.1f} minutes, {len(done.classes)} classes -> "
-              f"{len(done.shards)} shards in {out_url}")  # fmt: skip
+    out.print(f"{many(done.videos, 'video')}, {done.duration_seconds / 60:.1f} minutes, "
+              f"{many(len(done.classes), 'class')} -> {many(len(done.shards), 'shard')} in {out_url}")  # fmt: skip
     counts_line(out, "left out or changed", done.counts, [f"{p.where}: {p.message}" for p in done.problems])
     _not_found(done.problems, f"{out_url}/pack.json lists all")
+    _warn(chosen.warnings)
 
 
 def _validate(release: Release, folders: list[str], as_json: bool, problems_url: str | None) -> None:
@@ -179,8 +189,13 @@ def _validate(release: Release, folders: list[str], as_json: bool, problems_url:
 def _list(release: Release, list_url: str, with_intervals: bool, problems_url: str | None) -> None:
     problems = [*release.problems, *release.interval_problems(), *write_list(release, list_url, with_intervals)]
     _write_problems(problems_url, problems)
-    out.print(f"{len(release.videos)} videos, {len(release.classes)} classes -> {list_url}")
+    out.print(f"{many(len(release.videos), 'video')}, {many(len(release.classes), 'class')} -> {list_url}")
     counts_line(out, "wrong in it (index cuts intervals to the videos)", Counter(p.kind for p in problems))
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        out.print(f"  warning: {warning}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _not_found(problems: Sequence[Problem], more: str) -> None:

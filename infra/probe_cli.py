@@ -21,6 +21,7 @@ from infra.progress import console
 from infra.tables import show
 from pipelines.errors import ConfigError
 from pipelines.json_text import json_text
+from pipelines.url_secrets import scrubbed
 
 RESULT, PREDICTIONS, REPORT = "result.json", "predictions.jsonl", "report.html"
 MOST_SEEDS = 100
@@ -54,7 +55,9 @@ def probe(
     lines = (json_text(dict(row), ensure_ascii=False) for row in result.outcomes[0].predictions)
     storage.write_bytes(storage.join(out_url, PREDICTIONS), "".join(f"{line}\n" for line in lines).encode())
     created = f"{datetime.datetime.now():%Y-%m-%d %H:%M}"
-    write_probe_report(result, storage.join(out_url, REPORT), created, " ".join(["adaptfocus", *sys.argv[1:]]))
+    write_probe_report(
+        result, storage.join(out_url, REPORT), created, scrubbed(" ".join(["adaptfocus", *sys.argv[1:]]))
+    )
     table = Table(box=None)
     for title in (task, "mean", "std", *(f"seed {seed}" for seed in numbers)):
         table.add_column(title, justify="left" if title == task else "right")

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from infra.options import many
 from infra.tables import show
 from pipelines.datasets.annotations import Problem
 from pipelines.datasets.release_summary import ReleaseSummary
@@ -23,7 +24,9 @@ def print_summary(out: Console, summary: ReleaseSummary, problems: Sequence[Prob
     videos = sum(split.videos for split in summary.splits)
     activities = f", {summary.activities} activities" if summary.activities else ""
     sentences = f", {summary.sentences} sentences" if summary.sentences else ""
-    out.print(escape(f"{summary.name}: {videos} videos, {summary.classes} classes{activities}{sentences}"))
+    out.print(
+        escape(f"{summary.name}: {many(videos, 'video')}, {many(summary.classes, 'class')}{activities}{sentences}")
+    )
     show(out, _splits(summary))
     least, median, most = summary.videos_of_a_class
     out.print(f"{summary.labels_of_a_video:.2f} labels a video; a class has {least} to {most} videos, median {median}")

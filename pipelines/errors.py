@@ -49,3 +49,20 @@ class BadVideoError(AdaptFocusError):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+def as_bad_video(error: Exception) -> BadVideoError:
+    """Whatever went wrong with one video, as the reason for which it is left out.
+
+    Raises:
+        AdaptFocusError: `error` itself, where it is about the store, the settings or the machine, not about the video.
+    """
+    if isinstance(error, BadVideoError):
+        return error
+    if isinstance(error, AdaptFocusError):
+        raise error
+    if isinstance(error, MemoryError):
+        return BadVideoError("out_of_memory", "there was not enough memory for it; use fewer workers, or leave it out")
+    lines = str(error).strip().splitlines() or [""]  # of a traceback the last line says what it was
+    text = ascii(lines[-1])[1:-1] if not lines[-1].isprintable() else lines[-1]
+    return BadVideoError("unexpected_error", f"{type(error).__name__}: {text:.500}; leave it out, and report this")

@@ -23,9 +23,10 @@ import pyarrow.parquet as pq
 from pipelines import storage
 from pipelines.range_file import RangeFile
 from pipelines.records import REFUSED_SCHEMA
-from pipelines.tar_samples import Refusal
+from pipelines.tar_members import Refusal, printable
 
 READ_THREADS = 8
+MAX_TEXT = 2000  # characters of a refused row's columns
 FACTS = b"adaptfocus"  # the footer's key
 
 
@@ -59,7 +60,10 @@ def part_urls(out_url: str, name: str) -> tuple[str, str]:
 
 def refused_table(shard_url: str, refusals: Sequence[Refusal]) -> pa.Table:
     """Refusals as rows of REFUSED_SCHEMA."""
-    rows = [{"shard_url": shard_url, **vars(refusal)} for refusal in refusals]
+    rows = [
+        {"shard_url": shard_url, **{k: printable(v)[:MAX_TEXT] for k, v in vars(refusal).items()}}
+        for refusal in refusals
+    ]
     return pa.Table.from_pylist(rows, schema=REFUSED_SCHEMA)
 
 
@@ -155,7 +159,11 @@ def _without(part: Part, repeated: dict[int, str], out_url: str) -> Part:
     left_out = videos.filter(pa.array(~keep)).select(["member_name", "video_id"]).to_pylist()
     refusals = [
         Refusal(
-            "duplicate_id", f"{first_url} has this id already; the first stays", row["member_name"], row["video_id"]
+            "duplicate_id",
+            f"{first_url} has this id already; the first stays. Where keys repeat in each shard, index with "
+            "--prefix-shard",
+            row["member_name"],
+            row["video_id"],
         )
         for first_url, row in zip(repeated.values(), left_out, strict=True)
     ]

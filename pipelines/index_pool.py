@@ -15,7 +15,7 @@ from multiprocessing import get_context
 from pipelines.index_parts import ShardFacts, refused_table, write_parts
 from pipelines.index_rows import ShardTask, index_shard
 from pipelines.records import INDEX_SCHEMA
-from pipelines.tar_samples import Refusal
+from pipelines.tar_members import Refusal
 
 
 def index_shards(tasks: dict[int, ShardTask], workers: int) -> Iterator[tuple[int, ShardFacts]]:

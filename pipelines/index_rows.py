@@ -8,7 +8,7 @@ Output: the shard's two parts (see index_parts).
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -23,14 +23,15 @@ from pipelines.datasets.annotations import (
     unknown_label,
 )
 from pipelines.datasets.manifest import read_labels
-from pipelines.errors import BadVideoError
+from pipelines.errors import BadVideoError, as_bad_video
 from pipelines.index_parts import ShardFacts, refused_table, write_parts
 from pipelines.isolated import Isolation, read_packet_table_apart
 from pipelines.packet_codec import Packets, encode_packets
 from pipelines.packet_table import PacketTable, read_packet_table
 from pipelines.range_file import RangeFile
 from pipelines.records import INDEX_SCHEMA
-from pipelines.tar_samples import Refusal, Sample, read_samples
+from pipelines.tar_members import Refusal
+from pipelines.tar_samples import BadTextError, Sample, read_samples
 
 # A demuxer reads the whole member in order: 4 MiB a request is 200 MB/s at 20 ms each. Eight blocks are kept, so that
 # a packet is still there when its bytes are compared, and a table at the end does not push out the start.
@@ -49,6 +50,8 @@ class ShardTask:
     classes: tuple[str, ...] | None
     labels_url: str | None
     isolation: Isolation | None = None  # None: videos are read in this process
+    labels_tag: str = ""  # of the content of the labels file
+    id_prefix: str = ""  # in front of each key: "SHARD/" where keys repeat in each shard
 
 
 def index_shard(task: ShardTask) -> ShardFacts:
@@ -62,36 +65,57 @@ def index_shard(task: ShardTask) -> ShardFacts:
     return write_parts(
         task.videos_url,
         task.refused_url,
-        pa.Table.from_pylist(rows, schema=INDEX_SCHEMA),
+        rows,
         refused_table(task.shard_url, refusals),
         time.perf_counter() - started,
     )
 
 
-def read_shard(task: ShardTask) -> tuple[list[dict[str, Any]], list[Refusal]]:
-    """Rows of INDEX_SCHEMA of a shard's videos, and what is left out.
+def read_shard(task: ShardTask) -> tuple[pa.Table, list[Refusal]]:
+    """Rows of INDEX_SCHEMA of a shard's videos, and what is left out. One odd sample, or tar, ends nothing.
 
     Raises:
         StorageError: the shard cannot be read.
     """
-    samples, refusals = read_samples(task.shard_url, task.size_bytes)
-    sidecar = _sidecar(task.labels_url, task.classes) if task.labels_url else {}
+    try:
+        samples, refusals = read_samples(task.shard_url, task.size_bytes)
+    except Exception as error:
+        bad = as_bad_video(error)
+        return INDEX_SCHEMA.empty_table(), [Refusal(bad.kind, str(bad))]
+    sidecar = _sidecar(task.labels_url, task.classes, task.labels_tag) if task.labels_url else {}
+    refusals = [replace(each, video_id=task.id_prefix + each.video_id) if each.video_id else each for each in refusals]
     rows: list[dict[str, Any]] = []
     for sample in samples:
         try:
             row, changed = _row(task, sample, sidecar)
-        except BadVideoError as error:
+        except Exception as error:
+            bad = as_bad_video(error)
             member = sample.video.name if sample.video else ""
-            refusals.append(Refusal(error.kind, str(error), member, sample.key))
+            refusals.append(Refusal(bad.kind, str(bad), member, task.id_prefix + sample.video_id))
             continue
         rows.append(row)
         refusals += changed
-    return rows, refusals
+    table, strange = _as_table(rows)
+    return table, refusals + strange
+
+
+def _as_table(rows: list[dict[str, Any]]) -> tuple[pa.Table, list[Refusal]]:
+    """Rows as Arrow; a row with a value that cannot be stored costs its own video only."""
+    try:
+        return pa.Table.from_pylist(rows, schema=INDEX_SCHEMA), []
+    except Exception as error:
+        if len(rows) == 1:
+            bad = as_bad_video(error)
+            return INDEX_SCHEMA.empty_table(), [
+                Refusal(bad.kind, str(bad), rows[0]["member_name"], rows[0]["video_id"])
+            ]
+    parts = [_as_table([row]) for row in rows]
+    return pa.concat_tables(table for table, _ in parts), [each for _, refused in parts for each in refused]
 
 
 @lru_cache(maxsize=1)
 def _sidecar(
-    labels_url: str, classes: tuple[str, ...] | None
+    labels_url: str, classes: tuple[str, ...] | None, tag: str
 ) -> dict[str, tuple[tuple[str, ...], tuple[Interval, ...] | None]]:
     return read_labels(labels_url, classes)
 
@@ -100,8 +124,9 @@ def _row(task: ShardTask, sample: Sample, sidecar: dict[str, Any]) -> tuple[dict
     """A sample as a row of INDEX_SCHEMA, and what was changed of its intervals. Raises BadVideoError."""
     member = sample.video
     assert member is not None
-    if sample.key in sidecar:
-        labels, intervals = sidecar[sample.key]
+    video_id = task.id_prefix + sample.video_id
+    if video_id in sidecar:
+        labels, intervals = sidecar[video_id]
     else:
         labels, intervals = _labels(sample, task.classes)
     file = RangeFile(
@@ -113,7 +138,7 @@ def _row(task: ShardTask, sample: Sample, sidecar: dict[str, Any]) -> tuple[dict
         table = read_packet_table(file, member.size_bytes, member.head)  # type: ignore[arg-type]
     intervals, problems = tidy_intervals(intervals, member.name, table.duration_seconds)
     row = {
-        "video_id": sample.key,
+        "video_id": video_id,
         "shard_url": task.shard_url,
         "member_name": member.name,
         "member_offset_bytes": member.offset_bytes,
@@ -123,7 +148,7 @@ def _row(task: ShardTask, sample: Sample, sidecar: dict[str, Any]) -> tuple[dict
         if intervals is None
         else [{"label": label, "start_seconds": start, "end_seconds": end} for label, start, end in intervals],
     }
-    changed = [Refusal(p.kind, p.message, member.name, sample.key) for p in problems]
+    changed = [Refusal(p.kind, p.message, member.name, video_id) for p in problems]
     return row | _stream_columns(table), changed
 
 
@@ -139,12 +164,12 @@ def _stream_columns(table: PacketTable) -> dict[str, Any]:
 
 def _labels(sample: Sample, classes: tuple[str, ...] | None) -> tuple[tuple[str, ...], tuple[Interval, ...] | None]:
     """Labels and intervals of the .json, else of the .cls, else none: a video without labels can be evaluated."""
-    if sample.bad_text:
-        raise BadVideoError("bad_sample_json", sample.bad_text)
-    annotation = sample.annotation or {}
-    value = annotation.get("labels")
-    if value is None and sample.class_number is not None:
-        value = [sample.class_number]
+    try:
+        annotation = sample.text("json") or {}
+        value = annotation.get("labels")
+        value = sample.text("cls") if value is None else value
+    except BadTextError as error:
+        raise BadVideoError("bad_sample_json", str(error)) from None
     if isinstance(value, list) and value and all(isinstance(v, int) and not isinstance(v, bool) for v in value):
         value = [_named(number, classes) for number in value]
     try:
@@ -160,7 +185,9 @@ def _labels(sample: Sample, classes: tuple[str, ...] | None) -> tuple[tuple[str,
 
 def _named(number: int, classes: tuple[str, ...] | None) -> str:
     if classes is None:
-        raise BadVideoError("label_not_in_classes", f"its label is the number {number}; give a class list to name it")
+        raise BadVideoError(
+            "label_not_in_classes", f"its label is the number {number!s:.40}; give a class list to name it"
+        )
     if not 0 <= number < len(classes):
-        raise BadVideoError("label_not_in_classes", f"its label is {number}; classes are 0 to {len(classes) - 1}")
+        raise BadVideoError("label_not_in_classes", f"its label is {number!s:.40}; classes are 0 to {len(classes) - 1}")
     return classes[number]

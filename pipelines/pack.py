@@ -17,7 +17,7 @@ import posixpath
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 from pipelines import storage
@@ -26,16 +26,22 @@ from pipelines.datasets.annotations import (
     Problem,
     check_id,
     check_labels,
+    check_split,
     check_unique,
     labels_and,
+    normal,
+    parse_intervals,
+    parse_labels,
     tidy_intervals,
 )
-from pipelines.errors import BadVideoError, InputError, StorageError
+from pipelines.errors import BadVideoError, InputError, StorageError, as_bad_video
 from pipelines.index_rows import DEMUX_BLOCK_BYTES, DEMUX_MAX_BLOCKS
 from pipelines.isolated import DEFAULT_ISOLATION, read_packet_table_apart
 from pipelines.packet_arrays import PacketTable
 from pipelines.range_file import RangeFile
-from pipelines.tar_samples import VIDEO_EXTENSIONS
+from pipelines.store_errors import shown
+from pipelines.tar_members import is_companion
+from pipelines.tar_samples import VIDEO_EXTENSIONS, key_and_extension
 
 Progress = Callable[[int, int, str], None]  # videos done, videos in all, the id of the one just done
 # Seconds of each packed video by id -> what is wrong with what else is known of the videos.
@@ -88,10 +94,11 @@ def pack(
             video could be packed.
         StorageError: a place cannot be read or written.
     """
+    classes = None if classes is None else list(dict.fromkeys(map(normal, classes)))
+    videos = [_normal(video) for video in videos]
     for video in videos:
-        check_id(video.video_id, video.path)
         check_labels(labels_and(video.intervals, video.labels), classes, f"video {video.video_id!r}")
-    check_unique((video.video_id, video.path) for video in videos)
+    check_unique((video.video_id, shown(video.path)) for video in videos)
     if shard_size_bytes < 1:
         raise InputError(f"the shard size is {shard_size_bytes} bytes; give at least 1 (1 GiB is usual)")
     _clear(out_url, overwrite)
@@ -132,16 +139,17 @@ class _Packing:
         try:
             if key in self.keys:
                 raise BadVideoError("key_collision", f"its key {key!r} is that of {self.keys[key]!r}; rename one")
-            if key.startswith("__") and key.split("/")[0].endswith("__"):
-                raise BadVideoError("reserved_key", f"WebDataset skips names such as {key!r}; rename it")
+            if is_companion(f"{key}.mp4") or key_and_extension(f"{key}.mp4") != (key, "mp4"):
+                raise BadVideoError("reserved_key", f"readers of tars skip names such as {key!r}; rename it")
             size_bytes = _size_of(video.path)
             file = RangeFile(video.path, 0, size_bytes, DEMUX_BLOCK_BYTES, max_blocks=DEMUX_MAX_BLOCKS)
             table = read_packet_table_apart(file, size_bytes, b"", DEFAULT_ISOLATION)
-        except BadVideoError as error:
-            self.problems.append(Problem(error.kind, video.video_id, f"{video.path}: {error}"))
+            annotation, changed = _annotation(video, table)
+            text = json.dumps(annotation, ensure_ascii=False, sort_keys=True).encode()
+        except Exception as error:
+            bad = as_bad_video(_of_file(error, video.path))
+            self.problems.append(Problem(bad.kind, video.video_id, f"{shown(video.path)}: {bad}"))
             return
-        annotation, changed = _annotation(video, table)
-        text = json.dumps(annotation, ensure_ascii=False, sort_keys=True).encode()
         tar = self._shard_for(size_bytes + len(text))
         file = RangeFile(video.path, 0, size_bytes, DEMUX_BLOCK_BYTES, max_blocks=1)
         _add_member(tar, f"{key}.{_extension(video.path)}", size_bytes, file)
@@ -217,6 +225,17 @@ def key_of(video_id: str) -> str:
     return posixpath.join(folder, name.replace(".", "_"))
 
 
+def _normal(video: AnnotatedVideo) -> AnnotatedVideo:
+    """The video with its id, labels and split as they are compared. Raises InputError if one cannot be used."""
+    where = f"video {video.video_id!r} ({shown(video.path)})"
+    try:
+        labels, intervals = parse_labels(video.labels), parse_intervals(video.intervals)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from None
+    video_id, split = check_id(video.video_id, shown(video.path)), check_split(video.split, where)
+    return replace(video, video_id=video_id, labels=labels, intervals=intervals, split=split)
+
+
 def _annotation(video: AnnotatedVideo, table: PacketTable) -> tuple[dict[str, Any], list[Problem]]:
     """The sample's .json, with intervals that lie inside the video."""
     intervals, problems = tidy_intervals(video.intervals, video.video_id, table.duration_seconds)
@@ -244,6 +263,12 @@ def _size_of(url: str) -> int:
         raise
 
 
+def _of_file(error: Exception, path: str) -> Exception:
+    """A folder, or a file that may not be read, is that video's problem on this machine's disks."""
+    is_file = isinstance(error, StorageError) and isinstance(error.__cause__, IsADirectoryError | PermissionError)
+    return BadVideoError("unreadable_file", str(error)) if is_file and storage.is_local(path) else error
+
+
 def _extension(path: str) -> str:
     """The file's own extension in lower case; mp4 for a name without one, so that an indexer knows it for a video."""
     extension = posixpath.splitext(path.split("?", 1)[0])[1].removeprefix(".").lower()
@@ -261,7 +286,7 @@ def _clear(out_url: str, overwrite: bool) -> None:
     """Make room: an index of the folder must not find shards of an earlier pack."""
     old = [url for url in storage.list_files(out_url) if url.endswith(".tar")]
     if old and not overwrite:
-        raise InputError(f"{out_url} holds {len(old)} tars already; give another folder, or allow overwriting")
+        raise InputError(f"{out_url} holds {len(old)} tars already; give another folder, or --overwrite")
     storage.check_writable(out_url)
     for url in [*old, *storage.list_files(storage.join(out_url, ANNOTATIONS))]:
         storage.delete(url)

@@ -17,7 +17,7 @@ import os
 import posixpath
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
@@ -26,11 +26,14 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines import storage
+from pipelines.datasets.annotations import normal
 from pipelines.datasets.manifest import LOOKUP_THREADS, read_classes, read_labels
 from pipelines.errors import InputError
+from pipelines.index_checks import IDS_SHOWN, check_some, first_reasons, refused_rows, unmatched
 from pipelines.index_parts import (
     READ_THREADS,
     Part,
+    ShardFacts,
     leave_out_duplicates,
     part_urls,
     read_facts,
@@ -41,13 +44,13 @@ from pipelines.index_pool import index_shards
 from pipelines.index_rows import ShardTask
 from pipelines.isolated import DEFAULT_ISOLATION, Isolation
 from pipelines.records import INDEX_SCHEMA, SCHEMA_VERSION, SHARD_FIELDS
-from pipelines.shard_urls import find_shards
+from pipelines.shard_urls import find_shards, shard_names
 from pipelines.tables import read_table
 
 Progress = Callable[[int, int, str], None]  # shards done, shards in all, the shard just done
 
 # Raise it when a row would say something else about the same video: all shards are then read again.
-ROWS_VERSION = 2
+ROWS_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class IndexSummary:
     refused: dict[str, int]  # kind -> members, videos or shards that are not in the index
     intervals_changed: dict[str, int]  # interval_clamped, interval_dropped
     labels_without_video: int  # rows of the labels file that name no indexed video
+    unmatched_ids: tuple[str, ...]  # the first of them
+    reasons: tuple[str, ...]  # the first refused rows, as lines
     classes: tuple[str, ...]
     seconds: float
 
@@ -85,6 +90,7 @@ def build_index(
     workers: int | None = None,
     progress: Progress | None = None,
     isolation: Isolation | None = DEFAULT_ISOLATION,
+    prefix_shard: bool = False,
 ) -> IndexSummary:
     """Index the shards; may be run again at any time, and then reads only what is new or has changed.
 
@@ -94,25 +100,36 @@ def build_index(
         labels_url: a CSV or JSONL file with `id` and `labels`; goes before what lies in the tars.
         workers: processes; as many as there are cores if None. 1 stays in this process.
         isolation: what one video may take, in a process of its own beside each; None: it is read without one.
+        prefix_shard: ids are ``SHARD/KEY``: for tars whose keys begin anew in each. SHARD is the tar's path below the
+            folder that holds all of them, without ``.tar``.
 
     Raises:
-        InputError: no shard matches, a label of `labels_url` is not a class, or nothing at all could be indexed.
+        InputError: no shard matches, a label of `labels_url` is not a class, none of its ids is that of a video, or
+            nothing at all could be indexed.
         StorageError: a place cannot be read or written.
     """
     started = time.perf_counter()
     found = find_shards(shards)
     storage.check_writable(out_url)
-    class_list = _classes_beside(found[0]) if classes is None else tuple(classes)
-    sidecar_ids = set(read_labels(labels_url, class_list)) if labels_url else set()
-    wanted = _identified(found, _settings(class_list, labels_url))
-    task = partial(ShardTask, classes=class_list, labels_url=labels_url, isolation=isolation)
-    parts, read = _parts(wanted, out_url, task, workers, progress)
-    _check_some(parts, out_url)
+    class_list = _classes_beside(found[0]) if classes is None else tuple(map(normal, classes))
+    listed = list(read_labels(labels_url, class_list)) if labels_url else []
+    prefixes = [f"{name}/" for name in shard_names(found)] if prefix_shard else [""] * len(found)
+    labels_tag = hashlib.sha256(storage.read_bytes(labels_url)).hexdigest() if labels_url else ""
+    # All but the shard itself that decides what a row says.
+    settings = json.dumps([SCHEMA_VERSION, ROWS_VERSION, class_list, labels_tag])
+    wanted = _identified(found, prefixes, settings)
+    task = partial(
+        ShardTask, classes=class_list, labels_url=labels_url, isolation=isolation, labels_tag=labels_tag
+    )  # fmt: skip
+    tasks = [partial(task, id_prefix=prefix) for prefix in prefixes]
+    parts, read = _parts(wanted, out_url, tasks, workers, progress)
+    check_some(parts, out_url)
     parts = leave_out_duplicates(parts, out_url)
+    left = unmatched(labels_url or "", listed, {i for part in parts for i in read_ids(out_url, part)}) if listed else []
     all_classes = class_list or tuple(sorted({name for part in parts for name in part.facts.labels}))
     _write_index(out_url, parts, all_classes)
-    indexed = {i for part in parts for i in read_ids(out_url, part)} if sidecar_ids else set()
-    refused = sum((Counter(part.facts.refused) for part in parts), Counter())
+    counts = sum((Counter(part.facts.refused) for part in parts), Counter())
+    refused = {kind: n for kind, n in sorted(counts.items()) if not kind.startswith("interval_")}
     return IndexSummary(
         index_url=out_url,
         shards=len(parts),
@@ -120,9 +137,11 @@ def build_index(
         shards_unchanged=len(parts) - read,
         videos=sum(part.facts.rows for part in parts),
         unlabelled=sum(part.facts.unlabelled for part in parts),
-        refused={kind: n for kind, n in sorted(refused.items()) if not kind.startswith("interval_")},
-        intervals_changed={kind: n for kind, n in sorted(refused.items()) if kind.startswith("interval_")},
-        labels_without_video=len(sidecar_ids - indexed),
+        refused=refused,
+        intervals_changed={kind: n for kind, n in sorted(counts.items()) if kind.startswith("interval_")},
+        labels_without_video=len(left),
+        unmatched_ids=tuple(left[:IDS_SHOWN]),
+        reasons=first_reasons(out_url, parts, refused),
         classes=all_classes,
         seconds=round(time.perf_counter() - started, 3),
     )
@@ -138,10 +157,7 @@ def load_index(index_url: str, columns: list[str] | None = None) -> VideoIndex:
         InputError: there is no index, or another version wrote it.
         StorageError: it cannot be read.
     """
-    entry = _read_index(index_url)
-    if entry is None:
-        storage.list_files(index_url)  # raises if it is the bucket that is not there
-        raise InputError(f"there is no index at {index_url} (no index.json); make it with `adaptfocus index`")
+    entry = _entry_of(index_url)
     if entry["schema_version"] < SCHEMA_VERSION:
         raise InputError(
             f"the index at {index_url} has schema version {entry['schema_version']}, this version of adaptfocus reads "
@@ -156,6 +172,13 @@ def load_index(index_url: str, columns: list[str] | None = None) -> VideoIndex:
         tables = [_with_shard(table, part) for table, part in zip(tables, entry["parts"], strict=True)]
     table = pa.concat_tables(tables)
     return VideoIndex(table, list(entry["classes"]), entry["fingerprint"])
+
+
+def refused_of(index_url: str) -> Iterator[dict[str, str]]:
+    """What an index leaves out or changed, row by row (REFUSED_SCHEMA). Raises InputError if there is no index."""
+    entry = _entry_of(index_url)
+    parts = [Part(**{**part, "facts": ShardFacts(labels=[], **part["facts"])}) for part in entry["parts"]]
+    return refused_rows(index_url, parts)
 
 
 def read_rows(index_url: str, start: int, stop: int, fingerprint: str) -> pa.Table:
@@ -196,29 +219,24 @@ def _classes_beside(shard_url: str) -> tuple[str, ...] | None:
     """The class list that `pack` wrote into the shard's folder, if there is one."""
     url = storage.join(posixpath.dirname(shard_url), "classes.txt")
     is_listed = not shard_url.startswith(("http://", "https://"))  # web servers answer for what they do not have
-    return tuple(read_classes(url)) if is_listed and storage.exists(url) else None
+    # One that is empty lies beside videos that nobody has labelled.
+    return tuple(read_classes(url, may_be_empty=True)) or None if is_listed and storage.exists(url) else None
 
 
-def _settings(classes: Sequence[str] | None, labels_url: str | None) -> str:
-    """All but the shard itself that decides what a row says."""
-    labels_tag = hashlib.sha256(storage.read_bytes(labels_url)).hexdigest() if labels_url else None
-    return json.dumps([SCHEMA_VERSION, ROWS_VERSION, classes, labels_tag])
-
-
-def _identified(shard_urls: Sequence[str], settings: str) -> list[tuple[str, int, str, str]]:
+def _identified(shard_urls: Sequence[str], prefixes: Sequence[str], settings: str) -> list[tuple[str, int, str, str]]:
     """(URL, size in bytes, tag, identity) of each shard."""
     with ThreadPoolExecutor(LOOKUP_THREADS) as threads:
         sizes_and_tags = list(threads.map(storage.size_and_tag, shard_urls))
     return [
-        (url, size, tag, hashlib.sha256(json.dumps([url, size, tag, settings]).encode()).hexdigest()[:16])
-        for url, (size, tag) in zip(shard_urls, sizes_and_tags, strict=True)
+        (url, size, tag, hashlib.sha256(json.dumps([url, size, tag, settings, prefix]).encode()).hexdigest()[:16])
+        for url, prefix, (size, tag) in zip(shard_urls, prefixes, sizes_and_tags, strict=True)
     ]
 
 
 def _parts(
     wanted: list[tuple[str, int, str, str]],
     out_url: str,
-    task: Callable[..., ShardTask],
+    make: Sequence[Callable[..., ShardTask]],
     workers: int | None,
     progress: Progress | None,
 ) -> tuple[list[Part], int]:
@@ -228,7 +246,7 @@ def _parts(
     for number, (url, size_bytes, _, identity) in enumerate(wanted):
         if number not in parts:
             urls = part_urls(out_url, f"{number:05d}-{identity}")
-            tasks[number] = task(url, size_bytes, *urls)
+            tasks[number] = make[number](url, size_bytes, *urls)
     done = len(parts)
     for number, facts in index_shards(tasks, workers or os.cpu_count() or 1):
         url, size_bytes, tag, identity = wanted[number]
@@ -270,23 +288,6 @@ def _in_place(name: str, number: int, out_url: str) -> str:
     return moved
 
 
-def _check_some(parts: list[Part], out_url: str) -> None:
-    """Raises InputError with counts and first reasons if there is no video in any part."""
-    if any(part.facts.rows for part in parts):
-        return
-    counts = sum((Counter(part.facts.refused) for part in parts), Counter())
-    if set(counts) == {"empty_shard"}:
-        raise InputError(f"all {len(parts)} shards are empty (first: {parts[0].shard_url}); write them again")
-    reasons = []
-    for part in parts[:3]:
-        rows = read_part(part_urls(out_url, part.name)[1]).slice(0, 2).to_pylist()
-        reasons += [f"  {r['shard_url']} {r['member_name']}: {r['kind']}: {r['message']}" for r in rows]
-    shown = ", ".join(f"{kind} {n}" for kind, n in counts.most_common())
-    raise InputError(
-        f"nothing could be indexed: {len(parts)} shards, {shown}. The first reasons:\n" + "\n".join(reasons[:3])
-    )
-
-
 def _write_index(out_url: str, parts: list[Part], classes: Sequence[str]) -> None:
     """Write index.json, the moment from which the new index counts; then remove parts that it does not name."""
     names = [part.name for part in parts]
@@ -304,6 +305,15 @@ def _write_index(out_url: str, parts: list[Part], classes: Sequence[str]) -> Non
         for url in storage.list_files(storage.join(out_url, folder)):
             if posixpath.basename(url).removesuffix(".parquet") not in names:
                 storage.delete(url)
+
+
+def _entry_of(index_url: str) -> dict:
+    """index.json. Raises InputError if there is none."""
+    entry = _read_index(index_url)
+    if entry is None:
+        storage.list_files(index_url)  # raises if it is the bucket that is not there
+        raise InputError(f"there is no index at {index_url} (no index.json); make it with `adaptfocus index`")
+    return entry
 
 
 def _entry(part: Part) -> dict[str, object]:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import braceexpand
 
 from pipelines import storage
+from pipelines.datasets.annotations import check_id, check_unique, normal_id
 from pipelines.errors import InputError
 
 # Compressed tars are listed too, so that they are refused with a reason instead of being overlooked.
@@ -32,7 +33,7 @@ def find_shards(patterns: Sequence[str]) -> list[str]:
             "no shards were given; give URLs, a glob, a range such as train-{000000..000009}.tar or a folder"
         )
     found: list[str] = []
-    for pattern in patterns:
+    for pattern in map(storage.check_url, patterns):
         try:
             urls = list(braceexpand.braceexpand(pattern))
         except ValueError:  # UnbalancedBracesError
@@ -40,6 +41,27 @@ def find_shards(patterns: Sequence[str]) -> list[str]:
         for url in urls:
             found += _expanded(_absolute(url))
     return list(dict.fromkeys(found))
+
+
+def shard_names(urls: Sequence[str]) -> list[str]:
+    """A name for each shard that no other has: its path below the folder that holds all of them, without ``.tar``.
+
+    Raises:
+        InputError: two shards have the same name, or one cannot be part of an id.
+    """
+    paths = [url.split("?", 1)[0] if "://" in url else url for url in urls]
+    root = common_folder(paths)
+    names = [re.sub(r"\.tar$", "", normal_id(path[len(root) :]), flags=re.IGNORECASE) for path in paths]
+    check_unique(zip(names, urls, strict=True), "rename one of the shards")
+    return [check_id(name.replace("://", "/"), url) for name, url in zip(names, urls, strict=True)]
+
+
+def common_folder(paths: Sequence[str]) -> str:
+    """The deepest folder that holds all of some paths or URLs, with its slash; empty if there is none."""
+    folders = [path[: path.rfind("/") + 1] for path in paths]
+    first, last = min(folders, default=""), max(folders, default="")
+    same = next((n for n, (a, b) in enumerate(zip(first, last)) if a != b), min(len(first), len(last)))  # noqa: B905
+    return first[: first.rfind("/", 0, same) + 1]
 
 
 def _expanded(url: str) -> list[str]:

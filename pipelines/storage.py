@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
-import re
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from pipelines.ranges import Range, coalesce
 from pipelines.store_errors import ShortReadError, error_code, replaced, shown, tried
 from pipelines.store_limits import MOST_REQUESTS
 from pipelines.store_reads import PROCESS, ReadConfig, ReadCounts, Version
+from pipelines.url_secrets import secret_in
 from pipelines.wrong_files import what_instead
 
 _S3_OPTIONS: dict[str, Any] = {
@@ -49,14 +49,35 @@ def join(url: str, *parts: str) -> str:
     return posixpath.join(url.rstrip("/") if url != "/" else url, *parts)
 
 
+def inside(folder_url: str, *parts: str) -> str:
+    """`join`, for names that come from data: what they name lies in the folder, whatever links there are.
+
+    Raises:
+        StorageError: a name leads out of the folder, or a link in it does.
+    """
+    url, name = join(folder_url, *parts), "/".join(parts)
+    climbs = name.startswith("/") or "://" in name or not {"", ".", ".."}.isdisjoint(name.split("/"))
+    if not climbs and is_local(url):
+        top, place = (os.path.realpath(filesystem(each)[1]) for each in (folder_url, posixpath.dirname(url)))
+        climbs = os.path.commonpath([top, place]) != top
+    if climbs:
+        raise StorageError(f"{name!r} would lead out of {shown(folder_url)}; rename it, or remove the link on its way")
+    return url
+
+
 def check_url(url: str) -> str:
-    """Return `url` unless it carries credentials; they belong in the environment, never in a config or a log."""
-    # A secret may hold slashes, and after a port (digits, then a slash) an @ is an innocent part of the path.
-    if re.match(r"^[a-z0-9+.-]+://[^/@:]*:(?!\d+/)[^@]*@", url, re.IGNORECASE):
+    """Return `url` unless it carries credentials; they belong in the environment, never in a config or a log.
+
+    Raises:
+        StorageError: it has a user or a password, or a signature or a token in its query; neither is repeated.
+    """
+    found = secret_in(url)
+    if found:
         scheme = url.split("://", 1)[0]
         raise StorageError(
-            f"the {scheme}:// URL contains credentials; put them into the environment "
-            "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) and leave them out of the URL"
+            f"the {scheme}:// URL contains credentials; put them into the environment (AWS_ACCESS_KEY_ID, "
+            f"AWS_SECRET_ACCESS_KEY) and leave them out of the URL, where {found} is one: URLs are saved with indexes "
+            "and runs. What only a signed URL reaches, download first"
         )
     return url
 

@@ -14,6 +14,7 @@ import tenacity
 
 from pipelines.errors import ReplacedError, StorageError
 from pipelines.store_limits import LIMITS
+from pipelines.url_secrets import scrubbed
 
 T = TypeVar("T")
 
@@ -160,7 +161,7 @@ def _response(error: BaseException | None) -> dict[str, Any]:
 
 def shown(url: str) -> str:
     """A URL fit for messages: no query, since presigned URLs carry their signature there, and no user."""
-    return re.sub(r"^([a-z0-9+.-]+://)[^/]*@", r"\1", url.split("?", 1)[0], flags=re.IGNORECASE)
+    return scrubbed(url).split("?", 1)[0] if "://" in url else url
 
 
 def replaced(url: str, how: str) -> ReplacedError:
@@ -220,6 +221,7 @@ def _message(url: str, error: Exception) -> str:
 def _reason(error: BaseException) -> str:
     """What an error says, in one short line, without anything that looks like a signature or a key."""
     code, text = error_code(error), str(error).splitlines()[0] if str(error) else ""
+    text = scrubbed(text)
     text = re.sub(r"^\[Errno \d+\] ", "", text)  # a number that s3fs chose
     text = "" if text.endswith("None") else text  # Ceph sends a code and no words
     said: list[Any] = [code or type(error).__name__, text if text != code else ""]

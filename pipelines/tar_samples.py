@@ -1,110 +1,75 @@
-"""The samples of one WebDataset tar, from its headers alone.
+"""The samples of one WebDataset tar: each video with the labels that lie beside it.
 
 Input: a tar's URL and size.
-Does: walks the headers through ranged reads (the media in between is skipped, not read), groups members by
-WebDataset's key rule, reads the small ``.json`` and ``.cls`` beside each video.
-Output: Sample rows (one video each, with its first bytes where a header's request has brought them) and (kind, member,
-key, message) rows for everything that is not one.
+Does: groups its members by WebDataset's key rule, in whatever order they come; reads the small ``.json`` and ``.cls``.
+Output: Sample rows (one video each, with its first bytes where a header's request has brought them) and Refusal rows
+for everything that is not one.
 """
 
 from __future__ import annotations
 
-import io
-import json
 import re
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
-from pipelines import storage
-from pipelines.datasets.annotations import unsafe_reason
-from pipelines.range_file import RangeFile
+from pipelines import strict_json
+from pipelines.datasets.annotations import normal_id, parse_label, unsafe_reason
+from pipelines.tar_members import HeaderFile, Member, Refusal, members_of
 
 VIDEO_EXTENSIONS = frozenset(
     ["mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "m2ts", "mpg", "mpeg", "flv", "wmv", "3gp", "ogv"]
 )
-# A header is 512 bytes and the .json beside it is about as small; a video's first 60 KB hold the headers of a short
-# one. Larger requests would mostly fetch media.
-HEADER_BLOCK_BYTES = 64 * 1024
-MAX_HEADS_BYTES = 64 << 20  # first bytes kept for the videos of one shard; the videos behind cost a request more
-MAX_HEADER_BYTES = 1 << 20  # of one extended header; tarfile would read one of any size into memory
 MAX_TEXT_BYTES = 16 << 20  # of a sample's .json
+# Labels whose video has not come yet are kept, of a whole shard at most so many bytes. Each counts a KiB at least.
+MAX_WAITING_BYTES = 64 << 20
+TEXT_BYTES = 1024
+SORT = "write the tar in the order of its names (tar --sort=name)"
+LABEL_EXTENSIONS = ("json", "cls")
 
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstandard"}
 
-
-@dataclass(frozen=True)
-class Member:
-    """A file in the tar; the offset is that of its first byte of content."""
-
-    name: str
-    offset_bytes: int
-    size_bytes: int
-    head: bytes = field(default=b"", repr=False, compare=False)  # a video's first bytes, as many as are at hand
+class BadTextError(ValueError):
+    """A .json or .cls that cannot be used."""
 
 
 @dataclass
 class Sample:
-    """Consecutive members of one key."""
+    """The members of one key."""
 
     key: str
     members: dict[str, Member] = field(default_factory=dict)  # by lower-case extension
-    annotation: dict[str, Any] | None = None  # of the .json
-    class_number: int | None = None  # of the .cls
-    bad_text: str | None = None  # why .json or .cls cannot be used
+    texts: dict[str, Any] = field(default_factory=dict)  # what a .json or .cls says, or a BadTextError, by extension
+    waiting_bytes: int = 0  # of texts that came before the video
 
     @property
     def video(self) -> Member | None:
         """The first member with a video's extension."""
         return next((m for ext, m in self.members.items() if is_video(ext)), None)
 
+    @property
+    def video_id(self) -> str:
+        """The key in its normal form: two Unicode forms of a name are one id."""
+        return normal_id(self.key)
 
-@dataclass(frozen=True)
-class Refusal:
-    """A member or a whole tar that is left out."""
+    def text(self, kind: str) -> Any:
+        """What the video's .json or .cls says; None if it has none.
 
-    kind: str
-    message: str
-    member_name: str = ""
-    video_id: str = ""
+        Raises:
+            BadTextError: it cannot be used, or there are two that differ.
+        """
+        found = [self.texts[extension] for extension in self._beside(kind) if extension in self.texts]
+        for value in found:
+            if isinstance(value, BadTextError):
+                raise value
+            if value != found[0]:
+                raise BadTextError(f"it has two .{kind} files that differ: {', '.join(self._beside(kind))}; keep one")
+        return found[0] if found else None
 
-
-class _HeaderFile(RangeFile):
-    """A tar's headers: each request begins where a header does, so that it brings the start of what follows it.
-
-    Refuses long reads: walking headers needs none, a hostile header asks for them.
-    """
-
-    def __init__(self, url: str, size_bytes: int) -> None:
-        super().__init__(url, 0, size_bytes)
-        self.heads_left_bytes = MAX_HEADS_BYTES
-        self._window_at, self._window = 0, b""
-
-    def read(self, size: int = -1) -> bytes:
-        if size > MAX_HEADER_BYTES or size < 0:
-            raise tarfile.ReadError(f"a header of {size} bytes; the limit is {MAX_HEADER_BYTES}")
-        data = self.read_at(self.tell(), min(size, max(0, self.size_bytes - self.tell())))
-        self.seek(len(data), io.SEEK_CUR)
-        return data
-
-    def read_at(self, offset_bytes: int, size_bytes: int) -> bytes:
-        """Bytes of the tar; if they are not there yet, with what follows them up to HEADER_BLOCK_BYTES."""
-        inside = offset_bytes - self._window_at
-        if size_bytes > 0 and not (inside >= 0 and inside + size_bytes <= len(self._window)):
-            wanted = min(max(size_bytes, HEADER_BLOCK_BYTES), self.size_bytes - offset_bytes)
-            self.requests += 1
-            self._window = storage.read_ranges([self.url], [offset_bytes], [wanted])[0]
-            self._window_at, inside = offset_bytes, 0
-        return self._window[inside : inside + size_bytes] if size_bytes > 0 else b""
-
-    def head_of(self, member: Member) -> bytes:
-        """The member's first bytes, as far as they are there and may be kept."""
-        inside = member.offset_bytes - self._window_at
-        size = min(member.size_bytes, self.heads_left_bytes)
-        head = self._window[inside : inside + size] if inside >= 0 else b""
-        self.heads_left_bytes -= len(head)
-        return head
+    def _beside(self, kind: str) -> list[str]:
+        """Extensions of labels: those of a.mp4 lie in a.json or a.mp4.json, those of v1.2.mp4 in v1.2.json too."""
+        video = next(filter(is_video, self.members), "")
+        stem = video.rpartition(".")[0]
+        return list(dict.fromkeys([f"{stem}.{kind}" if stem else kind, f"{video}.{kind}", kind]))
 
 
 def key_and_extension(name: str) -> tuple[str | None, str]:
@@ -130,116 +95,125 @@ def read_samples(url: str, size_bytes: int) -> tuple[list[Sample], list[Refusal]
     """
     if size_bytes == 0:
         return [], [Refusal("empty_shard", "the file is empty (0 bytes); write it again or leave it out")]
-    file = _HeaderFile(url, size_bytes)
-    head = file.read(min(8, size_bytes))
-    for magic, name in _COMPRESSED.items():
-        if head.startswith(magic):
-            mend = "decompress it: a range cannot be read from a compressed tar"
-            return [], [Refusal("compressed_tar", f"it is compressed ({name}); {mend}")]
-    file.seek(0)
-    samples: list[Sample] = []
+    file = HeaderFile(url, size_bytes)
+    grouped = _Grouped(file)
     refusals: list[Refusal] = []
-    for found in _members(file):
-        if isinstance(found, Refusal):
-            refusals.append(found)
-            continue
-        refusal = _add(samples, found, file)
+    for found in members_of(file):
+        refusal = found if isinstance(found, Refusal) else grouped.add(found)
         if refusal:
             refusals.append(refusal)
-    kept = [sample for sample in samples if sample.video]
-    refusals += [
-        Refusal("no_video_in_sample", f"its members are {', '.join(s.members)[:200]}; none is a video", video_id=s.key)
-        for s in samples
-        if not s.video
-    ]
-    if not samples and not refusals:
+    refusals += grouped.without_video()
+    if not grouped.samples and not refusals:
         refusals.append(Refusal("empty_shard", "there is no file in this tar; write it again or leave it out"))
-    return kept, refusals
+    return [sample for sample in grouped.samples if sample.video], refusals
 
 
-def _members(file: RangeFile) -> Iterator[Member | Refusal]:
-    """Regular files with safe names; every other member, and a broken end, as a Refusal."""
-    try:
-        tar = tarfile.open(fileobj=cast(Any, file), mode="r:")  # noqa: SIM115 - there is nothing to close
-    except tarfile.TarError as error:
-        yield Refusal("not_a_tar", f"it is not a tar ({error}); write it with `adaptfocus pack` or WebDataset")
-        return
-    while True:
+class _Grouped:
+    """Samples as their members come: neighbours first, then whatever of the same key lies anywhere in the tar."""
+
+    def __init__(self, file: HeaderFile) -> None:
+        self.file = file
+        self.samples: list[Sample] = []
+        self._last: dict[str, Sample] = {}  # by id, the last one of it
+        self._waiting_bytes = 0
+
+    def add(self, member: Member) -> Refusal | None:
+        """Put a member into its sample; why not, if it cannot be used."""
+        name = member.name.removeprefix("./")
+        key, extension = key_and_extension(name)
+        if key is None or unsafe_reason(normal_id(key)):
+            return Refusal("no_key", "WebDataset makes no key of this name; name it KEY.EXTENSION", name)
+        sample = self._sample_of(key, extension)
+        if extension in sample.members:
+            message = f"its sample has a {extension!r} already; the first stays"
+            return Refusal("duplicate_member", message, name, sample.video_id)
+        if is_video(extension) and sample.video:
+            message = f"a sample has one video, here {sample.video.name}; give this one its own key"
+            return Refusal("several_videos", message, name, sample.video_id)
+        if is_video(extension):
+            member = replace(member, head=self.file.head_of(member))
+        sample.members[extension] = member
+        if self._is_label(sample, extension):
+            sample.texts[extension] = self._text(sample, extension, member)
+        elif is_video(extension):
+            self._waiting_bytes -= sample.waiting_bytes
+            for each in LABEL_EXTENSIONS:  # a v1.2.json that came before its v1.2.mp4
+                early = f"{extension.rpartition('.')[0]}.{each}"
+                if early in sample.members and early not in sample.texts:
+                    sample.texts[early] = self._text(sample, early, sample.members[early])
+        return None
+
+    def _sample_of(self, key: str, extension: str) -> Sample:
+        """The sample of a key: the neighbour, else the last one, unless that has another video already."""
+        sample = self._last.get(normal_id(key))
+        is_neighbour = bool(self.samples) and sample is self.samples[-1]
+        if sample is None or (not is_neighbour and is_video(extension) and sample.video):
+            sample = self._last[normal_id(key)] = Sample(key)
+            self.samples.append(sample)
+        return sample
+
+    def _is_label(self, sample: Sample, extension: str) -> bool:
+        """Whether a member may be the video's labels: a.json, a.mp4.json; v1.2.json if v1.2.mp4 is there."""
+        stem, _, kind = extension.rpartition(".")
+        if kind not in LABEL_EXTENSIONS:
+            return False
+        return not stem or is_video(stem) or any(is_video(e) and e.rpartition(".")[0] == stem for e in sample.members)
+
+    def _text(self, sample: Sample, extension: str, member: Member) -> Any:
+        """Read a .json or .cls: mostly it lies beside the header, in a block that has been fetched."""
+        if member.size_bytes > MAX_TEXT_BYTES:
+            return BadTextError(f"its .{extension} takes {member.size_bytes} bytes; the limit is {MAX_TEXT_BYTES}")
+        if not sample.video:
+            if self._waiting_bytes + _cost(member) > MAX_WAITING_BYTES:
+                limit = f"{MAX_WAITING_BYTES >> 20} MiB of labels wait for videos that come later in the tar"
+                return BadTextError(f"its .{extension} was not read: {limit}; {SORT}")
+            self._waiting_bytes += _cost(member)
+            sample.waiting_bytes += _cost(member)
+        read = _class_of if extension.endswith("cls") else _annotation_of
         try:
-            info = tar.next()
-        except (tarfile.TarError, ValueError, OverflowError) as error:
-            yield Refusal("broken_tar", f"it breaks at byte {tar.offset} ({error}); what follows is not indexed")
-            return
-        if info is None:
-            break
-        if tar.offset <= info.offset:  # a negative size: older Pythons would walk in circles
-            yield Refusal("broken_tar", f"the header at byte {info.offset} leads backwards; the rest is not indexed")
-            return
-        cast(Any, tar).members.clear()  # a million members would stay in memory
-        if info.isdir():
-            continue
-        yield _checked(info, file.size_bytes)
-        if info.offset_data + info.size > file.size_bytes:
-            return
-    file.seek(tar.offset)
-    if tar.offset < file.size_bytes and any(file.read(min(512, file.size_bytes - tar.offset))):
-        # Python takes a damaged header after the first for the end of the tar.
-        yield Refusal("broken_tar", f"there is no header at byte {tar.offset}; what follows is not indexed")
+            return read(self.file.read_at(member.offset_bytes, member.size_bytes))
+        except ValueError as error:
+            return BadTextError(f"its .{extension} {error}")
+
+    def without_video(self) -> Iterator[Refusal]:
+        """Samples in which nothing can be decoded."""
+        for sample in self.samples:
+            if not sample.video:
+                extensions = ", ".join(sample.members)[:200]
+                message = f"its members are {extensions}; none is a video. A video and its labels are files of one name"
+                yield Refusal("no_video_in_sample", f"{message} in one tar", video_id=sample.video_id)
 
 
-def _checked(info: tarfile.TarInfo, tar_size_bytes: int) -> Member | Refusal:
-    name = info.name.removeprefix("./")
-    shown = name.encode("utf-8", "backslashreplace").decode()
-    reason = unsafe_reason(name)
-    if reason is None and not (info.isreg() or info.issparse()):
-        reason = "it is a link" if info.issym() or info.islnk() else "it is not a regular file"
-    if reason:
-        return Refusal("unsafe_name", f"the member was left out: {reason}", shown)
-    if info.issparse():
-        return Refusal("sparse_member", "it is stored sparse, so no range of it can be read; pack it plainly", shown)
-    if info.offset_data + info.size > tar_size_bytes:
-        missing = info.offset_data + info.size - tar_size_bytes
-        return Refusal("truncated_member", f"the tar ends {missing} bytes before it does; copy the tar again", shown)
-    return Member(info.name, info.offset_data, info.size)
+def _cost(member: Member) -> int:
+    return max(member.size_bytes, TEXT_BYTES)
 
 
-def _add(samples: list[Sample], member: Member, file: _HeaderFile) -> Refusal | None:
-    """Put a member into its sample: the last one if the key is the same, else a new one."""
-    name = member.name.removeprefix("./")
-    if re.match(r"__[^/]*__($|/)", name):
-        return None  # WebDataset's own metadata
-    key, extension = key_and_extension(name)
-    if key is None:
-        return Refusal("no_key", "WebDataset makes no key of this name; name it KEY.EXTENSION", name)
-    if not samples or samples[-1].key != key:
-        samples.append(Sample(key))
-    sample = samples[-1]
-    if extension in sample.members:
-        return Refusal("duplicate_member", f"its sample has a {extension!r} already; the first stays", name, key)
-    if is_video(extension) and sample.video:
-        message = f"a sample has one video, here {sample.video.name}; give this one its own key"
-        return Refusal("several_videos", message, name, key)
-    sample.members[extension] = replace(member, head=file.head_of(member)) if is_video(extension) else member
-    if extension in ("json", "cls"):
-        _read_text(sample, extension, member, file)
-    return None
-
-
-def _read_text(sample: Sample, extension: str, member: Member, file: _HeaderFile) -> None:
-    """Read a .json or .cls at once: it lies beside the header, in a block that has been fetched."""
-    if member.size_bytes > MAX_TEXT_BYTES:
-        sample.bad_text = f"its .{extension} takes {member.size_bytes} bytes; the limit is {MAX_TEXT_BYTES}"
-        return
-    data = file.read_at(member.offset_bytes, member.size_bytes)
+def _annotation_of(data: bytes) -> dict[str, Any]:
+    """What a sample's .json says of labels and intervals. Raises ValueError."""
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        sample.bad_text = f"its .{extension} does not parse: {error}"
-        return
-    if extension == "cls" and isinstance(value, int) and not isinstance(value, bool):
-        sample.class_number = value
-    elif extension == "json" and isinstance(value, dict):
-        sample.annotation = value
+        value = strict_json.loads(data)
+    except ValueError as error:
+        raise ValueError(f"does not parse: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"holds {value!r:.80}, not an object")
+    return {name: value[name] for name in ("labels", "intervals") if name in value}
+
+
+def _class_of(data: bytes) -> list[Any]:
+    """What a .cls says: class numbers, or names, one a line. Raises ValueError."""
+    try:
+        text = data.decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is neither a class number nor a class name in UTF-8 ({error.reason})") from None
+    if text[:1] in ("[", '"', "{"):
+        value = strict_json.loads(text)
+        value = value if isinstance(value, list) else [value]
+    elif re.fullmatch(r"[+-]?\d+", text, re.ASCII):
+        value = [int(text)]
+    elif re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", text, re.ASCII | re.IGNORECASE):
+        raise ValueError(f"holds {text:.80}, not a class number or a class name")
     else:
-        wanted = "a class number" if extension == "cls" else "an object"
-        sample.bad_text = f"its .{extension} holds {value!r:.80}, not {wanted}"
+        value = [parse_label(line) for line in text.splitlines() if line.strip()]
+    if not all(isinstance(each, str) or (isinstance(each, int) and not isinstance(each, bool)) for each in value):
+        raise ValueError(f"holds {text!r:.80}, not a class number or a class name")
+    return value

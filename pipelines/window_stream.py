@@ -24,7 +24,7 @@ from pipelines.clip_stream import let_end, put_unless
 from pipelines.dense import Store, dense_job, number_of_hops
 from pipelines.dense_apart import FillerApart
 from pipelines.dense_filler import Filled, Filler
-from pipelines.errors import BadVideoError
+from pipelines.errors import BadVideoError, as_bad_video
 from pipelines.frames import DecodeConfig
 from pipelines.isolated import Isolation
 from pipelines.messages import shared_array
@@ -193,9 +193,11 @@ def _fill(filler: _Filler, batch: WindowBatch, at: int, first: int) -> tuple[int
     """
     try:
         filled = filler.fill(batch.frames[at:])
-    except BadVideoError as error:
+    except Exception as error:  # whatever one video leads to, the others have their windows
+        bad = as_bad_video(error)
+        filler.close()
         batch.frames[at] = 0
-        batch.step[at], batch.error[at] = BAD_VIDEO, encode_error(f"{error.kind}: {error}")
+        batch.step[at], batch.error[at] = BAD_VIDEO, encode_error(f"{bad.kind}: {bad}")
         return 1, True
     count = len(filled.center_seconds)
     batch.step[at : at + count] = np.arange(first, first + count)
@@ -225,12 +227,15 @@ class _Unusable:
 
 
 def _filler(video: Mapping[str, Any], shape: WindowShape) -> _Filler:
-    if not video["duration_seconds"] > 0:
-        text = f"it lasts {video['duration_seconds']} s, in which no window lies"
-        return _Unusable(BadVideoError("no_duration", text))
-    if shape.isolation:
-        return FillerApart(video, shape.job(video), shape.decode, shape.isolation, shape.read)
-    return Filler(dense_job(video, decode=shape.decode, **shape.job(video)), Store(shape.read))
+    try:
+        if not video["duration_seconds"] > 0:
+            text = f"it lasts {video['duration_seconds']} s, in which no window lies"
+            raise BadVideoError("no_duration", text)
+        if shape.isolation:
+            return FillerApart(video, shape.job(video), shape.decode, shape.isolation, shape.read)
+        return Filler(dense_job(video, decode=shape.decode, **shape.job(video)), Store(shape.read))
+    except Exception as error:
+        return _Unusable(as_bad_video(error))
 
 
 def _empty(shape: WindowShape, windows: int) -> WindowBatch:

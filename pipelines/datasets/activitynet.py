@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.datasets.annotations import Interval, Problem, check_id, labels_and
+from pipelines.datasets.annotations import (
+    Interval,
+    Problem,
+    check_id,
+    check_split,
+    check_unique,
+    labels_and,
+    parse_interval,
+)
 from pipelines.datasets.release import Release, ReleasedVideo
 from pipelines.datasets.release_files import parse_json, seconds_of
 from pipelines.errors import InputError
@@ -34,12 +42,13 @@ def read_activitynet(annotations_url: str, classes: Sequence[str] | None = None)
     problems: list[Problem] = []
     videos = [_video(video_id, entry, classes, problems) for video_id, entry in database.items()]
     kept = [video for video in videos if video is not None]
+    check_unique((video.video_id, "the database") for video in kept)  # two Unicode forms of one id
     names = classes if classes is not None else sorted({label for video in kept for label in video.labels})
     return Release("activitynet", tuple(names), tuple(kept), tuple(problems))
 
 
 def _video(video_id: str, entry: Any, classes: Sequence[str] | None, problems: list[Problem]) -> ReleasedVideo | None:
-    check_id(video_id, "the database")
+    video_id = check_id(video_id, "the database")
     annotations = entry.get("annotations", []) if isinstance(entry, dict) else None
     if not isinstance(annotations, list):
         problems.append(Problem("bad_row", video_id, "it has no list of annotations; it was left out"))
@@ -48,7 +57,7 @@ def _video(video_id: str, entry: Any, classes: Sequence[str] | None, problems: l
     for annotation in annotations:
         try:
             label, (start, end) = annotation["label"], annotation["segment"]
-            interval = (" ".join(label.split()), float(start), float(end))
+            interval = parse_interval([label, start, end])
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
             interval = ("", 0.0, 0.0)
         if not interval[0]:
@@ -59,7 +68,7 @@ def _video(video_id: str, entry: Any, classes: Sequence[str] | None, problems: l
             problems.append(Problem("label_not_in_classes", video_id, said))
             continue
         intervals.append(interval)
-    subset = str(entry["subset"]) if entry.get("subset") else None
+    subset = check_split(str(entry.get("subset") or ""), f"the subset of {video_id!r}")
     labels = labels_and(intervals, ())
     return ReleasedVideo(
         video_id, SPLITS.get(subset or "", subset), labels, tuple(intervals),

@@ -1,12 +1,14 @@
 """What every reader of annotations hands on, and the rules that all of them share.
 
 Input: rows of some annotation format.
-Does: names a video, its labels and its intervals; checks ids, labels and intervals in one place.
+Does: names a video, its labels and its intervals; checks ids, labels and intervals in one place. Text that looks the
+same is the same: ids, labels and splits are brought to Unicode's form NFC where they enter.
 Output: AnnotatedVideo, and Problem rows for whatever was left out and why.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 import re
@@ -44,12 +46,33 @@ class Problem:
     message: str
 
 
+def normal(text: str) -> str:
+    """A label, class or split as it is compared: in NFC, without a byte-order mark, white space as single spaces.
+
+    macOS writes an accent apart from its letter (NFD), other systems do not: both are one name.
+    """
+    return unicodedata.normalize("NFC", " ".join(text.replace("\ufeff", "").split()))
+
+
+def normal_id(text: str) -> str:
+    """An id as it is compared: in NFC, without white space around it. What is inside stays: ids are file names."""
+    return unicodedata.normalize("NFC", text.strip())
+
+
+def text_reason(text: str) -> str | None:
+    """Why text cannot be stored or shown as one line of UTF-8, or None if it can."""
+    kinds = {unicodedata.category(c) for c in text}
+    if "Cs" in kinds:
+        return "it contains half of a surrogate pair, which is no character"
+    return "it contains control characters" if "Cc" in kinds else None
+
+
 def unsafe_reason(name: str) -> str | None:
     """Why `name` must not become a path or a key, or None if it may."""
     if not name:
         return "it is empty"
-    if any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
-        return "it contains control characters"
+    if reason := text_reason(name):
+        return reason
     if name.startswith("/") or re.match(r"^[A-Za-z]:[\\/]", name) or "://" in name:
         return "it is absolute"
     segments = name.replace("\\", "/").split("/")
@@ -61,11 +84,12 @@ def unsafe_reason(name: str) -> str | None:
 
 
 def check_id(video_id: str, where: str) -> str:
-    """Return `video_id` if it is safe as a path inside an archive.
+    """`video_id` in its normal form, if that is safe as a path inside an archive.
 
     Raises:
         InputError: it is absolute, climbs out of its folder, or contains control characters or empty segments.
     """
+    video_id = normal_id(video_id)
     reason = unsafe_reason(video_id)
     if reason:
         raise InputError(
@@ -75,14 +99,27 @@ def check_id(video_id: str, where: str) -> str:
     return video_id
 
 
-def check_unique(ids_and_places: Iterable[tuple[str, str]]) -> None:
+def check_split(split: str | None, where: str) -> str | None:
+    """`split` in its normal form, None if it is empty. Splits become names of files.
+
+    Raises:
+        InputError: it contains a slash or control characters, or is '.' or '..'.
+    """
+    split = normal(split or "")
+    reason = unsafe_reason(split) if split else None
+    if reason is None and re.search(r"[/\\:]", split):
+        reason = "it contains a slash or a colon"
+    if reason:
+        raise InputError(f"{where}: the split {split!r} cannot be used because {reason}; use a word such as 'train'")
+    return split or None
+
+
+def check_unique(ids_and_places: Iterable[tuple[str, str]], fix: str = "give one of them another id") -> None:
     """Raises InputError naming both places if an id occurs twice."""
     first: dict[str, str] = {}
     for video_id, where in ids_and_places:
         if video_id in first:
-            raise InputError(
-                f"the video id {video_id!r} occurs twice: {first[video_id]} and {where}; give one of them another id"
-            )
+            raise InputError(f"the video id {video_id!r} occurs twice: {first[video_id]} and {where}; {fix}")
         first[video_id] = where
 
 
@@ -109,14 +146,26 @@ def labels_and(intervals: Iterable[Interval] | None, labels: Iterable[str]) -> t
 
 
 def parse_labels(value: Any) -> tuple[str, ...]:
-    """``"a; b"`` or ``["a", "b"]`` -> ``("a", "b")``. Raises ValueError for anything else."""
+    """``"a; b"`` or ``["a", "b"]`` -> ``("a", "b")``, each once and in its normal form.
+
+    Raises:
+        ValueError: it is anything else, or a label cannot be written as a line of text.
+    """
     if value is None:
         return ()
     if isinstance(value, str):
         value = value.split(";")
     if not isinstance(value, (list, tuple)) or not all(isinstance(label, str) for label in value):
         raise ValueError(f"labels must be a list of names or names separated by ';', not {value!r:.200}")
-    return tuple(dict.fromkeys(label.strip() for label in value if label.strip()))
+    return tuple(dict.fromkeys(filter(None, map(parse_label, value))))
+
+
+def parse_label(text: str) -> str:
+    """A label in its normal form, perhaps empty. Raises ValueError if it cannot be written as a line of text."""
+    label = normal(text)
+    if reason := text_reason(label):
+        raise ValueError(f"the label {label!r:.200} cannot be used because {reason}")
+    return label
 
 
 def parse_intervals(value: Any) -> tuple[Interval, ...] | None:
@@ -133,17 +182,18 @@ def parse_intervals(value: Any) -> tuple[Interval, ...] | None:
         parts = value
     else:
         raise ValueError(f"intervals must be a list, not {value!r:.200}")
-    return tuple(_interval(part) for part in parts)
+    return tuple(map(parse_interval, parts))
 
 
-def _interval(part: Any) -> Interval:
+def parse_interval(part: Any) -> Interval:
+    """One interval. Raises ValueError if it is not a label and two numbers."""
     if isinstance(part, Mapping):
         part = [part.get("label"), part.get("start_seconds"), part.get("end_seconds")]
-    if isinstance(part, (list, tuple)) and len(part) == 3 and isinstance(part[0], str) and part[0].strip():
-        try:
-            return part[0].strip(), float(part[1]), float(part[2])
-        except (TypeError, ValueError):
-            pass
+    if isinstance(part, (list, tuple)) and len(part) == 3 and isinstance(part[0], str) and normal(part[0]):
+        label = parse_label(part[0])
+        with contextlib.suppress(TypeError, ValueError, OverflowError):  # an integer of 400 digits overflows
+            if not any(isinstance(time, bool) for time in part[1:]):
+                return label, float(part[1]), float(part[2])
     raise ValueError(f"an interval is a label, start_seconds and end_seconds, not {part!r:.200}")
 
 

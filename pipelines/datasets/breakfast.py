@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
@@ -171,6 +172,9 @@ def _splits(files: Sequence[str], names: Iterable[str], problems: list[Problem])
             listed.update(inside)
             bundled.add(f"s{bundle[2]}")
             if bundle[1] == "test":
+                again = [name for name, times in Counter(inside).items() if times > 1 or name in splits]
+                if again:
+                    raise InputError(f"{url}: {again[0]!r} occurs twice in the test bundles; keep it in one of them")
                 splits.update((name, f"s{bundle[2]}") for name in inside)
     known = set(names)
     for name in sorted(listed - known):

@@ -16,7 +16,7 @@ import posixpath
 from collections.abc import Sequence
 
 from pipelines import storage
-from pipelines.datasets.annotations import Interval, Problem, check_id, check_unique, labels_and
+from pipelines.datasets.annotations import Interval, Problem, check_id, check_unique, labels_and, normal_id
 from pipelines.datasets.release import Release, ReleasedVideo, Sentence
 from pipelines.datasets.release_files import lines_of, only_file, read_ids_and_names, seconds_of
 from pipelines.errors import InputError
@@ -76,7 +76,7 @@ def _row(
     video_id = (row["id"] or "").strip()
     if not video_id:
         return where, None, [Problem("bad_row", where, "it has no id; it was left out")]
-    check_id(video_id, where)
+    video_id = check_id(video_id, where)
     intervals, labels, problems = _actions(row["actions"] or "", names, f"{where} ({video_id})")
     length = seconds_of(row["length"], f"{where} ({video_id})", problems)
     return where, ReleasedVideo(video_id, split, labels, intervals, length, labels, names=(video_id,)), problems
@@ -116,7 +116,7 @@ def read_charades_sta(urls: Sequence[str]) -> tuple[list[Sentence], list[Problem
             times, _, text = line.partition("##")
             try:
                 video_id, start, end = times.split()
-                sentence = Sentence(video_id, float(start), float(end), text.strip(), where)
+                sentence = Sentence(normal_id(video_id), float(start), float(end), text.strip(), where)
             except ValueError:
                 sentence = None
             if sentence is not None and sentence.text:

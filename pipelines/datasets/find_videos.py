@@ -13,7 +13,7 @@ import posixpath
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from pipelines.datasets.annotations import Problem
+from pipelines.datasets.annotations import Problem, normal_id
 from pipelines.file_tree import files_below
 from pipelines.tar_samples import VIDEO_EXTENSIONS
 
@@ -37,6 +37,7 @@ def find_videos(
     for url in dict.fromkeys(url for folder in folder_urls for url in files_below(folder)):
         path, extension = posixpath.splitext(url)
         if extension.removeprefix(".").lower() in VIDEO_EXTENSIONS:
+            path = normal_id(path)  # macOS writes names in another Unicode form than most lists
             by_stem[posixpath.basename(path)].append((path, url))
     found: dict[str, tuple[str, str]] = {}
     problems: list[Problem] = []

@@ -16,7 +16,7 @@ import posixpath
 import re
 
 from pipelines import storage
-from pipelines.datasets.annotations import AnnotatedVideo, Interval, Problem, labels_and, tidy_intervals
+from pipelines.datasets.annotations import AnnotatedVideo, Interval, Problem, labels_and, normal_id, tidy_intervals
 from pipelines.errors import InputError
 
 # A label, perhaps with a direction in brackets, and its times: "Falling (BW)[6.9 to 12; 13 to 14]". Either closing
@@ -33,7 +33,7 @@ def read_gmdcsa24(root_url: str, test_subjects: tuple[str, ...] = ()) -> tuple[l
             split: without this, none is set.
 
     Raises:
-        InputError: there is no such list under `root_url`.
+        InputError: there is no such list under `root_url`, or a list has a file twice.
     """
     lists = [
         url
@@ -59,7 +59,7 @@ def read_gmdcsa24(root_url: str, test_subjects: tuple[str, ...] = ()) -> tuple[l
 def _read_list(csv_url: str, subject: str, split: str | None) -> tuple[list[AnnotatedVideo], list[Problem]]:
     folder_url = csv_url.removesuffix(".csv")
     prefix = f"{subject.lower().replace(' ', '_')}/{posixpath.basename(folder_url)}"
-    there = {posixpath.basename(url): url for url in storage.list_files(folder_url)}
+    there = {normal_id(posixpath.basename(url)): url for url in storage.list_files(folder_url)}
     text = storage.read_bytes(csv_url).decode("utf-8-sig", errors="replace")
     lines = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
     header = [name.strip() for name in next(lines, [])]
@@ -72,11 +72,12 @@ def _read_list(csv_url: str, subject: str, split: str | None) -> tuple[list[Anno
         where = f"{subject}/{posixpath.basename(csv_url)} line {lines.line_num}"
         if not any(field.strip() for field in fields):
             continue
-        name = fields[0].strip()
-        is_repeated = name in seen
+        name = normal_id(fields[0])
+        if name in seen:
+            raise InputError(f"{where}: {name!r} occurs twice in this list; keep one of its rows")
         seen.add(name)
-        if len(fields) < len(header) or is_repeated:
-            reason = "is listed twice" if is_repeated else f"has {len(fields)} of {len(header)} columns"
+        if len(fields) < len(header):
+            reason = f"has {len(fields)} of {len(header)} columns"
             problems.append(Problem("bad_row", where, f"{name!r} {reason}; the row was left out"))
             continue
         if name not in there:

@@ -4,6 +4,7 @@ Input: the URL of a CSV or a JSONL file with `path` and `labels`, and if you hav
 Does: reads it line by line, checks ids and labels, leaves out what is not there.
 Output: AnnotatedVideo rows and Problem rows; or the labels of videos that lie in shards already (a sidecar).
 
+Without `id`, a video's id is its path without the extension (see `_names_of`).
 In a CSV, labels are separated by ";" and intervals read "walk 1.5 3.0;sit down 4 5". In JSONL both are lists.
 Relative paths are relative to the manifest.
 """
@@ -12,27 +13,33 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import os
 import posixpath
-from collections.abc import Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from pipelines import storage
+from pipelines import storage, strict_json
 from pipelines.datasets.annotations import (
     AnnotatedVideo,
     Interval,
     Problem,
     check_id,
     check_labels,
+    check_split,
     check_unique,
     labels_and,
     parse_intervals,
+    parse_label,
     parse_labels,
     tidy_intervals,
 )
 from pipelines.errors import InputError
+from pipelines.shard_urls import common_folder
+from pipelines.store_errors import shown
 
 # A look-up in an object store costs about 20 ms; sixteen at a time check a thousand files in about a second.
 LOOKUP_THREADS = 16
@@ -47,9 +54,14 @@ def read_manifest(
         InputError: a column is missing, a line does not parse, an id is unsafe or occurs twice, a label is not
             among `classes`.
     """
+    return tidied(read_listed(manifest_url, classes, required=("path", "labels")))
+
+
+def tidied(listed: Iterable[tuple[AnnotatedVideo, str]]) -> tuple[list[AnnotatedVideo], list[Problem]]:
+    """The rows of a list whose file is there, with intervals that hold time; and what was left out of it."""
     rows: list[tuple[AnnotatedVideo, str]] = []
     problems: list[Problem] = []
-    for video, where in read_listed(manifest_url, classes, required=("path", "labels")):
+    for video, where in listed:
         intervals, found = tidy_intervals(video.intervals, where)
         problems += found
         rows.append((replace(video, intervals=intervals), where))
@@ -67,16 +79,23 @@ def read_listed(
     Raises:
         InputError: as `read_manifest`.
     """
-    rows: list[tuple[AnnotatedVideo, str]] = []
+    read: list[tuple[str, str, dict[str, Any]]] = []
     for where, row in _rows(list_url, required):
-        path, name = _text(row, "path", where), _text(row, "id", where)
-        if not path and ("path" in required or not name):
+        path = _text(row, "path", where)
+        if not path and ("path" in required or not _text(row, "id", where)):
             raise InputError(f"{where}: 'path' is empty; give the video's path or URL")
+        read.append((where, path, row))
+    nameless = {path: "" for where, path, row in read if path and not _text(row, "id", where)}
+    names = _names_of(nameless, list_url)
+    rows: list[tuple[AnnotatedVideo, str]] = []
+    for where, path, row in read:
         labels, intervals = _labels(row, where, classes)
-        video_id = check_id(name or _id_of(path, where), where)
+        video_id = check_id(_text(row, "id", where) or names[path], where)
+        split = check_split(_text(row, "split", where), where)
         absolute = _absolute(path, list_url) if path else ""
-        rows.append((AnnotatedVideo(video_id, absolute, labels, intervals, _text(row, "split", where) or None), where))
-    check_unique((video.video_id, where) for video, where in rows)
+        rows.append((AnnotatedVideo(video_id, absolute, labels, intervals, split), where))
+    fix = "add an `id` column, with an id of its own for each" if nameless else "give one of them another id"
+    check_unique(((video.video_id, where) for video, where in rows), fix)
     return rows
 
 
@@ -94,16 +113,24 @@ def read_labels(
         video_id = check_id(_text(row, "id", where), where)
         places.append((video_id, where))
         labels_of[video_id] = _labels(row, where, classes)
-    check_unique(places)
+    check_unique(places, "keep one of them")
     return labels_of
 
 
-def read_classes(classes_url: str) -> list[str]:
-    """The class list of a text file, one name a line. Raises InputError if a name occurs twice or there is none."""
-    names = [line.strip() for line in _decoded(classes_url).splitlines()]
-    names = [name for name in names if name]
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if twice or not names:
+def read_classes(classes_url: str, may_be_empty: bool = False) -> list[str]:
+    """The class list of a text file, one name a line.
+
+    Raises:
+        InputError: a name occurs twice (two Unicode forms of a name are one), is no line of text, or there is none.
+    """
+    names: list[str] = []
+    for number, line in enumerate(re.split(r"\r\n?|\n", decoded(classes_url)), start=1):
+        try:
+            names += filter(None, [parse_label(line)])
+        except ValueError as error:
+            raise InputError(f"{classes_url} line {number}: {error}") from None
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice or not (names or may_be_empty):
         what = f"the class {twice[0]!r} occurs twice" if twice else "there is no class in it"
         raise InputError(f"{classes_url}: {what}; write one name a line, each once")
     return names
@@ -111,7 +138,7 @@ def read_classes(classes_url: str) -> list[str]:
 
 def _rows(url: str, required: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, row) of each line; the format is told by the name, else by the first character."""
-    text = _decoded(url)
+    text = decoded(url)
     name = url.split("?", 1)[0].lower()
     is_csv = name.endswith(".csv") or (
         not name.endswith((".jsonl", ".ndjson", ".json")) and not text.lstrip().startswith("{")
@@ -155,8 +182,8 @@ def _jsonl_rows(text: str, url: str, required: Sequence[str]) -> Iterator[tuple[
         if not content.strip():
             continue
         try:
-            row = json.loads(content)
-        except (ValueError, RecursionError) as error:
+            row = strict_json.loads(content)
+        except ValueError as error:
             raise InputError(f"{url} line {line} does not parse as JSON ({error}); write one object a line") from None
         if not isinstance(row, dict):
             raise InputError(f"{url} line {line} holds {type(row).__name__}, not an object; write one object a line")
@@ -175,7 +202,7 @@ def _check_columns(names: Any, required: Sequence[str], where: str) -> None:
 
 def _text(row: dict[str, Any], name: str, where: str) -> str:
     value = row.get(name)
-    if value is not None and not isinstance(value, (str, int)):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (str, int))):
         raise InputError(f"{where}: {name!r} must be text, not {value!r:.200}")
     return "" if value is None else str(value).strip()
 
@@ -194,12 +221,26 @@ def _labels(
     return labels, intervals
 
 
-def _id_of(path: str, where: str) -> str:
-    """The path without its extension; of an absolute path or a URL, the file's name without it."""
-    path = path.split("?", 1)[0] if "://" in path else path
-    if "://" in path or path.startswith("/"):
-        path = posixpath.basename(path)
-    return posixpath.splitext(path.removeprefix("./"))[0]
+def _names_of(paths: Iterable[str], list_url: str) -> dict[str, str]:
+    """An id for each path: the path without its extension, as it is written relative to the list.
+
+    Where one is absolute, a URL or leads out of the list's folder, all are relative to the folder that they share, so
+    that ``train/a.mp4`` and ``test/a.mp4`` stay two.
+    """
+    plain = {path: path.removeprefix("./") for path in paths}
+    if any("://" in path or path.startswith("/") or ".." in path.split("/") for path in plain):
+        whole = {path: _whole(_absolute(path, list_url)) for path in plain}
+        root = common_folder([*whole.values()])
+        plain = {path: each[len(root) :].replace("://", "/").lstrip("/") for path, each in whole.items()}
+    return {path: posixpath.splitext(name)[0] for path, name in plain.items()}
+
+
+def _whole(path: str) -> str:
+    """A path without ``..``; a URL without its query."""
+    if "://" in path:
+        scheme, rest = path.split("?", 1)[0].split("://", 1)
+        return f"{scheme}://{posixpath.normpath(rest)}" if rest else path
+    return os.path.abspath(path)  # noqa: PTH100
 
 
 def _absolute(path: str, manifest_url: str) -> str:
@@ -214,14 +255,15 @@ def present(rows: list[tuple[AnnotatedVideo, str]]) -> tuple[list[AnnotatedVideo
         there = list(threads.map(lambda row: storage.exists(row[0].path), rows))
     videos = [video for (video, _), found in zip(rows, there, strict=True) if found]
     missing = [
-        Problem("missing_file", where, f"there is no file at {video.path}")
+        Problem("missing_file", where, f"there is no file at {shown(video.path)}")
         for (video, where), found in zip(rows, there, strict=True)
         if not found
     ]
     return videos, missing
 
 
-def _decoded(url: str) -> str:
+def decoded(url: str) -> str:
+    """The text of a file. Raises InputError with the line that is not UTF-8."""
     data = storage.read_bytes(url)
     try:
         return data.decode("utf-8-sig")

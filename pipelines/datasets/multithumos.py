@@ -14,7 +14,7 @@ import posixpath
 from collections import defaultdict
 from typing import Any
 
-from pipelines.datasets.annotations import Interval, Problem, check_id, labels_and
+from pipelines.datasets.annotations import Interval, Problem, check_id, check_unique, labels_and
 from pipelines.datasets.release import Release, ReleasedVideo
 from pipelines.datasets.release_files import (
     in_threads,
@@ -75,7 +75,7 @@ def _from_texts(texts: dict[str, str], names: dict[int, str]) -> Release:
             except ValueError:
                 problems.append(Problem("bad_row", where, f"{line!r:.200} is not a video and two times"))
                 continue
-            intervals[check_id(video_id, where)].append((name, start, end))
+            intervals[check_id(video_id, where)].append((name, start, end))  # an id may be in each line
     problems += [
         Problem("missing_list", name, f"there is no {name}.txt") for name in names.values() if name not in texts
     ]
@@ -88,7 +88,7 @@ def _from_json(url: str, names: dict[int, str]) -> Release:
     problems: list[Problem] = []
     videos: list[ReleasedVideo] = []
     for video_id, entry in sorted(table.items()):
-        check_id(video_id, url)
+        video_id = check_id(video_id, url)
         if not isinstance(entry, dict) or not isinstance(entry.get("actions"), list):
             problems.append(Problem("bad_row", video_id, "it has no list of actions; it was left out"))
             continue
@@ -108,6 +108,7 @@ def _from_json(url: str, names: dict[int, str]) -> Release:
                 problems.append(Problem("label_not_in_classes", video_id, said))
         duration = seconds_of(entry.get("duration"), video_id, problems)
         videos.append(_video(video_id, entry.get("subset"), duration, intervals, problems))
+    check_unique((video.video_id, url) for video in videos)  # two Unicode forms of one id
     return Release("multithumos", tuple(names.values()), tuple(videos), tuple(problems))
 
 

@@ -101,6 +101,10 @@ class Release:
         classes = tuple(name for name in self.classes if name not in gone)
         return replace(self, classes=classes, videos=tuple(kept(video) for video in self.videos))
 
+    def listed(self) -> list[AnnotatedVideo]:
+        """All videos, whether their file is there or not; an empty path where the release does not say it."""
+        return [_annotated(video, video.path or "") for video in self.videos]
+
     def interval_problems(self) -> list[Problem]:
         """What would be clamped or dropped if the videos were as long as the release says.
 

@@ -5,25 +5,30 @@ Input: URLs. Does: reads and checks. Output: values, or an error that names the 
 
 from __future__ import annotations
 
-import json
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from pipelines import storage
-from pipelines.datasets.annotations import Problem
+from pipelines import storage, strict_json
+from pipelines.datasets.annotations import Problem, normal
 from pipelines.datasets.manifest import LOOKUP_THREADS
 from pipelines.errors import InputError
 
 T = TypeVar("T")
+_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
 
 
 def lines_of(url: str) -> list[tuple[int, str]]:
-    """(number, text) of each line that is not empty, without the spaces around it; counted from 1."""
+    """(number, text) of each line that is not empty, in its normal form; counted from 1.
+
+    What is no text, bytes that are not UTF-8 or control characters, becomes U+FFFD.
+    """
     text = storage.read_bytes(url).decode("utf-8-sig", errors="replace")
-    return [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    lines = (normal(_NO_TEXT.sub("\ufffd", line)) for line in text.splitlines())
+    return [(number, line) for number, line in enumerate(lines, start=1) if line]
 
 
 def in_threads(look: Callable[[str], T], urls: Sequence[str]) -> list[T]:
@@ -75,10 +80,11 @@ def read_ids_and_names(url: str) -> dict[str, str]:
     names: dict[str, str] = {}
     for number, line in lines_of(url):
         class_id, _, name = line.partition(" ")
-        if not name.strip() or class_id in names:
+        name = normal(name)
+        if not name or class_id in names:
             what = f"the id {class_id} occurs twice" if class_id in names else f"{line!r} is not an id and a name"
             raise InputError(f"{url} line {number}: {what}; write one class a line, as 'c008 Opening a door'")
-        names[class_id] = name.strip()
+        names[class_id] = name
     if not names:
         raise InputError(f"{url} holds no class; write one a line, as 'c008 Opening a door'")
     times = Counter(names.values())
@@ -86,11 +92,11 @@ def read_ids_and_names(url: str) -> dict[str, str]:
 
 
 def parse_json(url: str) -> dict[str, Any]:
-    """The object in a JSON file. Raises InputError if it holds none."""
+    """The object in a JSON file. Raises InputError if it holds none, or a name (an id) occurs twice in an object."""
     try:
-        table = json.loads(storage.read_bytes(url))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{url} is not JSON ({error})") from None
+        table = strict_json.loads(storage.read_bytes(url))
+    except ValueError as error:
+        raise InputError(f"{url} is not JSON that can be used: {error}") from None
     if not isinstance(table, dict):
         raise InputError(f"{url} holds a {type(table).__name__}; wanted an object")
     return table

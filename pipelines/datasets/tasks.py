@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pipelines import storage
-from pipelines.datasets.annotations import check_unique
+from pipelines import storage, strict_json
+from pipelines.datasets.annotations import check_split, check_unique, normal, normal_id, text_reason
 from pipelines.errors import InputError
 
 SEGMENTATION, ACTIVITY, GROUNDING = "segmentation.jsonl", "activity.jsonl", "grounding.jsonl"
@@ -169,36 +169,48 @@ def _segmented(row: dict[str, Any]) -> SegmentedVideo:
     segments = row["segments"]
     if not isinstance(segments, list) or not all(isinstance(s, list) and len(s) == 3 for s in segments):
         raise ValueError("segments must be a list of [start_seconds, end_seconds, label]")
-    cut = tuple((_seconds(start), _seconds(end), label) for start, end, label in segments)
-    return SegmentedVideo(row["video_id"], _split(row), _seconds(row["duration_seconds"]), cut)
+    cut = tuple((_seconds(start), _seconds(end), _normal(label, normal)) for start, end, label in segments)
+    return SegmentedVideo(_normal(row["video_id"], normal_id), _split(row), _seconds(row["duration_seconds"]), cut)
 
 
 def _activity(row: dict[str, Any]) -> ActivityVideo:
     if not isinstance(row["activities"], list):
         raise ValueError(f"activities must be a list of names, not {row['activities']!r:.200}")
-    return ActivityVideo(row["video_id"], _split(row), tuple(row["activities"]))
+    names = tuple(_normal(name, normal) for name in row["activities"])
+    return ActivityVideo(_normal(row["video_id"], normal_id), _split(row), names)
 
 
 def _moment(row: dict[str, Any]) -> Moment:
     start, end = _seconds(row["start_seconds"]), _seconds(row["end_seconds"])
-    return Moment(row["video_id"], _split(row), start, end, row["sentence"])
+    return Moment(_normal(row["video_id"], normal_id), _split(row), start, end, row["sentence"])
+
+
+def _normal(value: Any, form: Callable[[str], str]) -> Any:
+    """Text in its normal form; what is no text stays, and its row's check refuses it."""
+    return form(value) if isinstance(value, str) else value
 
 
 def _split(row: dict[str, Any]) -> str | None:
-    if row["split"] is not None:
-        _check_name(row["split"], "split")
-    return row["split"]
+    if row["split"] is None:
+        return None
+    _check_name(row["split"], "split")
+    return check_split(row["split"], "its row")
 
 
 def _seconds(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"seconds must be numbers, not {value!r:.200}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"seconds must be numbers of usual size, not one of {len(str(value))} digits") from None
 
 
 def _check_name(value: Any, field: str) -> None:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{field} must be text that is not empty, not {value!r:.200}")
+    if reason := text_reason(" ".join(value.split())):
+        raise ValueError(f"{field} {value!r:.200} cannot be used because {reason}")
 
 
 def _read(url: str, parse: Callable[[dict[str, Any]], Row]) -> list[tuple[str, Row]]:
@@ -209,13 +221,13 @@ def _read(url: str, parse: Callable[[dict[str, Any]], Row]) -> list[tuple[str, R
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = strict_json.loads(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
             if not isinstance(row, dict):
                 raise ValueError(f"holds {type(row).__name__}, not an object")
             rows.append((where, parse(row)))
         except KeyError as error:
             raise InputError(f"{where}: there is no {error}; pipelines/datasets/tasks.py lists the fields") from None
-        except (ValueError, RecursionError) as error:  # what is not JSON or not UTF-8 is a ValueError too
+        except (ValueError, InputError) as error:  # what is not JSON or not UTF-8 is a ValueError too
             raise InputError(f"{where}: {error}") from None
     if not rows:
         raise InputError(f"{url} holds no rows")

@@ -11,6 +11,7 @@ Output: what was written, or what is wrong with it.
 from __future__ import annotations
 
 import posixpath
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -20,7 +21,7 @@ from pipelines.errors import InputError
 from pipelines.feature_store import VideoFeatures
 from pipelines.layouts.axes import Problems, check_axes, check_matrix, check_values
 from pipelines.layouts.frames import read_array, write_array
-from pipelines.layouts.given import Given, at_times, names_of, read_facts
+from pipelines.layouts.given import Given, at_times, check_any, leave_out, names_of, read_facts
 from pipelines.layouts.pickles import dump_array, load_array, too_new
 
 TIMECEPTION_STEPS = 128
@@ -28,23 +29,28 @@ TIMECEPTION_STEPS = 128
 
 def write_opentad(url: str, given: Given) -> dict[str, int]:
     """Write [T, C]; how many videos."""
-    return _written(given, lambda name, video: write_array(storage.join(url, f"{name}.npy"), laid_out(video, given)))
+    return _written(given, lambda name, video: write_array(storage.inside(url, f"{name}.npy"), laid_out(video, given)))
 
 
 def write_timeception(url: str, given: Given) -> dict[str, int]:
     """Write (T, H, W, C); how many videos."""
 
     def write(name: str, video: VideoFeatures) -> None:
-        storage.write_bytes(storage.join(url, f"{name}.pkl"), dump_array(evenly(video, _steps(given, {}))))
+        storage.write_bytes(storage.inside(url, f"{name}.pkl"), dump_array(evenly(video, _steps(given, {}))))
 
     return _written(given, write)
 
 
 def _written(given: Given, write: Callable[[str, VideoFeatures], None]) -> dict[str, int]:
     names = names_of([video_id for each in given.sets for video_id in each.video_ids])
+    done: Counter[str] = Counter()
     for video in given.videos():
-        write(names[video.video_id], video)
-    return {"videos": len(names)}
+        try:
+            write(names[video.video_id], video)
+            done["videos"] += 1
+        except Exception as error:
+            leave_out(done, video.video_id, error)
+    return check_any(done)
 
 
 def laid_out(video: VideoFeatures, given: Given, steps: int | None = None) -> np.ndarray:

@@ -28,7 +28,17 @@ from pipelines import storage
 from pipelines.datasets.tasks import read_activities
 from pipelines.errors import ConfigError, InputError
 from pipelines.layouts.axes import Problems, check_axes, check_matrix, check_values
-from pipelines.layouts.given import Given, at_frames, frames_in, names_of, read_facts, read_lines, write_text
+from pipelines.layouts.given import (
+    Given,
+    at_frames,
+    check_any,
+    frames_in,
+    leave_out,
+    names_of,
+    read_facts,
+    read_lines,
+    write_text,
+)
 from pipelines.layouts.ground_truth import mapping_of, truths, word
 
 RECIPE_WORD = 3
@@ -43,7 +53,7 @@ class Reader:
 
     def split_url(self, url: str, split: str, number: int) -> str:
         parts = (f"split{number}.{split}",) if self.is_poc else ("splits", f"{split}.split{number}.bundle")
-        return storage.join(url, *parts)
+        return storage.inside(url, *parts)
 
     def truth_name(self, line: str) -> str:
         """The file of labels that a line of a split names."""
@@ -75,14 +85,21 @@ def write(url: str, given: Given, reader: Reader) -> dict[str, int]:
             raise ConfigError(
                 f"{video.video_id} is in no split; extract with --split, or give a segmentation.jsonl that says so"
             )
-        name, lines = names[video.video_id], truth.labels(given.fps, given.background)
-        features = at_frames(video, len(lines), given.fps, given.align).T
-        write_array(storage.join(url, "features", f"{name}.npy"), features)
-        write_text(storage.join(url, "groundTruth", f"{name}.txt"), lines)
+        name = names[video.video_id]
+        try:
+            lines = truth.labels(given.fps, given.background)
+            features = at_frames(video, len(lines), given.fps, given.align).T
+            write_array(storage.inside(url, "features", f"{name}.npy"), features)
+            write_text(storage.inside(url, "groundTruth", f"{name}.txt"), lines)
+        except Exception as error:
+            leave_out(done, video.video_id, error)
+            continue
         splits.setdefault(split, []).append(name)
         labels.update(lines)
         done["videos"] += 1
     if not splits:
+        if done["left out"]:
+            check_any(done)
         raise InputError("no video of the features has labels; their ids must be those of the segmentation")
     write_text(storage.join(url, "mapping.txt"), [f"{n} {label}" for label, n in mapping_of(labels).items()])
     for split, members in splits.items():
@@ -158,6 +175,9 @@ def check(url: str, given: Given, reader: Reader) -> tuple[int, Problems]:
     steps: dict[str, int] = {}
     videos = 0
     for line in dict.fromkeys(lines):
+        if "/" in line:  # it would be read from another folder
+            problems.say("unknown name", f"{line!r:.200} has a slash; a split lists names of files: export again")
+            continue
         name = f"features/{reader.feature_name(line)}"
         labels = _labels(url, reader.truth_name(line), mapping, problems)
         array = read_array(storage.join(url, name), name, problems)

@@ -8,6 +8,7 @@ Output: videos one by one; arrays.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,10 +17,12 @@ from typing import Any, Literal
 import numpy as np
 
 from pipelines import storage
-from pipelines.errors import ConfigError, InputError
+from pipelines.datasets.annotations import text_reason
+from pipelines.errors import ConfigError, InputError, as_bad_video
 from pipelines.feature_store import FeatureSet, VideoFeatures
 
 FACTS = "adaptfocus.json"  # in every export: how it was made
+REASONS_SHOWN = 3
 Rule = Literal["linear", "nearest"]
 
 
@@ -80,6 +83,25 @@ class Given:
         return {"layout": layout, **named, "feature_shape": shape, "features": [each.url for each in self.sets]}
 
 
+def leave_out(done: Counter[str], video_id: str, error: Exception) -> None:
+    """Count a video that cannot be laid out; the first ones with their reasons.
+
+    Raises:
+        AdaptFocusError: `error` itself, where it is not about the video.
+    """
+    bad = as_bad_video(error)
+    done["left out"] += 1
+    if done["left out"] <= REASONS_SHOWN:
+        done[f"left out, {video_id}: {bad.kind}: {bad}"] = 1
+
+
+def check_any(done: Counter[str]) -> dict[str, int]:
+    """The counts. Raises InputError if there is no video among them."""
+    if not done["videos"]:
+        raise InputError("; ".join(name for name in done if name.startswith("left out, ")) or "there is no video")
+    return dict(done)
+
+
 def names_of(video_ids: list[str]) -> dict[str, str]:
     """id -> the name it has in files: without dots and slashes, because MS-TCN cuts a name at its first dot.
 
@@ -91,6 +113,8 @@ def names_of(video_ids: list[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     owners: dict[str, str] = {}
     for video_id in video_ids:
+        if reason := text_reason(video_id):
+            raise InputError(f"the video {video_id!r} cannot name a file because {reason}; index it under another key")
         if video_id in names:
             raise InputError(f"the video {video_id!r} is in two of the feature sets; export one of them")
         name = "".join("-" if c in "./\\" or c.isspace() else c for c in video_id)

@@ -28,10 +28,10 @@ import numpy as np
 
 from pipelines import storage
 from pipelines.datasets.tasks import Moment, read_grounding
-from pipelines.errors import ConfigError
+from pipelines.errors import ConfigError, InputError
 from pipelines.feature_store import VideoFeatures
 from pipelines.layouts.axes import Problems, check_axes, check_matrix, check_values
-from pipelines.layouts.given import FACTS, Given, averaged, normalised, read_facts
+from pipelines.layouts.given import FACTS, Given, averaged, check_any, leave_out, normalised, read_facts
 
 FILE = "features.hdf5"
 STEPS = 32
@@ -69,14 +69,20 @@ def h5py_library() -> Any:
 
 def write(url: str, given: Given, reader: Reader) -> dict[str, int]:
     """Write the layout; how many videos, and moments."""
-    library, done = h5py_library(), Counter()
+    library = h5py_library()
+    done: Counter[str] = Counter()
     durations: dict[str, float] = {}
     steps = reader.steps(given, {})
     with _new_file(storage.join(url, FILE)) as path, library.File(path, "w") as file:
         for video in given.videos():
             if "/" in video.video_id:
                 raise ConfigError(f"{video.video_id!r} has a slash, which HDF5 takes for a folder; rename the video")
-            file.create_dataset(video.video_id, data=reader.laid_out(video, steps))
+            try:
+                rows = reader.laid_out(video, steps)
+            except Exception as error:
+                leave_out(done, video.video_id, error)
+                continue
+            file.create_dataset(video.video_id, data=rows)
             durations[video.video_id] = video.duration_seconds
             done["videos"] += 1
     if given.grounding_url:
@@ -88,9 +94,11 @@ def write(url: str, given: Given, reader: Reader) -> dict[str, int]:
                 done["moments without a video"] += 1
         for split, rows in moments.items():
             content = _annotations(rows, durations, reader)
-            storage.write_bytes(storage.join(url, f"{split}.json"), json.dumps(content).encode())
+            if f"{split}.json" == FACTS:
+                raise InputError(f"{given.grounding_url} has a split {split!r}, whose file would be {FACTS}; rename it")
+            storage.write_bytes(storage.inside(url, f"{split}.json"), json.dumps(content).encode())
             done["moments"] += len(rows)
-    return dict(done)
+    return check_any(done)
 
 
 def _annotations(moments: list[Moment], durations: dict[str, float], reader: Reader) -> Any:

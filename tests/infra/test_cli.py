@@ -33,7 +33,7 @@ def test_from_videos_to_a_report(type_, manifest: Path, tmp_path: Path) -> None:
     assert code == 0
     assert "3 videos" in out
     assert "interval_clamped 3" in out, "intervals past the end are clamped, and counted"
-    assert type_("index", shards, "--out", index)[1].startswith("3 videos of 3 classes in 1 shards (0 unchanged)")
+    assert type_("index", shards, "--out", index)[1].startswith("3 videos of 3 classes in 1 shard (0 unchanged)")
     assert "(1 unchanged)" in type_("index", shards, "--out", index)[1]
     settings = ["small", "name=first", f"runs={runs}", f"index={index}", "plan.bags_per_batch=1", "epochs=2"]
     settings += ["placement.engine=local", "clip.fps=10", "plan.clips_per_bag=2"]
@@ -143,7 +143,7 @@ def test_duplicate_ids_are_said_or_refused(type_, manifest: Path, tmp_path: Path
         write_tar(tmp_path / f"{shard}.tar", {"same.mp4": video, "same.json": b'{"labels": ["run"]}'})
     code, out, _ = type_("index", tmp_path / "a.tar", tmp_path / "b.tar", "--out", tmp_path / "index")
     assert code == 0
-    assert "1 videos" in out
+    assert "1 video" in out
     assert "duplicate_id 1" in out
 
 
@@ -154,7 +154,7 @@ def test_a_name_that_climbs_out_of_a_tar_is_refused(type_, tmp_path: Path) -> No
     )
     code, out, _ = type_("index", tmp_path / "evil.tar", "--out", tmp_path / "index")
     assert code == 0
-    assert "1 videos" in out
+    assert "1 video" in out
     assert "unsafe_name" in out
     assert not list(tmp_path.parent.glob("x.*"))
 

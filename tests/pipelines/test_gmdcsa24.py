@@ -51,14 +51,18 @@ def test_rows_and_files_that_do_not_meet_are_counted(tmp_path: Path):
         (folder / "ADL" / name).touch()
     (folder / "ADL.csv").write_text(
         HEADER + "01.mp4,99,Day,Shirt,Walking, then sitting, Walking[0 to 2]; Sitting[2 to 3]\n"
-        "02.mp4,03\n03.mp4,03,Day,Shirt,gone, Sitting[0 to 1]\n01.mp4,03,Day,Shirt,again, Sitting[0 to 1]\n"
+        "02.mp4,03\n03.mp4,03,Day,Shirt,gone, Sitting[0 to 1]\n"
     )
     (video,), problems = read_gmdcsa24(str(tmp_path), test_subjects=("Subject 3",))
     assert video.video_id == "subject_3/ADL/01"
     assert video.labels == ("Walking", "Sitting"), "a description with a comma in it does not shift the classes"
     assert video.split == "test"
-    assert Counter(p.kind for p in problems) == {"bad_row": 2, "missing_file": 1, "not_listed": 1}
+    assert Counter(p.kind for p in problems) == {"bad_row": 1, "missing_file": 1, "not_listed": 1}
     assert "line 4" in next(p.where for p in problems if p.kind == "missing_file")
+    with open(folder / "ADL.csv", "a") as rows:
+        rows.write("01.mp4,03,Day,Shirt,again, Sitting[0 to 1]\n")
+    with pytest.raises(InputError, match=r"line 5: '01.mp4' occurs twice in this list"):
+        read_gmdcsa24(str(tmp_path))
 
 
 def test_linked_folders_lists_and_videos_are_read(tmp_path: Path):

@@ -6,11 +6,13 @@ What each reader does was taken from its source: MS-TCN's and POC's data sets, L
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pickle
 import pickletools
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from pipelines.datasets.tasks import (
     write_grounding,
     write_segmentation,
 )
-from pipelines.errors import ConfigError, InputError
+from pipelines.errors import ConfigError, InputError, StorageError
 from pipelines.feature_store import FeatureSet, VideoFeatures, claim, finish, open_features, write_part
 from pipelines.layouts import LAYOUTS, export, verify
 from pipelines.layouts.given import Given, at_times, names_of
@@ -462,3 +464,52 @@ def test_features_at_other_times(rule: Any) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-6)
     one = VideoFeatures("b", 0, None, (), 0.4, np.array([0.2]), np.float32([[7]]))
     assert at_times(one, np.array([0.0, 0.4]), rule)[:, 0].tolist() == [7, 7]
+
+
+@pytest.mark.parametrize("layout", ["mstcn", "opentad", "mmn"])
+def test_one_odd_video_is_left_out_of_an_export_and_counted(
+    layout: str, given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = {"mstcn": "pipelines.layouts.frames.at_frames", "opentad": "pipelines.layouts.arrays.laid_out",
+           "mmn": "pipelines.layouts.grounding.averaged"}[layout]  # fmt: skip
+    module, _, name = odd.rpartition(".")
+    plain = getattr(importlib.import_module(module), name)
+    left = [True]
+
+    def broken_once(*given: Any) -> Any:
+        if left and left.pop():
+            raise IndexError("index 7 is out of bounds")
+        return plain(*given)
+
+    monkeypatch.setattr(odd, broken_once)
+    done = export(layout, given, str(tmp_path / "out"))
+    assert (done["videos"], done["left out"]) == (3, 1)
+    assert any("P03_cam01_P03_tea: unexpected_error: IndexError: index 7" in name for name in done)
+
+    def broken(*given: Any) -> Any:
+        raise IndexError("index 7 is out of bounds")
+
+    monkeypatch.setattr(odd, broken)
+    with pytest.raises(InputError, match="index 7 is out of bounds"):
+        export(layout, given, str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("layout", ["cpl", "mmn", "d3g"])
+@pytest.mark.parametrize("split", ["../../x", "adaptfocus"])
+def test_a_split_chooses_no_file_outside_or_of_ours(layout: str, split: str, given: Given, tmp_path: Path) -> None:
+    pytest.importorskip("h5py")
+    row = {"video_id": TEST, "split": split, "start_seconds": 0, "end_seconds": 1, "sentence": "s"}
+    (tmp_path / "g.jsonl").write_text(json.dumps(row))
+    out = tmp_path / "top" / "one" / "out"
+    with pytest.raises(InputError, match="split"):
+        export(layout, replace(given, grounding_url=str(tmp_path / "g.jsonl")), str(out))
+    assert not [*(tmp_path / "top").rglob("*.json")]
+
+
+def test_a_link_in_the_folder_does_not_lead_an_export_out(given: Given, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "features").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match="would lead out of"):
+        export("mstcn", given, str(tmp_path / "out"), overwrite=True)
+    assert not [*(tmp_path / "elsewhere").iterdir()]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.datasets.annotations import check_id, tidy_intervals, unsafe_reason
+from pipelines.datasets.annotations import check_id, normal, tidy_intervals, unsafe_reason
 from pipelines.datasets.manifest import read_classes, read_labels, read_manifest
 from pipelines.errors import InputError
 
@@ -88,7 +88,10 @@ def test_intervals_without_time_are_dropped_and_counted(tmp_path: Path):
         ("m.jsonl", "[" * 100_000, "line 1 does not parse as JSON"),
         ("m.csv", "path,labels,id\na.mp4,x,v\n\nb.mp4,x,v\n", "'v' occurs twice: m.csv line 2 and m.csv line 4"),
         ("m.csv", "path,labels,id\na.mp4,x,../v\n", "line 2: the video id '../v' cannot be used"),
-        ("m.csv", "path,labels\n../a.mp4,x\n", r"the video id '../a' cannot be used"),
+        ("m.csv", "path,labels,split\na.mp4,x,../v\n", "line 2: the split '../v' cannot be used"),
+        ("m.jsonl", '{"path": "a.mp4", "labels": ["\\ud800"]}\n', "line 1: the label .* half of a surrogate pair"),
+        ("m.jsonl", '{"path": "a.mp4", "path": "b.mp4", "labels": []}\n', "line 1 .*'path' occurs twice"),
+        ("m.csv", "path,labels\na.mp4,x\na.mkv,x\n", "'a' occurs twice: .*add an `id` column"),
     ],
 )
 def test_what_makes_a_manifest_unusable_is_said_with_its_line(tmp_path: Path, name: str, text: str, message: str):
@@ -178,8 +181,9 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, wante
         url = manifest(folder, json.dumps({"path": "a.mp4", "labels": wanted, "intervals": times}), "m.jsonl")
     (video,), problems = read_manifest(url)
     assert problems == []
-    assert (video.intervals or ()) == tuple(times)
-    assert video.labels[: len(wanted)] == tuple(wanted)
+    assert (video.intervals or ()) == tuple((normal(name), start, end) for name, start, end in times)
+    names = tuple(dict.fromkeys(map(normal, wanted)))
+    assert video.labels[: len(names)] == names
 
 
 @given(st.lists(st.tuples(labels, st.floats(), st.floats())), st.floats(0.1, 100))

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import storage, tar_samples
+from pipelines import storage, tar_members
 from pipelines.demux_table import demux_packet_table, main_video_stream
 from pipelines.errors import BadVideoError
 from pipelines.index_rows import ShardTask, index_shard
@@ -346,7 +346,7 @@ def test_first_bytes_are_those_of_the_video_and_kept_within_bounds(tmp_path: Pat
     assert [head == video[: len(head)] for head, video in zip(heads, members.values(), strict=True)] == [True] * 6
     assert [len(head) for head in heads[1::2]] == [len(small)] * 3
     assert min(len(head) for head in heads[::2]) > 60_000, "a header's request brings what follows it"
-    monkeypatch.setattr(tar_samples, "MAX_HEADS_BYTES", 100_000)
+    monkeypatch.setattr(tar_members, "MAX_HEADS_BYTES", 100_000)
     samples, _ = read_samples(str(path), path.stat().st_size)
     assert sum(len(sample.video.head) for sample in samples if sample.video) == 100_000
 

@@ -95,5 +95,5 @@ def test_files_that_are_none_of_these_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=said):
             read_activities(str(path))
     path.write_bytes(b'{"video_id": "\xff"}')
-    with pytest.raises(InputError, match=r"line 1: .*utf-8"):
+    with pytest.raises(InputError, match=r"line 1: byte 14 .*is not UTF-8"):
         read_activities(str(path))

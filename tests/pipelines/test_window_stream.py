@@ -114,3 +114,16 @@ def test_real_files_have_all_their_windows_or_a_reason(tmp_path: Path) -> None:
         if row not in here[1]:
             assert sorted(steps) == list(range(shape.steps(video["duration_seconds"])))
             assert all(apart[0][row, step] == here[0][row, step] for step in steps)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_whatever_one_row_leads_to_the_others_have_their_windows(apart: bool, tmp_path: Path) -> None:
+    """A row that another program wrote: it has no packets, or no duration."""
+    every = indexed(tmp_path, {f"v{n}.mp4": encode(12, options={"g": "5"}) for n in range(4)})
+    videos = [*every.videos()]
+    videos[1][1]["packets"] = None
+    videos[2][1]["duration_seconds"] = None
+    shape = WindowShape(CLIP, 0.5, isolation=Isolation() if apart else None)
+    windows, bad = collected(window_batches(videos, shape))
+    assert {row for row, _ in windows} == {0, 3}
+    assert {row: text.partition(":")[0] for row, text in bad.items()} == dict.fromkeys((1, 2), "unexpected_error")

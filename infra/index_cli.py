@@ -1,0 +1,80 @@
+"""`adaptfocus index`: tars as they are to an index of their videos, and what it left out.
+
+Input: arguments. Does: hands them to `pipelines.shard_index`. Output: the index, and lines of counts and reasons.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from infra.options import Classes, counts_line, many
+from infra.progress import counted
+from pipelines.errors import ConfigError
+
+out = Console()
+
+
+def index(
+    shards: Annotated[list[str], typer.Argument(help="Tars: URLs, globs, {000..009} ranges or folders.")],
+    out_url: Annotated[str | None, typer.Option("--out", help="Folder of the index.")] = None,
+    classes: Classes = None,
+    labels: Annotated[str | None, typer.Option(help="CSV or JSONL with id and labels, for tars without.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; as many as cores by default.")] = None,
+    isolate: Annotated[bool, typer.Option(help="Read each video in a process of its own, within a deadline.")] = True,
+    prefix_shard: Annotated[bool, typer.Option("--prefix-shard", help="Ids are SHARD/KEY, for tars whose keys begin "
+                                               "anew in each.")] = False,
+    show_refused: Annotated[bool, typer.Option("--show-refused", help="List all that was left out, with reasons. Of an "
+                                               "index that is there: index INDEX --show-refused.")] = False,
+) -> None:  # fmt: skip
+    """Any WebDataset tars, as they are, to a video index. May be run again: only what changed is read."""
+    from pipelines.datasets.label_checks import label_warnings
+    from pipelines.datasets.manifest import read_classes
+    from pipelines.isolated import DEFAULT_ISOLATION
+    from pipelines.shard_index import build_index
+
+    if out_url is None:
+        if not show_refused:
+            raise ConfigError("--out is missing: the folder of the index")
+        for url in shards:
+            _show(url)
+        return
+    with counted("indexing shards") as progress:
+        done = build_index(
+            shards, out_url, classes=read_classes(classes) if classes else None, labels_url=labels, workers=workers,
+            progress=progress, isolation=DEFAULT_ISOLATION if isolate else None, prefix_shard=prefix_shard,
+        )  # fmt: skip
+    out.print(f"{many(done.videos, 'video')} of {many(len(done.classes), 'class')} in {many(done.shards, 'shard')} "
+              f"({done.shards_unchanged} unchanged) -> {out_url}")  # fmt: skip
+    counts_line(out, "refused (rows in refused/)", done.refused, list(done.reasons))
+    if sum(done.refused.values()) > len(done.reasons) and not show_refused:
+        out.print(f"    adaptfocus index {out_url} --show-refused lists all", markup=False, soft_wrap=True)
+    counts_line(out, "intervals cut or dropped", done.intervals_changed)
+    if done.unlabelled:
+        out.print(f"  without labels: {many(done.unlabelled, 'video')}")
+    if done.labels_without_video:
+        first = ", ".join(map(repr, done.unmatched_ids))
+        more = ", ..." if done.labels_without_video > len(done.unmatched_ids) else ""
+        out.print(f"  ids in {labels} that no video has: {done.labels_without_video} ({first}{more})", markup=False,
+                  highlight=False, soft_wrap=True)  # fmt: skip
+    for warning in label_warnings(done.classes):
+        out.print(f"  warning: {warning}", markup=False, highlight=False, soft_wrap=True)
+    if show_refused:
+        _show(out_url)
+
+
+def _show(index_url: str) -> None:
+    """All rows of an index's refused/, one a line, and how many there are of each kind."""
+    from pipelines.index_checks import line_of
+    from pipelines.shard_index import refused_of
+
+    counts: Counter[str] = Counter()
+    for row in refused_of(index_url):
+        counts[row["kind"]] += 1
+        out.print(line_of(row), markup=False, highlight=False, soft_wrap=True)
+    counts_line(out, "in all", dict(counts))
+    if not counts:
+        out.print(f"nothing was refused in {index_url}", markup=False, highlight=False, soft_wrap=True)
