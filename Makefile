@@ -24,12 +24,13 @@ $(STAMP): pyproject.toml
 		rm -rf $(VENV); \
 		echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=23" "setuptools>=77"
-	@# Without an NVIDIA driver the CPU build of torch does, at a tenth of the size. Where its index cannot be
-	@# reached, the next line takes whatever build pip is configured for.
+	@# Without an NVIDIA driver the CPU build of torch does, at a tenth of the size. It is taken from PyTorch's own index
+	@# (or a folder in PIP_FIND_LINKS) and from no other, which may have a later release for NVIDIA. Where neither has
+	@# it, the last line takes whatever build pip is configured for.
 	@if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1 && \
 		! $(BIN)/python -c 'import torch' >/dev/null 2>&1; then \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 15 \
-			--extra-index-url https://download.pytorch.org/whl/cpu --only-binary torch 'torch>=2.10,<2.14' \
+		PIP_CONFIG_FILE=/dev/null $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 \
+			--timeout 15 --index-url https://download.pytorch.org/whl/cpu --no-deps --only-binary torch 'torch>=2.10,<2.16' \
 			2>/dev/null || echo "the CPU build of torch could not be chosen; taking pip's own"; fi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@

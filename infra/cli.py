@@ -6,8 +6,10 @@ user can mend is one message and exit code 2, never a traceback.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,7 +24,7 @@ from infra.pack_cli import pack
 from infra.progress import console
 from infra.quarantine_cli import app as quarantine
 from infra.tables import show
-from pipelines.errors import AdaptFocusError
+from pipelines.errors import AdaptFocusError, ConfigError
 from pipelines.url_secrets import scrubbed
 from pipelines.world_config import WORLDS, world_of
 
@@ -30,6 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
     help="Weakly supervised training on long videos at web scale. Every place is a URL: a path, s3://bucket/key "
     "(standard AWS variables and AWS_ENDPOINT_URL), or anything fsspec knows.",
@@ -39,8 +42,23 @@ jobs_cli.add_to(app)
 features_cli.add_to(app)
 probe_cli.add_to(app)
 out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
+DEMO_MODULES = ("ray", "s3fs", "moto", "werkzeug", "psutil")
 
 Address = Annotated[str | None, typer.Option(help="Ray cluster to use; a local one is started without it.")]
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"adaptfocus {version('adaptfocus')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print it and end.")]
+    = False,
+) -> None:  # fmt: skip
+    """What stands before any command."""
 
 
 app.command()(pack)
@@ -191,6 +209,11 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of the world and of the runs.", min=0)] = 0,
 ) -> None:
     """The whole idea in some minutes: a world of videos, S3, Ray, Noisy and Ours, a kill, a resume, a report."""
+    missing = [name for name in DEMO_MODULES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"the demo needs {', '.join(missing)}, which is not installed; pip install 'adaptfocus[demo]'"
+        )
     from infra.demo import run_demo
 
     run_demo(folder, seed)

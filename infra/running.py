@@ -31,6 +31,8 @@ def run_training(config: TrainConfig, address: str | None) -> None:
     Raises:
         AdaptFocusError: something the user can mend, or the worker group failed too often.
     """
+    if config.placement.engine == "ray":
+        check_ray()  # before the run's folder is made
     index, commit = prepare(config)
     if finished(config):
         console.print(f"{config.url} is finished: {config.epochs} epochs are trained", soft_wrap=True)
@@ -113,7 +115,6 @@ def check_ray() -> None:
 
 
 def _train_on_cluster(config: TrainConfig, address: str | None) -> None:
-    check_ray()
     from ray.train import TrainingFailedError
 
     from infra.cluster import connected

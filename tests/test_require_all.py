@@ -30,7 +30,7 @@ def outcome(tmp_path: Path, mark: str, require_all: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("mark", ["ceph", "chromium", "footage"])
+@pytest.mark.parametrize("mark", ["ceph", "chromium", "footage", "install"])
 def test_a_marked_test_may_not_skip_where_everything_is_required(tmp_path: Path, mark: str) -> None:
     said = outcome(tmp_path, mark, "1")
     assert "1 failed" in said

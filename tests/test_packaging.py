@@ -1,0 +1,134 @@
+"""What pyproject.toml promises: each import has a declared dependency, and the page of the package stands by itself."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pytest brings it there
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("pipelines", "trainers", "infra")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DISTRIBUTION = {"yaml": "pyyaml"}  # where an import has another name
+# Files that import a library of an extra at their top, and are themselves only imported by each other or in functions.
+OF_AN_EXTRA = {
+    "pipelines/ray_data.py": "ray",
+    "trainers/ray_train.py": "ray",
+    "trainers/ray_elastic.py": "ray",
+    "trainers/ray_extract.py": "ray",
+    "infra/cluster.py": "ray",
+    "infra/stages.py": "demo",
+    "infra/demo.py": "demo",
+}
+
+
+def declared(requirements: list[str]) -> set[str]:
+    """Names of distributions; extras of our own are looked up."""
+    names: set[str] = set()
+    for requirement in requirements:
+        name, extras = re.match(r"([\w.-]+)(?:\[([\w,-]+)\])?", requirement).groups()  # type: ignore[union-attr]
+        if name == PROJECT["name"]:
+            for extra in extras.split(","):
+                names |= declared(PROJECT["optional-dependencies"][extra])
+        else:
+            names.add(name.lower())
+    return names
+
+
+CORE = declared(PROJECT["dependencies"])
+EXTRAS = {name: declared(needs) for name, needs in PROJECT["optional-dependencies"].items() if name != "dev"}
+DEV = declared(PROJECT["optional-dependencies"]["dev"])
+
+
+def imports_in(source: str) -> Iterator[tuple[str, bool]]:
+    """(dotted module, whether it happens as soon as the file is imported) of each import."""
+
+    def walk(node: ast.AST, at_once: bool) -> Iterator[tuple[str, bool]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from ((alias.name, at_once) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                yield child.module or "", at_once
+                yield from ((f"{child.module}.{alias.name}", at_once) for alias in child.names)
+            is_later = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) or (
+                isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+            )
+            yield from walk(child, at_once and not is_later)
+
+    return walk(ast.parse(source), True)
+
+
+def undeclared(name: str, source: str) -> list[str]:
+    """What a file of the packages imports without a dependency that is there by then."""
+    wrong: list[str] = []
+    extra = OF_AN_EXTRA.get(name)
+    for module, at_once in imports_in(source):
+        top = module.split(".")[0]
+        if top in PACKAGES:
+            file = f"{module.replace('.', '/')}.py"
+            if at_once and file in OF_AN_EXTRA and extra is None:
+                wrong.append(f"{module}, which needs the extra {OF_AN_EXTRA[file]}")
+        elif top not in sys.stdlib_module_names:
+            distribution = DISTRIBUTION.get(top, top).lower()
+            allowed = CORE | (EXTRAS[extra] if extra else set())
+            if not at_once:
+                allowed = allowed.union(*EXTRAS.values())
+            if distribution not in allowed:
+                wrong.append(top)
+    return sorted(set(wrong))
+
+
+def test_the_rule_finds_what_is_undeclared() -> None:
+    assert undeclared("pipelines/a.py", "import requests\ndef f():\n    import pandas.io") == ["pandas", "requests"]
+    assert undeclared("pipelines/a.py", "import ray\nimport yaml, os.path, numpy as np") == ["ray"]
+    assert undeclared("pipelines/a.py", "def f():\n    import h5py") == []
+    assert undeclared("pipelines/ray_data.py", "import ray\nimport h5py") == ["h5py"]
+    assert undeclared("infra/a.py", "from infra import stages") == ["infra.stages, which needs the extra demo"]
+    assert undeclared("infra/a.py", "def f():\n    from infra.stages import Stages") == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_each_import_belongs_to_a_declared_dependency(package: str) -> None:
+    """Of the core if it comes with the file, of an extra if it comes when a function wants it."""
+    files = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (ROOT / package).rglob("*.py")}
+    assert files
+    assert {name: wrong for name, source in files.items() if (wrong := undeclared(name, source))} == {}
+
+
+def test_what_tests_import_comes_with_dev() -> None:
+    known = CORE | DEV | {"tomli"}
+    found = {
+        module.split(".")[0] for path in (ROOT / "tests").rglob("*.py") for module, _ in imports_in(path.read_text())
+    }
+    ours = {*PACKAGES, "tests", "benchmarks"}
+    strange = {top for top in found if top not in sys.stdlib_module_names and top not in ours}
+    assert {top for top in strange if DISTRIBUTION.get(top, top).lower() not in known} == set()
+
+
+def test_decord_is_asked_for_by_name_only() -> None:
+    """Its last release is of 2021: whoever wants all that is useful does not want it."""
+    assert "decord" in EXTRAS["decord"]
+    assert "decord" not in EXTRAS["all"]
+    assert set(PROJECT["optional-dependencies"]) - {"all", "dev", "decord"} == set(
+        re.search(r"\[(.*)\]", PROJECT["optional-dependencies"]["all"][0])[1].split(",")  # type: ignore[index]
+    )
+
+
+def test_the_page_of_the_package_links_nowhere_inside_the_checkout() -> None:
+    """A package index has the page and nothing beside it."""
+    page = (ROOT / PROJECT["readme"]).read_text()
+    links = re.findall(r"\]\(([^)]*)\)", page)
+    assert links
+    assert [link for link in links if not link.startswith("https://")] == []
+    for extra in set(EXTRAS):
+        assert f"| `{extra}` |" in page
+        assert f"| `{extra}` |" in (ROOT / "README.md").read_text()
