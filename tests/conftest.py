@@ -3,8 +3,8 @@
 Stores: `local_s3` (moto, in a process of its own) and `ceph_s3` (Ceph's gateway) run once a session; `s3_url`,
 `ceph_url` and `store_url` give a test a place of its own in them, with the environment set to reach it.
 
-``ADAPTFOCUS_REQUIRE_ALL=1`` turns a skipped test that is marked ceph, chromium, footage, install or library into a failed
-one: CI sets it, so that nothing goes untested there because an installation went wrong.
+``ADAPTFOCUS_REQUIRE_ALL=1`` turns a skipped test that is marked ceph, chromium, footage, install or library into a
+failed one: CI sets it, so that nothing goes untested there because an installation went wrong.
 """
 
 from __future__ import annotations
