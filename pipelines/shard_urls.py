@@ -7,7 +7,6 @@ Output: URLs. Local paths are made absolute, because an index outlives the folde
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 
@@ -16,6 +15,7 @@ import braceexpand
 from pipelines import storage
 from pipelines.datasets.annotations import check_id, check_unique, normal_id
 from pipelines.errors import InputError
+from pipelines.places import absolute
 
 # Compressed tars are listed too, so that they are refused with a reason instead of being overlooked.
 _TAR_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
@@ -39,7 +39,7 @@ def find_shards(patterns: Sequence[str]) -> list[str]:
         except ValueError:  # UnbalancedBracesError
             raise InputError(f"{pattern}: the braces do not close; write train-{{000000..000009}}.tar") from None
         for url in urls:
-            found += _expanded(_absolute(url))
+            found += _expanded(absolute(url))
     return list(dict.fromkeys(found))
 
 
@@ -79,7 +79,3 @@ def _expanded(url: str) -> list[str]:
     if not found:
         raise InputError(f"there is no *.tar in {url}; give a folder of shards, a glob or a range")
     return found
-
-
-def _absolute(url: str) -> str:
-    return os.path.abspath(url) if storage.is_local(url) and "://" not in url else url  # noqa: PTH100

@@ -18,6 +18,7 @@ from pipelines.clip_plan import ClipConfig, DrawRules, PlanConfig
 from pipelines.config import Settings
 from pipelines.frames import DecodeConfig
 from pipelines.isolated import Isolation
+from pipelines.places import absolute
 from pipelines.saliency_table import SaliencyConfig
 from pipelines.store_reads import ReadConfig
 from trainers.augment import AugmentConfig
@@ -101,7 +102,7 @@ class CheckpointConfig(Settings):
 class PlacementConfig(Settings):
     """Where the run runs. Nothing here changes what is trained: a run may be resumed with other values."""
 
-    engine: Literal["ray", "local"] = "ray"
+    engine: Literal["auto", "ray", "local"] = "auto"  # auto: `engine_at` chooses
     workers: int = pydantic.Field(default=1, ge=1)
     min_workers: int | None = pydantic.Field(default=None, ge=1)  # the run goes on with so few; None: with all only
     gpus_per_worker: float = pydantic.Field(default=0, ge=0)
@@ -116,6 +117,20 @@ class PlacementConfig(Settings):
     isolate_decoding: bool = True  # in processes of their own (docs/decisions/0013)
     decode_deadline_seconds: float = pydantic.Field(default=60.0, gt=0)  # of each bag, and 0.25 s more a packet
     decode_memory_mib: int = pydantic.Field(default=2048, ge=64)  # of each decoding process
+
+    def engine_at(self, address: str | None) -> Literal["ray", "local"]:
+        """Where `auto` runs: in this process, which starts a minute sooner, unless something is asked for that only a
+        cluster has. Where `address` is given there is one already."""
+        if self.engine != "auto":
+            return self.engine
+        apart = self.gpus_per_worker or self.worker_resources or self.decode_labels
+        wide = self.workers > 1 or self.decode_workers > type(self).model_fields["decode_workers"].default
+        return "ray" if address or apart or wide else "local"
+
+    def of_each_worker(self) -> dict[str, float]:
+        """The resources that Ray counts for each rank."""
+        gpus = {"GPU": self.gpus_per_worker} if self.gpus_per_worker else {}
+        return {"CPU": 1.0, **gpus, **self.worker_resources}
 
     @property
     def isolation(self) -> Isolation | None:
@@ -135,6 +150,7 @@ class TrainConfig(Settings):
     epochs: int = pydantic.Field(default=30, ge=1)
     backbone: str = "small3d"
     weights: str | None = None  # URL of a pre-trained start
+    start_from: str | None = None  # URL of a finished run, whose last weights are the start
     from_scratch: bool = False  # begin a backbone with batch norms without weights
     dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)  # of the features that the head sees
     drop_path: float = pydantic.Field(default=0.0, ge=0, lt=1)  # of the last block's branches (MViT); fewer before it
@@ -176,12 +192,13 @@ class TrainConfig(Settings):
             )
         return name
 
-    @pydantic.field_validator("runs", "index", "weights")
+    @pydantic.field_validator("runs", "index", "weights", "start_from")
     @classmethod
-    def _no_credentials(cls, url: str | None) -> str | None:
+    def _is_a_place(cls, url: str | None) -> str | None:
+        """Without credentials, and the same for every process of the run, whatever folder it works in."""
         if url is not None and not url:
             raise ValueError("it is empty; give a path or a URL")
-        return url if url is None else storage.check_url(url)
+        return url if url is None else absolute(storage.check_url(url))
 
     @pydantic.model_validator(mode="after")
     def _agrees(self) -> TrainConfig:
@@ -194,6 +211,8 @@ class TrainConfig(Settings):
             )
         if (least := self.placement.min_workers) and least > w:
             raise ValueError(f"placement.min_workers = {least} is more than placement.workers = {w}; lower it")
+        if self.weights and self.start_from:
+            raise ValueError("weights and start_from are two starts of one run; give one of them")
         if self.decode_size_pixels < self.clip.size_pixels:
             raise ValueError(
                 f"augment.decode_size_pixels = {self.decode_size_pixels} is less than clip.size_pixels = "

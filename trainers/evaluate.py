@@ -23,6 +23,7 @@ from pipelines.config import make
 from pipelines.errors import ConfigError, InputError
 from pipelines.frames import DecodeConfig
 from pipelines.json_text import json_text
+from pipelines.places import absolute
 from pipelines.plan_store import PlanFacts, write_plan
 from pipelines.records import ClipBatch
 from pipelines.shard_index import VideoIndex, load_index
@@ -217,8 +218,8 @@ def load_config(run_url: str) -> TrainConfig:
         storage.list_files(run_url)  # raises if it is the bucket that is not there
         raise ConfigError(f"{run_url} is not a run: it has no config.json; give the URL of a run's folder")
     values = json.loads(storage.read_bytes(url))
-    runs, _, name = run_url.rstrip("/").rpartition("/")
-    return make(TrainConfig, values | {"runs": runs or ".", "name": name})
+    runs, _, name = absolute(run_url).rstrip("/").rpartition("/")
+    return make(TrainConfig, values | {"runs": runs or "/", "name": name})
 
 
 def scores_url(run_url: str, name: str) -> str:

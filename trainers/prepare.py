@@ -6,15 +6,15 @@ Output: the saved config, and what the run already has.
 
 from __future__ import annotations
 
-import json
+from typing import NamedTuple
 
 from torch import nn
 
 from pipelines import storage
-from pipelines.config import differences, make
 from pipelines.errors import ConfigError, StorageError
 from pipelines.member_decoders import import_decord
 from pipelines.shard_index import VideoIndex, load_index
+from trainers import starts
 from trainers.backbones import Backbone, build, entry_of, load_pretrained
 from trainers.backbones import left_out as what_is_left_out
 from trainers.backbones.contract import batch_norms
@@ -23,10 +23,19 @@ from trainers.config import TrainConfig
 from trainers.epochs import SALIENCY
 from trainers.full_labels import said_of, without_times
 from trainers.inputs import adapted
+from trainers.same_run import same_run
 
 
-def prepare(config: TrainConfig) -> tuple[VideoIndex, Commit | None]:
-    """The training index, without packets, and the run's last checkpoint (None: it begins).
+class Prepared(NamedTuple):
+    """What a run begins or resumes with."""
+
+    index: VideoIndex  # without packets
+    commit: Commit | None  # the run's last checkpoint; None: it begins
+    said: list[str]  # lines for the user, of places that have moved and settings that are others
+
+
+def prepare(config: TrainConfig) -> Prepared:
+    """Check settings and places, and save the settings with the run.
 
     Raises:
         StorageError: a place cannot be read or written.
@@ -44,16 +53,18 @@ def prepare(config: TrainConfig) -> tuple[VideoIndex, Commit | None]:
     if config.weights:
         load_pretrained(model, config.weights)
     _check_start(config, model)
-    adapted(model, config.input)
+    model = adapted(model, config.input)
     what_is_left_out.check(model, config.dropout, config.drop_path)
     run = Run(config.url)
     try:
         storage.check_writable(run.url)
         _, commit = run.newest()
-        _same_run(run, config, index)
+        if commit is None:
+            starts.check(config, index.classes, model)
+        said = same_run(run, config, index, commit)
     except PermissionError as error:
         raise StorageError(f"{run.url} cannot be written ({error})") from error
-    return index, commit
+    return Prepared(index, commit, said)
 
 
 def _check_videos(config: TrainConfig, index: VideoIndex) -> None:
@@ -81,7 +92,13 @@ def _check_videos(config: TrainConfig, index: VideoIndex) -> None:
 def _check_start(config: TrainConfig, model: nn.Module) -> None:
     """Frozen batch norms take their statistics from weights: without any, a backbone's values grow or die unscaled."""
     frozen = isinstance(model, Backbone) and model.freezes_batch_norm and batch_norms(model)
-    if frozen and not config.weights and not config.from_scratch and Run(config.url).newest()[1] is None:
+    if (
+        frozen
+        and not config.weights
+        and not config.start_from
+        and not config.from_scratch
+        and Run(config.url).newest()[1] is None
+    ):
         raise ConfigError(
             f"backbone={config.backbone} has {len(frozen)} batch norms, whose statistics are those of its weights and "
             f"are never learned here; without weights it would train on none. Give weights=URL (public ones: "
@@ -93,25 +110,3 @@ def _check_start(config: TrainConfig, model: nn.Module) -> None:
 def finished(config: TrainConfig) -> bool:
     """Whether every epoch is trained and merged."""
     return storage.exists(Run(config.url).epoch_url(config.epochs, SALIENCY))
-
-
-def _same_run(run: Run, config: TrainConfig, index: VideoIndex) -> None:
-    """Save the settings of a new run; a resumed one must be the same in all that decides what is trained."""
-    url, facts_url = run.at("config.json"), run.at("index.json")
-    facts = {"index": config.index, "fingerprint": index.fingerprint, "classes": index.classes}
-    if storage.exists(url):
-        saved = make(TrainConfig, json.loads(storage.read_bytes(url)) | {"runs": config.runs})
-        changed = differences(saved.what_is_trained(), config.what_is_trained())
-        if changed:
-            listed = ", ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())
-            raise ConfigError(
-                f"{run.url} was begun with other settings ({listed}); choose another name, or give the same settings"
-            )
-        if json.loads(storage.read_bytes(facts_url))["fingerprint"] != index.fingerprint:
-            raise ConfigError(
-                f"the index {config.index} has changed since {run.url} was begun; its plans name rows of the old one. "
-                "Choose another name for a run on the new index"
-            )
-        return
-    storage.write_bytes(facts_url, json.dumps(facts).encode())
-    storage.write_bytes(url, json.dumps(config.model_dump(mode="json"), indent=1).encode())

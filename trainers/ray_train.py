@@ -198,11 +198,7 @@ def _trainer(config: TrainConfig, shape: ClipShape, failure_url: str, folder: st
             num_workers=(least, place.workers) if least < place.workers else place.workers,
             elastic_resize_monitor_interval_s=place.resize_seconds,
             use_gpu=place.gpus_per_worker > 0,
-            resources_per_worker={
-                "CPU": 1,
-                **({"GPU": place.gpus_per_worker} if place.gpus_per_worker else {}),
-                **place.worker_resources,
-            },
+            resources_per_worker=place.of_each_worker(),
         ),
         run_config=RunConfig(
             # Ray's own storage holds nothing that a run needs; a fresh name keeps Ray from resuming by itself.
