@@ -171,7 +171,7 @@ def _show(job: RunJob, bars: Progress, shown: dict[str, TaskID]) -> None:
         return
     if job.title not in shown:
         shown[job.title] = bars.add_task(f"  {job.title}, epochs", total=job.config.epochs)
-    trained = beat["epoch"] + (beat["cursor"] == beat["num_bags"])
+    trained = beat["epoch"] + (0 < beat["num_bags"] == beat["cursor"])
     bars.update(shown[job.title], completed=trained)
 
 

@@ -28,6 +28,7 @@ from infra.options import (
     Processes,
     RecipeName,
     RunUrl,
+    TakeOver,
     counts_line,
     settings_from,
 )
@@ -85,7 +86,7 @@ def plan(
 
     config = settings_from(name, overrides, config_url)
     drawn = first_plan(config)
-    table = Table("epoch 0 would", "", show_header=True, box=None)
+    table = Table("epoch 1 would", "", show_header=True, box=None)
     for key, value in summary_of(drawn, config).items():
         table.add_row(key, value)
     show(out, table)
@@ -104,6 +105,7 @@ def train(
     overrides: Overrides = None,
     config_url: ConfigFile = None,
     address: Address = None,
+    take_over: TakeOver = False,
 ) -> None:
     """Start or resume a training run.
 
@@ -111,7 +113,7 @@ def train(
     """
     from infra.running import run_training
 
-    run_training(settings_from(name, overrides, config_url), address)
+    run_training(settings_from(name, overrides, config_url), address, take_over)
 
 
 @app.command()
@@ -128,7 +130,7 @@ def evaluate(
         str | None,
         typer.Option(help="Name of the evaluation. Default: test, or test-epoch-E with --epoch E."),
     ] = None,
-    engine: Engine = "ray",
+    engine: Engine = "auto",
     address: Address = None,
 ) -> None:
     """Score a run on test videos: video-level and per-time mAP."""
@@ -136,7 +138,8 @@ def evaluate(
 
     # A report shows "test": the score of an earlier epoch does not take its place unasked.
     name = name or ("test" if epoch is None else f"test-epoch-{epoch}")
-    scores = run_evaluation(run, index, views, name, engine, address, epoch, crops, size_pixels)
+    end_of = None if epoch is None else epoch - 1
+    scores = run_evaluation(run, index, views, name, engine, address, end_of, crops, size_pixels)
     table = Table(box=None)
     for title in (
         "videos",
@@ -192,7 +195,7 @@ def export_model(
     """
     from trainers.export import export_model as export
 
-    facts = export(run, out_url, file_format, epoch)
+    facts = export(run, out_url, file_format, None if epoch is None else epoch - 1)
     out.print(f"{facts['backbone']}, {len(facts['classes'])} classes, checkpoint {facts['checkpoint']} -> {out_url}")
     out.print(f"  {file_format}; its probabilities are within {facts['largest_difference']:.0e} of the model's")
 
@@ -258,7 +261,7 @@ def main() -> None:
         sys.exit(2)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except Exception as error:
         if hasattr(error, "show"):  # a usage error of the command line

@@ -8,10 +8,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
+import socket
+import sys
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from pipelines import storage
+from pipelines.errors import ConfigError
+from trainers.config import PlacementConfig
 
 # Ray Train looks after its workers every 2 s by default; its waits add up to seconds at each start.
 _SETTINGS = {
@@ -26,6 +37,7 @@ _SETTINGS = {
     "OMP_NUM_THREADS": "1",
 }
 OBJECT_STORE_BYTES = 512 * 2**20
+SEEN_SECONDS = 60.0  # a node may have to start a process to answer in
 
 
 def quiet_driver() -> None:
@@ -58,8 +70,89 @@ def connected(address: str | None, cpus: int) -> Iterator[None]:
         options |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     # "local": with no address at all, Ray would join any cluster that somebody has started on this machine.
     ray.init(address=address or "local", **options)
+    if threading.current_thread() is threading.main_thread():
+        # Ray's own handler ends in a C++ stack and exit code 134.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     quiet_driver()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def needed(place: PlacementConfig) -> str:
+    """What a run's workers take: `2 x {CPU: 1, GPU: 1}`."""
+    least = place.min_workers or place.workers
+    number = f"{place.workers}" if least == place.workers else f"{least} to {place.workers}"
+    return f"{number} x {amounts(place.of_each_worker())}"
+
+
+def amounts(resources: Mapping[str, float]) -> str:
+    """`{CPU: 8, GPU: 1}`, without what Ray counts for itself."""
+    own = {k: v for k, v in resources.items() if ":" not in k and k != "object_store_memory"}
+    return "{" + ", ".join(f"{name}: {own[name]:g}" for name in sorted(own) if name != "memory") + "}"
+
+
+def offered() -> str:
+    """What the cluster has, and how much of it nobody uses."""
+    return f"the cluster has {amounts(ray.cluster_resources())}, and {amounts(ray.available_resources())} of it free"
+
+
+def check_offered(place: PlacementConfig) -> None:
+    """Whether a cluster that does not grow can ever hold the run's workers.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    there = ray.cluster_resources()
+    for name, each in place.of_each_worker().items():
+        wanted = each * (place.min_workers or place.workers)
+        if wanted > there.get(name, 0.0):
+            raise ConfigError(
+                f"the workers need {needed(place)}, which is {wanted:g} {name}, and the cluster on this machine has "
+                f"{there.get(name, 0.0):g}; ask for less under `placement`, or give --address of a cluster that has it"
+            )
+
+
+def check_seen(places: Mapping[str, str], own_host: str | None = None) -> None:
+    """Whether the nodes that work see the local paths that this machine sees; places in a store they reach themselves.
+
+    Nodes that come later are not asked.
+
+    Args:
+        places: what it is -> the path of a file that is there.
+        own_host: the host whose nodes need not be asked; this one by default.
+
+    Raises:
+        ConfigError: a node does not; names the path and the node.
+    """
+    paths = {what: storage.filesystem(url)[1] for what, url in places.items() if storage.is_local(url)}
+    own_host = own_host or socket.gethostname()
+    hosts = {
+        node["NodeID"]: node["NodeManagerHostname"]
+        for node in ray.nodes()
+        if node["Alive"] and node["NodeManagerHostname"] != own_host and {"CPU", "GPU"} & node["Resources"].keys()
+    }
+    if not paths or not hosts:
+        return
+
+    def missing(paths: dict[str, str]) -> list[str]:  # sent as it is: a node need not have this project yet
+        import os
+
+        return [what for what, path in paths.items() if not os.path.exists(path)]  # noqa: PTH110
+
+    def asked(node: str) -> ray.ObjectRef:
+        where: Any = NodeAffinitySchedulingStrategy(node, soft=False)
+        return ray.remote(num_cpus=0, scheduling_strategy=where)(missing).remote(paths)
+
+    refs = {node: asked(node) for node in hosts}
+    for node, ref in refs.items():
+        try:
+            lost = ray.get(ref, timeout=SEEN_SECONDS)
+        except RayError:  # it is gone, or slow to start: training will tell
+            continue
+        if lost:
+            raise ConfigError(
+                f"{lost[0]} is {places[lost[0]]}, a path of this machine, and the node {hosts[node]} has nothing "
+                "there; put it where every node sees the same: s3://..., or a file system that all of them mount"
+            )

@@ -38,7 +38,7 @@ def extract(
     split: Annotated[
         str | None, typer.Option(help="Name of the split (train or test), which some exports need.")
     ] = None,
-    engine: Engine = "ray",
+    engine: Engine = "auto",
     address: Address = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="A placement setting, such as placement.decode_workers=8.")
@@ -48,29 +48,39 @@ def extract(
 
     Give the same command again to resume.
     """
+    from infra.placement import check_this_machine, cpus_of
     from infra.progress import counted
-    from infra.running import check_ray, cpus_of
+    from infra.running import check_ray
+    from pipelines import storage
     from pipelines.datasets.annotations import check_split
+    from pipelines.places import absolute
     from trainers.evaluate import load_config
     from trainers.extract import Extraction, classes_of, make_here
     from trainers.extract import extract as extract_features
     from trainers.feature_model import weights_of
 
+    run, index, out_url = absolute(run), absolute(index), absolute(out_url)
     config = placed(load_config(run), overrides)
     split = check_split(split, "--split")
+    end_of = None if epoch is None else epoch - 1
     job = Extraction(
-        config, len(classes_of(config)), weights_of(config, epoch, start, weights), index,
+        config, len(classes_of(config)), weights_of(config, end_of, start, weights and absolute(weights)), index,
         "maps" if maps else "pooled", stride_seconds, split,
     )  # fmt: skip
     with counted("extracting videos") as progress:
-        if engine == "local":
+        if (config.placement.engine_at(address) if engine == "auto" else engine) == "local":
             facts = extract_features(job, out_url, make_here, progress)
         else:
             check_ray()
-            from infra.cluster import connected
+            from infra.cluster import check_seen, connected
             from trainers.ray_extract import make_on_cluster
 
+            if address in (None, "local"):
+                check_this_machine(config.placement)
             with connected(address, cpus=cpus_of(config)):
+                check_seen(
+                    {"the run": storage.join(run, "config.json"), "the index": storage.join(index, "index.json")}
+                )
                 facts = extract_features(job, out_url, make_on_cluster, progress)
     _say(facts, out_url)
 

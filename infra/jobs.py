@@ -55,6 +55,7 @@ def submit_training(
     check: bool,
     follow: bool,
     shared_paths: bool,
+    take_over: bool = False,
 ) -> int:
     """Submit a run, or say that it is finished; the exit code of the command.
 
@@ -70,8 +71,8 @@ def submit_training(
     if importlib.util.find_spec("ray") is None:
         raise ConfigError("submitting needs Ray's client, which is not installed; pip install 'adaptfocus[jobs]'")
     config = settings_from(recipe_name, overrides, config_url)
-    if config.placement.engine != "ray":
-        raise ConfigError("a job trains on the cluster: leave placement.engine at ray, or use `adaptfocus train`")
+    if config.placement.engine == "local":
+        raise ConfigError("a job trains on the cluster: leave placement.engine at auto, or use `adaptfocus train`")
     address = dashboard_url(address)
     visible_from_nodes(config, address, shared_paths)
     if check:
@@ -82,11 +83,12 @@ def submit_training(
     client = JobClient(address)
     client.refuse_second(RUN_KEY, config.url)
     settings = settings_file(config_url) if config_url else None
+    typed = [*overrides, *(f"{key}={url}" for key, url in _paths(config).items())]
     with working_dir(settings, package) as folder:
         runtime_env: dict = {"env_vars": passed_on()} | ({"working_dir": folder} if folder else {})
         job = client.submit(
             submission_id=f"{config.name}-{uuid.uuid4().hex[:6]}",
-            entrypoint=entrypoint(recipe_name, overrides, settings is not None),
+            entrypoint=entrypoint(recipe_name, typed, settings is not None, take_over),
             runtime_env=runtime_env,
             metadata={RUN_KEY: config.url, "adaptfocus_recipe": recipe_name},
         )
@@ -94,10 +96,10 @@ def submit_training(
     return client.follow(job) if follow else 0
 
 
-def entrypoint(recipe_name: str, overrides: list[str], with_settings: bool) -> str:
+def entrypoint(recipe_name: str, overrides: list[str], with_settings: bool, take_over: bool = False) -> str:
     """What the job runs on the head: the command that a user would type there."""
-    settings = ["--config", SETTINGS_FILE] if with_settings else []
-    return shlex.join(["python", "-m", "infra", "train", recipe_name, *overrides, *settings, "--address", "auto"])
+    more = (["--config", SETTINGS_FILE] if with_settings else []) + (["--take-over"] if take_over else [])
+    return shlex.join(["python", "-m", "infra", "train", recipe_name, *overrides, *more, "--address", "auto"])
 
 
 def passed_on() -> dict[str, str]:
@@ -112,22 +114,24 @@ def visible_from_nodes(config: TrainConfig, address: str, shared_paths: bool) ->
     Raises:
         ConfigError: a local path, or a store on this machine's loopback for a cluster elsewhere.
     """
-    places = {"runs": config.runs, "index": config.index, "weights": config.weights}
-    for key, url in places.items():
-        if url is not None and storage.is_local(url):
-            if shared_paths and not url.startswith(("/", "file:", "local:")):
-                raise ConfigError(f"{key}={url} is relative, and a job has a folder of its own; give the whole path")
-            if not shared_paths:
-                raise ConfigError(
-                    f"{key}={url} is a path of one machine, and a cluster's nodes each have their own; use s3://..., "
-                    "or say --shared-paths where every node mounts the same file system there"
-                )
+    for key, url in _paths(config).items():
+        if not shared_paths:
+            raise ConfigError(
+                f"{key}={url} is a path of one machine, and a cluster's nodes each have their own; use s3://..., "
+                "or say --shared-paths where every node mounts the same file system there"
+            )
     given = passed_on()
     endpoint = given.get("AWS_ENDPOINT_URL_S3") or given.get("AWS_ENDPOINT_URL", "")
     if urlsplit(endpoint).hostname in _LOOPBACK and urlsplit(address).hostname not in _LOOPBACK:
         raise ConfigError(
             f"AWS_ENDPOINT_URL is {endpoint}, which on a node is that node itself; give an address that the nodes reach"
         )
+
+
+def _paths(config: TrainConfig) -> dict[str, str]:
+    """The places that are paths, whole: a job works in a folder of its own."""
+    places = {key: getattr(config, key) for key in ("runs", "index", "weights", "start_from")}
+    return {key: url for key, url in places.items() if url is not None and storage.is_local(url)}
 
 
 @contextlib.contextmanager

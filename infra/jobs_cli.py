@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from infra.options import ConfigFile, Overrides, RecipeName
+from infra.options import ConfigFile, Overrides, RecipeName, TakeOver
 from infra.tables import show
 from pipelines.errors import InputError
 from pipelines.json_text import json_text
@@ -45,6 +45,7 @@ def submit(
         bool,
         typer.Option("--check/--no-check", help="Check index and run before submitting; needs access to the store."),
     ] = True,
+    take_over: TakeOver = False,
     shared_paths: Annotated[
         bool, typer.Option("--shared-paths", help="Local paths are on a file system that all nodes share.")
     ] = False,
@@ -58,7 +59,7 @@ def submit(
     command = shlex.join(["adaptfocus", *sys.argv[1:]])
     code = submit_training(
         name, overrides or [], config_url, address, command,
-        package=package, check=check, follow=follow, shared_paths=shared_paths,
+        package=package, check=check, follow=follow, shared_paths=shared_paths, take_over=take_over,
     )  # fmt: skip
     sys.exit(code)
 
@@ -69,7 +70,7 @@ def runs(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")] = False,
 ) -> None:
     """List runs: state, position, score."""
-    from infra.run_list import age, list_runs
+    from infra.run_list import age, epoch_of, list_runs
 
     found = list_runs(url, evaluation)
     if not found:
@@ -87,8 +88,8 @@ def runs(
     for row in found:
         score = "-" if row.map_max is None else f"{100 * row.map_max:.1f}"
         table.add_row(
-            escape(row.name), row.state, "-" if row.epochs is None else f"{row.position:.1f} of {row.epochs}",
-            f"{row.clips_trained_estimate:,}", score, age(row.last_commit_age_seconds), str(row.workers or "-"),
+            escape(row.name), row.state, epoch_of(row), ("~" if row.clips_are_estimated else "") + f"{row.clips_trained:,}",
+            score, age(row.last_commit_age_seconds), str(row.workers or "-"),
             str(row.bad_videos),
         )  # fmt: skip
     show(out, table)

@@ -24,9 +24,14 @@ Overrides = Annotated[
 Classes = Annotated[str | None, typer.Option(help="URL of a class list, one name a line.")]
 RunUrl = Annotated[str, typer.Argument(metavar="RUN", help="URL of a run's folder.")]
 Epoch = Annotated[
-    int | None, typer.Option(help="Use the checkpoint from the end of this epoch (0-based). Default: the newest.")
+    int | None, typer.Option(help="Use the checkpoint from the end of this epoch. Default: the newest.", min=1)
 ]
-Engine = Annotated[Literal["ray", "local"], typer.Option(help="ray: a cluster; local: this process.")]
+Engine = Annotated[
+    Literal["auto", "ray", "local"], typer.Option(help="ray: a cluster; local: this process; auto: as in training.")
+]
+TakeOver = Annotated[
+    bool, typer.Option("--take-over", help="Also where another process trains the run; that one stops.")
+]
 Address = Annotated[str | None, typer.Option(help="Address of a Ray cluster. Default: start one on this machine.")]
 Processes = Annotated[int | None, typer.Option(help="Number of processes. Default: one per core.", min=1)]
 ConfigFile = Annotated[str | None, typer.Option("--config", help="URL of a YAML file with settings.")]

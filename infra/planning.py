@@ -15,7 +15,7 @@ from trainers.full_labels import said_of, without_times
 
 
 def first_plan(config: TrainConfig) -> EpochPlan:
-    """The plan of epoch 0: the very one that training would publish."""
+    """The plan of the first epoch: the very one that training would publish."""
     index = load_index(config.index)
     planner = Planner.of(index.table, index.classes)
     return draw_plan(config, planner, planner.empty_saliency(config.saliency), epoch=0)
@@ -41,7 +41,7 @@ def summary_of(plan: EpochPlan, config: TrainConfig) -> dict[str, str]:
     return {
         "train on": f"{plan.table.num_rows} videos, {clips} clips, {batches} global batches of "
         f"{config.plan.bags_per_batch} bags",
-        "carry over to epoch 1": f"{len(plan.carried)} videos",
+        "carry over to epoch 2": f"{len(plan.carried)} videos",
         "read": f"{size / 1e6:.1f} MB in {requests} range requests",
         "decode": f"{packets} packets for {frames} frames",
         "demux (no usable packet table)": f"{sum(len(b['clips']) for b in bags if b['access'] != 'packets')} clips",

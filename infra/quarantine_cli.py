@@ -50,7 +50,7 @@ def list_videos(
     out.print(f"{len(rows)} left out: " + (", ".join(f"{k} {n}" for (_, k), n in sorted(counts.items())) or "none"))
     table = Table("video", "state", "epoch", "kind", "why", "where", box=None)
     for row in rows[:limit]:
-        epoch = "" if row["epoch"] is None else str(row["epoch"])
+        epoch = "" if row["epoch"] is None else str(row["epoch"] + 1)
         where = f"{row['shard_url']} {row['member_name'] or ''}".strip()
         cells = (row["video_id"], row["state"], epoch, row["kind"], row["message"], where)
         table.add_row(*(escape(_plain(cell)) for cell in cells))

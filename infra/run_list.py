@@ -19,6 +19,7 @@ from pipelines.tables import read_table
 from trainers.checkpoint import Commit, Run
 from trainers.epochs import EXCLUDED, SALIENCY
 from trainers.evaluate import scores_url
+from trainers.holder import SIGN_SECONDS, read_holder, seems_alive
 
 # A run says where it stands at most once a second, but not between two steps: a slow step is no sign of death.
 FRESH_SECONDS = 120.0
@@ -34,7 +35,9 @@ class RunState:
     state: str  # finished, running, stopped (give its command again to resume), never started, unreadable
     position: float = 0.0  # in epochs
     epochs: int | None = None
-    clips_trained_estimate: int = 0  # exact but for epochs whose plans differ in length from the newest one
+    epoch: int = 0  # the one that it is in, or ended with, counted from 1; 0 before the first commit
+    clips_trained: int = 0  # by its commits
+    clips_are_estimated: bool = False  # in logs that were begun before commits counted clips
     map_max: float | None = None  # of the evaluation that was asked for
     last_commit_age_seconds: float | None = None
     workers: int | None = None  # of the last entry of the log
@@ -52,6 +55,15 @@ def list_runs(url: str, evaluation: str = "test") -> list[RunState]:
     with ThreadPoolExecutor(THREADS) as threads:
         found = threads.map(lambda folder: _looked_at(folder, evaluation), folders)
         return [state for state in found if state]
+
+
+def epoch_of(row: RunState) -> str:
+    """`3 of 10, 50 %`: the epoch that a run is in, counted from 1, and how much of it is committed."""
+    if row.epochs is None:
+        return "-"
+    if not row.epoch:
+        return f"0 of {row.epochs}"
+    return f"{row.epoch} of {row.epochs}, {100 * (row.position - row.epoch + 1):.0f} %"
 
 
 def age(seconds: float | None) -> str:
@@ -85,20 +97,33 @@ def _state_of(url: str, name: str, evaluation: str) -> RunState:
     commit = last if last.kind == "checkpoint" else run.newest()[1]
     beat, now = read_heartbeat(url), time.time()
     done = storage.exists(run.epoch_url(epochs, SALIENCY))
-    alive = now - max(last.seconds, float(beat.get("seconds", 0))) < FRESH_SECONDS
+    alive = _is_alive(url, max(last.seconds, float(beat.get("seconds", 0))), now)
     epoch, cursor, num_bags = _position(commit)
+    exact = commit is None or commit.clips is not None
     return RunState(
         name=name,
         url=url,
         state="finished" if done else "running" if alive else "stopped",
         position=epoch + (cursor / num_bags if num_bags else 0),
         epochs=epochs,
-        clips_trained_estimate=(epoch * num_bags + cursor) * clips_per_bag,
+        epoch=epoch + 1 if commit else 0,
+        clips_trained=(
+            commit.clips if commit and commit.clips is not None else (epoch * num_bags + cursor) * clips_per_bag
+        ),
+        clips_are_estimated=not exact,
         map_max=_score(url, evaluation),
         last_commit_age_seconds=now - commit.seconds if commit else None,
         workers=last.workers,
         bad_videos=_bad_videos(run, epoch),
     )
+
+
+def _is_alive(url: str, seen: float, now: float) -> bool:
+    """Whether somebody trains it: the one who has signed for it, if anybody has since `seen`."""
+    holder = read_holder(url)
+    if holder is None or (holder.ended is not None and holder.ended < seen - SIGN_SECONDS):
+        return now - seen < FRESH_SECONDS
+    return seems_alive(holder, now)
 
 
 def _position(commit: Commit | None) -> tuple[int, int, int]:

@@ -5,72 +5,93 @@ Input: a TrainConfig. Does: checks, connects, trains or evaluates, shows progres
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import signal
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 
+from infra.ending import Ending, Interrupted, end_now, ending, hear_again
+from infra.placement import check_this_machine, cpus_of
 from infra.progress import console, following
 from pipelines import storage
 from pipelines.errors import AdaptFocusError, ConfigError, own_error_in
+from pipelines.places import absolute
 from pipelines.shard_index import load_index
 from trainers.checkpoint import Run
 from trainers.config import TrainConfig
 from trainers.engine import DrainedError, LocalEngine
 from trainers.evaluate import Scores, check_scorable, evaluate, load_config, predict_here
 from trainers.full_labels import said_of, without_times
+from trainers.holder import check_free, held
 from trainers.loop import train
 from trainers.prepare import finished, prepare
 
+POLL_SECONDS = 0.25
+WAITING_SECONDS = 20.0  # before it is said for what workers are waited
 
-def run_training(config: TrainConfig, address: str | None) -> None:
-    """Begin a run, or go on with it from its last checkpoint.
+
+def run_training(config: TrainConfig, address: str | None, take_over: bool = False) -> None:
+    """Begin a run, or resume it from its last checkpoint.
+
+    Args:
+        take_over: also where another process trains it, which then stops.
 
     Raises:
-        AdaptFocusError: something the user can mend, or the worker group failed too often.
+        AdaptFocusError: something the user can fix, or the worker group failed too often.
+        SystemExit: a person or a machine has stopped it: 130 after Ctrl-C, 143 after SIGTERM.
     """
-    if config.placement.engine == "ray":
+    if config.placement.engine_at(address) == "ray":
         check_ray()  # before the run's folder is made
-    index, commit = prepare(config)
+    with ending() as end:
+        try:
+            if not take_over:
+                check_free(config.url, say)
+            if _begin(config):
+                _train(config, address, end)
+        except DrainedError as stopped:
+            say(str(stopped))
+            raise SystemExit(end.exit_code) from stopped
+        except Interrupted:
+            say(f"stopped before {config.url} trained anything new. Give the same command again to resume")
+            raise SystemExit(end.exit_code) from None
+
+
+def say(text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _begin(config: TrainConfig) -> bool:
+    """Check a run, and say what it begins or resumes with; False if there is nothing left to train."""
+    index, commit, said = prepare(config)
+    for line in said:
+        say(line)
     if finished(config):
-        console.print(f"{config.url} is finished: {config.epochs} epochs are trained", soft_wrap=True)
-        return
+        say(f"{config.url} is finished: {config.epochs} epochs are trained. To train its weights further, begin "
+            f"another run with start_from={config.url}")  # fmt: skip
+        return False
     if commit:
-        console.print(
-            f"resuming {config.url} from epoch {commit.epoch}, bag {commit.cursor} of {commit.num_bags}", soft_wrap=True
-        )
-    if (left_out := without_times(config, index.table)).rows:
-        console.print(said_of(left_out, index.table.num_rows), highlight=False, soft_wrap=True)
+        epoch, cursor = commit.next_position
+        at = f"bag {cursor} of {commit.num_bags}" if cursor else "its beginning"
+        last = epoch == config.epochs  # all is trained but for the merge
+        say(f"resuming {config.url} " + ("at its end" if last else f"from epoch {epoch + 1} of {config.epochs}, {at}"))
     unlabelled = sum(1 for labels in index.table.column("labels").to_pylist() if not labels)
     if unlabelled:
-        console.print(f"{unlabelled} of {index.table.num_rows} videos have no label: all classes are negatives there")
+        say(f"{unlabelled} of {index.table.num_rows} videos have no label: all classes are negatives there")
+    if (left_out := without_times(config, index.table)).rows:
+        say(said_of(left_out, index.table.num_rows))
+    return True
+
+
+def _train(config: TrainConfig, address: str | None, end: Ending) -> None:
     began = time.monotonic()
-    with following(config.url, config.name):
-        if config.placement.engine == "local":
+    with held(config.url), following(config.url, config.name) as stage:
+        if config.placement.engine_at(address) == "local":
+            stage("reading the index")
             engine = LocalEngine(config.plan.bags_per_batch)
-            with _ending_politely(engine):
+            with end.asks(engine.notice.set):
                 train(config, engine)
         else:
-            _train_on_cluster(config, address)
-    console.print(f"trained {config.url} in {time.monotonic() - began:.0f} s", soft_wrap=True)
-
-
-@contextlib.contextmanager
-def _ending_politely(engine: LocalEngine) -> Iterator[None]:
-    """SIGTERM, which whoever takes a machine away sends first, makes the loop commit after the step it is in."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread hears signals
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: engine.notice.set())
-    try:
-        yield
-    except DrainedError as stopped:
-        console.print(str(stopped), markup=False, highlight=False, soft_wrap=True)
-        raise SystemExit(128 + signal.SIGTERM) from stopped
-    finally:
-        signal.signal(signal.SIGTERM, before)
+            _train_on_cluster(config, address, end, stage)
+    say(f"trained {config.url} in {time.monotonic() - began:.0f} s")
 
 
 def run_evaluation(
@@ -85,25 +106,25 @@ def run_evaluation(
     size_pixels: int | None = None,
 ) -> Scores:
     """Score a run's newest checkpoint, or the one at the end of an epoch."""
+    run_url, index_url = absolute(run_url), absolute(index_url)
     config = load_config(run_url)
+    if engine == "auto":
+        engine = config.placement.engine_at(address)
     if engine == "local":
         return evaluate(Run(run_url), config, index_url, views, name, predict_here, epoch, crops, size_pixels)
     check_ray()
     labels = [load_index(url, columns=["labels"]) for url in (config.index, index_url)]
     check_scorable(config, labels[0].classes, labels[1], index_url)  # before a cluster is started
-    from infra.cluster import connected
+    from infra.cluster import check_seen, connected
     from trainers.ray_train import predict_on_cluster
 
+    if address in (None, "local"):
+        check_this_machine(config.placement)
     with connected(address, cpus=cpus_of(config)):
+        check_seen(
+            {"the run": storage.join(run_url, "config.json"), "the index": storage.join(index_url, "index.json")}
+        )
         return evaluate(Run(run_url), config, index_url, views, name, predict_on_cluster, epoch, crops, size_pixels)
-
-
-def cpus_of(config: TrainConfig) -> int:
-    """Logical CPUs of a local cluster: a worker and a decoder each take one.
-
-    Four more: two stages that only regroup rows reserve one each, and without that Ray Data gives the decoders none.
-    """
-    return config.placement.workers + config.placement.decode_workers + 4
 
 
 def check_ray() -> None:
@@ -114,19 +135,42 @@ def check_ray() -> None:
         )
 
 
-def _train_on_cluster(config: TrainConfig, address: str | None) -> None:
+def _train_on_cluster(config: TrainConfig, address: str | None, end: Ending, stage: Callable[[str], None]) -> None:
+    place, own = config.placement, address in (None, "local")
+    if own:
+        check_this_machine(place)
+    stage("starting Ray" if own else f"connecting to Ray at {address}")
     from ray.train import TrainingFailedError
 
-    from infra.cluster import connected
-    from trainers.ray_train import fit
+    from infra import cluster
+    from trainers.ray_fit import Fit
 
-    if storage.is_local(config.runs) and address not in (None, "local"):
-        console.print(f"[yellow]{config.runs} is a path of this machine: every node must see the same files there")
-    with connected(address, cpus=cpus_of(config)):
+    with cluster.connected(address, cpus=cpus_of(config)):
+        hear_again(end)
+        if own:
+            cluster.check_offered(place)
+        cluster.check_seen(places_of(config))
+        stage(f"starting workers: {cluster.needed(place)}")
+        fit = Fit(config)
+        fit.start()
+        with end.asks(fit.ask_to_stop):
+            while not fit.join(POLL_SECONDS):
+                if fit.waited_seconds > WAITING_SECONDS and not fit.has_begun():
+                    stage(f"waiting for workers: {cluster.needed(place)}; {cluster.offered()}")
+                if end.signal and not fit.has_begun():
+                    say(f"stopped before {config.url} trained anything new. Give the same command again to resume")
+                    end_now(end.exit_code)
         try:
-            fit(config)
+            fit.check()
         except TrainingFailedError as error:
             raise AdaptFocusError(_reason_of_failure(error)) from error
+
+
+def places_of(config: TrainConfig) -> dict[str, str]:
+    """What the workers read and write, and a file of each that is there by now."""
+    places = {"runs": storage.join(config.url, "config.json"), "index": storage.join(config.index, "index.json")}
+    start = config.start_from and storage.join(config.start_from, "config.json")
+    return places | {k: url for k, url in (("weights", config.weights), ("start_from", start)) if url}
 
 
 def _reason_of_failure(error: BaseException) -> str:

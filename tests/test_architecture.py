@@ -21,6 +21,7 @@ RAY_FILES = (
     "trainers/ray_train.py",
     "trainers/ray_elastic.py",
     "trainers/ray_extract.py",
+    "trainers/ray_stop.py",
     "infra/",
 )
 # Tensors and rows in, tensors and rows out. One function is let off: weights have to come from somewhere.

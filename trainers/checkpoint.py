@@ -68,6 +68,13 @@ class Commit:
     ledger: tuple[str, ...] = ()  # the epoch's ledger files up to here, in this lineage
     metrics: dict[str, float] = field(default_factory=dict)
     state_sha256: str | None = None  # of state.pt; None in runs that were begun before it was written down
+    bags: int | None = None  # trained up to here, in all epochs; None in logs that were begun before it was counted
+    clips: int | None = None  # of them, those that were decoded and trained
+
+    @property
+    def next_position(self) -> tuple[int, int]:
+        """(epoch, cursor) of the next step after it."""
+        return (self.epoch + 1, 0) if self.ends_epoch else (self.epoch, self.cursor)
 
     @property
     def ends_epoch(self) -> bool:
@@ -142,10 +149,11 @@ class Run:
         if found and self._has_state(found):
             return found
         why = "its weights are no longer kept" if found else "it is not trained to its end"
-        kept = ", ".join(map(str, self.kept_epochs())) or "none"
+        kept = ", ".join(str(each + 1) for each in self.kept_epochs()) or "none"
         raise InputError(
-            f"{self.url}: there are no weights of the end of epoch {epoch} (counted from 0), because {why}; there are "
-            f"those of: {kept}. Choose one of these; a larger checkpoint.keep keeps more in runs to come"
+            f"{self.url}: there are no weights of the end of epoch {epoch + 1}, because {why}; there are those of the "
+            f"ends of epochs (counted from 1): {kept}. Choose one of these; a larger checkpoint.keep "
+            "keeps more in runs to come"
         )
 
     def _has_state(self, commit: Commit) -> bool:
@@ -193,7 +201,7 @@ class Run:
         for commit in reversed(earlier):
             with contextlib.suppress(DamagedStateError):
                 state = self.load_state(commit)
-                _log.warning("%s; going on from epoch %d, bag %d", damage, commit.epoch, commit.cursor)
+                _log.warning("%s; resuming from epoch %d, bag %d", damage, commit.epoch + 1, commit.cursor)
                 return commit, state
         raise DamagedStateError(
             f"{damage}. No earlier state of {self.url} is whole either: restore it, or begin the run again under "
@@ -231,7 +239,7 @@ class Lineage:
 
     def commit(
         self, folder: str, epoch: int, cursor: int, num_bags: int, ledger: tuple[str, ...], metrics: dict[str, float],
-        state_sha256: str | None = None,
+        state_sha256: str | None = None, bags: int | None = None, clips: int | None = None,
     ) -> Commit:  # fmt: skip
         """Make the files in `folder` the run's newest checkpoint.
 
@@ -240,7 +248,7 @@ class Lineage:
         """
         entry = Commit(
             self.number + 1, "checkpoint", self.group, self.workers, time.time(),
-            epoch, cursor, num_bags, folder, ledger, metrics, state_sha256,
+            epoch, cursor, num_bags, folder, ledger, metrics, state_sha256, bags, clips,
         )  # fmt: skip
         if not _append(self.run, entry):
             raise TakenOverError(

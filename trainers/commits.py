@@ -87,10 +87,7 @@ class Commits:
             done = SinceCommit()
         if order == STOP:
             self.wait()
-            raise DrainedError(
-                f"{self.config.url} was asked to stop and did so at epoch {plan.epoch}, bag {cursor} of "
-                f"{plan.num_bags}; all of it is committed. Give the same command again to go on"
-            )
+            raise DrainedError(said_of_stop(self.config, plan.epoch, cursor, plan.num_bags))
         return done
 
     def _wish(self, done: SinceCommit) -> int:
@@ -201,13 +198,32 @@ class Commits:
                 "commit_write_seconds": time.monotonic() - began,
                 **{name: n for name, n in zip((*READING, *RETRIES), reading, strict=True) if n or name in READING},
             }
-            entry = lineage.commit(folder, plan.epoch, cursor, plan.num_bags, (*earlier, *files), metrics, sha256)
+            counted = self._counted(plan, cursor, int(clips))
+            entry = lineage.commit(
+                folder, plan.epoch, cursor, plan.num_bags, (*earlier, *files), metrics, sha256, *counted
+            )
             lineage.drop_old_states(keep.keep, keep.keep_epochs)
             return entry
 
         entry = self._aside.on_rank_zero(on_rank_zero)
         lineage.number = entry.number
         return entry
+
+    def _counted(self, plan: PlanFacts, cursor: int, clips: int) -> tuple[int | None, int | None]:
+        """Bags and clips of all epochs up to here; None where the log does not say how many there were before."""
+        last = self._last
+        if last is None:
+            return cursor, clips
+        before = None if last.bags is None else last.bags - (last.cursor if last.epoch == plan.epoch else 0)
+        return None if before is None else before + cursor, None if last.clips is None else last.clips + clips
+
+
+def said_of_stop(config: TrainConfig, epoch: int, cursor: int, num_bags: int) -> str:
+    """What a user is told whose run has stopped because it was asked to; `epoch` counts from 0."""
+    return (
+        f"{config.url} was asked to stop, and did so at epoch {epoch + 1} of {config.epochs}, bag {cursor} of "
+        f"{num_bags}; all of it is committed. Give the same command again to resume"
+    )
 
 
 def on_cpu(value: Any, leaving: Leaving) -> Any:

@@ -51,6 +51,10 @@ class LossWatch:
             self._looked_at += 1
         return self.first_not_finite
 
+    def newest(self) -> float | None:
+        """The last loss that has arrived and was looked at; None while there is none."""
+        return float(self._values[self._looked_at - 1]) if self._looked_at else None
+
     def value(self, step: int) -> float:
         """A loss that has arrived."""
         return float(self._values[step])
@@ -65,7 +69,7 @@ def said_of_step(config: TrainConfig, plan: PlanFacts, cursor: int, rate: float,
     if config.step.precision == "bf16":
         fixes.append("step.precision=float32")
     return (
-        f"{config.url}: {what} in batch {cursor // per_batch} of {plan.num_bags // per_batch} of epoch {plan.epoch} "
-        f"(counted from 0; bags {cursor - per_batch} to {cursor - 1} of its plan, learning rate {rate:.3g}). Nothing "
+        f"{config.url}: {what} in batch {cursor // per_batch} of {plan.num_bags // per_batch} of epoch "
+        f"{plan.epoch + 1} (bags {cursor - per_batch} to {cursor - 1} of its plan, learning rate {rate:.3g}). Nothing "
         f"of it is kept; earlier checkpoints stay. Begin again under another name with {' or '.join(fixes)}"
     )

@@ -114,7 +114,7 @@ def _after_epoch(
     """Snapshot, exclusions and carried bags that follow from a finished epoch; leaves its summary on the way."""
     plan = read_plan(run.epoch_url(epoch, "plan"))
     if plan is None or last is None or (last.epoch, last.cursor) != (epoch, plan.num_bags):
-        raise InputError(f"{run.url}: epoch {epoch} has no final checkpoint, but epoch {epoch + 1} was asked for")
+        raise InputError(f"{run.url}: epoch {epoch + 1} has no final checkpoint, but epoch {epoch + 2} was asked for")
     ledger = run.ledger(last)
     before = read_saliency(run, epoch)
     saliency = merge(before, ledger, epoch, config.saliency)

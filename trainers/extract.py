@@ -155,7 +155,7 @@ def excluded_of(config: TrainConfig, videos: Sequence[Mapping[str, Any]]) -> dic
     except InputError:  # nothing is planned yet
         return {}
     why = {
-        (row["shard_url"], row["member_name"]): f"{row['kind']} in epoch {row['epoch']}: {row['message']}"
+        (row["shard_url"], row["member_name"]): f"{row['kind']} in epoch {row['epoch'] + 1}: {row['message']}"
         for row in rows
         if row["state"] == "quarantined"
     }

@@ -23,16 +23,17 @@ from torch import nn
 
 from pipelines.clip_plan import Planner
 from pipelines.clip_stream import ClipShape
-from pipelines.plan_store import PlanFacts, Stretch
+from pipelines.plan_store import PlanFacts, Stretch, read_plan
 from pipelines.records import ClipBatch
 from pipelines.shard_index import load_index
+from trainers import starts
 from trainers.backbones import build, load_pretrained
 from trainers.checkpoint import Commit, Lineage, Run
 from trainers.commits import Commits, SinceCommit
 from trainers.config import TrainConfig
 from trainers.engine import Engine
 from trainers.epochs import publish_plan
-from trainers.heartbeat import Heartbeat
+from trainers.heartbeat import Heartbeat, bags_of_run
 from trainers.inputs import adapted
 from trainers.schedule import learning_rate
 from trainers.sharding import load_optimiser
@@ -41,11 +42,13 @@ from trainers.step import Step, make_optimiser, ready, step_function
 
 @dataclass
 class Position:
-    """Where the run stands: `epoch`, bags of it that are committed, and the last commit."""
+    """Where the run stands: `epoch`, bags of it that are committed, the last commit; bags of the epochs before."""
 
     epoch: int
     cursor: int
     commit: Commit | None
+    bags_before: int = 0
+    carried_in: int = 0  # bags that the epoch before handed on
 
 
 # Ray hands out views of shared memory, which nothing here writes to: a copy would cost 1.5 ms a clip of 4.8 MB.
@@ -66,6 +69,8 @@ def train(config: TrainConfig, engine: Engine) -> None:
     planner = Planner.of(index.table, index.classes)
     model = make_model(config, len(index.classes), engine.device)
     lineage, position, state = start(run, engine)
+    if state is None and config.start_from:
+        starts.load(config, model)
     trained, optimiser = joined(config, engine, model, state)
     step = step_function(config, engine, trained, model, optimiser)
     shape = clip_shape(config, planner.max_labels)
@@ -73,6 +78,7 @@ def train(config: TrainConfig, engine: Engine) -> None:
     commits = Commits(config, engine, lineage, position.commit, model, optimiser)
     with Heartbeat(run.url, config, enabled=engine.rank == 0) as heartbeat, contextlib.closing(commits):
         while position.epoch < config.epochs:
+            heartbeat.waits_for("planning the epoch", position.epoch, position.cursor)
             plan = engine.on_rank_zero(partial(publish_plan, run, config, planner, position.epoch, position.commit))
             assert plan is not None
             position = train_epoch(config, engine, commits, plan, position, batches, step, model, optimiser, heartbeat)
@@ -110,9 +116,18 @@ def start(run: Run, engine: Engine) -> tuple[Lineage, Position, dict[str, Any] |
     if commit is None:
         return lineage, Position(0, 0, None), None
     state = states[0] if states else run.load_state(commit)
-    if commit.cursor == commit.num_bags:
-        return lineage, Position(commit.epoch + 1, 0, commit), state
-    return lineage, Position(commit.epoch, commit.cursor, commit), state
+    epoch, cursor = commit.next_position
+    return lineage, Position(epoch, cursor, commit, *_before(run, epoch, commit)), state
+
+
+def _before(run: Run, epoch: int, commit: Commit) -> tuple[int, int]:
+    """Bags of the epochs before this one, and those that the last of them handed on: for displays alone."""
+    last = read_plan(run.epoch_url(epoch - 1, "plan")) if epoch else None
+    carried = len(last.carried) if last else 0
+    if commit.bags is not None:
+        return (commit.bags if commit.ends_epoch else commit.bags - commit.cursor), carried
+    # Logs that were begun before commits counted bags.
+    return sum(plan.num_bags for e in range(epoch) if (plan := read_plan(run.epoch_url(e, "plan")))), carried
 
 
 def joined(
@@ -146,7 +161,9 @@ def train_epoch(
     """All batches of one epoch's plan from the cursor on -> the position at the beginning of the next epoch."""
     per_batch = config.plan.bags_per_batch
     cursor, done = position.cursor, SinceCommit()
+    in_all = bags_of_run(plan, position.carried_in, position.bags_before, config.epochs, per_batch)
     model.train()
+    heartbeat.waits_for("waiting for the first batch", plan.epoch, cursor, plan.num_bags)
     for batch, waited_seconds in _timed(islice(batches, (plan.num_bags - cursor) // per_batch)):
         done.input_wait_seconds += waited_seconds
         check_slots(batch, cursor, per_batch, engine.workers, engine.rank)
@@ -154,11 +171,14 @@ def train_epoch(
         done.rates.append(set_learning_rate(optimiser, config, progress))
         step(batch, plan.epoch, progress, done)
         cursor += per_batch
-        heartbeat.at(plan.epoch, cursor, plan.num_bags)
+        loss = done.watch.newest()
+        loss = None if loss is None else loss * engine.workers  # of this rank's share
+        heartbeat.at(plan, cursor, position.bags_before, in_all, waited_seconds, loss)
         done = commits.after_step(plan, cursor, done)
     if cursor != plan.num_bags:
-        raise RuntimeError(f"epoch {plan.epoch} ended at bag {cursor} of {plan.num_bags}: the stream lost bags")
-    return Position(plan.epoch + 1, 0, commits.wait())
+        raise RuntimeError(f"epoch {plan.epoch + 1} ended at bag {cursor} of {plan.num_bags}: the stream lost bags")
+    commit = commits.wait()
+    return Position(plan.epoch + 1, 0, commit, position.bags_before + plan.num_bags, len(plan.carried))
 
 
 def _timed(batches: Iterator[ClipBatch]) -> Iterator[tuple[ClipBatch, float]]:

@@ -96,7 +96,7 @@ def _decoded_again(run: Run, config: TrainConfig, row: dict, commit: Commit | No
     """Why the bags that failed in an epoch do not decode now; None if they do."""
     plan = read_plan(run.epoch_url(row["epoch"], "plan"))
     if plan is None or commit is None:
-        return f"not tried: the plan of epoch {row['epoch']}, which names its clips, has been removed"
+        return f"not tried: the plan of epoch {row['epoch'] + 1}, which names its clips, has been removed"
     ledger = run.ledger(commit)
     failed = ledger.filter((pc.field("video_row") == row["video_row"]) & ~pc.field("ok"))
     for slot in failed["slot"].to_pylist():

@@ -1,4 +1,4 @@
-"""The loop as a TorchTrainer. With `ray_elastic.py`, the only file of trainers/ that imports ray.
+"""The loop as a TorchTrainer. Ray is imported by the files of trainers/ called `ray_*` only.
 
 Input: a TrainConfig, on a driver that is connected to a cluster.
 Does: one `TorchTrainer.fit()` over all epochs; Ray restarts the worker group after failures, and the loop goes on
@@ -43,13 +43,15 @@ from pipelines.ray_data import (
 )
 from pipelines.records import ClipBatch
 from pipelines.shard_index import load_index
-from trainers.checkpoint import Commit, TakenOverError
+from trainers.checkpoint import Commit, Run, TakenOverError
+from trainers.commits import said_of_stop
 from trainers.config import TrainConfig
-from trainers.engine import StoppedError, as_stopped
+from trainers.engine import DrainedError, StoppedError, as_stopped
 from trainers.evaluate import Prediction, Predictor
 from trainers.loop import clip_shape, train
 from trainers.prepare import finished
 from trainers.ray_elastic import NOTICE, WholeBatchTrainer
+from trainers.ray_stop import notice_when_asked, stop_was_asked
 from trainers.sharding import shared
 
 T = TypeVar("T")
@@ -87,7 +89,7 @@ class RayEngine(RayRanks):
     group: dist.ProcessGroup | None = None
     sharding = "ddp"
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, stop_key: str | None = None) -> None:
         context = ray.train.get_context()
         super().__init__(context.get_world_rank(), context.get_world_size())
         self.device, self.sharding = ray.train.torch.get_device(), config.step.sharding
@@ -100,6 +102,8 @@ class RayEngine(RayRanks):
         self.stream_url = newest_stream(config.url) if self.rank == 0 else ""
         self.wishes = self._gloo_group() if self.workers > 1 else None
         self.answer: tuple[dist.Work, torch.Tensor] | None = None
+        if stop_key and self.rank == 0:  # what one rank wishes, all of them do
+            notice_when_asked(stop_key)
 
     def wrap(self, model: nn.Module) -> nn.Module:
         return shared(model, self.sharding, self.device, self.workers)
@@ -160,10 +164,14 @@ def _unless_replaced(batches: Iterable[T]) -> Iterator[T]:
         raise
 
 
-def fit(config: TrainConfig) -> None:
+def fit(config: TrainConfig, stop_key: str | None = None) -> None:
     """Train a run on the cluster this driver is connected to.
 
+    Args:
+        stop_key: `ray_stop.ask_to_stop` with this key makes the group commit after its step, and end for good.
+
     Raises:
+        DrainedError: it was asked to stop, and all that it has trained is committed.
         StoppedError: the run cannot go on as it is; the message says why.
         ray.train.TrainingFailedError: the worker group failed more often than `placement.max_restarts` allows.
     """
@@ -172,7 +180,7 @@ def fit(config: TrainConfig) -> None:
     failure_url = storage.join(config.url, f"failure-{uuid.uuid4().hex[:8]}.json")
     with tempfile.TemporaryDirectory(prefix="adaptfocus-ray-") as folder:
         try:
-            _trainer(config, shape, failure_url, folder).fit()
+            _trainer(config, shape, failure_url, folder, stop_key).fit()
         except ray.train.TrainingFailedError:
             if not storage.exists(failure_url):
                 raise
@@ -180,17 +188,31 @@ def fit(config: TrainConfig) -> None:
         message = json.loads(storage.read_bytes(failure_url))["message"]
         storage.delete(failure_url)
         raise StoppedError(message)
-    if not finished(config):
-        raise StoppedError(f"{config.url} has been taken over by another process, and goes on there; this one stops")
+    if finished(config):
+        return
+    if stop_key and stop_was_asked(stop_key):
+        raise DrainedError(_said_of_stop(config))
+    raise StoppedError(f"{config.url} has been taken over by another process, and goes on there; this one stops")
 
 
-def _trainer(config: TrainConfig, shape: ClipShape, failure_url: str, folder: str) -> TorchTrainer:
+def _said_of_stop(config: TrainConfig) -> str:
+    _, last = Run(config.url).newest()
+    return said_of_stop(config, last.epoch, last.cursor, last.num_bags) if last else f"{config.url} was asked to stop"
+
+
+def _trainer(
+    config: TrainConfig, shape: ClipShape, failure_url: str, folder: str, stop_key: str | None
+) -> TorchTrainer:
     """The run as Ray Train wants it; `folder` holds what Ray keeps for itself."""
     place = config.placement
     least = place.min_workers or place.workers
     trainer = WholeBatchTrainer(
         _train_on_worker,
-        train_loop_config={"config": config.model_dump(mode="json"), "failure_url": failure_url},
+        train_loop_config={
+            "config": config.model_dump(mode="json"),
+            "failure_url": failure_url,
+            "stop_key": stop_key,
+        },
         torch_config=TorchConfig(
             backend="nccl" if place.gpus_per_worker else "gloo", timeout_s=place.collective_timeout_seconds
         ),
@@ -286,11 +308,15 @@ def _train_on_worker(loop_config: dict[str, Any]) -> None:
     A group that has lost the run says nothing: if a younger group of the same command has it, all is well.
     """
     config, failure_url = TrainConfig.model_validate(loop_config["config"]), loop_config["failure_url"]
-    if storage.exists(failure_url):
-        return  # a rank of the group before this one has left it
-    engine = RayEngine(config)
+    stop_key = loop_config["stop_key"]
+    if storage.exists(failure_url) or (stop_key and stop_was_asked(stop_key)):
+        return  # a rank of the group before this one has left it; or nobody wants this group any more
+    engine = RayEngine(config, stop_key)
     try:
         train(config, engine)
+    except DrainedError:
+        if not (stop_key and stop_was_asked(stop_key)):
+            raise  # a notice: the group is started again elsewhere
     except StoppedError as error:
         is_own = isinstance(error, _ReplacedShardError)
         if engine.rank == 0 or is_own:

@@ -27,14 +27,13 @@ NOBODY = "http://127.0.0.1:9"
     [
         ([*ON_S3, "focus.detla=1"], "did you mean 'focus.delta'?"),
         (["small", "name=a", "runs=/r", "index=s3://b/i"], "runs=/r is a path of one machine"),
-        (["small", "name=a", "runs=s3://b/r", "index=i"], "index=i is a path of one machine"),
-        ([*ON_S3, "weights=w.pt"], "weights=w.pt is a path of one machine"),
-        ([*ON_S3, "placement.engine=local"], "leave placement.engine at ray"),
+        (["small", "name=a", "runs=s3://b/r", "index=i"], "/i is a path of one machine"),
+        ([*ON_S3, "weights=w.pt"], "/w.pt is a path of one machine"),
+        ([*ON_S3, "placement.engine=local"], "leave placement.engine at auto"),
         ([*ON_S3, "--no-check"], f"nobody answers at {NOBODY}; --address is that of the dashboard"),
         ([*ON_S3, "--no-check", "--address", "ray://head:10001"], "ray://head:10001 is not a dashboard's"),
         ([*ON_S3, "--no-check", "--address", "http://me:hunter2@head:8265"], "the http:// URL contains credentials"),
         (["small", "name=a", "runs=/r", "index=/i", "--shared-paths"], "there is no index at /i"),
-        (["small", "name=a", "runs=r", "index=/i", "--shared-paths"], "runs=r is relative, and a job has a folder"),
     ],
 )
 def test_mistakes_are_one_message_and_nothing_is_sent(type_, words: list[str], message: str) -> None:

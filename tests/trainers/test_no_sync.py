@@ -137,7 +137,9 @@ def test_the_loop_around_the_step_does_not_wait(no_waits: Callable) -> None:
             return done
 
     class Beats:
-        def at(self, *position: int) -> None: ...
+        def at(self, *_: object) -> None: ...
+
+        waits_for = at
 
     batches = [replace(batch, slot=batch.slot + number * BAGS) for number in range(3)]
     plan = PlanFacts("", 20, 3 * BAGS + 1, (), (), 1)
