@@ -1,10 +1,15 @@
-"""Broken videos and tars by the thousand: no crash, hang or unbounded memory of the job, and a reason for each.
+"""Broken videos, tars and lists by the thousand: no crash, hang or unbounded memory of the job, a reason for each, and
+no frame that a sequential decode would not show.
 
     python -m benchmarks.fuzz [--quick] [--json] [--inputs N] [--first N] [--seed S] [--processes P] [--keep FOLDER]
+    python -m benchmarks.fuzz --only SEED:NUMBER [--before N] --keep FOLDER
 
 Each input goes the way of indexing and training (fuzz_run.py), through the very code, in a job's process with a
 process that decodes beside it. A job's process that dies, or is not done with an input long after its deadline, is
 counted and started again behind that input. The inputs are functions of the seed and their numbers.
+
+`--only` feeds one input of a run again, to new processes, and `--keep` writes it down. Where a decoder has carried
+something over from inputs before it, `--before N` feeds those first.
 """
 
 from __future__ import annotations
@@ -23,13 +28,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benc
 
 from benchmarks import figures
 from benchmarks.figures import Figure, say
-from benchmarks.fuzz_inputs import Base, bases, footage_folder, made
+from benchmarks.fuzz_base import Base, bases, footage_folder
+from benchmarks.fuzz_inputs import Input, made
 from benchmarks.fuzz_run import CONTAINED, outcome
 from benchmarks.process_cost import peak_resident_mb
+from pipelines.isolated import end_idle
 
 # Two attempts within their deadlines, on a machine that is busy.
 HANG_SECONDS = 300.0
 MAX_FILE_BYTES = 1 << 20
+TRIED_ALONE = 5  # of the inputs whose frames are wrong, to say whether a decoder has carried something over
 
 
 @dataclass
@@ -40,7 +48,10 @@ class Found:
     crashes: list[int] = field(default_factory=list)
     hangs: list[int] = field(default_factory=list)
     unclassified: dict[int, str] = field(default_factory=dict)
+    silent: dict[int, str] = field(default_factory=dict)
+    lost: dict[int, str] = field(default_factory=dict)
     contained: dict[int, str] = field(default_factory=dict)
+    frames: Counter[str] = field(default_factory=Counter)  # by what the comparison said of them
     peak_mb: float = 0.0  # of a job's process
     decoder_peak_mb: float = 0.0
     slowest_seconds: float = 0.0
@@ -49,31 +60,56 @@ class Found:
     def inputs(self) -> int:
         return sum(self.outcomes.values()) + len(self.crashes) + len(self.hangs)
 
+    @property
+    def findings(self) -> dict[int, str]:
+        """What is to be looked at, by the input's number."""
+        ended = dict.fromkeys(self.crashes, "crashed") | dict.fromkeys(self.hangs, "hung")
+        return self.contained | self.unclassified | self.silent | self.lost | ended
+
 
 def main(
     inputs: Annotated[int, typer.Option(help="How many.", min=1)] = 10_000,
     first: Annotated[int, typer.Option(help="Number of the first.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Of all of them.", min=0)] = 0,
     processes: Annotated[int, typer.Option(help="Side by side.", min=1)] = 1,
-    keep: Annotated[Path | None, typer.Option(help="Folder for inputs that were contained or not classified.")] = None,
+    only: Annotated[str | None, typer.Option(metavar="SEED:NUMBER", help="This input of a run, again.")] = None,
+    before: Annotated[int, typer.Option(help="With --only: so many inputs before it, too.", min=0)] = 0,
+    keep: Annotated[
+        Path | None, typer.Option(help="Folder for inputs that are findings; of --only, in any case.")
+    ] = None,
     quick: Annotated[bool, typer.Option(help="600 inputs.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each figure.")] = False,
 ) -> None:
     """Feed broken inputs."""
     every = bases(footage_folder(), MAX_FILE_BYTES)
-    count = min(inputs, 600) if quick else inputs
+    numbers = range(first, first + (min(inputs, 600) if quick else inputs))
+    if only:
+        seed, number = map(int, only.split(":"))
+        numbers = range(max(0, number - before), number + 1)
     began = time.monotonic()
-    found = fuzzed(every, range(first, first + count), seed, processes)
+    found = fuzzed(every, numbers, seed, processes)
     say(f"{found.inputs} inputs of {len(every)} files in {time.monotonic() - began:.0f} s")
+    say("  frames: " + ", ".join(f"{number} {what}" for what, number in sorted(found.frames.items())))
     for (kind, what), number in sorted(found.outcomes.items()):
-        say(f"  {kind:8} {number:6} {what}")
-    for number, what in sorted((found.unclassified | found.contained).items()):
+        say(f"  {kind:11} {number:6} {what}")
+    alone = () if only else sorted(found.silent)[:TRIED_ALONE]
+    for number, what in sorted(found.findings.items()):
         one = made(number, seed, every)
-        say(f"  input {number} ({one.kind} of {one.base.name}): {what}")
+        say(f"  input {seed}:{number} ({one.kind} of {one.what or one.base.name}): {what}")
+        if number in alone and number not in fuzzed(every, range(number, number + 1), seed).findings:
+            say("    not by itself: it needs inputs before it; try --before")
         if keep:
-            keep.mkdir(parents=True, exist_ok=True)
-            (keep / f"{number:06d}-{one.kind}-{one.base.name}").write_bytes(one.data)
+            _save(one, keep)
+    if only and keep:
+        _save(made(numbers[-1], seed, every), keep)
     figures.show(figures_of(found), as_json, "Broken inputs")
+
+
+def _save(one: Input, folder: Path) -> None:
+    for name, data in one.saved_as.items():
+        place = folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
 
 
 def figures_of(found: Found) -> list[Figure]:
@@ -83,11 +119,19 @@ def figures_of(found: Found) -> list[Figure]:
         figures.count("fuzz.crashes", len(found.crashes), "inputs", n),
         figures.count("fuzz.hangs", len(found.hangs), "inputs", n),
         figures.count("fuzz.unclassified", len(found.unclassified), "inputs", n),
+        figures.count("fuzz.silent", len(found.silent), "inputs", n),
+        figures.count("fuzz.lost", len(found.lost), "inputs", n),
+        figures.count("fuzz.frames_equal", found.frames["equal"], "frames", sum(found.frames.values())),
+        figures.count("fuzz.frames_not_compared", _not_compared(found), "frames", sum(found.frames.values())),
         figures.count("fuzz.contained", len(found.contained), "inputs", n),
         figures.count("fuzz.peak_mb", found.peak_mb, "MB", n),
         figures.count("fuzz.decoder_peak_mb", found.decoder_peak_mb, "MB", n),
         figures.count("fuzz.slowest_seconds", found.slowest_seconds, "s", n),
     ]
+
+
+def _not_compared(found: Found) -> int:
+    return sum(found.frames.values()) - found.frames["equal"] - found.frames["silent"]
 
 
 def fuzzed(every: list[Base], numbers: range, seed: int, processes: int = 1) -> Found:
@@ -108,7 +152,8 @@ def fuzzed(every: list[Base], numbers: range, seed: int, processes: int = 1) -> 
 
 def say_progress(found: Found, of: int) -> None:
     if found.inputs and found.inputs % 500 == 0:
-        say(f"{found.inputs} of {of}: {len(found.crashes)} crashes, {len(found.unclassified)} unclassified")
+        numbers = (len(found.crashes), len(found.unclassified), len(found.silent), len(found.lost))
+        say(f"{found.inputs} of {of}: " + "{} crashes, {} unclassified, {} silent, {} lost".format(*numbers))
 
 
 class _Job:
@@ -141,8 +186,10 @@ class _Job:
         self._heard = time.monotonic()
         number = self.left.pop(0)
         found.outcomes[answer["kind"], answer["outcome"].split(":")[0]] += 1
-        if answer["outcome"].startswith("unclassified"):
-            found.unclassified[number] = answer["outcome"]
+        found.frames.update(answer["frames"])
+        for kind, numbers in (("unclassified", found.unclassified), ("silent", found.silent), ("lost", found.lost)):
+            if answer["outcome"].startswith(kind):
+                numbers[number] = answer["outcome"]
         if CONTAINED & set(answer["outcome"].split()):
             found.contained[number] = answer["outcome"]
         found.peak_mb = max(found.peak_mb, answer["peak_mb"])
@@ -165,9 +212,11 @@ def _serve(pipe: Any, every: list[Base], numbers: list[int], seed: int) -> None:
         began = time.monotonic()
         one = made(number, seed, every)
         what = outcome(one)
+        if what.text.startswith("silent"):
+            end_idle()  # what it carries over would be found again in each input that follows
         pipe.send({
-            "kind": one.kind, "outcome": what, "peak_mb": peak_resident_mb(), "decoder_peak_mb": _decoders_peak_mb(),
-            "seconds": time.monotonic() - began,
+            "kind": one.kind, "outcome": what.text, "frames": what.frames, "peak_mb": peak_resident_mb(),
+            "decoder_peak_mb": _decoders_peak_mb(), "seconds": time.monotonic() - began,
         })  # fmt: skip
 
 

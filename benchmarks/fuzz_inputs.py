@@ -1,37 +1,37 @@
-"""Broken videos and tars, each a pure function of a seed and a number.
+"""Broken videos, tars and lists, each a pure function of a seed and a number.
 
 Input: real files (or small ones made here where there are none).
 Does: flips bits, cuts off, overwrites, zeroes, splices, repeats, leaves out, sets sizes to absurd values: mostly in
-headers, since most bytes of a video are media.
-Output: Inputs of four kinds, in fixed shares.
+headers, since most bytes of a video are media. Edits packets and tables (fuzz_packets), moves boxes (fuzz_mp4), puts
+tars together (fuzz_tars), spoils annotations (fuzz_annotations).
+Output: Inputs of seven kinds, in fixed shares.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import tarfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import av
 import numpy as np
 
-KINDS = ("file", "file", "file", "file", "packets", "packets", "tar", "tar", "tar", "demux")
-SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".ts", ".webm")
+from benchmarks.fuzz_annotations import spoilt
+from benchmarks.fuzz_base import MADE, Base
+from benchmarks.fuzz_mp4 import cut_at_a_box, with_moved_boxes
+from benchmarks.fuzz_packets import edited
+from benchmarks.fuzz_tars import odd_tar
+
+# Of 20 inputs: what is damaged in its bytes, and what is put together wrongly.
+KINDS = (
+    *("file", "structure") * 4, *("packets",) * 2, *("tar", "tars") * 2, "demux", "structure",
+    *("annotations",) * 4,
+)  # fmt: skip
 ABSURD = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x00FFFFFF, 0x10000)
-HEADER_BYTES = 4096  # at both ends of what is no mp4
+SMALL_BYTES = 60_000
+MADE_HERE = len(MADE)  # the last of all files
 TABLES = (b"moov", b"moof", b"stbl", b"stsd", b"stsz", b"stsc", b"stts", b"ctts", b"stco", b"stss", b"elst", b"mdhd")
-
-
-@dataclass(frozen=True)
-class Base:
-    """A whole file to break."""
-
-    name: str  # with its suffix
-    data: bytes
-    headers: tuple[tuple[int, int], ...]  # (start, end) of what is no media
 
 
 @dataclass(frozen=True)
@@ -42,49 +42,17 @@ class Input:
     kind: str
     base: Base
     data: bytes
+    suffix: str = ""  # of the video
+    files: Mapping[str, bytes] = field(default_factory=dict)  # of annotations
+    what: str = ""  # kind of annotations
 
-
-def footage_folder() -> Path | None:
-    """Where real files lie, as the tests find them."""
-    named = os.environ.get("ADAPTFOCUS_FOOTAGE")
-    places = [Path(named)] if named else [p / "shared" / "data" for p in Path(__file__).resolve().parents]
-    return next((place for place in places if (place / "awkward").is_dir()), None)
-
-
-def bases(folder: Path | None, max_bytes: int) -> list[Base]:
-    """All real files up to a size, in a fixed order, and small ones of the containers that are not among them."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES) if folder else []
-    files = {path.name: path.read_bytes() for path in found if path.stat().st_size <= max_bytes}
-    for name, container, codec in (
-        ("made.mp4", "mp4", "libx264"), ("made.mkv", "matroska", "libx264"), ("made.avi", "avi", "mpeg4"),
-        ("made.ts", "mpegts", "libx264"), ("made.webm", "webm", "libvpx"), ("made-mpeg4.mp4", "mp4", "mpeg4"),
-        ("made-hevc.mov", "mov", "libx265"),
-    ):  # fmt: skip
-        files[name] = _made(container, codec)
-    return [Base(name, data, _headers(data)) for name, data in files.items()]
-
-
-def _made(container: str, codec: str) -> bytes:
-    out, random = io.BytesIO(), np.random.default_rng(0)
-    with av.open(out, "w", format=container) as muxer:
-        stream = muxer.add_stream(codec, rate=10)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        stream.codec_context.thread_count = 1
-        stream.options = {"x265-params": "log-level=none:pools=none"} if codec == "libx265" else {}
-        for _ in range(24):
-            picture = random.integers(0, 255, (4, 6, 3), np.uint8).repeat(16, 0).repeat(16, 1)
-            muxer.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")))
-        muxer.mux(stream.encode(None))
-    return out.getvalue()
-
-
-def _headers(data: bytes) -> tuple[tuple[int, int], ...]:
-    ends = (min(HEADER_BYTES, len(data)), max(0, len(data) - HEADER_BYTES))
-    moov = data.find(b"moov")
-    if data[4:8] == b"ftyp" and moov > 4:
-        size = int.from_bytes(data[moov - 4 : moov], "big")
-        return ((moov - 4, min(len(data), moov - 4 + max(size, 8))), (0, min(64, len(data))))
-    return ((0, ends[0]), (ends[1], len(data)))
+    @property
+    def saved_as(self) -> dict[str, bytes]:
+        """Name and bytes of each file, for whoever looks at it."""
+        if self.files:
+            return {f"{self.number:06d}-{self.what}/{name}": data for name, data in self.files.items()}
+        suffix = self.suffix or (".tar" if self.kind in ("tar", "tars") else self.base.suffix)
+        return {f"{self.number:06d}-{self.kind}-{Path(self.base.name).stem}{suffix}": self.data}
 
 
 def made(number: int, seed: int, every: Sequence[Base]) -> Input:
@@ -93,13 +61,38 @@ def made(number: int, seed: int, every: Sequence[Base]) -> Input:
     kind = KINDS[number % len(KINDS)]
     weights = np.array([1 / (len(base.data) + 20_000) for base in every])
     base = every[int(random.choice(len(every), p=weights / weights.sum()))]
-    if kind == "tar":
-        small = [each for each in every if len(each.data) < 60_000]
-        base = small[int(random.integers(len(small)))]
-        return Input(number, kind, base, broken_tar(base, random))
+    small = [each for each in every if len(each.data) < SMALL_BYTES]
+    if kind in ("tar", "structure"):
+        few = small[-MADE_HERE:] if random.random() < 0.5 else small
+        base = few[int(random.integers(len(few)))]
+    if kind == "annotations":
+        what, files = spoilt(random)
+        return Input(number, kind, base, b"", files=files, what=what)
+    if kind == "structure":
+        data, suffix = _put_together(base, small, random)
+        return Input(number, kind, base, data, suffix)
     if kind == "packets":
         return Input(number, kind, base, b"")
-    return Input(number, kind, base, broken(base.data, base.headers, random, every))
+    if kind == "tar":
+        return Input(number, kind, base, broken_tar(base, random))
+    if kind == "tars":
+        return Input(number, kind, base, odd_tar(small, random))
+    return Input(number, kind, base, broken(base.data, base.headers, random, every), base.suffix)
+
+
+def _put_together(base: Base, small: Sequence[Base], random: np.random.Generator) -> tuple[bytes, str]:
+    """A video whose parts are whole: packets edited, boxes moved, files joined or cut between their parts."""
+    what, is_mp4 = random.random(), base.data[4:8] == b"ftyp"
+    if is_mp4 and what < 0.15:
+        return with_moved_boxes(base.data, random), base.suffix
+    if is_mp4 and what < 0.2:
+        return cut_at_a_box(base.data, random), base.suffix
+    if what < 0.3:  # one file behind the other: of the same kind, or not
+        alike = [each for each in small if each.suffix == base.suffix] if random.random() < 0.7 else list(small)
+        return base.data + alike[int(random.integers(len(alike)))].data, base.suffix
+    if what < 0.33:  # named as another kind
+        return base.data, small[int(random.integers(len(small)))].suffix
+    return edited(base, small, random)
 
 
 def broken(

@@ -77,11 +77,12 @@ class LineChart:
     note: str
 
 
-def clock(seconds: float) -> str:
-    """``83.04 -> "1:23"``, ``3723 -> "1:02:03"``: hours only where there are any; whole seconds."""
-    whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+def clock(seconds: float, tenths: bool = False) -> str:
+    """``83.04 -> "1:23"``, ``3723 -> "1:02:03"``: hours only where there are any; whole seconds, or ``"1:23.0"``."""
+    whole = round(10 * seconds) if tenths else 10 * round(seconds)
+    hours, minutes, rest = whole // 36_000, whole // 600 % 60, whole % 600 / 10
+    text = f"{rest:04.1f}" if tenths else f"{rest:02.0f}"
+    return f"{hours}:{minutes:02}:{text}" if hours else f"{minutes}:{text}"
 
 
 def duration(seconds: float) -> str:
@@ -106,14 +107,18 @@ def number(value: float) -> str:
     return text if "e" not in text else f"{value:.4f}"
 
 
-def nice_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
-    """Round numbers, 1, 2 or 5 times a power of ten apart, from at or below `low` to at or above `high`."""
+def nice_ticks(low: float, high: float, wanted: int = 5, whole: bool = False) -> list[float]:
+    """Round numbers, 1, 2 or 5 times a power of ten apart, from at or below `low` to at or above `high`.
+
+    `whole` leaves out steps below 1: nobody counts half epochs.
+    """
     if not high > low:
         margin = abs(low) * 0.1 or 1.0
         low, high = low - margin, high + margin
     raw = (high - low) / max(1, wanted - 1)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
+    step = max(1.0, step) if whole else step
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(i * step, 12) for i in range(first, last + 1)]
 
@@ -173,7 +178,7 @@ def line_chart(
         _series(run, xs, ys, frame, styles[run], (x_label, unit), (i + 1) / (len(curves) + 1))
         for i, (run, xs, ys) in enumerate(curves)
     ]
-    across = [v for v in nice_ticks(x_low, x_high) if x_low <= v <= x_high]
+    across = [v for v in nice_ticks(x_low, x_high, whole=x_label == "epoch") if x_low <= v <= x_high]
     lost = sum(len(xs) for _, xs, _ in curves) - len(finite)
     return LineChart(
         title=title,

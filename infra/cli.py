@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -130,31 +131,22 @@ def evaluate(
         str | None,
         typer.Option(help="Name of the evaluation. Default: test, or test-epoch-E with --epoch E."),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an evaluation of that name that was made with other settings.")
+    ] = False,
     engine: Engine = "auto",
     address: Address = None,
 ) -> None:
     """Score a run on test videos: video-level and per-time mAP."""
     from infra.running import run_evaluation
+    from infra.score_table import conditions_of_scores, table_of_scores
 
     # A report shows "test": the score of an earlier epoch does not take its place unasked.
     name = name or ("test" if epoch is None else f"test-epoch-{epoch}")
     end_of = None if epoch is None else epoch - 1
-    scores = run_evaluation(run, index, views, name, engine, address, end_of, crops, size_pixels)
-    table = Table(box=None)
-    for title in (
-        "videos",
-        "views x crops",
-        "mAP, max over views",
-        "mAP, mean over views",
-        "per-time mAP",
-        "undecodable",
-    ):
-        table.add_column(title, justify="right")
-    table.add_row(
-        str(scores.videos), f"{scores.views} x {scores.crops}", percent(scores.map_max), percent(scores.map_mean),
-        percent(scores.per_time_map), str(scores.undecodable),
-    )  # fmt: skip
-    show(out, table)
+    scores = run_evaluation(run, index, views, name, engine, address, end_of, crops, size_pixels, overwrite)
+    show(out, table_of_scores(scores))
+    out.print(conditions_of_scores(name, scores), markup=False, highlight=False)
 
 
 @app.command()
@@ -162,13 +154,19 @@ def report(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="URLs of the folders of one or more runs.")],
     out_url: Annotated[str, typer.Option("--out", help="URL of the HTML file.")],
     evaluation: Annotated[str, typer.Option(help="Name of the evaluation to show.")] = "test",
-    samples: Annotated[int, typer.Option(help="Number of sample videos.", min=0, max=50)] = 4,
+    samples: Annotated[
+        int, typer.Option(help="Number of sample videos: confident misses first, then the least sure.", min=0, max=50)
+    ] = 4,
+    videos: Annotated[
+        list[str] | None, typer.Option("--video", help="Id of a video to show instead; may be given again.")
+    ] = None,
 ) -> None:
     """Write one HTML page about one run, or to compare several. It needs no network."""
     from infra.gather import gather
     from infra.report import write_report
 
-    write_report(gather(runs, evaluation, samples, command=scrubbed(" ".join(["adaptfocus", *sys.argv[1:]]))), out_url)
+    command = scrubbed(shlex.join(["adaptfocus", *sys.argv[1:]]))
+    write_report(gather(runs, evaluation, samples, command, videos or []), out_url)
     out.print(f"report: {out_url}")
 
 
@@ -240,10 +238,6 @@ def demo(
     from infra.demo import run_demo
 
     run_demo(folder, seed)
-
-
-def percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
 
 
 help_pages.arrange(app)

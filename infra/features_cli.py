@@ -54,6 +54,7 @@ def extract(
     from pipelines import storage
     from pipelines.datasets.annotations import check_split
     from pipelines.places import absolute
+    from pipelines.shard_index import notes_of
     from trainers.evaluate import load_config
     from trainers.extract import Extraction, classes_of, make_here
     from trainers.extract import extract as extract_features
@@ -83,6 +84,7 @@ def extract(
                 )
                 facts = extract_features(job, out_url, make_on_cluster, progress)
     _say(facts, out_url)
+    counts_line(out, "indexed, but not as written (rows in refused/ of the index)", notes_of(index))
 
 
 def _say(facts: dict[str, Any], out_url: str) -> None:

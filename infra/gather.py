@@ -14,15 +14,17 @@ from dataclasses import dataclass
 import yaml
 
 from infra.dropped import dropped_by
-from infra.report_data import Curve, ReportData, RunRow
+from infra.report_data import Curve, Evaluated, ReportData, RunRow, Waiting
 from infra.samples import Videos, open_videos, samples_of
+from infra.verdict import drawn_as_curves, shown_in_full
 from pipelines import storage
 from pipelines.config import differences
 from pipelines.errors import InputError
 from trainers.checkpoint import Commit, Run
 from trainers.config import TrainConfig
 from trainers.epochs import SUMMARY
-from trainers.evaluate import load_config, scores_url
+from trainers.evaluate import load_config
+from trainers.evaluations import read_resamples, read_scores
 from trainers.ledger import Audit, audit, last_commits
 from trainers.scores import READING, RETRIES
 
@@ -60,38 +62,40 @@ class GatheredRun:
 _TIMES = ("seconds", "input_wait_seconds")
 
 
-def gather(run_urls: list[str], evaluation: str, samples: int, command: str) -> ReportData:
+def gather(
+    run_urls: list[str], evaluation: str, samples: int, command: str, video_ids: Sequence[str] = ()
+) -> ReportData:
     """All that a report shows of some runs.
 
     Args:
         evaluation: name of the evaluation whose scores are shown; a run that has none gets none.
-        samples: videos to show of each run, the same of all runs on one index.
+        samples: videos to show, the same of all runs on one index.
+        video_ids: show these instead.
 
     Raises:
-        ConfigError: a URL is no run. InputError: a run has nothing to show yet, or is given twice.
+        ConfigError: a URL is no run. InputError: a run has nothing to show yet, or is given twice, or no index has a
+            video of an id.
     """
     opened: dict[str, Videos] = {}  # runs that are compared share an index; it is read once
     runs = [_read(url, name, evaluation, opened) for url, name in zip(run_urls, _names(run_urls), strict=True)]
-    regimes = _regimes(runs)
-    shown, unseen = samples_of([(r.run, r.name, r.config, r.videos) for r in runs], samples)
+    settings = _differing_settings(runs)
+    rows = [_row(*each, evaluation) for each in zip(runs, _regimes(runs), settings, strict=True)]
+    top = [r for r in runs if r.name in shown_in_full(rows)]
+    drawn = [r for r in runs if r.name in drawn_as_curves(rows)]
+    shown, unseen = samples_of([(r.run, r.name, r.config, r.videos) for r in top], samples, video_ids)
     return ReportData(
-        title=_title([r.name for r in runs], regimes),
+        title=_title([r.name for r in runs]),
         created=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         command=command,
-        runs=[_row(r, regime) for r, regime in zip(runs, regimes, strict=True)],
-        curves=[_loss_curve(r) for r in runs],
-        diagnostics=_diagnostic_curves(runs),
+        runs=rows,
+        curves=[_loss_curve(r) for r in drawn],
+        diagnostics=_diagnostic_curves(drawn),
         samples=shown,
         dropped=[*dropped_by([(r.run, r.name, r.config, r.scores) for r in runs], evaluation), *unseen],
         config_text=yaml.safe_dump({r.name: r.config.model_dump(mode="json") for r in runs}, sort_keys=False),
         ledger=[*_ledger([r.found for r in runs]), *_reading(runs)],
+        evaluation=evaluation,
     )
-
-
-def read_scores(run_url: str, evaluation: str) -> dict:
-    """The saved scores of an evaluation; empty if there is none."""
-    url = scores_url(run_url, evaluation)
-    return json.loads(storage.read_bytes(url)) if storage.exists(url) else {}
 
 
 def _read(url: str, name: str, evaluation: str, opened: dict[str, Videos]) -> GatheredRun:
@@ -131,16 +135,29 @@ def _regimes(runs: Sequence[GatheredRun]) -> list[str]:
     return regimes
 
 
-def _title(names: Sequence[str], regimes: Sequence[str]) -> str:
-    different = list(dict.fromkeys(regimes if len(set(regimes)) > 1 else names))
-    return " against ".join(different) if len(different) <= 3 else f"{len(different)} runs compared"
+def _differing_settings(runs: Sequence[GatheredRun]) -> list[dict[str, str]]:
+    """Of each run, the settings in which not all runs of the page agree."""
+    dumped = [r.config.what_is_trained() for r in runs]
+    keys = {key for other in dumped[1:] for key in differences(dumped[0], other)} - {"name", "runs"}
+    return [{key: str(_setting(own, key)) for key in sorted(keys)} for own in dumped]
 
 
-def _row(r: GatheredRun, regime: str) -> RunRow:
+def _setting(values: Mapping, dotted: str) -> object:
+    for part in dotted.split("."):
+        values = values.get(part, "") if isinstance(values, Mapping) else ""  # type: ignore[assignment]
+    return values
+
+
+def _title(names: Sequence[str]) -> str:
+    return " against ".join(reversed(names)) if len(names) <= 3 else f"{len(names)} runs compared"
+
+
+def _row(r: GatheredRun, regime: str, settings: dict[str, str], evaluation: str) -> RunRow:
     return RunRow(
         run=r.name,
         regime=regime,
         epochs=r.found.epochs,
+        epochs_planned=r.config.epochs,
         clips_trained=r.found.clips_trained,
         map_max=r.scores.get("map_max"),
         map_mean=r.scores.get("map_mean"),
@@ -152,6 +169,50 @@ def _row(r: GatheredRun, regime: str) -> RunRow:
         workers=r.found.workers[-1],
         notes=_resumed(r.found),
         seed=r.config.seed,
+        url=r.run.url,
+        settings=settings,
+        evaluated=_evaluated(r, evaluation),
+        waiting=_waiting(r),
+    )
+
+
+def _evaluated(r: GatheredRun, evaluation: str) -> Evaluated | None:
+    """None if there is no such evaluation; an old one has not recorded all of it."""
+    saved = r.scores
+    if not saved:
+        return None
+    return Evaluated(
+        evaluation=evaluation,
+        index=saved.get("index"),
+        fingerprint=saved.get("index_fingerprint"),
+        videos=saved.get("videos"),
+        undecodable=saved.get("undecodable"),
+        views=saved.get("views"),
+        crops=saved.get("crops"),
+        epoch=saved["epoch"] + 1 if saved.get("epoch") is not None else None,
+        class_ap=saved.get("per_class_ap") or {},
+        class_positives=saved.get("class_positives") or {},
+        intervals=saved.get("intervals") or {},
+        resamples=read_resamples(r.run, evaluation),
+    )
+
+
+def _waiting(r: GatheredRun) -> Waiting | None:
+    """None if nothing was measured."""
+    entries = [e for e in r.checkpoints if e.metrics.get("seconds")]
+    total = {name: sum(e.metrics.get(name, 0.0) for e in entries) for name in (*READING, *_TIMES, "clips")}
+    if not total["seconds"]:
+        return None
+    first = {e.epoch: e for e in reversed(entries)}.values()  # of each epoch
+    waited = total["input_wait_seconds"]
+    at_starts = sum(e.metrics.get("input_wait_seconds", 0.0) for e in first) if len(first) < len(entries) else 0.0
+    clips, placement = max(total["clips"], 1), r.config.placement
+    return Waiting(
+        share=min(1.0, waited / total["seconds"]),
+        at_epoch_starts=at_starts / waited if waited else 0.0,
+        decode_seconds=total["decode_seconds"] / clips,
+        store_seconds=total["wait_seconds"] / clips,
+        decode_workers=None if placement.engine == "local" else placement.decode_workers,
     )
 
 

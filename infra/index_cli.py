@@ -64,6 +64,7 @@ def index(
     if sum(done.refused.values()) > len(done.reasons) and not show_refused:
         out.print(f"    adaptfocus index {out_url} --show-refused lists all", markup=False, soft_wrap=True)
     counts_line(out, "intervals cut or dropped", done.intervals_changed)
+    counts_line(out, "indexed, but not as written (rows in refused/)", done.noted)
     if done.unlabelled:
         out.print(f"  without labels: {many(done.unlabelled, 'video')}")
     if done.labels_without_video:

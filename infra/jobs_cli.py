@@ -83,14 +83,17 @@ def runs(
             print(json_text(dataclasses.asdict(row)))
         return
     table = Table(box=None)
-    for title in ("run", "state", "epoch", "clips", "mAP, max", "last commit", "workers", "bad videos"):
-        table.add_column(title, justify="left" if title in ("run", "state") else "right", no_wrap=True)
+    for title in ("run", "state", "epoch", "clips", "mAP, max", "last commit", "workers", "bad videos", "evaluation"):
+        table.add_column(
+            title, justify="left" if title in ("run", "state", "evaluation") else "right", no_wrap=title != "evaluation"
+        )
     for row in found:
         score = "-" if row.map_max is None else f"{100 * row.map_max:.1f}"
         table.add_row(
-            escape(row.name), row.state, epoch_of(row), ("~" if row.clips_are_estimated else "") + f"{row.clips_trained:,}",
+            escape(row.name), row.state, epoch_of(row),
+            ("~" if row.clips_are_estimated else "") + f"{row.clips_trained:,}",
             score, age(row.last_commit_age_seconds), str(row.workers or "-"),
-            str(row.bad_videos),
+            str(row.bad_videos), row.evaluation or "-",
         )  # fmt: skip
     show(out, table)
     for row in found:

@@ -150,15 +150,14 @@ def _of_list(
 
         known, problems = read_gmdcsa24(gmdcsa24 or "", test_subjects)
         videos = [video for video in known if not splits or video.split in splits]
-    missing = [problem for problem in problems if problem.kind == "missing_file"]
-    place = manifest or gmdcsa24
+    missing = [f"{p.where}: {p.message}" for p in problems if p.kind == "missing_file"]
     if not videos and missing:
         raise InputError(
-            f"of {many(len(missing), 'file')} that {place} names none is there; the first: {missing[0].where}: "
-            f"{missing[0].message}. A relative path begins at the folder of the list"
+            f"not one of the {many(len(missing), 'file')} of {manifest or gmdcsa24} is there; the first: {missing[0]}. "
+            "A relative path begins at the folder of the list"
         )
     if not known:
-        raise InputError(f"{place}: no video of it can be packed; {_first_of(problems)}")
+        raise InputError(f"{manifest or gmdcsa24}: no video of it can be packed; {_first_of(problems)}")
     if not videos:
         wanted, there = "' or '".join(splits), ", ".join(sorted({str(video.split) for video in known})) or "none"
         raise InputError(f"no video of {len(known)} is in the split '{wanted}'; there are: {there}")

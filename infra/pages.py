@@ -6,13 +6,16 @@ Output: a template.
 
 from __future__ import annotations
 
+import re
+
 import jinja2
+from markupsafe import Markup, escape
 
 from infra import charts
 
 
 def template(name: str) -> jinja2.Template:
-    """A template of `infra/templates`; `clock` shows seconds as minutes."""
+    """A template of `infra/templates`; `clock` shows seconds as minutes, `breakable` breaks dotted names."""
     env = jinja2.Environment(
         loader=jinja2.PackageLoader("infra", "templates"),
         autoescape=True,
@@ -21,4 +24,10 @@ def template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
     )
     env.filters["clock"] = charts.clock
+    env.filters["breakable"] = _breakable
     return env.get_template(name)
+
+
+def _breakable(name: str) -> Markup:
+    """A dotted name that may be broken behind its dots and underscores."""
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[._])", name))

@@ -1,44 +1,28 @@
 """One page about one or several training runs, in one file that needs nothing else.
 
 Input: ReportData, gathered by whoever knows where runs are stored.
-Does: lays out verdict, table, curves and timelines, fills the templates with everything escaped.
-Output: an HTML document without scripts or outside references: it works offline, by mail, on paper.
+Does: lays out verdict, tables, curves and timelines, fills the templates with everything escaped.
+Output: an HTML document without outside references: it works offline, by mail, on paper. Its one script, our own and
+allowed by its hash, sorts, filters and enlarges; nothing is missing without it.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Sequence
+from importlib.resources import files
+from itertools import groupby
 
 from infra import charts
-from infra.charts_timeline import timeline
+from infra.comparison import class_table, comparison_table, table_of_many
+from infra.glossary import CHART_NOTES, GLOSSARY
 from infra.pages import template
-from infra.report_data import Curve, ReportData, VideoSample
-from infra.verdict import comparison_table, judge
+from infra.report_data import Curve, ReportData
+from infra.sample_views import hit_or_miss, sample_view
+from infra.verdict import SIDE_BY_SIDE, judge, shown_in_full
+from infra.waiting import advice
 from pipelines import storage
-
-# By name in lower case; a curve of another name is drawn without a note.
-CHART_NOTES = {
-    "training loss": "Regimes weigh positives differently: compare the shapes of their losses, not the heights.",
-    "positives left unmasked": (
-        "Clip focusing keeps the positives near the salient time. Near 100 it masks nothing; near 0 training starves."
-    ),
-    "mean spike-actionness": (
-        "How sure the model is at each action's spike. It should rise after warm-up; flat, it has found no action."
-    ),
-    "precision of weak negatives": (
-        "Of the weight that labels far from their salient times had as negatives, the share on clips that truly do not "
-        "show the action. None before weak negatives begin."
-    ),
-    "precision of weighted positives": (
-        "Share of the positives' weight on clips that truly show the action. No better than random moments, "
-        "training still learns from clips without the action."
-    ),
-    "salient times inside a true interval": "How often the spike is where the action truly is.",
-    "temperature over median p": (
-        "Softness of the weights relative to the scores: small is hard selection, large is no selection."
-    ),
-}
 
 
 def write_report(data: ReportData, url: str) -> None:
@@ -49,19 +33,31 @@ def write_report(data: ReportData, url: str) -> None:
 
 def render_report(data: ReportData) -> str:
     """The whole page as text."""
-    known = [(r.run, r.regime) for r in data.runs]
-    others = [c.run for c in (*data.curves, *data.diagnostics)]
+    many = len(data.runs) > SIDE_BY_SIDE
+    known = [] if many else [(r.run, r.regime) for r in data.runs]
+    others = [c.run for c in (*data.curves, *data.diagnostics)] + [s.run for s in data.samples]
     styles = charts.styles_of(known + [(run, run) for run in others if run not in dict(known)])
+    full = [r for r in data.runs if r.run in shown_in_full(data.runs)]
+    if many:
+        full.sort(key=lambda r: r.map_max or 0.0)
+    script = (files("infra") / "templates" / "report.js").read_text(encoding="utf-8")
     return template("report.html.j2").render(
         data=data,
-        verdict=judge(data.runs),
+        verdict=judge(data.runs, data.evaluation),
+        advice=[said for said in map(advice, full) if said],
+        many=table_of_many(data.runs) if many else None,
         table=comparison_table(data.runs),
+        classes=class_table(full),
         styles=styles,
         curve_charts=_line_charts(data.curves, styles),
         diagnostic_charts=_line_charts(data.diagnostics, styles),
         notes=CHART_NOTES,
-        samples=[_sample_view(s) for s in data.samples],
+        glossary=GLOSSARY,
+        hit_or_miss=hit_or_miss,
+        samples=[sample_view(list(same), styles) for _, same in groupby(data.samples, key=lambda s: s.video_id)],
         chart=charts,
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
@@ -74,42 +70,3 @@ def _line_charts(curves: Sequence[Curve], styles: dict[str, charts.Style]) -> li
         charts.line_chart(name, same[0].unit, same[0].x_label, [(c.run, c.xs, c.ys) for c in same], styles)
         for name, same in named.items()
     ]
-
-
-def _sample_view(sample: VideoSample) -> dict:
-    """A video with a timeline for each action: the exploring clips, and those that focus on the action."""
-    pictures = [(label, seconds, _data_uri(image)) for label, seconds, image in sample.thumbnails]
-    actions = []
-    for action in sample.actions:
-        clips = [(c[0], c[1], c[2], c[4]) for c in sample.drawn_clips if c[2] == "explore" or c[3] == action.label]
-        lines = timeline(
-            sample.duration_seconds, action.score_bins, action.tau_bins, action.spike_tau,
-            action.salient_seconds, action.intervals_seconds, clips,
-        )  # fmt: skip
-        actions.append(
-            {
-                "action": action,
-                "timeline": lines,
-                "clips": len(clips),
-                "focused": sum(c[2] == "focus" for c in clips),
-                "pictures": [p for p in pictures if p[0] == action.label],
-            }
-        )
-    labels = {a.label for a in sample.actions}
-    known = [a.hit for a in sample.actions if a.hit is not None]
-    return {
-        "sample": sample,
-        "actions": actions,
-        "pictures": [p for p in pictures if p[0] not in labels],
-        "summary": f"{sum(known)} of {len(known)} spikes inside a true interval"
-        if known
-        else "true intervals not known",
-    }
-
-
-def _data_uri(image: bytes) -> str:
-    """An image inside the page; empty for bytes that are neither JPEG nor PNG."""
-    for magic, kind in ((b"\xff\xd8\xff", "jpeg"), (b"\x89PNG\r\n\x1a\n", "png")):
-        if image.startswith(magic):
-            return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
-    return ""

@@ -6,9 +6,11 @@ Output: ReportData, all that one page shows. Scores (mAP, hit rates, saliency) a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,39 @@ class Curve:
     def __post_init__(self) -> None:
         if len(self.xs) != len(self.ys):
             raise ValueError(f"curve {self.name!r} of {self.run!r}: {len(self.xs)} xs but {len(self.ys)} ys")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a run's scores are scores of, and how sure they are; None or empty for what was not recorded.
+
+    `intervals` and `resamples` are by the name of the score in RunRow: 95 % over test videos, and the score on each of
+    the resamples that two runs on the same videos share.
+    """
+
+    evaluation: str
+    index: str | None = None
+    fingerprint: str | None = None
+    videos: int | None = None
+    undecodable: int | None = None
+    views: int | None = None
+    crops: int | None = None
+    epoch: int | None = None  # trained when it was scored, counted from 1
+    class_ap: Mapping[str, float | None] = field(default_factory=dict)
+    class_positives: Mapping[str, int] = field(default_factory=dict)
+    intervals: Mapping[str, Sequence[float] | None] = field(default_factory=dict)
+    resamples: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How training's time went: shares in [0, 1]."""
+
+    share: float  # of the time, that training waited for clips
+    at_epoch_starts: float  # of that waiting, before the first commit of an epoch
+    decode_seconds: float  # a clip
+    store_seconds: float  # a clip, that its decoder waited for the store
+    decode_workers: int | None = None  # None: training decodes in its own process
 
 
 @dataclass(frozen=True)
@@ -45,6 +80,11 @@ class RunRow:
     notes: str = ""
     seed: int | None = None
     hit_chance: float | None = None  # what random moments would score as hit_rate
+    epochs_planned: int | None = None
+    url: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)  # those in which the runs of the page differ
+    evaluated: Evaluated | None = None
+    waiting: Waiting | None = None
 
     def __post_init__(self) -> None:
         for name in ("map_max", "map_mean", "per_time_map", "hit_rate", "hit_chance"):
@@ -115,6 +155,8 @@ class VideoSample:
     actions: Sequence[ActionTimeline]
     drawn_clips: Sequence[DrawnClip] = ()
     thumbnails: Sequence[Thumbnail] = ()
+    strip: Sequence[tuple[float, bytes]] = ()  # (seconds, image) of frames all along the video
+    why: str = ""  # it is shown
 
     def __post_init__(self) -> None:
         if not self.duration_seconds > 0:
@@ -135,6 +177,7 @@ class ReportData:
     dropped: Sequence[Dropped] = ()
     config_text: str = ""
     ledger: Sequence[tuple[str, Sequence[str | int | float]]] = ()  # a fact, and its value for each of `runs`
+    evaluation: str = "test"
 
     def __post_init__(self) -> None:
         for name, values in self.ledger:

@@ -18,7 +18,7 @@ from pipelines.records import EXCLUDED_SCHEMA
 from pipelines.tables import read_table
 from trainers.checkpoint import Commit, Run
 from trainers.epochs import EXCLUDED, SALIENCY
-from trainers.evaluate import scores_url
+from trainers.evaluations import names_of, read_scores
 from trainers.holder import SIGN_SECONDS, read_holder, seems_alive
 
 # A run says where it stands at most once a second, but not between two steps: a slow step is no sign of death.
@@ -39,6 +39,7 @@ class RunState:
     clips_trained: int = 0  # by its commits
     clips_are_estimated: bool = False  # in logs that were begun before commits counted clips
     map_max: float | None = None  # of the evaluation that was asked for
+    evaluation: str = ""  # its name, what it was made with, and how many others there are
     last_commit_age_seconds: float | None = None
     workers: int | None = None  # of the last entry of the log
     bad_videos: int = 0  # left out of the newest plan
@@ -111,7 +112,7 @@ def _state_of(url: str, name: str, evaluation: str) -> RunState:
             commit.clips if commit and commit.clips is not None else (epoch * num_bags + cursor) * clips_per_bag
         ),
         clips_are_estimated=not exact,
-        map_max=_score(url, evaluation),
+        **_scored(url, evaluation),
         last_commit_age_seconds=now - commit.seconds if commit else None,
         workers=last.workers,
         bad_videos=_bad_videos(run, epoch),
@@ -130,9 +131,17 @@ def _position(commit: Commit | None) -> tuple[int, int, int]:
     return (commit.epoch, commit.cursor, commit.num_bags) if commit else (0, 0, 0)
 
 
-def _score(url: str, evaluation: str) -> float | None:
-    scores = scores_url(url, evaluation)
-    return json.loads(storage.read_bytes(scores)).get("map_max") if storage.exists(scores) else None
+def _scored(url: str, evaluation: str) -> dict:
+    """The score of an evaluation, and which one it is: `test, 20 x 1, epoch 6 (1 more)`; views x crops."""
+    names = names_of(url)
+    others = len(set(names) - {evaluation})
+    more = f" ({others} more)" if others else ""
+    if evaluation not in names:
+        return {"map_max": None, "evaluation": more and f"-{more}"}
+    saved = read_scores(url, evaluation)
+    said = [evaluation, *([f"{saved['views']} x {saved.get('crops', 1)}"] if "views" in saved else [])]
+    said += [f"epoch {saved['epoch'] + 1}"] if saved.get("epoch") is not None else []
+    return {"map_max": saved.get("map_max"), "evaluation": ", ".join(said) + more}
 
 
 def _bad_videos(run: Run, epoch: int) -> int:

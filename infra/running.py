@@ -19,7 +19,8 @@ from pipelines.shard_index import load_index
 from trainers.checkpoint import Run
 from trainers.config import TrainConfig
 from trainers.engine import DrainedError, LocalEngine
-from trainers.evaluate import Scores, check_scorable, evaluate, load_config, predict_here
+from trainers.evaluate import Scores, check_scorable, commit_of, evaluate, load_config, looked_at, predict_here
+from trainers.evaluations import refuse_other
 from trainers.full_labels import said_of, without_times
 from trainers.holder import check_free, held
 from trainers.loop import train
@@ -104,17 +105,26 @@ def run_evaluation(
     epoch: int | None = None,
     crops: int = 1,
     size_pixels: int | None = None,
+    overwrite: bool = False,
 ) -> Scores:
-    """Score a run's newest checkpoint, or the one at the end of an epoch."""
+    """Score a run's newest checkpoint, or the one at the end of an epoch.
+
+    Raises:
+        InputError: the name is taken by an evaluation of something else; said before a cluster is started.
+    """
     run_url, index_url = absolute(run_url), absolute(index_url)
-    config = load_config(run_url)
+    run, config = Run(run_url), load_config(run_url)
+    how = (epoch, crops, size_pixels, overwrite)
     if engine == "auto":
         engine = config.placement.engine_at(address)
     if engine == "local":
-        return evaluate(Run(run_url), config, index_url, views, name, predict_here, epoch, crops, size_pixels)
+        return evaluate(run, config, index_url, views, name, predict_here, *how)
     check_ray()
     labels = [load_index(url, columns=["labels"]) for url in (config.index, index_url)]
     check_scorable(config, labels[0].classes, labels[1], index_url)  # before a cluster is started
+    if not overwrite:
+        looked = looked_at(config, index_url, views, crops, size_pixels)
+        refuse_other(run, name, looked.at(commit_of(run, epoch)))
     from infra.cluster import check_seen, connected
     from trainers.ray_train import predict_on_cluster
 
@@ -124,7 +134,7 @@ def run_evaluation(
         check_seen(
             {"the run": storage.join(run_url, "config.json"), "the index": storage.join(index_url, "index.json")}
         )
-        return evaluate(Run(run_url), config, index_url, views, name, predict_on_cluster, epoch, crops, size_pixels)
+        return evaluate(run, config, index_url, views, name, predict_on_cluster, *how)
 
 
 def check_ray() -> None:

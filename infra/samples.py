@@ -1,6 +1,6 @@
 """Some videos as each run saw them: saliency over time, the clips drawn, a picture of each spike.
 
-Input: runs on an index. Does: chooses the same videos for all of them, reads snapshots and plans, cuts frames.
+Input: runs on an index. Does: takes the same videos for all of them, reads snapshots and plans, cuts frames.
 Output: VideoSamples, those of one video side by side, and what could not be shown, with its reason.
 """
 
@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.report_data import ActionTimeline, DrawnClip, Dropped, Thumbnail, VideoSample
-from infra.thumbnails import frame_jpeg
+from infra.sample_choice import Choice, Snapshot, refuse_unknown, rows_of_ids, worst_videos
+from infra.thumbnails import SIZE_PIXELS, STRIP_PIXELS, frames_jpeg
 from pipelines import storage
 from pipelines.clip_plan import Planner
 from pipelines.errors import AdaptFocusError, BadVideoError
@@ -27,6 +28,8 @@ from pipelines.tables import read_table
 from trainers.checkpoint import Run
 from trainers.config import TrainConfig
 from trainers.epochs import SALIENCY, read_excluded, read_saliency
+
+STRIP_FRAMES = 8  # as many as can be told apart on a phone
 
 
 @dataclass(frozen=True)
@@ -56,30 +59,76 @@ def open_videos(index_url: str) -> Videos:
 
 
 def samples_of(
-    runs: Sequence[tuple[Run, str, TrainConfig, Videos]], count: int
+    runs: Sequence[tuple[Run, str, TrainConfig, Videos]], count: int, video_ids: Sequence[str] = ()
 ) -> tuple[list[VideoSample], list[Dropped]]:
-    """`count` videos of each index, as each of its runs sees them; and what cannot be shown."""
+    """Videos of each index, the same for each of its runs, as they see them; and what cannot be shown.
+
+    Args:
+        count: of videos, where none are asked for.
+        video_ids: of videos that are shown instead.
+
+    Raises:
+        InputError: no index has a video of that id.
+    """
+    refuse_unknown([videos.planner for *_, videos in runs], video_ids)
     shown: list[tuple[int, VideoSample]] = []
     unseen: list[Dropped] = []
-    for run, name, config, videos in runs:
-        if json.loads(storage.read_bytes(run.at("index.json")))["fingerprint"] != videos.fingerprint:
+    same = [r for r in runs if _fingerprint(r[0]) == r[3].fingerprint]
+    for run, name, config, _ in runs:
+        if all(r[0] is not run for r in same):
             why = f"{config.index} has changed since {name} was trained: its rows are other videos now"
-            unseen.append(Dropped("index_changed", count, why, "sample videos"))
-            continue
-        rows = _chosen(videos.planner, count, _excluded_by(runs, config.index))
-        seen = _seen(run, name, config, videos.planner, set(rows))
-        for place, row in enumerate(rows):
-            sample, lost = _sample(seen, videos.planner, row)
-            shown.append((place, sample))
-            unseen += lost
+            unseen.append(Dropped("index_changed", len(video_ids) or count, why, "sample videos"))
+    for index in dict.fromkeys(config.index for _, _, config, _ in same):
+        own = [r for r in same if r[2].index == index]
+        planner = own[0][3].planner
+        choices = rows_of_ids(planner, video_ids) if video_ids else _worst(own, count)
+        strips, lost = _strips(planner, choices)
+        unseen += lost
+        for run, name, config, _ in own:
+            seen = _seen(run, name, config, planner, {choice.row for choice in choices})
+            for place, choice in enumerate(choices):
+                sample, lost = _sample(seen, planner, choice.row)
+                shown.append((place, replace(sample, why=choice.why, strip=strips[choice.row])))
+                unseen += lost
     return [sample for _, sample in sorted(shown, key=lambda item: item[0])], unseen
 
 
-def _chosen(planner: Planner, count: int, excluded: set[int]) -> list[int]:
-    """Labelled videos, evenly over the index: chosen neither for their looks nor for the scores."""
-    usable = [row for row, ids in enumerate(planner.label_ids) if ids and row not in excluded]
-    count = min(count, len(usable))
-    return [usable[(2 * i + 1) * len(usable) // (2 * count)] for i in range(count)]
+def _fingerprint(run: Run) -> str:
+    """Of the index that a run was trained on."""
+    return json.loads(storage.read_bytes(run.at("index.json")))["fingerprint"]
+
+
+def _worst(runs: Sequence[tuple[Run, str, TrainConfig, Videos]], count: int) -> list[Choice]:
+    """By what any of the runs believes."""
+    if not count:
+        return []
+    snapshots = []
+    for run, name, config, _ in runs:
+        epochs = _newest_snapshot(run, config)
+        snapshots.append(Snapshot(name, read_saliency(run, epochs), epochs, config.saliency.staleness))
+    return worst_videos(runs[0][3].planner, snapshots, count, _excluded_by(runs, runs[0][2].index))
+
+
+def _strips(planner: Planner, choices: Sequence[Choice]) -> tuple[dict[int, list[tuple[float, bytes]]], list[Dropped]]:
+    """Frames all along each video, by its row; those of all runs are the same."""
+    found: dict[int, list[tuple[float, bytes]]] = {}
+    lost: list[Dropped] = []
+    for choice in choices:
+        video = planner.table.slice(choice.row, 1).to_pylist()[0]
+        times = [(n + 0.5) / STRIP_FRAMES * video["duration_seconds"] for n in range(STRIP_FRAMES)]
+        pictures, dropped = _pictures(video, times, STRIP_PIXELS, f"{STRIP_FRAMES} frames along it")
+        found[choice.row] = [(at, picture) for at, picture in zip(times, pictures, strict=False)]
+        lost += dropped
+    return found, lost
+
+
+def _pictures(video: dict, times: Sequence[float], size_pixels: int, what: str) -> tuple[list[bytes], list[Dropped]]:
+    """The frames at some times, or none of them and why."""
+    try:
+        return (frames_jpeg(video, times, size_pixels) if times else []), []
+    except AdaptFocusError as error:
+        kind = error.kind if isinstance(error, BadVideoError) else "storage_error"
+        return [], [Dropped(kind, 1, f"{video['video_id']}, {what}: {error}", "pictures")]
 
 
 def _excluded_by(runs: Sequence[tuple[Run, str, TrainConfig, Videos]], index_url: str) -> set[int]:
@@ -127,17 +176,13 @@ def _sample(seen: Seen, planner: Planner, row: int) -> tuple[VideoSample, list[D
     pictures: list[Thumbnail] = []
     lost: list[Dropped] = []
     for action in actions:
-        if action.salient_seconds is None:
-            continue
-        try:
-            pictures.append(Thumbnail(action.label, action.salient_seconds, frame_jpeg(video, action.salient_seconds)))
-        except AdaptFocusError as error:
-            kind = error.kind if isinstance(error, BadVideoError) else "storage_error"
-            why = f"{video['video_id']}, frame at {action.salient_seconds:.2f} s: {error}"
-            lost.append(Dropped(kind, 1, why, "pictures"))
-    drawn = seen.drawn[row]
+        if action.salient_seconds is not None:
+            what = f"frame at {action.salient_seconds:.2f} s"
+            images, dropped = _pictures(video, [action.salient_seconds], SIZE_PIXELS, what)
+            pictures += [Thumbnail(action.label, action.salient_seconds, image) for image in images]
+            lost += dropped
     return VideoSample(
-        seen.name, video["video_id"], video["duration_seconds"], labels, actions, drawn, pictures
+        seen.name, video["video_id"], video["duration_seconds"], labels, actions, seen.drawn[row], pictures
     ), lost  # fmt: skip
 
 

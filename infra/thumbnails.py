@@ -1,10 +1,11 @@
-"""A picture of a moment of a video.
+"""Pictures of moments of a video.
 
-Input: a row of the index and a time. Does: the same range read and decode as training. Output: a small JPEG.
+Input: a row of the index and times. Does: the same range read and decode as training. Output: small JPEGs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 import av
@@ -16,10 +17,11 @@ from pipelines.frames import DecodeConfig, decode_clips
 from pipelines.packets import find_clips, packets_of, shown_pts
 
 SIZE_PIXELS = 192  # shown at 140 CSS pixels; a page of 40 pictures stays below half a MiB
+STRIP_PIXELS = 96  # of a frame in a strip along a timeline
 
 
-def frame_jpeg(video: dict, seconds: float, size_pixels: int = SIZE_PIXELS) -> bytes:
-    """The frame on display at `seconds`, cut to the square that the model sees, as JPEG.
+def frames_jpeg(video: dict, seconds: Sequence[float], size_pixels: int = SIZE_PIXELS) -> list[bytes]:
+    """The frames on display at some times, cut to the square that the model sees, as JPEG; read and decoded together.
 
     Args:
         video: a row of INDEX_SCHEMA.
@@ -28,11 +30,12 @@ def frame_jpeg(video: dict, seconds: float, size_pixels: int = SIZE_PIXELS) -> b
         BadVideoError: it does not decode. StorageError: it cannot be read.
     """
     packets = packets_of(video)
-    frame_pts, spans = find_clips(video, packets, shown_pts(video, packets), [np.array([seconds])])
+    times = [np.array([each]) for each in seconds]
+    frame_pts, spans = find_clips(video, packets, shown_pts(video, packets), times)
     ((bag, data, _),) = read_ahead([bare_bag(video, frame_pts, spans)])
-    out = np.empty((1, 1, 3, size_pixels, size_pixels), np.uint8)
+    out = np.empty((len(times), 1, 3, size_pixels, size_pixels), np.uint8)
     decode_clips(bag, data, size_pixels, DecodeConfig(), out)
-    return _jpeg(out[0, 0])
+    return [_jpeg(clip[0]) for clip in out]
 
 
 def _jpeg(frame_CHW: np.ndarray) -> bytes:

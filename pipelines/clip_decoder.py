@@ -1,19 +1,21 @@
 """The frames of a bag's clips, written where the batch holds them. What a decoding process of its own runs too.
 
 Input: a bag of a plan and the bytes of its spans, or a file of the member where a demuxer has to read it.
-Does: decodes what the clips need, each frame once (packet_decoder, member_decoders); cuts out, scales, converts and
-turns it (pictures).
+Does: decodes what the clips need, each frame once (packet_decoder, member_decoders); cuts out, scales, converts,
+turns and mirrors it (pictures).
 Output: uint8 [clips, frames, C, H, W], in place. Imports little, because a process that starts waits for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import av
 import numpy as np
 
+from pipelines.display import Display, display_of
 from pipelines.errors import BadVideoError
 from pipelines.member_decoders import decord_frames, demuxed_frames
 from pipelines.packet_decoder import frames_of_span
@@ -64,14 +66,14 @@ def decode_into(
             places.setdefault(pts, []).append((number, at))
     cut_at = [how.place_of(number, clip["clip_id"]) for number, clip in enumerate(bag["clips"])]
     left = dict(places)
-    for pts, frame, rotation_degrees in _frames(bag, data, how.backend, places, open_member):
+    for pts, frame, display in _frames(bag, data, how.backend, places, open_member):
         written: dict[float, Place] = {}
         for place in left.pop(pts):
             at = cut_at[place[0]]
             if at in written:
                 out[place] = out[written[at]]
             else:
-                write_picture(frame, how.crop_fraction, how.pixel_format, rotation_degrees, out[place], at)
+                write_picture(frame, how.crop_fraction, how.pixel_format, display, out[place], at)
                 written[at] = place
     if left:
         text = f"{len(left)} of {len(places)} frames did not decode: pts {sorted(left)[:4]}"
@@ -84,27 +86,54 @@ def _frames(
     backend: str,
     wanted: Mapping[int, Any],
     open_member: Callable[[], RangeFile],
-) -> Iterator[tuple[int, av.VideoFrame, int]]:
-    """(pts, frame, how many degrees to turn it counter-clockwise) of the frames wanted, each once."""
+) -> Iterator[tuple[int, av.VideoFrame, Display]]:
+    """(pts, frame, how to show it) of the frames wanted, each once."""
     if reads_member(bag, backend):
         yield from member_frames(bag, backend, wanted, open_member())
         return
-    for span, part in zip(bag["spans"], data, strict=True):
+    display = display_of(bag)
+    for span, part in runs_of_spans(bag["spans"], data):
         for frame in frames_of_span(bag["codec"], bag["extradata"] or b"", span, part, wanted):
-            yield int(frame.pts or 0), frame, bag["rotation_degrees"]
+            yield int(frame.pts or 0), frame, display
+
+
+def runs_of_spans(
+    spans: Sequence[Mapping[str, Any]], data: Sequence[bytes]
+) -> Iterator[tuple[Mapping[str, Any], bytes]]:
+    """(span, its bytes) of each run of packets: spans that continue each other as one."""
+    at = 0
+    while at < len(spans):
+        end = at + 1
+        while end < len(spans) and spans[end]["continues"]:
+            end += 1
+        yield (spans[at], data[at]) if end == at + 1 else _joined(spans[at:end], data[at:end])
+        at = end
+
+
+def _joined(spans: Sequence[Mapping[str, Any]], data: Sequence[bytes]) -> tuple[dict[str, Any], bytes]:
+    each_packet = [name for name in spans[0] if name.startswith("packet_")]
+    run: dict[str, Any] = {name: [value for span in spans for value in span[name]] for name in each_packet}
+    starts = accumulate((len(part) for part in data), initial=0)
+    run["packet_offset_bytes"] = [
+        start + inside for span, start in zip(spans, starts, strict=False) for inside in span["packet_offset_bytes"]
+    ]
+    return {**spans[0], **run}, b"".join(data)
 
 
 def member_frames(
     bag: Mapping[str, Any], backend: str, wanted_pts: Collection[int], member: RangeFile
-) -> Iterator[tuple[int, av.VideoFrame, int]]:
+) -> Iterator[tuple[int, av.VideoFrame, Display]]:
     """The same of a member that is read as a file, by decord or through PyAV's demuxer, in order of time.
 
     Args:
         bag: or a row of the index.
     """
+    display = display_of(bag)
     if backend == "decord":
+        is_on_its_side = display.rotation_degrees % 180 != 0
+        turned = Display(pixel_aspect=1 / display.pixel_aspect if is_on_its_side else display.pixel_aspect)
         for pts, frame in decord_frames(bag, wanted_pts, member):
-            yield pts, frame, 0  # decord turns frames itself
+            yield pts, frame, turned  # decord turns frames itself
     else:
-        for frame in demuxed_frames(wanted_pts, member):
-            yield int(frame.pts or 0), frame, bag["rotation_degrees"]
+        for frame in demuxed_frames(wanted_pts, member, bag["access"] == "sequential"):
+            yield int(frame.pts or 0), frame, display

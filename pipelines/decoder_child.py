@@ -44,6 +44,11 @@ class AskedFile(RangeFile):
         send(self._sock, ("read", offset_bytes, size_bytes))
         return receive(self._sock)[0]
 
+    def read_two(self, one: tuple[int, int], other: tuple[int, int]) -> list[bytes]:
+        self.requests += 2
+        send(self._sock, ("read_two", one, other))
+        return receive(self._sock)[0]
+
 
 def main(fd: int, life_fd: int) -> None:
     """Serve jobs until the other end is gone.

@@ -82,10 +82,11 @@ class DecoderProcess:
             while True:
                 began = time.monotonic()
                 answer = self._answer(left_seconds, cpu_seconds)
-                if answer[0] != "read" or member is None:
+                if answer[0] not in ("read", "read_two") or member is None:
                     return answer
                 left_seconds -= time.monotonic() - began
-                self._send(member.read_range(*answer[1:]))
+                read = member.read_range if answer[0] == "read" else member.read_two
+                self._send(read(*answer[1:]))
         except BaseException:
             self.end()
             raise

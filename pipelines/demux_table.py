@@ -8,27 +8,39 @@ Output: PacketTable; BadVideoError with a stable kind for every video that canno
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import dropwhile
 from typing import Any, BinaryIO
 
 import av
 import numpy as np
 from av.error import FFmpegError
-from av.stream import Disposition
 
 from pipelines import packet_arrays
+from pipelines.access_proof import proved_access, starts_of
+from pipelines.containers import TOLERANT
+from pipelines.cut_files import seen_cut
+from pipelines.decoder_starts import NO_START, DecoderStarts
+from pipelines.display import fraction_of, shown_aspect, turn_of
 from pipelines.errors import BadVideoError
+from pipelines.main_stream import main_video_stream
+from pipelines.middle_proof import Middle
 from pipelines.packet_arrays import (
+    ABSURD_PIXELS,
+    ENDS_EARLY,
     MAX_EXTRADATA_BYTES,
     MAX_PACKETS_TO_FIRST_FRAME,
     SOFTWARE_DECODER,
     PacketTable,
     decodable,
+    filled_dts,
     first_bare_frame,
-    quarter_turns_degrees,
     shown_span,
 )
+from pipelines.packet_codec import Packets
 from pipelines.side_data import SideDataType
+from pipelines.stream_notes import StreamNotes
+from pipelines.table_checks import MAX_REORDERED, wrong_times
 from pipelines.wrong_files import HEAD_BYTES, what_instead
 
 PROVED_FRAMES = 32  # of containers other than mp4, see `_prove`
@@ -39,13 +51,10 @@ BLOCK_HEADER_BYTES = 20
 # Containers that may keep packets unchanged, each in one place.
 _SAMPLE_TABLE_FORMAT = "mov,mp4,m4a,3gp,3g2,mj2"
 _BLOCK_FORMAT = "matroska,webm"
-
-
-def main_video_stream(container: Any) -> Any:
-    """The stream that is indexed and read: FFmpeg's best video stream, never a cover picture; None if there is none."""
-    best = container.streams.best("video")
-    videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    return best if best in videos else next(iter(videos), None)
+# Streams without sizes: a last picture that is not whole shows in decoding alone. Recorders of broadcasts leave one.
+_STREAM_FORMATS = ("mpegts", "mpeg")
+# What is said of the little that is left of a file where it was cut off near its start.
+_OF_CUT_FILES = frozenset({"no_video_stream", "no_packets", "absurd_size", "unreadable_video"})
 
 
 def demux_packet_table(file: BinaryIO, size_bytes: int) -> PacketTable:
@@ -53,19 +62,19 @@ def demux_packet_table(file: BinaryIO, size_bytes: int) -> PacketTable:
 
     Raises:
         BadVideoError: unreadable_video, no_video_stream, no_packets, encrypted, absurd_size, too_many_packets,
-            unreliable_timestamps.
+            unreliable_timestamps, cut_off, changing_pixel_aspect.
         StorageError: the bytes cannot be fetched; that says nothing about the video.
     """
     file.seek(0)
     try:
-        with av.open(file, metadata_errors="replace") as container:
-            stream = main_video_stream(container)
-            if stream is None:
-                kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-                raise BadVideoError("no_video_stream", f"there is no video stream in it, only {kinds}")
-            _check_stream(stream)
-            walk = _demux(container, stream, file)
-            return _table(container, stream, walk, file, size_bytes)
+        with av.open(file, **TOLERANT) as container:
+            try:
+                return _read(container, file, size_bytes)
+            except BadVideoError as error:
+                cut = seen_cut(container.format.name, file, size_bytes, None) if error.kind in _OF_CUT_FILES else None
+                if cut is None:
+                    raise
+                raise BadVideoError("cut_off", f"it was cut off: {cut}; {error}; get the whole file") from None
     except FFmpegError as error:
         file.seek(0)
         instead = what_instead(file.read(HEAD_BYTES))
@@ -75,16 +84,32 @@ def demux_packet_table(file: BinaryIO, size_bytes: int) -> PacketTable:
         raise BadVideoError("unreadable_video", f"it cannot be read: {error}") from None
 
 
+def _read(container: Any, file: BinaryIO, size_bytes: int) -> PacketTable:
+    stream = main_video_stream(container)
+    if stream is None:
+        kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+        raise BadVideoError("no_video_stream", f"there is no video stream in it, only {kinds}")
+    _check_stream(stream)
+    walk = _demux(container, stream, file, size_bytes)
+    return _table(container, stream, walk, file, size_bytes)
+
+
 @dataclass
 class _Walk:
     """What one pass over the packets found."""
 
-    rows: list[tuple[int, int, int | None, int | None, int, bool, bool]]  # pos, size, pts, dts, duration, key, hidden
+    # pos, size, pts, dts, duration, key, hidden, what DecoderStarts says, referred to
+    rows: list[tuple[int, int, int | None, int | None, int, bool, bool, int, bool]]
     shown_pts: list[int | None]  # of the first frames that came out of the decoder
-    rotation_degrees: int
+    turn: tuple[int, bool]  # degrees counter-clockwise, mirrored then
     search_bytes: int  # how far behind the place that the demuxer tells a packet may begin
     same_bytes: bool  # all packets so far are bytes of the file, as they are
     new_extradata: bool
+    starts: DecoderStarts
+    middle: Middle
+    is_beginning: bool = True  # the first frames have not all come out
+    ends_broken: bool = False  # the last packet is not whole
+    stream: StreamNotes = field(default_factory=StreamNotes)  # of formats without sizes
 
 
 def _check_stream(stream: Any) -> None:
@@ -103,10 +128,12 @@ def _check_stream(stream: Any) -> None:
     context.thread_count = 1  # frames come out as early as they can, and shards are the unit of parallel work
 
 
-def _demux(container: Any, stream: Any, file: BinaryIO) -> _Walk:
+def _demux(container: Any, stream: Any, file: BinaryIO, size_bytes: int) -> _Walk:
     name = container.format.name
     search_bytes = BLOCK_HEADER_BYTES if name == _BLOCK_FORMAT else 0
-    walk = _Walk([], [], 0, search_bytes, name in (_SAMPLE_TABLE_FORMAT, _BLOCK_FORMAT), False)
+    is_bytes, context = name in (_SAMPLE_TABLE_FORMAT, _BLOCK_FORMAT), stream.codec_context
+    starts = DecoderStarts(context.codec.canonical_name, bytes(context.extradata or b""))
+    walk = _Walk([], [], (0, False), search_bytes, is_bytes, False, starts, Middle(size_bytes))
     frames_wanted = 1 if name == _SAMPLE_TABLE_FORMAT else PROVED_FRAMES
     failure = "no frame came out of the decoder"
     for packet in container.demux(stream):
@@ -117,12 +144,20 @@ def _demux(container: Any, stream: Any, file: BinaryIO) -> _Walk:
                 limit = packet_arrays.MAX_PACKETS
                 raise BadVideoError("too_many_packets", f"it has more than {limit:,} packets; cut it into parts")
             _note(walk, packet, stream, file)
-        if len(walk.shown_pts) < frames_wanted and len(walk.rows) <= MAX_PACKETS_TO_FIRST_FRAME + frames_wanted:
+            walk.ends_broken = packet.is_corrupt
+            if name in _STREAM_FORMATS:
+                walk.stream.add(packet)
+        walk.is_beginning &= len(walk.shown_pts) < frames_wanted
+        walk.is_beginning &= len(walk.rows) <= MAX_PACKETS_TO_FIRST_FRAME + frames_wanted
+        if packet.size:
+            _note_middle(walk, stream)
+        if walk.is_beginning or walk.middle.is_active:
             failure = _decode(walk, packet) or failure
     if not walk.rows:
         raise BadVideoError("no_packets", "its video stream holds no packets (a bare initialisation segment?)")
     if not walk.shown_pts:
         raise BadVideoError("unreadable_video", f"its start cannot be decoded: {failure}")
+    walk.ends_broken |= walk.stream.ends_broken(stream.codec_context)
     return walk
 
 
@@ -138,9 +173,19 @@ def _note(walk: _Walk, packet: Any, stream: Any, file: BinaryIO) -> None:
         offset_bytes += max(behind, 0)
     walk.new_extradata |= packet.has_sidedata("new_extradata")
     hidden = packet.is_discard or _is_vp8_altref(stream, packet)
-    walk.rows.append(
-        (offset_bytes, packet.size, packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe, hidden)
-    )
+    wait = walk.starts.add(memoryview(packet))
+    place = (offset_bytes, packet.size, packet.pts, packet.dts, packet.duration or 0)
+    walk.rows.append((*place, packet.is_keyframe, hidden, wait, walk.starts.is_referenced))
+
+
+def _note_middle(walk: _Walk, stream: Any) -> None:
+    """Tell the proof of the middle of the packet noted last, which is about to be decoded if it asks for that."""
+    offset_bytes, _, pts, _, _, is_key, _, wait, _ = walk.rows[-1]
+    is_start = is_key and wait != NO_START
+    if walk.middle.begins(offset_bytes, is_start) and not walk.is_beginning and stream.codec_context.is_open:
+        stream.codec_context.flush_buffers()  # as a seek does: it keeps palettes and tables
+    if walk.middle.is_active:
+        walk.middle.add_packet(pts, is_start, wait)
 
 
 def _is_vp8_altref(stream: Any, packet: Any) -> bool:
@@ -156,31 +201,36 @@ def _decode(walk: _Walk, packet: Any) -> str | None:
         return str(error.strerror)
     for frame in frames:
         if not walk.shown_pts:
-            walk.rotation_degrees = _rotation(frame)
-        walk.shown_pts.append(frame.pts)
+            walk.turn = _turn(frame)
+        if walk.is_beginning:
+            walk.shown_pts.append(frame.pts)
+        walk.middle.add_frame(frame)
     return None
 
 
-def _rotation(frame: Any) -> int:
-    """The display matrix as whole quarter turns, counter-clockwise."""
-    for data in frame.side_data:
-        if data.type == SideDataType.DISPLAYMATRIX and data.buffer_size >= 36:
-            return quarter_turns_degrees(*np.frombuffer(bytes(data), np.int32, 9)[[0, 1, 3, 4]].astype(np.float64))
-    return 0
+def _turn(frame: Any) -> tuple[int, bool]:
+    """The display matrix as whole quarter turns, counter-clockwise, and whether it mirrors."""
+    data = frame.side_data.get(SideDataType.DISPLAYMATRIX)  # PyAV 19 iterates over types, those before over data
+    if data is not None and data.buffer_size >= 36:
+        return turn_of(*np.frombuffer(bytes(data), np.int32, 9)[[0, 1, 3, 4]].astype(np.float64))
+    return 0, False
 
 
 def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes: int) -> PacketTable:
-    offsets, sizes, pts, dts, durations, keys, hidden = zip(*walk.rows, strict=True)
+    notes = _cut_off(container, walk, file, size_bytes)
+    rows = _begun(walk.rows[:-1] if walk.ends_broken else walk.rows, walk.shown_pts)
+    if not rows:
+        raise BadVideoError("cut_off", f"{notes[0][1]}; there is no whole frame in it; get the whole file")
+    offsets, sizes, pts, dts, durations, keys, hidden, waits, referenced = zip(*rows, strict=True)
     shown = ~np.array(hidden)
     if any(value is None for value in pts) or not shown.any():
         what = f"{sum(value is None for value in pts)} of {len(pts)} packets have no presentation time"
         raise BadVideoError("unreliable_timestamps", f"{what}; remux it: ffmpeg -fflags +genpts -i IN -c copy OUT.mp4")
-    _prove(walk, {value for value in pts if value is not None})
     arrays = {
         "offset_bytes": np.array(offsets, dtype=np.int64),
         "size_bytes": np.array(sizes, dtype=np.int32),
         "pts": np.array(pts, dtype=np.int64),
-        "dts": _filled_dts(dts),
+        "dts": filled_dts(dts),
         "is_key": np.array(keys, dtype=bool),
     }
     shown &= decodable(arrays["pts"], arrays["is_key"])
@@ -189,13 +239,27 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
             "unreliable_timestamps", "no frame that can be decoded is ever shown; write the video again"
         )
     context, base = stream.codec_context, stream.time_base
+    if why := wrong_times(arrays["pts"][shown], arrays["is_key"][shown], context.codec.canonical_name, float(base)):
+        raise BadVideoError("unreliable_timestamps", why)
+    _prove(walk, {row[2] for row in walk.rows if row[2] is not None}, pts[0])
+    # PyAV's stream says what the container says, else what FFmpeg has found in the codec when it opened the file.
+    pixel_aspect, slip = shown_aspect(fraction_of(stream.sample_aspect_ratio), fraction_of(context.sample_aspect_ratio))
     canonical: str = context.codec.canonical_name
+    walk.stream.check_shape(canonical, context.extradata or b"")
     codec = SOFTWARE_DECODER.get(canonical, canonical)
     extradata = bytes(context.extradata or b"")
-    is_plain = walk.same_bytes and not walk.new_extradata
+    starts = starts_of(arrays["pts"], arrays["is_key"], np.array(waits), np.array(referenced))
+    if not starts.begins_whole:  # a decode in order shows nothing before the first recovery
+        shown &= arrays["pts"] >= (walk.shown_pts[0] or 0)
+    is_plain = walk.same_bytes and not walk.new_extradata and starts.begins_whole
     is_whole = (arrays["offset_bytes"] + arrays["size_bytes"] <= size_bytes).all() and arrays["is_key"].any()
     arrays = {name: array[shown] for name, array in arrays.items()}
     is_packets = is_plain and is_whole and not any(hidden) and _decodes_bare(codec, extradata, arrays, file)
+    starts = replace(starts, is_start=starts.is_start[shown], is_whole=starts.is_whole[shown])
+    bare = (codec, extradata, Packets(**arrays)) if is_packets else None
+    proved = proved_access(walk.middle, file, bare, starts.are_all_keys and not walk.new_extradata, starts)
+    if proved.access == "packets":
+        arrays["is_key"] = proved.is_key
     first, end = shown_span(arrays["pts"], np.array(durations, dtype=np.int64)[shown])
     duration_seconds = float((end - first) * base)
     return PacketTable(
@@ -203,41 +267,66 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
         extradata=extradata,
         width=context.width,
         height=context.height,
-        rotation_degrees=walk.rotation_degrees,
+        rotation_degrees=walk.turn[0],
+        is_mirrored=walk.turn[1],
+        pixel_aspect=pixel_aspect,
         time_base_numerator=base.numerator,
         time_base_denominator=base.denominator,
         duration_seconds=duration_seconds,
         frame_rate_hz=float(shown.sum()) / duration_seconds,
-        access="packets" if is_packets else "demux",
+        access=proved.access,
         indexed_by="demux",
+        recovery_ticks=proved.recovery_ticks,
+        notes=tuple(notes) + (((ABSURD_PIXELS, slip),) if slip else ()),
         **arrays,
     )
 
 
-def _prove(walk: _Walk, packet_pts: set[int]) -> None:
+def _begun(rows: list[tuple], shown_pts: list[int | None]) -> list[tuple]:
+    """Without what comes before the first keyframe, and what leads it and is never shown.
+
+    A stream that was cut by copying begins with pictures whose references are gone. Muxers leave out their times, which
+    would be before zero, or write the keyframe's, or one tick more; decoders do not show them.
+    """
+    first = next((number for number, row in enumerate(rows) if row[5]), 0)
+    known = {pts for pts in shown_pts if pts is not None}
+    key_pts, latest = rows[first][2] if rows else None, max(known, default=0)
+    leading = 0
+    for _, _, pts, _, _, _, is_hidden, *_ in rows[first + 1 :]:
+        is_lost = pts is None or (key_pts is not None and (pts <= key_pts or (pts < latest and pts not in known)))
+        if is_hidden or not is_lost:
+            break
+        leading += 1
+    leading = leading if leading <= MAX_REORDERED else 0
+    return rows[first : first + 1] + rows[first + 1 + leading :]
+
+
+def _cut_off(container: Any, walk: _Walk, file: BinaryIO, size_bytes: int) -> list[tuple[str, str]]:
+    """The note (kind, message) of a file that ends before it should."""
+    offset_bytes, packet_bytes = walk.rows[-1][:2]
+    end = offset_bytes + packet_bytes if walk.same_bytes and not walk.ends_broken else None
+    why = seen_cut(container.format.name, file, size_bytes, end)
+    if why is None and not walk.ends_broken:
+        return []
+    left = ", its last picture is not whole and left out" if walk.ends_broken else ""
+    return [(ENDS_EARLY, f"it was cut off: {why or 'it ends inside a picture'}{left}; all whole frames are used")]
+
+
+def _prove(walk: _Walk, packet_pts: set[int], first_pts: int) -> None:
     """Frames must come out in the order of their times, and at times of the table.
 
     AVI has no presentation times: what FFmpeg reports for H.264 with B-frames in it are decoding times, and frames
     then come out as 1, 4, 3, 5, 2. A clip asked for in seconds would be made of the wrong frames.
     """
-    frames = walk.shown_pts
-    known = [pts for pts in frames if pts is not None]
-    if known != sorted(set(known)) or len(known) < len(frames) or not set(known) <= packet_pts:
-        raise BadVideoError(
-            "unreliable_timestamps",
-            f"its first frames come out at {frames[:5]}, which are not the times of its packets in order; "
-            "write it again: ffmpeg -i IN OUT.mp4",
-        )
-
-
-def _filled_dts(dts: tuple[int | None, ...]) -> np.ndarray:
-    """Matroska leaves out the decoding times of the first packets: count back from the first known, one each."""
-    known = next((i for i, value in enumerate(dts) if value is not None), len(dts))
-    start = dts[known] if known < len(dts) else 0
-    filled = [int(start or 0) - known + i for i in range(known)]
-    for value in dts[known:]:
-        filled.append(filled[-1] + 1 if value is None else value)
-    return np.array(filled, dtype=np.int64)
+    first = list(dropwhile(lambda pts: pts is None or pts < first_pts, walk.shown_pts))
+    for where, frames in ("first frames", first), ("frames in the middle", walk.middle.shown_pts()):
+        known = [pts for pts in frames if pts is not None]
+        if known != sorted(set(known)) or len(known) < len(frames) or not set(known) <= packet_pts:
+            raise BadVideoError(
+                "unreliable_timestamps",
+                f"its {where} come out at {frames[:5]}, which are not the times of its packets in order; "
+                "write it again: ffmpeg -i IN OUT.mp4",
+            )
 
 
 def _decodes_bare(codec: str, extradata: bytes, arrays: dict[str, np.ndarray], file: BinaryIO) -> bool:

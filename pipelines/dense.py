@@ -21,13 +21,14 @@ from av.error import FFmpegError
 
 from pipelines.clip_decoder import member_frames, reads_member
 from pipelines.clip_reader import Fetched, read_ahead
+from pipelines.display import Display, display_of
 from pipelines.errors import BadVideoError, ConfigError
 from pipelines.frames import DecodeConfig, open_member
 from pipelines.nal_units import needed
 from pipelines.packet_arrays import padded_packet
 from pipelines.packet_codec import Packets
 from pipelines.packet_decoder import new_context, packets_in, refuse_corrupt
-from pipelines.packets import Run, frames_at, packets_of, shown_pts, span_of
+from pipelines.packets import Run, frames_at, packets_of, parts_in_place, shown_pts, span_of
 from pipelines.pictures import write_picture
 from pipelines.range_file import RangeFile
 from pipelines.store_reads import ReadConfig
@@ -205,9 +206,9 @@ def _windows(job: DenseJob, counts: DenseCounts, source: Source) -> Iterator[Win
     held: dict[int, np.ndarray] = {}  # pts -> picture, in order of time
     windows = job.windows()
     following = next(windows, None)
-    for pts, frame, rotation_degrees in _frames(job, counts, source):
+    for pts, frame, display in _frames(job, counts, source):
         held[pts] = np.empty(shape, np.uint8)
-        write_picture(frame, job.decode.crop_fraction, job.decode.pixel_format, rotation_degrees, held[pts])
+        write_picture(frame, job.decode.crop_fraction, job.decode.pixel_format, display, held[pts])
         counts.frames_converted += 1
         while following is not None and following[1][-1] <= pts:
             window = _window(following, held)
@@ -228,15 +229,16 @@ def _window(wanted: tuple[float, np.ndarray], held: Mapping[int, np.ndarray]) ->
     return Window(center_seconds, np.stack([held[pts] for pts in frame_pts.tolist()]))
 
 
-def _frames(job: DenseJob, counts: DenseCounts, source: Source) -> Iterator[tuple[int, av.VideoFrame, int]]:
-    """(pts, frame, degrees to turn it) of the frames wanted, in order of time, each once."""
+def _frames(job: DenseJob, counts: DenseCounts, source: Source) -> Iterator[tuple[int, av.VideoFrame, Display]]:
+    """(pts, frame, how to show it) of the frames wanted, in order of time, each once."""
     wanted = job.wanted_pts()
     if job.reads_member:
         yield from member_frames(job.video, job.decode.backend, wanted.tolist(), source.member(job.video))
         return
+    display = display_of(job.video)
     try:
         for frame in _frames_of_runs(job, wanted, counts, source):
-            yield int(frame.pts or 0), frame, job.video["rotation_degrees"]
+            yield int(frame.pts or 0), frame, display
     except FFmpegError as error:
         raise BadVideoError("decode_error", str(error)) from error
 
@@ -244,14 +246,14 @@ def _frames(job: DenseJob, counts: DenseCounts, source: Source) -> Iterator[tupl
 def pieces_to_read(job: DenseJob, wanted_pts: np.ndarray) -> Iterator[dict]:
     """The ranges of bytes that a job needs, each as a bag with one span; `is_last` of a run of packets."""
     shard = {name: job.video.get(name) for name in ("shard_url", "shard_size_bytes", "shard_tag")}
-    for run in runs_of(job.packets, wanted_pts):
+    for run in runs_of(job.packets, wanted_pts, job.video.get("recovery_ticks") or 0):
         for piece, is_last in pieces_of(job.packets, run):
             yield {**shard, "spans": [span_of(job.video, job.packets, piece)], "is_last": is_last}
 
 
 def _frames_of_runs(job: DenseJob, wanted: np.ndarray, counts: DenseCounts, source: Source) -> Iterator[av.VideoFrame]:
     codec, extradata, missing = job.video["codec"], job.video["extradata"] or b"", set(wanted.tolist())
-    context, first_pts = new_context(codec, extradata), None
+    context, first_pts = None, None
     for bag, (data,), reading in source.pieces(pieces_to_read(job, wanted)):
         counts.read_bytes, counts.requests = counts.read_bytes + reading.size_bytes, counts.requests + reading.requests
         packets = packets_in(bag["spans"][0], data)
@@ -260,6 +262,7 @@ def _frames_of_runs(job: DenseJob, wanted: np.ndarray, counts: DenseCounts, sour
         keep = [True] * len(packets)
         if job.leave_out:
             keep = needed(codec, extradata, [packet.data for packet in packets], is_wanted, not bag["is_last"])
+        context = context or new_context(codec, extradata)
         kept = [padded_packet(*packet) for packet, is_kept in zip(packets, keep, strict=True) if is_kept]
         counts.packets_decoded += len(kept)
         for packet in [*kept, None] if bag["is_last"] else kept:
@@ -269,22 +272,24 @@ def _frames_of_runs(job: DenseJob, wanted: np.ndarray, counts: DenseCounts, sour
                     missing.discard(frame.pts)
                     yield frame
         if bag["is_last"]:
-            context.flush_buffers()
-            first_pts = None
+            context, first_pts = None, None  # the next run begins with a decoder that has seen nothing
 
 
-def runs_of(packets: Packets, wanted_pts: np.ndarray) -> list[Run]:
+def runs_of(packets: Packets, wanted_pts: np.ndarray, recovery_ticks: int = 0) -> list[Run]:
     """Packets to decode without a break: whole GOPs that follow each other, up to the last wanted frame's packet.
 
-    A GOP is decoded if a frame of it is wanted, or if a frame that leads the next GOP's keyframe is.
+    A GOP is decoded if a frame of it is wanted, or if a frame is that leads the next GOP's keyframe, or comes less than
+    `recovery_ticks` behind it.
     """
     keys = np.flatnonzero(packets.is_key)
     if not len(keys) or keys[0]:
         keys = np.concatenate([[0], keys])
     wanted = np.flatnonzero(np.isin(packets.pts, wanted_pts))
     gops = np.searchsorted(keys, wanted, side="right") - 1
-    leads = packets.pts[wanted] < packets.pts[keys[gops]]
-    decoded = np.union1d(gops, np.maximum(gops[leads] - 1, 0))
+    whole_from = np.maximum.accumulate(packets.pts[keys]) + recovery_ticks
+    starts = np.clip(np.searchsorted(whole_from, packets.pts[wanted], side="right") - 1, 0, gops)
+    begun = np.bincount(starts, minlength=len(keys)) - np.bincount(gops + 1, minlength=len(keys) + 1)[:-1]
+    decoded = np.flatnonzero(np.cumsum(begun) > 0)
     breaks = np.flatnonzero(np.diff(decoded) > 1) + 1
     runs = []
     for group in np.split(decoded, breaks):
@@ -295,11 +300,12 @@ def runs_of(packets: Packets, wanted_pts: np.ndarray) -> list[Run]:
 
 def pieces_of(packets: Packets, run: Run) -> Iterator[tuple[Run, bool]]:
     """A run cut into ranges of at most PIECE_BYTES (or one packet): (packets, whether they are the run's last)."""
-    part = slice(run.first, run.last + 1)
-    ends = packets.offset_bytes[part] + packets.size_bytes[part]
-    first = run.first
-    while first <= run.last:
-        after = run.first + int(np.searchsorted(ends, packets.offset_bytes[first] + PIECE_BYTES, side="right"))
-        last = max(after - 1, first)
-        yield Run(first, last), last == run.last
-        first = last + 1
+    for part in parts_in_place(packets, run):
+        places = slice(part.first, part.last + 1)
+        ends = np.maximum.accumulate(packets.offset_bytes[places] + packets.size_bytes[places])
+        first = part.first
+        while first <= part.last:
+            after = part.first + int(np.searchsorted(ends, packets.offset_bytes[first] + PIECE_BYTES, side="right"))
+            last = max(after - 1, first)
+            yield Run(first, last), last == run.last
+            first = last + 1

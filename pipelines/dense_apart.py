@@ -19,6 +19,7 @@ from pipelines.clip_reader import version_of
 from pipelines.decoder_process import DecoderProcess
 from pipelines.dense import DenseJob, Store, dense_job, pieces_to_read
 from pipelines.dense_filler import Filled
+from pipelines.display import DISPLAY_COLUMNS
 from pipelines.frames import DecodeConfig
 from pipelines.isolated import DECORD_COPIES, DEMUXED_PACKETS, PACKET_SECONDS, Isolation, JobFailedError
 from pipelines.messages import place_of
@@ -27,8 +28,9 @@ from pipelines.range_file import RangeFile
 from pipelines.store_reads import ReadConfig
 
 _NEEDED = (
-    "codec", "extradata", "rotation_degrees", "access", "keys_in_order", "member_offset_bytes", "member_size_bytes",
-    "time_base_numerator", "time_base_denominator", "duration_seconds", "frame_rate_hz", "packets",
+    "codec", "extradata", *DISPLAY_COLUMNS, "access", "keys_in_order", "recovery_ticks", "member_offset_bytes",
+    "member_size_bytes", "time_base_numerator", "time_base_denominator", "duration_seconds", "frame_rate_hz",
+    "packets",
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ import pydantic
 from pipelines.clip_decoder import How, decode_into
 from pipelines.clip_reader import version_of
 from pipelines.config import Settings
+from pipelines.display import Display
 from pipelines.errors import ConfigError
 from pipelines.pictures import write_picture
 from pipelines.range_file import RangeFile
@@ -92,5 +93,5 @@ def to_square_rgb(
 ) -> np.ndarray:
     """One decoded frame as the clips show it: uint8 [3, size, size], RGB, upright."""
     out = np.empty((3, size_pixels, size_pixels), np.uint8)
-    write_picture(frame, crop_fraction, "rgb", rotation_degrees, out)
+    write_picture(frame, crop_fraction, "rgb", Display(rotation_degrees), out)
     return out

@@ -149,14 +149,18 @@ def _row(task: ShardTask, sample: Sample, sidecar: dict[str, Any]) -> tuple[dict
         else [{"label": label, "start_seconds": start, "end_seconds": end} for label, start, end in intervals],
     }
     changed = [Refusal(p.kind, p.message, member.name, video_id) for p in problems]
+    changed += [Refusal(kind, message, member.name, video_id) for kind, message in table.notes]
     return row | _stream_columns(table), changed
 
 
 def _stream_columns(table: PacketTable) -> dict[str, Any]:
-    names = ["codec", "extradata", "width", "height", "rotation_degrees", "time_base_numerator"]
+    names = ["codec", "extradata", "width", "height", "rotation_degrees", "is_mirrored", "time_base_numerator"]
     names += ["time_base_denominator", "duration_seconds", "frame_rate_hz", "access", "indexed_by", "keys_in_order"]
+    names += ["recovery_ticks"]
     packets = Packets(table.offset_bytes, table.size_bytes, table.pts, table.dts, table.is_key)
     return {name: getattr(table, name) for name in names} | {
+        "pixel_aspect_numerator": table.pixel_aspect.numerator,
+        "pixel_aspect_denominator": table.pixel_aspect.denominator,
         "packet_count": len(packets),
         "packets": encode_packets(packets),
     }

@@ -21,6 +21,7 @@ import numpy as np
 
 from pipelines.clip_decoder import reads_member
 from pipelines.decoder_process import DecoderProcess, DiedError, TooLateError
+from pipelines.display import DISPLAY_COLUMNS
 from pipelines.errors import AdaptFocusError, BadVideoError, ConfigError
 from pipelines.frames import DecodeConfig, check_out, open_member
 from pipelines.messages import place_of, shared_array
@@ -36,7 +37,7 @@ INDEX_BYTES_A_SECOND = 4e6
 TRIES_IF_KILLED = 3
 DECORD_COPIES = 3  # of a member, while it is handed over
 
-_BAG = ("codec", "extradata", "rotation_degrees", "access", "keys_in_order", "member_size_bytes", "clips", "spans")
+_BAG = ("codec", "extradata", *DISPLAY_COLUMNS, "access", "keys_in_order", "member_size_bytes", "clips", "spans")
 
 
 @dataclass(frozen=True)

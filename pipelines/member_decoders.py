@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain
 from typing import Any, BinaryIO
@@ -17,8 +18,10 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from pipelines.demux_table import main_video_stream
+from pipelines.containers import TOLERANT
+from pipelines.decoder_starts import DecoderStarts
 from pipelines.errors import BadVideoError, ConfigError
+from pipelines.main_stream import main_video_stream
 from pipelines.packet_decoder import refuse_corrupt
 from pipelines.range_file import RangeFile
 
@@ -31,25 +34,96 @@ MAX_MEMBER_BYTES = 2 * 2**30  # decord keeps the member in memory, twice while i
 _DECORD_BATCH_FRAMES = 16
 
 
-def demuxed_frames(wanted_pts: Collection[int], member: RangeFile) -> Iterator[av.VideoFrame]:
+def demuxed_frames(
+    wanted_pts: Collection[int], member: RangeFile | BinaryIO, from_start: bool = False
+) -> Iterator[av.VideoFrame]:
     """Frames by PyAV over ranges of the member, one container for all.
+
+    It seeks to a keyframe before each group of frames that lie near each other. Where frames do not come that way (a
+    container that cannot seek there, keyframes that are none), the rest is decoded from the member's start.
+
+    Args:
+        from_start: decode from the start at once: the index found that a seek loses what the decoder needs.
 
     Raises:
         BadVideoError: no_video_stream, unknown_codec, decode_error.
         StorageError: the member cannot be read.
     """
+    left = sorted(set(wanted_pts))
+    if not from_start:
+        try:
+            for frame in sought_frames(left, member):
+                del left[: left.index(int(frame.pts or 0)) + 1]
+                yield frame
+        except (FFmpegError, ValueError, MissingFrameError):
+            pass
+        except BadVideoError as error:
+            if error.kind != "decode_error":
+                raise
+    if left:
+        yield from _in_order(left, member)
+
+
+class MissingFrameError(Exception):
+    """A frame did not come after a seek."""
+
+
+def sought_frames(wanted_pts: Sequence[int], member: RangeFile | BinaryIO) -> Iterator[av.VideoFrame]:
+    """Frames, each group by a seek. Raises MissingFrameError before any is given that comes after one that is not."""
+    with _opened(member) as container:
+        stream = main_stream(container)
+        stream.codec_context.thread_count = 1
+        for group in _near_each_other(wanted_pts, stream.time_base):
+            missing = list(group)
+            for frame in _frames_between(container, stream, group):
+                if frame.pts in missing:
+                    if frame.pts != missing.pop(0):
+                        raise MissingFrameError
+                    yield frame
+            if missing:
+                raise MissingFrameError
+
+
+def _in_order(wanted_pts: Sequence[int], member: RangeFile | BinaryIO) -> Iterator[av.VideoFrame]:
+    """Frames of a decode from the member's first packet, as a player shows them: packets that fail are passed over."""
+    missing, first_pts, failure, is_shown, fed = set(wanted_pts), None, None, False, _Fed(wanted_pts)
     try:
-        with av.open(io.BufferedReader(member), "r", metadata_errors="replace") as container:
+        with _opened(member) as container:
             stream = main_stream(container)
             stream.codec_context.thread_count = 1
-            for group in _near_each_other(sorted(set(wanted_pts)), stream.time_base):
-                missing = set(group)
-                for frame in _frames_between(container, stream, group[0], group[-1]):
+            for packet in container.demux(stream):
+                is_needed = fed.add(packet.pts)
+                if first_pts is None and packet.is_keyframe:
+                    first_pts = packet.pts
+                try:
+                    frames = packet.decode()
+                except FFmpegError as error:  # before the first frame: a stream that was cut
+                    failure = (failure or error) if is_shown and is_needed else failure
+                    continue
+                is_shown |= bool(frames)
+                for frame in frames:
                     if frame.pts in missing:
+                        if failure:
+                            raise failure
                         missing.discard(frame.pts)
                         yield frame
+                    if first_pts is not None and frame.pts not in fed.behind:
+                        refuse_corrupt(frame, first_pts)
+                if not missing:
+                    return
     except (FFmpegError, ValueError) as error:
         raise BadVideoError("decode_error", str(error)) from error
+
+
+@contextmanager
+def _opened(member: RangeFile | BinaryIO) -> Iterator[Any]:
+    member.seek(0)
+    reader = io.BufferedReader(member)  # type: ignore[arg-type]
+    try:
+        with av.open(reader, "r", **TOLERANT) as container:
+            yield container
+    finally:
+        reader.detach()  # or it closes the member when it is collected, and nobody can try again
 
 
 def main_stream(container: Any) -> Any:
@@ -71,29 +145,71 @@ def _near_each_other(pts: Sequence[int], time_base: Fraction) -> list[list[int]]
     return groups
 
 
-def _frames_between(container: Any, stream: Any, first_pts: int, last_pts: int) -> Iterator[av.VideoFrame]:
-    """All frames from a keyframe that is shown at or before `first_pts`, up to `last_pts`."""
+def _frames_between(container: Any, stream: Any, wanted_pts: Sequence[int]) -> Iterator[av.VideoFrame]:
+    """All frames from a keyframe that is shown at or before the first that is wanted, up to the last."""
     packets: Iterator[Any] = iter(())
-    from_pts = first_pts
-    # A transport stream asked for its very start answers with its second keyframe: ask for a second before it.
-    earliest = (stream.start_time or 0) - int(1 / stream.time_base)
+    from_pts = first_pts = wanted_pts[0]
+    context = stream.codec_context
     for step_back in _STEPS_BACK_SECONDS:
-        start = max(first_pts - int(step_back / stream.time_base), earliest)
-        container.seek(start, stream=stream, backward=True)
+        _seek(container, stream, first_pts - int(step_back / stream.time_base))
         packets = container.demux(stream)
         # In a transport stream a seek may land between keyframes.
         is_last = step_back == _STEPS_BACK_SECONDS[-1]
         first = next((p for p in packets if p.is_keyframe or is_last or (p.pts or first_pts) > first_pts), None)
         packets = chain([first] if first else [], packets)
         from_pts = first_pts if first is None or first.pts is None else min(first.pts, first_pts)
-        if first and first.pts == from_pts and (first.is_keyframe or is_last):
+        # A demuxer of raw H.264 takes a recovery point for a keyframe, though it is whole only some frames later.
+        starts = DecoderStarts(context.codec.canonical_name, context.extradata or b"")
+        is_found = first and first.pts == from_pts and (first.is_keyframe or is_last)
+        if is_found and first and starts.add(bytes(first)) == 0:
             break
+    fed = _Fed(wanted_pts)
     for packet in packets:
-        for frame in packet.decode():
-            refuse_corrupt(frame, from_pts)
+        is_needed = fed.add(packet.pts)
+        try:
+            frames = packet.decode()
+        except FFmpegError:
+            if is_needed:
+                raise
+            continue
+        for frame in frames:
+            if frame.pts not in fed.behind:
+                refuse_corrupt(frame, from_pts)
             yield frame
-            if frame.pts is not None and frame.pts >= last_pts:
+            if frame.pts is not None and frame.pts >= wanted_pts[-1]:
                 return
+
+
+class _Fed:
+    """What a decoder has been given: behind the last packet of a wanted frame, nothing that fails matters.
+
+    A file that was cut off ends in half a picture, which others that are whole are shown after.
+    """
+
+    def __init__(self, wanted_pts: Collection[int]) -> None:
+        self._left = set(wanted_pts)
+        self.behind: set[int] = set()  # pts of packets that no wanted frame refers to
+
+    def add(self, pts: int | None) -> bool:
+        """Whether a wanted frame may need this packet."""
+        if self._left or pts is None:
+            self._left.discard(pts)  # type: ignore[arg-type]
+            return True
+        self.behind.add(pts)
+        return False
+
+
+def _seek(container: Any, stream: Any, pts: int) -> None:
+    """Seek to a keyframe at or before a time, or to the start.
+
+    A transport stream asked for its very start answers with its second keyframe, so it is asked for a second before
+    it; AVI and FLV refuse a time before their start.
+    """
+    start = stream.start_time or 0
+    try:
+        container.seek(max(pts, start - int(1 / stream.time_base)), stream=stream, backward=True)
+    except FFmpegError:
+        container.seek(max(pts, start), stream=stream, backward=True)
 
 
 def decord_frames(
@@ -114,6 +230,8 @@ def decord_frames(
     if not bag["keys_in_order"]:
         text = f"it has open GOPs, of which decord shows wrong frames; {mend}"
         raise BadVideoError("decord_unsafe", text)
+    if bag["is_mirrored"]:
+        raise BadVideoError("decord_unsafe", f"it is mirrored for display, which decord does not do; {mend}")
     if bag["member_size_bytes"] > MAX_MEMBER_BYTES:
         text = f"decord keeps the member in memory: {bag['member_size_bytes']:,} bytes, at most {MAX_MEMBER_BYTES:,}"
         raise BadVideoError("member_too_large", f"{text}; {mend}")
@@ -154,7 +272,10 @@ def _shown_pts(file: BinaryIO) -> np.ndarray:
     Packets that are not shown (an edit list hides them, or a cut took their references) are left out, so that the
     numbers of both disagree where decord counts them.
     """
-    with av.open(file, "r", metadata_errors="replace") as container:
+    with av.open(file, "r", **TOLERANT) as container:
+        if container.format.name in ("mpegts", "mpeg"):
+            text = "of transport and program streams decord shows other frames than are asked for"
+            raise BadVideoError("decord_unsafe", f"{text}; set decode.backend=packets")
         packets = [p for p in container.demux(main_stream(container)) if p.size and p.pts is not None]
     file.seek(0)
     return np.sort([p.pts for p in packets if not p.is_discard and p.pts >= packets[0].pts]).astype(np.int64)

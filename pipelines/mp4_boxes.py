@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
+from pipelines.errors import BadVideoError
 from pipelines.range_file import RangeFile
 
 LOOK_AHEAD_BYTES = 64 * 1024
@@ -20,6 +21,7 @@ MAX_MOOV_BYTES = 128 << 20  # 60 hours
 MAX_TOP_BOXES = 64
 MAX_LOOKS = 6  # requests on the way to the moov; files of cameras and muxers need one
 MAX_CHILDREN = 4096
+CUT_FIX = "get the whole file; tools like untrunc save some of such a recording"
 
 # FFmpeg recognises a file by its first box. Before a moov, a `moof` means fragments and a `meta` pictures.
 _FIRST = frozenset([b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"])
@@ -43,7 +45,7 @@ class Spans:
 
     def __init__(self, file: BinaryIO, size_bytes: int, head: bytes = b"") -> None:
         self.size_bytes = size_bytes
-        self._fetch = _fetcher(file)
+        self._file, self._fetch = file, _fetcher(file)
         self._kept: list[tuple[int, bytes]] = [(0, head[:size_bytes])] if head else []
 
     def covers(self, offset_bytes: int, size_bytes: int) -> bool:
@@ -74,6 +76,18 @@ class Spans:
         self._kept.append((offset_bytes, known + missing))
         return known + missing
 
+    def bring(self, one: tuple[int, int], other: tuple[int, int]) -> None:
+        """Fetch two parts (offset and size in bytes) that will be read, at the same time where the file can."""
+        missing = []
+        for offset_bytes, size_bytes in (one, other):
+            known_end = self.known_end(offset_bytes)
+            if known_end < offset_bytes + size_bytes <= self.size_bytes:
+                missing.append((offset_bytes, known_end, offset_bytes + size_bytes - known_end))
+        if len(missing) == 2 and isinstance(self._file, RangeFile):
+            found = self._file.read_two(*(each[1:] for each in missing))
+            for (offset_bytes, known_end, _), data in zip(missing, found, strict=True):
+                self._kept.append((offset_bytes, self.read(offset_bytes, known_end - offset_bytes) + data))
+
 
 def _fetcher(file: BinaryIO) -> Callable[[int, int], bytes]:
     """How to read a range: past the blocks of a RangeFile, which are made for reading everything in order."""
@@ -90,11 +104,14 @@ def read_moov(spans: Spans) -> bytes:
 
     Raises:
         NotPlainError: there is none, or what comes before it is no plain mp4.
+        BadVideoError: cut_off.
         StorageError: the file cannot be fetched.
     """
-    at, previous, looks = 0, b"", 0
+    at, previous, looks, media = 0, b"", 0, False
     for _ in range(MAX_TOP_BOXES):
         remaining = spans.size_bytes - at
+        if remaining < 8 and media:
+            raise BadVideoError("cut_off", f"it was cut off: its tables (moov) are not there; {CUT_FIX}")
         if remaining < 8:
             raise NotPlainError("there is no moov in it")
         if not spans.covers(at, min(16, remaining)):
@@ -106,7 +123,9 @@ def read_moov(spans: Spans) -> bytes:
         header = spans.read(at, min(16, remaining))
         if at == 0 and header[4:8] not in _FIRST:
             raise NotPlainError("it does not begin as an mp4 does")
+        _check_whole(header, at, spans.size_bytes)
         kind, start, end = _header(header, at, spans.size_bytes)
+        media |= kind == b"mdat"
         if kind == b"moov":
             if end - start > MAX_MOOV_BYTES:
                 raise NotPlainError(f"its moov takes {end - start} bytes; the limit is {MAX_MOOV_BYTES}")
@@ -115,6 +134,16 @@ def read_moov(spans: Spans) -> bytes:
             raise NotPlainError(f"there is a {kind!r} before any moov")
         at, previous = end, kind
     raise NotPlainError("its moov lies behind too many boxes")
+
+
+def _check_whole(header: bytes, at: int, file_bytes: int) -> None:
+    """Raises BadVideoError if the file ends inside its media, which its tables would follow, or inside its tables."""
+    size, kind = struct.unpack_from(">I4s", header)
+    if size == 1 and len(header) == 16:
+        size = struct.unpack_from(">Q", header, 8)[0]
+    if kind in (b"mdat", b"moov") and at + size > file_bytes:
+        where = "its media, and the tables (moov) would follow" if kind == b"mdat" else "its tables (moov)"
+        raise BadVideoError("cut_off", f"it was cut off: the file ends inside {where}; {CUT_FIX}")
 
 
 def children(data: bytes, start: int, end: int) -> list[Box]:

@@ -42,6 +42,7 @@ class Samples:
     durations: np.ndarray
     is_key: np.ndarray
     all_key: bool  # there is no table of keyframes, which says that all are
+    cut_off: int = 0  # samples that lie behind the end of the file, and all that are decoded after the first of them
 
 
 def read_samples(data: bytes, stbl: list[Box], edits: Edits | None, file_bytes: int, has_rap_groups: bool) -> Samples:
@@ -56,8 +57,10 @@ def read_samples(data: bytes, stbl: list[Box], edits: Edits | None, file_bytes: 
     """
     sizes = _sizes(data, stbl, file_bytes)
     offsets = _offsets(data, stbl, sizes)
-    if (sizes <= 0).any() or (offsets < 0).any() or (offsets + sizes > file_bytes).any():
-        raise NotPlainError("samples lie outside the file, or are empty")
+    if (sizes <= 0).any() or (offsets < 0).any():
+        raise NotPlainError("samples lie before the file, or are empty")
+    outside = offsets + sizes > file_bytes
+    whole = int(np.argmax(outside)) if outside.any() else len(sizes)
     durations = _runs(data, needed(stbl, b"stts", 8), len(sizes))
     if (durations < 0).any() or (durations[:-1] == 0).any():
         raise NotPlainError("samples with a duration of zero or below")
@@ -70,7 +73,8 @@ def read_samples(data: bytes, stbl: list[Box], edits: Edits | None, file_bytes: 
         _check_nothing_hidden(edits, shown_at, durations, is_key, composition is not None)
         start = edits.empty_ticks - max(int(shown_at.min()), 0)
     dts, pts = decoded_at - shift + start, shown_at + start
-    return Samples(offsets, sizes, pts, dts, durations, is_key, all_key)
+    arrays = (offsets, sizes, pts, dts, durations, is_key)
+    return Samples(*(array[:whole] for array in arrays), all_key=all_key, cut_off=len(sizes) - whole)
 
 
 def read_edits(data: bytes, elst: Box | None, movie_ticks_a_second: int, media_ticks_a_second: int) -> Edits | None:

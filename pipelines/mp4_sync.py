@@ -49,7 +49,7 @@ def _h264(packet: bytes, length_bytes: int) -> bool:
     recovers = False
     for unit in _units(packet, length_bytes):
         kind = unit[0] & 31
-        if kind == H264_SEI and SEI_RECOVERY_POINT in _sei_types(unit[1:]):
+        if kind == H264_SEI and any(each == SEI_RECOVERY_POINT for each, _ in sei_messages(unit[1:])):
             recovers = True
         if kind in range(H264_SLICE, H264_IDR + 1):
             return recovers or kind == H264_IDR
@@ -67,8 +67,8 @@ def _units(packet: bytes, length_bytes: int) -> Iterator[bytes]:
         at += size
 
 
-def _sei_types(data: bytes) -> Iterator[int]:
-    """The types of the messages of one SEI unit; emulation prevention taken out."""
+def sei_messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(type, payload) of the messages of one SEI unit behind its header; emulation prevention taken out."""
     data = data.replace(b"\0\0\3", b"\0\0")
     at = 0
     while at + 2 <= len(data) and data[at] != 0x80:
@@ -81,5 +81,5 @@ def _sei_types(data: bytes) -> Iterator[int]:
                 return
             numbers.append(number + data[at])
             at += 1
-        yield numbers[0]
+        yield numbers[0], data[at : at + numbers[1]]
         at += numbers[1]

@@ -7,8 +7,10 @@ Output: VideoTrack; NotPlainError where FFmpeg's choice or what it would make of
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
+from fractions import Fraction
 
 from pipelines.mp4_boxes import Box, NotPlainError, children, needed, only
 from pipelines.mp4_samples import Edits, read_edits
@@ -40,6 +42,7 @@ class VideoTrack:
     width: int
     height: int
     matrix: tuple[int, int, int, int]  # x' = a x + c y, y' = b x + d y, 16.16, y downwards
+    pixel_aspect: Fraction | None  # width by height of a pixel; None if the container does not say
     ticks_a_second: int
     edits: Edits | None
     stbl: list[Box]
@@ -61,13 +64,15 @@ def read_video_track(moov: bytes) -> VideoTrack:
     trak = _main(moov, [children(moov, box.start, box.end) for box in traks])
     mdia = _inside(moov, trak, b"mdia")
     stbl = _inside(moov, _inside(moov, mdia, b"minf"), b"stbl")
-    codec, extradata, width, height = _entry(moov, needed(stbl, b"stsd", 8 + ENTRY_BYTES))
+    codec, extradata, width, height, pasp = _entry(moov, needed(stbl, b"stsd", 8 + ENTRY_BYTES))
     rate = _ticks_a_second(moov, needed(mdia, b"mdhd", 20))
     edts = only(trak, b"edts")
     elst = only(children(moov, edts.start, edts.end), b"elst") if edts else None
     edits = read_edits(moov, elst, _ticks_a_second(moov, mvhd), rate)
-    matrix = _matrix(moov, needed(trak, b"tkhd", 84), mvhd)
-    return VideoTrack(codec, extradata, width, height, matrix, rate, edits, stbl)
+    tkhd = needed(trak, b"tkhd", 84)
+    matrix = _matrix(moov, tkhd, mvhd)
+    aspect = _pixel_aspect(pasp, _shown_size(moov, tkhd), (width, height), matrix)
+    return VideoTrack(codec, extradata, width, height, matrix, aspect, rate, edits, stbl)
 
 
 def _inside(moov: bytes, boxes: list[Box], kind: bytes) -> list[Box]:
@@ -126,8 +131,32 @@ def _matrix(moov: bytes, tkhd: Box, mvhd: Box) -> tuple[int, int, int, int]:
     return product(0, 0), product(0, 1), product(1, 0), product(1, 1)
 
 
-def _entry(moov: bytes, stsd: Box) -> tuple[str, bytes, int, int]:
-    """(codec, extradata, width, height) of the only sample entry."""
+def _shown_size(moov: bytes, tkhd: Box) -> tuple[int, int]:
+    """The width and height in which a track is shown, whole pixels."""
+    at = tkhd.start + (88 if moov[tkhd.start] == 1 else 76)
+    if at + 8 > tkhd.end:
+        raise NotPlainError("its track header is cut off")
+    width, height = struct.unpack_from(">II", moov, at)
+    return width >> 16, height >> 16
+
+
+def _pixel_aspect(
+    pasp: tuple[int, int] | None, shown: tuple[int, int], stored: tuple[int, int], matrix: tuple[int, int, int, int]
+) -> Fraction | None:
+    """What FFmpeg takes for the shape of a pixel: that of `pasp`, else what makes the picture as large as the track."""
+    a, b, c, d = matrix
+    across, down = math.hypot(a, c), math.hypot(b, d)
+    if across > 1 and down > 1 and abs(across / down - 1) > 0.01:
+        raise NotPlainError("a matrix that stretches")
+    if pasp and all(pasp):
+        return Fraction(*pasp)
+    if all(shown) and shown != stored:
+        return Fraction(stored[1] * shown[0], stored[0] * shown[1])
+    return None
+
+
+def _entry(moov: bytes, stsd: Box) -> tuple[str, bytes, int, int, tuple[int, int] | None]:
+    """(codec, extradata, width, height, what its pasp box says) of the only sample entry."""
     if struct.unpack_from(">I", moov, stsd.start + 4)[0] != 1:
         raise NotPlainError("several sample descriptions")
     entry = children(moov, stsd.start + 8, stsd.end)[0]
@@ -142,13 +171,15 @@ def _entry(moov: bytes, stsd: Box) -> tuple[str, bytes, int, int]:
     if any(box.kind in _PROTECTION | _SECOND_LAYERS for box in boxes):
         raise NotPlainError("encrypted, or in layers")
     codec, settings = known
+    box = only(boxes, b"pasp")
+    pasp = struct.unpack_from(">ii", moov, needed(boxes, b"pasp", 8).start) if box else None
     if not settings:
-        return codec, b"", width, height
+        return codec, b"", width, height, pasp
     box = needed(boxes, settings, 4)
     payload = moov[box.start : box.end]
     if payload[4:8] == b"fiel" or only(boxes, b"glbl"):
         raise NotPlainError("decoder settings wrapped in others")
-    return codec, _decoder_settings(payload) if settings == b"esds" else payload, width, height
+    return codec, _decoder_settings(payload) if settings == b"esds" else payload, width, height, pasp
 
 
 def _decoder_settings(esds: bytes) -> bytes:

@@ -148,7 +148,7 @@ def _h264_length_bytes(extradata: bytes) -> int:
 def _frames_only(sequence_parameters: bytes) -> bool:
     """frame_mbs_only_flag of an H.264 sequence parameter set (7.3.2.1.1). Raises IndexError if it is cut off."""
     profile = sequence_parameters[1]
-    bits = _Bits(sequence_parameters[4:].replace(b"\0\0\3", b"\0\0"))
+    bits = Bits(sequence_parameters[4:].replace(b"\0\0\3", b"\0\0"))
     bits.skip("u")  # its id
     if profile in _H264_PROFILES_WITH_CHROMA:
         if bits.exp_golomb() == 3:  # 4:4:4
@@ -170,7 +170,7 @@ def _frames_only(sequence_parameters: bytes) -> bool:
     return bool(bits.take(1))
 
 
-class _Bits:
+class Bits:
     """Bits of a byte string, one after the other."""
 
     def __init__(self, data: bytes) -> None:

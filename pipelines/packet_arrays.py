@@ -17,16 +17,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import av
 import numpy as np
 from av.error import FFmpegError
 
+from pipelines.display import fraction_of
+
 MAX_SIDE_PIXELS = 16384  # 8K is 7680; H.264 level 6.2 ends at 16384
 MAX_PACKETS = 10_000_000  # 46 hours at 60 Hz; the arrays of such a table take 330 MB
 MAX_EXTRADATA_BYTES = 1 << 20  # parameter sets are some hundred bytes
 MAX_PACKETS_TO_FIRST_FRAME = 256  # an open GOP at a cut stream's start; decoders hold back at most 16 frames
+
+# Kinds of notes: the video is used.
+ABSURD_PIXELS = "pixel_aspect_ignored"
+ENDS_EARLY = "ends_early"
+NOTES = frozenset({ABSURD_PIXELS, ENDS_EARLY})
 
 # "av1" is FFmpeg's decoder for graphics cards only: a bare context of that name decodes nothing in software.
 SOFTWARE_DECODER = {"av1": "libdav1d"}
@@ -41,6 +49,8 @@ class PacketTable:
     width: int
     height: int
     rotation_degrees: int  # 0, 90, 180 or 270, counter-clockwise, to be applied after decoding
+    is_mirrored: bool  # left to right, once it is turned
+    pixel_aspect: Fraction  # width of a stored pixel by its height; 1 where nobody says
     time_base_numerator: int
     time_base_denominator: int
     duration_seconds: float  # from the first frame shown to the end of the last
@@ -52,17 +62,20 @@ class PacketTable:
     pts: np.ndarray  # int64, in the time base
     dts: np.ndarray  # int64
     is_key: np.ndarray  # bool
+    recovery_ticks: int = 0  # behind a keyframe's own time: how long pictures may not be whole yet (intra refresh)
+    notes: tuple[tuple[str, str], ...] = ()  # (kind, message) of what is not as it was written, though it can be used
 
     @property
     def keys_in_order(self) -> bool:
         """Whether each keyframe is shown as the n-th frame if it is decoded as the n-th: decord takes that for given.
 
         It is not so where pictures that follow an open GOP's keyframe are shown before it; decord then returned
-        200 to 360 wrong frames of 480 to 640.
+        200 to 360 wrong frames of 480 to 640. Nor where a keyframe is not whole, or needs what lies before it.
         """
         rank = np.empty(len(self.pts), np.int64)
         rank[np.argsort(self.pts, kind="stable")] = np.arange(len(self.pts))
-        return bool((rank == np.arange(len(self.pts)))[self.is_key].all())
+        are_whole = self.recovery_ticks == 0 and self.access != "sequential"
+        return are_whole and bool((rank == np.arange(len(self.pts)))[self.is_key].all())
 
 
 def decodable(pts: np.ndarray, is_key: np.ndarray) -> np.ndarray:
@@ -76,6 +89,16 @@ def decodable(pts: np.ndarray, is_key: np.ndarray) -> np.ndarray:
     return (np.arange(len(pts)) >= first) & (pts >= pts[first])
 
 
+def filled_dts(dts: tuple[int | None, ...]) -> np.ndarray:
+    """Matroska leaves out the decoding times of the first packets: count back from the first known, one each."""
+    known = next((i for i, value in enumerate(dts) if value is not None), len(dts))
+    start = dts[known] if known < len(dts) else 0
+    filled = [int(start or 0) - known + i for i in range(known)]
+    for value in dts[known:]:
+        filled.append(filled[-1] + 1 if value is None else value)
+    return np.array(filled, dtype=np.int64)
+
+
 def shown_span(pts: np.ndarray, durations: np.ndarray) -> tuple[int, int]:
     """(first pts, end of the last frame shown) in the time base; a frame without duration lasts as the usual one."""
     order = np.argsort(pts, kind="stable")
@@ -85,41 +108,54 @@ def shown_span(pts: np.ndarray, durations: np.ndarray) -> tuple[int, int]:
     return int(pts[order[0]]), int(pts[order[-1]]) + (last if last > 0 else max(usual, 1))
 
 
-def quarter_turns_degrees(a: float, b: float, c: float, d: float) -> int:
-    """x' = a x + c y, y' = b x + d y, with y downwards, as whole quarter turns, counter-clockwise, in degrees.
-
-    A matrix that also mirrors (front cameras) is taken as the turn that puts the picture upright: FFmpeg's own angle
-    of a picture mirrored left to right is 180 degrees, which would stand it on its head.
-    """
-    if a * d - b * c < 0:
-        a, c = -a, -c
-    if a == b == 0:
-        return 0  # all zero: no transformation was ever set
-    return int(round(-np.degrees(np.arctan2(b, a)) / 90.0) * 90) % 360
-
-
-def padded_packet(data: bytes | memoryview, pts: int, dts: int) -> Any:
+def padded_packet(data: bytes | memoryview, pts: int, dts: int, is_key: bool = False) -> Any:
     """A packet of these bytes, with the zeros behind them that decoders read into.
+
+    Decoders of PNG and of recorded screens add a picture to the last one unless its packet says that it is a key.
 
     `av.Packet(data)` wraps the bytes as they lie: MPEG-4 read past their end, and 40 of 180 frames were wrong, others
     each time.
     """
     packet: Any = av.Packet(len(data))
     packet.update(data)
-    packet.pts, packet.dts = pts, dts
+    packet.pts, packet.dts, packet.is_keyframe = pts, dts, is_key
     return packet
 
 
 def first_bare_frame(codec: str, extradata: bytes, packets: Iterable[tuple[bytes, int, int]]) -> Any:
-    """The first frame that a context which knows only `codec` and `extradata` makes of (bytes, pts, dts); else None."""
+    """The first frame that a context which knows only `codec` and `extradata` makes of (bytes, pts, dts); else None.
+
+    Args:
+        packets: the first of them a keyframe.
+    """
+    return bare_start(codec, extradata, packets)[0]
+
+
+def bare_start(
+    codec: str, extradata: bytes, packets: Iterable[tuple[bytes, int, int]], context: Any = None
+) -> tuple[Any, Fraction | None]:
+    """(the same frame, the shape that its codec gives to its pixels; None if it says nothing).
+
+    Args:
+        context: of `proof_context`, to be used for other packets too; else one of its own.
+    """
     try:
-        context: Any = av.CodecContext.create(codec, "r")
-        context.extradata = extradata or None
-        context.thread_count = 1
-        for data, pts, dts in packets:
-            frames = context.decode(padded_packet(data, pts, dts))
+        context = context or proof_context(codec, extradata)
+        context.flush_buffers() if context.is_open else None
+        for number, (data, pts, dts) in enumerate(packets):
+            frames = context.decode(padded_packet(data, pts, dts, is_key=number == 0))
             if frames:
-                return frames[0]
-        return next(iter(context.decode(None)), None)
+                return frames[0], fraction_of(context.sample_aspect_ratio)
+        return next(iter(context.decode(None)), None), fraction_of(context.sample_aspect_ratio)
     except (FFmpegError, ValueError):
-        return None
+        return None, None
+
+
+def proof_context(codec: str, extradata: bytes) -> Any:
+    """A decoder that knows only these, for frames of which only time and size matter: it leaves out deblocking, a
+    tenth of the work. Raises FFmpegError, ValueError: there is none."""
+    context: Any = av.CodecContext.create(codec, "r")
+    context.extradata = extradata or None
+    context.thread_count = 1
+    context.options = {"skip_loop_filter": "all"}
+    return context

@@ -25,7 +25,7 @@ def read_packet_table(file: BinaryIO, size_bytes: int, head: bytes = b"") -> Pac
 
     Raises:
         BadVideoError: unreadable_video, no_video_stream, no_packets, encrypted, absurd_size, too_many_packets,
-            unreliable_timestamps.
+            unreliable_timestamps, cut_off, changing_pixel_aspect.
         StorageError: the bytes cannot be fetched; that says nothing about the video.
     """
     try:

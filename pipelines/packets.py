@@ -13,10 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipelines.packet_codec import Packets, decode_packets
+from pipelines.ranges import MAX_GAP_BYTES
 
 # A request for a time that is a frame's own is answered with that frame, not the one before it, although both
 # went through floating point: a microsecond is far below any frame's duration and far above the rounding.
 EPSILON_SECONDS = 1e-6
+# Between packets that lie in order, so much is read with them: an interleaved second of uncompressed sound is 0.2 MB.
+FAR_BYTES = 1 << 20
 
 
 class Run(NamedTuple):
@@ -54,15 +57,15 @@ def find_clips(
         times_seconds: one array [frames] for each clip, from the first frame shown.
 
     Returns:
-        frame_pts of each clip, and spans (SPAN_TYPE) in the order of the file; none where a demuxer reads the video.
+        frame_pts of each clip, and spans (SPAN_TYPE) in the order of decoding; none where a demuxer reads the video.
     """
     wanted = [frames_at(video, shown, times) for times in times_seconds]
     frame_pts = [each.tolist() for each in wanted]
     if video["access"] != "packets":
         return frame_pts, []
     places = np.argsort(packets.pts, kind="stable")
-    runs = joined([_run_of(packets, places, each) for each in wanted])
-    return frame_pts, [span_of(video, packets, run) for run in runs]
+    runs = joined([run_of(packets, places, each, video.get("recovery_ticks") or 0) for each in wanted])
+    return frame_pts, [span for run in runs for span in spans_of(video, packets, run)]
 
 
 def frames_at(video: Mapping[str, Any], shown: np.ndarray, times_seconds: np.ndarray) -> np.ndarray:
@@ -72,15 +75,16 @@ def frames_at(video: Mapping[str, Any], shown: np.ndarray, times_seconds: np.nda
     return shown[np.clip(at, 0, len(shown) - 1)]
 
 
-def _run_of(packets: Packets, places: np.ndarray, wanted_pts: np.ndarray) -> Run:
+def run_of(packets: Packets, places: np.ndarray, wanted_pts: np.ndarray, recovery_ticks: int = 0) -> Run:
     """The packets from which some frames decode; `places` are those of the packets in order of presentation.
 
     The start is the last keyframe, in decoding order, whose own pts is not after the first frame wanted: pictures
-    that lead an open GOP's keyframe are never wanted from it. The end is the last wanted frame's packet.
+    that lead an open GOP's keyframe are never wanted from it, nor those up to `recovery_ticks` behind one that is
+    refreshed in parts. The end is the last wanted frame's packet.
     """
     last = int(places[np.searchsorted(packets.pts, wanted_pts, sorter=places)].max())
     keys = np.flatnonzero(packets.is_key[: last + 1])
-    return Run(int(keys[packets.pts[keys] <= wanted_pts.min()].max(initial=0)), last)
+    return Run(int(keys[packets.pts[keys] + recovery_ticks <= wanted_pts.min()].max(initial=0)), last)
 
 
 def joined(runs: Sequence[Run]) -> list[Run]:
@@ -94,8 +98,32 @@ def joined(runs: Sequence[Run]) -> list[Run]:
     return apart
 
 
+def spans_of(video: Mapping[str, Any], packets: Packets, run: Run) -> list[dict[str, Any]]:
+    """A run of packets as spans (SPAN_TYPE) that continue each other; one, where the packets lie together."""
+    parts = parts_in_place(packets, run)
+    return [span_of(video, packets, part) | {"continues": part != parts[0]} for part in parts]
+
+
+def parts_in_place(packets: Packets, run: Run) -> list[Run]:
+    """A run cut where its packets do not lie behind each other: what is fetched is what is needed.
+
+    Packets in their order stay together up to a gap of FAR_BYTES. A file whose chunks lie in another order than they
+    are shown is legal: one range over some of them could be all of the file.
+    """
+    part = slice(run.first, run.last + 1)
+    offset, end = packets.offset_bytes[part], packets.offset_bytes[part] + packets.size_bytes[part]
+    gaps = offset[1:] - end[:-1]
+    is_ordered = bool((gaps >= 0).all())
+    if not is_ordered and end.max() - offset.min() <= (end - offset).sum() + MAX_GAP_BYTES:
+        return [run]
+    breaks = np.flatnonzero((gaps < 0) | (gaps > (FAR_BYTES if is_ordered else MAX_GAP_BYTES)))
+    firsts = [run.first, *(run.first + breaks + 1).tolist()]
+    lasts = [*(run.first + breaks).tolist(), run.last]
+    return [Run(first, last) for first, last in zip(firsts, lasts, strict=True)]
+
+
 def span_of(video: Mapping[str, Any], packets: Packets, run: Run) -> dict[str, Any]:
-    """A run of packets as a span (SPAN_TYPE)."""
+    """Packets as one span (SPAN_TYPE), that continues none."""
     part = slice(run.first, run.last + 1)
     offset, size = packets.offset_bytes[part], packets.size_bytes[part]
     start = int(offset.min())
@@ -106,4 +134,6 @@ def span_of(video: Mapping[str, Any], packets: Packets, run: Run) -> dict[str, A
         "packet_size_bytes": size.tolist(),
         "packet_pts": packets.pts[part].tolist(),
         "packet_dts": packets.dts[part].tolist(),
+        "packet_is_key": packets.is_key[part].tolist(),
+        "continues": False,
     }

@@ -46,6 +46,13 @@ class RangeFile(io.RawIOBase):
         self.requests += 1
         return read_ranges([self.url], [self.offset_bytes + offset_bytes], [size_bytes], self.version)[0]
 
+    def read_two(self, one: tuple[int, int], other: tuple[int, int]) -> list[bytes]:
+        """Two parts (offset and size in bytes) at the same time, past the blocks: one's wait is the other's."""
+        self.requests += 2
+        offsets, sizes = zip(one, other, strict=True)
+        starts = [self.offset_bytes + offset for offset in offsets]
+        return read_ranges([self.url] * 2, starts, list(sizes), self.version)
+
     def readable(self) -> bool:
         return True
 

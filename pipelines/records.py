@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from pipelines.store_errors import RETRY_REASONS
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # One row a video. Offsets of packets count from the member's first byte: `member_offset_bytes` + one of them is a
 # place in the tar.
@@ -32,6 +32,9 @@ INDEX_SCHEMA = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("rotation_degrees", pa.int32()),  # counter-clockwise, to be applied after decoding
+        ("is_mirrored", pa.bool_()),  # left to right, once it is turned
+        ("pixel_aspect_numerator", pa.int64()),  # width of a stored pixel by its height
+        ("pixel_aspect_denominator", pa.int64()),
         ("time_base_numerator", pa.int64()),
         ("time_base_denominator", pa.int64()),
         ("duration_seconds", pa.float64()),
@@ -49,6 +52,8 @@ INDEX_SCHEMA = pa.schema(
         # Whether each sync sample is shown in the place in which it is decoded. If not (an open GOP), readers that
         # count frames from a sync sample show wrong ones; decord does.
         ("keys_in_order", pa.bool_()),
+        # Behind a sync sample's own time: how long pictures may not be whole yet, where a stream is refreshed in parts.
+        ("recovery_ticks", pa.int64()),
         ("packet_count", pa.int64()),
         ("packets", pa.binary()),  # packet_codec
     ]
@@ -82,8 +87,8 @@ CLIP_TYPE = pa.struct(
     ]
 )
 
-# A run of packets, in decoding order from a keyframe on, that is fetched as one range and decoded at once. It serves
-# one clip, or several that need the same packets.
+# A run of packets, in decoding order from a keyframe on, that is fetched as one range (or one for each of some spans
+# that continue each other) and decoded at once. It serves one clip, or several that need the same packets.
 SPAN_TYPE = pa.struct(
     [
         ("offset_bytes", pa.int64()),  # of the range to fetch, in the tar
@@ -92,6 +97,10 @@ SPAN_TYPE = pa.struct(
         ("packet_size_bytes", pa.list_(pa.int64())),
         ("packet_pts", pa.list_(pa.int64())),
         ("packet_dts", pa.list_(pa.int64())),
+        ("packet_is_key", pa.list_(pa.bool_())),  # decoders of PNG and of screens ask for it
+        # Its packets follow those of the span before: the two are decoded as one. So it is where a run's packets lie
+        # far apart, or in another order than they are decoded.
+        ("continues", pa.bool_()),
     ]
 )
 
@@ -110,6 +119,9 @@ PLAN_SCHEMA = pa.schema(
         ("codec", pa.string()),
         ("extradata", pa.binary()),
         ("rotation_degrees", pa.int32()),
+        ("is_mirrored", pa.bool_()),
+        ("pixel_aspect_numerator", pa.int64()),
+        ("pixel_aspect_denominator", pa.int64()),
         ("access", pa.string()),
         ("keys_in_order", pa.bool_()),
         ("duration_seconds", pa.float64()),

@@ -43,6 +43,7 @@ from pipelines.index_parts import (
 from pipelines.index_pool import index_shards
 from pipelines.index_rows import ShardTask
 from pipelines.isolated import DEFAULT_ISOLATION, Isolation
+from pipelines.packet_arrays import NOTES
 from pipelines.records import INDEX_SCHEMA, SCHEMA_VERSION, SHARD_FIELDS
 from pipelines.shard_urls import find_shards, shard_names
 from pipelines.tables import read_table
@@ -65,6 +66,7 @@ class IndexSummary:
     unlabelled: int
     refused: dict[str, int]  # kind -> members, videos or shards that are not in the index
     intervals_changed: dict[str, int]  # interval_clamped, interval_dropped
+    noted: dict[str, int]  # of videos that are indexed, but not as they were written: packet_arrays.NOTES
     labels_without_video: int  # rows of the labels file that name no indexed video
     unmatched_ids: tuple[str, ...]  # the first of them
     reasons: tuple[str, ...]  # the first refused rows, as lines
@@ -129,7 +131,7 @@ def build_index(
     all_classes = class_list or tuple(sorted({name for part in parts for name in part.facts.labels}))
     _write_index(out_url, parts, all_classes)
     counts = sum((Counter(part.facts.refused) for part in parts), Counter())
-    refused = {kind: n for kind, n in sorted(counts.items()) if not kind.startswith("interval_")}
+    refused = {k: n for k, n in sorted(counts.items()) if not k.startswith("interval_") and k not in NOTES}
     return IndexSummary(
         index_url=out_url,
         shards=len(parts),
@@ -139,6 +141,7 @@ def build_index(
         unlabelled=sum(part.facts.unlabelled for part in parts),
         refused=refused,
         intervals_changed={kind: n for kind, n in sorted(counts.items()) if kind.startswith("interval_")},
+        noted={kind: n for kind, n in sorted(counts.items()) if kind in NOTES},
         labels_without_video=len(left),
         unmatched_ids=tuple(left[:IDS_SHOWN]),
         reasons=first_reasons(out_url, parts, refused),
@@ -198,6 +201,13 @@ def read_rows(index_url: str, start: int, stop: int, fingerprint: str) -> pa.Tab
             tables.append(_with_shard(table, part))
         first += rows
     return pa.concat_tables(tables)
+
+
+def notes_of(index_url: str) -> dict[str, int]:
+    """Kind -> videos of an index that are not as they were written (packet_arrays.NOTES): files that end early."""
+    entry = _read_index(index_url) or {"parts": []}
+    counts = sum((Counter(part["facts"]["refused"]) for part in entry["parts"]), Counter())
+    return {kind: n for kind, n in sorted(counts.items()) if kind in NOTES}
 
 
 @lru_cache(maxsize=2)

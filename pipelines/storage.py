@@ -9,18 +9,16 @@ of a URL, a message or a config.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import posixpath
 import uuid
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 from fsspec.asyn import sync
 from fsspec.core import url_to_fs
 
-from pipelines import range_get
+from pipelines import local_files, range_get
 from pipelines.errors import InputError, StorageError
 from pipelines.range_answers import said
 from pipelines.ranges import Range, coalesce
@@ -159,12 +157,15 @@ def _fetched(ranges: list[Range], version: Version | None, config: ReadConfig, c
         return range_get.get_ranges(fs, ranges, version, config, counts)
     if version and is_local(ranges[0].url):
         _check_local(fs, ranges[0].url, path, version)
-    paths = [filesystem(each.url)[1] for each in ranges]
+    paths = [path if each.url == ranges[0].url else filesystem(each.url)[1] for each in ranges]
     starts = [each.offset_bytes for each in ranges]
     ends = [each.offset_bytes + each.size_bytes for each in ranges]
 
     def fetch() -> list[bytes]:
-        parts = fs.cat_ranges(paths, starts, ends, on_error="raise")
+        if is_local(ranges[0].url):  # fsspec takes 0.4 ms a range
+            parts = [local_files.read_range(*each) for each in zip(paths, starts, ends, strict=True)]
+        else:
+            parts = fs.cat_ranges(paths, starts, ends, on_error="raise")
         for (url, offset, size), part in zip(ranges, parts, strict=True):
             if len(part) != size:
                 # A short body may be a broken connection (tried again) or an object that has been replaced.
@@ -203,7 +204,7 @@ def write_bytes(url: str, data: bytes) -> None:
     """Write the whole object at once: a reader sees the old bytes or the new, never a part."""
     fs, path = filesystem(url)
     if is_local(url):
-        tried(url, lambda: os.replace(_write_part(path, data), path))  # noqa: PTH105
+        tried(url, lambda: os.replace(local_files.write_part(path, data), path))  # noqa: PTH105
     else:
         _tried(fs, url, lambda: fs.pipe_file(path, data))
 
@@ -217,7 +218,7 @@ def create_exclusive(url: str, data: bytes) -> bool:
     """
     fs, path = filesystem(url)
     if is_local(url):
-        return tried(url, lambda: _link_exclusive(path, data))
+        return tried(url, lambda: local_files.link_exclusive(path, data))
     if not _is_s3(fs):
         return _tried(fs, url, lambda: _created(lambda: fs.pipe_file(path, data, mode="create")))
     # A put whose answer was lost is sent again, by us or by the client below us, and then finds its own object.
@@ -244,33 +245,6 @@ def _created(put: Callable[[], Any]) -> bool:
         if error_code(error) not in ("PreconditionFailed", "412"):
             raise
         return False
-    return True
-
-
-def _write_part(path: str, data: bytes) -> str:
-    """Write `data` beside `path`, to disk and not only to its cache; the path of the part."""
-    os.makedirs(posixpath.dirname(path) or ".", exist_ok=True)  # noqa: PTH103
-    part = f"{path}.{uuid.uuid4().hex}.part"
-    try:
-        with open(part, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(part)  # noqa: PTH108
-        raise
-    return part
-
-
-def _link_exclusive(path: str, data: bytes) -> bool:
-    part = _write_part(path, data)
-    try:
-        os.link(part, path)
-    except FileExistsError:
-        return False
-    finally:
-        os.unlink(part)  # noqa: PTH108
     return True
 
 
@@ -305,17 +279,9 @@ def _listed(url: str, kind: str) -> list[str]:
             return []
         raise
     folder = path.rstrip("/")  # a listing of a file shows the file itself
-    inside = [e["name"].rstrip("/") for e in entries if _kind_of(e) == kind]
+    inside = [e["name"].rstrip("/") for e in entries if local_files.kind_of(e) == kind]
     names = [posixpath.basename(name) for name in inside if name != folder]
     return [join(url, name) for name in sorted(names) if name and not name.endswith(".part")]
-
-
-def _kind_of(entry: dict[str, Any]) -> str:
-    """``file``, ``directory`` or another; of a link on this machine's disks, what it leads to."""
-    if not entry.get("islink"):
-        return entry["type"]
-    path = Path(entry["name"])
-    return "directory" if path.is_dir() else "file" if path.is_file() else "broken link"
 
 
 def glob(pattern_url: str) -> list[str]:

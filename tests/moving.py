@@ -68,12 +68,18 @@ def moving(
     audio: bool = False,
     flags: str = "",
     container: str | None = None,
+    aspect: Fraction | None = None,
 ) -> Path:
-    """Encode a moving texture; `variable` leaves out frames irregularly, `audio` interleaves a tone."""
+    """Encode a moving texture.
+
+    `variable` leaves out frames irregularly, `audio` interleaves a tone, `aspect` is a pixel's width by its height.
+    """
     with av.open(str(path), "w", format=container, options={"movflags": flags} if flags else {}) as muxer:
         stream: Any = muxer.add_stream(codec, rate=rate_hz, options=dict(options or {}))
         stream.width, stream.height, stream.pix_fmt = *size, pixel_format
         stream.codec_context.thread_count = 1
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
         sound: Any = muxer.add_stream("aac", rate=16000) if audio else None
         for number in range(num_frames):
             if variable and number % 7 in (2, 3):

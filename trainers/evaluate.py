@@ -3,7 +3,7 @@
 Input: checkpoints of a run (the newest, or those at the ends of some epochs) and a test index.
 Does: N uniform views a video, of one crop or three, through the same stages as training (range read, decode), then each
 checkpoint's model: however many are scored, the views are decoded once, and each frame once for all its crops.
-Output: scores, saved with the run in `evaluations/NAME/`: `scores.json`, and every view's probabilities as Parquet.
+Output: scores, saved with the run in `evaluations/NAME/` (trainers/evaluations.py).
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from pipelines.tables import write_table
 from trainers.backbones import entry_of
 from trainers.checkpoint import Commit, Run
 from trainers.config import TrainConfig
+from trainers.evaluations import Conditions, refuse_other, save_resamples, scores_url
 from trainers.inputs import build_adapted, shown
-from trainers.metrics import charades_map, max_and_mean_over_views, per_time_map
+from trainers.metrics import charades_map, charades_ranked, max_and_mean_over_views, per_time_map
+from trainers.metrics_bootstrap import draws, interval_of_score, resampled_map, resamples_for
 
 PREDICTIONS_SCHEMA = pa.schema(
     [
@@ -47,6 +49,23 @@ PREDICTIONS_SCHEMA = pa.schema(
 )
 CROPS = {1: "centre", 3: "in_turn"}  # number -> decode.crop_place
 MAX_CLIPS = 255  # of a video, which a clip's id can tell apart
+
+
+@dataclass(frozen=True)
+class Looked:
+    """How the videos of an index are looked at."""
+
+    index: str
+    index_fingerprint: str
+    views: int
+    crops: int
+    size_pixels: int
+
+    def at(self, commit: Commit) -> Conditions:
+        return Conditions(
+            self.index_fingerprint, self.views, self.crops, self.size_pixels, commit.number, commit.epoch
+        )  # fmt: skip
+
 
 # (slot, ok, probabilities [checkpoints, views x crops, classes]) of a video
 Prediction = tuple[int, bool, np.ndarray]
@@ -69,6 +88,12 @@ class Scores:
     per_class_ap: dict[str, float | None]
     crops: int  # of each view
     size_pixels: int
+    index: str  # URL of the test index
+    index_fingerprint: str
+    classes_with_positives: int  # the others have no AP, and mAP leaves them out
+    class_positives: dict[str, int]  # test videos that show the class
+    intervals: dict[str, tuple[float, float] | None]  # of each mAP: 95 % over test videos, by bootstrap
+    resamples: int
 
 
 def evaluate(
@@ -81,17 +106,38 @@ def evaluate(
     epoch: int | None = None,
     crops: int = 1,
     size_pixels: int | None = None,
+    overwrite: bool = False,
 ) -> Scores:
     """Score the run's newest checkpoint on an index, or the one at the end of an epoch (counted from 0).
 
     Raises:
         ConfigError: there cannot be so many crops or views.
-        InputError: the run has no such checkpoint, or the test index has classes that the run was not trained on.
+        InputError: the run has no such checkpoint, the test index has classes that the run was not trained on, or the
+            name is taken by an evaluation of something else and is not to be overwritten.
     """
+    commits = {name: commit_of(run, epoch)}
+    return evaluate_checkpoints(run, config, index_url, views, commits, predict, crops, size_pixels, overwrite)[name]
+
+
+def commit_of(run: Run, epoch: int | None) -> Commit:
+    """The newest checkpoint, or the one at the end of an epoch. Raises InputError: there is none."""
     commit = run.newest()[1] if epoch is None else run.end_of_epoch(epoch)
     if commit is None:
         raise InputError(f"{run.url} has no checkpoint yet; train it first")
-    return evaluate_checkpoints(run, config, index_url, views, {name: commit}, predict, crops, size_pixels)[name]
+    return commit
+
+
+def looked_at(config: TrainConfig, index_url: str, views: int, crops: int, size_pixels: int | None) -> Looked:
+    """Raises ConfigError: there cannot be so many crops or views, or the backbone does not take that size."""
+    if crops not in CROPS or views * crops > MAX_CLIPS:
+        raise ConfigError(
+            f"{views} views of {crops} crops: there can be 1 crop or 3, and up to {MAX_CLIPS} views x crops; take "
+            f"{MAX_CLIPS // 3} views or fewer of 3 crops"
+        )
+    size_pixels = size_pixels or config.clip.size_pixels
+    entry_of(config.backbone).spec.check(config.clip.frames, size_pixels)
+    fingerprint = load_index(index_url, columns=["labels"]).fingerprint
+    return Looked(index_url, fingerprint, views, crops, size_pixels)
 
 
 def evaluate_checkpoints(
@@ -103,6 +149,7 @@ def evaluate_checkpoints(
     predict: Predict,
     crops: int = 1,
     size_pixels: int | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Scores]:
     """Score several checkpoints of a run on the same views, which are read and decoded once.
 
@@ -112,19 +159,17 @@ def evaluate_checkpoints(
         commits: by the name that the evaluation of each is to have; at least one.
         crops: of each view: 1, the centred square, or 3, squares at the beginning, middle and end of the long side.
         size_pixels: that they are scaled to, instead of the size that the run was trained on.
+        overwrite: replace evaluations of these names, whatever they are of.
 
     Raises:
         ConfigError: there cannot be so many crops or views, or the backbone does not take that size.
-        InputError: the test index has classes that the run was not trained on or no labels, or the scores of a
-            checkpoint are not finite.
+        InputError: the test index has classes that the run was not trained on or no labels, the scores of a checkpoint
+            are not finite, or a name is taken by an evaluation of something else.
     """
-    if crops not in CROPS or views * crops > MAX_CLIPS:
-        raise ConfigError(
-            f"{views} views of {crops} crops: there can be 1 crop or 3, and up to {MAX_CLIPS} views x crops; take "
-            f"{MAX_CLIPS // 3} views or fewer of 3 crops"
-        )
-    size_pixels = size_pixels or config.clip.size_pixels
-    entry_of(config.backbone).spec.check(config.clip.frames, size_pixels)
+    looked = looked_at(config, index_url, views, crops, size_pixels)
+    for name, commit in commits.items():
+        if not overwrite:
+            refuse_other(run, name, looked.at(commit))
     classes = load_index(config.index, columns=["labels"]).classes
     index = load_index(index_url)
     check_scorable(config, classes, index, index_url)
@@ -134,7 +179,7 @@ def evaluate_checkpoints(
     shape = ClipShape(
         views * crops,
         config.clip.frames,
-        size_pixels,
+        looked.size_pixels,
         plan.max_labels,
         config.saliency.bins,
         config.decode.model_copy(update={"crop_place": CROPS[crops]}),
@@ -148,7 +193,8 @@ def evaluate_checkpoints(
     for number, (name, commit) in enumerate(commits.items()):
         own = [(slot, ok, probability[number]) for slot, ok, probability in results]
         _check_finite(run, commit, own)
-        scores[name] = _scores(planner, plan.table, own, (views, crops, size_pixels), commit)
+        scores[name], resampled = _scores(planner, plan.table, own, looked, commit)
+        save_resamples(run, name, resampled)
         _save(run, name, plan.table, own, scores[name], shape.decode)
     return scores
 
@@ -222,16 +268,11 @@ def load_config(run_url: str) -> TrainConfig:
     return make(TrainConfig, values | {"runs": runs or "/", "name": name})
 
 
-def scores_url(run_url: str, name: str) -> str:
-    """Where the scores of an evaluation of that name lie."""
-    return storage.join(run_url, "evaluations", name, "scores.json")
-
-
 def _scores(
-    planner: Planner, plan: pa.Table, results: list[Prediction], looked: tuple[int, int, int], commit: Commit
-) -> Scores:
-    """`results` are those of one checkpoint: probabilities [views x crops, classes]. `looked`: views, crops, pixels."""
-    classes, (views, crops, size_pixels) = planner.classes, looked
+    planner: Planner, plan: pa.Table, results: list[Prediction], looked: Looked, commit: Commit
+) -> tuple[Scores, dict[str, np.ndarray]]:
+    """The scores of one checkpoint, whose probabilities are [views x crops, classes], and those on resamples."""
+    classes = planner.classes
     probability = np.stack([p for _, _, p in results]).astype(np.float64)  # [V, N x crops, K]
     ok = np.array([ok for _, ok, _ in results])
     probability[~ok] = -np.inf
@@ -240,16 +281,38 @@ def _scores(
         truth[row, list(ids)] = True
     by_max, by_mean = max_and_mean_over_views(probability)
     map_max, per_class = charades_map(by_max, truth)
-    per_time = None
+    maps = {"map_max": map_max, "map_mean": charades_map(by_mean, truth)[0]}
+    rows = {name: (charades_ranked(by, truth), truth) for name, by in (("map_max", by_max), ("map_mean", by_mean))}
     times = _truth_at_views(planner, plan)
     if times is not None:
-        at_once = probability.reshape(len(results), views, crops, len(classes)).max(axis=2)  # over the crops of a time
-        per_time, _ = per_time_map(at_once, times[:, ::crops])
-    ap = {name: _known(value) for name, value in zip(classes, per_class, strict=True)}
+        crops = (len(results), looked.views, looked.crops, len(classes))
+        at_once = probability.reshape(crops).max(axis=2)  # over the crops of a time
+        rows["per_time_map"] = at_once, times[:, :: looked.crops]
+        maps["per_time_map"], _ = per_time_map(*rows["per_time_map"])
+    resampled = {
+        name: resampled_map(values, true, draws(len(true), resamples_for(true, len(true))))
+        for name, (values, true) in rows.items()
+    }
+    positives = {name: int(n) for name, n in zip(classes, truth.sum(axis=0), strict=True)}
     return Scores(
-        len(results), int((~ok).sum()), views, commit.number, commit.epoch, _known(map_max),
-        _known(charades_map(by_mean, truth)[0]), _known(per_time), ap, crops, size_pixels,
-    )  # fmt: skip
+        videos=len(results),
+        undecodable=int((~ok).sum()),
+        views=looked.views,
+        checkpoint=commit.number,
+        epoch=commit.epoch,
+        map_max=_known(map_max),
+        map_mean=_known(maps["map_mean"]),
+        per_time_map=_known(maps.get("per_time_map")),
+        per_class_ap={name: _known(value) for name, value in zip(classes, per_class, strict=True)},
+        crops=looked.crops,
+        size_pixels=looked.size_pixels,
+        index=looked.index,
+        index_fingerprint=looked.index_fingerprint,
+        classes_with_positives=sum(n > 0 for n in positives.values()),
+        class_positives=positives,
+        intervals={name: interval_of_score(maps[name], values) for name, values in resampled.items()},
+        resamples=len(resampled["map_max"]),
+    ), resampled
 
 
 def _truth_at_views(planner: Planner, plan: pa.Table) -> np.ndarray | None:

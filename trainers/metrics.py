@@ -29,8 +29,12 @@ def charades_map(scores: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarr
         ValueError: the shapes disagree, the truth is no boolean, or a score is nan.
     """
     scores, truth = _checked(scores, truth, "[V, K]", axes=2)
-    ranked = np.where(truth.any(axis=1, keepdims=True), scores, -np.inf)
-    return _mean_average_precision(ranked, truth)
+    return _mean_average_precision(charades_ranked(scores, truth), truth)
+
+
+def charades_ranked(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The scores [V, K] that the Charades rule ranks by: minus infinity for a video without any action."""
+    return np.where(truth.any(axis=1, keepdims=True), scores, -np.inf)
 
 
 def mean_average_precision(scores: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarray]:

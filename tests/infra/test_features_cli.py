@@ -10,6 +10,8 @@ import pytest
 
 from pipelines.feature_store import open_features
 from pipelines.shard_index import load_index
+from tests.footage import write_tar
+from tests.moving import moving
 from tests.trainers.test_loop import trained
 from tests.worlds import SmallWorld
 
@@ -72,3 +74,18 @@ def test_what_differs_from_the_run_is_refused(type_, small_world: SmallWorld, ru
     code, _, err = type_(*words, "--start")
     assert (code, "began from fresh weights" in err) == (2, True)
     assert json.loads(Path(run, "config.json").read_text())["weights"] is None
+
+
+def test_of_a_file_that_was_cut_off_there_is_what_is_there_and_that_is_said(type_, run: str, tmp_path: Path) -> None:
+    video = moving(tmp_path / "v.mp4", num_frames=50, flags="faststart").read_bytes()
+    shard = write_tar(tmp_path / "s.tar", {"whole.mp4": video, "cut.mp4": video[: len(video) * 6 // 10]})
+    code, out, _ = type_("index", shard, "--out", tmp_path / "index", "--workers", 1)
+    assert (code, "indexed, but not as written (rows in refused/): ends_early 1" in out) == (0, True)
+    words = ["extract", run, "--index", tmp_path / "index", "--out", tmp_path / "x", "--stride-seconds", 0.2]
+    code, out, _ = type_(*words, "--engine", "local", "--set", "placement.isolate_decoding=false")
+    assert (code, "ends_early 1" in out, "refused (" in out) == (0, True, False)
+    rows = {row["video_id"]: row for row in load_index(str(tmp_path / "index")).table.to_pylist()}
+    assert rows["whole"]["duration_seconds"] == pytest.approx(2)
+    assert 0.9 < rows["cut"]["duration_seconds"] < 1.3
+    seconds = sum(np.ceil(row["duration_seconds"] / 0.2 - 1e-9) for row in rows.values())
+    assert open_features(str(tmp_path / "x")).facts["steps"] == seconds

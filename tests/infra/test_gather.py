@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import tarfile
 from fractions import Fraction
@@ -14,10 +15,12 @@ import av
 import numpy as np
 import pytest
 
-from infra.gather import DIAGNOSTICS, gather, read_scores, retries_of
-from infra.report import CHART_NOTES, render_report
+from infra.gather import DIAGNOSTICS, gather, retries_of
+from infra.glossary import CHART_NOTES
+from infra.report import render_report
 from infra.report_data import VideoSample
-from infra.thumbnails import frame_jpeg
+from infra.samples import STRIP_FRAMES
+from infra.thumbnails import frames_jpeg
 from pipelines.errors import ConfigError, InputError
 from pipelines.frames import to_square_rgb
 from pipelines.plan_store import read_plan
@@ -30,6 +33,7 @@ from tests.trainers.test_loop import broken_copy, trained
 from tests.worlds import SmallWorld
 from trainers.checkpoint import Run
 from trainers.evaluate import evaluate, load_config, predict_here
+from trainers.evaluations import read_scores, scores_url
 from trainers.prepare import prepare
 from trainers.scores import RETRIES
 
@@ -90,7 +94,7 @@ def decoded(jpeg: bytes) -> np.ndarray:
 def test_rows_carry_the_scores_of_the_evaluation(compared: Compared) -> None:
     data = gather(compared.urls, "test", 0, "")
     assert [(row.run, row.regime) for row in data.runs] == [("noisy", "Noisy"), ("ours", "Ours")]
-    assert data.title == "Noisy against Ours"
+    assert data.title == "ours against noisy", "the names that a user gave"
     for row, url in zip(data.runs, compared.urls, strict=True):
         scores = read_scores(url, "test")
         assert 0 < scores["map_max"] <= 1
@@ -107,7 +111,9 @@ def test_rows_carry_the_scores_of_the_evaluation(compared: Compared) -> None:
 def test_an_evaluation_that_was_not_made_leaves_its_scores_open(compared: Compared) -> None:
     data = gather(compared.urls, "validation", 0, "")
     assert [row.map_max for row in data.runs] == [None, None]
-    assert "No verdict: the mAP of Ours and Noisy is not known." in render_report(data)
+    page = render_report(data)
+    assert "No verdict: the mAP of ours and noisy is not known." in page
+    assert f"adaptfocus evaluate {compared.ours} --index TEST_INDEX" in page
 
 
 def test_chance_is_the_share_of_a_video_that_its_actions_cover(small_world: SmallWorld, compared: Compared) -> None:
@@ -154,8 +160,103 @@ def test_thumbnails_are_the_frames_on_display_at_the_spikes(small_world: SmallWo
 def test_a_thumbnail_of_a_video_that_only_a_demuxer_reads(small_world: SmallWorld) -> None:
     """The other access must give the same picture."""
     video = next(iter(rows_of(small_world).values()))
-    ranged, demuxed = frame_jpeg(video, 7.3), frame_jpeg(video | {"access": "container"}, 7.3)
+    ranged, demuxed = (frames_jpeg(each, [7.3, 2.1]) for each in (video, video | {"access": "container"}))
     assert ranged == demuxed
+
+
+def test_a_strip_is_the_frames_all_along_the_video(small_world: SmallWorld, compared: Compared) -> None:
+    sample, rows = gather(compared.urls, "test", 1, "").samples[0], rows_of(small_world)
+    video = rows[sample.video_id]
+    assert [at for at, _ in sample.strip] == pytest.approx(
+        [(n + 0.5) / STRIP_FRAMES * video["duration_seconds"] for n in range(STRIP_FRAMES)]
+    )
+    for seconds, jpeg in sample.strip:
+        picture = decoded(jpeg)
+        assert np.abs(picture - frame_shown_at(video, seconds, picture.shape[-1]).astype(float)).mean() < 8
+
+
+def test_the_surest_misses_are_shown_first_then_the_weakest_spikes(compared: Compared) -> None:
+    """What went wrong is what a reader wants to see, not what lies evenly in an index."""
+    every, data = gather(compared.urls, "test", 18, ""), gather(compared.urls, "test", 4, "")
+    actions = [(a, s) for s in every.samples for a in s.actions if a.spike_score is not None]
+    missed = sorted(((a.spike_score, s.video_id) for a, s in actions if a.hit is False), reverse=True)
+    weakest = sorted((a.spike_score, s.video_id) for a, s in actions)
+    wanted = list(dict.fromkeys(video for _, video in missed))[:2]
+    wanted += [v for v in dict.fromkeys(video for _, video in weakest) if v not in wanted][:2]
+    assert list(dict.fromkeys(s.video_id for s in data.samples)) == wanted
+    first = data.samples[0].why
+    assert first.startswith(f"surest miss: {next(a.label for a, _ in actions if a.spike_score == missed[0][0])}")
+    assert f"spike {missed[0][0]:.2f}, outside every true interval" in first
+
+
+def test_videos_are_shown_by_their_ids(small_world: SmallWorld, compared: Compared) -> None:
+    wanted = [list(rows_of(small_world))[n] for n in (11, 2)]
+    shown = gather(compared.urls, "test", 4, "", wanted).samples
+    assert [s.video_id for s in shown] == [wanted[0]] * 2 + [wanted[1]] * 2
+    with pytest.raises(
+        InputError, match=rf"--video {wanted[0]}x: no video .* has that id; the nearest is '{wanted[0]}'"
+    ):
+        gather(compared.urls, "test", 4, "", [f"{wanted[0]}x"])
+
+
+def copied(run: str, to: Path, **scores: object) -> str:
+    """A copy of a run whose scores say something else; a value of None takes a field away."""
+    shutil.copytree(run, to)
+    saved = read_scores(run, "test") | scores
+    Path(scores_url(str(to), "test")).write_text(json.dumps({k: v for k, v in saved.items() if v is not None}))
+    return str(to)
+
+
+@pytest.mark.parametrize(
+    ("scores", "why"),
+    [
+        ({"index_fingerprint": "of another", "videos": 5}, "on different test videos (6 and 5 of them)"),
+        ({"index_fingerprint": "of another"}, "on different test videos (6 of them)"),
+        ({"views": 20}, "with different views (4 x 1 and 20 x 1 a video)"),
+        ({"crops": 3}, "with different views (4 x 1 and 4 x 3 a video)"),
+    ],
+)
+def test_scores_that_were_made_otherwise_are_never_ranked(
+    compared: Compared, tmp_path: Path, scores: dict, why: str
+) -> None:
+    other = copied(compared.ours, tmp_path / "other", **scores)
+    page = render_report(gather([compared.noisy, other], "test", 0, ""))
+    assert f"No winner is named: the runs were scored {why}." in page
+    assert not re.search(r"higher:|lower:| won| did not win|points (more|less)", page)
+    command = f"adaptfocus evaluate {other} --index {read_scores(compared.noisy, 'test')['index']} --views"
+    assert command in page, "both on the index of the first"
+    maps = re.findall(r"mAP, max over views \(%\)</span></th>(.*?)</tr>", page, re.DOTALL)
+    assert maps
+    assert "best" not in maps[0]
+
+
+def test_scores_of_an_older_version_are_shown_with_what_they_lack(compared: Compared, tmp_path: Path) -> None:
+    fields = ("index", "index_fingerprint", "class_positives", "classes_with_positives", "intervals", "resamples")
+    old = [copied(run, tmp_path / name, **dict.fromkeys(fields)) for run, name in zip(compared.urls, "ab", strict=True)]
+    for run in old:
+        Path(run, "evaluations", "test", "resamples.parquet").unlink()
+    data = gather(old, "test", 0, "")
+    assert data.runs[0].map_max == read_scores(compared.noisy, "test")["map_max"]
+    page = render_report(data)
+    assert "No clear winner" in page
+    assert "may be chance: no interval is known" in page
+    assert "It is not recorded on which test videos these scores were made" in page
+
+
+def test_an_unfinished_run_says_so_and_waiting_is_told_with_what_to_do(
+    small_world: SmallWorld, compared: Compared, tmp_path: Path
+) -> None:
+    run = copied(compared.ours, tmp_path / "begun")
+    config = json.loads(Path(run, "config.json").read_text())
+    Path(run, "config.json").write_text(json.dumps(config | {"epochs": 20}))
+    data = gather([run], "test", 0, "")
+    page = render_report(data)
+    assert "2 of 20" in page
+    assert "begun is not finished: 2 of 20 epochs." in page
+    waiting = data.runs[0].waiting
+    assert waiting is not None
+    assert 0 < waiting.share <= 1
+    assert f"begun: training waited for clips {100 * waiting.share:.0f} % of the time" in page
 
 
 def test_the_spike_is_the_highest_bar(compared: Compared) -> None:
@@ -230,8 +331,10 @@ def test_a_picture_that_cannot_be_cut_is_counted(small_world: SmallWorld, tmp_pa
         tar.write_bytes(bytes(tar.stat().st_size))
     data = gather([run.url], "test", 18, "")
     lost = [d for d in data.dropped if d.stage == "pictures"]
-    assert sum(d.count for d in lost) == sum(len(s.thumbnails) for s in whole.samples) > 18
-    assert not any(s.thumbnails for s in data.samples)
+    strips = sum(bool(s.strip) for s in whole.samples)
+    assert strips == 18
+    assert sum(d.count for d in lost) == strips + sum(len(s.thumbnails) for s in whole.samples)
+    assert not any(s.thumbnails or s.strip for s in data.samples)
     assert [s.actions for s in data.samples] == [s.actions for s in whole.samples]
 
 
@@ -297,7 +400,7 @@ def test_no_secret_of_the_environment_is_on_the_page(compared: Compared, monkeyp
     for name, secret in SECRETS.items():
         monkeypatch.setenv(name, secret)
     page = render_report(gather(compared.urls, "test", 2, "adaptfocus report"))
-    assert "Noisy against Ours" in page
+    assert "ours against noisy" in page
     assert_no_secret(page)
 
 

@@ -13,7 +13,7 @@ from pipelines import storage
 from tests.worlds import SmallWorld
 from trainers.checkpoint import Commit, Run
 from trainers.engine import LocalEngine
-from trainers.evaluate import scores_url
+from trainers.evaluations import scores_url
 from trainers.heartbeat import heartbeat_url
 from trainers.loop import train
 from trainers.prepare import prepare
@@ -38,7 +38,8 @@ def runs(small_world: SmallWorld, s3_url: str) -> str:
     finished = small_world.run_config(url, "finished", "epochs=2")
     prepare(finished)
     train(finished, LocalEngine(finished.plan.bags_per_batch))
-    storage.write_bytes(scores_url(finished.url, "test"), b'{"map_max": 0.625}')
+    storage.write_bytes(scores_url(finished.url, "test"), b'{"map_max": 0.625, "views": 20, "crops": 1, "epoch": 1}')
+    storage.write_bytes(scores_url(finished.url, "test-crops-3"), b'{"map_max": 0.7}')
     begun("fresh")
     entry(begun("starting"), 0, "start", 1)
     begun_long_ago, training = begun("stopped"), begun("training")
@@ -69,6 +70,7 @@ def test_every_state_in_the_list_the_table_and_json(type_, runs: str) -> None:
     code, out, _ = type_("runs", runs)
     assert code == 0
     assert "finished finished 2.0 of 2 120 62.5" in out
+    assert "test, 20 x 1, epoch 2 (1 more)" in out, "which of two evaluations the score is from"
     assert "stopped stopped 1.5 of 3 72 - 2 h ago 2 0" in out
     assert "broken: JSONDecodeError" in out
     assert "no-run" not in out

@@ -40,7 +40,9 @@ def video(number: int, labels: list[str], seconds: int = 40, gop: int = 10, fps:
     return {
         "video_id": f"v{number}", "shard_url": "shard.tar", "member_name": f"v{number}.mp4",
         "member_offset_bytes": 1000 * number, "member_size_bytes": 100 * frames, "codec": "h264", "extradata": b"x",
-        "width": 64, "height": 48, "rotation_degrees": 0, "time_base_numerator": 1, "time_base_denominator": fps,
+        "width": 64, "height": 48, "rotation_degrees": 0, "is_mirrored": False,
+        "pixel_aspect_numerator": 1, "pixel_aspect_denominator": 1,
+        "time_base_numerator": 1, "time_base_denominator": fps,
         "duration_seconds": float(seconds), "frame_rate_hz": float(fps), "labels": labels,
         "intervals": [{"label": name, "start_seconds": 10.0, "end_seconds": 20.0} for name in labels],
         "access": "packets", "indexed_by": "header", "keys_in_order": True, "packet_count": frames,

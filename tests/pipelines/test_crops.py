@@ -13,6 +13,7 @@ import pytest
 from pipelines import clip_decoder
 from pipelines.clip_decoder import DRAWN, IN_TURN, How
 from pipelines.clip_stream import bare_bag
+from pipelines.display import Display
 from pipelines.frames import DecodeConfig, decode_clips
 from pipelines.isolated import Isolation, decode_clips_apart, end_idle
 from pipelines.packets import find_clips, packets_of, shown_pts
@@ -40,18 +41,18 @@ def decoded(bag: dict[str, Any], decode: DecodeConfig) -> np.ndarray:
 @pytest.mark.parametrize(
     ("size", "fraction", "place", "wanted"),
     [
-        ((160, 90), 1.0, -1, (0, 0, 90)),
-        ((160, 90), 1.0, 0, (34, 0, 90)),  # 35, on an even pixel
-        ((160, 90), 1.0, 1, (70, 0, 90)),
-        ((90, 160), 1.0, 1, (0, 70, 90)),
-        ((160, 90), 0.5, 1, (116, 22, 44)),  # the short side stays in the middle
-        ((160, 90), 1.0, -0.5, (16, 0, 90)),  # a quarter of 70 is 17.5
-        ((64, 64), 1.0, 1, (0, 0, 64)),
-        ((64, 64), 0.5, 1, (32, 16, 32)),
+        ((160, 90), 1.0, -1, (0, 0, 90, 90)),
+        ((160, 90), 1.0, 0, (34, 0, 90, 90)),  # 35, on an even pixel
+        ((160, 90), 1.0, 1, (70, 0, 90, 90)),
+        ((90, 160), 1.0, 1, (0, 70, 90, 90)),
+        ((160, 90), 0.5, 1, (116, 22, 44, 44)),  # the short side stays in the middle
+        ((160, 90), 1.0, -0.5, (16, 0, 90, 90)),  # a quarter of 70 is 17.5
+        ((64, 64), 1.0, 1, (0, 0, 64, 64)),
+        ((64, 64), 0.5, 1, (32, 16, 32, 32)),
     ],
 )
 def test_a_square_lies_along_the_long_side(
-    size: tuple[int, int], fraction: float, place: float, wanted: tuple[int, int, int]
+    size: tuple[int, int], fraction: float, place: float, wanted: tuple[int, int, int, int]
 ) -> None:
     assert square_in(*size, fraction, place=place) == wanted
 
@@ -65,7 +66,7 @@ def test_places_are_those_of_the_upright_picture(size: tuple[int, int], degrees:
     upright = np.rot90(stored, degrees // 90)
     for place, at in ((-1.0, 0), (0.0, 20), (1.0, 40)):
         out = np.empty((3, 40, 40), np.uint8)
-        write_picture(av.VideoFrame.from_ndarray(stored, "rgb24"), 1.0, "rgb", degrees, out, place)
+        write_picture(av.VideoFrame.from_ndarray(stored, "rgb24"), 1.0, "rgb", Display(degrees), out, place)
         wide = upright.shape[1] > upright.shape[0]
         wanted = upright[:, at : at + 40] if wide else upright[at : at + 40]
         assert np.array_equal(out, wanted.transpose(2, 0, 1)), place

@@ -10,9 +10,10 @@ import pytest
 
 from pipelines.clip_reader import Fetched, Reading
 from pipelines.clip_stream import ClipShape, bare_bag, empty_batch, fill
+from pipelines.display import Display
 from pipelines.errors import BadVideoError, ConfigError
 from pipelines.frames import DecodeConfig, decode_clips, to_square_rgb
-from pipelines.nal_units import _Bits
+from pipelines.nal_units import Bits
 from pipelines.packets import find_clips, packets_of, shown_pts
 from pipelines.pictures import square_in, write_picture
 from pipelines.records import decode_error
@@ -68,7 +69,7 @@ def test_the_square_is_cut_where_it_says(size: tuple[int, int], fraction: float)
         rgb = av.VideoFrame.from_ndarray(random.integers(0, 255, (size[1], size[0], 3), np.uint8), "rgb24")
         frame = rgb.reformat(format=pixel_format)
         assert np.array_equal(to_square_rgb(frame, 24, 0, fraction), expected_rgb(frame, 24, 0, fraction))
-    left, top, side = square_in(*size, fraction)
+    left, top, side, _ = square_in(*size, fraction)
     assert (left % 2, top % 2, side % 2) == (0, 0, 0)
     assert abs(left + side / 2 - size[0] / 2) <= 2
     assert abs(top + side / 2 - size[1] / 2) <= 2
@@ -92,7 +93,7 @@ def test_pictures_are_turned_counter_clockwise(degrees: int) -> None:
     assert upright[0, y, x] > 200
     assert sum(upright[0, y, x] > 100 for y, x in ((4, 4), (15, 4), (15, 15), (4, 15))) == 1
     planes = np.empty((1, 30, 20), np.uint8)
-    write_picture(frame, 1.0, "yuv420p", degrees, planes)
+    write_picture(frame, 1.0, "yuv420p", Display(degrees), planes)
     v = planes[0].reshape(-1)[500:].reshape(10, 10)
     assert v[y // 2, x // 2] > 200
     assert sum(v[y // 2, x // 2] > 150 for y, x in ((4, 4), (15, 4), (15, 15), (4, 15))) == 1
@@ -142,7 +143,7 @@ def without_usability_information(avcc: bytes) -> bytes:
     """An avcC record whose one sequence parameter set ends before its VUI (7.3.2.1.1 of H.264)."""
     size = int.from_bytes(avcc[6:8], "big")
     parameters = avcc[8 : 8 + size]
-    bits = _Bits(parameters[4:].replace(b"\0\0\3", b"\0\0"))
+    bits = Bits(parameters[4:].replace(b"\0\0\3", b"\0\0"))
     bits.skip("u" + ("uuu11" if parameters[1] >= 100 else "") + "u")
     assert bits.exp_golomb() == 0
     bits.skip("uu1uu11")

@@ -230,8 +230,8 @@ OUTSIDE = {
     ),
     "an unusual esds": lambda: encode(codec="mpeg2video"),
     "sample entries of kind": lambda: encode(codec="mpeg2video", container="mov"),
-    "does not fit into its place": lambda: LONGER[: len(LONGER) // 2],
-    "outside the file": lambda: moov_first(LONGER)[:-100],
+    "does not fit into its place": lambda: LONGER[:32] + struct.pack(">I4s", 1 << 30, b"free") + LONGER[32:],
+    "or are empty": lambda: edited(LONGER, b"stsz", lambda d: [[b"stsz", d[:12] + bytes(4) + d[16:]]]),
     "does not begin as an mp4": lambda: encode(container="matroska"),
     "no video track": lambda: edited(LONGER, b"hdlr", lambda d: [[b"hdlr", d.replace(b"vide", b"soun")]]),
 }
@@ -376,7 +376,10 @@ def test_first_bytes_that_are_at_hand_are_not_fetched_again():
         file = Counted(video)
         file.reads.clear()
         found = read_mp4_table(Spans(file, len(video), video[:head_bytes]))
-        assert [at for at, _ in file.reads] == [moov_at, *also_read], "the proof reads only what is not here"
+        assert [at for at, _ in file.reads[:-1]] == [moov_at, *also_read], "the proof reads only what is not here"
+        middle = truth.offset_bytes.tolist().index(file.reads[-1][0])
+        assert truth.is_key[middle]
+        assert len(truth.pts) / 3 < middle < len(truth.pts) * 2 / 3
         assert_equal(found, truth)
 
 

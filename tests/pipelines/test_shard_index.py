@@ -364,8 +364,8 @@ def test_a_shard_that_kills_its_process_costs_that_shard_only(tmp_path: Path):
     ("content", "message"),
     [
         (b"{", "is damaged"),
-        (b'{"schema_version": 99}', "has schema version 99, this version of adaptfocus knows 2"),
-        (b'{"schema_version": 1, "parts": []}', "has schema version 1, .* run `adaptfocus index` again"),
+        (b'{"schema_version": 99}', "has schema version 99, this version of adaptfocus knows 3"),
+        (b'{"schema_version": 2, "parts": []}', "has schema version 2, .* run `adaptfocus index` again"),
     ],
 )
 def test_an_index_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes, message: str):

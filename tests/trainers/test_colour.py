@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.display import Display
 from pipelines.pictures import write_picture
 from tests.footage import footage_folder
 from tests.moving import kind, sequential
@@ -22,8 +23,8 @@ def both(path: Path, size: int, degrees: int = 0) -> tuple[np.ndarray, np.ndarra
         np.empty((len(frames), 1, size * 3 // 2, size), np.uint8),
     )
     for number, frame in enumerate(frames):
-        write_picture(frame, 0.9, "rgb", degrees, rgb[number])
-        write_picture(frame, 0.9, "yuv420p", degrees, yuv[number])
+        write_picture(frame, 0.9, "rgb", Display(degrees), rgb[number])
+        write_picture(frame, 0.9, "yuv420p", Display(degrees), yuv[number])
     return rgb.astype(np.float32), rgb_of_yuv420p(torch.from_numpy(yuv)).numpy()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from dataclasses import replace
@@ -29,6 +30,7 @@ from trainers.evaluate import (
     predict_here,
     scores_url,
 )
+from trainers.evaluations import names_of, read_resamples, read_scores
 from trainers.metrics import charades_map, per_time_map
 
 VIEWS = 3
@@ -57,7 +59,7 @@ def test_an_epoch_is_scored_as_the_newest_was_when_it_ended(
     then = as_it_stood_after(all_kept, epoch, tmp_path)
     index = small_world.test_index
     wanted = evaluate(then, load_config(then.url), index, VIEWS, "test", predict_here)
-    found = evaluate(all_kept, load_config(all_kept.url), index, VIEWS, "now", predict_here, epoch)
+    found = evaluate(all_kept, load_config(all_kept.url), index, VIEWS, f"now-{epoch}", predict_here, epoch)
     assert found == wanted
     assert found.epoch == epoch
 
@@ -80,7 +82,7 @@ def test_several_checkpoints_are_scored_from_views_decoded_once(
     together = evaluate_checkpoints(all_kept, config, small_world.test_index, VIEWS, names, predict_here)
     assert sorted(decoded) == list(range(6)), "each of the six videos once"
     for epoch in kept:
-        alone = evaluate(all_kept, config, small_world.test_index, VIEWS, "alone", predict_here, epoch)
+        alone = evaluate(all_kept, config, small_world.test_index, VIEWS, f"alone-{epoch}", predict_here, epoch)
         assert together[f"epoch-{epoch}"] == alone
         saved = json.loads(storage.read_bytes(scores_url(all_kept.url, f"epoch-{epoch}")))
         assert saved["map_max"] == alone.map_max
@@ -148,3 +150,55 @@ def test_crops_of_another_size_are_other_pictures(small_world: SmallWorld, all_k
 def test_what_cannot_be_numbered_is_refused(small_world: SmallWorld, all_kept: Run, views: int, crops: int) -> None:
     with pytest.raises(ConfigError, match=rf"{views} views of {crops} crops: .* take 85 views or fewer of 3 crops"):
         evaluate(all_kept, load_config(all_kept.url), small_world.test_index, views, "x", predict_here, crops=crops)
+
+
+def test_an_evaluation_of_something_else_never_takes_the_place_of_another(
+    small_world: SmallWorld, all_kept: Run, tmp_path: Path
+) -> None:
+    """20 x 1 was gone after somebody tried 10 x 3 under the same name."""
+    config, index = load_config(all_kept.url), small_world.test_index
+    first = evaluate(all_kept, config, index, VIEWS, "once", predict_here)
+    before = storage.read_bytes(scores_url(all_kept.url, "once"))
+    by = functools.partial(evaluate, all_kept, config, name="once", predict=nothing)
+    for again, said in (
+        (lambda: by(index, 2), r"something else \(views: 3 -> 2\); keep both with --name once-views-2, or replace"),
+        (lambda: by(index, VIEWS, crops=3), r"crops: 1 -> 3\); keep both with --name once-crops-3"),
+        (
+            lambda: by(index, VIEWS, epoch=0),
+            r"checkpoint: \d+ -> 2, epoch: 2 -> 0\); keep both with --name once-epoch-0",
+        ),
+        (lambda: by(small_world.train_index, VIEWS), r"index_fingerprint: \w+ -> \w+\); keep both with --name once-2"),
+    ):
+        with pytest.raises(InputError, match=said):
+            again()
+    assert storage.read_bytes(scores_url(all_kept.url, "once")) == before
+    assert evaluate(all_kept, config, index, VIEWS, "once", predict_here) == first, "the same again is no other"
+    assert evaluate(all_kept, config, index, 2, "once", predict_here, overwrite=True).views == 2
+    assert "once" in names_of(all_kept.url)
+
+
+def nothing(*_: object) -> list:
+    raise AssertionError("views are decoded only for what may be written")
+
+
+def test_scores_say_what_they_are_scores_of(small_world: SmallWorld, all_kept: Run) -> None:
+    index = load_index(small_world.test_index)
+    scores = evaluate(all_kept, load_config(all_kept.url), small_world.test_index, VIEWS, "said", predict_here)
+    saved = read_scores(all_kept.url, "said")
+    assert (saved["index_fingerprint"], saved["index"]) == (index.fingerprint, small_world.test_index)
+    labels = [label for video in index.table.to_pylist() for label in video["labels"]]
+    assert saved["class_positives"] == {
+        name: labels.count(name) for name in load_index(small_world.train_index).classes
+    }
+    assert saved["classes_with_positives"] == len(set(labels))
+    resamples = read_resamples(all_kept, "said")
+    for name, value in (
+        ("map_max", scores.map_max),
+        ("map_mean", scores.map_mean),
+        ("per_time_map", scores.per_time_map),
+    ):
+        low, high = saved["intervals"][name]
+        assert value is not None
+        assert 0 <= low <= value <= high <= 1
+        assert high > low
+        assert len(resamples[name]) == saved["resamples"] == 1000

@@ -1,0 +1,94 @@
+"""The evaluations of a run: where they lie, what each was made with, and that none takes another's place unseen.
+
+    RUN/evaluations/NAME/scores.json          scores, and what they were made with
+    RUN/evaluations/NAME/predictions.parquet  every view's probabilities
+    RUN/evaluations/NAME/resamples.parquet    the scores on resamples of the test videos (trainers/metrics_bootstrap.py)
+
+Input: a run and a name. Output: saved scores; an error where a name is taken by an evaluation of something else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines import storage
+from pipelines.errors import InputError
+from pipelines.tables import read_table, write_table
+from trainers.checkpoint import Run
+
+RESAMPLES_SCHEMA = pa.schema(
+    [("map_max", pa.float64()), ("map_mean", pa.float64()), ("per_time_map", pa.float64())]  # a row a resample
+)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What scores are scores of: those of other conditions are another evaluation."""
+
+    index_fingerprint: str
+    views: int
+    crops: int
+    size_pixels: int
+    checkpoint: int  # number of the commit
+    epoch: int  # of the commit, counted from 0
+
+
+def scores_url(run_url: str, name: str) -> str:
+    """Where the scores of an evaluation of that name lie."""
+    return storage.join(run_url, "evaluations", name, "scores.json")
+
+
+def read_scores(run_url: str, name: str) -> dict:
+    """The saved scores of an evaluation; empty if there is none."""
+    url = scores_url(run_url, name)
+    return json.loads(storage.read_bytes(url)) if storage.exists(url) else {}
+
+
+def names_of(run_url: str) -> list[str]:
+    """The evaluations that a run has, by name."""
+    folders = storage.list_folders(storage.join(run_url, "evaluations"))
+    names = sorted(url.rstrip("/").rsplit("/", 1)[-1] for url in folders)
+    return [name for name in names if storage.exists(scores_url(run_url, name))]
+
+
+def refuse_other(run: Run, name: str, asked: Conditions) -> None:
+    """Raises InputError: an evaluation of that name is there, made with other settings or of another checkpoint."""
+    saved = read_scores(run.url, name)
+    if not saved:
+        return
+    changed = {key: (saved.get(key), new) for key, new in asdict(asked).items() if saved.get(key) != new}
+    if not changed:
+        return
+    said = ", ".join(f"{key}: {'not recorded' if old is None else old} -> {new}" for key, (old, new) in changed.items())
+    raise InputError(
+        f"{run.url} has an evaluation {name!r} of something else ({said}); keep both with --name "
+        f"{_own_name(name, changed)}, or replace the one that is there with --overwrite"
+    )
+
+
+def save_resamples(run: Run, name: str, columns: Mapping[str, np.ndarray]) -> None:
+    """Scores on resamples: [R] each, nan where a resample has none; the columns of RESAMPLES_SCHEMA, or fewer."""
+    length = len(next(iter(columns.values())))
+    empty = np.full(length, np.nan)
+    arrays = [pa.array(columns.get(field, empty), from_pandas=True) for field in RESAMPLES_SCHEMA.names]
+    write_table(pa.Table.from_arrays(arrays, schema=RESAMPLES_SCHEMA), run.at("evaluations", name, "resamples.parquet"))
+
+
+def read_resamples(run: Run, name: str) -> dict[str, np.ndarray]:
+    """What `save_resamples` saved; empty if the evaluation is older than that."""
+    url = run.at("evaluations", name, "resamples.parquet")
+    if not storage.exists(url):
+        return {}
+    table = read_table(url, RESAMPLES_SCHEMA)
+    return {field: table.column(field).to_numpy().astype(float) for field in RESAMPLES_SCHEMA.names}
+
+
+def _own_name(name: str, changed: Mapping[str, tuple[object, object]]) -> str:
+    """A name that says what differs: `test-views-10-crops-3`."""
+    said = [f"{key}-{new}" for key, (_, new) in changed.items() if key in ("views", "crops", "size_pixels", "epoch")]
+    return "-".join([name, *said]).replace("_", "-") if said else f"{name}-2"
