@@ -50,8 +50,8 @@ POLL_SECONDS = 0.25  # an epoch of the demo takes some seconds and has four comm
 REGIMES = ("noisy", "ours")
 LOGS = ("pretrain.log", *(f"train-{regime}.log" for regime in REGIMES))
 VARIES = (
-    "Another run of this seed gives slightly other figures: the kill comes at another step, fewer workers add up in another "
-    "order, and training makes much of a last digit. README.md says by how much."
+    "Another run of this seed gives slightly other figures: the kill comes at another step, one worker adds up in another\n"
+    "order than two, and training makes much of a last digit. README.md says by how much."
 )
 MADE = ("store", "world", "s3", "report.html", "demo.json", *LOGS)
 
