@@ -50,8 +50,8 @@ POLL_SECONDS = 0.25  # an epoch of the demo takes some seconds and has four comm
 REGIMES = ("noisy", "ours")
 LOGS = ("pretrain.log", *(f"train-{regime}.log" for regime in REGIMES))
 VARIES = (
-    "Another run of this seed gives slightly other figures: the kill comes at another step, one worker adds up in another\n"
-    "order than two, and training makes much of a last digit. README.md says by how much."
+    "Another run of this seed gives slightly other figures: the kill comes at another step, one worker adds up in\n"
+    "another order than two, and training makes much of a last digit. README.md says by how much."
 )
 MADE = ("store", "world", "s3", "report.html", "demo.json", *LOGS)
 
@@ -67,7 +67,7 @@ def run_demo(folder: Path, seed: int) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).unlink(missing_ok=True)
     stages = Stages()
-    console.print("[bold]AdaptFocus[/]: clips from long videos in object storage, weak labels, saliency fed back")
+    console.print("[bold]AdaptFocus[/]: clips of long videos in object storage, learned from tags")
     with LocalS3(folder / "s3") as s3:
         os.environ.update(s3.environment)
         _prepare_data(s3, folder, seed, stages)
