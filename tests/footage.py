@@ -10,7 +10,7 @@ import io
 import os
 import struct
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,21 @@ def footage_folder() -> Path:
         if (place / "awkward").is_dir():
             return place
     pytest.skip(f"no real footage: set ADAPTFOCUS_FOOTAGE ({'not set' if not named else named + ' holds none'})")
+
+
+MOST_OF_A_FOLDER = 24  # hundreds of clips of one encoder say what two dozen of them say, in twenty times the time
+
+
+def footage_files(suffixes: Collection[str] = (".mp4", ".mov", ".mkv")) -> list[Path]:
+    """The real videos, sorted; of a folder with more than MOST_OF_A_FOLDER, so many of them, evenly spread."""
+    folders: dict[Path, list[Path]] = {}
+    for path in sorted(path for path in footage_folder().rglob("*") if path.suffix in suffixes):
+        folders.setdefault(path.parent, []).append(path)
+    chosen = []
+    for files in folders.values():
+        few = min(len(files), MOST_OF_A_FOLDER)
+        chosen += [files[number * len(files) // few] for number in range(few)]
+    return sorted(chosen)
 
 
 def encode(

@@ -28,7 +28,7 @@ from pipelines.mp4_table import read_mp4_table
 from pipelines.packet_arrays import PacketTable, padded_packet
 from pipelines.packet_table import read_packet_table
 from pipelines.tar_samples import read_samples
-from tests.footage import cut_start, encode, footage_folder, with_display_matrix, write_tar
+from tests.footage import cut_start, encode, footage_files, with_display_matrix, write_tar
 
 X264_OPEN_GOP = {"x264-params": "open-gop=1:keyint=10:min-keyint=10:bframes=3:b-adapt=0:scenecut=0"}
 X265_OPEN_GOP = {"x265-params": "open-gop=1:keyint=10:min-keyint=10:bframes=3:b-adapt=0:scenecut=0:log-level=error"}
@@ -441,9 +441,8 @@ def test_changed_times_that_are_still_plain_are_told_as_a_demuxer_tells_them(kin
 
 @pytest.mark.footage
 def test_headers_of_real_files_say_what_demuxing_says():
-    folder = footage_folder()
     plain = 0
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".mp4", ".mov")):
+    for path in footage_files((".mp4", ".mov")):
         with path.open("rb") as file:
             size = path.stat().st_size
             try:

@@ -27,7 +27,7 @@ from pipelines.packets import packets_of
 from pipelines.records import INDEX_SCHEMA, REFUSED_SCHEMA, SHARD_FIELDS
 from pipelines.shard_index import IndexSummary, build_index, load_index
 from pipelines.tar_samples import key_and_extension, read_samples
-from tests.footage import encode, footage_folder, write_tar
+from tests.footage import encode, footage_files, footage_folder, write_tar
 
 VIDEO = encode(10)
 
@@ -407,8 +407,7 @@ def test_an_object_store_is_indexed_by_several_processes(tmp_path: Path, monkeyp
 
 @pytest.mark.footage
 def test_all_real_footage_is_indexed_or_refused(tmp_path: Path):
-    folder = footage_folder()
-    files = sorted(p for p in folder.rglob("*") if p.suffix in (".mp4", ".mkv", ".mov"))
+    folder, files = footage_folder(), footage_files()
     members = {str(p.relative_to(folder)): p.read_bytes() for p in files}
     shard = write_tar(tmp_path / "s.tar", members)
     summary = index(shard, out=tmp_path / "index")
