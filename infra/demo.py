@@ -9,6 +9,7 @@ Output: a table on the terminal, a page to look at, and the store as files, for 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -72,7 +73,9 @@ def run_demo(folder: Path, seed: int) -> None:
         os.environ.update(s3.environment)
         _prepare_data(s3, folder, seed, stages)
         # What a killed command had asked for stays reserved for some minutes.
-        with connected(None, cpus=2 * WORKERS + 6):
+        with contextlib.ExitStack() as ray:
+            with working("starting Ray on this machine"):
+                ray.enter_context(connected(None, cpus=2 * WORKERS + 6))
             for regime in REGIMES:
                 _train(s3, folder, regime, seed, stages)
         report = folder / "report.html"
@@ -124,15 +127,18 @@ def _train(s3: LocalS3, folder: Path, regime: str, seed: int, stages: Stages) ->
     ]  # fmt: skip
     log = folder / f"train-{regime}.log"
     if regime != "ours":
-        with stages(f"train {regime}, {WORKERS} workers"), following(url, f"training {regime}"):
+        with stages(f"train {regime}, {WORKERS} workers"), following(url, f"training {regime}") as stage:
+            stage(f"starting {WORKERS} workers")
             _wait(_start(_training(overrides, WORKERS), log), log)
         return
-    with stages(f"train {regime}, {WORKERS} workers, until killed"), following(url, f"training {regime}"):
+    with stages(f"train {regime}, {WORKERS} workers, until killed"), following(url, f"training {regime}") as stage:
+        stage(f"starting {WORKERS} workers")
         process = _start(_training(overrides, WORKERS), log)
         where = _kill_in_mid_epoch(process, Run(url), log)
     console.print(f"  [red]killed[/] (SIGKILL) after bag {where[1]} of epoch {where[0] + 1}; resuming on "
                   f"{WORKERS_AFTER_KILL} worker")  # fmt: skip
-    with stages(f"resume {regime}, {WORKERS_AFTER_KILL} worker"), following(url, f"resumed {regime}"):
+    with stages(f"resume {regime}, {WORKERS_AFTER_KILL} worker"), following(url, f"resuming {regime}") as stage:
+        stage(f"starting {WORKERS_AFTER_KILL} worker")
         _wait(_start(_training(overrides, WORKERS_AFTER_KILL), log), log)
 
 
