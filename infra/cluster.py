@@ -33,9 +33,6 @@ _SETTINGS = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # Ray's C++ prints errors of its own to the terminal that are none: each pool of actors with arguments of some size
-    # has one. What ends a task or an actor is raised in Python, and the logs of a cluster's nodes are not touched.
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
     # Forked helpers of Ray inherit the driver's threads; OpenMP must not multiply them.
     "OMP_NUM_THREADS": "1",
 }
@@ -92,7 +89,7 @@ def needed(place: PlacementConfig) -> str:
 
 def amounts(resources: Mapping[str, float]) -> str:
     """`{CPU: 8, GPU: 1}`, without what Ray counts for itself."""
-    own = {k: v for k, v in resources.items() if ":" not in k and k != "object_store_memory"}
+    own = {k: v for k, v in resources.items() if ":" not in k and "_group_" not in k and k != "object_store_memory"}
     return "{" + ", ".join(f"{name}: {own[name]:g}" for name in sorted(own) if name != "memory") + "}"
 
 
