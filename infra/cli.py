@@ -1,7 +1,7 @@
 """The command line: `adaptfocus pack | index | plan | train | submit | runs | evaluate | quarantine | report | ...`.
 
 Input: arguments. Does: hands them to the functions that do the work. Output: a line or a table a command; an error a
-user can mend is one message and exit code 2, never a traceback.
+user can fix is one message and exit code 2, never a traceback.
 """
 
 from __future__ import annotations
@@ -12,17 +12,28 @@ import shlex
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from infra import features_cli, jobs_cli, probe_cli
+from infra import features_cli, help_pages, jobs_cli, probe_cli
 from infra.index_cli import index
-from infra.options import ConfigFile, Overrides, RecipeName, TakeOver, counts_line, settings_from
+from infra.options import (
+    Address,
+    ConfigFile,
+    Engine,
+    Epoch,
+    Overrides,
+    Processes,
+    RecipeName,
+    RunUrl,
+    TakeOver,
+    counts_line,
+    settings_from,
+)
 from infra.pack_cli import pack
-from infra.progress import console
 from infra.quarantine_cli import app as quarantine
 from infra.tables import show
 from pipelines.errors import AdaptFocusError, ConfigError
@@ -31,12 +42,11 @@ from pipelines.world_config import WORLDS, world_of
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
-    help="Weakly supervised training on long videos at web scale. Every place is a URL: a path, s3://bucket/key "
-    "(standard AWS variables and AWS_ENDPOINT_URL), or anything fsspec knows.",
+    help="Train action recognisers on long videos that carry only video-level tags. Every place is a URL: a path, "
+    "s3://bucket/key (standard AWS variables and AWS_ENDPOINT_URL), or anything else fsspec knows.",
 )
 app.add_typer(quarantine, name="quarantine")
 jobs_cli.add_to(app)
@@ -44,8 +54,6 @@ features_cli.add_to(app)
 probe_cli.add_to(app)
 out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 DEMO_MODULES = ("ray", "s3fs", "moto", "werkzeug", "psutil")
-
-Address = Annotated[str | None, typer.Option(help="Ray cluster to use; a local one is started without it.")]
 
 
 def _say_version(wanted: bool) -> None:
@@ -56,9 +64,10 @@ def _say_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    _: Annotated[bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print it and end.")]
-    = False,
-) -> None:  # fmt: skip
+    _: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     """What stands before any command."""
 
 
@@ -71,9 +80,9 @@ def plan(
     name: RecipeName,
     overrides: Overrides = None,
     config_url: ConfigFile = None,
-    out_url: Annotated[str | None, typer.Option("--out", help="Also write the plan there.")] = None,
+    out_url: Annotated[str | None, typer.Option("--out", help="URL of a folder to write the plan to.")] = None,
 ) -> None:
-    """What the first epoch of a run would read and decode, before anything is spent."""
+    """Preview what the first epoch would read and decode."""
     from infra.planning import first_plan, left_out_line, summary_of
 
     config = settings_from(name, overrides, config_url)
@@ -99,7 +108,10 @@ def train(
     address: Address = None,
     take_over: TakeOver = False,
 ) -> None:
-    """Train a run; given again with the same name it resumes, on any number of workers that divides the batch."""
+    """Start or resume a training run.
+
+    Give the same command again to resume. The number of workers must divide plan.bags_per_batch.
+    """
     from infra.running import run_training
 
     run_training(settings_from(name, overrides, config_url), address, take_over)
@@ -107,27 +119,25 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Annotated[str, typer.Argument(help="URL of the run's folder.")],
-    index: Annotated[str, typer.Option(help="URL of the test index.")],
-    views: Annotated[int, typer.Option(help="Uniform views a video.", min=1, max=255)] = 20,
-    crops: Annotated[int, typer.Option(help="Of each view: 1, centred, or 3, from end to end.")] = 1,
-    size_pixels: Annotated[int | None, typer.Option(help="Of a crop; that of training without.", min=2)] = None,
-    epoch: Annotated[
-        int | None, typer.Option(help="Its end, counted from 1; the newest checkpoint without.", min=1)
+    run: RunUrl,
+    index: Annotated[str, typer.Option(help="URL of the index of test videos.")],
+    views: Annotated[int, typer.Option(help="Views of each video, evenly apart.", min=1, max=255)] = 20,
+    crops: Annotated[int, typer.Option(help="Crops of each view: 1 (centred) or 3 (from end to end).")] = 1,
+    size_pixels: Annotated[
+        int | None, typer.Option(help="Crop size in pixels. Default: as in training.", min=2)
     ] = None,
+    epoch: Epoch = None,
     name: Annotated[
         str | None,
-        typer.Option(help="Folder of the result, in the run's evaluations/; test, or test-epoch-E with --epoch E."),
+        typer.Option(help="Name of the evaluation. Default: test, or test-epoch-E with --epoch E."),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an evaluation of that name that was made with other settings.")
     ] = False,
-    engine: Annotated[
-        Literal["auto", "ray", "local"], typer.Option(help="A cluster, or this process; auto: as training would.")
-    ] = "auto",
+    engine: Engine = "auto",
     address: Address = None,
 ) -> None:
-    """Score a run's newest checkpoint, or that of an epoch, on a test index: video-level and per-time mAP."""
+    """Score a run on test videos: video-level and per-time mAP."""
     from infra.running import run_evaluation
     from infra.score_table import conditions_of_scores, table_of_scores
 
@@ -141,17 +151,17 @@ def evaluate(
 
 @app.command()
 def report(
-    runs: Annotated[list[str], typer.Argument(help="URLs of run folders to compare.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="URLs of the folders of one or more runs.")],
     out_url: Annotated[str, typer.Option("--out", help="URL of the HTML file.")],
     evaluation: Annotated[str, typer.Option(help="Name of the evaluation to show.")] = "test",
     samples: Annotated[
-        int, typer.Option(help="Sample videos: confident misses first, then the least sure.", min=0, max=50)
+        int, typer.Option(help="Number of sample videos: confident misses first, then the least sure.", min=0, max=50)
     ] = 4,
     videos: Annotated[
         list[str] | None, typer.Option("--video", help="Id of a video to show instead; may be given again.")
     ] = None,
 ) -> None:
-    """One self-contained HTML page about one or several runs."""
+    """Write one HTML page about one run, or to compare several. It needs no network."""
     from infra.gather import gather
     from infra.report import write_report
 
@@ -162,7 +172,7 @@ def report(
 
 @app.command()
 def backbones() -> None:
-    """The backbones: their size, cost and clips, where public weights come from, what they need."""
+    """List the backbones: size, cost, clip shape, public weights, what they need installed."""
     from infra.models import table_of_backbones
 
     show(out, table_of_backbones())
@@ -170,16 +180,17 @@ def backbones() -> None:
 
 @app.command("export-model")
 def export_model(
-    run: Annotated[str, typer.Argument(help="URL of the run's folder.")],
-    out_url: Annotated[str, typer.Option("--out", help="URL of the file.")],
+    run: RunUrl,
+    out_url: Annotated[str, typer.Option("--out", help="URL of the file to write.")],
     file_format: Annotated[
-        str, typer.Option("--format", help="torch (weights under upstream's names), torch.export or onnx.")
+        str, typer.Option("--format", help="torch (weights under the original project's names), torch.export or onnx.")
     ] = "torch",
-    epoch: Annotated[
-        int | None, typer.Option(help="Its end, counted from 1; the newest checkpoint without.", min=1)
-    ] = None,
+    epoch: Epoch = None,
 ) -> None:
-    """A run's trained recogniser for others to use, with its classes and its clips' shape; compared after writing."""
+    """Export a run's trained model, with its class names and input shape.
+
+    The file is read back, and its output compared with the model's.
+    """
     from trainers.export import export_model as export
 
     facts = export(run, out_url, file_format, None if epoch is None else epoch - 1)
@@ -189,16 +200,20 @@ def export_model(
 
 @app.command()
 def world(
-    kind: Annotated[str, typer.Option(help=f"One of: {', '.join(WORLDS)}.")],
-    out_url: Annotated[str, typer.Option("--out", help="Folder of its shards and indexes.")],
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn.", min=0)] = 0,
-    train_videos: Annotated[int | None, typer.Option(help="The kind's own number by default.", min=1)] = None,
-    test_videos: Annotated[int | None, typer.Option(help="The kind's own number by default.", min=1)] = None,
-    long_tail: Annotated[bool, typer.Option("--long-tail", help="Training labels with frequencies of 1/rank.")] = False,
-    processes: Annotated[int | None, typer.Option(help="As many as cores by default.", min=1)] = None,
+    kind: Annotated[str, typer.Option(help=f"Kind of world: {', '.join(WORLDS)}.")],
+    out_url: Annotated[str, typer.Option("--out", help="URL of the folder for its shards and indexes.")],
+    seed: Annotated[int, typer.Option(help="Random seed.", min=0)] = 0,
+    train_videos: Annotated[
+        int | None, typer.Option(help="Number of training videos. Default: the kind's.", min=1)
+    ] = None,
+    test_videos: Annotated[int | None, typer.Option(help="Number of test videos. Default: the kind's.", min=1)] = None,
+    long_tail: Annotated[
+        bool, typer.Option("--long-tail", help="Make some classes rare: class frequencies of 1/rank.")
+    ] = False,
+    processes: Processes = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a world that is there.")] = False,
 ) -> None:
-    """A benchmark world: synthetic videos whose actions are known to the frame, encoded, packed and indexed."""
+    """Make a synthetic benchmark: H.264 videos whose actions are known to the frame, packed and indexed."""
     from infra.worlds import make_world
 
     config = world_of(kind, seed=seed, num_train_videos=train_videos, num_test_videos=test_videos, long_tail=long_tail)
@@ -211,10 +226,10 @@ def world(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where the demo's files go.")] = Path("demo-out"),
-    seed: Annotated[int, typer.Option(help="Of the world and of the runs.", min=0)] = 0,
+    folder: Annotated[Path, typer.Option(help="Folder for the demo's files.")] = Path("demo-out"),
+    seed: Annotated[int, typer.Option(help="Random seed of videos and training.", min=0)] = 0,
 ) -> None:
-    """The whole idea in some minutes: a world of videos, S3, Ray, Noisy and Ours, a kill, a resume, a report."""
+    """See it work in minutes: synthetic videos, S3, Ray, training, a kill, a resume, a report."""
     missing = [name for name in DEMO_MODULES if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(
@@ -225,6 +240,9 @@ def demo(
     run_demo(folder, seed)
 
 
+help_pages.arrange(app)
+
+
 def main() -> None:
     """The console command."""
     try:
@@ -232,6 +250,8 @@ def main() -> None:
         if isinstance(code, int):  # of Ctrl-C, which typer takes for an answer: 130
             sys.exit(code)
     except AdaptFocusError as error:
+        from infra.progress import console
+
         console.print("[bold red]error:[/] ", end="")
         console.print(scrubbed(str(error)), markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)

@@ -11,15 +11,8 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from infra.options import counts_line, placed
-from infra.placement import check_this_machine, cpus_of
-from infra.progress import counted
-from infra.running import OWN, check_ray, engine_of
-from pipelines import storage
-from pipelines.datasets.annotations import check_split
+from infra.options import Address, Engine, Epoch, RunUrl, counts_line, many, placed
 from pipelines.errors import InputError
-from pipelines.places import absolute
-from trainers.evaluate import load_config
 
 out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 
@@ -32,29 +25,37 @@ def add_to(app: typer.Typer) -> None:
 
 
 def extract(
-    run: Annotated[str, typer.Argument(help="URL of the run's folder.")],
-    index: Annotated[str, typer.Option(help="URL of the index whose videos are wanted.")],
-    out_url: Annotated[str, typer.Option("--out", help="Folder of the features.")],
-    epoch: Annotated[
-        int | None, typer.Option(help="Its end, counted from 1; the newest checkpoint without.", min=1)
+    run: RunUrl,
+    index: Annotated[str, typer.Option(help="URL of the index of the videos.")],
+    out_url: Annotated[str, typer.Option("--out", help="URL of the folder to write the features to.")],
+    epoch: Epoch = None,
+    start: Annotated[bool, typer.Option("--start", help="Use the weights that the run began with.")] = False,
+    weights: Annotated[
+        str | None, typer.Option(help="Use other weights for the run's backbone: URL of a file.")
     ] = None,
-    start: Annotated[
-        bool, typer.Option("--start", help="The run's pre-trained start instead of a checkpoint.")
-    ] = False,
-    weights: Annotated[str | None, typer.Option(help="URL of weights of the run's backbone instead.")] = None,
-    stride_seconds: Annotated[float, typer.Option(help="From one window to the next.")] = 1.0,
-    maps: Annotated[bool, typer.Option("--maps/--pooled", help="Maps [H, W, C] of each window, or a vector.")] = False,
-    split: Annotated[str | None, typer.Option(help="What these videos are: train, test; for exports.")] = None,
-    engine: Annotated[
-        Literal["auto", "ray", "local"], typer.Option(help="A cluster, or this process; auto: as training would.")
-    ] = "auto",
-    address: Annotated[str | None, typer.Option(help="Ray cluster to use; a local one is started without it.")] = None,
+    stride_seconds: Annotated[float, typer.Option(help="Seconds from one window to the next.")] = 1.0,
+    maps: Annotated[bool, typer.Option("--maps/--pooled", help="Per window: a map [H, W, C], or one vector.")] = False,
+    split: Annotated[
+        str | None, typer.Option(help="Name of the split (train or test), which some exports need.")
+    ] = None,
+    engine: Engine = "auto",
+    address: Address = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="A placement setting, as placement.decode_workers=8.")
+        list[str] | None, typer.Option("--set", help="A placement setting, such as placement.decode_workers=8.")
     ] = None,
 ) -> None:
-    """Features of whole videos by a run's backbone, a window every --stride-seconds; given again, it goes on."""
+    """Compute features of whole videos with a run's backbone.
+
+    Give the same command again to resume.
+    """
+    from infra.placement import check_this_machine, cpus_of
+    from infra.progress import counted
+    from infra.running import OWN, check_ray, engine_of
+    from pipelines import storage
+    from pipelines.datasets.annotations import check_split
+    from pipelines.places import absolute
     from pipelines.shard_index import notes_of
+    from trainers.evaluate import load_config
     from trainers.extract import Extraction, classes_of, make_here
     from trainers.extract import extract as extract_features
     from trainers.feature_model import weights_of
@@ -89,8 +90,8 @@ def extract(
 def _say(facts: dict[str, Any], out_url: str) -> None:
     shape = " x ".join(map(str, facts["feature_shape"] or []))
     out.print(
-        f"{facts['videos']} videos, {facts['steps']} windows every {facts['stride_seconds']:g} s, each "
-        f"{shape or 'nothing'} of {facts['backbone']} -> {out_url}"
+        f"{many(facts['steps'], 'window')} from {many(facts['videos'], 'video')} (every "
+        f"{facts['stride_seconds']:g} s), {shape or 'no'} {facts['backbone']} features each -> {out_url}"
     )
     out.print(
         f"  decoded {facts['packets_decoded']} packets, converted {facts['frames_converted']} frames, read "
@@ -99,12 +100,19 @@ def _say(facts: dict[str, Any], out_url: str) -> None:
     counts_line(out, "refused (rows in refused/)", facts["refused"])
 
 
-Features = Annotated[list[str], typer.Argument(metavar="URL...", help="Feature sets, such as those of train and test.")]
-LayoutName = Annotated[str, typer.Option("--as", help="mstcn, asformer, ltcontext, poc, cpl, mmn, d3g, timeception or "
-                                         "opentad.")]  # fmt: skip
-Fps = Annotated[float, typer.Option(help="Frames a second of labels and frame-aligned features.")]
-Align = Annotated[Literal["linear", "nearest"], typer.Option(help="Between the steps around a frame, or the nearest.")]
-Steps = Annotated[int | None, typer.Option(help="Steps of each video, where a layout has as many of all.")]
+Features = Annotated[
+    list[str], typer.Argument(metavar="URL...", help="URLs of feature sets, such as those of train and test.")
+]
+LayoutName = Annotated[
+    str,
+    typer.Option("--as", help="Layout: mstcn, asformer, ltcontext, poc, cpl, mmn, d3g, timeception or opentad."),
+]
+Fps = Annotated[float, typer.Option(help="Frames per second of labels and of frame-aligned features.")]
+Align = Annotated[
+    Literal["linear", "nearest"],
+    typer.Option(help="How a frame gets its feature: interpolated, or the nearest window's."),
+]
+Steps = Annotated[int | None, typer.Option(help="Steps per video, in layouts with the same number for all.")]
 
 
 def export(
@@ -115,15 +123,15 @@ def export(
     align: Align = "linear",
     steps: Steps = None,
     segmentation: Annotated[
-        str | None, typer.Option(help="segmentation.jsonl; the index's intervals without it.")
+        str | None, typer.Option(help="URL of segmentation.jsonl. Default: the index's intervals.")
     ] = None,
-    grounding: Annotated[str | None, typer.Option(help="grounding.jsonl, for cpl, mmn and d3g.")] = None,
-    activities: Annotated[str | None, typer.Option(help="activity.jsonl: the recipes, for poc.")] = None,
-    background: Annotated[str, typer.Option(help="The label where no interval is.")] = "background",
+    grounding: Annotated[str | None, typer.Option(help="URL of grounding.jsonl, for cpl, mmn and d3g.")] = None,
+    activities: Annotated[str | None, typer.Option(help="URL of activity.jsonl (the recipes), for poc.")] = None,
+    background: Annotated[str, typer.Option(help="Label of frames outside every interval.")] = "background",
     split_number: Annotated[int, typer.Option(help="N of train.splitN.bundle.", min=1)] = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
 ) -> None:
-    """Features in exactly the layout that another project reads."""
+    """Write features in the layout that another project reads."""
     from pipelines.feature_store import open_features
     from pipelines.layouts import export as write
     from pipelines.layouts.given import Given
@@ -139,15 +147,22 @@ def export(
 
 
 def verify(
-    path: Annotated[str, typer.Argument(help="Folder that was exported to, or made by somebody else.")],
+    path: Annotated[str, typer.Argument(help="Folder to check.")],
     layout: LayoutName,
-    features: Annotated[list[str] | None, typer.Option(help="Feature sets to compare with; repeatable.")] = None,
+    features: Annotated[
+        list[str] | None, typer.Option(help="URL of a feature set to compare with; may be given again.")
+    ] = None,
     fps: Fps = 15.0,
     align: Align = "linear",
     steps: Steps = None,
-    activities: Annotated[str | None, typer.Option(help="activity.jsonl that poc's names were made with.")] = None,
+    activities: Annotated[
+        str | None, typer.Option(help="URL of the activity.jsonl that poc's names were made with.")
+    ] = None,
 ) -> None:
-    """Read a folder back through the rules of the project that is to read it; exit code 2 if it would read it wrong."""
+    """Check that the target project would read this folder correctly.
+
+    Exits with 2 if not.
+    """
     from pipelines.feature_store import open_features
     from pipelines.layouts import layout_of
     from pipelines.layouts import verify as look

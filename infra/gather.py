@@ -224,7 +224,7 @@ def _resumed(found: Audit) -> str:
 
 
 def _workers(found: Audit) -> str:
-    return ", then ".join(f"{n} worker{'s' * (n != 1)}" for n in found.workers)
+    return ", then ".join([*map(str, found.workers[:1]), *(f"{n} after resume" for n in found.workers[1:])])
 
 
 def _loss_curve(r: GatheredRun) -> Curve:
@@ -263,7 +263,7 @@ def _ledger(found: Sequence[Audit]) -> list[tuple[str, list[str | int]]]:
         ("Clips lost", [f.clips_lost for f in found]),
         ("Clips trained twice", [f.clips_twice for f in found]),
         ("Clips that would not decode", [f.clips_undecodable for f in found]),
-        ("Taken up by", [_workers(f) for f in found]),
+        ("Workers", [_workers(f) for f in found]),
     ]
 
 

@@ -11,26 +11,37 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from infra.options import Classes, counts_line, many
-from infra.progress import counted
+from infra.options import Classes, Processes, counts_line, many
 from pipelines.errors import ConfigError
 
-out = Console()
+out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 
 
 def index(
-    shards: Annotated[list[str], typer.Argument(help="Tars: URLs, globs, {000..009} ranges or folders.")],
-    out_url: Annotated[str | None, typer.Option("--out", help="Folder of the index.")] = None,
+    shards: Annotated[list[str], typer.Argument(help="Tars: URLs, globs, {000..009} ranges, or folders.")],
+    out_url: Annotated[str | None, typer.Option("--out", help="URL of the index's folder (required).")] = None,
     classes: Classes = None,
-    labels: Annotated[str | None, typer.Option(help="CSV or JSONL with id and labels, for tars without.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes; as many as cores by default.")] = None,
-    isolate: Annotated[bool, typer.Option(help="Read each video in a process of its own, within a deadline.")] = True,
-    prefix_shard: Annotated[bool, typer.Option("--prefix-shard", help="Ids are SHARD/KEY, for tars whose keys begin "
-                                               "anew in each.")] = False,
-    show_refused: Annotated[bool, typer.Option("--show-refused", help="List all that was left out, with reasons. Of an "
-                                               "index that is there: index INDEX --show-refused.")] = False,
-) -> None:  # fmt: skip
-    """Any WebDataset tars, as they are, to a video index. May be run again: only what changed is read."""
+    labels: Annotated[
+        str | None, typer.Option(help="URL of a CSV or JSONL with id and labels, for tars without labels.")
+    ] = None,
+    workers: Processes = None,
+    isolate: Annotated[bool, typer.Option(help="Read each video in its own process, with a time limit.")] = True,
+    prefix_shard: Annotated[
+        bool, typer.Option("--prefix-shard", help="Use SHARD/KEY as id, for tars whose keys start anew in each.")
+    ] = False,
+    show_refused: Annotated[
+        bool,
+        typer.Option(
+            "--show-refused",
+            help="List all refused videos with reasons. Of an existing index: index INDEX --show-refused.",
+        ),
+    ] = False,
+) -> None:
+    """Index WebDataset tars as they are.
+
+    Run it again after a change: only new and changed shards are read.
+    """
+    from infra.progress import counted
     from pipelines.datasets.label_checks import label_warnings
     from pipelines.datasets.manifest import read_classes
     from pipelines.isolated import DEFAULT_ISOLATION

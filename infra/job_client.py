@@ -84,7 +84,8 @@ class JobClient:
             self._show_log(job)
             info = self._ended(job)
         except KeyboardInterrupt:
-            say(f"\ndetached; job {job} goes on. Follow it again: ray job logs {job} --address {self.address} --follow")
+            say(f"\ndetached; job {job} keeps running. Follow it again: "
+                f"ray job logs {job} --address {self.address} --follow")  # fmt: skip
             return 130
         if info.status == "SUCCEEDED":
             say(f"job {job} succeeded")

@@ -35,21 +35,25 @@ def submit(
     overrides: Overrides = None,
     config_url: ConfigFile = None,
     address: Annotated[
-        str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="Of the cluster's dashboard.")
+        str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="Address of the cluster's dashboard.")
     ] = "http://127.0.0.1:8265",
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Show the job's log until it ends.")] = True,
     package: Annotated[
-        bool, typer.Option("--package/--no-package", help="Send this code; without, the nodes use what they have.")
+        bool, typer.Option("--package/--no-package", help="Send this code, or use what is installed on the nodes.")
     ] = True,
     check: Annotated[
-        bool, typer.Option("--check/--no-check", help="Look at index and run first; needs access to the store.")
+        bool,
+        typer.Option("--check/--no-check", help="Check index and run before submitting; needs access to the store."),
     ] = True,
     take_over: TakeOver = False,
     shared_paths: Annotated[
-        bool, typer.Option("--shared-paths", help="Paths are on a file system that every node mounts alike.")
+        bool, typer.Option("--shared-paths", help="Local paths are on a file system that all nodes share.")
     ] = False,
 ) -> None:
-    """Train a run as a job on a Ray cluster; given again it resumes. Ctrl-C leaves the job running."""
+    """Start or resume a training run as a job on a Ray cluster.
+
+    Give the same command again to resume. Ctrl-C leaves the job running.
+    """
     from infra.jobs import submit_training
 
     command = shlex.join(["adaptfocus", *sys.argv[1:]])
@@ -62,10 +66,10 @@ def submit(
 
 def runs(
     url: Annotated[str, typer.Argument(help="URL of a folder of runs, or of one run.")],
-    evaluation: Annotated[str, typer.Option(help="Name of the evaluation whose score is shown.")] = "test",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a run, one a line.")] = False,
+    evaluation: Annotated[str, typer.Option(help="Name of the evaluation to show the score of.")] = "test",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")] = False,
 ) -> None:
-    """The runs at a URL: state, position, last score."""
+    """List runs: state, position, score."""
     from infra.run_list import age, epoch_of, list_runs
 
     found = list_runs(url, evaluation)

@@ -6,29 +6,42 @@ Output: one checked TrainConfig.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
-from pipelines import storage
-from pipelines.config import make
 from pipelines.errors import ConfigError
-from pipelines.setting_values import read_yaml
-from trainers.config import TrainConfig
 from trainers.recipes import RECIPES, recipe
 
+if TYPE_CHECKING:
+    from trainers.config import TrainConfig  # brings torch, which help does not need: 3 s of a core
+
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help=f"One of: {', '.join(sorted(RECIPES))}.")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as focus.delta=0.2.")]
-Classes = Annotated[str | None, typer.Option(help="URL of the class list, one name a line.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Settings as key=value, such as epochs=20 or focus.delta=0.2.")
+]
+Classes = Annotated[str | None, typer.Option(help="URL of a class list, one name a line.")]
+RunUrl = Annotated[str, typer.Argument(metavar="RUN", help="URL of a run's folder.")]
+Epoch = Annotated[
+    int | None, typer.Option(help="Use the checkpoint from the end of this epoch. Default: the newest.", min=1)
+]
+Engine = Annotated[
+    Literal["auto", "ray", "local"], typer.Option(help="ray: a cluster; local: this process; auto: as in training.")
+]
 TakeOver = Annotated[
     bool, typer.Option("--take-over", help="Also where another process trains the run; that one stops.")
 ]
+Address = Annotated[str | None, typer.Option(help="Address of a Ray cluster. Default: start one on this machine.")]
+Processes = Annotated[int | None, typer.Option(help="Number of processes. Default: one per core.", min=1)]
 ConfigFile = Annotated[str | None, typer.Option("--config", help="URL of a YAML file with settings.")]
 
 
 def settings_from(name: str, overrides: list[str] | None, config_url: str | None) -> TrainConfig:
     """The settings of a run: recipe, file, `key=value`."""
+    from pipelines.config import make
+    from trainers.config import TrainConfig
+
     values = recipe(name)
     if config_url:
         values = _merged(values, settings_file(config_url))
@@ -37,6 +50,9 @@ def settings_from(name: str, overrides: list[str] | None, config_url: str | None
 
 def settings_file(config_url: str) -> dict:
     """The keys of a YAML file, and their values as texts, which `make` reads as each setting's type says."""
+    from pipelines import storage
+    from pipelines.setting_values import read_yaml
+
     given = read_yaml(storage.read_bytes(config_url), config_url) or {}
     if not isinstance(given, dict):
         kind = "a list" if isinstance(given, list) else "text"
@@ -50,6 +66,9 @@ def placed(config: TrainConfig, overrides: list[str] | None) -> TrainConfig:
     Raises:
         ConfigError: an override is of anything else: that would be another run.
     """
+    from pipelines.config import make
+    from trainers.config import TrainConfig
+
     strange = [each for each in overrides or [] if not each.startswith("placement.")]
     if strange:
         raise ConfigError(f"--set {strange[0]}: only settings under placement may differ from the run's")

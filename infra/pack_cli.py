@@ -10,26 +10,20 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
 from infra.options import Classes, counts_line, many
-from infra.progress import counted
-from infra.release_tables import print_summary
 from pipelines import storage
 from pipelines.datasets.annotations import AnnotatedVideo, Problem, labels_and
 from pipelines.datasets.formats import FORMATS, read_release
-from pipelines.datasets.gmdcsa24 import read_gmdcsa24
 from pipelines.datasets.label_checks import label_warnings, video_warnings
 from pipelines.datasets.manifest import read_classes, read_listed, tidied
 from pipelines.datasets.release import Release
-from pipelines.datasets.release_summary import summarise
-from pipelines.datasets.task_files import moments_of, stated_seconds, write_list, write_tasks
 from pipelines.errors import ConfigError, InputError
 from pipelines.json_text import json_text
-from pipelines.pack import pack as pack_videos
 
 out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 IDS_SHOWN = 10
@@ -46,30 +40,56 @@ class Chosen:
     warnings: Sequence[str] = ()  # what looks like a slip, of all splits
 
 
+INPUT, RELEASE, OUTPUT = "Input: one of these", "Of a data set (--format)", "Output"
+
+
+def _option(*names: str, panel: str, **more: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=panel, **more)
+
+
 def pack(
-    out_url: Annotated[str | None, typer.Option("--out", help="Folder of the shards.")] = None,
-    format_name: Annotated[str | None, typer.Option("--format", help=f"One of: {', '.join(FORMATS)}.")] = None,
-    annotations: Annotated[str | None, typer.Option(help="What was released: a folder, or the file of a list.")] = None,
-    videos: Annotated[list[str] | None, typer.Option(help="Folder in which to look for videos, by their ids.")] = None,
-    sentences: Annotated[list[str] | None, typer.Option(help="charades: a file of Charades-STA.")] = None,
-    labels: Annotated[Literal["actions", "activities"], typer.Option(help="breakfast: what videos are tagged with.")]
-    = "actions",
-    leave_out: Annotated[list[str] | None, typer.Option(help="With --format: a class to do without.")] = None,
-    intervals: Annotated[bool, typer.Option(help="With --format: let the shards say when things happen.")] = True,
-    validate: Annotated[bool, typer.Option("--validate", help="With --format: only read, check and sum up.")] = False,
-    list_url: Annotated[str | None, typer.Option("--list", help="With --format: only write tags by id to this .jsonl, "
-                                                 "for `index --labels`.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object.")] = False,
-    problems_url: Annotated[str | None, typer.Option("--problems", help="URL for all problems, one a line.")] = None,
-    manifest: Annotated[str | None, typer.Option(help="CSV or JSONL: path, labels, optional intervals.")] = None,
-    gmdcsa24: Annotated[str | None, typer.Option(help="Top folder of GMDCSA24.")] = None,
-    test_subject: Annotated[list[str] | None, typer.Option(help="GMDCSA24: a folder whose videos are tests.")] = None,
+    manifest: Annotated[
+        str | None, _option(panel=INPUT, help="A list: URL of a CSV or JSONL with path and labels.")
+    ] = None,
+    format_name: Annotated[
+        str | None, _option("--format", panel=INPUT, help=f"A data set as released: {', '.join(FORMATS)}.")
+    ] = None,
+    gmdcsa24: Annotated[str | None, _option(panel=INPUT, help="Top folder of GMDCSA24.")] = None,
+    split: Annotated[list[str] | None, _option(panel=INPUT, help="Pack only this split.")] = None,
     classes: Classes = None,
-    split: Annotated[list[str] | None, typer.Option(help="Only videos of this split.")] = None,
-    shard_size: Annotated[int, typer.Option(help="Bytes after which a new shard begins.")] = 1 << 30,
-    overwrite: Annotated[bool, typer.Option(help="Replace shards that are there.")] = False,
-) -> None:  # fmt: skip
-    """Videos and labels to WebDataset shards."""
+    test_subject: Annotated[
+        list[str] | None, _option(panel=INPUT, help="gmdcsa24: a subject whose videos are the test split.")
+    ] = None,
+    annotations: Annotated[
+        str | None, _option(panel=RELEASE, help="URL of the released folder, or of the list (required).")
+    ] = None,
+    videos: Annotated[list[str] | None, _option(panel=RELEASE, help="Folder to look for videos in, by id.")] = None,
+    sentences: Annotated[list[str] | None, _option(panel=RELEASE, help="charades: URL of a Charades-STA file.")] = None,
+    labels: Annotated[
+        Literal["actions", "activities"], _option(panel=RELEASE, help="breakfast: what videos are tagged with.")
+    ] = "actions",
+    leave_out: Annotated[
+        list[str] | None, _option(panel=RELEASE, help="A class to leave out; may be given again.")
+    ] = None,
+    intervals: Annotated[bool, _option(panel=RELEASE, help="Keep the annotated intervals.")] = True,
+    validate: Annotated[bool, _option("--validate", panel=RELEASE, help="Only check and summarise.")] = False,
+    list_url: Annotated[
+        str | None, _option("--list", panel=RELEASE, help="Only write the labels to this .jsonl, for index --labels.")
+    ] = None,
+    out_url: Annotated[
+        str | None, _option("--out", panel=OUTPUT, help="URL of the folder for the shards (required).")
+    ] = None,
+    shard_size: Annotated[int, _option(panel=OUTPUT, help="Bytes after which a new shard begins.")] = 1 << 30,
+    overwrite: Annotated[bool, _option("--overwrite", panel=OUTPUT, help="Replace existing shards.")] = False,
+    problems_url: Annotated[
+        str | None, _option("--problems", panel=OUTPUT, help="URL of a file to list all problems in.")
+    ] = None,
+    as_json: Annotated[bool, _option("--json", panel=OUTPUT, help="Print the result as JSON.")] = False,
+) -> None:
+    """Pack videos and labels into WebDataset tars.
+
+    Give one input: --manifest, --format with --annotations, or --gmdcsa24.
+    """
     if sum(each is not None for each in (format_name, manifest, gmdcsa24)) != 1:
         raise ConfigError("give one input: --format NAME --annotations URL, --manifest URL or --gmdcsa24 FOLDER")
     of_formats = {
@@ -126,6 +146,8 @@ def _of_list(
         known = [video for video, _ in listed]
         videos, problems = tidied((video, where) for video, where in listed if not splits or video.split in splits)
     else:
+        from pipelines.datasets.gmdcsa24 import read_gmdcsa24
+
         known, problems = read_gmdcsa24(gmdcsa24 or "", test_subjects)
         videos = [video for video in known if not splits or video.split in splits]
     missing = [f"{p.where}: {p.message}" for p in problems if p.kind == "missing_file"]
@@ -153,6 +175,10 @@ def _first_of(problems: Sequence[Problem]) -> str:
 def _pack(
     chosen: Chosen, out_url: str, shard_size: int, overwrite: bool, as_json: bool, problems_url: str | None
 ) -> None:
+    from infra.progress import counted
+    from pipelines.datasets.task_files import write_tasks
+    from pipelines.pack import pack as pack_videos
+
     release = chosen.release
     with counted("packing") as progress:
         done = pack_videos(
@@ -173,6 +199,10 @@ def _pack(
 
 
 def _validate(release: Release, folders: list[str], as_json: bool, problems_url: str | None) -> None:
+    from infra.release_tables import print_summary
+    from pipelines.datasets.release_summary import summarise
+    from pipelines.datasets.task_files import moments_of, stated_seconds
+
     problems = [*release.problems, *release.interval_problems(), *moments_of(release, stated_seconds(release))[1]]
     if folders or all(video.path for video in release.videos):
         problems += release.located(folders)[1]
@@ -186,6 +216,8 @@ def _validate(release: Release, folders: list[str], as_json: bool, problems_url:
 
 
 def _list(release: Release, list_url: str, with_intervals: bool, problems_url: str | None) -> None:
+    from pipelines.datasets.task_files import write_list
+
     problems = [*release.problems, *release.interval_problems(), *write_list(release, list_url, with_intervals)]
     _write_problems(problems_url, problems)
     out.print(f"{many(len(release.videos), 'video')}, {many(len(release.classes), 'class')} -> {list_url}")

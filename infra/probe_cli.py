@@ -14,10 +14,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from infra.progress import console
 from infra.tables import show
 from pipelines.errors import ConfigError
 from pipelines.json_text import json_text
@@ -33,16 +31,16 @@ def add_to(app: typer.Typer) -> None:
 
 
 def probe(
-    task: Annotated[str, typer.Argument(help="segmentation, activity or grounding.")],
+    task: Annotated[str, typer.Argument(help="Task: segmentation, activity or grounding.")],
     features: Annotated[
-        list[str], typer.Option(help="URL of a feature set; again for another, such as that of the test split.")
+        list[str], typer.Option(help="URL of a feature set; may be given again, as for the test split.")
     ],
-    annotations: Annotated[str, typer.Option(help="URL of TASK.jsonl, or of the folder in which it lies.")],
-    out_url: Annotated[str, typer.Option("--out", help="Folder of result.json, predictions.jsonl and report.html.")],
-    seeds: Annotated[str, typer.Option(help="Of the heads: numbers with commas between.")] = "0,1,2",
-    epochs: Annotated[int | None, typer.Option(help="Instead of the head's own number.", min=1)] = None,
+    annotations: Annotated[str, typer.Option(help="URL of TASK.jsonl, or of its folder.")],
+    out_url: Annotated[str, typer.Option("--out", help="URL of the folder for results and report.")],
+    seeds: Annotated[str, typer.Option(help="Random seeds of the heads, separated by commas.")] = "0,1,2",
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs. Default: the head's.", min=1)] = None,
 ) -> None:
-    """Train a small head on features and score it: segmentation, activity recognition or sentence grounding."""
+    """Measure what features are worth: train a small head on them for a downstream task."""
     from infra.probe_report import write_probe_report
     from pipelines import storage
     from trainers.probes.run import run_probe
@@ -85,6 +83,10 @@ def _seeds(text: str) -> list[int]:
 @contextlib.contextmanager
 def _bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
     """A function that opens a bar for a stage of that title."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from infra.progress import console
+
     with Progress(
         TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn(),
         console=console,

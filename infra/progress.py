@@ -39,7 +39,8 @@ def counted(title: str) -> Iterator[Callable[..., None]]:
 @contextlib.contextmanager
 def working(title: str) -> Iterator[None]:
     """A bar without an end for a task that does not tell how far it is."""
-    with _bar() as bar:
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task(title, total=None)
         yield
         bar.update(task, completed=1, total=1)

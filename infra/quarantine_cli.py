@@ -9,40 +9,41 @@ import csv
 import io
 import json
 from collections import Counter
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from infra.dropped import refused_rows
-from infra.options import placed
+from infra.options import RunUrl, placed
 from infra.tables import show
-from pipelines import storage
 from pipelines.errors import ConfigError
-from trainers.checkpoint import Run
-from trainers.config import TrainConfig
-from trainers.evaluate import load_config
-from trainers.quarantine import QUARANTINE_SCHEMA, chosen, quarantined, release_decoded
-from trainers.quarantine import retry as tried_again
 
-app = typer.Typer(no_args_is_help=True, help="The videos that a run has left out because they would not decode.")
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from trainers.checkpoint import Run
+    from trainers.config import TrainConfig
+
+app = typer.Typer(
+    no_args_is_help=True, help="List, retry or export the videos that a run left out because they would not decode."
+)
 out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 
-RunUrl = Annotated[str, typer.Argument(metavar="RUN", help="URL of the run's folder.")]
-IndexRefused = Annotated[bool, typer.Option("--index-refused", help="Also what its index was made without, and why.")]
+IndexRefused = Annotated[bool, typer.Option("--index-refused", help="Also list videos rejected at indexing.")]
 
 
 @app.command("list")
 def list_videos(
     run: RunUrl,
     index_refused: IndexRefused = False,
-    limit: Annotated[int, typer.Option(help="Rows to show; all are counted.", min=0)] = 50,
+    limit: Annotated[int, typer.Option(help="Most rows to show.", min=0)] = 50,
 ) -> None:
-    """The videos, with the reason, and counts by kind."""
+    """List the videos that were left out, with reasons."""
+    from trainers.checkpoint import Run
+    from trainers.evaluate import load_config
+
     config = load_config(run)
     rows = _rows(Run(run), config, index_refused)
     counts = Counter((row["state"], row["kind"]) for row in rows)
@@ -62,12 +63,21 @@ def list_videos(
 @app.command()
 def retry(
     run: RunUrl,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Videos; all without.")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of videos. Default: all.")] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="A placement setting, as placement.decode_deadline_seconds=600.")
+        list[str] | None,
+        typer.Option("--set", help="A placement setting, such as placement.decode_deadline_seconds=600."),
     ] = None,
 ) -> None:
-    """Decode again the clips that failed; videos whose clips decode are back from the next epoch that is planned."""
+    """Decode failed clips again.
+
+    Videos that now decode are used again from the next epoch that is planned.
+    """
+    from trainers.checkpoint import Run
+    from trainers.evaluate import load_config
+    from trainers.quarantine import chosen, quarantined, release_decoded
+    from trainers.quarantine import retry as tried_again
+
     config = placed(load_config(run), overrides)  # only what training would decode is released
     here = Run(run)
     tried = []
@@ -85,7 +95,14 @@ def export(
     out_url: Annotated[str, typer.Option("--out", help="URL of a .csv, .jsonl or .parquet file.")],
     index_refused: IndexRefused = False,
 ) -> None:
-    """All of them as a file."""
+    """Write the list to a file."""
+    import pyarrow as pa
+
+    from pipelines import storage
+    from trainers.checkpoint import Run
+    from trainers.evaluate import load_config
+    from trainers.quarantine import QUARANTINE_SCHEMA
+
     config = load_config(run)
     table = pa.Table.from_pylist(_rows(Run(run), config, index_refused), schema=QUARANTINE_SCHEMA)
     suffix = out_url.rsplit(".", 1)[-1].lower()
@@ -97,6 +114,9 @@ def export(
 
 
 def _rows(run: Run, config: TrainConfig, index_refused: bool) -> list[dict]:
+    from infra.dropped import refused_rows
+    from trainers.quarantine import quarantined
+
     rows = quarantined(run, config).to_pylist()
     nothing = {"video_row": None, "epoch": None, "state": "refused"}
     return rows + ([row | nothing for row in refused_rows(config.index)] if index_refused else [])
@@ -120,6 +140,8 @@ def _jsonl(table: pa.Table) -> bytes:
 
 
 def _parquet(table: pa.Table) -> bytes:
+    import pyarrow.parquet as pq
+
     data = io.BytesIO()
     pq.write_table(table, data, compression="zstd")
     return data.getvalue()

@@ -1,6 +1,6 @@
 """How long each stage takes, and how much memory.
 
-Input: named blocks of code. Does: samples the resident memory of this process and all below it. Output: a table.
+Input: named blocks of code. Does: samples the memory of this process and all below it. Output: a table.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 from rich.table import Table
@@ -21,7 +22,7 @@ SAMPLE_SECONDS = 1.0
 class Stage:
     name: str
     seconds: float = 0.0
-    peak_bytes: int = 0  # sum of resident memory over processes; pages they share are counted in each
+    peak_bytes: int = 0  # of all processes; a page that N of them share counts 1/N in each, so once in all
 
 
 class Stages:
@@ -64,7 +65,15 @@ def _sample(stage: Stage, over: threading.Event) -> None:
         total = 0
         for process in [me, *me.children(recursive=True)]:
             with contextlib.suppress(psutil.Error):
-                total += process.memory_info().rss
+                total += _memory_bytes(process)
         stage.peak_bytes = max(stage.peak_bytes, total)
         if over.wait(SAMPLE_SECONDS):
             return
+
+
+def _memory_bytes(process: psutil.Process) -> int:
+    """Proportional set size where the kernel tells it at once; resident memory elsewhere, with shared pages whole."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("Pss:")).split()[1]) * 1024
+    return process.memory_info().rss

@@ -187,7 +187,7 @@ def open_features(url: str) -> FeatureSet:
         if storage.exists(storage.join(url, "extraction.json")):
             raise InputError(
                 f"the features at {url} are not complete ({len(parts_there(url))} parts are there, and no "
-                "features.json); give the command of `adaptfocus extract` again, and it goes on"
+                "features.json); give the command of `adaptfocus extract` again to resume"
             )
         storage.list_files(url)  # raises if it is the bucket that is not there
         raise InputError(f"there are no features at {url} (no features.json); make them with `adaptfocus extract`")

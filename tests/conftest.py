@@ -18,6 +18,7 @@ import pytest
 
 from infra.local_s3 import LocalS3
 from tests.ceph import CephGateway, missing_programs
+from tests.clean_install import build_wheel, install
 from tests.worlds import SmallWorld, make_world
 
 MAY_BE_MISSING = ("ceph", "chromium", "footage", "install", "library")
@@ -115,3 +116,21 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def small_world(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
     """18 training and 6 test videos of about 25 s, packed and indexed on this machine's disk."""
     return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Our wheel."""
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def core_environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`bin` of an environment with the wheel and its core dependencies."""
+    return install(wheel, "", tmp_path_factory.mktemp("core") / "env")
+
+
+@pytest.fixture(scope="session")
+def demo_environment(wheel: Path, core_environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`bin` of an environment with the extra `demo`: Ray, S3, a local S3 server."""
+    return install(wheel, "demo", tmp_path_factory.mktemp("demo") / "env", like=core_environment.parent)

@@ -1,70 +1,23 @@
-"""What a stranger gets: the wheel, in an environment that holds nothing else, away from the checkout.
-
-The versions are those of the environment that runs the tests: pip's cache has them, and torch is the same build.
-"""
+"""What a stranger gets: the wheel, in an environment that holds nothing else, away from the checkout."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-import venv
 import zipfile
-from importlib.metadata import distributions, version
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("pipelines", "trainers", "infra", "docs", "pyproject.toml", "LICENSE")
-TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+from tests.clean_install import ROOT, run
+
 WORLD = ("world", "--kind", "a", "--out", "world", "--train-videos", "6", "--test-videos", "3", "--processes", "1")
 RUN = ("small", "name=first", "runs=runs", "index=index", "plan.bags_per_batch=2", "epochs=1")
-LIMIT_SECONDS = 420  # of pip; it takes 60 s with a warm cache on two busy cores
-
-
-def run(*command: str | Path, cwd: Path, seconds: float = 120) -> subprocess.CompletedProcess[str]:
-    """A command that sees nothing of this checkout."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
-    return subprocess.run(
-        [str(part) for part in command], cwd=cwd, env=environment | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-        capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, so that nothing is left in the checkout."""
-    folder = tmp_path_factory.mktemp("wheel")
-    for name in SOURCES:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / "src" / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / name, folder / "src" / name)
-    build = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, folder / "src")
-    done = run(sys.executable, *build, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    (found,) = folder.glob("*.whl")
-    return found
-
-
-@pytest.fixture(scope="module")
-def adaptfocus(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def adaptfocus(core_environment: Path) -> Path:
     """The command of an environment with the wheel and its core dependencies."""
-    folder = tmp_path_factory.mktemp("clean")
-    venv.create(folder / "env", with_pip=True)
-    pins = folder / "constraints.txt"
-    names = {each.metadata["Name"]: each.version for each in distributions()}
-    pins.write_text("".join(f"{name}=={number}\n" for name, number in names.items() if name != "adaptfocus"))
-    install = [folder / "env/bin/python", "-m", "pip", "install", "--quiet", "--constraint", pins, wheel]
-    if "+cpu" in version("torch"):
-        install += ["--extra-index-url", TORCH_CPU_INDEX, "--retries", "1"]
-    done = run(*install, cwd=folder, seconds=LIMIT_SECONDS)
-    if done.returncode and ("No matching distribution" in done.stderr or "connection" in done.stderr):
-        pytest.skip(f"pip cannot fetch what the wheel needs: {done.stderr[-500:]}")
-    assert done.returncode == 0, done.stderr
-    return folder / "env/bin/adaptfocus"
+    return core_environment / "adaptfocus"
 
 
 def test_the_wheel_holds_what_is_read_at_run_time(wheel: Path) -> None:

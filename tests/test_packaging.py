@@ -25,6 +25,8 @@ OF_AN_EXTRA = {
     "trainers/ray_train.py": "ray",
     "trainers/ray_elastic.py": "ray",
     "trainers/ray_extract.py": "ray",
+    "trainers/ray_fit.py": "ray",
+    "trainers/ray_stop.py": "ray",
     "infra/cluster.py": "ray",
     "infra/stages.py": "demo",
     "infra/demo.py": "demo",

@@ -9,9 +9,12 @@ normalisation is inside. B is free; T and S are the run's.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-from collections.abc import Callable
+import logging
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -156,13 +159,29 @@ def _read_program(data: bytes, recogniser: Recogniser, clips: torch.Tensor) -> t
 
 def _write_onnx(recogniser: Recogniser, clips: torch.Tensor, facts: dict[str, Any]) -> bytes:
     _onnx_libraries()
-    program = torch.onnx.export(_program(recogniser, clips), dynamo=True, input_names=["clips"],
-                                output_names=["probabilities"], verbose=False)  # fmt: skip
+    with _quiet_exporter():
+        program = torch.onnx.export(_program(recogniser, clips), dynamo=True, input_names=["clips"],
+                                    output_names=["probabilities"], verbose=False)  # fmt: skip
     assert program is not None
     proto = program.model_proto
     for key, value in {METADATA: json.dumps(facts)}.items():
         proto.metadata_props.add(key=key, value=value)
     return proto.SerializeToString()
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Without what torch says of itself: operators of torchvision that are not there, uses of its own that end."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def _read_onnx(data: bytes, recogniser: Recogniser, clips: torch.Tensor) -> torch.Tensor:

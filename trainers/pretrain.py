@@ -119,6 +119,11 @@ def normalized(frames: np.ndarray) -> torch.Tensor:
     return normalise(torch.from_numpy(frames).permute(0, 1, 4, 2, 3), Small3D.input_spec).contiguous()
 
 
+def _say(step: int, steps: int, loss: float) -> None:
+    if step % 10 == 0:
+        print(f"step {step} of {steps}, loss {loss:.3f}", flush=True)
+
+
 def main() -> None:
     """The command line of this script."""
     parser = argparse.ArgumentParser(description="Train the small backbone's start.")
@@ -128,7 +133,7 @@ def main() -> None:
     parser.add_argument("--set", help="URL of a set of encoded clips, which `adaptfocus world --kind pretrain` makes")
     args = parser.parse_args()
     try:
-        loss = pretrain(args.out, args.seed, args.steps, set_url=args.set)
+        loss = pretrain(args.out, args.seed, args.steps, _say, set_url=args.set)
     except AdaptFocusError as error:
         parser.exit(2, f"error: {error}\n")
     print(f"wrote {args.out}: {args.steps} steps, final loss {loss:.3f}")

@@ -19,7 +19,7 @@ from pipelines.ray_data import window_dataset
 from pipelines.window_stream import VideoRange
 from trainers.extract import Columns, Extraction, with_features
 from trainers.feature_model import FeatureModel
-from trainers.ray_train import decoding_of, quiet_data
+from trainers.ray_train import decoding_of, quiet_data, restarts_of_actors
 
 
 def make_on_cluster(job: Extraction, ranges: Sequence[VideoRange]) -> Iterator[Columns]:
@@ -37,6 +37,7 @@ def make_on_cluster(job: Extraction, ranges: Sequence[VideoRange]) -> Iterator[C
         num_cpus=0.5,
         num_gpus=gpus_each if actors else None,
         compute=ActorPoolStrategy(size=actors or place.workers),
+        **restarts_of_actors(),
     )
     try:
         yield from features.iter_batches(batch_size=None, batch_format="numpy")  # type: ignore[misc]

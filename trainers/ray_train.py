@@ -264,6 +264,7 @@ def predict_on_cluster(
         num_cpus=0.5,
         num_gpus=gpus or None,
         compute=ActorPoolStrategy(size=place.workers),
+        **restarts_of_actors(),
     )
     for row in _unless_replaced(dataset.iter_rows()):
         yield int(row["slot"]), bool(row["ok"]), np.asarray(row["probability"])
@@ -293,6 +294,15 @@ def _rows_of_group(config: TrainConfig) -> Callable[[], Dataset]:
 def decoding_of(config: TrainConfig, cpus_per_core: float = 1.0) -> Decoding:
     place = config.placement
     return Decoding(place.decode_workers, cpus_per_core, tuple(sorted(place.decode_labels.items())))
+
+
+def restarts_of_actors() -> dict[str, Any]:
+    """How often Ray Data may start an actor again: as often as it likes, but never on one machine.
+
+    No node is lost there: an actor that died ran out of memory or crashed, and would again. And with restarts Ray
+    prints an error about each pool's arguments to the terminal, which is none.
+    """
+    return {"max_restarts": 0} if sum(node["Alive"] for node in ray.nodes()) == 1 else {}
 
 
 def quiet_data() -> None:

@@ -147,7 +147,7 @@ def data() -> ReportData:
             ("clips planned", [28_800, 28_800]),
             ("clips trained", [28_800, 28_796]),
             ("clips lost", [0, 4]),
-            ("taken up by", ["2 workers", "2 workers, then 1 worker"]),
+            ("workers", ["2", "2, then 1 after resume"]),
         ],
     )
 

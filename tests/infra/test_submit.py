@@ -79,7 +79,7 @@ def test_a_run_is_submitted_left_stopped_and_resumed(
             env=environment, check=True, capture_output=True,
         )  # fmt: skip
         assert first.wait(timeout=60) == 130
-        assert f"detached; job {job} goes on" in log.read_text()
+        assert f"detached; job {job} keeps running" in log.read_text()
         # The same command again: the log is followed to the end.
         second = typed(words, environment)
         assert second.returncode == 0, second.stdout + second.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -76,10 +77,14 @@ def test_a_program_needs_nothing_of_ours_and_takes_any_number_of_clips(tmp_path:
 
 
 @pytest.mark.slow
-def test_onnx_gives_the_same_elsewhere(tmp_path: Path) -> None:
+def test_onnx_gives_the_same_elsewhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     url, model = trained_run(tmp_path)
     export_model(url, str(tmp_path / "model.onnx"), "onnx")
+    logged = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [*logged, *(str(each.message) for each in recwarn)] == [], "what torch says of itself is no news"
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     assert json.loads(session.get_modelmeta().custom_metadata_map["adaptfocus"])["input"]["size_pixels"] == 20
     clips = pixels(3)
