@@ -121,6 +121,8 @@ MOVING = {
 }
 
 VARIANTS = MAIN | ABLATIONS | PAST | MOTION | TAIL | MOVING
+# On stitched videos of real people (benchmarks/people.py): none has faded backgrounds.
+PEOPLE = ("full", "noisy", "ours", "negatives")
 GROUPS = {
     "main": tuple(MAIN),
     "ablations": tuple(ABLATIONS),
@@ -128,6 +130,7 @@ GROUPS = {
     "motion": ("full", "noisy", "negatives", "best", *MOTION),
     "tail": ("full", "noisy", "best", *TAIL),
     "moving": ("best", *MOVING),
+    "people": PEOPLE,
     "all": tuple(VARIANTS),
 }
 
