@@ -17,6 +17,7 @@ it has not, noisy-OR says what BCE says: such an entry is a negative of weight 1
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -55,7 +56,11 @@ def objective(
         counted = counted & ok[:, None, None]
 
     plain = real * usable  # all entries are negatives of weight 1 + mu, but for these
-    positive, negative, all_clips = _weights(config, engine, p, batch, epoch, progress, plain, counted)
+    columns = _starts(bags, clips, 1 + classes) + 1 + ids  # padding goes to the first column, which is cut off
+    h = config.focus.negatives_at(epoch)
+    drawn = _drawn(p_all, columns, usable, config.focus.negative_power) if h else None
+    positive, negative, total = _weights(config, engine, p, batch, epoch, progress, plain, counted, drawn)
+    all_clips = total[2]
     loss, pull = 0.0, np.float32(0)
     if mu:
         shown = np.logical_or.reduce(counted, axis=1)  # [B, L]
@@ -66,9 +71,16 @@ def objective(
     others = softplus_all if usable is _ONE else softplus_all.reshape(bags, clips, -1) * usable
     loss += float(_sum(labels, None)) + (1 + mu) * float(_sum(others, None))
     scale = np.float32(share * engine.workers)
-    gradient = np.empty((bags, clips, 1 + classes), np.float32)  # padding is written to the first column, and cut off
+    gradient = np.empty((bags, clips, 1 + classes), np.float32)
     np.multiply(p_all.reshape(bags, clips, -1), (1 + mu) * scale * usable, out=gradient[:, :, 1:])
-    gradient.reshape(-1)[_starts(bags, clips, 1 + classes) + 1 + ids] = ((both - pull) * p - positive) * scale
+    if drawn is not None and total[3] > 0:
+        # What focusing makes of the weight of an entry that is no label of its bag: 1 - h + h n_neg pull / sum(pull).
+        more = np.float32(h * (all_clips * classes - total[0]) / total[3]) * drawn - np.float32(h) * usable
+        more.reshape(-1)[columns] = 0
+        more = more[:, :, 1:]
+        loss += float(_sum(more * softplus_all.reshape(bags, clips, -1), None))
+        gradient[:, :, 1:] += more * p_all.reshape(bags, clips, -1) * scale
+    gradient.reshape(-1)[columns] = ((both - pull) * p - positive) * scale
     return p, loss * share, torch.from_numpy(gradient.reshape(-1, 1 + classes)[:, 1:])
 
 
@@ -81,17 +93,19 @@ def _weights(
     progress: float,
     plain: np.ndarray,
     counted: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray | np.float32, float]:
-    """P and Q of the labels' entries, both [B, N, L], noisy-OR left out; and the clips of the global batch.
+    drawn: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray | np.float32, Sequence[float]]:
+    """P and Q of the labels' entries, both [B, N, L], noisy-OR left out; and the masses of the global batch.
 
-    plain: 1 where a usable bag has a label, [B, 1, L]. counted: bool [B, N, L], which of them are positives.
+    plain: 1 where a usable bag has a label, [B, 1, L]. counted: bool [B, N, L], which of them are positives. drawn: of
+    `_drawn`, if negatives are focused.
     """
     focus = config.focus
     weight, near = _ONE, None
     if focus.active(epoch):
         weight, near = _focus_weights(p, batch, epoch, focus, config.saliency)
     positive = weight * (counted if near is None else counted & near)
-    count, mass, all_clips = _masses(engine, counted, positive, batch.ok)
+    total = count, mass, *_ = _masses(engine, counted, positive, batch.ok, drawn)
     if focus.normalise_mass:
         positive *= np.float32(count / max(mass, 1e-12))
     negative = np.float32(0)
@@ -99,20 +113,29 @@ def _weights(
         negative = plain * ~batch.clip_positive
     elif near is not None and (beta := focus.background_at(epoch, progress)):
         negative = (beta - beta / 2 * weight) * (plain * ~near)
-    return positive, negative, all_clips
+    return positive, negative, total
 
 
-def _masses(engine: Engine, counted: np.ndarray, positive: np.ndarray, ok: np.ndarray) -> tuple[float, float, float]:
-    """The first three of `loss.masses`, of the global batch."""
+def _drawn(p_all: np.ndarray, columns: np.ndarray, usable: np.ndarray | np.float32, power: float) -> np.ndarray:
+    """p^power of all that is no label of its bag, and 0 of what is, [B, N, 1 + K]; the first column is padding's."""
+    bags, clips = columns.shape[0], columns.shape[1]
+    found = np.zeros((bags, clips, 1 + p_all.shape[1]), np.float32)
+    np.multiply(np.power(p_all, np.float32(power)).reshape(bags, clips, -1), usable, out=found[:, :, 1:])
+    found.reshape(-1)[columns] = 0
+    return found
+
+
+def _masses(
+    engine: Engine, counted: np.ndarray, positive: np.ndarray, ok: np.ndarray, drawn: np.ndarray | None
+) -> Sequence[float]:
+    """Number of positives, their weights, usable clips, what negatives draw: `loss.masses` of the global batch."""
     own = (
         float(np.count_nonzero(counted)),
         float(_sum(positive, None)),
         float(np.count_nonzero(ok) * counted.shape[1]),
+        0.0 if drawn is None else float(_sum(drawn, None, np.float64)),
     )
-    if engine.workers == 1:
-        return own
-    count, mass, all_clips = engine.add_up(torch.tensor(own, dtype=torch.float64)).tolist()
-    return count, mass, all_clips
+    return own if engine.workers == 1 else engine.add_up(torch.tensor(own, dtype=torch.float64)).tolist()
 
 
 @lru_cache(maxsize=8)

@@ -33,12 +33,18 @@ class FocusConfig(Settings):
     delta: float = pydantic.Field(default=0.15, gt=0, le=1)  # fraction of the video
     delta_seconds: float | None = pydantic.Field(default=None, gt=0)  # for long videos, instead of `delta`
     noisy_or: float = pydantic.Field(default=0.0, ge=0)  # weight of the noisy-OR loss over a bag's clips, in ours
+    negative_focus: float = pydantic.Field(default=0.0, ge=0, le=1)  # share of the negatives' mass drawn to high p
+    negative_power: float = pydantic.Field(default=2.0, gt=0)  # in proportion to p^this
     background_weight: float = pydantic.Field(default=0.0, ge=0)  # of a masked positive, as a negative; 0: ignored
     background_from: float = pydantic.Field(default=0.3, ge=0, le=1)  # share of the training after which that begins
 
     def active(self, epoch: int) -> bool:
         """Whether positives are weighed in this epoch."""
         return self.regime == "ours" and epoch >= self.warmup_epochs
+
+    def negatives_at(self, epoch: int) -> float:
+        """The share of the negatives' mass that is focused in this epoch."""
+        return self.negative_focus if self.active(epoch) else 0.0
 
     @property
     def noisy_or_weight(self) -> float:

@@ -16,7 +16,7 @@ from pipelines.saliency_table import Bins
 from trainers.config import TrainConfig
 from trainers.engine import AddsUp
 from trainers.focus import focus_weights
-from trainers.loss import masses, noisy_or, weak_negatives, weighted_bce
+from trainers.loss import focused_negatives, masses, noisy_or, weak_negatives, weighted_bce
 from trainers.transfer import OF_OBJECTIVE, on_device
 
 
@@ -40,8 +40,11 @@ def objective(
     real = ids != NO_LABEL
     chosen = data["clip_positive"] & real
     positive, weight = _over_classes(ids, chosen, w, logits.shape[-1])
-    total = engine.add_up(masses(w, chosen, data["ok"]))
-    loss = weighted_bce(logits, positive, weight, data["ok"], total, config.focus.normalise_mass)
+    share = config.focus.negatives_at(epoch)
+    pull = torch.sigmoid(logits.detach()).pow_(config.focus.negative_power) * ~positive if share else None
+    total = engine.add_up(masses(w, chosen, data["ok"], pull))
+    negative = None if pull is None else focused_negatives(pull, share, total)
+    loss = weighted_bce(logits, positive, weight, data["ok"], total, config.focus.normalise_mass, negative)
     if focused and (beta := config.focus.background_at(epoch, progress)):
         own = logits.gather(-1, places)
         loss = loss + beta * weak_negatives(own, focused.background * real, data["ok"], total, logits.shape[-1])
