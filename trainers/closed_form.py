@@ -28,7 +28,7 @@ from pipelines.records import NEVER_VISITED, NO_LABEL, ClipBatch
 from pipelines.saliency_table import SaliencyConfig
 from trainers.config import TrainConfig
 from trainers.engine import Engine
-from trainers.focus import FocusConfig
+from trainers.focus import TINY, FocusConfig
 
 _ONE, _MOST = np.float32(1), np.float32(80)  # exp(80) is finite
 _sum = np.add.reduce  # what ndarray.sum calls, by way of Python
@@ -40,7 +40,7 @@ def objective(
     """Of logits float32 [B N, K] on the CPU -> p [B, N, L] of the bags' own labels; this rank's share of the loss; its
     gradient [B N, K], times the number of ranks over which it will be averaged.
 
-    p is any number where there is no label.
+    p is 0 where there is no label.
     """
     tensor, ok, mu = logits.detach(), batch.ok, config.focus.noisy_or_weight
     p_all, softplus_all, z = torch.sigmoid(tensor).numpy(), functional.softplus(tensor).numpy(), tensor.numpy()
@@ -49,7 +49,7 @@ def objective(
     # Where the labels' entries lie among all. Padding, -1, is read of a neighbour, which is never used.
     ids, classes = batch.label_ids[:, None], z.shape[1]
     at = _starts(bags, clips, classes) + ids
-    p, softplus, own = p_all.take(at, mode="clip"), softplus_all.take(at, mode="clip"), z.take(at, mode="clip")
+    p, softplus, own = p_all.take(at, mode="clip") * real, softplus_all.take(at, mode="clip"), z.take(at, mode="clip")
     usable, counted = _ONE, batch.clip_positive  # which is False where there is no label
     if not np.logical_and.reduce(ok):
         usable = ok.astype(np.float32)[:, None, None]
@@ -167,6 +167,8 @@ def _focus_weights(
         # 2 sigmoid(-under). tanh is one call instead of three, but rounds small weights away, and where all weights are
         # small, mass normalisation makes them large.
         weight = 2 / (np.exp(np.minimum(under, _MOST)) + _ONE)
+    if focus.rivalry:
+        weight = weight * (p / np.maximum(p.max(axis=2, keepdims=True), np.float32(TINY))) ** np.float32(focus.rivalry)
     if focus.clip_focusing:
         delta = focus.delta
         if focus.delta_seconds is not None:

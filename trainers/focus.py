@@ -19,6 +19,8 @@ import torch
 from pipelines.config import Settings
 from pipelines.saliency_table import Bins, SaliencyConfig, spikes, visit
 
+TINY = 1e-30  # so that 0 / 0 is 0
+
 
 class FocusConfig(Settings):
     """The regime and its switches. `full` and `noisy` weigh every label 1; they differ in the plan's labels."""
@@ -33,6 +35,8 @@ class FocusConfig(Settings):
     delta: float = pydantic.Field(default=0.15, gt=0, le=1)  # fraction of the video
     delta_seconds: float | None = pydantic.Field(default=None, gt=0)  # for long videos, instead of `delta`
     noisy_or: float = pydantic.Field(default=0.0, ge=0)  # weight of the noisy-OR loss over a bag's clips, in ours
+    # Exponent of rivalry: w times (p / the highest p among the video's labels at the clip)^this. 0: none.
+    rivalry: float = pydantic.Field(default=0.0, ge=0)
     negative_focus: float = pydantic.Field(default=0.0, ge=0, le=1)  # share of the negatives' mass drawn to high p
     negative_power: float = pydantic.Field(default=2.0, gt=0)  # in proportion to p^this
     background_weight: float = pydantic.Field(default=0.0, ge=0)  # of a masked positive, as a negative; 0: ignored
@@ -85,12 +89,14 @@ def focus_weights(
     """The weights of each label at each clip.
 
     Args:
-        probability: [B, N, L], p of the bag's own labels in the training pass; detached here.
+        probability: [B, N, L], p of the bag's own labels in the training pass, 0 where there is none; detached here.
         tau: [B, N], clip centres as fractions of the video.
         duration_seconds: [B].
         bins: [B, L, n], the bags' saliency when the epoch was planned; these clips visit it first.
 
-    AF: w = 2 sigmoid((p - 0.7 a) / T), above 1 over the threshold and below 1 under it.
+    AF: w = 2 sigmoid((p - 0.7 a) / T), above 1 over the threshold and below 1 under it; with rivalry r it is multiplied
+    by (p / max over the video's labels of p)^r: most moments show one action, and a look that several labels of a video
+    claim is left to the one that the model prefers.
     CF: m = 1 if |tau - lambda| <= delta, else 0.
     """
     probability = probability.detach().float()
@@ -100,6 +106,8 @@ def focus_weights(
     near = torch.ones_like(probability, dtype=torch.bool)
     if focus.action_focusing:
         weight = (probability - focus.threshold * a.unsqueeze(1)).div_(focus.temperature).sigmoid_().mul_(2)
+    if focus.rivalry:
+        weight = weight * (probability / probability.amax(-1, keepdim=True).clamp(min=TINY)).pow_(focus.rivalry)
     if focus.clip_focusing:
         delta = focus.delta
         if focus.delta_seconds is not None:

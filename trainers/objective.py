@@ -25,19 +25,19 @@ def objective(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Of logits float32 [B N, K] -> p [B, N, L] of the bags' own labels, detached; this rank's share of the loss.
 
-    p is any number where there is no label.
+    p is 0 where there is no label.
     """
     logits = logits.unflatten(0, batch.clip_id.shape)
     data = {name: on_device(batch, name, logits.device) for name in OF_OBJECTIVE}
     ids = data["label_ids"].unsqueeze(1).expand(-1, logits.shape[1], -1)  # [B, N, L]
     places = ids.clamp(min=0)  # what NO_LABEL points at is never used
-    p = torch.sigmoid(logits.detach()).gather(-1, places)
+    real = ids != NO_LABEL
+    p = torch.sigmoid(logits.detach()).gather(-1, places) * real
     focused = None
     if config.focus.active(epoch):
         bins = Bins(data["saliency_score"], data["saliency_tau"], data["saliency_epoch"])
         focused = focus_weights(p, data["tau"], data["duration_seconds"], bins, epoch, config.focus, config.saliency)
     w = focused.positive if focused else torch.ones_like(p)
-    real = ids != NO_LABEL
     chosen = data["clip_positive"] & real
     positive, weight = _over_classes(ids, chosen, w, logits.shape[-1])
     share = config.focus.negatives_at(epoch)

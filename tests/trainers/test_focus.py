@@ -32,6 +32,14 @@ def test_action_focusing_by_hand() -> None:
     assert found == pytest.approx([1.0, 1.462117, 0.238406], abs=1e-5)
 
 
+def test_a_moment_is_left_to_the_label_that_the_model_prefers() -> None:
+    # Of two labels at one clip, p = .8 and .2: weights times .8 / .8 and (.2 / .8)^2; a third place holds no label.
+    config = FocusConfig(action_focusing=False, clip_focusing=False, rivalry=2.0)
+    p, tau, seconds = torch.tensor([[[0.8, 0.2, 0.0]]]), torch.tensor([[0.5]]).double(), torch.tensor([60.0])
+    found = focus_weights(p, tau, seconds, Bins.unvisited(1, 3, 20), 0, config, SALIENCY).positive
+    assert found.flatten().tolist() == pytest.approx([1.0, 0.0625, 0.0])
+
+
 def test_clip_focusing_keeps_what_is_within_delta_of_the_salient_time() -> None:
     found = weights([0.1] * 4, [0.34, 0.36, 0.64, 0.66], spike_at(0.5, 0.9), action_focusing=False)
     assert found == [0.0, 1.0, 1.0, 0.0]
