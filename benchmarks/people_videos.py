@@ -124,7 +124,7 @@ def _listed(table: Path) -> list[Clip]:
 def _in_folders(place: Path) -> list[Clip]:
     clips = []
     for path in place.glob("*/*"):
-        if path.suffix.lower() not in VIDEO_EXTENSIONS:
+        if path.suffix.lower().lstrip(".") not in VIDEO_EXTENSIONS:
             continue
         person, mark, _ = path.stem.partition("_")
         if not mark or not person:
