@@ -25,12 +25,14 @@ import torch
 from torch.nn import functional
 
 from pipelines.records import NEVER_VISITED, NO_LABEL, ClipBatch
-from pipelines.saliency_table import SaliencyConfig
+from pipelines.saliency_table import Bins, SaliencyConfig
 from trainers.config import TrainConfig
 from trainers.engine import Engine
-from trainers.focus import TINY, FocusConfig
+from trainers.focus import TINY, FocusConfig, focus_weights
 
 _ONE, _MOST = np.float32(1), np.float32(80)  # exp(80) is finite
+# saliency.form, saliency.read and focus.weight_form that are worked out here; others, of comparisons, with tensors.
+USUAL = ("bins", "after", "sigmoid")
 _sum = np.add.reduce  # what ndarray.sum calls, by way of Python
 
 
@@ -160,6 +162,11 @@ def _focus_weights(
     p: np.ndarray, batch: ClipBatch, epoch: int, focus: FocusConfig, saliency: SaliencyConfig
 ) -> tuple[np.ndarray | np.float32, np.ndarray | None]:
     """w of AF and m of CF, as `focus.focus_weights`, [B, N, L]; 1 and None where they are switched off."""
+    if (saliency.form, saliency.read, focus.weight_form) != USUAL:
+        bins = Bins(*map(torch.from_numpy, (batch.saliency_score, batch.saliency_tau, batch.saliency_epoch)))
+        tau, seconds = torch.from_numpy(batch.tau), torch.from_numpy(batch.duration_seconds)
+        found = focus_weights(torch.from_numpy(p), tau, seconds, bins, epoch, focus, saliency)
+        return found.action.numpy(), found.clip.numpy() if focus.clip_focusing else None
     a, salient = _spikes(p, batch, epoch, saliency)
     weight, near = _ONE, None
     if focus.action_focusing:

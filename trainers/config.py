@@ -26,7 +26,12 @@ from trainers.inputs import InputConfig
 
 
 class OptimConfig(Settings):
-    """AdamW and its schedule; progress is the fraction of all planned bags, so it does not know of workers."""
+    """The optimiser and its schedule; progress is the fraction of all planned bags, so it does not know of workers.
+
+    `sgd` has Nesterov's momentum, of `beta1`.
+    """
+
+    name: Literal["adamw", "sgd"] = "adamw"
 
     learning_rate: float = pydantic.Field(default=4e-3, gt=0)
     weight_decay: float = pydantic.Field(default=0.01, ge=0)
@@ -183,7 +188,7 @@ class TrainConfig(Settings):
             delta=self.focus.delta,
             delta_seconds=self.focus.delta_seconds,
             focus_from_epoch=self.focus.warmup_epochs if resample else None,
-            full_labels=self.focus.regime == "full",
+            full_labels=self.focus.full_labels if self.focus.regime == "full" else None,
             repeat_factor=self.plan.repeat_factor,
             focus_balance=self.plan.focus_balance,
         )
