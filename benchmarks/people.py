@@ -44,7 +44,7 @@ from trainers.recipes import recipe
 
 # small3d of 12 frames at 4 Hz. RGB does not learn from scratch on such videos, not even with true labels.
 SETTINGS = ("clip.frames=12", "clip.fps=4", "clip.size_pixels=24", "input.motion=zero_mean_kernels")
-QUICK_VARIANTS, QUICK_SEEDS = "full,noisy,negatives", "0,1"
+QUICK_VARIANTS, QUICK_SEEDS = "full,noisy,focused", "0,1"
 
 
 @dataclass(frozen=True)
@@ -158,10 +158,6 @@ def read_corpora(path: Path) -> list[Corpus]:
     return [replace(corpus, source=str((path.parent / corpus.source).resolve())) for corpus in found]
 
 
-def _parts(hold_out: str, background: str) -> list[tuple[str, str]]:
-    return [("--hold-out", hold_out), ("--background", background)]
-
-
 def main(
     source: Annotated[
         str | None, typer.Option(help="Folder of CLASS/PERSON_*.mp4, or a CSV: path, class, group.")
@@ -190,8 +186,14 @@ def main(
         given = read_corpora(corpora)
     else:
         place = Path(source or "").resolve()
-        named = (words(option, text) if text else [] for option, text in _parts(hold_out, background))
-        given = [Corpus(place.stem, str(place), *map(tuple, named))]
+        given = [
+            Corpus(
+                place.stem,
+                str(place),
+                held_out=tuple(words("--hold-out", hold_out)) if hold_out else (),
+                background=tuple(words("--background", background)) if background else (),
+            )
+        ]
     study = Study(
         out=out.resolve(),
         corpora=tuple(given[:1] if quick else given),

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.error import FFmpegError
 
 from infra.worlds import SHARD_BYTES, pack_and_index
 from pipelines.errors import ConfigError, InputError
@@ -230,7 +231,7 @@ def decoded(path: str, fps: int, width: int, height: int) -> np.ndarray:
     try:
         with av.open(path) as container:
             frames = list(container.decode(video=0))
-    except (av.FFmpegError, OSError, IndexError) as error:
+    except (FFmpegError, OSError, IndexError) as error:
         raise InputError(f"{path} does not decode ({error}); fix it, or leave it out") from error
     if not frames:
         raise InputError(f"{path} shows no frame; leave it out")
