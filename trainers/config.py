@@ -128,7 +128,7 @@ class TrainConfig(Settings):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _clips_of_the_backbone(cls, values: Any) -> Any:
-        """What is not said of a clip is what the backbone was made for."""
+        """What is not said of a clip is what the backbone was made for; so is the input, where it is to be `auto`."""
         if not isinstance(values, Mapping):
             return values
         name = values.get("backbone", cls.model_fields["backbone"].default)
@@ -137,6 +137,10 @@ class TrainConfig(Settings):
             return values
         spec = BACKBONES[name].spec
         own = {"frames": spec.frames, "frame_stride": spec.frame_stride, "size_pixels": spec.size_pixels}
+        shown = values.get("input", {})
+        if isinstance(shown, Mapping) and shown.get("motion") == "auto":
+            # The small backbone learns nothing of real people on RGB; public weights of the others were made for it.
+            values = {**values, "input": {**shown, "motion": "zero_mean_kernels" if name == "small3d" else "rgb"}}
         return {**values, "clip": own | dict(clip)}
 
     @pydantic.field_validator("runs", "index", "weights")
