@@ -15,7 +15,7 @@ from pipelines.records import NEVER_VISITED, NO_LABEL, ClipBatch
 from trainers import closed_form, objective
 from trainers.engine import LocalEngine
 
-RECIPES = ("full", "noisy", "ours_resampled", "best")
+RECIPES = ("full", "noisy", "ours_resampled", "best", "focused")
 SWITCHES = (
     (), ("focus.normalise_mass=false",), ("focus.action_focusing=false",), ("focus.clip_focusing=false",),
     ("focus.delta_seconds=9",), ("saliency.update_rate=1",), ("saliency.update_rate=0.3", "saliency.staleness=0.9"),
