@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipelines.clip_plan import Planner, is_shown
+from pipelines.clip_labels import is_shown
+from pipelines.clip_plan import Planner
 from pipelines.records import NEVER_VISITED
 from pipelines.saliency_table import Bins, SaliencyTable, spikes
 from trainers.config import TrainConfig

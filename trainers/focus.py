@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 import pydantic
 import torch
 
+from pipelines.clip_labels import FullLabels
 from pipelines.config import Settings
 from pipelines.saliency_table import Bins, SaliencyConfig, spikes, visit
 
@@ -32,7 +33,7 @@ class FocusConfig(Settings):
     normalise_mass: bool = True
     warmup_epochs: int = pydantic.Field(default=2, ge=0)
     weight_form: Literal["sigmoid", "ratio", "exponential", "superloss"] = "sigmoid"
-    full_labels: Literal["centre", "overlap"] = "centre"  # when an interval makes a clip a positive in `full`
+    full_labels: FullLabels = "centre"  # when an interval makes a clip a positive in `full`
     threshold: float = pydantic.Field(default=0.7, gt=0, le=1)  # of the spike-actionness
     temperature: float = pydantic.Field(default=0.1, gt=0)
     delta: float = pydantic.Field(default=0.15, gt=0, le=1)  # fraction of the video
