@@ -125,6 +125,7 @@ def _check_stream(stream: Any) -> None:
             "absurd_size",
             f"its decoder settings take {len(context.extradata)} bytes; the limit is {MAX_EXTRADATA_BYTES}",
         )
+    context.options = {**context.options, **packet_arrays.UNFILTERED}
     context.thread_count = 1  # frames come out as early as they can, and shards are the unit of parallel work
 
 
@@ -139,8 +140,6 @@ def _demux(container: Any, stream: Any, file: BinaryIO, size_bytes: int) -> _Wal
     failure = "no frame came out of the decoder"
     for packet in container.demux(stream):
         if packet.size:
-            if packet.has_sidedata("encryption_info") or packet.has_sidedata("encryption_init_info"):
-                raise BadVideoError("encrypted", "its packets are encrypted (cenc or cbcs); decrypt the video first")
             if len(walk.rows) >= packet_arrays.MAX_PACKETS:
                 limit = packet_arrays.MAX_PACKETS
                 raise BadVideoError("too_many_packets", f"it has more than {limit:,} packets; cut it into parts")
@@ -148,6 +147,8 @@ def _demux(container: Any, stream: Any, file: BinaryIO, size_bytes: int) -> _Wal
             walk.ends_broken = packet.is_corrupt
             if name in _STREAM_FORMATS:
                 walk.stream.add(packet)
+            elif next(packet.iter_sidedata(), None) is not None:
+                _note_side_data(walk, packet)
         walk.is_beginning &= len(walk.shown_pts) < frames_wanted
         walk.is_beginning &= len(walk.rows) <= MAX_PACKETS_TO_FIRST_FRAME + frames_wanted
         if packet.size:
@@ -173,11 +174,17 @@ def _note(walk: _Walk, packet: Any, stream: Any, file: BinaryIO) -> None:
         file.seek(resume_at)
         walk.same_bytes = behind >= 0
         offset_bytes += max(behind, 0)
-    walk.new_extradata |= packet.has_sidedata("new_extradata")
     hidden = packet.is_discard or _is_vp8_altref(stream, packet)
     wait = walk.starts.add(memoryview(packet))
     place = (offset_bytes, packet.size, packet.pts, packet.dts, packet.duration or 0)
     walk.rows.append((*place, packet.is_keyframe, hidden, wait, walk.starts.is_referenced))
+
+
+def _note_side_data(walk: _Walk, packet: Any) -> None:
+    """What comes beside a packet. Transport and program streams have nothing of this."""
+    if packet.has_sidedata("encryption_info") or packet.has_sidedata("encryption_init_info"):
+        raise BadVideoError("encrypted", "its packets are encrypted (cenc or cbcs); decrypt the video first")
+    walk.new_extradata |= packet.has_sidedata("new_extradata")
 
 
 def _is_vp8_altref(stream: Any, packet: Any) -> bool:

@@ -23,7 +23,7 @@ from pipelines.errors import BadVideoError
 from pipelines.member_decoders import MissingFrameError, sought_frames
 from pipelines.mp4_boxes import NotPlainError
 from pipelines.mp4_sync import is_whole, starts_decoding
-from pipelines.packet_arrays import bare_start
+from pipelines.packet_arrays import UNFILTERED, bare_start
 from pipelines.packet_codec import Packets
 from pipelines.packet_decoder import frames_of_span
 from pipelines.packets import run_of, span_of
@@ -172,7 +172,8 @@ def packets_show(
     span = span_of({"member_offset_bytes": 0}, packets, run)
     file.seek(span["offset_bytes"])
     try:
-        return _are_shown(frames_of_span(codec, extradata, span, file.read(span["size_bytes"]), right), right)
+        data = file.read(span["size_bytes"])
+        return _are_shown(frames_of_span(codec, extradata, span, data, right, UNFILTERED), right)
     except BadVideoError:
         return False
 
@@ -180,7 +181,7 @@ def packets_show(
 def seeks_show(file: BinaryIO, right: Mapping[int, Any]) -> bool:
     """Whether a demuxer that seeks shows these frames."""
     try:
-        return _are_shown(sought_frames(sorted(right), file), right)
+        return _are_shown(sought_frames(sorted(right), file, UNFILTERED), right)
     except (BadVideoError, FFmpegError, ValueError, MissingFrameError):
         return False
 
