@@ -31,6 +31,7 @@ from pipelines.packets import run_of, span_of
 MIDDLE_SHARE = 0.4  # of a file's bytes, behind which the next keyframe is the one before the middle's
 MAX_PACKETS = 100  # from that one on: a GOP of 4 s at 25 Hz
 COMPARED_FRAMES = 3
+JUMPED_FRAMES = 2  # a keyframe, and the first that may refer to it and is shown behind it
 MAX_DELAY = 32  # packets that a decoder takes before a frame comes out
 MAX_KEPT_BYTES = 64 << 20
 MAX_KEYFRAME_BYTES = 4 << 20
@@ -119,11 +120,10 @@ class Middle:
         """Decode the short way, in the decoder of the file's start; whether whole frames have come out."""
         self._frames = {}
         key_pts = self._packets[0][0].pts
-        for frame in self._decoded(context):
+        shown = [n for n, (packet, _) in enumerate(self._packets) if packet.pts is not None and packet.pts >= key_pts]
+        for frame in self._decoded(context, shown[:JUMPED_FRAMES][-1] + 1):
             if frame.pts is not None and frame.pts >= key_pts:
                 self._frames[frame.pts] = frame
-            if len(self._frames) >= COMPARED_FRAMES:
-                break
         return bool(self.frames())
 
     def go_through(self, context: Any) -> None:
@@ -147,8 +147,8 @@ class Middle:
         if key is not None:
             self._frames = {pts: frame for pts, frame in self._frames.items() if pts >= key}
 
-    def _decoded(self, context: Any) -> Iterator[Any]:
-        for packet in [*(packet for packet, _ in self._packets), None]:
+    def _decoded(self, context: Any, limit: int | None = None) -> Iterator[Any]:
+        for packet in [*(packet for packet, _ in self._packets[:limit]), None]:
             try:
                 yield from context.decode(packet)
             except FFmpegError:  # a proof of the start has seen that it decodes; what is damaged is not compared
