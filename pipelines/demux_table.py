@@ -40,7 +40,7 @@ from pipelines.packet_arrays import (
 from pipelines.packet_codec import Packets
 from pipelines.side_data import SideDataType
 from pipelines.stream_notes import StreamNotes
-from pipelines.table_checks import MAX_REORDERED, wrong_times
+from pipelines.table_checks import MAX_REORDERED, is_misnumbered, wrong_times
 from pipelines.wrong_files import HEAD_BYTES, what_instead
 
 PROVED_FRAMES = 32  # of containers other than mp4, see `_prove`
@@ -257,7 +257,9 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
     is_packets = is_plain and is_whole and not any(hidden) and _decodes_bare(codec, extradata, arrays, file)
     starts = replace(starts, is_start=starts.is_start[shown], is_whole=starts.is_whole[shown])
     bare = (codec, extradata, Packets(**arrays)) if is_packets else None
-    proved = proved_access(walk.middle, file, bare, starts.are_all_keys and not walk.new_extradata, starts)
+    is_seekable = starts.are_all_keys and not walk.new_extradata
+    is_seekable &= not is_misnumbered(container.format.name, stream.index_entries, [row[:4] for row in walk.rows])
+    proved = proved_access(walk.middle, file, bare, is_seekable, starts)
     if proved.access == "packets":
         arrays["is_key"] = proved.is_key
     first, end = shown_span(arrays["pts"], np.array(durations, dtype=np.int64)[shown])

@@ -213,3 +213,14 @@ def test_a_keyframe_flag_that_lies_is_found_at_indexing(tmp_path: Path) -> None:
             out.mux(packet)
     (video,) = check_all([path], clips=4)
     assert video["access"] == "sequential"
+
+
+def test_an_avi_that_has_lost_a_packet_on_the_way(tmp_path: Path) -> None:
+    """A pass over it counts the packets that are left; a seek would take their numbers from its index."""
+    whole = moving(tmp_path / "whole.avi", codec="mpeg4", options={"g": "10"}, num_frames=100).read_bytes()
+    chunks = [at for at in range(whole.find(b"movi"), whole.find(b"idx1")) if whole[at : at + 4] == b"00dc"]
+    path = tmp_path / "v.avi"
+    path.write_bytes(whole[: chunks[75]] + b"junk" + whole[chunks[75] + 4 :])
+    (video,) = check_all([path], clips=4)
+    assert (video["access"], video["packet_count"]) == ("sequential", 99)
+    assert indexed(tmp_path / "whole.avi")["access"] == "demux"
