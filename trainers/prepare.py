@@ -10,7 +10,7 @@ import json
 
 from torch import nn
 
-from pipelines import storage
+from pipelines import storage, strict_json
 from pipelines.config import differences, make
 from pipelines.errors import ConfigError, StorageError
 from pipelines.member_decoders import import_decord
@@ -18,7 +18,7 @@ from pipelines.shard_index import VideoIndex, load_index
 from trainers.backbones import Backbone, build, entry_of, load_pretrained
 from trainers.backbones import left_out as what_is_left_out
 from trainers.backbones.contract import batch_norms
-from trainers.checkpoint import Commit, Run
+from trainers.checkpoint import RESTORE, Commit, Run
 from trainers.config import TrainConfig
 from trainers.epochs import SALIENCY
 from trainers.full_labels import said_of, without_times
@@ -100,14 +100,14 @@ def _same_run(run: Run, config: TrainConfig, index: VideoIndex) -> None:
     url, facts_url = run.at("config.json"), run.at("index.json")
     facts = {"index": config.index, "fingerprint": index.fingerprint, "classes": index.classes}
     if storage.exists(url):
-        saved = make(TrainConfig, json.loads(storage.read_bytes(url)) | {"runs": config.runs})
+        saved = make(TrainConfig, strict_json.read(url, RESTORE) | {"runs": config.runs})
         changed = differences(saved.what_is_trained(), config.what_is_trained())
         if changed:
             listed = ", ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())
             raise ConfigError(
                 f"{run.url} was begun with other settings ({listed}); choose another name, or give the same settings"
             )
-        if json.loads(storage.read_bytes(facts_url))["fingerprint"] != index.fingerprint:
+        if strict_json.read(facts_url, RESTORE).get("fingerprint") != index.fingerprint:
             raise ConfigError(
                 f"the index {config.index} has changed since {run.url} was begun; its plans name rows of the old one. "
                 "Choose another name for a run on the new index"

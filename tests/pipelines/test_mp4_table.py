@@ -467,3 +467,12 @@ def test_a_movie_header_behind_the_tracks() -> None:
         by_header(moved)
     with pytest.raises(BadVideoError, match=r"no_packets|no packets"):
         read_packet_table(io.BytesIO(moved), len(moved))
+
+
+def test_a_sample_of_an_absurd_size_leaves_the_file_to_the_demuxer() -> None:
+    """FFmpeg reads no edit list behind it: the times of headers and of players would differ."""
+    video = bytearray(encode(b_frames=2))
+    at = video.index(b"stsz") + 4 + 12 + 4 * 20
+    video[at : at + 4] = (0x40000000).to_bytes(4, "big")
+    with pytest.raises(NotPlainError, match="a sample of 1073741824 bytes"):
+        by_header(bytes(video))
