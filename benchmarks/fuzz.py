@@ -192,6 +192,8 @@ class _Job:
                 numbers[number] = answer["outcome"]
         if CONTAINED & set(answer["outcome"].split()):
             found.contained[number] = answer["outcome"]
+        if number in found.findings:  # at once: a long run may not come to its end
+            say(f"  input {self.seed}:{number} ({answer['kind']}): {answer['outcome']}")
         found.peak_mb = max(found.peak_mb, answer["peak_mb"])
         found.decoder_peak_mb = max(found.decoder_peak_mb, answer["decoder_peak_mb"])
         found.slowest_seconds = max(found.slowest_seconds, answer["seconds"])

@@ -7,6 +7,8 @@ Output: how many frames are equal, different or cannot be compared.
 Not compared, and counted by reason:
 - tainted: frames that FFmpeg calls corrupt, those after one up to the next keyframe, and times that two frames have;
 - not_shown: frames of a file with errors that do not come out;
+- undefined: frames that come out otherwise when those before them are kept in memory: FFmpeg's decoders of VP8 and FFV1
+  leave what is lost to whatever the picture's memory held, and do not say so;
 - concealed: frames that differ and that a decoder which stops at errors does not give. How damage is covered depends on
   what was decoded before.
 """
@@ -53,6 +55,7 @@ class Shown:
     pictures: dict[int, np.ndarray] = field(default_factory=dict)  # the last of each time
     errors: int = 0  # of packets, and frames that are corrupt
     is_whole: bool = True  # the end was reached
+    kept: list[Any] | None = None  # frames, while it is being decoded
 
     @property
     def clean(self) -> set[int]:
@@ -68,9 +71,15 @@ class Shown:
         return times[int(np.searchsorted(np.array(times), first_pts + ticks, side="right")) - 1]
 
 
-def sequential(data: bytes, wanted_pts: Collection[int] | None, stops_at_errors: bool = False) -> Shown:
-    """Decode a file from its start; pictures of the frames wanted, or of all."""
-    shown = Shown()
+def sequential(
+    data: bytes, wanted_pts: Collection[int] | None, stops_at_errors: bool = False, keeps_frames: bool = False
+) -> Shown:
+    """Decode a file from its start; pictures of the frames wanted, or of all.
+
+    Args:
+        keeps_frames: no picture's memory is used for another.
+    """
+    shown = Shown(kept=[] if keeps_frames else None)
     options = {"err_detect": "crccheck+bitstream+buffer+explode"} if stops_at_errors else {}
     try:
         with av.open(io.BytesIO(data), **TOLERANT) as container:
@@ -82,6 +91,7 @@ def sequential(data: bytes, wanted_pts: Collection[int] | None, stops_at_errors:
             _decode(container, stream, wanted_pts, shown)
     except (FFmpegError, ValueError, OverflowError, EOFError):
         shown.errors += 1
+    shown.kept = None
     return shown
 
 
@@ -101,6 +111,8 @@ def _decode(container: Any, stream: Any, wanted_pts: Collection[int] | None, sho
             elif frame.key_frame:
                 is_tainted = False
             shown.pts.append((frame.pts, is_tainted))
+            if shown.kept is not None:
+                shown.kept.append(frame)
             if frame.pts is not None and (wanted_pts is None or frame.pts in wanted_pts):
                 shown.pictures[frame.pts] = to_square_rgb(frame, SIZE_PIXELS, NEUTRAL)
         if len(shown.pts) > MAX_FRAMES:
@@ -114,7 +126,9 @@ class Oracle:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
-    def shown(self, data: bytes, wanted_pts: Collection[int] | None, stops_at_errors: bool = False) -> Shown | None:
+    def shown(
+        self, data: bytes, wanted_pts: Collection[int] | None, stops_at_errors: bool = False, keeps_frames: bool = False
+    ) -> Shown | None:
         """None if the decoder crashed, hung or took too much."""
         if self._process is None:
             command = [sys.executable, "-m", "benchmarks.fuzz_oracle"]
@@ -125,7 +139,7 @@ class Oracle:
         assert process.stdin
         assert process.stdout
         with contextlib.suppress(EOFError, OSError):
-            pickle.dump((data, wanted_pts, stops_at_errors), process.stdin)
+            pickle.dump((data, wanted_pts, stops_at_errors, keeps_frames), process.stdin)
             process.stdin.flush()
             if select.select([process.stdout], [], [], ORACLE_SECONDS)[0]:
                 answer = pickle.load(process.stdout)
@@ -182,6 +196,7 @@ def compared(
     clean, times = shown.clean, {pts for pts, _ in shown.pts}
     tick = row["time_base_numerator"] / row["time_base_denominator"]
     strict: Shown | None = None
+    kept: Shown | None = None
     said = ""
     for one in given:
         for number, (pts, seconds) in enumerate(zip(one.pts, one.seconds, strict=True)):
@@ -203,6 +218,11 @@ def compared(
                 strict = strict or ORACLE.shown(data, wanted, True)
                 if strict is None or pts not in strict.clean:
                     kind = "concealed"
+                else:
+                    kept = kept or ORACLE.shown(data, wanted, keeps_frames=True)
+                    again = kept.pictures.get(pts) if kept else None
+                    if again is None or not np.array_equal(again, shown.pictures[pts]):
+                        kind = "undefined"
             found[kind] += 1
             said = said or (why if kind == "silent" else "")
     return found, said

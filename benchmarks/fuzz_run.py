@@ -37,7 +37,7 @@ from pipelines.storage import read_ranges
 
 # Every kind that docs/operations.md explains.
 KNOWN = frozenset(
-    re.findall(r"[a-z]+(?:_[a-z]+)+|encrypted", (Path(__file__).parents[1] / "docs/operations.md").read_text())
+    re.findall(r"[a-z]+(?:_[a-z0-9]+)+|encrypted", (Path(__file__).parents[1] / "docs/operations.md").read_text())
 )
 CONTAINED = frozenset(["index_deadline", "decode_deadline", "decoder_died", "decoder_out_of_memory"])
 ISOLATION = Isolation(deadline_seconds=10, memory_bytes=512 << 20)

@@ -6,13 +6,12 @@ decode. Output: rows of the report, stage by stage. A video that several runs le
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import pyarrow as pa
 
 from infra.report_data import Dropped
-from pipelines import storage
+from pipelines import storage, strict_json
 from pipelines.index_parts import part_urls, read_part
 from pipelines.tables import read_table
 from trainers.checkpoint import Run
@@ -40,7 +39,7 @@ def _counted(stage: str, rows: Sequence[tuple[str, str, str]]) -> list[Dropped]:
 
 def refused_rows(index_url: str) -> list[dict]:
     """REFUSED_SCHEMA: what the index was made without. Only parts that refused something are read."""
-    entry = json.loads(storage.read_bytes(storage.join(index_url, "index.json")))
+    entry = strict_json.read(storage.join(index_url, "index.json"), "run `adaptfocus index` again")
     urls = [part_urls(index_url, part["name"])[1] for part in entry["parts"] if part["facts"]["refused"]]
     return [row for url in urls for row in read_part(url).to_pylist()]
 

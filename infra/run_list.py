@@ -6,17 +6,16 @@ heartbeat, the end of the log, a score, the exclusions. Output: one RunState a r
 
 from __future__ import annotations
 
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from infra.progress import read_heartbeat
-from pipelines import storage
+from pipelines import storage, strict_json
 from pipelines.errors import AdaptFocusError
 from pipelines.records import EXCLUDED_SCHEMA
 from pipelines.tables import read_table
-from trainers.checkpoint import Commit, Run
+from trainers.checkpoint import RESTORE, Commit, Run
 from trainers.epochs import EXCLUDED, SALIENCY
 from trainers.evaluations import names_of, read_scores
 from trainers.holder import SIGN_SECONDS, read_holder, seems_alive
@@ -90,7 +89,7 @@ def _looked_at(url: str, evaluation: str) -> RunState | None:
 
 def _state_of(url: str, name: str, evaluation: str) -> RunState:
     run = Run(url)
-    config = json.loads(storage.read_bytes(run.at("config.json")))
+    config = strict_json.read(run.at("config.json"), RESTORE)
     epochs, clips_per_bag = int(config["epochs"]), int(config["plan"]["clips_per_bag"])
     (last,) = run.entries(last=1) or [None]
     if last is None:

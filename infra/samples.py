@@ -6,7 +6,6 @@ Output: VideoSamples, those of one video side by side, and what could not be sho
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,7 +16,7 @@ import pyarrow.compute as pc
 from infra.report_data import ActionTimeline, DrawnClip, Dropped, Thumbnail, VideoSample
 from infra.sample_choice import Choice, Snapshot, refuse_unknown, rows_of_ids, worst_videos
 from infra.thumbnails import SIZE_PIXELS, STRIP_PIXELS, frames_jpeg
-from pipelines import storage
+from pipelines import storage, strict_json
 from pipelines.clip_plan import Planner
 from pipelines.errors import AdaptFocusError, BadVideoError
 from pipelines.plan_store import read_plan
@@ -25,7 +24,7 @@ from pipelines.records import NEVER_VISITED, PLAN_SCHEMA
 from pipelines.saliency_table import Bins, SaliencyTable, spikes
 from pipelines.shard_index import load_index
 from pipelines.tables import read_table
-from trainers.checkpoint import Run
+from trainers.checkpoint import RESTORE, Run
 from trainers.config import TrainConfig
 from trainers.epochs import SALIENCY, read_excluded, read_saliency
 
@@ -95,7 +94,7 @@ def samples_of(
 
 def _fingerprint(run: Run) -> str:
     """Of the index that a run was trained on."""
-    return json.loads(storage.read_bytes(run.at("index.json")))["fingerprint"]
+    return strict_json.read(run.at("index.json"), RESTORE)["fingerprint"]
 
 
 def _worst(runs: Sequence[tuple[Run, str, TrainConfig, Videos]], count: int) -> list[Choice]:

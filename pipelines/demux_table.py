@@ -40,7 +40,7 @@ from pipelines.packet_arrays import (
 from pipelines.packet_codec import Packets
 from pipelines.side_data import SideDataType
 from pipelines.stream_notes import StreamNotes
-from pipelines.table_checks import MAX_REORDERED, wrong_times
+from pipelines.table_checks import MAX_REORDERED, is_misnumbered, wrong_times
 from pipelines.wrong_files import HEAD_BYTES, what_instead
 
 PROVED_FRAMES = 32  # of containers other than mp4, see `_check_order`
@@ -254,6 +254,7 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
     starts = replace(starts, is_start=starts.is_start[shown], is_whole=starts.is_whole[shown])
     bare = (codec, extradata, Packets(**arrays)) if is_packets else None
     is_seekable = starts.are_all_keys and not walk.new_extradata
+    is_seekable &= not is_misnumbered(container.format.name, stream.index_entries, [row[:4] for row in walk.rows])
     proved = proved_access(walk.middle, context, file, bare, is_seekable, starts)
     _check_order(walk, {row[2] for row in walk.rows if row[2] is not None}, pts[0])
     if proved.access == "packets":

@@ -6,9 +6,17 @@ traceback. Output: exception classes; every message gives the value, the limit a
 
 from __future__ import annotations
 
+from pipelines.url_secrets import scrubbed
+
 
 class AdaptFocusError(Exception):
-    """Something the user can mend; the command line prints its message and exits 2, without a traceback."""
+    """Something the user can mend; the command line prints its message and exits 2, without a traceback.
+
+    Its text shows no credential of a URL, whoever prints it: a value that is wrong may be one with a signature.
+    """
+
+    def __str__(self) -> str:
+        return scrubbed(super().__str__())
 
 
 class ConfigError(AdaptFocusError):

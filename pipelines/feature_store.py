@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import storage
+from pipelines import storage, strict_json
 from pipelines.config import differences
 from pipelines.errors import ConfigError, InputError
 from pipelines.range_file import RangeFile
@@ -295,11 +295,12 @@ def _video(table: pa.Table, row: int) -> VideoFeatures:
 
 
 def _json(url: str) -> dict[str, Any]:
+    fix = "remove the folder and extract again"
+    content = strict_json.read(url, fix)
     try:
-        content = json.loads(storage.read_bytes(url))
-        version = content["schema_version"]
+        version = int(content["schema_version"])
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"{url} is damaged; remove the folder and extract again") from None
+        raise InputError(f"{url} is damaged; {fix}") from None
     if version > SCHEMA_VERSION:
         raise InputError(
             f"{url} has schema version {version}, this version of adaptfocus knows {SCHEMA_VERSION}; update adaptfocus"

@@ -19,6 +19,7 @@ from pipelines import packet_arrays
 from pipelines.errors import BadVideoError
 from pipelines.mp4_boxes import Box, NotPlainError, needed, only
 
+MAX_SAMPLE_BYTES = 0x3FFFFFFF  # FFmpeg's; behind a larger one it reads no edit list
 MAX_TICKS = 1 << 31  # of a sample's duration or offset; FFmpeg takes larger ones for negative or broken
 
 
@@ -154,7 +155,10 @@ def _sizes(data: bytes, stbl: list[Box], file_bytes: int) -> np.ndarray:
     if bits == 4:
         pairs = np.frombuffer(data, np.uint8, (count + 1) // 2, box.start + 12)
         return np.stack([pairs >> 4, pairs & 15], axis=1).ravel()[:count].astype(np.int64)
-    return np.frombuffer(data, f">u{bits // 8}", count, box.start + 12).astype(np.int64)
+    sizes = np.frombuffer(data, f">u{bits // 8}", count, box.start + 12).astype(np.int64)
+    if sizes.max() > MAX_SAMPLE_BYTES:
+        raise NotPlainError(f"a sample of {sizes.max()} bytes, where FFmpeg reads no more of the tables")
+    return sizes
 
 
 def _offsets(data: bytes, stbl: list[Box], sizes: np.ndarray) -> np.ndarray:

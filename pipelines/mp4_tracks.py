@@ -61,6 +61,8 @@ def read_video_track(moov: bytes) -> VideoTrack:
     traks = [box for box in boxes if box.kind == b"trak"]
     if len(traks) > MAX_TRACKS:
         raise NotPlainError(f"{len(traks)} tracks")
+    if traks and traks[0].start < mvhd.start:
+        raise NotPlainError("its mvhd lies behind its tracks, whose edit lists FFmpeg then cannot read")
     trak = _main(moov, [children(moov, box.start, box.end) for box in traks])
     mdia = _inside(moov, trak, b"mdia")
     stbl = _inside(moov, _inside(moov, mdia, b"minf"), b"stbl")

@@ -7,7 +7,8 @@ that is: the other pictures come out bit for bit as they would from all packets.
 
 Left out are H.264 and HEVC pictures that are marked as not referred to, and what no wanted picture follows before the
 next IDR picture. Where that cannot be known (other codecs, Annex B, H.264 that may be coded in fields, whose two
-halves need not be in one packet), everything is decoded.
+halves need not be in one packet), everything is decoded; also where numbers show that a picture was lost: what a
+decoder shows in its place depends on all that it has seen.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class _Facts(NamedTuple):
     is_referenced: bool = True
     refreshes: bool = False  # no packet after it refers to one before it
     has_parameters: bool = False  # parameter sets: later packets may need them whatever becomes of the picture
+    number: int = -1  # frame_num of H.264; -1 if unknown
 
 
 def needed(
@@ -56,8 +58,10 @@ def needed(
 
 
 def _facts(codec: str, extradata: bytes, packets: Sequence[Bytes], goes_on: bool) -> list[_Facts]:
-    if codec == "h264" and (length_bytes := _h264_length_bytes(extradata)):
-        return [_h264_facts(packet, length_bytes) for packet in packets]
+    if codec == "h264":
+        length_bytes, number_bits = _h264_record(extradata)
+        facts = [_h264_facts(packet, length_bytes, number_bits) for packet in packets] if length_bytes else []
+        return facts if facts and not _lacks_one(facts, number_bits) else [_Facts()] * len(packets)
     if codec == "hevc" and (length_bytes := _hevc_length_bytes(extradata)):
         # The record's number of sub-layers, 0 if it does not say.
         highest = ((extradata[21] >> 3 & 7) or _HEVC_HIGHEST_SUBLAYER + 1) - 1 if goes_on else -1
@@ -65,18 +69,41 @@ def _facts(codec: str, extradata: bytes, packets: Sequence[Bytes], goes_on: bool
     return [_Facts(is_referenced=False, refreshes=True) if codec in _INTRA_ONLY else _Facts()] * len(packets)
 
 
-def _h264_facts(packet: Bytes, length_bytes: int) -> _Facts:
+def _lacks_one(facts: Sequence[_Facts], number_bits: int) -> bool:
+    """Whether a picture that others refer to is missing: each is numbered one after the last referred to (7.4.3)."""
+    last = -1
+    for each in facts:
+        if each.number >= 0 <= last and not each.refreshes and (last + 1) % (1 << number_bits) != each.number:
+            return True
+        last = each.number if each.is_referenced else last
+    return False
+
+
+def _h264_facts(packet: Bytes, length_bytes: int, number_bits: int) -> _Facts:
     slices: set[tuple[bool, bool]] = set()  # (is_referenced, refreshes)
-    parameters = False
+    parameters, number = False, -1
     for at in _nal_starts(packet, length_bytes):
         kind, is_reference = packet[at] & 31, bool(packet[at] & 0x60)
         if kind in (_H264_SLICE, _H264_IDR):
+            number = number if slices or not number_bits else _frame_number(packet, at + 1, number_bits)
             slices.add((is_reference, kind == _H264_IDR))
         elif kind in (_H264_SPS, _H264_PPS):
             parameters = True
         elif kind not in _H264_REMARKS:
             return _Facts()  # layers, data partitions, ends of sequences
-    return _Facts(*slices.pop(), parameters) if len(slices) == 1 else _Facts(has_parameters=parameters)
+    return _Facts(*slices.pop(), parameters, number) if len(slices) == 1 else _Facts(has_parameters=parameters)
+
+
+def _frame_number(packet: Bytes, start: int, number_bits: int) -> int:
+    """frame_num of a slice (7.3.3), which follows three Exp-Golomb codes; -1 if they are longer than any encoder's."""
+    data = bytes(packet[start : start + 12]).replace(b"\0\0\3", b"\0\0")
+    value, left = int.from_bytes(data, "big"), 8 * len(data)
+    for _ in range(3):
+        left -= 2 * (left - value.bit_length()) + 1
+        if left < number_bits:
+            return -1
+        value &= (1 << left) - 1
+    return value >> (left - number_bits)
 
 
 def _hevc_facts(packets: Sequence[Bytes], length_bytes: int, highest: int) -> list[_Facts]:
@@ -130,33 +157,39 @@ def _hevc_length_bytes(extradata: bytes) -> int:
 
 
 @lru_cache(maxsize=64)
-def _h264_length_bytes(extradata: bytes) -> int:
-    """Bytes of a NAL unit's length, from an avcC record; 0 if it is none, or allows pictures that are fields."""
+def _h264_record(extradata: bytes) -> tuple[int, int]:
+    """(bytes of a NAL unit's length, bits of a frame number), from an avcC record; 0 if it is none, or allows pictures
+    that are fields, and 0 where parameter sets differ in it."""
     try:
         if extradata[0] != 1:
-            return 0
+            return 0, 0
         sets, at = [], 6
         for _ in range(extradata[5] & 31):
             start = at + 2
             at = start + int.from_bytes(extradata[at:start], "big")
             sets.append(extradata[start:at])
-        return (extradata[4] & 3) + 1 if sets and all(map(_frames_only, sets)) else 0
+        bits = set(map(_number_bits_of_frames, sets))
+        if not bits or None in bits:
+            return 0, 0
+        return (extradata[4] & 3) + 1, bits.pop() or 0 if len(bits) == 1 else 0
     except IndexError:
-        return 0
+        return 0, 0
 
 
-def _frames_only(sequence_parameters: bytes) -> bool:
-    """frame_mbs_only_flag of an H.264 sequence parameter set (7.3.2.1.1). Raises IndexError if it is cut off."""
+def _number_bits_of_frames(sequence_parameters: bytes) -> int | None:
+    """Bits of a frame number by an H.264 sequence parameter set (7.3.2.1.1), 0 if planes are slices of their own; None
+    unless all pictures are frames. Raises IndexError if it is cut off."""
     profile = sequence_parameters[1]
     bits = Bits(sequence_parameters[4:].replace(b"\0\0\3", b"\0\0"))
     bits.skip("u")  # its id
+    has_planes = False
     if profile in _H264_PROFILES_WITH_CHROMA:
         if bits.exp_golomb() == 3:  # 4:4:4
-            bits.skip("1")
+            has_planes = bool(bits.take(1))
         bits.skip("uu1")  # bit depths, lossless
         if bits.take(1):
-            return False  # scaling matrices: too rare to be read here
-    bits.skip("u")  # size of frame numbers
+            return None  # scaling matrices: too rare to be read here
+    number_bits = bits.exp_golomb() + 4
     order = bits.exp_golomb()  # how the order of presentation is coded
     if order == 0:
         bits.skip("u")
@@ -164,10 +197,10 @@ def _frames_only(sequence_parameters: bytes) -> bool:
         bits.skip("1uu")
         frames_in_cycle = bits.exp_golomb()
         if frames_in_cycle > 255:
-            return False  # no encoder's: a standard's limit
+            return None  # no encoder's: a standard's limit
         bits.skip("u" * frames_in_cycle)
     bits.skip("u1uu")  # references, gaps, width, height
-    return bool(bits.take(1))
+    return (0 if has_planes else number_bits) if bits.take(1) else None
 
 
 class Bits:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
-from pipelines import storage
+from pipelines import storage, strict_json
 from pipelines.errors import StorageError
 from pipelines.records import EpochPlan
 from pipelines.tables import write_table
@@ -144,7 +144,7 @@ def write_plan(plan: EpochPlan, folder_url: str, epoch: int, bags_per_batch: int
 def read_plan(folder_url: str) -> PlanFacts | None:
     """The plan at a folder, or None if it has not been written (whole)."""
     try:
-        values = json.loads(storage.read_bytes(storage.join(folder_url, "plan.json")))
+        values = strict_json.read(storage.join(folder_url, "plan.json"), "remove it, and it is drawn again")
     except StorageError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return None

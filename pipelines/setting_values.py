@@ -54,6 +54,8 @@ def read_yaml(text: str | bytes, where: str) -> Any:
             f"{where}{place} is not YAML: {what}. Write KEY: VALUE, indent with spaces, and put a value with any of "
             ": # { } [ ] , & * ! | > % @ ` or a quote into quotes, such as name: 'a: b'"
         ) from None
+    except RecursionError:
+        raise ConfigError(f"{where} is nested too deeply; settings are groups of values, two levels deep") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         said = " ".join(str(error).split())
         raise ConfigError(f"{where} is not YAML: {said}. Save it as UTF-8 text") from None

@@ -25,7 +25,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines import storage
+from pipelines import storage, strict_json
 from pipelines.datasets.annotations import normal
 from pipelines.datasets.manifest import LOOKUP_THREADS, read_classes, read_labels
 from pipelines.errors import InputError
@@ -120,9 +120,8 @@ def build_index(
     # All but the shard itself that decides what a row says.
     settings = json.dumps([SCHEMA_VERSION, ROWS_VERSION, class_list, labels_tag])
     wanted = _identified(found, prefixes, settings)
-    task = partial(
-        ShardTask, classes=class_list, labels_url=labels_url, isolation=isolation, labels_tag=labels_tag
-    )  # fmt: skip
+    given = {"classes": class_list, "labels_url": labels_url, "isolation": isolation, "labels_tag": labels_tag}
+    task = partial(ShardTask, **given)
     tasks = [partial(task, id_prefix=prefix) for prefix in prefixes]
     parts, read = _parts(wanted, out_url, tasks, workers, progress)
     check_some(parts, out_url)
@@ -337,11 +336,12 @@ def _read_index(index_url: str) -> dict | None:
     url = storage.join(index_url, "index.json")
     if not storage.exists(url):
         return None
+    fix = "remove it and run `adaptfocus index` again"
+    content = strict_json.read(url, fix)
     try:
-        content = json.loads(storage.read_bytes(url))
         version = int(content["schema_version"])
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"{url} is damaged; remove it and run `adaptfocus index` again") from None
+        raise InputError(f"{url} is damaged; {fix}") from None
     if version > SCHEMA_VERSION:
         raise InputError(
             f"{url} has schema version {version}, this version of adaptfocus knows {SCHEMA_VERSION}; "

@@ -1,7 +1,8 @@
 """JSON as people write it by hand, read strictly.
 
-Input: bytes or text. Does: parses it; a name that an object has twice is an error, not a silent choice of the last.
-Output: plain values, or a ValueError that says in one line what is wrong.
+Input: bytes or text, or a URL. Does: parses it; a name that an object has twice is an error, not a silent choice of the
+last.
+Output: plain values, or an error that says in one line what is wrong.
 """
 
 from __future__ import annotations
@@ -10,20 +11,50 @@ import json
 from collections import Counter
 from typing import Any
 
+from pipelines import storage
+from pipelines.errors import InputError
+
 
 def loads(data: bytes | str) -> Any:
     """The value of a JSON text.
 
     Raises:
-        ValueError: it is not JSON or not UTF-8, it is nested too deeply, or a name occurs twice in one object.
+        ValueError: it is not JSON or not UTF-8, it is nested too deeply, a number has thousands of digits, or a name
+            occurs twice in one object.
     """
     try:
-        return json.loads(data, object_pairs_hook=_object)
+        return json.loads(data, object_pairs_hook=_object, parse_int=_whole)
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise ValueError(f"byte {error.start} (0x{byte:02x}) is not UTF-8; save it as UTF-8") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def read(url: str, fix: str) -> dict[str, Any]:
+    """The object in a file that this program has written.
+
+    Args:
+        fix: what to do where it is damaged.
+
+    Raises:
+        InputError: it is not the JSON of an object.
+        StorageError: it cannot be read.
+    """
+    try:
+        content = loads(storage.read_bytes(url))
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}")
+    except ValueError as error:
+        raise InputError(f"{url} is damaged ({error}); {fix}") from None
+    return content
+
+
+def _whole(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:  # Python's limit, whose advice is of no use here
+        raise ValueError(f"a number has {len(digits):,} digits; correct it") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,12 +7,16 @@ Output: the reason why clips asked for in seconds would show the wrong frames; N
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 
 MAX_REORDERED = 16  # frames that a decoder holds back: the most that H.264 and HEVC allow
 MAX_LEAP_SECONDS = 12 * 3600  # FFmpeg adds 26.5 hours to the times of a transport stream that begin anew
 # Their packets are shown in the order in which they are decoded.
 _IN_ORDER = frozenset({"vp8", "vp9", "av1", "libdav1d", "mjpeg", "png", "prores", "dnxhd", "ffv1", "rawvideo"})
+AVI_CHUNK_HEADER_BYTES = 8
 
 FIX = "write it again: ffmpeg -i IN OUT.mp4; or cut it there"
 
@@ -52,6 +56,22 @@ def wrong_times(pts: np.ndarray, is_key: np.ndarray, codec: str, tick_seconds: f
         hours = steps.max() * tick_seconds / 3600
         return f"its times leap by {hours:.1f} hours, as where recordings are joined; {FIX}"
     return None
+
+
+def is_misnumbered(container: str, index: Iterable[Any], packets: Iterable[tuple]) -> bool:
+    """Whether a file's index says other times of its packets than a pass over them all.
+
+    AVI has no times: a packet's is its number. Where packets are lost on the way, a pass counts those that are left
+    and a seek takes the number from the index: all that follows would be shown at another time.
+
+    Args:
+        index: of PyAV's stream: entries with `pos` and `timestamp`.
+        packets: (offset_bytes, size_bytes, pts, dts) of each.
+    """
+    if container != "avi":
+        return False
+    numbers = {entry.pos + AVI_CHUNK_HEADER_BYTES: entry.timestamp for entry in index}
+    return any(numbers.get(offset_bytes, dts) != dts for offset_bytes, _, _, dts in packets)
 
 
 def _anchor_before(pts: np.ndarray, highest: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from pipelines import storage
 from pipelines.datasets.annotations import unsafe_reason
 from pipelines.errors import AdaptFocusError, as_bad_video
 from pipelines.range_file import RangeFile
+from pipelines.wrong_files import HEAD_BYTES, what_instead
 
 # A header is 512 bytes and the .json beside it is about as small; a video's first 60 KB hold the headers of a short
 # one. Larger requests would mostly fetch media.
@@ -142,7 +143,7 @@ def _members_from(file: HeaderFile, start: int) -> Generator[Member | Refusal, N
         except AdaptFocusError:
             raise
         except Exception as error:  # tarfile raises whatever a strange header leads it into
-            yield _broken(error, start, tar.offset if tar else start)
+            yield _broken(file, error, start, tar.offset if tar else start)
             return None
         if info is None:
             break
@@ -184,9 +185,12 @@ def _is_header(block: bytes) -> bool:
     return True
 
 
-def _broken(error: Exception, start: int, at: int) -> Refusal:
+def _broken(file: HeaderFile, error: Exception, start: int, at: int) -> Refusal:
     text = str(as_bad_video(error)) if isinstance(error, MemoryError) else f"{error}" or type(error).__name__
     if isinstance(error, tarfile.TarError) and start == at == 0:
+        file.seek(0)
+        if instead := what_instead(file.read(min(HEAD_BYTES, file.size_bytes))):
+            return Refusal("not_a_tar", f"it {instead}")
         return Refusal("not_a_tar", f"it is not a tar ({text}); write it with `adaptfocus pack` or WebDataset")
     return Refusal("broken_tar", f"it breaks at byte {at} ({printable(text):.300}); what follows is not indexed")
 

@@ -40,6 +40,7 @@ from trainers.finite import check_weights
 
 # How many log entries a new claimant reads to find old states: far more than anybody keeps.
 RECENT = 64
+RESTORE = "copy the run's folder again from where it was trained"  # where a file of it is damaged
 
 _log = logging.getLogger(__name__)
 

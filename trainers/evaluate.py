@@ -8,7 +8,6 @@ Output: scores, saved with the run in `evaluations/NAME/` (trainers/evaluations.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -16,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipelines import storage
+from pipelines import storage, strict_json
 from pipelines.clip_plan import Planner, plan_views
 from pipelines.clip_stream import ClipShape, stream
 from pipelines.config import make
@@ -28,7 +27,7 @@ from pipelines.plan_store import PlanFacts, write_plan
 from pipelines.records import ClipBatch
 from pipelines.shard_index import VideoIndex, load_index
 from pipelines.tables import write_table
-from trainers.checkpoint import Commit, Run
+from trainers.checkpoint import RESTORE, Commit, Run
 from trainers.config import TrainConfig
 from trainers.evaluations import CROPS, Looked, looked_at, refuse_other, save_resamples, scores_url
 from trainers.inputs import build_adapted, shown
@@ -230,7 +229,7 @@ def load_config(run_url: str) -> TrainConfig:
     if not storage.exists(url):
         storage.list_files(run_url)  # raises if it is the bucket that is not there
         raise ConfigError(f"{run_url} is not a run: it has no config.json; give the URL of a run's folder")
-    values = json.loads(storage.read_bytes(url))
+    values = strict_json.read(url, RESTORE)
     runs, _, name = absolute(run_url).rstrip("/").rpartition("/")
     return make(TrainConfig, values | {"runs": runs or "/", "name": name})
 

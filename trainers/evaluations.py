@@ -9,14 +9,13 @@ Input: a run and a name. Output: saved scores; an error where a name is taken by
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines import storage
+from pipelines import storage, strict_json
 from pipelines.errors import ConfigError, InputError
 from pipelines.shard_index import load_index
 from pipelines.tables import read_table, write_table
@@ -80,7 +79,7 @@ def scores_url(run_url: str, name: str) -> str:
 def read_scores(run_url: str, name: str) -> dict:
     """The saved scores of an evaluation; empty if there is none."""
     url = scores_url(run_url, name)
-    return json.loads(storage.read_bytes(url)) if storage.exists(url) else {}
+    return strict_json.read(url, "evaluate again with --overwrite") if storage.exists(url) else {}
 
 
 def names_of(run_url: str) -> list[str]:

@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipelines import storage
+from pipelines import storage, strict_json
 from pipelines.errors import AdaptFocusError, ConfigError, InputError
 from trainers.backbones import entry_of, input_spec_of, own_weights
 from trainers.backbones.key_styles import OWN, public_state, style_of_exports
-from trainers.checkpoint import Run
+from trainers.checkpoint import RESTORE, Run
 from trainers.config import TrainConfig
 from trainers.evaluate import load_config
 from trainers.inputs import InputConfig, build_adapted, shown
@@ -65,7 +65,7 @@ def export_model(run_url: str, out_url: str, file_format: str, epoch: int | None
     commit = run.newest()[1] if epoch is None else run.end_of_epoch(epoch)
     if commit is None:
         raise InputError(f"{run_url} has no checkpoint yet; train it first")
-    classes = json.loads(storage.read_bytes(run.at("index.json")))["classes"]
+    classes = strict_json.read(run.at("index.json"), RESTORE)["classes"]
     model = build_adapted(config.backbone, len(classes), config.input)
     model.load_state_dict(run.load_state(commit)["model"])
     recogniser = Recogniser(model, config.input).eval()

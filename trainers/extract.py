@@ -9,21 +9,20 @@ Output: a feature set (`pipelines.feature_store`). Killed and started again, it 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pipelines import feature_store, storage
+from pipelines import feature_store, storage, strict_json
 from pipelines.errors import ConfigError, InputError
 from pipelines.feature_store import COUNTED, VideoFeatures
 from pipelines.frames import DecodeConfig
 from pipelines.records import decode_error
 from pipelines.shard_index import load_index
 from pipelines.window_stream import BAD_VIDEO, VideoRange, WindowShape, batches_of_ranges
-from trainers.checkpoint import Run
+from trainers.checkpoint import RESTORE, Run
 from trainers.config import TrainConfig
 from trainers.feature_model import FeatureModel, Kind, Weights
 from trainers.quarantine import quarantined
@@ -266,4 +265,4 @@ def _name(number: int) -> str:
 
 def classes_of(config: TrainConfig) -> list[str]:
     """The classes that a run's head has."""
-    return json.loads(storage.read_bytes(Run(config.url).at("index.json")))["classes"]
+    return strict_json.read(Run(config.url).at("index.json"), RESTORE)["classes"]

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 
-from pipelines import storage
+from pipelines import storage, strict_json
 from pipelines.config import differences, make
 from pipelines.errors import ConfigError
 from pipelines.file_tree import files_below
 from pipelines.json_text import json_text
 from pipelines.shard_index import VideoIndex
 from trainers import starts
-from trainers.checkpoint import Commit, Run
+from trainers.checkpoint import RESTORE, Commit, Run
 from trainers.config import TrainConfig
 
 PLACES = ("index", "weights", "start_from")  # by what lies there
@@ -32,15 +32,13 @@ def same_run(run: Run, config: TrainConfig, index: VideoIndex, commit: Commit | 
     """
     url, facts_url = run.at("config.json"), run.at("index.json")
     # The folder may have been moved as a whole.
-    saved = (
-        make(TrainConfig, json.loads(storage.read_bytes(url)) | {"runs": config.runs}) if storage.exists(url) else None
-    )
+    saved = make(TrainConfig, strict_json.read(url, RESTORE) | {"runs": config.runs}) if storage.exists(url) else None
     if saved is None or commit is None:
         said = _forget_plans(run, saved, config, index) if saved else []
         facts = {"fingerprint": index.fingerprint, "classes": index.classes, "start_sha256": starts.digest(config)}
         _save(run, config, {"index": config.index, **facts})
         return said
-    facts = json.loads(storage.read_bytes(facts_url))
+    facts = strict_json.read(facts_url, RESTORE)
     _check_index(run, config, index, facts)
     _check_settings(run, saved, config, facts)
     moved = {key: (getattr(saved, key), getattr(config, key)) for key in PLACES}
@@ -78,7 +76,7 @@ def _check_settings(run: Run, saved: TrainConfig, config: TrainConfig, facts: di
 
 def _forget_plans(run: Run, saved: TrainConfig, config: TrainConfig, index: VideoIndex) -> list[str]:
     """A run that has committed nothing may change its settings; plans that were drawn by the old ones go."""
-    facts = json.loads(storage.read_bytes(run.at("index.json")))
+    facts = strict_json.read(run.at("index.json"), RESTORE)
     changed = list(differences(saved.what_is_trained(), config.what_is_trained()))
     if facts["fingerprint"] != index.fingerprint and "index" not in changed:
         changed.append("index")

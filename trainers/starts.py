@@ -8,15 +8,14 @@ Output: a model to begin with, and a digest of what it was, by which a start is 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 
 from torch import nn
 
-from pipelines import storage
+from pipelines import storage, strict_json
 from pipelines.config import make
 from pipelines.errors import ConfigError
-from trainers.checkpoint import Commit, Run
+from trainers.checkpoint import RESTORE, Commit, Run
 from trainers.config import TrainConfig
 from trainers.epochs import SALIENCY
 
@@ -37,7 +36,7 @@ def check(config: TrainConfig, classes: Sequence[str], model: nn.Module) -> None
     if not config.start_from:
         return
     settings, _ = _end_of(config.start_from)
-    theirs = json.loads(storage.read_bytes(Run(config.start_from).at("index.json")))["classes"]
+    theirs = strict_json.read(Run(config.start_from).at("index.json"), RESTORE)["classes"]
     instead = (
         f"Export its weights (`adaptfocus export-model {config.start_from} --out weights.pt`) and begin with "
         "weights=weights.pt: then the head is a fresh one"
@@ -80,7 +79,7 @@ def _end_of(url: str) -> tuple[TrainConfig, Commit]:
     run = Run(url)
     if not storage.exists(run.at("config.json")):
         raise ConfigError(f"start_from={url} is not a run: it has no config.json; give the URL of a run's folder")
-    settings = make(TrainConfig, json.loads(storage.read_bytes(run.at("config.json"))))
+    settings = make(TrainConfig, strict_json.read(run.at("config.json"), RESTORE))
     _, commit = run.newest()
     if commit is None or not storage.exists(run.epoch_url(settings.epochs, SALIENCY)):
         where = f"at epoch {commit.epoch + 1} of {settings.epochs}" if commit else "not begun"

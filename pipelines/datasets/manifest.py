@@ -153,7 +153,7 @@ def _rows(url: str, required: Sequence[str]) -> Iterator[tuple[str, dict[str, An
 
 
 def _csv_rows(text: str, url: str, required: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
     header: list[str] | None = None
     line = 1  # where the row begins: a quoted field may span lines
     try:

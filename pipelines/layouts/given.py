@@ -7,7 +7,6 @@ Output: videos one by one; arrays.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipelines import storage
+from pipelines import storage, strict_json
 from pipelines.datasets.annotations import text_reason
 from pipelines.errors import ConfigError, InputError, as_bad_video
 from pipelines.feature_store import FeatureSet, VideoFeatures
@@ -182,7 +181,4 @@ def read_facts(url: str) -> dict[str, Any]:
     place = storage.join(url, FACTS)
     if not storage.exists(place):
         return {}
-    try:
-        return dict(json.loads(storage.read_bytes(place)))
-    except ValueError:
-        raise InputError(f"{place} is damaged; export again") from None
+    return strict_json.read(place, "export again")

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import storage
+from pipelines import storage, strict_json
 from pipelines.datasets.tasks import Moment, read_grounding
 from pipelines.errors import ConfigError, InputError
 from pipelines.feature_store import VideoFeatures
@@ -198,7 +198,7 @@ def _check_annotations(url: str, ids: set[str], reader: Reader, problems: Proble
         if not name.endswith(".json") or name == FACTS:
             continue
         try:
-            content = json.loads(storage.read_bytes(place))
+            content = strict_json.loads(storage.read_bytes(place))
             rows = [*content] if reader.is_fixed else [row[0] for row in content if len(row[2]) == 2 and row[3]]
             whole = isinstance(content, dict) == reader.is_fixed and len(rows) == len(content)
         except (ValueError, TypeError, KeyError, IndexError):

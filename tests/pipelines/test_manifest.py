@@ -75,6 +75,7 @@ def test_intervals_without_time_are_dropped_and_counted(tmp_path: Path):
     ("name", "text", "message"),
     [
         ("m.csv", "file,labels\na.mp4,x\n", "line 1: there is no 'path'; there are file, labels"),
+        ("m.csv", 'path,labels\na.mp4,"x\nb.mp4,y\n', "line 3: unexpected end of data; correct the line"),
         ("m.csv", "path,labels\na.mp4,x,y\n", "line 2: 3 fields under 2 columns; put .* into double quotes"),
         ("m.csv", "path,labels\na.mp4\n", "line 2: there is no 'labels'"),
         ("m.csv", "path,labels\n,x\n", "line 2: 'path' is empty"),

@@ -453,3 +453,25 @@ def test_headers_of_real_files_say_what_demuxing_says():
             assert_equal(found, demux_packet_table(cast(Any, file), size))
             plain += 1
     assert plain >= 28
+
+
+def test_a_movie_header_behind_the_tracks() -> None:
+    """FFmpeg, and players that use it, cannot read the edit lists of such a file, and show nothing of it."""
+    video = encode(b_frames=2)
+    start, trak = video.index(b"mvhd") - 4, video.index(b"trak") - 4
+    end = trak + int.from_bytes(video[trak : trak + 4], "big")
+    moved = video[:start] + video[trak:end] + video[start:trak] + video[end:]
+    assert by_header(video).access == "packets"
+    with pytest.raises(NotPlainError, match="behind its tracks"):
+        by_header(moved)
+    with pytest.raises(BadVideoError, match=r"no_packets|no packets"):
+        read_packet_table(io.BytesIO(moved), len(moved))
+
+
+def test_a_sample_of_an_absurd_size_leaves_the_file_to_the_demuxer() -> None:
+    """FFmpeg reads no edit list behind it: the times of headers and of players would differ."""
+    video = bytearray(encode(b_frames=2))
+    at = video.index(b"stsz") + 4 + 12 + 4 * 20
+    video[at : at + 4] = (0x40000000).to_bytes(4, "big")
+    with pytest.raises(NotPlainError, match="a sample of 1073741824 bytes"):
+        by_header(bytes(video))

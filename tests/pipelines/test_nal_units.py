@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.nal_units import needed
+from pipelines.nal_units import _h264_record, needed
 from pipelines.packet_decoder import packets_in
 from tests.moving import bags_of, data_of, indexed, kind, moving
 
@@ -103,3 +103,25 @@ def test_a_third_of_ordinary_packets_is_left_out(tmp_path: Path, name: str, shar
             )
             left_out, total = left_out + keep.count(False), total + len(keep)
     assert left_out / total > share
+
+
+def numbered(header: bytes, number: int, number_bits: int) -> bytes:
+    """A slice: first_mb 0, type 5 (P), parameter set 0, frame_num."""
+    text = "1" + "00110" + "1" + f"{number:0{number_bits}b}" + "1"
+    return header + int(text.ljust(80, "0"), 2).to_bytes(10, "big")
+
+
+def test_all_is_decoded_where_numbers_show_that_a_picture_was_lost(avcc: bytes) -> None:
+    bits = _h264_record(avcc)[1]
+    assert bits >= 4
+
+    def stream(*numbers: tuple[bytes, int]) -> list[bytes]:
+        return [packet(numbered(IDR, 0, bits)), *(packet(numbered(kind, number, bits)) for kind, number in numbers)]
+
+    whole = stream((P, 1), (B, 2), (B, 2), (P, 2), (B, 3), (P, 3))
+    assert kept("h264", avcc, whole, {6}) == [0, 1, 4, 6]
+    lacking = stream((P, 1), (B, 2), (B, 2), (B, 3), (P, 3))
+    assert kept("h264", avcc, lacking, {5}) == [0, 1, 2, 3, 4, 5]
+    around = [(P, number % (1 << bits)) for number in range(1, 2 + (1 << bits))] + [(B, 2)]
+    every = stream(*around)
+    assert kept("h264", avcc, every, {len(every) - 2}) == list(range(len(every) - 1))

@@ -153,6 +153,8 @@ def test_saved_settings_are_read_back_as_they_were(tmp_path: Path) -> None:
         ("a:\n\t- b\n", "f.yaml, line 2, column 1 is not YAML"),
         ("seed: 1\nseed: 2\n", "f.yaml, line 2, column 1 is not YAML: 'seed' is given twice"),
         ("index: @here\n", "line 1, column 8"),
+        ("[" * 5000, "f.yaml is nested too deeply"),
+        ("{a: " * 3000 + "}" * 3000, "f.yaml is nested too deeply"),
         (b"name: \xff\xfe\n", "f.yaml is not YAML: .*UTF-8"),
     ],
 )

@@ -213,3 +213,29 @@ def test_a_keyframe_flag_that_lies_is_found_at_indexing(tmp_path: Path) -> None:
             out.mux(packet)
     (video,) = check_all([path], clips=4)
     assert video["access"] == "sequential"
+
+
+def test_an_avi_that_has_lost_a_packet_on_the_way(tmp_path: Path) -> None:
+    """A pass over it counts the packets that are left; a seek would take their numbers from its index."""
+    whole = moving(tmp_path / "whole.avi", codec="mpeg4", options={"g": "10"}, num_frames=100).read_bytes()
+    chunks = [at for at in range(whole.find(b"movi"), whole.find(b"idx1")) if whole[at : at + 4] == b"00dc"]
+    path = tmp_path / "v.avi"
+    path.write_bytes(whole[: chunks[75]] + b"junk" + whole[chunks[75] + 4 :])
+    (video,) = check_all([path], clips=4)
+    assert (video["access"], video["packet_count"]) == ("sequential", 99)
+    assert indexed(tmp_path / "whole.avi")["access"] == "demux"
+
+
+def test_a_picture_that_was_lost_on_the_way(tmp_path: Path) -> None:
+    """Others refer to it: what a decoder shows in its place depends on packets that nothing else needs."""
+    options = {"x264-params": f"keyint=30:bframes=2:b-adapt=0:b-pyramid=none:{X264}"}
+    whole, path = moving(tmp_path / "whole.mp4", options=options, num_frames=90), tmp_path / "v.mp4"
+    with av.open(str(whole)) as file, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(file.streams.video[0])
+        packets = [packet for packet in file.demux(file.streams.video[0]) if packet.size]
+        lost = [n for n, packet in enumerate(packets) if bytes(packet)[4] & 0x60 and not packet.is_keyframe]
+        for number, packet in enumerate(packets):
+            packet.stream = stream
+            if number not in (lost[2], lost[12], lost[22]):
+                out.mux(packet)
+    check_all([path, whole], clips=20)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipelines import storage
-from pipelines.errors import StorageError
+from pipelines.errors import BadVideoError, InputError, StorageError
 from pipelines.store_errors import as_storage_error, shown
 from pipelines.url_secrets import scrubbed, secret_in
 from trainers.config import TrainConfig
@@ -70,3 +70,10 @@ def test_names_from_data_stay_in_their_folder(tmp_path) -> None:
     assert storage.inside("s3://b/out", "x.json") == "s3://b/out/x.json"
     with pytest.raises(StorageError, match="would lead out of s3://b/out"):
         storage.inside("s3://b/out", "../x.json")
+
+
+def test_no_error_of_ours_shows_one_whoever_prints_it() -> None:
+    """A label, an id or a setting may be such a URL by mistake, and errors show what is wrong."""
+    said = "the label 'https://host/x?X-Amz-Signature=HIDDEN' is not among the 2 classes"
+    for error in (InputError(said), BadVideoError("label_not_in_classes", said)):
+        assert str(error) == "the label 'https://host/x?X-Amz-Signature=...' is not among the 2 classes"

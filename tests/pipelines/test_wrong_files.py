@@ -10,6 +10,7 @@ from pipelines import storage
 from pipelines.datasets.manifest import read_classes, read_labels, read_manifest
 from pipelines.demux_table import demux_packet_table
 from pipelines.errors import BadVideoError, InputError
+from pipelines.shard_index import build_index
 from pipelines.wrong_files import what_instead
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
@@ -32,6 +33,13 @@ def test_a_video_is_refused_with_what_it_is(tmp_path: Path, data: bytes, what: s
     with file.open("rb") as opened, pytest.raises(BadVideoError, match=what) as caught:
         demux_packet_table(opened, len(data))
     assert caught.value.kind == "unreadable_video"
+
+
+@pytest.mark.parametrize(("data", "what"), [(LFS, "it is a Git LFS pointer"), (PAGE * 50, "it is a web page")])
+def test_a_shard_is_refused_with_what_it_is(tmp_path: Path, data: bytes, what: str) -> None:
+    (tmp_path / "s.tar").write_bytes(data)
+    with pytest.raises(InputError, match=f"not_a_tar: {what}"):
+        build_index([str(tmp_path / "s.tar")], str(tmp_path / "out"), workers=1, isolation=None)
 
 
 @pytest.mark.parametrize("data", [b"", b"name,labels\n", b"<root/>", b"PK\x03\x04", b"version 1\n", b"\x00<html"])
