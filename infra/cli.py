@@ -246,7 +246,9 @@ help_pages.arrange(app)
 def main() -> None:
     """The console command."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
+        if isinstance(code, int):  # of Ctrl-C, which typer takes for an answer: 130
+            sys.exit(code)
     except AdaptFocusError as error:
         from infra.progress import console
 

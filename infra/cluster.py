@@ -20,6 +20,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from infra.placement import amounts, needed
 from pipelines import storage
 from pipelines.errors import ConfigError
 from trainers.config import PlacementConfig
@@ -78,19 +79,6 @@ def connected(address: str | None, cpus: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def needed(place: PlacementConfig) -> str:
-    """What a run's workers take: `2 x {CPU: 1, GPU: 1}`."""
-    least = place.min_workers or place.workers
-    number = f"{place.workers}" if least == place.workers else f"{least} to {place.workers}"
-    return f"{number} x {amounts(place.of_each_worker())}"
-
-
-def amounts(resources: Mapping[str, float]) -> str:
-    """`{CPU: 8, GPU: 1}`, without what Ray counts for itself."""
-    own = {k: v for k, v in resources.items() if ":" not in k and "_group_" not in k and k != "object_store_memory"}
-    return "{" + ", ".join(f"{name}: {own[name]:g}" for name in sorted(own) if name != "memory") + "}"
 
 
 def offered() -> str:

@@ -28,6 +28,7 @@ class Ending:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.clean_up: Callable[[], None] = lambda: None  # before this process ends at once
         self._ask: Callable[[], None] | None = None
 
     @property
@@ -45,12 +46,20 @@ class Ending:
 
     def on_signal(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None:
-            end_now(128 + number)
+            self.end_now(128 + number, "ended at once: what was trained since the last commit will be trained again\n")
         self.signal = number
         if self._ask is None:
             raise Interrupted
-        console.print("stopping after this step, and committing it; again ends at once", highlight=False)
+        console.print("asked to stop: the step under way is committed first. A second time ends at once")
         self._ask()
+
+    def end_now(self, code: int, words: str = "") -> None:
+        """End this process, whatever its threads do; what it has started ends with it."""
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            os.write(2, words.encode())
+            self.clean_up()
+        os._exit(code)
 
 
 @contextlib.contextmanager
@@ -73,11 +82,3 @@ def hear_again(made: Ending) -> None:
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             signal.signal(number, made.on_signal)
-
-
-def end_now(code: int) -> None:
-    """End this process without another word; what it has started ends with it."""
-    with contextlib.suppress(Exception):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)

@@ -50,7 +50,7 @@ def extract(
     """
     from infra.placement import check_this_machine, cpus_of
     from infra.progress import counted
-    from infra.running import check_ray
+    from infra.running import OWN, check_ray, engine_of
     from pipelines import storage
     from pipelines.datasets.annotations import check_split
     from pipelines.places import absolute
@@ -69,15 +69,15 @@ def extract(
         "maps" if maps else "pooled", stride_seconds, split,
     )  # fmt: skip
     with counted("extracting videos") as progress:
-        if (config.placement.engine_at(address) if engine == "auto" else engine) == "local":
+        if engine_of(config, engine, address) == "local":
             facts = extract_features(job, out_url, make_here, progress)
         else:
             check_ray()
             from infra.cluster import check_seen, connected
             from trainers.ray_extract import make_on_cluster
 
-            if address in (None, "local"):
-                check_this_machine(config.placement)
+            if address in OWN:  # it takes the GPUs that are there
+                check_this_machine(config.placement.model_copy(update={"worker_resources": {}, "gpus_per_worker": 0}))
             with connected(address, cpus=cpus_of(config)):
                 check_seen(
                     {"the run": storage.join(run, "config.json"), "the index": storage.join(index, "index.json")}

@@ -89,11 +89,10 @@ def runs(
         )
     for row in found:
         score = "-" if row.map_max is None else f"{100 * row.map_max:.1f}"
+        clips = ("~" if row.clips_are_estimated else "") + f"{row.clips_trained:,}"
         table.add_row(
-            escape(row.name), row.state, epoch_of(row),
-            ("~" if row.clips_are_estimated else "") + f"{row.clips_trained:,}",
-            score, age(row.last_commit_age_seconds), str(row.workers or "-"),
-            str(row.bad_videos), row.evaluation or "-",
+            escape(row.name), row.state, epoch_of(row), clips, score, age(row.last_commit_age_seconds),
+            str(row.workers or "-"), str(row.bad_videos), row.evaluation or "-",
         )  # fmt: skip
     show(out, table)
     for row in found:

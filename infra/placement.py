@@ -6,12 +6,27 @@ Output: nothing, or an error: on such a cluster, what is not there would be wait
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from pipelines.errors import ConfigError
 from trainers.config import PlacementConfig, TrainConfig
 
 _OF_ANY_MACHINE = ("CPU", "GPU", "memory")
+
+
+def needed(place: PlacementConfig) -> str:
+    """What a run's workers take: `2 x {CPU: 1, GPU: 1}`."""
+    least = place.min_workers or place.workers
+    number = f"{place.workers}" if least == place.workers else f"{least} to {place.workers}"
+    return f"{number} x {amounts(place.of_each_worker())}"
+
+
+def amounts(resources: Mapping[str, float]) -> str:
+    """`{CPU: 8, GPU: 1}`, without what Ray counts for itself: addresses, places of groups, memory."""
+    own = [name for name in sorted(resources) if ":" not in name and "_group_" not in name and "memory" not in name]
+    return "{" + ", ".join(f"{name}: {resources[name]:g}" for name in own) + "}"
 
 
 def check_this_machine(place: PlacementConfig) -> None:
@@ -24,9 +39,9 @@ def check_this_machine(place: PlacementConfig) -> None:
     wanted, there = workers * place.of_each_worker().get("GPU", 0.0), torch.cuda.device_count()
     if wanted > there:
         raise ConfigError(
-            f"{workers} workers with {place.of_each_worker()['GPU']:g} GPUs each (placement.gpus_per_worker) need "
-            f"{wanted:g} GPUs, and this machine has {there} that CUDA can use; leave placement.gpus_per_worker out, "
-            "ask for fewer workers, or give --address of a cluster that has them"
+            f"the workers need {needed(place)}, and this machine has {there} GPUs that CUDA can use; leave "
+            "placement.gpus_per_worker out to train on its CPUs, ask for fewer workers, or give --address of a cluster "
+            "that has them"
         )
     strange = [name for name in place.worker_resources if name not in _OF_ANY_MACHINE]
     if strange:

@@ -132,14 +132,15 @@ def _bar_of_run(bar: Progress, title: str) -> Callable[[dict, float | None], Non
 
 def _lines_of_run(title: str) -> Callable[[dict, float | None], None]:
     """A line for whatever is waited for before the first step, then every LINE_SECONDS and at the end of each epoch."""
-    shown, stage, shown_at = None, None, 0.0
+    shown, shown_at = None, 0.0
+    stages: set[str] = set()  # each is said once: epochs may be shorter than the time between two looks
 
     def show(beat: dict, score: float | None) -> None:
-        nonlocal shown, stage, shown_at
+        nonlocal shown, shown_at
         if "stage" in beat:
-            if shown is not None or beat["stage"] == stage:
+            if shown is not None or beat["stage"] in stages:
                 return
-            stage = beat["stage"]
+            stages.add(beat["stage"])
         else:
             at = (beat["epoch"], beat["cursor"])
             ended = beat["cursor"] == beat["num_bags"]

@@ -9,8 +9,8 @@ import importlib.util
 import time
 from collections.abc import Callable
 
-from infra.ending import Ending, Interrupted, end_now, ending, hear_again
-from infra.placement import check_this_machine, cpus_of
+from infra.ending import Ending, Interrupted, ending, hear_again
+from infra.placement import check_this_machine, cpus_of, needed
 from infra.progress import console, following
 from pipelines import storage
 from pipelines.errors import AdaptFocusError, ConfigError, own_error_in
@@ -26,6 +26,7 @@ from trainers.holder import check_free, held
 from trainers.loop import train
 from trainers.prepare import finished, prepare
 
+OWN = (None, "local")  # addresses of a cluster that this command starts, and that does not grow
 POLL_SECONDS = 0.25
 WAITING_SECONDS = 20.0  # before it is said for what workers are waited
 
@@ -40,10 +41,12 @@ def run_training(config: TrainConfig, address: str | None, take_over: bool = Fal
         AdaptFocusError: something the user can fix, or the worker group failed too often.
         SystemExit: a person or a machine has stopped it: 130 after Ctrl-C, 143 after SIGTERM.
     """
-    if config.placement.engine_at(address) == "ray":
-        check_ray()  # before the run's folder is made
     with ending() as end:
         try:
+            if config.placement.engine_at(address) == "ray":
+                check_ray()  # before the run's folder is made
+                if address in OWN:
+                    check_this_machine(config.placement)
             if not take_over:
                 check_free(config.url, say)
             if _begin(config):
@@ -115,9 +118,7 @@ def run_evaluation(
     run_url, index_url = absolute(run_url), absolute(index_url)
     run, config = Run(run_url), load_config(run_url)
     how = (epoch, crops, size_pixels, overwrite)
-    if engine == "auto":
-        engine = config.placement.engine_at(address)
-    if engine == "local":
+    if engine_of(config, engine, address) == "local":
         return evaluate(run, config, index_url, views, name, predict_here, *how)
     check_ray()
     labels = [load_index(url, columns=["labels"]) for url in (config.index, index_url)]
@@ -128,13 +129,25 @@ def run_evaluation(
     from infra.cluster import check_seen, connected
     from trainers.ray_train import predict_on_cluster
 
-    if address in (None, "local"):
-        check_this_machine(config.placement)
+    if address in OWN:  # all of its actors are wanted, and none of a rank's own resources
+        check_this_machine(config.placement.model_copy(update={"worker_resources": {}, "min_workers": None}))
     with connected(address, cpus=cpus_of(config)):
         check_seen(
             {"the run": storage.join(run_url, "config.json"), "the index": storage.join(index_url, "index.json")}
         )
         return evaluate(run, config, index_url, views, name, predict_on_cluster, *how)
+
+
+def engine_of(config: TrainConfig, engine: str, address: str | None) -> str:
+    """Where `--engine auto` looks at videos: as training would, but here if what it had is not on this machine."""
+    if engine != "auto":
+        return engine
+    if address in OWN:
+        try:
+            check_this_machine(config.placement)
+        except ConfigError:
+            return "local"
+    return config.placement.engine_at(address)
 
 
 def check_ray() -> None:
@@ -146,9 +159,7 @@ def check_ray() -> None:
 
 
 def _train_on_cluster(config: TrainConfig, address: str | None, end: Ending, stage: Callable[[str], None]) -> None:
-    place, own = config.placement, address in (None, "local")
-    if own:
-        check_this_machine(place)
+    place, own = config.placement, address in OWN
     stage("starting Ray" if own else f"connecting to Ray at {address}")
     from ray.train import TrainingFailedError
 
@@ -160,16 +171,17 @@ def _train_on_cluster(config: TrainConfig, address: str | None, end: Ending, sta
         if own:
             cluster.check_offered(place)
         cluster.check_seen(places_of(config))
-        stage(f"starting workers: {cluster.needed(place)}")
+        stage(f"starting workers: {needed(place)}")
         fit = Fit(config)
+        end.clean_up = fit.clean_up
         fit.start()
         with end.asks(fit.ask_to_stop):
             while not fit.join(POLL_SECONDS):
                 if fit.waited_seconds > WAITING_SECONDS and not fit.has_begun():
-                    stage(f"waiting for workers: {cluster.needed(place)}; {cluster.offered()}")
+                    stage(f"waiting for workers: {needed(place)}; {cluster.offered()}")
                 if end.signal and not fit.has_begun():
                     say(f"stopped before {config.url} trained anything new. Give the same command again to resume")
-                    end_now(end.exit_code)
+                    end.end_now(end.exit_code)
         try:
             fit.check()
         except TrainingFailedError as error:

@@ -12,7 +12,7 @@ from pipelines import storage
 
 
 def absolute(url: str) -> str:
-    """`runs` -> `/data/runs`; `~/runs` -> `/home/me/runs`; `s3://bucket/runs` and `file:///runs` stay."""
+    """`runs` -> `/data/runs`; `~/runs` -> `/data/me/runs`; `s3://bucket/runs` and `file:///runs` stay."""
     if not storage.is_local(url) or "://" in url:
         return url
     return os.path.abspath(os.path.expanduser(url))  # noqa: PTH100, PTH111

@@ -221,7 +221,7 @@ class Commits:
 def said_of_stop(config: TrainConfig, epoch: int, cursor: int, num_bags: int) -> str:
     """What a user is told whose run has stopped because it was asked to; `epoch` counts from 0."""
     return (
-        f"{config.url} was asked to stop, and did so at epoch {epoch + 1} of {config.epochs}, bag {cursor} of "
+        f"{config.url} was asked to stop and did so at epoch {epoch + 1} of {config.epochs}, bag {cursor} of "
         f"{num_bags}; all of it is committed. Give the same command again to resume"
     )
 

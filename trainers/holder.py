@@ -22,7 +22,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from pipelines import storage
-from pipelines.errors import AdaptFocusError
+from pipelines.errors import AdaptFocusError, StorageError
 
 SIGN_SECONDS = 5.0
 DEAD_SECONDS = 30.0
@@ -55,11 +55,11 @@ def holder_url(run_url: str) -> str:
 
 
 def read_holder(run_url: str) -> Holder | None:
-    """Who has signed last; None if nobody has, or the note cannot be read."""
+    """Who has signed last; None if nobody has, or the note is none of this version's."""
     url = holder_url(run_url)
     try:
         return Holder(**json.loads(storage.read_bytes(url))) if storage.exists(url) else None
-    except (AdaptFocusError, ValueError, TypeError):
+    except (ValueError, TypeError):
         return None
 
 
@@ -124,9 +124,10 @@ def _signs(run_url: str, before: Holder) -> bool:
     deadline = time.monotonic() + DEAD_SECONDS
     while time.monotonic() < deadline:
         time.sleep(min(1.0, DEAD_SECONDS / 10))
-        now = read_holder(run_url)
-        if now is not None and now != before:
-            return now.ended is None
+        with contextlib.suppress(StorageError):
+            now = read_holder(run_url)
+            if now is not None and now != before:
+                return now.ended is None
     return False
 
 

@@ -7,6 +7,7 @@ Output: whether workers have begun; the error that it ended with.
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 import uuid
@@ -28,6 +29,7 @@ class Fit:
         self._began = time.monotonic()
         self._has_begun = False
         self._error: BaseException | None = None
+        self._folder = tempfile.TemporaryDirectory(prefix="adaptfocus-ray-", ignore_cleanup_errors=True)
         self._thread = threading.Thread(target=self._fit, daemon=True, name="fit")
 
     def start(self) -> None:
@@ -51,13 +53,18 @@ class Fit:
         """Have the workers commit after their step, and end."""
         ask_to_stop(self._key)
 
+    def clean_up(self) -> None:
+        """Remove what Ray keeps for itself."""
+        self._folder.cleanup()
+
     def check(self) -> None:
         """Raises what the training ended with."""
+        self.clean_up()
         if self._error:
             raise self._error
 
     def _fit(self) -> None:
         try:
-            fit(self.config, self._key)
+            fit(self.config, self._key, self._folder.name)
         except BaseException as error:  # raised in the main thread
             self._error = error

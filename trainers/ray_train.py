@@ -164,10 +164,11 @@ def _unless_replaced(batches: Iterable[T]) -> Iterator[T]:
         raise
 
 
-def fit(config: TrainConfig, stop_key: str | None = None) -> None:
+def fit(config: TrainConfig, stop_key: str | None = None, folder: str | None = None) -> None:
     """Train a run on the cluster this driver is connected to.
 
     Args:
+        folder: where what Ray keeps for itself lies while it trains; the temporary folder by default.
         stop_key: `ray_stop.ask_to_stop` with this key makes the group commit after its step, and end for good.
 
     Raises:
@@ -178,9 +179,9 @@ def fit(config: TrainConfig, stop_key: str | None = None) -> None:
     index = load_index(config.index, columns=["labels"])
     shape = clip_shape(config, Planner.of(index.table, index.classes).max_labels)
     failure_url = storage.join(config.url, f"failure-{uuid.uuid4().hex[:8]}.json")
-    with tempfile.TemporaryDirectory(prefix="adaptfocus-ray-") as folder:
+    with tempfile.TemporaryDirectory(prefix="adaptfocus-ray-", dir=folder) as own:
         try:
-            _trainer(config, shape, failure_url, folder, stop_key).fit()
+            _trainer(config, shape, failure_url, own, stop_key).fit()
         except ray.train.TrainingFailedError:
             if not storage.exists(failure_url):
                 raise
@@ -201,7 +202,7 @@ def _said_of_stop(config: TrainConfig) -> str:
 
 
 def _trainer(
-    config: TrainConfig, shape: ClipShape, failure_url: str, folder: str, stop_key: str | None
+    config: TrainConfig, shape: ClipShape, failure_url: str, folder: str, stop_key: str | None = None
 ) -> TorchTrainer:
     """The run as Ray Train wants it; `folder` holds what Ray keeps for itself."""
     place = config.placement

@@ -52,10 +52,10 @@ def test_from_videos_to_a_report(type_, manifest: Path, tmp_path: Path) -> None:
     assert (code, "2 x 3" in out) == (0, True)
     code, _, err = type_("evaluate", runs / "first", "--index", index, "--crops", 2, "--engine", "local")
     assert (code, "there can be 1 crop or 3" in err) == (2, True)
-    assert type_("evaluate", runs / "first", "--index", index, "--engine", "local", "--epoch", 0)[0] == 0
-    assert storage.exists(str(runs / "first" / "evaluations" / "test-epoch-0" / "scores.json"))
+    assert type_("evaluate", runs / "first", "--index", index, "--engine", "local", "--epoch", 1)[0] == 0
+    assert storage.exists(str(runs / "first" / "evaluations" / "test-epoch-1" / "scores.json"))
     code, _, err = type_("evaluate", runs / "first", "--index", index, "--engine", "local", "--epoch", 7)
-    assert (code, "there are those of: 0, 1." in err) == (2, True)
+    assert (code, "those of the ends of epochs (counted from 1): 1, 2." in err) == (2, True)
     code, out, _ = type_("report", runs / "first", "--out", tmp_path / "report.html")
     assert code == 0
     assert "<html" in (tmp_path / "report.html").read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,8 @@ from trainers.checkpoint import Commit, Run
 from trainers.engine import LocalEngine
 from trainers.evaluations import scores_url
 from trainers.heartbeat import heartbeat_url
+from trainers.holder import held
+from trainers.ledger import audit
 from trainers.loop import train
 from trainers.prepare import prepare
 
@@ -61,17 +64,19 @@ def test_every_state_in_the_list_the_table_and_json(type_, runs: str) -> None:
     }  # fmt: skip
     done, stopped = found["finished"], found["stopped"]
     assert (done.position, done.epochs, done.map_max, done.workers) == (2.0, 2, 0.625, 1)
-    # 18 videos in batches of 4: 16 and then 18 + 2 carried = 20 bags, of 3 clips each; by the newest plan 2 x 20.
-    assert done.clips_trained_estimate == 3 * (20 + 20)
-    # Epoch 1 (of 0, 1, 2), 8 of 16 bags: 24 bags of 3 clips.
-    assert (stopped.position, stopped.epochs, stopped.clips_trained_estimate) == (1.5, 3, 72)
+    # 18 videos in batches of 4: 16 and then 18 + 2 carried = 20 bags, of 3 clips each. The report counts them too.
+    assert done.clips_trained == audit(Run(done.url)).clips_trained == 3 * (16 + 20)
+    assert not done.clips_are_estimated
+    # Epoch 1 (of 0, 1, 2), 8 of 16 bags: 24 bags of 3 clips, by a log that does not count them.
+    assert (stopped.position, stopped.epoch, stopped.epochs) == (1.5, 2, 3)
+    assert (stopped.clips_trained, stopped.clips_are_estimated) == (72, True)
     assert stopped.last_commit_age_seconds == pytest.approx(7200, abs=60)
     assert "JSONDecodeError" in (found["broken"].problem or "")
     code, out, _ = type_("runs", runs)
     assert code == 0
-    assert "finished finished 2.0 of 2 120 62.5" in out
+    assert "finished finished 2 of 2, 100 % 108 62.5" in out
     assert "test, 20 x 1, epoch 2 (1 more)" in out, "which of two evaluations the score is from"
-    assert "stopped stopped 1.5 of 3 72 - 2 h ago 2 0" in out
+    assert "stopped stopped 2 of 3, 50 % ~72 - 2 h ago 2 0" in out
     assert "broken: JSONDecodeError" in out
     assert "no-run" not in out
     code, out, _ = type_("runs", f"{runs}/stopped", "--json")
@@ -81,6 +86,16 @@ def test_every_state_in_the_list_the_table_and_json(type_, runs: str) -> None:
     assert "there is no run at" in err
     code, _, err = type_("runs", "s3://nowhere-at-all/runs")
     assert (code, "there is no bucket 'nowhere-at-all'" in err) == (2, True)
+
+
+def test_a_run_that_was_let_go_is_not_shown_as_running(small_world: SmallWorld, tmp_path: Path) -> None:
+    """Its newest commit may be a second old: whoever trained it has said that this is over."""
+    config = small_world.run_config(tmp_path, "let-go")
+    prepare(config)
+    entry(Run(config.url), 0, "start", 1)
+    with held(config.url):
+        assert [row.state for row in list_runs(config.url)] == ["running"]
+    assert [row.state for row in list_runs(config.url)] == ["stopped"]
 
 
 def test_an_age_is_said_in_its_unit() -> None:

@@ -180,7 +180,7 @@ def test_a_damaged_state_is_not_gone_on_from_but_the_one_before_it(
         storage.delete(run.at(newest.folder or "", "state.pt"))
     run = trained(config)
     assert f"{newest.folder}/state.pt is {'damaged' if harm == 'flipped' else 'gone'}" in caplog.text
-    assert "going on from epoch 0, bag 16" in caplog.text
+    assert "resuming from epoch 1, bag 16" in caplog.text
     assert same_weights(run, undisturbed)
     assert (audit(run).clips_lost, audit(run).clips_twice) == (0, 0)
 
@@ -247,7 +247,7 @@ def test_a_run_that_is_asked_to_stop_at_its_last_batch_is_whole(small_world: Sma
                 yield batch
 
     config = small_world.run_config(tmp_path, "late")
-    with pytest.raises(DrainedError, match=r"at epoch 2, bag 16 of 16; all of it is committed"):
+    with pytest.raises(DrainedError, match=r"at epoch 3 of 3, bag 16 of 16; all of it is committed"):
         trained(config, Late(4))
     run = trained(config)
     assert finished(config)

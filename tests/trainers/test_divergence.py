@@ -60,7 +60,7 @@ def test_a_rate_that_is_too_high_stops_the_run_before_anything_is_kept(small_wor
     """The first step makes weights of 1e30, the second a loss of them; both belong to the first commit."""
     settings = ("optim.learning_rate=1e30", "optim.schedule=constant", "epochs=1")
     run, said = stopped(small_world.run_config(tmp_path, "fast", *settings))
-    assert "the loss is not finite (nan) in batch 2 of 4 of epoch 0 (counted from 0; bags 4 to 7" in said
+    assert "the loss is not finite (nan) in batch 2 of 4 of epoch 1 (bags 4 to 7" in said
     assert "learning rate 1e+30" in said
     assert "a lower optim.learning_rate (it is 1e+30) or optim.clip_gradient_norm=1" in said
     assert commits(run) == []
@@ -86,7 +86,7 @@ def test_what_was_committed_before_stays_and_can_be_used(small_world: SmallWorld
     """16 bags in epoch 0, then the third batch of epoch 1 (warm-up is over): commits are every two batches."""
     config = small_world.run_config(tmp_path, "later")
     run, said = stopped(config, Poisoned(6))
-    assert "batch 3 of 5 of epoch 1 (counted from 0; bags 8 to 11" in said
+    assert "batch 3 of 5 of epoch 2 (bags 8 to 11" in said
     assert commits(run) == [(0, 8), (0, 16), (1, 8)]
     assert not [*not_finite(weights(run))]
     assert torch.isfinite(read_saliency(run, 1).bins.score).all()

@@ -252,7 +252,7 @@ def test_what_does_not_decode_is_refused_and_quarantine_is_respected(small_world
     found = extracted(bad, world.train_index, tmp_path / "features")
     assert found.facts["refused"] == {"quarantined": 2}
     assert len(found) == 16
-    assert all("in epoch 0: " in row["message"] for row in found.refused())
+    assert all("in epoch 1: " in row["message"] for row in found.refused())
     other = trained(small_world.run_config(tmp_path, "other", "epochs=1"))
     refused = extracted(other, world.train_index, tmp_path / "refused")
     assert sum(refused.facts["refused"].values()) == 2
