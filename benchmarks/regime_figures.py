@@ -114,11 +114,7 @@ def figures_of(outcomes: Sequence[Outcome], say: Callable[[str], None]) -> list[
             values = [run.map_max for run in seeds.values()]
             found.append(mean_and_std(f"method.{world}.{variant}", values, "mAP"))
         for name, trio in LIKE_FOR_LIKE.items():
-            closed = [
-                (weak.map_max - noisy.map_max) / (full.map_max - noisy.map_max)
-                for weak, noisy, full in _paired(by_variant, *trio)
-                if full.map_max > noisy.map_max
-            ]
+            closed = share_of_gap(outcomes, world, *trio)
             if closed:
                 found.append(mean_and_std(f"method.{world}.{name}", closed, "share"))
         shares = [
@@ -139,6 +135,15 @@ def figures_of(outcomes: Sequence[Outcome], say: Callable[[str], None]) -> list[
             never = len(budgets) - len(reached)
             say(f"method.{world}.budget_to_noisy: best never reaches noisy's score on {never} of {len(budgets)} seeds")
     return found
+
+
+def share_of_gap(outcomes: Sequence[Outcome], world: str, weak: str, noisy: str, full: str) -> list[float]:
+    """The share of the way from noisy to full that a variant goes, seed by seed; none where full is not above."""
+    return [
+        (own.map_max - below.map_max) / (above.map_max - below.map_max)
+        for own, below, above in _paired(_by_variant(outcomes, world), weak, noisy, full)
+        if above.map_max > below.map_max
+    ]
 
 
 def budget_to_reach(score: float, run: Outcome) -> float | None:

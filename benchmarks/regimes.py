@@ -219,9 +219,9 @@ def main(
     usual = QUICK if quick else USUAL
     plan = Benchmark(
         out=(out or Path("regimes-out", *(["quick"] if quick else []))).resolve(),
-        worlds=tuple(_words("--worlds", worlds or usual.worlds)),
-        seeds=tuple(_numbers("--seeds", seeds or usual.seeds)),
-        variants=chosen(_words("--variants", variants or usual.variants)),
+        worlds=tuple(words("--worlds", worlds or usual.worlds)),
+        seeds=tuple(numbers("--seeds", seeds or usual.seeds)),
+        variants=chosen(words("--variants", variants or usual.variants)),
         size=WorldConfig(
             num_train_videos=train_videos or usual.train_videos,
             num_test_videos=test_videos or usual.test_videos,
@@ -255,18 +255,20 @@ def _what_is_measured(arguments: Sequence[str]) -> list[str]:
     return kept
 
 
-def _words(option: str, text: str) -> list[str]:
-    words = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
-    if not words:
+def words(option: str, text: str) -> list[str]:
+    """What an option names, with commas between, each once. Raises ConfigError: nothing."""
+    found = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    if not found:
         raise ConfigError(f"{option} '{text}' names nothing; give names with commas between, or leave the option")
-    return words
+    return found
 
 
-def _numbers(option: str, text: str) -> list[int]:
-    wrong = [word for word in _words(option, text) if not word.isdigit()]
+def numbers(option: str, text: str) -> list[int]:
+    """The seeds that an option gives. Raises ConfigError: one is no whole number."""
+    wrong = [word for word in words(option, text) if not word.isdigit()]
     if wrong:
         raise ConfigError(f"{option} {text}: '{wrong[0]}' is no seed; give whole numbers from 0 on, such as 0,1,2")
-    return [int(word) for word in _words(option, text)]
+    return [int(word) for word in words(option, text)]
 
 
 if __name__ == "__main__":

@@ -120,7 +120,26 @@ MOVING = {
     "full_moving": Variant("full with the same fading, kernels and batches", "full", (_FADING, *_SOONER)),
 }
 
-VARIANTS = MAIN | ABLATIONS | PAST | MOTION | TAIL | MOVING
+FREED = {
+    "focused": Variant("negatives, with focused negatives and rivalry of a video's labels", "focused"),
+    "focused_no_rivalry": Variant("focused, without rivalry", "focused", ("focus.rivalry=0",)),
+    "focused_no_negatives": Variant("focused, negatives all alike", "focused", ("focus.negative_focus=0",)),
+    "figure2": Variant("what the paper's figure shows", "figure2"),
+    "figure2_ratio": Variant("figure2, weights p / threshold", "figure2", ("focus.weight_form=ratio",)),
+    "figure2_exponential": Variant("figure2, exponential weights", "figure2", ("focus.weight_form=exponential",)),
+    "figure2_superloss": Variant(
+        "figure2, SuperLoss weights", "figure2", ("focus.weight_form=superloss", "focus.temperature=1")
+    ),
+    "figure2_bins": Variant(
+        "figure2, bins that fade", "figure2", ("saliency.form=bins", "saliency.bins=20", "saliency.staleness=0.98")
+    ),
+    "figure2_after": Variant("figure2, read after the clip's own visit", "figure2", ("saliency.read=after",)),
+    "figure2_mass": Variant("figure2, mass normalisation", "figure2", ("focus.normalise_mass=true",)),
+}
+
+VARIANTS = MAIN | ABLATIONS | PAST | MOTION | TAIL | MOVING | FREED
+# On stitched videos of real people (benchmarks/people.py): none has faded backgrounds.
+PEOPLE = ("full", "noisy", "ours", "negatives", "focused", "figure2")
 GROUPS = {
     "main": tuple(MAIN),
     "ablations": tuple(ABLATIONS),
@@ -128,6 +147,8 @@ GROUPS = {
     "motion": ("full", "noisy", "negatives", "best", *MOTION),
     "tail": ("full", "noisy", "best", *TAIL),
     "moving": ("best", *MOVING),
+    "people": PEOPLE,
+    "freed": ("full", "noisy", *FREED),
     "all": tuple(VARIANTS),
 }
 

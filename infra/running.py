@@ -19,8 +19,8 @@ from pipelines.shard_index import load_index
 from trainers.checkpoint import Run
 from trainers.config import TrainConfig
 from trainers.engine import DrainedError, LocalEngine
-from trainers.evaluate import Scores, check_scorable, commit_of, evaluate, load_config, looked_at, predict_here
-from trainers.evaluations import refuse_other
+from trainers.evaluate import Scores, check_scorable, commit_of, evaluate, load_config, predict_here
+from trainers.evaluations import looked_at, refuse_other
 from trainers.full_labels import said_of, without_times
 from trainers.holder import check_free, held
 from trainers.loop import train

@@ -8,8 +8,9 @@ Output: "packets", "demux" or "sequential"; keyframes, and how long after one pi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -53,17 +54,34 @@ class Access:
 
 
 def proved_access(
-    middle: Middle, file: BinaryIO, bare: tuple[str, bytes, Packets] | None, is_seekable: bool, starts: Starts
+    middle: Middle,
+    context: Any,
+    file: BinaryIO,
+    bare: tuple[str, bytes, Packets] | None,
+    is_seekable: bool,
+    starts: Starts,
 ) -> Access:
     """The first access that shows the middle as a decode in order does.
 
     Args:
+        context: the decoder that has shown the file's start.
         bare: codec, extradata and packets, where the file's bytes are the packets and the first has been decoded so.
         is_seekable: a decoder may begin at every keyframe of the container. Otherwise all backends begin at the
             file's start.
         starts: of the packets that are shown.
     """
-    right = middle.frames()
+    if middle.can_jump() and middle.jump(context):
+        found = _showing(middle.frames(), file, bare, is_seekable, starts)
+        if found.access != "sequential" or not is_seekable:
+            return found
+    middle.go_through(context)
+    return _showing(middle.frames(), file, bare, is_seekable, starts)
+
+
+def _showing(
+    right: Mapping[int, Any], file: BinaryIO, bare: tuple[str, bytes, Packets] | None, is_seekable: bool, starts: Starts
+) -> Access:
+    """The first access that shows these frames."""
     if bare is not None and is_seekable:
         codec, extradata, packets = bare
         options = [(starts.is_start, starts.recovery_ticks)]

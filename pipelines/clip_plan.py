@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pydantic
 
+from pipelines.clip_labels import FullLabels, shown_labels
 from pipelines.config import Settings
 from pipelines.errors import ConfigError
 from pipelines.packets import find_clips, packets_of, shown_pts
@@ -73,7 +74,7 @@ class DrawRules:
     delta: float = 0.15  # clips are drawn in salient time +- delta, a fraction of the video
     delta_seconds: float | None = None  # instead of `delta`, for long videos
     focus_from_epoch: int | None = None  # None: every clip explores
-    full_labels: bool = False  # positives from intervals
+    full_labels: FullLabels | None = None  # positives from intervals; None: all of the video's labels
     focus_balance: float = 0.0
     repeat_factor: float = 0.0
 
@@ -162,7 +163,7 @@ def plan_clips(
         bags.append(
             _bag(slot, row, occurrence, video, labels, clips, spans)
             | {
-                "clip_positive": _positives(video, planner.classes, labels, clips, rules.full_labels),
+                "clip_positive": _positives(video, planner, labels, clips, clip, rules.full_labels),
                 "saliency_score": bins.score[pairs].flatten().tolist(),
                 "saliency_tau": bins.tau[pairs].flatten().tolist(),
                 "saliency_epoch": bins.epoch[pairs].flatten().tolist(),
@@ -185,7 +186,7 @@ def plan_views(planner: Planner, clip: ClipConfig, num_views: int, crops: int = 
         labels = planner.label_ids[row]
         bags.append(
             _bag(row, row, 0, video, labels, clips, spans)
-            | {"clip_positive": _positives(video, planner.classes, labels, clips, full=False)}
+            | {"clip_positive": [True] * (len(clips) * len(labels))}
             | {"saliency_score": [], "saliency_tau": [], "saliency_epoch": []}
         )
     return EpochPlan(pa.Table.from_pylist(bags, schema=PLAN_SCHEMA), (), planner.max_labels)
@@ -278,11 +279,6 @@ def center_range_seconds(video: dict, clip: ClipConfig) -> tuple[float, float]:
     return min(half, middle), max(video["duration_seconds"] - half, middle)
 
 
-def is_shown(intervals: list[dict], label: str, seconds: float) -> bool:
-    """Whether a moment lies in an interval of a label, ends included: what "true" means for a clip's centre."""
-    return any(i["label"] == label and i["start_seconds"] <= seconds <= i["end_seconds"] for i in intervals)
-
-
 def _hash(*parts: object) -> int:
     digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")
@@ -341,10 +337,10 @@ def _bag(
 
 
 def _positives(
-    video: dict, classes: tuple[str, ...], labels: tuple[int, ...], clips: list[dict], full: bool
+    video: dict, planner: Planner, labels: tuple[int, ...], clips: list[dict], clip: ClipConfig, full: FullLabels | None
 ) -> list[bool]:
-    """[clips x labels]: everything in the weak regimes; in Full, whether the clip's centre is inside an interval."""
+    """[clips x labels]: everything in the weak regimes, in Full what intervals say."""
     if not full:
         return [True] * (len(clips) * len(labels))
-    spans = video["intervals"] or []
-    return [is_shown(spans, classes[k], made["center_seconds"]) for made in clips for k in labels]
+    half = (clip.frames - 1) / 2 * clip.stride_seconds(video["frame_rate_hz"]) if full == "overlap" else 0.0
+    return shown_labels(video["intervals"], [planner.classes[k] for k in labels], clips, half)

@@ -11,6 +11,7 @@ others, and the packet does not bring its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -25,6 +26,15 @@ _MPEG4_PICTURE, _MPEG4_LAYERS = 0xB6, range(0x20, 0x30)
 _VC1_PICTURES, _VC1_HEADERS = (0x0D, 0x0C, 0x0B), (0x0E, 0x0F)
 _NAL_CODECS, _MPEG12 = frozenset({"h264", "hevc"}), frozenset({"mpeg1video", "mpeg2video"})
 _CODECS = _NAL_CODECS | _MPEG12 | {"mpeg4", "vc1"}
+FOLLOWED_CODECS = _CODECS - {"vc1"}  # of which all that a decoder remembers is known
+# A packet that begins, behind a delimiter if anything, with a slice of a picture that is no random access: most do, and
+# looking closer at them took a tenth of indexing. (unit's first byte; of HEVC two), behind start codes or lengths.
+_PLAIN = {
+    ("h264", False): re.compile(rb"\x00?\x00\x00\x01(?:\x09.\x00?\x00\x00\x01)?([\x01\x21\x41\x61])", re.DOTALL),
+    ("h264", True): re.compile(rb"(?:\x00\x00\x00\x02\x09.)?...[^\x00]([\x01\x21\x41\x61])", re.DOTALL),
+    ("hevc", False): re.compile(rb"\x00?\x00\x00\x01(?:\x46..\x00?\x00\x00\x01)?([\x00-\x1f])", re.DOTALL),
+    ("hevc", True): re.compile(rb"(?:\x00\x00\x00\x03\x46..)?...[^\x00]([\x00-\x1f])", re.DOTALL),
+}
 
 SetKey = tuple[int, int]  # (kind, number)
 
@@ -42,6 +52,7 @@ class DecoderStarts:
         self.is_changed = False  # sets in force are not those of the header
         self.is_referenced = True  # the last packet's picture; True where that is not known
         self.brings_all = False  # the last packet: all parameter sets
+        self._plain = _plain_of(codec, extradata)
 
     def add(self, packet: Bytes) -> int:
         """The next packet: how many pictures that others refer to come after it before one is whole, to a decoder
@@ -50,6 +61,9 @@ class DecoderStarts:
         self.is_referenced = True
         if self.codec not in _CODECS:
             return 0
+        if self._plain and (found := self._plain.match(packet)):
+            self.is_referenced, self.brings_all = self.codec != "h264" or bool(found[1][0] & 0x60), False
+            return NO_START if self.is_changed else 0
         own: dict[SetKey, bytes] = {}
         wait, is_refresh = 0, False
         for unit in _opening_units(self.codec, self.extradata, packet):
@@ -67,6 +81,13 @@ class DecoderStarts:
         if not is_known or (wait and not is_refresh and self.codec != "h264"):
             return NO_START  # FFmpeg's decoder of HEVC shows what is not whole yet
         return 0 if is_refresh else wait
+
+
+def _plain_of(codec: str, extradata: bytes) -> re.Pattern[bytes] | None:
+    has_lengths = extradata[:1] == b"\1"
+    at = 4 if codec == "h264" else 21
+    is_usual = not has_lengths or (len(extradata) > at and extradata[at] & 3 == 3)  # lengths of four bytes
+    return _PLAIN.get((codec, has_lengths)) if is_usual else None
 
 
 def brings_sets(codec: str, extradata: bytes, packet: Bytes) -> bool:

@@ -43,7 +43,7 @@ from pipelines.stream_notes import StreamNotes
 from pipelines.table_checks import MAX_REORDERED, wrong_times
 from pipelines.wrong_files import HEAD_BYTES, what_instead
 
-PROVED_FRAMES = 32  # of containers other than mp4, see `_prove`
+PROVED_FRAMES = 32  # of containers other than mp4, see `_check_order`
 # Matroska tells where a block begins; its packet follows behind the track's number (1 to 8 bytes), a time and flags
 # (3), and the numbers of a lace. Frames behind the first of a lace are not found, nor those with stripped headers.
 BLOCK_HEADER_BYTES = 20
@@ -125,6 +125,7 @@ def _check_stream(stream: Any) -> None:
             "absurd_size",
             f"its decoder settings take {len(context.extradata)} bytes; the limit is {MAX_EXTRADATA_BYTES}",
         )
+    context.options = {**context.options, **packet_arrays.UNFILTERED}
     context.thread_count = 1  # frames come out as early as they can, and shards are the unit of parallel work
 
 
@@ -132,14 +133,13 @@ def _demux(container: Any, stream: Any, file: BinaryIO, size_bytes: int) -> _Wal
     name = container.format.name
     search_bytes = BLOCK_HEADER_BYTES if name == _BLOCK_FORMAT else 0
     is_bytes, context = name in (_SAMPLE_TABLE_FORMAT, _BLOCK_FORMAT), stream.codec_context
-    starts = DecoderStarts(context.codec.canonical_name, bytes(context.extradata or b""))
-    walk = _Walk([], [], (0, False), search_bytes, is_bytes, False, starts, Middle(size_bytes))
+    codec: str = context.codec.canonical_name
+    starts = DecoderStarts(codec, bytes(context.extradata or b""))
+    walk = _Walk([], [], (0, False), search_bytes, is_bytes, False, starts, Middle(codec, size_bytes))
     frames_wanted = 1 if name == _SAMPLE_TABLE_FORMAT else PROVED_FRAMES
     failure = "no frame came out of the decoder"
     for packet in container.demux(stream):
         if packet.size:
-            if packet.has_sidedata("encryption_info") or packet.has_sidedata("encryption_init_info"):
-                raise BadVideoError("encrypted", "its packets are encrypted (cenc or cbcs); decrypt the video first")
             if len(walk.rows) >= packet_arrays.MAX_PACKETS:
                 limit = packet_arrays.MAX_PACKETS
                 raise BadVideoError("too_many_packets", f"it has more than {limit:,} packets; cut it into parts")
@@ -147,11 +147,14 @@ def _demux(container: Any, stream: Any, file: BinaryIO, size_bytes: int) -> _Wal
             walk.ends_broken = packet.is_corrupt
             if name in _STREAM_FORMATS:
                 walk.stream.add(packet)
+            elif next(packet.iter_sidedata(), None) is not None:
+                _note_side_data(walk, packet)
         walk.is_beginning &= len(walk.shown_pts) < frames_wanted
         walk.is_beginning &= len(walk.rows) <= MAX_PACKETS_TO_FIRST_FRAME + frames_wanted
         if packet.size:
-            _note_middle(walk, stream)
-        if walk.is_beginning or walk.middle.is_active:
+            offset_bytes, _, _, _, _, is_key, _, wait, _ = walk.rows[-1]
+            walk.middle.add(packet, offset_bytes, wait if is_key else NO_START, walk.is_beginning)
+        if walk.is_beginning:
             failure = _decode(walk, packet) or failure
     if not walk.rows:
         raise BadVideoError("no_packets", "its video stream holds no packets (a bare initialisation segment?)")
@@ -171,21 +174,17 @@ def _note(walk: _Walk, packet: Any, stream: Any, file: BinaryIO) -> None:
         file.seek(resume_at)
         walk.same_bytes = behind >= 0
         offset_bytes += max(behind, 0)
-    walk.new_extradata |= packet.has_sidedata("new_extradata")
     hidden = packet.is_discard or _is_vp8_altref(stream, packet)
     wait = walk.starts.add(memoryview(packet))
     place = (offset_bytes, packet.size, packet.pts, packet.dts, packet.duration or 0)
     walk.rows.append((*place, packet.is_keyframe, hidden, wait, walk.starts.is_referenced))
 
 
-def _note_middle(walk: _Walk, stream: Any) -> None:
-    """Tell the proof of the middle of the packet noted last, which is about to be decoded if it asks for that."""
-    offset_bytes, _, pts, _, _, is_key, _, wait, _ = walk.rows[-1]
-    is_start = is_key and wait != NO_START
-    if walk.middle.begins(offset_bytes, is_start) and not walk.is_beginning and stream.codec_context.is_open:
-        stream.codec_context.flush_buffers()  # as a seek does: it keeps palettes and tables
-    if walk.middle.is_active:
-        walk.middle.add_packet(pts, is_start, wait)
+def _note_side_data(walk: _Walk, packet: Any) -> None:
+    """What comes beside a packet. Transport and program streams have nothing of this."""
+    if packet.has_sidedata("encryption_info") or packet.has_sidedata("encryption_init_info"):
+        raise BadVideoError("encrypted", "its packets are encrypted (cenc or cbcs); decrypt the video first")
+    walk.new_extradata |= packet.has_sidedata("new_extradata")
 
 
 def _is_vp8_altref(stream: Any, packet: Any) -> bool:
@@ -202,9 +201,7 @@ def _decode(walk: _Walk, packet: Any) -> str | None:
     for frame in frames:
         if not walk.shown_pts:
             walk.turn = _turn(frame)
-        if walk.is_beginning:
-            walk.shown_pts.append(frame.pts)
-        walk.middle.add_frame(frame)
+        walk.shown_pts.append(frame.pts)
     return None
 
 
@@ -241,7 +238,6 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
     context, base = stream.codec_context, stream.time_base
     if why := wrong_times(arrays["pts"][shown], arrays["is_key"][shown], context.codec.canonical_name, float(base)):
         raise BadVideoError("unreliable_timestamps", why)
-    _prove(walk, {row[2] for row in walk.rows if row[2] is not None}, pts[0])
     # PyAV's stream says what the container says, else what FFmpeg has found in the codec when it opened the file.
     pixel_aspect, slip = shown_aspect(fraction_of(stream.sample_aspect_ratio), fraction_of(context.sample_aspect_ratio))
     canonical: str = context.codec.canonical_name
@@ -257,7 +253,9 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
     is_packets = is_plain and is_whole and not any(hidden) and _decodes_bare(codec, extradata, arrays, file)
     starts = replace(starts, is_start=starts.is_start[shown], is_whole=starts.is_whole[shown])
     bare = (codec, extradata, Packets(**arrays)) if is_packets else None
-    proved = proved_access(walk.middle, file, bare, starts.are_all_keys and not walk.new_extradata, starts)
+    is_seekable = starts.are_all_keys and not walk.new_extradata
+    proved = proved_access(walk.middle, context, file, bare, is_seekable, starts)
+    _check_order(walk, {row[2] for row in walk.rows if row[2] is not None}, pts[0])
     if proved.access == "packets":
         arrays["is_key"] = proved.is_key
     first, end = shown_span(arrays["pts"], np.array(durations, dtype=np.int64)[shown])
@@ -312,7 +310,7 @@ def _cut_off(container: Any, walk: _Walk, file: BinaryIO, size_bytes: int) -> li
     return [(ENDS_EARLY, f"it was cut off: {why or 'it ends inside a picture'}{left}; all whole frames are used")]
 
 
-def _prove(walk: _Walk, packet_pts: set[int], first_pts: int) -> None:
+def _check_order(walk: _Walk, packet_pts: set[int], first_pts: int) -> None:
     """Frames must come out in the order of their times, and at times of the table.
 
     AVI has no presentation times: what FFmpeg reports for H.264 with B-frames in it are decoding times, and frames

@@ -68,11 +68,18 @@ class MissingFrameError(Exception):
     """A frame did not come after a seek."""
 
 
-def sought_frames(wanted_pts: Sequence[int], member: RangeFile | BinaryIO) -> Iterator[av.VideoFrame]:
-    """Frames, each group by a seek. Raises MissingFrameError before any is given that comes after one that is not."""
+def sought_frames(
+    wanted_pts: Sequence[int], member: RangeFile | BinaryIO, options: Mapping[str, str] | None = None
+) -> Iterator[av.VideoFrame]:
+    """Frames, each group by a seek, by a decoder with these options.
+
+    Raises:
+        MissingFrameError: before any is given that comes after one that is not.
+    """
     with _opened(member) as container:
         stream = main_stream(container)
         stream.codec_context.thread_count = 1
+        stream.codec_context.options = {**stream.codec_context.options, **(options or {})}
         for group in _near_each_other(wanted_pts, stream.time_base):
             missing = list(group)
             for frame in _frames_between(container, stream, group):

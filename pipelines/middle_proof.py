@@ -10,7 +10,7 @@ Output: the access that shows the right frames; NotPlainError where headers alon
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, BinaryIO
 
@@ -18,12 +18,12 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from pipelines.decoder_starts import starts_whole
+from pipelines.decoder_starts import FOLLOWED_CODECS, NO_START, starts_whole
 from pipelines.errors import BadVideoError
 from pipelines.member_decoders import MissingFrameError, sought_frames
 from pipelines.mp4_boxes import NotPlainError
 from pipelines.mp4_sync import is_whole, starts_decoding
-from pipelines.packet_arrays import bare_start
+from pipelines.packet_arrays import UNFILTERED, bare_start
 from pipelines.packet_codec import Packets
 from pipelines.packet_decoder import frames_of_span
 from pipelines.packets import run_of, span_of
@@ -31,15 +31,18 @@ from pipelines.packets import run_of, span_of
 MIDDLE_SHARE = 0.4  # of a file's bytes, behind which the next keyframe is the one before the middle's
 MAX_PACKETS = 100  # from that one on: a GOP of 4 s at 25 Hz
 COMPARED_FRAMES = 3
+JUMPED_FRAMES = 2  # a keyframe, and the first that may refer to it and is shown behind it
+MAX_DELAY = 32  # packets that a decoder takes before a frame comes out
+MAX_KEPT_BYTES = 64 << 20
 MAX_KEYFRAME_BYTES = 4 << 20
-_NEAR = 4  # keyframes to each side of the middle, of which the smallest is decoded
+# Codecs whose keyframes leave nothing of before but what `decoder_starts` follows.
+_FOLLOWED = FOLLOWED_CODECS | {"vp8", "vp9", "av1"}
 
 
 def middle_key(is_key: np.ndarray, size_bytes: np.ndarray) -> int | None:
-    """The packet to prove: the smallest of the keyframes around the middle; None where only the first is one."""
+    """The packet to prove: the smallest keyframe of the middle half; None where only the first is one."""
     keys = np.flatnonzero(is_key)
-    at = len(keys) // 2
-    reach = min(_NEAR, len(keys) // 8)
+    at, reach = len(keys) // 2, len(keys) // 4
     near = keys[max(1, at - reach) : at + reach + 1]
     near = near[size_bytes[near] <= MAX_KEYFRAME_BYTES]
     return int(near[np.argmin(size_bytes[near])]) if len(near) else None
@@ -67,45 +70,89 @@ def check_middle_packet(
 
 
 class Middle:
-    """Frames around a keyframe in the middle, of a decode in order: fed by a pass over all packets."""
+    """Packets around a keyframe in the middle: kept by a pass over all of them, decoded behind it.
 
-    def __init__(self, size_bytes: int) -> None:
-        self._begins_at = int(size_bytes * MIDDLE_SHARE)
-        self._packets = 0
-        self._key_pts: int | None = None  # of the keyframe to prove
-        self._wait = 0
+    A decoder that has decoded the file's start goes on at the first keyframe of the middle. It still has what the
+    start left in it: parameter sets, tables, pictures to refer to. A decoder that begins there has not. Where both
+    show the same, nothing before the keyframe matters. Where they do not, and with codecs of which more is
+    remembered than `decoder_starts` follows, all packets from one keyframe to behind the next are decoded in order:
+    the long way, of up to MAX_PACKETS.
+    """
+
+    def __init__(self, codec: str, size_bytes: int) -> None:
+        self._codec, self._begins_at = codec, int(size_bytes * MIDDLE_SHARE)
+        self._packets: list[tuple[Any, int]] = []  # and how many frames it waits, NO_START if no decoder begins with it
+        self._size_bytes = 0
+        self._next_key: int | None = None  # the place among them of the keyframe behind the first
         self._frames: dict[int, Any] = {}
-        self.is_active = self._is_over = False
+        self._is_fresh = self._is_over = False
 
-    def begins(self, offset_bytes: int | None, is_start: bool) -> bool:
-        """Whether decoding has to begin with this packet; `is_start`: a decoder may begin here."""
-        if self.is_active or self._is_over or not is_start or (offset_bytes or 0) < self._begins_at:
-            return False
-        self.is_active = True
-        return True
+    def add(self, packet: Any, offset_bytes: int | None, wait_frames: int, is_beginning: bool) -> None:
+        """The next packet.
 
-    def add_packet(self, pts: int | None, is_start: bool, wait_frames: int) -> None:
-        """A packet that is about to be decoded."""
-        if self._packets and is_start and self._key_pts is None and pts is not None:
-            self._key_pts, self._wait = pts, wait_frames
-            self._frames = {known: frame for known, frame in self._frames.items() if known >= pts}
-        self._packets += 1
-        if self._packets > MAX_PACKETS + 2 * self._wait:
-            self.end()
-
-    def add_frame(self, frame: Any) -> None:
-        """A frame that has come out."""
-        if not self.is_active or frame.pts is None or (self._key_pts is not None and frame.pts < self._key_pts):
+        Args:
+            wait_frames: behind it until frames are whole, where a decoder may begin with it; else NO_START.
+            is_beginning: the decoder of the file's start still needs it.
+        """
+        is_start = wait_frames != NO_START
+        if self._is_over or not (self._packets or (is_start and (offset_bytes or 0) >= self._begins_at)):
             return
-        self._frames[frame.pts] = frame
-        if self._key_pts is not None and len(self._frames) >= COMPARED_FRAMES + 2 * self._wait:
-            self.end()
-        elif self._key_pts is None and len(self._frames) > COMPARED_FRAMES:
-            del self._frames[next(iter(self._frames))]
+        if not self._packets:
+            self._is_fresh = not is_beginning
+        elif is_start and self._next_key is None and packet.pts is not None:
+            self._next_key = len(self._packets)
+        self._packets.append((packet, wait_frames))
+        self._size_bytes += packet.size
+        wait = self._packets[self._next_key][1] if self._next_key is not None else 0
+        behind = len(self._packets) - (self._next_key if self._next_key is not None else len(self._packets))
+        self._is_over = (
+            len(self._packets) > MAX_PACKETS + 2 * wait
+            or behind > MAX_DELAY + COMPARED_FRAMES + 2 * wait
+            or self._size_bytes > MAX_KEPT_BYTES
+        )
 
-    def end(self) -> None:
-        """Enough is known."""
-        self.is_active, self._is_over = False, True
+    def can_jump(self) -> bool:
+        """Whether the short way will do, as far as is known before it."""
+        first = self._packets[0] if self._packets else (None, NO_START)
+        return self._is_fresh and self._codec in _FOLLOWED and first[1] == 0 and first[0].pts is not None
+
+    def jump(self, context: Any) -> bool:
+        """Decode the short way, in the decoder of the file's start; whether whole frames have come out."""
+        self._frames = {}
+        key_pts = self._packets[0][0].pts
+        shown = [n for n, (packet, _) in enumerate(self._packets) if packet.pts is not None and packet.pts >= key_pts]
+        for frame in self._decoded(context, shown[:JUMPED_FRAMES][-1] + 1):
+            if frame.pts is not None and frame.pts >= key_pts:
+                self._frames[frame.pts] = frame
+        return bool(self.frames())
+
+    def go_through(self, context: Any) -> None:
+        """Decode the long way, in the same decoder, after a flush: it keeps palettes and tables."""
+        self._frames = {}
+        if not self._packets:
+            return
+        if context.is_open:
+            context.flush_buffers()
+        key, wait = None, 0
+        if self._next_key is not None:
+            key, wait = self._packets[self._next_key][0].pts, self._packets[self._next_key][1]
+        for frame in self._decoded(context):
+            if frame.pts is None:
+                continue
+            self._frames[frame.pts] = frame
+            if key is None and len(self._frames) > COMPARED_FRAMES:
+                del self._frames[next(iter(self._frames))]
+            if key is not None and sum(pts >= key for pts in self._frames) >= COMPARED_FRAMES + 2 * wait:
+                break
+        if key is not None:
+            self._frames = {pts: frame for pts, frame in self._frames.items() if pts >= key}
+
+    def _decoded(self, context: Any, limit: int | None = None) -> Iterator[Any]:
+        for packet in [*(packet for packet, _ in self._packets[:limit]), None]:
+            try:
+                yield from context.decode(packet)
+            except FFmpegError:  # a proof of the start has seen that it decodes; what is damaged is not compared
+                continue
 
     def shown_pts(self) -> list[int]:
         """Times of the frames that came out, in that order."""
@@ -125,7 +172,8 @@ def packets_show(
     span = span_of({"member_offset_bytes": 0}, packets, run)
     file.seek(span["offset_bytes"])
     try:
-        return _are_shown(frames_of_span(codec, extradata, span, file.read(span["size_bytes"]), right), right)
+        data = file.read(span["size_bytes"])
+        return _are_shown(frames_of_span(codec, extradata, span, data, right, UNFILTERED), right)
     except BadVideoError:
         return False
 
@@ -133,7 +181,7 @@ def packets_show(
 def seeks_show(file: BinaryIO, right: Mapping[int, Any]) -> bool:
     """Whether a demuxer that seeks shows these frames."""
     try:
-        return _are_shown(sought_frames(sorted(right), file), right)
+        return _are_shown(sought_frames(sorted(right), file, UNFILTERED), right)
     except (BadVideoError, FFmpegError, ValueError, MissingFrameError):
         return False
 

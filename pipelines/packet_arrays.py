@@ -101,11 +101,15 @@ def filled_dts(dts: tuple[int | None, ...]) -> np.ndarray:
 
 def shown_span(pts: np.ndarray, durations: np.ndarray) -> tuple[int, int]:
     """(first pts, end of the last frame shown) in the time base; a frame without duration lasts as the usual one."""
-    order = np.argsort(pts, kind="stable")
-    steps = np.diff(pts[order])
-    usual = int(np.median(steps)) if len(steps) else 1
-    last = int(durations[order[-1]])
-    return int(pts[order[0]]), int(pts[order[-1]]) + (last if last > 0 else max(usual, 1))
+    at = len(pts) - 1 - int(np.argmax(pts[::-1]))
+    last = int(durations[at])
+    if last <= 0:
+        last = max(int(np.median(np.diff(np.sort(pts)))), 1) if len(pts) > 1 else 1
+    return int(pts.min()), int(pts[at]) + last
+
+
+# Of frames of which only time, size or sameness matters: deblocking is a tenth to a fifth of the work.
+UNFILTERED = {"skip_loop_filter": "all"}
 
 
 def padded_packet(data: bytes | memoryview, pts: int, dts: int, is_key: bool = False) -> Any:
@@ -152,10 +156,13 @@ def bare_start(
 
 
 def proof_context(codec: str, extradata: bytes) -> Any:
-    """A decoder that knows only these, for frames of which only time and size matter: it leaves out deblocking, a
-    tenth of the work. Raises FFmpegError, ValueError: there is none."""
+    """A decoder that knows only these, for frames of which only time and size matter.
+
+    Raises:
+        FFmpegError, ValueError: there is none.
+    """
     context: Any = av.CodecContext.create(codec, "r")
     context.extradata = extradata or None
     context.thread_count = 1
-    context.options = {"skip_loop_filter": "all"}
+    context.options = UNFILTERED
     return context

@@ -35,13 +35,19 @@ class PacketBytes(NamedTuple):
 
 
 def frames_of_span(
-    codec: str, extradata: bytes, span: Mapping[str, Any], data: bytes, wanted_pts: Collection[int]
+    codec: str,
+    extradata: bytes,
+    span: Mapping[str, Any],
+    data: bytes,
+    wanted_pts: Collection[int],
+    options: Mapping[str, str] | None = None,
 ) -> Iterator[av.VideoFrame]:
     """The frames of a span that are wanted, each once; those that do not come out are missing.
 
     Args:
         span: of SPAN_TYPE.
         data: its bytes.
+        options: of the decoder.
 
     Raises:
         BadVideoError: unknown_codec, decode_error.
@@ -54,6 +60,7 @@ def frames_of_span(
     # packets are decoded, as if nothing could be left out.
     for attempt in [few, packets] if len(few) < len(packets) else [packets]:
         context = new_context(codec, extradata)
+        context.options = {**context.options, **(options or {})}
         try:
             for frame in _decoded(context, attempt):
                 refuse_corrupt(frame, packets[0].pts)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,11 +24,17 @@ from pipelines.records import NEVER_VISITED, SALIENCY_SCHEMA
 
 
 class SaliencyConfig(Settings):
-    """How saliency is estimated. A later visit moves a bin by `update_rate`; a bin fades by `staleness` an epoch."""
+    """How saliency is estimated. A later visit moves a bin by `update_rate`; a bin fades by `staleness` an epoch.
+
+    `form`: with "running_max" a bin keeps its highest score and when that was; one bin is then the pair (spike, time)
+    of the paper's figure. `read`: whether a clip is weighed by what is known after its own visit, or before it.
+    """
 
     bins: int = pydantic.Field(default=20, ge=1, le=1000)
     update_rate: float = pydantic.Field(default=0.5, gt=0, le=1)
     staleness: float = pydantic.Field(default=0.98, gt=0, le=1)
+    form: Literal["bins", "running_max"] = "bins"
+    read: Literal["after", "before"] = "after"
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,9 @@ class Bins:
         return cls(torch.zeros(shape), torch.zeros(shape), torch.full(shape, NEVER_VISITED, dtype=torch.int32))
 
 
-def visit(bins: Bins, tau: torch.Tensor, probability: torch.Tensor, epoch: int, update_rate: float) -> Bins:
+def visit(
+    bins: Bins, tau: torch.Tensor, probability: torch.Tensor, epoch: int, update_rate: float, running_max: bool = False
+) -> Bins:
     """Bins after the N clips of each bag have been scored, in their order.
 
     Args:
@@ -53,7 +62,7 @@ def visit(bins: Bins, tau: torch.Tensor, probability: torch.Tensor, epoch: int, 
         probability: [B, N, L], of each label at each clip; detached.
 
     For bin b = floor(n tau), first visit: s_b = p, tau_b = tau; later: s_b += r (p - s_b), tau_b += r (tau - tau_b);
-    always e_b = epoch.
+    always e_b = epoch. With `running_max` a later visit counts only where p exceeds s_b, and then as a first one.
     """
     n, labels = bins.score.shape[-1], bins.score.shape[1]
     which = (tau * n).long().clamp_(max=n - 1)  # [B, N]; tau = 1 belongs to the last bin
@@ -66,6 +75,8 @@ def visit(bins: Bins, tau: torch.Tensor, probability: torch.Tensor, epoch: int, 
     seen = torch.stack([probability.transpose(1, 2), tau.unsqueeze(1).to(probability.dtype).expand_as(places)])
     for b, value, r in zip(_each(places.expand_as(seen)), _each(seen), _each(rate), strict=True):
         old = state.gather(-1, b)
+        if running_max:  # an unvisited bin holds 0, which every p exceeds, or equals
+            value, r = torch.where(value[0] >= old[0], value, old), 1.0
         state.scatter_(-1, b, (value - old).mul_(r).add_(old))
     return Bins(state[0], state[1], bins.epoch.scatter(-1, places, epoch))
 
@@ -180,7 +191,9 @@ def _replayed(table: SaliencyTable, bins: Bins, ledger: pa.Table, epoch: int, co
         return bins
     some = Bins(*(t[where].unsqueeze(1) for t in (bins.score, bins.tau, bins.epoch)))
     p = torch.from_numpy(np.stack(probabilities)).unsqueeze(-1)
-    done = visit(some, torch.tensor(taus, dtype=torch.float64), p, epoch, config.update_rate)
+    done = visit(
+        some, torch.tensor(taus, dtype=torch.float64), p, epoch, config.update_rate, config.form == "running_max"
+    )
     merged = Bins(bins.score.clone(), bins.tau.clone(), bins.epoch.clone())
     for name in ("score", "tau", "epoch"):
         getattr(merged, name)[where] = getattr(done, name).squeeze(1)

@@ -17,7 +17,7 @@ from av.error import FFmpegError
 
 from pipelines.display import SQUARE
 from pipelines.errors import BadVideoError
-from pipelines.packet_arrays import bare_start, padded_packet
+from pipelines.packet_arrays import UNFILTERED, bare_start, padded_packet
 
 MAX_HEADERS = 16  # different ones that are looked at
 MAX_TAIL_BYTES = 64 << 20  # two groups of pictures of a broadcast are some MB
@@ -61,6 +61,7 @@ class StreamNotes:
             return False
         context: Any = av.CodecContext.create(like.codec.name, "r")
         context.extradata, context.thread_count, context.skip_frame = like.extradata, 1, "NONREF"
+        context.options = UNFILTERED
         packets = list(self._tail)
         last, key = packets[-1], max(number for number, packet in enumerate(packets) if packet.is_keyframe)
         is_leading = last.pts is not None and packets[key].pts is not None and last.pts < packets[key].pts

@@ -92,7 +92,8 @@ def _masses(
 ) -> torch.Tensor:  # fmt: skip
     """`loss.masses` of this rank's bags; the model is asked only where they depend on what it says."""
     found, focus = _Sum(), config.focus
-    if focus.active(epoch) and focus.normalise_mass and (focus.action_focusing or focus.clip_focusing):
+    weighs = focus.normalise_mass and (focus.action_focusing or focus.clip_focusing)
+    if focus.active(epoch) and (weighs or focus.negatives_at(epoch)):
         for part in parts:
             objective.objective(config, found, score(trained, part), part, epoch, progress)
         return found.total

@@ -17,6 +17,7 @@ it has not, noisy-OR says what BCE says: such an entry is a negative of weight 1
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -24,12 +25,14 @@ import torch
 from torch.nn import functional
 
 from pipelines.records import NEVER_VISITED, NO_LABEL, ClipBatch
-from pipelines.saliency_table import SaliencyConfig
+from pipelines.saliency_table import Bins, SaliencyConfig
 from trainers.config import TrainConfig
 from trainers.engine import Engine
-from trainers.focus import FocusConfig
+from trainers.focus import TINY, FocusConfig, focus_weights
 
 _ONE, _MOST = np.float32(1), np.float32(80)  # exp(80) is finite
+# saliency.form, saliency.read and focus.weight_form that are worked out here; others, of comparisons, with tensors.
+USUAL = ("bins", "after", "sigmoid")
 _sum = np.add.reduce  # what ndarray.sum calls, by way of Python
 
 
@@ -39,7 +42,7 @@ def objective(
     """Of logits float32 [B N, K] on the CPU -> p [B, N, L] of the bags' own labels; this rank's share of the loss; its
     gradient [B N, K], times the number of ranks over which it will be averaged.
 
-    p is any number where there is no label.
+    p is 0 where there is no label.
     """
     tensor, ok, mu = logits.detach(), batch.ok, config.focus.noisy_or_weight
     p_all, softplus_all, z = torch.sigmoid(tensor).numpy(), functional.softplus(tensor).numpy(), tensor.numpy()
@@ -48,14 +51,18 @@ def objective(
     # Where the labels' entries lie among all. Padding, -1, is read of a neighbour, which is never used.
     ids, classes = batch.label_ids[:, None], z.shape[1]
     at = _starts(bags, clips, classes) + ids
-    p, softplus, own = p_all.take(at, mode="clip"), softplus_all.take(at, mode="clip"), z.take(at, mode="clip")
+    p, softplus, own = p_all.take(at, mode="clip") * real, softplus_all.take(at, mode="clip"), z.take(at, mode="clip")
     usable, counted = _ONE, batch.clip_positive  # which is False where there is no label
     if not np.logical_and.reduce(ok):
         usable = ok.astype(np.float32)[:, None, None]
         counted = counted & ok[:, None, None]
 
     plain = real * usable  # all entries are negatives of weight 1 + mu, but for these
-    positive, negative, all_clips = _weights(config, engine, p, batch, epoch, progress, plain, counted)
+    columns = _starts(bags, clips, 1 + classes) + 1 + ids  # padding goes to the first column, which is cut off
+    h = config.focus.negatives_at(epoch)
+    drawn = _drawn(p_all, columns, usable, config.focus.negative_power) if h else None
+    positive, negative, total = _weights(config, engine, p, batch, epoch, progress, plain, counted, drawn)
+    all_clips = total[2]
     loss, pull = 0.0, np.float32(0)
     if mu:
         shown = np.logical_or.reduce(counted, axis=1)  # [B, L]
@@ -66,9 +73,16 @@ def objective(
     others = softplus_all if usable is _ONE else softplus_all.reshape(bags, clips, -1) * usable
     loss += float(_sum(labels, None)) + (1 + mu) * float(_sum(others, None))
     scale = np.float32(share * engine.workers)
-    gradient = np.empty((bags, clips, 1 + classes), np.float32)  # padding is written to the first column, and cut off
+    gradient = np.empty((bags, clips, 1 + classes), np.float32)
     np.multiply(p_all.reshape(bags, clips, -1), (1 + mu) * scale * usable, out=gradient[:, :, 1:])
-    gradient.reshape(-1)[_starts(bags, clips, 1 + classes) + 1 + ids] = ((both - pull) * p - positive) * scale
+    if drawn is not None and total[3] > 0:
+        # What focusing makes of the weight of an entry that is no label of its bag: 1 - h + h n_neg pull / sum(pull).
+        more = np.float32(h * (all_clips * classes - total[0]) / total[3]) * drawn - np.float32(h) * usable
+        more.reshape(-1)[columns] = 0
+        more = more[:, :, 1:]
+        loss += float(_sum(more * softplus_all.reshape(bags, clips, -1), None))
+        gradient[:, :, 1:] += more * p_all.reshape(bags, clips, -1) * scale
+    gradient.reshape(-1)[columns] = ((both - pull) * p - positive) * scale
     return p, loss * share, torch.from_numpy(gradient.reshape(-1, 1 + classes)[:, 1:])
 
 
@@ -81,17 +95,19 @@ def _weights(
     progress: float,
     plain: np.ndarray,
     counted: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray | np.float32, float]:
-    """P and Q of the labels' entries, both [B, N, L], noisy-OR left out; and the clips of the global batch.
+    drawn: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray | np.float32, Sequence[float]]:
+    """P and Q of the labels' entries, both [B, N, L], noisy-OR left out; and the masses of the global batch.
 
-    plain: 1 where a usable bag has a label, [B, 1, L]. counted: bool [B, N, L], which of them are positives.
+    plain: 1 where a usable bag has a label, [B, 1, L]. counted: bool [B, N, L], which of them are positives. drawn: of
+    `_drawn`, if negatives are focused.
     """
     focus = config.focus
     weight, near = _ONE, None
     if focus.active(epoch):
         weight, near = _focus_weights(p, batch, epoch, focus, config.saliency)
     positive = weight * (counted if near is None else counted & near)
-    count, mass, all_clips = _masses(engine, counted, positive, batch.ok)
+    total = count, mass, *_ = _masses(engine, counted, positive, batch.ok, drawn)
     if focus.normalise_mass:
         positive *= np.float32(count / max(mass, 1e-12))
     negative = np.float32(0)
@@ -99,20 +115,29 @@ def _weights(
         negative = plain * ~batch.clip_positive
     elif near is not None and (beta := focus.background_at(epoch, progress)):
         negative = (beta - beta / 2 * weight) * (plain * ~near)
-    return positive, negative, all_clips
+    return positive, negative, total
 
 
-def _masses(engine: Engine, counted: np.ndarray, positive: np.ndarray, ok: np.ndarray) -> tuple[float, float, float]:
-    """The first three of `loss.masses`, of the global batch."""
+def _drawn(p_all: np.ndarray, columns: np.ndarray, usable: np.ndarray | np.float32, power: float) -> np.ndarray:
+    """p^power of all that is no label of its bag, and 0 of what is, [B, N, 1 + K]; the first column is padding's."""
+    bags, clips = columns.shape[0], columns.shape[1]
+    found = np.zeros((bags, clips, 1 + p_all.shape[1]), np.float32)
+    np.multiply(np.power(p_all, np.float32(power)).reshape(bags, clips, -1), usable, out=found[:, :, 1:])
+    found.reshape(-1)[columns] = 0
+    return found
+
+
+def _masses(
+    engine: Engine, counted: np.ndarray, positive: np.ndarray, ok: np.ndarray, drawn: np.ndarray | None
+) -> Sequence[float]:
+    """Number of positives, their weights, usable clips, what negatives draw: `loss.masses` of the global batch."""
     own = (
         float(np.count_nonzero(counted)),
         float(_sum(positive, None)),
         float(np.count_nonzero(ok) * counted.shape[1]),
+        0.0 if drawn is None else float(_sum(drawn, None, np.float64)),
     )
-    if engine.workers == 1:
-        return own
-    count, mass, all_clips = engine.add_up(torch.tensor(own, dtype=torch.float64)).tolist()
-    return count, mass, all_clips
+    return own if engine.workers == 1 else engine.add_up(torch.tensor(own, dtype=torch.float64)).tolist()
 
 
 @lru_cache(maxsize=8)
@@ -137,6 +162,11 @@ def _focus_weights(
     p: np.ndarray, batch: ClipBatch, epoch: int, focus: FocusConfig, saliency: SaliencyConfig
 ) -> tuple[np.ndarray | np.float32, np.ndarray | None]:
     """w of AF and m of CF, as `focus.focus_weights`, [B, N, L]; 1 and None where they are switched off."""
+    if (saliency.form, saliency.read, focus.weight_form) != USUAL:
+        bins = Bins(*map(torch.from_numpy, (batch.saliency_score, batch.saliency_tau, batch.saliency_epoch)))
+        tau, seconds = torch.from_numpy(batch.tau), torch.from_numpy(batch.duration_seconds)
+        found = focus_weights(torch.from_numpy(p), tau, seconds, bins, epoch, focus, saliency)
+        return found.action.numpy(), found.clip.numpy() if focus.clip_focusing else None
     a, salient = _spikes(p, batch, epoch, saliency)
     weight, near = _ONE, None
     if focus.action_focusing:
@@ -144,6 +174,8 @@ def _focus_weights(
         # 2 sigmoid(-under). tanh is one call instead of three, but rounds small weights away, and where all weights are
         # small, mass normalisation makes them large.
         weight = 2 / (np.exp(np.minimum(under, _MOST)) + _ONE)
+    if focus.rivalry:
+        weight = weight * (p / np.maximum(p.max(axis=2, keepdims=True), np.float32(TINY))) ** np.float32(focus.rivalry)
     if focus.clip_focusing:
         delta = focus.delta
         if focus.delta_seconds is not None:

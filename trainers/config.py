@@ -56,7 +56,12 @@ ELSEWHERE = {
 
 
 class OptimConfig(Settings):
-    """AdamW and its schedule; progress is the fraction of all planned bags, so it does not know of workers."""
+    """The optimiser and its schedule; progress is the fraction of all planned bags, so it does not know of workers.
+
+    `sgd` has Nesterov's momentum, of `beta1`.
+    """
+
+    name: Literal["adamw", "sgd"] = "adamw"
 
     learning_rate: float = pydantic.Field(default=4e-3, gt=0)
     weight_decay: float = pydantic.Field(default=0.01, ge=0)
@@ -171,7 +176,7 @@ class TrainConfig(Settings):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _clips_of_the_backbone(cls, values: Any) -> Any:
-        """What is not said of a clip is what the backbone was made for."""
+        """What is not said of a clip is what the backbone was made for; so is the input, where it is to be `auto`."""
         if not isinstance(values, Mapping):
             return values
         name = values.get("backbone", cls.model_fields["backbone"].default)
@@ -180,6 +185,10 @@ class TrainConfig(Settings):
             return values
         spec = BACKBONES[name].spec
         own = {"frames": spec.frames, "frame_stride": spec.frame_stride, "size_pixels": spec.size_pixels}
+        shown = values.get("input", {})
+        if isinstance(shown, Mapping) and shown.get("motion") == "auto":
+            # The small backbone learns nothing of real people on RGB; public weights of the others were made for it.
+            values = {**values, "input": {**shown, "motion": "zero_mean_kernels" if name == "small3d" else "rgb"}}
         return {**values, "clip": own | dict(clip)}
 
     @pydantic.field_validator("name")
@@ -246,7 +255,7 @@ class TrainConfig(Settings):
             delta=self.focus.delta,
             delta_seconds=self.focus.delta_seconds,
             focus_from_epoch=self.focus.warmup_epochs if resample else None,
-            full_labels=self.focus.regime == "full",
+            full_labels=self.focus.full_labels if self.focus.regime == "full" else None,
             repeat_factor=self.plan.repeat_factor,
             focus_balance=self.plan.focus_balance,
         )

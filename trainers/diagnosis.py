@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipelines.clip_plan import Planner, is_shown
+from pipelines.clip_labels import is_shown
+from pipelines.clip_plan import Planner
+from pipelines.records import NEVER_VISITED
 from pipelines.saliency_table import Bins, SaliencyTable, spikes
 from trainers.config import TrainConfig
 from trainers.focus import focus_weights
@@ -25,9 +27,9 @@ def diagnose(
     after: SaliencyTable,
     ledger: pa.Table,
     epoch: int,
-) -> dict[str, float | int | None]:
-    """Share of positives unmasked, mean spike-actionness, T relative to p, hit rate of salient times, precision of
-    the weighted positives and of weak negatives; None where no intervals are known."""
+) -> dict[str, float | int | dict[str, float] | None]:
+    """Share of positives unmasked, mean spike-actionness, contrast of spikes, T relative to p, hit rate of salient
+    times, precision of the weighted positives and of weak negatives; None where no intervals are known."""
     unmasked = positives = 0
     weight_total = weight_true = background_total = background_true = 0.0
     probabilities: list[np.ndarray] = []
@@ -47,7 +49,7 @@ def diagnose(
             background_total += float(background.sum())
             background_true += float(background[~truth].sum())
     a, _ = spikes(after.bins, epoch, config.saliency.staleness)
-    visited = a[a >= 0]
+    visited, contrast = a[a >= 0], contrasts(after, epoch, config.saliency.staleness)[a >= 0]
     p = float(np.median(np.concatenate(probabilities))) if probabilities else 0.0
     return {
         "epoch": epoch,
@@ -56,11 +58,31 @@ def diagnose(
         "bags_lost": ledger.num_rows - len(trained),
         "share_unmasked": unmasked / positives if positives else None,
         "mean_spike_actionness": float(visited.mean()) if len(visited) else None,
+        "spike_contrast": float(contrast.mean()) if len(contrast) else None,
+        "spike_contrast_of": contrast_of_classes(planner, after, config.saliency.staleness, epoch),
         "temperature_over_p": config.focus.temperature / p if p else None,
         "hit_rate": salient_hit_rate(planner, after, epoch, config.saliency.staleness),
         "precision_of_positives": weight_true / weight_total if weight_total else None,
         "precision_of_negatives": background_true / background_total if background_total else None,
     }
+
+
+def contrasts(saliency: SaliencyTable, epoch: int, staleness: float) -> torch.Tensor:
+    """How far each pair's spike stands out: a less the mean of its visited bins, both faded, [R]; nan if none is.
+
+    It needs no intervals. Where it stays near 0 the salient times are the model's whims, and not the action's.
+    """
+    a, _ = spikes(saliency.bins, epoch, staleness)
+    seen = saliency.bins.epoch != NEVER_VISITED
+    faded = saliency.bins.score * staleness ** (epoch - saliency.bins.epoch).clamp(min=0)
+    return a - (faded * seen).sum(-1) / seen.sum(-1)
+
+
+def contrast_of_classes(planner: Planner, saliency: SaliencyTable, staleness: float, epoch: int) -> dict[str, float]:
+    """The mean contrast of each class that has a visited pair."""
+    found, label = contrasts(saliency, epoch, staleness).numpy(), saliency.label_id
+    seen = ~np.isnan(found)
+    return {planner.classes[k]: float(found[seen & (label == k)].mean()) for k in np.unique(label[seen]).tolist()}
 
 
 def salient_hit_rate(planner: Planner, saliency: SaliencyTable, epoch: int, staleness: float) -> float | None:

@@ -1,8 +1,8 @@
 """What a run is worth: multi-view video-level mAP, per-time mAP where intervals are known.
 
 Input: checkpoints of a run (the newest, or those at the ends of some epochs) and a test index.
-Does: N uniform views a video, of one crop or three, through the same stages as training (range read, decode), then each
-checkpoint's model: however many are scored, the views are decoded once, and each frame once for all its crops.
+Does: N uniform views a video, of one crop or three, through the same stages as training, then each checkpoint's model.
+However many are scored, the views are decoded once, and each frame once for all its crops.
 Output: scores, saved with the run in `evaluations/NAME/` (trainers/evaluations.py).
 """
 
@@ -28,10 +28,9 @@ from pipelines.plan_store import PlanFacts, write_plan
 from pipelines.records import ClipBatch
 from pipelines.shard_index import VideoIndex, load_index
 from pipelines.tables import write_table
-from trainers.backbones import entry_of
 from trainers.checkpoint import Commit, Run
 from trainers.config import TrainConfig
-from trainers.evaluations import Conditions, refuse_other, save_resamples, scores_url
+from trainers.evaluations import CROPS, Looked, looked_at, refuse_other, save_resamples, scores_url
 from trainers.inputs import build_adapted, shown
 from trainers.metrics import charades_map, charades_ranked, max_and_mean_over_views, per_time_map
 from trainers.metrics_bootstrap import draws, interval_of_score, resampled_map, resamples_for
@@ -47,25 +46,6 @@ PREDICTIONS_SCHEMA = pa.schema(
         ("probability", pa.list_(pa.float32())),  # [clips x classes], row by row
     ]
 )
-CROPS = {1: "centre", 3: "in_turn"}  # number -> decode.crop_place
-MAX_CLIPS = 255  # of a video, which a clip's id can tell apart
-
-
-@dataclass(frozen=True)
-class Looked:
-    """How the videos of an index are looked at."""
-
-    index: str
-    index_fingerprint: str
-    views: int
-    crops: int
-    size_pixels: int
-
-    def at(self, commit: Commit) -> Conditions:
-        return Conditions(
-            self.index_fingerprint, self.views, self.crops, self.size_pixels, commit.number, commit.epoch
-        )  # fmt: skip
-
 
 # (slot, ok, probabilities [checkpoints, views x crops, classes]) of a video
 Prediction = tuple[int, bool, np.ndarray]
@@ -125,19 +105,6 @@ def commit_of(run: Run, epoch: int | None) -> Commit:
     if commit is None:
         raise InputError(f"{run.url} has no checkpoint yet; train it first")
     return commit
-
-
-def looked_at(config: TrainConfig, index_url: str, views: int, crops: int, size_pixels: int | None) -> Looked:
-    """Raises ConfigError: there cannot be so many crops or views, or the backbone does not take that size."""
-    if crops not in CROPS or views * crops > MAX_CLIPS:
-        raise ConfigError(
-            f"{views} views of {crops} crops: there can be 1 crop or 3, and up to {MAX_CLIPS} views x crops; take "
-            f"{MAX_CLIPS // 3} views or fewer of 3 crops"
-        )
-    size_pixels = size_pixels or config.clip.size_pixels
-    entry_of(config.backbone).spec.check(config.clip.frames, size_pixels)
-    fingerprint = load_index(index_url, columns=["labels"]).fingerprint
-    return Looked(index_url, fingerprint, views, crops, size_pixels)
 
 
 def evaluate_checkpoints(

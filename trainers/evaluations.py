@@ -17,13 +17,18 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import storage
-from pipelines.errors import InputError
+from pipelines.errors import ConfigError, InputError
+from pipelines.shard_index import load_index
 from pipelines.tables import read_table, write_table
-from trainers.checkpoint import Run
+from trainers.backbones import entry_of
+from trainers.checkpoint import Commit, Run
+from trainers.config import TrainConfig
 
 RESAMPLES_SCHEMA = pa.schema(
     [("map_max", pa.float64()), ("map_mean", pa.float64()), ("per_time_map", pa.float64())]  # a row a resample
 )
+CROPS = {1: "centre", 3: "in_turn"}  # number -> decode.crop_place
+MAX_CLIPS = 255  # of a video, which a clip's id can tell apart
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,35 @@ class Conditions:
     size_pixels: int
     checkpoint: int  # number of the commit
     epoch: int  # of the commit, counted from 0
+
+
+@dataclass(frozen=True)
+class Looked:
+    """How the videos of an index are looked at."""
+
+    index: str
+    index_fingerprint: str
+    views: int
+    crops: int
+    size_pixels: int
+
+    def at(self, commit: Commit) -> Conditions:
+        return Conditions(
+            self.index_fingerprint, self.views, self.crops, self.size_pixels, commit.number, commit.epoch
+        )  # fmt: skip
+
+
+def looked_at(config: TrainConfig, index_url: str, views: int, crops: int, size_pixels: int | None) -> Looked:
+    """Raises ConfigError: there cannot be so many crops or views, or the backbone does not take that size."""
+    if crops not in CROPS or views * crops > MAX_CLIPS:
+        raise ConfigError(
+            f"{views} views of {crops} crops: there can be 1 crop or 3, and up to {MAX_CLIPS} views x crops; take "
+            f"{MAX_CLIPS // 3} views or fewer of 3 crops"
+        )
+    size_pixels = size_pixels or config.clip.size_pixels
+    entry_of(config.backbone).spec.check(config.clip.frames, size_pixels)
+    fingerprint = load_index(index_url, columns=["labels"]).fingerprint
+    return Looked(index_url, fingerprint, views, crops, size_pixels)
 
 
 def scores_url(run_url: str, name: str) -> str:

@@ -11,13 +11,17 @@ without the paper's; they may differ from them.
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import pydantic
 import torch
 
+from pipelines.clip_labels import FullLabels
 from pipelines.config import Settings
 from pipelines.saliency_table import Bins, SaliencyConfig, spikes, visit
+
+TINY = 1e-30  # so that 0 / 0 is 0
 
 
 class FocusConfig(Settings):
@@ -28,17 +32,27 @@ class FocusConfig(Settings):
     clip_focusing: bool = True
     normalise_mass: bool = True
     warmup_epochs: int = pydantic.Field(default=2, ge=0)
+    weight_form: Literal["sigmoid", "ratio", "exponential", "superloss"] = "sigmoid"
+    full_labels: FullLabels = "centre"  # when an interval makes a clip a positive in `full`
     threshold: float = pydantic.Field(default=0.7, gt=0, le=1)  # of the spike-actionness
     temperature: float = pydantic.Field(default=0.1, gt=0)
     delta: float = pydantic.Field(default=0.15, gt=0, le=1)  # fraction of the video
     delta_seconds: float | None = pydantic.Field(default=None, gt=0)  # for long videos, instead of `delta`
     noisy_or: float = pydantic.Field(default=0.0, ge=0)  # weight of the noisy-OR loss over a bag's clips, in ours
+    # Exponent of rivalry: w times (p / the highest p among the video's labels at the clip)^this. 0: none.
+    rivalry: float = pydantic.Field(default=0.0, ge=0)
+    negative_focus: float = pydantic.Field(default=0.0, ge=0, le=1)  # share of the negatives' mass drawn to high p
+    negative_power: float = pydantic.Field(default=2.0, gt=0)  # in proportion to p^this
     background_weight: float = pydantic.Field(default=0.0, ge=0)  # of a masked positive, as a negative; 0: ignored
     background_from: float = pydantic.Field(default=0.3, ge=0, le=1)  # share of the training after which that begins
 
     def active(self, epoch: int) -> bool:
         """Whether positives are weighed in this epoch."""
         return self.regime == "ours" and epoch >= self.warmup_epochs
+
+    def negatives_at(self, epoch: int) -> float:
+        """The share of the negatives' mass that is focused in this epoch."""
+        return self.negative_focus if self.active(epoch) else 0.0
 
     @property
     def noisy_or_weight(self) -> float:
@@ -79,24 +93,63 @@ def focus_weights(
     """The weights of each label at each clip.
 
     Args:
-        probability: [B, N, L], p of the bag's own labels in the training pass; detached here.
+        probability: [B, N, L], p of the bag's own labels in the training pass, 0 where there is none; detached here.
         tau: [B, N], clip centres as fractions of the video.
         duration_seconds: [B].
-        bins: [B, L, n], the bags' saliency when the epoch was planned; these clips visit it first.
+        bins: [B, L, n], the bags' saliency when the epoch was planned; these clips visit it first, unless
+            `saliency.read` is "before". A pair that was never visited weighs 1 everywhere.
 
-    AF: w = 2 sigmoid((p - 0.7 a) / T), above 1 over the threshold and below 1 under it.
+    AF: w = 2 sigmoid((p - 0.7 a) / T), above 1 over the threshold and below 1 under it; with rivalry r it is multiplied
+    by (p / max over the video's labels of p)^r: most moments show one action, and a look that several labels of a video
+    claim is left to the one that the model prefers.
     CF: m = 1 if |tau - lambda| <= delta, else 0.
     """
     probability = probability.detach().float()
-    visited = visit(bins, tau, probability, epoch, saliency.update_rate)
-    a, salient = spikes(visited, epoch, saliency.staleness)
+    if saliency.read == "after":
+        bins = visit(bins, tau, probability, epoch, saliency.update_rate, saliency.form == "running_max")
+    a, salient = spikes(bins, epoch, saliency.staleness)
     weight = torch.ones_like(probability)
     near = torch.ones_like(probability, dtype=torch.bool)
     if focus.action_focusing:
-        weight = (probability - focus.threshold * a.unsqueeze(1)).div_(focus.temperature).sigmoid_().mul_(2)
+        weight = _weigh(probability, focus.threshold * a.unsqueeze(1), focus)
+    if focus.rivalry:
+        weight = weight * (probability / probability.amax(-1, keepdim=True).clamp(min=TINY)).pow_(focus.rivalry)
     if focus.clip_focusing:
         delta = focus.delta
         if focus.delta_seconds is not None:
             delta = (focus.delta_seconds / duration_seconds).view(-1, 1, 1)
         near = (tau.unsqueeze(2) - salient.unsqueeze(1)).abs_() <= delta
+    if saliency.read == "before":
+        never = a.unsqueeze(1) < 0
+        weight, near = weight.masked_fill(never, 1.0), near | never
     return Weights(weight, near)
+
+
+def _weigh(p: torch.Tensor, threshold: torch.Tensor, focus: FocusConfig) -> torch.Tensor:
+    """w of AF: 1 where p is the threshold, less below it, more above it, in one of several forms.
+
+    sigmoid: 2 sigmoid((p - t) / T). ratio: p / t, 2 at most. exponential: exp((p - t) / T), e at most.
+    superloss: exp(-W(max(-2 / e, b) / 2)), b = log(t / p) / T, W Lambert's function; e at most (Castells, Weinzaepfel,
+    Revaud, "SuperLoss", NeurIPS 2020, without its running threshold).
+    """
+    if focus.weight_form == "ratio":
+        return (p / threshold.clamp(min=TINY)).clamp_(max=2)
+    if focus.weight_form == "exponential":
+        return (p - threshold).div_(focus.temperature).clamp_(max=1).exp_()
+    if focus.weight_form == "superloss":
+        b = (threshold.clamp(min=TINY).log() - p.clamp(min=TINY).log()) / focus.temperature
+        return _lambert(b.clamp(min=-2 / math.e) / 2).neg_().exp_()
+    return (p - threshold).div_(focus.temperature).sigmoid_().mul_(2)
+
+
+def _lambert(x: torch.Tensor) -> torch.Tensor:
+    """W of x >= -1/e, its upper branch, by Halley's steps in float64: 1e-6 is reached by the eighth."""
+    x = x.double()
+    root = (2 * (math.e * x + 1)).clamp_(min=0).sqrt_()
+    start = torch.where(x < 1, -1 + root - root**2 / 3, (1 + x.clamp(min=0)).log())
+    w = start
+    for _ in range(8):
+        e = w.exp()
+        off = w * e - x
+        w = w - off / (e * (w + 1) - (w + 2) * off / (2 * w + 2))
+    return torch.where(root < 1e-3, start, w).float()  # at -1/e the steps are 0 / 0, and the start is good to 1e-9

@@ -10,17 +10,37 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+TINY = 1e-30  # p^power of 80 million entries that all say no is more
 
-def masses(weight: torch.Tensor, positive: torch.Tensor, ok: torch.Tensor) -> torch.Tensor:
-    """[number of positives, sum of their weights, number of usable clips, number of usable bags], float64.
+
+def masses(
+    weight: torch.Tensor, positive: torch.Tensor, ok: torch.Tensor, pull: torch.Tensor | None = None
+) -> torch.Tensor:
+    """[number of positives, sum of their weights, number of usable clips, number of usable bags, sum of pull], float64.
 
     Args:
         weight: w m of positives, any number elsewhere. positive: bool. Both [B, N, K], or [B, N, L] over label places.
         ok: [B] bool.
+        pull: [B, N, K], how much each negative draws of the focused mass, 0 at positives; None: nothing is focused.
     """
     counted, bags = positive & ok.view(-1, 1, 1), ok.sum()
     mass = (weight * counted).sum(dtype=torch.float64)
-    return torch.stack([counted.sum(), mass, bags * positive.shape[1], bags])
+    drawn = torch.zeros_like(mass) if pull is None else (pull * ok.view(-1, 1, 1)).sum(dtype=torch.float64)
+    return torch.stack([counted.sum(), mass, bags * positive.shape[1], bags, drawn])
+
+
+def focused_negatives(pull: torch.Tensor, share: float, total: torch.Tensor) -> torch.Tensor:
+    """What each negative weighs, [B, N, K]; any number at positives. Over the global batch they weigh 1 in the mean.
+
+    1 - h + h n_neg pull / sum(pull), with h the share; 1 where nothing pulls. Focusing raises the positives of a look
+    that every class takes for its own, and this raises its negatives alike, so that it does not confirm itself.
+
+    Args:
+        pull: [B, N, K], p^power of negatives and 0 at positives; detached. total: `masses` summed over all parts.
+    """
+    negatives = total[2] * pull.shape[-1] - total[0]
+    scale = torch.where(total[4] > 0, negatives / total[4].clamp(min=TINY), 0.0).to(pull.dtype)
+    return torch.where(total[4] > 0, 1 - share, 1.0).to(pull.dtype) + share * scale * pull
 
 
 def weighted_bce(
@@ -30,14 +50,16 @@ def weighted_bce(
     ok: torch.Tensor,
     total: torch.Tensor,
     normalise_mass: bool,
+    negative: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean over the global batch's clips and classes of W * BCE; this part's share of it, a scalar.
 
-    W = w m n_pos / sum(w m) for positives, 1 for negatives; a bag that could not be decoded counts nowhere.
+    W = w m n_pos / sum(w m) for positives, `negative` or 1 for negatives; a bag that did not decode counts nowhere.
     `total` is `masses` summed over all parts. Where every positive is masked the positives weigh nothing.
     """
     scale = total[0] / total[1].clamp(min=1e-12) if normalise_mass else total.new_ones(())
-    scaled = torch.where(positive, weight * scale.to(weight.dtype), 1.0) * ok.view(-1, 1, 1)
+    others = weight.new_ones(()) if negative is None else negative
+    scaled = torch.where(positive, weight * scale.to(weight.dtype), others) * ok.view(-1, 1, 1)
     per_entry = functional.binary_cross_entropy_with_logits(logits, positive.to(logits.dtype), reduction="none")
     mine = (scaled.detach() * per_entry).sum()
     return mine / (total[2].clamp(min=1) * logits.shape[-1]).to(mine.dtype)

@@ -16,7 +16,7 @@ from pipelines.saliency_table import Bins
 from trainers.config import TrainConfig
 from trainers.engine import AddsUp
 from trainers.focus import focus_weights
-from trainers.loss import masses, noisy_or, weak_negatives, weighted_bce
+from trainers.loss import focused_negatives, masses, noisy_or, weak_negatives, weighted_bce
 from trainers.transfer import OF_OBJECTIVE, on_device
 
 
@@ -25,23 +25,26 @@ def objective(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Of logits float32 [B N, K] -> p [B, N, L] of the bags' own labels, detached; this rank's share of the loss.
 
-    p is any number where there is no label.
+    p is 0 where there is no label.
     """
     logits = logits.unflatten(0, batch.clip_id.shape)
     data = {name: on_device(batch, name, logits.device) for name in OF_OBJECTIVE}
     ids = data["label_ids"].unsqueeze(1).expand(-1, logits.shape[1], -1)  # [B, N, L]
     places = ids.clamp(min=0)  # what NO_LABEL points at is never used
-    p = torch.sigmoid(logits.detach()).gather(-1, places)
+    real = ids != NO_LABEL
+    p = torch.sigmoid(logits.detach()).gather(-1, places) * real
     focused = None
     if config.focus.active(epoch):
         bins = Bins(data["saliency_score"], data["saliency_tau"], data["saliency_epoch"])
         focused = focus_weights(p, data["tau"], data["duration_seconds"], bins, epoch, config.focus, config.saliency)
     w = focused.positive if focused else torch.ones_like(p)
-    real = ids != NO_LABEL
     chosen = data["clip_positive"] & real
     positive, weight = _over_classes(ids, chosen, w, logits.shape[-1])
-    total = engine.add_up(masses(w, chosen, data["ok"]))
-    loss = weighted_bce(logits, positive, weight, data["ok"], total, config.focus.normalise_mass)
+    share = config.focus.negatives_at(epoch)
+    pull = torch.sigmoid(logits.detach()).pow_(config.focus.negative_power) * ~positive if share else None
+    total = engine.add_up(masses(w, chosen, data["ok"], pull))
+    negative = None if pull is None else focused_negatives(pull, share, total)
+    loss = weighted_bce(logits, positive, weight, data["ok"], total, config.focus.normalise_mass, negative)
     if focused and (beta := config.focus.background_at(epoch, progress)):
         own = logits.gather(-1, places)
         loss = loss + beta * weak_negatives(own, focused.background * real, data["ok"], total, logits.shape[-1])

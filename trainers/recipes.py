@@ -14,6 +14,10 @@ from trainers.recipes_of_the_paper import RECIPES_OF_THE_PAPER
 
 # What gained on every world tried, beside the regime itself (docs/results.md).
 PAST_THE_PAPER = {"noisy_or": 1.0, "background_weight": 2.0}
+# What keeps focusing from locking onto moments that only the model likes (docs/method.md#the-trap).
+FREED = PAST_THE_PAPER | {"negative_focus": 0.7, "rivalry": 1.0, "background_from": 0.6}
+# From scratch, small3d learns nothing of real people on RGB, not even from true labels (docs/results.md).
+MOVING = {"motion": "auto"}
 
 
 def small() -> dict[str, Any]:
@@ -27,7 +31,8 @@ def small() -> dict[str, Any]:
         "backbone": "small3d",
         "clip": {"fps": 4.0},  # frames, stride and pixels are the backbone's
         "plan": {"clips_per_bag": 4, "bags_per_batch": 8},
-        "focus": PAST_THE_PAPER,
+        "input": MOVING,
+        "focus": FREED,
     }
 
 
@@ -39,6 +44,7 @@ def world() -> dict[str, Any]:
     """
     return small() | {
         "epochs": 30,
+        "input": {},
         "plan": {"clips_per_bag": 4, "bags_per_batch": 10},
         # The schedule lifts every regime, and so belongs to all (docs/results.md).
         "optim": {"learning_rate": 7e-3, "schedule": "up7", "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.02},
@@ -57,6 +63,7 @@ def demo() -> dict[str, Any]:
     """
     return small() | {
         "epochs": 6,
+        "input": {},
         "plan": {"clips_per_bag": 4, "bags_per_batch": 8},
         "focus": {"warmup_epochs": 1},
         # A high rate while the first spikes form breaks their discovery: 1.5e-2 lost to noisy, 7e-3 always won.
@@ -127,7 +134,30 @@ def best() -> dict[str, Any]:
     return _regime("ours", resample=True, focus=PAST_THE_PAPER) | {"input": {"fade_background": 0.5}}
 
 
-def _regime(regime: str, resample: bool = False, focus: dict[str, float] | None = None) -> dict[str, Any]:
+def focused() -> dict[str, Any]:
+    """What is trained where nothing else is known: noisy-OR, weak negatives, focused negatives, rivalry of labels.
+
+    Cost: that of `full`.
+    Command: adaptfocus train focused name=focused runs=URL index=URL
+    Expect (measured: docs/results.md): mAP-max, row `focused`.
+    """
+    return _regime("ours", resample=True, focus=FREED) | {"input": MOVING}
+
+
+def figure2() -> dict[str, Any]:
+    """What the paper's public figure shows, and nothing else: one spike and its time a pair, AF and CF.
+
+    A running maximum, read before a clip's own visit; a hard mask; uniform draws; weights as they are, of which the
+    figure shows only that they are less than 1 below the threshold and more above it: focus.weight_form.
+    Cost: that of `full`.
+    Command: adaptfocus train figure2 name=figure2 runs=URL index=URL weights=URL
+    Expect (measured: docs/results.md): mAP-max, row `figure2`.
+    """
+    saliency = {"form": "running_max", "read": "before", "bins": 1, "staleness": 1.0}
+    return _regime("ours", resample=False, focus={"normalise_mass": False}) | {"saliency": saliency}
+
+
+def _regime(regime: str, resample: bool = False, focus: dict[str, Any] | None = None) -> dict[str, Any]:
     below = world()
     return below | {
         "plan": below["plan"] | {"resample": resample},
@@ -147,6 +177,8 @@ RECIPES: dict[str, Callable[[], dict[str, Any]]] = {
         ours_resampled,
         ours_resampled_noisy_or,
         best,
+        focused,
+        figure2,
         *RECIPES_OF_THE_PAPER,
     )
 }

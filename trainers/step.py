@@ -47,14 +47,12 @@ def ready(model: nn.Module, step: StepConfig, workers: int) -> nn.Module:
 
 
 def make_optimiser(config: TrainConfig, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW, in one kernel for all weights where the device has one: 0.06 ms for small3d on a CPU, and not 0.27."""
-    o = config.optim
-    return torch.optim.AdamW(
-        parameter_groups(model, o.weight_decay),
-        lr=o.learning_rate,
-        betas=(o.beta1, o.beta2),
-        fused=config.step.fused_optimiser and device.type in FUSED_ON,
-    )
+    """AdamW or SGD, in one kernel for all weights where there is one: 0.06 ms for small3d on a CPU, and not 0.27."""
+    o, groups = config.optim, parameter_groups(model, config.optim.weight_decay)
+    fused = config.step.fused_optimiser and device.type in FUSED_ON
+    if o.name == "sgd":
+        return torch.optim.SGD(groups, lr=o.learning_rate, momentum=o.beta1, nesterov=o.beta1 > 0, fused=fused)
+    return torch.optim.AdamW(groups, lr=o.learning_rate, betas=(o.beta1, o.beta2), fused=fused)
 
 
 def step_function(

@@ -200,10 +200,15 @@ def test_clips_lie_inside_their_video_however_short(tau: float, seconds: int) ->
 
 
 def test_full_labels_follow_the_centre_and_weak_ones_never_do() -> None:
-    full = draw(rules=dataclasses.replace(RULES, full_labels=True, bags_per_batch=1))
+    full = draw(rules=dataclasses.replace(RULES, full_labels="centre", bags_per_batch=1))
     for row in full.table.to_pylist():
         inside = [10.0 <= clip["center_seconds"] <= 20.0 for clip in row["clips"]]
         assert np.reshape(row["clip_positive"], (3, -1)).all(axis=1).tolist() == inside
+    wide = draw(rules=dataclasses.replace(RULES, full_labels="overlap", bags_per_batch=1))
+    half = (CLIP.frames - 1) / 2 * CLIP.stride_seconds(5)
+    for row in wide.table.to_pylist():
+        over = [10.0 - half <= clip["center_seconds"] <= 20.0 + half for clip in row["clips"]]
+        assert np.reshape(row["clip_positive"], (3, -1)).all(axis=1).tolist() == over
     assert {flag for row in draw().table.to_pylist() for flag in row["clip_positive"]} == {True}
 
 

@@ -66,6 +66,15 @@ def test_every_recipe_makes_a_config_and_says_what_it_costs(name: str) -> None:
     assert "Command:" in doc
 
 
+@pytest.mark.parametrize("name", ["small", "focused"])
+def test_the_input_follows_the_backbone(name: str) -> None:
+    """Kernels without a mean over time are for the small backbone; a first kernel of one frame would vanish."""
+    assert make(TrainConfig, recipe(name) | BASE).input.motion == "zero_mean_kernels"
+    assert make(TrainConfig, recipe(name) | BASE | {"backbone": "slowfast_r50"}).input.motion == "rgb"
+    assert make(TrainConfig, recipe(name) | BASE, ["input.motion=difference"]).input.motion == "difference"
+    assert make(TrainConfig, recipe("best") | BASE).input.motion == "rgb", "what docs/results.md was measured with"
+
+
 def test_an_unknown_recipe_suggests_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'world'"):
         recipe("wrld")

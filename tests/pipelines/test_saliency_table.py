@@ -25,6 +25,14 @@ def one_pair(*visits: tuple[float, float, int]) -> Bins:
     return bins
 
 
+def test_a_running_maximum_keeps_the_highest_score_and_its_time() -> None:
+    bins = Bins.unvisited(1, 1, 1)
+    for epoch, (tau, p) in enumerate([(0.2, 0.4), (0.7, 0.6), (0.9, 0.5)]):
+        bins = visit(bins, torch.tensor([[tau]]), torch.tensor([[[p]]]), epoch, 0.5, running_max=True)
+    a, salient = spikes(bins, epoch=2, staleness=1.0)
+    assert (a.item(), salient.item()) == (pytest.approx(0.6), pytest.approx(0.7))
+
+
 def test_a_first_visit_sets_its_bin_and_no_other() -> None:
     bins = one_pair((0.42, 0.8, 3))  # floor(20 * 0.42) = 8
     assert bins.score[0, 0, 8].item() == pytest.approx(0.8)

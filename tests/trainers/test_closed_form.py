@@ -15,11 +15,14 @@ from pipelines.records import NEVER_VISITED, NO_LABEL, ClipBatch
 from trainers import closed_form, objective
 from trainers.engine import LocalEngine
 
-RECIPES = ("full", "noisy", "ours_resampled", "best")
+RECIPES = ("full", "noisy", "ours_resampled", "best", "focused")
 SWITCHES = (
     (), ("focus.normalise_mass=false",), ("focus.action_focusing=false",), ("focus.clip_focusing=false",),
     ("focus.delta_seconds=9",), ("saliency.update_rate=1",), ("saliency.update_rate=0.3", "saliency.staleness=0.9"),
-    ("focus.noisy_or=0.5", "focus.temperature=0.02"),
+    ("focus.noisy_or=0.5", "focus.temperature=0.02"), ("focus.negative_focus=0.7",),
+    ("saliency.form=running_max", "saliency.read=before"), ("focus.weight_form=superloss", "focus.temperature=1"),
+    ("focus.rivalry=1",), ("focus.rivalry=0.5", "focus.action_focusing=false"),
+    ("focus.negative_focus=1", "focus.negative_power=0.5", "focus.noisy_or=1"),
 )  # fmt: skip
 
 

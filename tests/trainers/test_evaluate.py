@@ -13,7 +13,7 @@ import pytest
 
 import trainers.evaluate
 from pipelines import storage
-from pipelines.clip_plan import is_shown
+from pipelines.clip_labels import is_shown
 from pipelines.clip_stream import stream
 from pipelines.errors import ConfigError, InputError
 from pipelines.frames import DecodeConfig

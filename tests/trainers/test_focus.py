@@ -32,6 +32,45 @@ def test_action_focusing_by_hand() -> None:
     assert found == pytest.approx([1.0, 1.462117, 0.238406], abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("form", "temperature", "p", "expected"),
+    [
+        ("ratio", 0.1, [0.25, 0.5, 1.0], [0.5, 1.0, 2.0]),
+        ("exponential", 0.1, [0.45, 0.5, 0.9], [0.606531, 1.0, 2.718282]),  # e^-.5, e^0, and no more than e
+        # b = 2: W(1) = .567143, which is its own e^-W; b = 0: W(0) = 0; b = -log 2: W(-log 2 / 2) = -log 2
+        ("superloss", 1.0, [0.5 * 0.1353353, 0.5, 1.0], [0.567143, 1.0, 2.0]),
+        ("superloss", 0.1, [0.5, 1.0], [1.0, 2.718282]),  # b = -6.9: no more than e
+    ],
+)
+def test_forms_of_the_weight_by_hand(form: str, temperature: float, p: list[float], expected: list[float]) -> None:
+    """All are 1 at the threshold, .5 here, less below it and more above it."""
+    times = [0.1, 0.2, 0.3][: len(p)]
+    one = {"clip_focusing": False, "threshold": 0.5, "temperature": temperature, "weight_form": form}
+    config, tau = FocusConfig(**one), torch.tensor([times], dtype=torch.float64)  # type: ignore[arg-type]
+    probability, seconds = torch.tensor(p).reshape(1, -1, 1), torch.tensor([60.0])
+    before = SaliencyConfig(read="before")
+    found = focus_weights(probability, tau, seconds, spike_at(0.5, 1.0), 0, config, before).positive
+    assert found.flatten().tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_read_before_its_own_visit_a_clip_is_weighed_by_what_was_known() -> None:
+    """p = .8 would be the spike after its visit. Where nothing is known yet, everything weighs 1."""
+    config, tau, seconds = FocusConfig(), torch.tensor([[0.5, 0.9]]).double(), torch.tensor([60.0])
+    p, before = torch.tensor([[[0.8], [0.3]]]), SaliencyConfig(read="before")
+    found = focus_weights(p, tau, seconds, spike_at(0.9, 0.3), 0, config, before).positive
+    assert found.flatten().tolist() == pytest.approx([0.0, 2 * torch.sigmoid(torch.tensor((0.3 - 0.21) / 0.1)).item()])
+    found = focus_weights(p, tau, seconds, Bins.unvisited(1, 1, 20), 0, config, before).positive
+    assert found.flatten().tolist() == [1.0, 1.0]
+
+
+def test_a_moment_is_left_to_the_label_that_the_model_prefers() -> None:
+    # Of two labels at one clip, p = .8 and .2: weights times .8 / .8 and (.2 / .8)^2; a third place holds no label.
+    config = FocusConfig(action_focusing=False, clip_focusing=False, rivalry=2.0)
+    p, tau, seconds = torch.tensor([[[0.8, 0.2, 0.0]]]), torch.tensor([[0.5]]).double(), torch.tensor([60.0])
+    found = focus_weights(p, tau, seconds, Bins.unvisited(1, 3, 20), 0, config, SALIENCY).positive
+    assert found.flatten().tolist() == pytest.approx([1.0, 0.0625, 0.0])
+
+
 def test_clip_focusing_keeps_what_is_within_delta_of_the_salient_time() -> None:
     found = weights([0.1] * 4, [0.34, 0.36, 0.64, 0.66], spike_at(0.5, 0.9), action_focusing=False)
     assert found == [0.0, 1.0, 1.0, 0.0]

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.loss import masses, noisy_or, weak_negatives, weighted_bce
+from trainers.loss import focused_negatives, masses, noisy_or, weak_negatives, weighted_bce
 
 OK = torch.tensor([True])
 
@@ -29,9 +29,28 @@ def test_mass_normalisation_by_hand() -> None:
     positive = torch.tensor([[[True, False], [True, False]]])
     weight = torch.tensor([[[0.5, 1.0], [0.0, 1.0]]])
     total = masses(weight, positive, OK)
-    assert total.tolist() == [2.0, 0.5, 2.0, 1.0]
+    assert total.tolist() == [2.0, 0.5, 2.0, 1.0, 0.0]
     assert weighted_bce(logits, positive, weight, OK, total, True).item() == pytest.approx(math.log(2))
     assert weighted_bce(logits, positive, weight, OK, total, False).item() == pytest.approx(0.625 * math.log(2))
+
+
+def test_negatives_weigh_more_where_the_model_is_wrong_and_1_in_the_mean() -> None:
+    # One positive; three negatives with p^2 = .01, .04 and .25: of a share of .6, n_neg / sum = 3 / .3 = 10 each.
+    # .4 + .6 x 10 x .01 = .46, .4 + .6 x 10 x .04 = .64, .4 + .6 x 10 x .25 = 1.9; the sum is 3.
+    p = torch.tensor([[[0.9, 0.1], [0.2, 0.5]]])
+    positive = torch.tensor([[[True, False], [False, False]]])
+    total = masses(torch.ones(1, 2, 2), positive, OK, p**2 * ~positive)
+    found = focused_negatives(p**2 * ~positive, 0.6, total)
+    assert found[~positive].tolist() == pytest.approx([0.46, 0.64, 1.9])
+    logits = torch.zeros(1, 2, 2, dtype=torch.float64)
+    loss = weighted_bce(logits, positive, torch.ones(1, 2, 2, dtype=torch.float64), OK, total, True, found.double())
+    assert loss.item() == pytest.approx(math.log(2)), "four entries of log 2 that weigh 4 together"
+
+
+def test_negatives_that_the_model_all_knows_weigh_1() -> None:
+    positive = torch.tensor([[[True, False]]])
+    pull = torch.zeros(1, 1, 2)
+    assert focused_negatives(pull, 0.6, masses(torch.ones(1, 1, 2), positive, OK, pull))[0, 0, 1] == 1.0
 
 
 def test_a_masked_positive_has_exactly_no_gradient() -> None:
@@ -94,7 +113,7 @@ def test_the_parts_of_a_split_batch_add_up_to_the_whole(seed: int, parts: int, n
         return part + noisy_or(logits[chosen], positive[chosen].any(1), ok[chosen], total)
 
     pieces = [slice(i, i + 4 // parts) for i in range(0, 4, 4 // parts)]
-    total = sum((masses(weight[s], positive[s], ok[s]) for s in pieces), torch.zeros(4, dtype=torch.float64))
+    total = sum((masses(weight[s], positive[s], ok[s]) for s in pieces), torch.zeros(5, dtype=torch.float64))
     whole = loss(slice(0, 4), masses(weight, positive, ok))
     (gradient,) = torch.autograd.grad(whole, logits)
     split = torch.stack([loss(s, total) for s in pieces]).sum()

@@ -95,6 +95,8 @@ def given(model: nn.Module, *overrides: str) -> tuple[TrainConfig, Callable, tor
     [
         "optim.clip_gradient_norm=1",
         "focus.delta_seconds=3 focus.noisy_or=0",
+        "focus.negative_focus=0.7 focus.rivalry=1",
+        "saliency.form=running_max saliency.read=before focus.weight_form=superloss",
         "focus.regime=full",
         "focus.regime=noisy",
         "step.accumulate=3 optim.clip_gradient_norm=1",

@@ -77,9 +77,30 @@ def assert_same(found: dict[str, Any], wanted: dict[str, Any], tolerance: float 
 
 
 @pytest.mark.parametrize("parts", [2, 3, 9])
-@pytest.mark.parametrize(("recipe", "epoch"), [("best", EPOCH), ("ours_resampled", EPOCH), ("best", 0), ("noisy", 4)])
+@pytest.mark.parametrize(
+    ("recipe", "epoch"), [("best", EPOCH), ("ours_resampled", EPOCH), ("best", 0), ("noisy", 4), ("focused", EPOCH)]
+)
 def test_a_batch_in_parts_gives_the_gradient_and_the_ledger_of_the_whole(recipe: str, epoch: int, parts: int) -> None:
     assert_same(step(recipe, f"step.accumulate={parts}", epoch=epoch), step(recipe, epoch=epoch))
+
+
+def test_parts_are_scored_beforehand_for_focused_negatives_too() -> None:
+    """Nothing else weighs here: what negatives draw still depends on what the model says of the whole batch."""
+    switches = ("focus.action_focusing=false", "focus.clip_focusing=false", "focus.negative_focus=0.7")
+    assert_same(step("ours_resampled", "step.accumulate=3", *switches), step("ours_resampled", *switches))
+
+
+def test_sgd_is_what_the_published_convolutions_were_trained_with() -> None:
+    """Two steps by hand, of one gradient: v = g, then 1.9 g; w less rate (g + .9 v) each time (Nesterov)."""
+    model = small("small3d", CLASSES)
+    config = config_of(shape_of(model), "noisy", "optim.name=sgd", "optim.learning_rate=0.1", "optim.weight_decay=0")
+    optimiser = make_optimiser(config, model, torch.device("cpu"))
+    bias = model.head.bias
+    before = bias.detach().clone()
+    for _ in range(2):
+        bias.grad = torch.ones_like(bias)
+        optimiser.step()
+    torch.testing.assert_close(before - bias.detach(), torch.full_like(bias, 0.1 * (1 + 0.9) + 0.1 * (1 + 0.9 * 1.9)))
 
 
 def test_parts_are_scored_beforehand_only_where_the_mass_needs_it() -> None:

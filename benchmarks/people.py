@@ -1,0 +1,220 @@
+"""Full, Noisy and Ours on long videos of real people, stitched from your own trimmed clips.
+
+    python -m benchmarks.people --source FOLDER [--hold-out PERSON,...] [--background CLASS,...] [--quick] [--cached]
+    python -m benchmarks.people --corpora FILE.json [--seeds 0,1,2] [--variants full,noisy,focused] [--json]
+
+FOLDER holds CLASS/PERSON_*.mp4, or a clips.csv of path, class and group. FILE.json holds a list of objects, each with
+the fields of `people_videos.Corpus`: name, source, held_out, background, ... Every group (a person, a room, a film) is
+either in the training videos or in the test videos. Videos, index, training and scores go through the real pipeline,
+with frames decoded once where --cached is given. What is finished in --out is not run again: after a change of the
+code, choose another --out.
+
+Figures: people.CORPUS.VARIANT (mAP, max over views, in per cent), people.CORPUS.gap_closed.VARIANT and
+people.gap_closed.VARIANT (shares of the way from noisy to full; the latter is the mean over corpora); `low` and `high`
+are one standard deviation over seeds, or over corpora, below and above the mean.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pydantic
+import typer
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/people.py`
+
+from benchmarks import figures, people_report
+from benchmarks.figures import Figure, say
+from benchmarks.frame_cache import make_cache
+from benchmarks.people_videos import Corpus, is_made, make_corpus
+from benchmarks.regime_figures import Outcome, curves_of, outcome_of, share_of_gap
+from benchmarks.regime_runs import RunJob, make_all, run_all, workers
+from benchmarks.regimes import numbers, words
+from benchmarks.variants import Variant, chosen
+from pipelines.config import make
+from pipelines.errors import AdaptFocusError, ConfigError
+from trainers.config import TrainConfig
+from trainers.recipes import recipe
+
+# small3d of 12 frames at 4 Hz. RGB does not learn from scratch on such videos, not even with true labels.
+SETTINGS = ("clip.frames=12", "clip.fps=4", "clip.size_pixels=24", "input.motion=zero_mean_kernels")
+QUICK_VARIANTS, QUICK_SEEDS = "full,noisy,focused", "0,1"
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that decides the figures."""
+
+    out: Path  # absolute: indexes hold the URLs of shards
+    corpora: tuple[Corpus, ...]
+    seeds: tuple[int, ...]
+    variants: dict[str, Variant]
+    epochs: int = 60
+    views: int = 20
+    curve_every: int = 5  # epochs between two points of a curve
+    overrides: tuple[str, ...] = ()
+    is_cached: bool = False
+
+    @property
+    def curve(self) -> tuple[int, ...]:
+        return tuple(sorted({*range(self.curve_every, self.epochs, self.curve_every), self.epochs}))
+
+    def folder(self, corpus: Corpus, seed: int) -> Path:
+        return self.out / "corpora" / f"{corpus.name}-{seed}"
+
+    def stitched(self) -> list[tuple[Corpus, Path]]:
+        """The corpora of every seed: a seed draws what the videos show, the weights and the clips."""
+        return [(replace(c, seed=seed), self.folder(c, seed)) for seed in self.seeds for c in self.corpora]
+
+    def jobs(self) -> list[RunJob]:
+        """Every run, seed by seed, so that a study that is stopped early has whole pairs."""
+        return [self._job(corpus, folder, name) for corpus, folder in self.stitched() for name in self.variants]
+
+    def _job(self, corpus: Corpus, folder: Path, name: str) -> RunJob:
+        variant = self.variants[name]
+        runs = self.out / ("cached-runs" if self.is_cached else "runs") / folder.name
+        given = [
+            f"name={name}", f"runs={runs}", f"index={folder / 'index' / 'train'}", f"seed={corpus.seed}",
+            f"epochs={self.epochs}", "placement.engine=local",
+            # One commit an epoch, and all of them kept: curves are scored from them.
+            "checkpoint.every_batches=1000000", f"checkpoint.keep={self.epochs}",
+        ]  # fmt: skip
+        config = make(TrainConfig, recipe(variant.recipe), [*SETTINGS, *self.overrides, *variant.overrides, *given])
+        cache = str(self.out / "frames" / folder.name) if self.is_cached else None
+        test = str(folder / "index" / "test")
+        return RunJob(corpus.name, corpus.seed, name, config, test, self.views, self.curve, cache)
+
+
+def run_study(study: Study, processes: int) -> list[Outcome]:
+    """Make what is not there, run what is not finished -> the outcome of every run.
+
+    Raises:
+        ConfigError: --out holds other corpora or runs. AdaptFocusError: runs failed; the others are finished.
+    """
+    jobs = study.jobs()
+    for job in jobs:
+        job.check_same()
+    left = [job for job in jobs if not job.is_done()]
+    if len(left) < len(jobs):
+        say(f"{len(jobs) - len(left)} of {len(jobs)} runs are finished in {study.out}: they are not run again")
+    makings = {
+        f"videos of {folder.name}": (make_corpus, (corpus, folder))
+        for corpus, folder in study.stitched()
+        if not is_made(corpus, folder)
+    }
+    with workers(processes, study.out / "logs") as pool:
+        make_all(makings, pool)
+        caches = {job.cache_folder: job.config for job in left if job.cache_folder}
+        make_all({f"frames of {Path(url).name}": (make_cache, (config, url)) for url, config in caches.items()}, pool)
+        failed = run_all(left, pool) if left else {}
+    if failed:
+        listed = "; ".join(f"{title}: {why}" for title, why in failed.items())
+        raise AdaptFocusError(f"{len(failed)} of {len(jobs)} runs failed; give the command again to go on. {listed}")
+    return [outcome_of(job) for job in jobs]
+
+
+def figures_of(outcomes: Sequence[Outcome]) -> list[Figure]:
+    """`people.*`. A seed on which full does not exceed noisy has no gap, and counts in no share."""
+    found, closed = [], {}
+    for corpus in dict.fromkeys(each.world for each in outcomes):
+        own = [each for each in outcomes if each.world == corpus]
+        for variant in dict.fromkeys(each.variant for each in own):
+            values = [each.map_max for each in own if each.variant == variant]
+            found.append(figures.mean_and_std(f"people.{corpus}.{variant}", values, "mAP"))
+            shares = [] if variant in ("full", "noisy") else share_of_gap(own, corpus, variant, "noisy", "full")
+            if shares:
+                found.append(figures.mean_and_std(f"people.{corpus}.gap_closed.{variant}", shares, "share"))
+                closed.setdefault(variant, []).append(float(np.mean(shares)))
+    return found + [figures.mean_and_std(f"people.gap_closed.{name}", each, "share") for name, each in closed.items()]
+
+
+def write_files(study: Study, outcomes: Sequence[Outcome], found: Sequence[Figure]) -> None:
+    """curves.json, runs.json, charts and results.md in --out."""
+    names = [corpus.name for corpus in study.corpora]
+    (study.out / "curves.json").write_text(json.dumps({name: curves_of(outcomes, name) for name in names}, indent=1))
+    (study.out / "runs.json").write_text(json.dumps([asdict(each) for each in outcomes], indent=1))
+    (study.out / "images").mkdir(exist_ok=True)
+    for name in names:
+        (study.out / "images" / f"people-{name}.svg").write_text(people_report.chart(outcomes, name))
+    (study.out / "results.md").write_text(people_report.markdown(outcomes, found, study.epochs, study.views))
+
+
+def read_corpora(path: Path) -> list[Corpus]:
+    """The corpora of a JSON file. Sources that are relative paths count from the file's folder.
+
+    Raises:
+        ConfigError: it is not a list of objects with a Corpus's fields.
+    """
+    try:
+        found = pydantic.TypeAdapter(list[Corpus]).validate_json(path.read_bytes())
+    except (pydantic.ValidationError, OSError) as error:
+        raise ConfigError(f"{path} is no list of corpora: {error}") from error
+    return [replace(corpus, source=str((path.parent / corpus.source).resolve())) for corpus in found]
+
+
+def main(
+    source: Annotated[
+        str | None, typer.Option(help="Folder of CLASS/PERSON_*.mp4, or a CSV: path, class, group.")
+    ] = None,
+    hold_out: Annotated[str, typer.Option(help="Groups of the test videos; a third of the clips if none.")] = "",
+    background: Annotated[str, typer.Option(help="Classes that are nobody's label; a quarter if none.")] = "",
+    corpora: Annotated[
+        Path | None, typer.Option(help="JSON file of several corpora, in the place of --source.")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Numbers, with commas between; three at the least.")] = None,
+    variants: Annotated[str | None, typer.Option(help="Names of benchmarks/variants.py, or people.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value for all variants; repeatable.")] = None,
+    epochs: Annotated[int, typer.Option(help="Epochs of every run.", min=1)] = 60,
+    views: Annotated[int, typer.Option(help="Uniform views a test video.", min=1, max=255)] = 20,
+    curve_every: Annotated[int, typer.Option(help="Epochs between two points of a curve.", min=1)] = 5,
+    processes: Annotated[int, typer.Option(help="Runs side by side, of one thread each.", min=1)] = 2,
+    cached: Annotated[bool, typer.Option(help="Decode each frame once.")] = False,
+    quick: Annotated[bool, typer.Option(help="The first corpus, two seeds, cached: under 15 minutes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each figure.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of videos and runs.")] = Path("people-out"),
+) -> None:
+    """Find out whether the method helps on such videos."""
+    if (source is None) == (corpora is None):
+        raise ConfigError("give either --source, for one corpus, or --corpora, for several")
+    if corpora:
+        given = read_corpora(corpora)
+    else:
+        place = Path(source or "").resolve()
+        given = [
+            Corpus(
+                place.stem,
+                str(place),
+                held_out=tuple(words("--hold-out", hold_out)) if hold_out else (),
+                background=tuple(words("--background", background)) if background else (),
+            )
+        ]
+    study = Study(
+        out=out.resolve(),
+        corpora=tuple(given[:1] if quick else given),
+        seeds=tuple(numbers("--seeds", seeds or (QUICK_SEEDS if quick else "0,1,2"))),
+        variants=chosen(words("--variants", variants or (QUICK_VARIANTS if quick else "people"))),
+        epochs=epochs,
+        views=views,
+        curve_every=curve_every,
+        overrides=tuple(settings or ()),
+        is_cached=cached or quick,
+    )
+    outcomes = run_study(study, processes)
+    found = figures_of(outcomes)
+    write_files(study, outcomes, found)
+    say(f"tables, curves and charts: {study.out / 'results.md'}")
+    figures.show(found, as_json, "People", "mean -+ one std")
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except AdaptFocusError as error:
+        say(f"error: {error}")
+        sys.exit(2)
