@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.clip_plan import Planner, is_shown
+from pipelines.clip_labels import is_shown
+from pipelines.clip_plan import Planner
 from pipelines.errors import InputError
 from pipelines.saliency_table import SaliencyTable, spikes
 

@@ -19,7 +19,7 @@ from pipelines.ray_data import window_dataset
 from pipelines.window_stream import VideoRange
 from trainers.extract import Columns, Extraction, with_features
 from trainers.feature_model import FeatureModel
-from trainers.ray_train import decoding_of, quiet_data, restarts_of_actors
+from trainers.ray_train import decoding_of, map_with_actors, quiet_data
 
 
 def make_on_cluster(job: Extraction, ranges: Sequence[VideoRange]) -> Iterator[Columns]:
@@ -30,14 +30,14 @@ def make_on_cluster(job: Extraction, ranges: Sequence[VideoRange]) -> Iterator[C
     place = job.config.placement
     gpus_each = place.gpus_per_worker or 1
     actors = int(ray.cluster_resources().get("GPU", 0) // gpus_each)
-    features = window_dataset(ranges, job.shape, decoding_of(job.config, 0.5)).map_batches(
+    features = map_with_actors(
+        window_dataset(ranges, job.shape, decoding_of(job.config, 0.5)),
         _FeatureBlocks,
         fn_constructor_args=(job,),
         batch_size=job.shape.windows_per_batch,
         num_cpus=0.5,
         num_gpus=gpus_each if actors else None,
         compute=ActorPoolStrategy(size=actors or place.workers),
-        **restarts_of_actors(),
     )
     try:
         yield from features.iter_batches(batch_size=None, batch_format="numpy")  # type: ignore[misc]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import tempfile
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -257,14 +258,14 @@ def predict_on_cluster(
     quiet_data()
     place = config.placement
     gpus = place.gpus_per_worker
-    dataset = plan_dataset(facts, shape, decoding_of(config, 0.5)).map_batches(
+    dataset = map_with_actors(
+        plan_dataset(facts, shape, decoding_of(config, 0.5)),
         _PredictBlocks,
         fn_constructor_args=(config.model_dump(mode="json"), num_classes, list(commits)),
         batch_size=1,
         num_cpus=0.5,
         num_gpus=gpus or None,
         compute=ActorPoolStrategy(size=place.workers),
-        **restarts_of_actors(),
     )
     for row in _unless_replaced(dataset.iter_rows()):
         yield int(row["slot"]), bool(row["ok"]), np.asarray(row["probability"])
@@ -296,13 +297,17 @@ def decoding_of(config: TrainConfig, cpus_per_core: float = 1.0) -> Decoding:
     return Decoding(place.decode_workers, cpus_per_core, tuple(sorted(place.decode_labels.items())))
 
 
-def restarts_of_actors() -> dict[str, Any]:
-    """How often Ray Data may start an actor again: as often as it likes, but never on one machine.
+def map_with_actors(dataset: Dataset, actor: type, **options: Any) -> Dataset:
+    """`map_batches` with an actor class. On one machine an actor that dies is not started again.
 
-    No node is lost there: an actor that died ran out of memory or crashed, and would again. And with restarts Ray
-    prints an error about each pool's arguments to the terminal, which is none.
+    No node is lost there: it ran out of memory or crashed, and would again. And with restarts Ray prints an error about
+    each pool's arguments to the terminal, which is none.
     """
-    return {"max_restarts": 0} if sum(node["Alive"] for node in ray.nodes()) == 1 else {}
+    if sum(node["Alive"] for node in ray.nodes()) == 1:
+        options |= {"max_restarts": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Ray 2.64 is to have another way to say it; 2.60 has none
+        return dataset.map_batches(actor, **options)
 
 
 def quiet_data() -> None:

@@ -18,9 +18,10 @@ pytest.importorskip("moto")
 def test_the_demo_keeps_its_promises(tmp_path: Path) -> None:
     """What the README shows: Ours above Noisy with the same clips, a kill and a resume that lose and repeat nothing,
     one readable page, and no chatter on the terminal."""
+    command_folder = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-m", "infra", "demo", "--folder", str(tmp_path)]
     done = subprocess.run(
-        command, cwd=Path(__file__).resolve().parents[2], env=os.environ | {"COLUMNS": "160"}, timeout=540,
+        command, cwd=command_folder, env=os.environ | {"COLUMNS": "160"}, timeout=540,
         text=True, capture_output=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
@@ -36,6 +37,15 @@ def test_the_demo_keeps_its_promises(tmp_path: Path) -> None:
     assert ledger["workers"][-1] == 1
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/jpeg") >= 6
+    store = tmp_path / "store"
+    evaluated = ("evaluate", store / "runs/ours", "--index", store / "index/test", "--views", 4, "--name", "four")
+    for words in (("runs", store / "runs"), evaluated):  # as the demo's last lines say, without its server
+        again = subprocess.run(
+            [sys.executable, "-m", "infra", *map(str, words)], cwd=command_folder, text=True, capture_output=True
+        )
+        assert again.returncode == 0, again.stderr
+    kept = {"store", "world", "report.html", "demo.json", "pretrain.log", "train-noisy.log", "train-ours.log"}
+    assert {path.name for path in tmp_path.iterdir()} == kept
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert len(lines) < 60, done.stderr
     for word in ("WARNING", "Traceback", "core_worker", "streaming_executor", "DeprecationWarning"):
