@@ -2,8 +2,8 @@
 
 Input: a table from headers and ranges of the file; or the packets and frames of one pass over the whole file.
 Does: picks a keyframe in the middle, and decodes it the way a clip would be decoded, in decoders and processes that
-have decoded other things before. Where all packets are read, the frames behind it are compared, pixel by pixel, with
-those of a decode that began one keyframe earlier and has seen the start of the file: a keyframe that is none, a
+have decoded other things before. Where all packets are read, frames from it on are compared, pixel by pixel, with those of a
+decoder that has seen the start of the file, at need also all from one keyframe earlier: a keyframe that is none, a
 palette or a table that a seek drops, show here.
 Output: the access that shows the right frames; NotPlainError where headers alone would not do.
 """
