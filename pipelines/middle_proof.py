@@ -2,9 +2,9 @@
 
 Input: a table from headers and ranges of the file; or the packets and frames of one pass over the whole file.
 Does: picks a keyframe in the middle, and decodes it the way a clip would be decoded, in decoders and processes that
-have decoded other things before. Where all packets are read, the frames behind it are compared, pixel by pixel, with
-those of a decode that began one keyframe earlier and has seen the start of the file: a keyframe that is none, a
-palette or a table that a seek drops, show here.
+have decoded other things before. Where all packets are read, frames from it on are compared, pixel by pixel, with
+those of a decoder that has seen the start of the file, at need also all from one keyframe earlier: a keyframe that is
+none, a palette or a table that a seek drops, show here.
 Output: the access that shows the right frames; NotPlainError where headers alone would not do.
 """
 
@@ -113,8 +113,10 @@ class Middle:
 
     def can_jump(self) -> bool:
         """Whether the short way will do, as far as is known before it."""
-        first = self._packets[0] if self._packets else (None, NO_START)
-        return self._is_fresh and self._codec in _FOLLOWED and first[1] == 0 and first[0].pts is not None
+        if not (self._packets and self._is_fresh and self._codec in _FOLLOWED):
+            return False
+        packet, wait_frames = self._packets[0]
+        return wait_frames == 0 and packet.pts is not None
 
     def jump(self, context: Any) -> bool:
         """Decode the short way, in the decoder of the file's start; whether whole frames have come out."""
