@@ -9,8 +9,10 @@ Not compared, and counted by reason:
 - not_shown: frames of a file with errors that do not come out;
 - undefined: frames that come out otherwise when those before them are kept in memory: FFmpeg's decoders of VP8 and FFV1
   leave what is lost to whatever the picture's memory held, and do not say so;
-- concealed: frames that differ and that a decoder which stops at errors does not give. How damage is covered depends on
-  what was decoded before.
+- recoloured: frames whose header does not tell their colours and that come out behind another header: FFmpeg gives them
+  the colours of what follows, so that the picture is that of the first header's colours;
+- concealed: frames that differ and that a decoder which stops at errors does not give, or behind a keyframe with a
+  picture lost in between. How damage is covered depends on what was decoded before.
 """
 
 from __future__ import annotations
@@ -37,6 +39,9 @@ from av.error import FFmpegError
 from pipelines.containers import TOLERANT
 from pipelines.demux_table import main_video_stream
 from pipelines.frames import to_square_rgb
+from pipelines.nal_units import lacks_a_picture
+from pipelines.packet_codec import decode_packets
+from pipelines.packets import run_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE_PIXELS = 32
@@ -53,6 +58,7 @@ class Shown:
 
     pts: list[tuple[int | None, bool]] = field(default_factory=list)
     pictures: dict[int, np.ndarray] = field(default_factory=dict)  # the last of each time
+    recoloured: dict[int, np.ndarray] = field(default_factory=dict)  # in the colours of the first frame, where others
     errors: int = 0  # of packets, and frames that are corrupt
     is_whole: bool = True  # the end was reached
     kept: list[Any] | None = None  # frames, while it is being decoded
@@ -96,7 +102,7 @@ def sequential(
 
 
 def _decode(container: Any, stream: Any, wanted_pts: Collection[int] | None, shown: Shown) -> None:
-    is_tainted = False
+    is_tainted, first_colours = False, None
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
@@ -111,10 +117,15 @@ def _decode(container: Any, stream: Any, wanted_pts: Collection[int] | None, sho
             elif frame.key_frame:
                 is_tainted = False
             shown.pts.append((frame.pts, is_tainted))
+            colours = (frame.colorspace, frame.color_range)
+            first_colours = first_colours or colours
             if shown.kept is not None:
                 shown.kept.append(frame)
             if frame.pts is not None and (wanted_pts is None or frame.pts in wanted_pts):
                 shown.pictures[frame.pts] = to_square_rgb(frame, SIZE_PIXELS, NEUTRAL)
+                if colours != first_colours:
+                    frame.colorspace, frame.color_range = first_colours
+                    shown.recoloured[frame.pts] = to_square_rgb(frame, SIZE_PIXELS, NEUTRAL)
         if len(shown.pts) > MAX_FRAMES:
             shown.is_whole = False
             return
@@ -203,6 +214,8 @@ def compared(
             if pts in clean:
                 difference = int(np.abs(one.pictures[number].astype(int) - shown.pictures[pts]).max())
                 kind = "equal" if difference <= SAME_LEVELS else "silent"
+                if kind == "silent" and _is_near(one.pictures[number], shown.recoloured.get(pts)):
+                    kind = "recoloured"
                 why = f"the frame at pts {pts} differs by up to {difference} levels"
             elif pts in times:
                 kind, why = "tainted", ""
@@ -216,7 +229,7 @@ def compared(
                     kind, why = "silent", f"at {seconds:.4f} s the frame at pts {expected} is on display, not {pts}"
             if kind == "silent" and why.startswith("the frame"):
                 strict = strict or ORACLE.shown(data, wanted, True)
-                if strict is None or pts not in strict.clean:
+                if strict is None or pts not in strict.clean or _is_one_lost(data, row, pts):
                     kind = "concealed"
                 else:
                     kept = kept or ORACLE.shown(data, wanted, keeps_frames=True)
@@ -226,6 +239,21 @@ def compared(
             found[kind] += 1
             said = said or (why if kind == "silent" else "")
     return found, said
+
+
+def _is_near(picture: np.ndarray, other: np.ndarray | None) -> bool:
+    return other is not None and int(np.abs(picture.astype(int) - other).max()) <= SAME_LEVELS
+
+
+def _is_one_lost(data: bytes, row: Mapping[str, Any], pts: int) -> bool:
+    """Whether a picture is missing among the packets that the one at `pts` is decoded from."""
+    if row.get("codec") != "h264" or row["access"] != "packets":
+        return False
+    packets = decode_packets(row["packets"])
+    run = run_of(packets, np.argsort(packets.pts, kind="stable"), np.array([pts]), row["recovery_ticks"] or 0)
+    places = zip(packets.offset_bytes.tolist(), packets.size_bytes.tolist(), strict=True)
+    parts = [data[at : at + size] for at, size in list(places)[run.first : run.last + 1]]
+    return lacks_a_picture(row["codec"], row["extradata"], parts)
 
 
 if __name__ == "__main__":

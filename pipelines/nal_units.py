@@ -57,6 +57,12 @@ def needed(
     return keep[::-1]
 
 
+def lacks_a_picture(codec: str, extradata: bytes, packets: Sequence[Bytes]) -> bool:
+    """Whether the numbers of a run of H.264 packets show that a picture which others refer to was lost."""
+    length_bytes, number_bits = _h264_record(extradata) if codec == "h264" else (0, 0)
+    return _lacks_one([_h264_facts(packet, length_bytes, number_bits) for packet in packets], number_bits)
+
+
 def _facts(codec: str, extradata: bytes, packets: Sequence[Bytes], goes_on: bool) -> list[_Facts]:
     if codec == "h264":
         length_bytes, number_bits = _h264_record(extradata)

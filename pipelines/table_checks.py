@@ -62,7 +62,8 @@ def is_misnumbered(container: str, index: Iterable[Any], packets: Iterable[tuple
     """Whether a file's index says other times of its packets than a pass over them all.
 
     AVI has no times: a packet's is its number. Where packets are lost on the way, a pass counts those that are left
-    and a seek takes the number from the index: all that follows would be shown at another time.
+    and a seek takes the number from the index: all that follows would be shown at another time. So it is where the
+    index leads to another place.
 
     Args:
         index: of PyAV's stream: entries with `pos` and `timestamp`.
@@ -71,7 +72,8 @@ def is_misnumbered(container: str, index: Iterable[Any], packets: Iterable[tuple
     if container != "avi":
         return False
     numbers = {entry.pos + AVI_CHUNK_HEADER_BYTES: entry.timestamp for entry in index}
-    return any(numbers.get(offset_bytes, dts) != dts for offset_bytes, _, _, dts in packets)
+    places = {number: at for at, number in numbers.items()}
+    return any(numbers.get(at, dts) != dts or places.get(dts, at) != at for at, _, _, dts in packets)
 
 
 def _anchor_before(pts: np.ndarray, highest: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -18,7 +19,7 @@ from pipelines.errors import BadVideoError
 from pipelines.frames import DecodeConfig, decode_clips
 from pipelines.packet_table import read_packet_table
 from pipelines.packets import find_clips, packets_of, shown_pts
-from pipelines.table_checks import wrong_times
+from pipelines.table_checks import is_misnumbered, wrong_times
 from tests.moving import data_of, expected_rgb, indexed, moving, sequential
 
 X264 = {"x264-params": "keyint=25:bframes=2:scenecut=0"}
@@ -198,3 +199,19 @@ def test_leading_pictures_with_times_that_a_muxer_made_up_are_nobodys(
     shown = shown_pts(row, packets_of(row))
     assert shown.tolist() == sorted(sequential(path))
     assert len(shown) == len(packets) - key - 2
+
+
+def test_an_index_of_an_avi_that_says_other_numbers_or_leads_elsewhere() -> None:
+    """Entries are of chunks, whose content begins 8 bytes later."""
+    packets = [(1008, 90, 0, 0), (1108, 90, 1, 1), (1208, 90, 2, 2)]
+
+    def index(*places: tuple[int, int]) -> list[SimpleNamespace]:
+        return [SimpleNamespace(pos=at, timestamp=number) for at, number in places]
+
+    whole = index((1000, 0), (1100, 1), (1200, 2))
+    assert not is_misnumbered("avi", whole, packets)
+    assert not is_misnumbered("avi", index((1000, 0)), packets)
+    assert not is_misnumbered("avi", [], packets)
+    assert is_misnumbered("avi", whole, [packets[0], (1208, 90, 1, 1)]), "a packet was lost"
+    assert is_misnumbered("avi", index((1000, 0), (1300, 1)), packets), "it leads elsewhere"
+    assert not is_misnumbered("flv", index((1300, 1)), packets), "its packets have times"
