@@ -66,13 +66,14 @@ def test_every_state_in_the_list_the_table_and_json(type_, runs: str) -> None:
     # Epoch 1 (of 0, 1, 2), 8 of 16 bags: 24 bags of 3 clips.
     assert (stopped.position, stopped.epochs, stopped.clips_trained_estimate) == (1.5, 3, 72)
     assert stopped.last_commit_age_seconds == pytest.approx(7200, abs=60)
-    assert "JSONDecodeError" in (found["broken"].problem or "")
+    assert "broken/config.json is damaged" in (found["broken"].problem or "")
     code, out, _ = type_("runs", runs)
     assert code == 0
     assert "finished finished 2.0 of 2 120 62.5" in out
     assert "test, 20 x 1, epoch 2 (1 more)" in out, "which of two evaluations the score is from"
     assert "stopped stopped 1.5 of 3 72 - 2 h ago 2 0" in out
-    assert "broken: JSONDecodeError" in out
+    assert "broken: InputError" in out
+    assert "config.json is damaged" in out
     assert "no-run" not in out
     code, out, _ = type_("runs", f"{runs}/stopped", "--json")
     assert (code, json.loads(out)["state"]) == (0, "stopped"), "the URL of one run"
