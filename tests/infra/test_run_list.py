@@ -71,13 +71,14 @@ def test_every_state_in_the_list_the_table_and_json(type_, runs: str) -> None:
     assert (stopped.position, stopped.epoch, stopped.epochs) == (1.5, 2, 3)
     assert (stopped.clips_trained, stopped.clips_are_estimated) == (72, True)
     assert stopped.last_commit_age_seconds == pytest.approx(7200, abs=60)
-    assert "JSONDecodeError" in (found["broken"].problem or "")
+    assert "broken/config.json is damaged" in (found["broken"].problem or "")
     code, out, _ = type_("runs", runs)
     assert code == 0
     assert "finished finished 2 of 2, 100 % 108 62.5" in out
     assert "test, 20 x 1, epoch 2 (1 more)" in out, "which of two evaluations the score is from"
     assert "stopped stopped 2 of 3, 50 % ~72 - 2 h ago 2 0" in out
-    assert "broken: JSONDecodeError" in out
+    assert "broken: InputError" in out
+    assert "config.json is damaged" in out
     assert "no-run" not in out
     code, out, _ = type_("runs", f"{runs}/stopped", "--json")
     assert (code, json.loads(out)["state"]) == (0, "stopped"), "the URL of one run"
