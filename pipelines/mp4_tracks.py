@@ -152,7 +152,7 @@ def _pixel_aspect(
         raise NotPlainError("a matrix that stretches")
     if pasp and all(pasp):
         return Fraction(*pasp)
-    if all(shown) and shown != stored:
+    if all(shown) and all(stored) and shown != stored:  # a size of 0 is the codec's to say
         return Fraction(stored[1] * shown[0], stored[0] * shown[1])
     return None
 

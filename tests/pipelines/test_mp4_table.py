@@ -15,7 +15,7 @@ from typing import Any, cast
 import av
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipelines import storage, tar_members
@@ -408,6 +408,7 @@ HEADERS_AT = SMALL.rindex(b"moov") - 4
 
 @settings(max_examples=300, deadline=2000)
 @given(st.lists(st.tuples(st.integers(0, len(SMALL) - HEADERS_AT + 40), st.integers(0, 255)), min_size=1, max_size=8))
+@example([(498, 0)])  # a width of 0 in the sample entry, where the track header has one
 def test_damaged_headers_raise_nothing_but_bad_video_errors(damage: list[tuple[int, int]]):
     video = bytearray(SMALL)
     for place, value in damage:  # in the first boxes, else in the moov
