@@ -23,7 +23,6 @@ from pipelines.clip_decoder import member_frames, reads_member
 from pipelines.clip_reader import Fetched, read_ahead
 from pipelines.display import Display, display_of
 from pipelines.errors import BadVideoError, ConfigError
-from pipelines.ffv1_slices import refuse_damaged
 from pipelines.frames import DecodeConfig, open_member
 from pipelines.nal_units import needed
 from pipelines.packet_arrays import padded_packet
@@ -267,8 +266,6 @@ def _frames_of_runs(job: DenseJob, wanted: np.ndarray, counts: DenseCounts, sour
         kept = [padded_packet(*packet) for packet, is_kept in zip(packets, keep, strict=True) if is_kept]
         counts.packets_decoded += len(kept)
         for packet in [*kept, None] if bag["is_last"] else kept:
-            if packet:
-                refuse_damaged(codec, extradata, packet, packet.pts)
             for frame in context.decode(packet):
                 refuse_corrupt(frame, first_pts)
                 if frame.pts in missing:

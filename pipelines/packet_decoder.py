@@ -17,7 +17,6 @@ from av.codec.context import ThreadType
 from av.error import FFmpegError
 
 from pipelines.errors import BadVideoError
-from pipelines.ffv1_slices import refuse_damaged
 from pipelines.nal_units import needed
 from pipelines.packet_arrays import padded_packet
 
@@ -63,7 +62,7 @@ def frames_of_span(
         context = new_context(codec, extradata)
         context.options = {**context.options, **(options or {})}
         try:
-            for frame in _decoded(context, extradata, attempt):
+            for frame in _decoded(context, attempt):
                 refuse_corrupt(frame, packets[0].pts)
                 if frame.pts in missing:
                     missing.discard(frame.pts)
@@ -92,9 +91,8 @@ def refuse_corrupt(frame: av.VideoFrame, first_pts: int) -> None:
         raise BadVideoError("decode_error", f"the frame at pts {frame.pts} is corrupt")
 
 
-def _decoded(context: Any, extradata: bytes, packets: Sequence[PacketBytes]) -> Iterator[av.VideoFrame]:
+def _decoded(context: Any, packets: Sequence[PacketBytes]) -> Iterator[av.VideoFrame]:
     for packet in packets:
-        refuse_damaged(context.name, extradata, packet.data, packet.pts)
         yield from context.decode(padded_packet(*packet))
     yield from context.decode(None)  # what the decoder still holds back for reordering
 
