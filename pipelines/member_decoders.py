@@ -21,6 +21,7 @@ from av.error import FFmpegError
 from pipelines.containers import TOLERANT
 from pipelines.decoder_starts import DecoderStarts
 from pipelines.errors import BadVideoError, ConfigError
+from pipelines.ffv1_slices import refuse_damaged
 from pipelines.main_stream import main_video_stream
 from pipelines.packet_decoder import refuse_corrupt
 from pipelines.range_file import RangeFile
@@ -99,7 +100,7 @@ def _in_order(wanted_pts: Sequence[int], member: RangeFile | BinaryIO) -> Iterat
             stream = main_stream(container)
             stream.codec_context.thread_count = 1
             for packet in container.demux(stream):
-                is_needed = fed.add(packet.pts)
+                is_needed = fed.add(packet)
                 if first_pts is None and packet.is_keyframe:
                     first_pts = packet.pts
                 try:
@@ -172,7 +173,7 @@ def _frames_between(container: Any, stream: Any, wanted_pts: Sequence[int]) -> I
             break
     fed = _Fed(wanted_pts)
     for packet in packets:
-        is_needed = fed.add(packet.pts)
+        is_needed = fed.add(packet)
         try:
             frames = packet.decode()
         except FFmpegError:
@@ -197,9 +198,11 @@ class _Fed:
         self._left = set(wanted_pts)
         self.behind: set[int] = set()  # pts of packets that no wanted frame refers to
 
-    def add(self, pts: int | None) -> bool:
-        """Whether a wanted frame may need this packet."""
+    def add(self, packet: Any) -> bool:
+        """Whether a wanted frame may need this packet. Raises BadVideoError (decode_error) if it then is damaged."""
+        pts, context = packet.pts, packet.stream.codec_context
         if self._left or pts is None:
+            refuse_damaged(context.codec.canonical_name, context.extradata, packet, pts)
             self._left.discard(pts)  # type: ignore[arg-type]
             return True
         self.behind.add(pts)

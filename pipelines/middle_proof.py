@@ -20,6 +20,7 @@ from av.error import FFmpegError
 
 from pipelines.decoder_starts import FOLLOWED_CODECS, NO_START, starts_whole
 from pipelines.errors import BadVideoError
+from pipelines.ffv1_slices import refuse_damaged
 from pipelines.member_decoders import MissingFrameError, sought_frames
 from pipelines.mp4_boxes import NotPlainError
 from pipelines.mp4_sync import is_whole, starts_decoding
@@ -163,7 +164,15 @@ class Middle:
     def frames(self) -> dict[int, Any]:
         """pts -> frame to compare with: the last that came out; none where they are damaged."""
         last = dict(islice(reversed(self._frames.items()), COMPARED_FRAMES))
-        return {} if any(frame.is_corrupt for frame in last.values()) else last
+        return {} if any(frame.is_corrupt for frame in last.values()) or self._has_damaged_packets() else last
+
+    def _has_damaged_packets(self) -> bool:
+        try:
+            for packet, _ in self._packets:
+                refuse_damaged(self._codec, packet.stream.codec_context.extradata, packet, packet.pts)
+        except BadVideoError:
+            return True
+        return False
 
 
 def packets_show(
