@@ -96,11 +96,17 @@ def refuse_corrupt(frame: av.VideoFrame, first_pts: int) -> None:
 def _decoded(context: Any, packets: Sequence[PacketBytes]) -> Iterator[av.VideoFrame]:
     for packet in packets:
         yield from context.decode(padded_packet(*packet))
-    last_pts = packets[-1].pts
-    # Of MPEG-4, it holds the last picture that others refer to, and shows it at the time of a last packet that is no
-    # picture. Where that lies before the picture's own, another is on display then.
-    is_reordered = context.codec.canonical_name == "mpeg4" and last_pts < max(packet.pts for packet in packets)
-    for frame in context.decode(None):  # what the decoder still holds back for reordering
+    yield from held_back(context, packets[-1].pts, max(packet.pts for packet in packets))
+
+
+def held_back(context: Any, last_pts: int, highest_pts: int) -> Iterator[av.VideoFrame]:
+    """What a decoder still holds for reordering, behind the last packet.
+
+    Of MPEG-4, it holds the last picture that others refer to, and shows it at the time of a last packet that is no
+    picture. Where that lies before the picture's own, another is on display then: it is left out.
+    """
+    is_reordered = context.codec.canonical_name == "mpeg4" and last_pts < highest_pts
+    for frame in context.decode(None):
         if not (is_reordered and frame.pts == last_pts):
             yield frame
 
