@@ -189,16 +189,24 @@ def dense_windows(
 
 def windows_of(job: DenseJob, counts: DenseCounts, source: Source) -> Generator[Window, None, None]:
     """The windows of a job; raises as `dense_windows`."""
-    done = 0
+    done, last = 0, None
     try:
         for window in _windows(job, counts, source):
-            done += 1
+            done, last = done + 1, window
             yield window
-    except BadVideoError:
+    except BadVideoError as error:
         if job.reads_member:
             raise
-        # An encoder may mark pictures as not referred to that others refer to (see packet_decoder).
-        yield from _windows(replace(job.after(done), leave_out=False), counts, source)
+        # An encoder may mark pictures as not referred to that others refer to (see packet_decoder). The last window
+        # is made again: what was wrong may be shown behind frames that refer to it.
+        again = _windows(replace(job.after(max(done - 1, 0)), leave_out=False), counts, source)
+        if last is not None:
+            counts.windows -= 1
+            if not np.array_equal(next(again).frames, last.frames):
+                raise BadVideoError(
+                    "decode_error", "pictures refer to others that are marked as not referred to"
+                ) from error
+        yield from again
 
 
 def _windows(job: DenseJob, counts: DenseCounts, source: Source) -> Iterator[Window]:

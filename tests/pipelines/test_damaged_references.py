@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from pipelines.clip_stream import bare_bag
+from pipelines.dense import Store, dense_job
+from pipelines.dense_filler import Filler
 from pipelines.errors import BadVideoError
 from pipelines.frames import DecodeConfig, decode_clips
 from pipelines.member_decoders import demuxed_frames, sought_frames
@@ -49,6 +51,23 @@ def test_a_damaged_picture_that_is_shown_behind_the_clip_is_not_passed_over(tmp_
     assert any(frame.is_corrupt for frame in sequential(path).values()), "the decoder covers the damage and says so"
     with pytest.raises(BadVideoError) as caught:
         decoded(bag)
+    assert caught.value.kind == "decode_error"
+
+
+def test_windows_do_not_pass_over_it_either(tmp_path: Path) -> None:
+    path = moving(tmp_path / "v.mp4", num_frames=60, options=B_OPTIONS)
+    video = indexed(path)
+    at, packets = last_b(video), packets_of(video)
+    shown = shown_pts(video, packets)
+    tick = video["time_base_numerator"] / video["time_base_denominator"]
+    seconds = (packets.pts[at] - shown[0]) * tick
+    shape = {"frames": 1, "stride_seconds": 1.0, "hop_seconds": 0.02, "size_pixels": SIZE, "decode": DecodeConfig()}
+    job = dense_job(video, start_seconds=seconds, end_seconds=seconds + 0.02, **shape)
+    out = np.empty((1, 1, 3, SIZE, SIZE), np.uint8)
+    assert Filler(job, Store()).fill(out).is_over, "the file is whole"
+    damage(path, packets.offset_bytes[at - 1], packets.size_bytes[at - 1])
+    with pytest.raises(BadVideoError) as caught:
+        Filler(job, Store()).fill(out)
     assert caught.value.kind == "decode_error"
 
 
