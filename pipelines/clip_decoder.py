@@ -65,10 +65,11 @@ def decode_into(
         for at, pts in enumerate(clip["frame_pts"]):
             places.setdefault(pts, []).append((number, at))
     cut_at = [how.place_of(number, clip["clip_id"]) for number, clip in enumerate(bag["clips"])]
-    left = dict(places)
+    left = set(places)
     for pts, frame, display in _frames(bag, data, how.backend, places, open_member):
         written: dict[float, Place] = {}
-        for place in left.pop(pts):
+        left.discard(pts)
+        for place in places[pts]:
             at = cut_at[place[0]]
             if at in written:
                 out[place] = out[written[at]]
@@ -87,7 +88,7 @@ def _frames(
     wanted: Mapping[int, Any],
     open_member: Callable[[], RangeFile],
 ) -> Iterator[tuple[int, av.VideoFrame, Display]]:
-    """(pts, frame, how to show it) of the frames wanted, each once."""
+    """(pts, frame, how to show it) of the frames wanted; of one that comes twice the last counts."""
     if reads_member(bag, backend):
         yield from member_frames(bag, backend, wanted, open_member())
         return

@@ -27,7 +27,7 @@ from pipelines.frames import DecodeConfig, open_member
 from pipelines.nal_units import needed
 from pipelines.packet_arrays import padded_packet
 from pipelines.packet_codec import Packets
-from pipelines.packet_decoder import new_context, packets_in, refuse_corrupt
+from pipelines.packet_decoder import held_back, new_context, packets_in, refuse_corrupt
 from pipelines.packets import Run, frames_at, packets_of, parts_in_place, shown_pts, span_of
 from pipelines.pictures import write_picture
 from pipelines.range_file import RangeFile
@@ -189,16 +189,24 @@ def dense_windows(
 
 def windows_of(job: DenseJob, counts: DenseCounts, source: Source) -> Generator[Window, None, None]:
     """The windows of a job; raises as `dense_windows`."""
-    done = 0
+    done, last = 0, None
     try:
         for window in _windows(job, counts, source):
-            done += 1
+            done, last = done + 1, window
             yield window
-    except BadVideoError:
+    except BadVideoError as error:
         if job.reads_member:
             raise
-        # An encoder may mark pictures as not referred to that others refer to (see packet_decoder).
-        yield from _windows(replace(job.after(done), leave_out=False), counts, source)
+        # An encoder may mark pictures as not referred to that others refer to (see packet_decoder). The last window
+        # is made again: what was wrong may be shown behind frames that refer to it.
+        again = _windows(replace(job.after(max(done - 1, 0)), leave_out=False), counts, source)
+        if last is not None:
+            counts.windows -= 1
+            if not np.array_equal(next(again).frames, last.frames):
+                raise BadVideoError(
+                    "decode_error", "pictures refer to others that are marked as not referred to"
+                ) from error
+        yield from again
 
 
 def _windows(job: DenseJob, counts: DenseCounts, source: Source) -> Iterator[Window]:
@@ -253,11 +261,12 @@ def pieces_to_read(job: DenseJob, wanted_pts: np.ndarray) -> Iterator[dict]:
 
 def _frames_of_runs(job: DenseJob, wanted: np.ndarray, counts: DenseCounts, source: Source) -> Iterator[av.VideoFrame]:
     codec, extradata, missing = job.video["codec"], job.video["extradata"] or b"", set(wanted.tolist())
-    context, first_pts = None, None
+    context, first_pts, highest_pts = None, None, 0
     for bag, (data,), reading in source.pieces(pieces_to_read(job, wanted)):
         counts.read_bytes, counts.requests = counts.read_bytes + reading.size_bytes, counts.requests + reading.requests
         packets = packets_in(bag["spans"][0], data)
-        first_pts = packets[0].pts if first_pts is None else first_pts
+        first_pts, highest_pts = (packets[0].pts, packets[0].pts) if first_pts is None else (first_pts, highest_pts)
+        highest_pts = max(highest_pts, *(packet.pts for packet in packets))
         is_wanted = [packet.pts in missing for packet in packets]
         keep = [True] * len(packets)
         if job.leave_out:
@@ -266,7 +275,8 @@ def _frames_of_runs(job: DenseJob, wanted: np.ndarray, counts: DenseCounts, sour
         kept = [padded_packet(*packet) for packet, is_kept in zip(packets, keep, strict=True) if is_kept]
         counts.packets_decoded += len(kept)
         for packet in [*kept, None] if bag["is_last"] else kept:
-            for frame in context.decode(packet):
+            is_over = packet is None
+            for frame in held_back(context, packets[-1].pts, highest_pts) if is_over else context.decode(packet):
                 refuse_corrupt(frame, first_pts)
                 if frame.pts in missing:
                     missing.discard(frame.pts)

@@ -42,6 +42,8 @@ class Filler:
             place[:] = window.frames
             centers.append(window.center_seconds)
         self._left -= len(centers)
+        for _ in () if self._left else self._windows:  # what is shown behind the last window may be damaged
+            pass
         return Filled(centers, self._counts.since(before), not self._left)
 
     def close(self) -> None:

@@ -183,8 +183,12 @@ def _frames_between(container: Any, stream: Any, wanted_pts: Sequence[int]) -> I
         for frame in frames:
             if frame.pts not in fed.behind:
                 refuse_corrupt(frame, from_pts)
+            is_last = frame.pts is not None and frame.pts >= wanted_pts[-1]
+            for held in context.decode(None) if is_last else ():  # shown after it, but it may refer to them
+                if held.pts not in fed.behind:
+                    refuse_corrupt(held, from_pts)
             yield frame
-            if frame.pts is not None and frame.pts >= wanted_pts[-1]:
+            if is_last:
                 return
 
 

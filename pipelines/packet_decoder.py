@@ -42,7 +42,9 @@ def frames_of_span(
     wanted_pts: Collection[int],
     options: Mapping[str, str] | None = None,
 ) -> Iterator[av.VideoFrame]:
-    """The frames of a span that are wanted, each once; those that do not come out are missing.
+    """The frames of a span that are wanted; those that do not come out are missing.
+
+    Of a frame that comes twice the last counts: the first was decoded from too few packets.
 
     Args:
         span: of SPAN_TYPE.
@@ -53,13 +55,13 @@ def frames_of_span(
         BadVideoError: unknown_codec, decode_error.
     """
     packets = packets_in(span, data)
-    missing = {packet.pts for packet in packets if packet.pts in wanted_pts}
-    keep = needed(codec, extradata, [packet.data for packet in packets], [packet.pts in missing for packet in packets])
+    wanted = {packet.pts for packet in packets if packet.pts in wanted_pts}
+    keep = needed(codec, extradata, [packet.data for packet in packets], [packet.pts in wanted for packet in packets])
     few = [packet for packet, is_kept in zip(packets, keep, strict=True) if is_kept]
     # What an encoder marks as not referred to may be referred to all the same: the decoder then says so, and all
     # packets are decoded, as if nothing could be left out.
     for attempt in [few, packets] if len(few) < len(packets) else [packets]:
-        context = new_context(codec, extradata)
+        context, missing = new_context(codec, extradata), set(wanted)
         context.options = {**context.options, **(options or {})}
         try:
             for frame in _decoded(context, attempt):
@@ -67,14 +69,14 @@ def frames_of_span(
                 if frame.pts in missing:
                     missing.discard(frame.pts)
                     yield frame
+            if not missing:
+                return
         except FFmpegError as error:
             if attempt is packets:
                 raise BadVideoError("decode_error", str(error)) from error
-        except BadVideoError:
+        except BadVideoError:  # also behind the last frame wanted: it may be shown before what it refers to
             if attempt is packets:
                 raise
-        if not missing:
-            return
 
 
 def refuse_corrupt(frame: av.VideoFrame, first_pts: int) -> None:
@@ -94,7 +96,19 @@ def refuse_corrupt(frame: av.VideoFrame, first_pts: int) -> None:
 def _decoded(context: Any, packets: Sequence[PacketBytes]) -> Iterator[av.VideoFrame]:
     for packet in packets:
         yield from context.decode(padded_packet(*packet))
-    yield from context.decode(None)  # what the decoder still holds back for reordering
+    yield from held_back(context, packets[-1].pts, max(packet.pts for packet in packets))
+
+
+def held_back(context: Any, last_pts: int, highest_pts: int) -> Iterator[av.VideoFrame]:
+    """What a decoder still holds for reordering, behind the last packet.
+
+    Of MPEG-4, it holds the last picture that others refer to, and shows it at the time of a last packet that is no
+    picture. Where that lies before the picture's own, another is on display then: it is left out.
+    """
+    is_reordered = context.codec.canonical_name == "mpeg4" and last_pts < highest_pts
+    for frame in context.decode(None):
+        if not (is_reordered and frame.pts == last_pts):
+            yield frame
 
 
 def packets_in(span: Mapping[str, Any], data: bytes) -> list[PacketBytes]:
