@@ -37,8 +37,8 @@ def value(written: str) -> Any:
         ("name=08", "08"),
         ("name=1_000", "1_000"),
         ("name='7'", "7"),
-        ("index=12:30:45", "12:30:45"),
-        ("weights=007", "007"),
+        ("index=12:30:45", str(Path.cwd() / "12:30:45")),  # places are made absolute
+        ("weights=007", str(Path.cwd() / "007")),
         ("weights=null", None),
         ("focus.regime=full", "full"),
         ("seed=010", 10),
@@ -131,7 +131,7 @@ def test_a_file_says_what_a_command_line_says(tmp_path: Path) -> None:
     )
     made = settings_from("small", None, str(file))
     assert (made.name, made.index, made.seed, made.clip.fps, made.optim.learning_rate) == (
-        "2026-11-23", "08", 10, None, 0.01
+        "2026-11-23", str(Path.cwd() / "08"), 10, None, 0.01
     )  # fmt: skip
     file.write_text("seed: 0x10\n")
     with pytest.raises(ConfigError, match="seed = '0x10': it must be a whole number"):
