@@ -59,7 +59,7 @@ def test_the_core_alone_indexes_plans_trains_and_evaluates(adaptfocus: Path, tmp
     [
         (("demo",), "demo"),
         (("index", "s3://bucket/shards", "--out", "out"), "s3"),
-        (("train", *RUN), "ray"),
+        (("train", *RUN, "placement.engine=ray"), "ray"),
         (("submit", "small", "name=a", "runs=s3://b/r", "index=s3://b/i", "--address", "http://localhost:1"), "jobs"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
