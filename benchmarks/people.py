@@ -31,10 +31,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benc
 
 from benchmarks import figures, people_report
 from benchmarks.figures import Figure, say
-from benchmarks.frame_cache import make_cache
 from benchmarks.people_videos import Corpus, is_made, make_corpus
 from benchmarks.regime_figures import Outcome, curves_of, outcome_of, share_of_gap
-from benchmarks.regime_runs import RunJob, make_all, run_all, workers
+from benchmarks.regime_runs import RunJob, finish
 from benchmarks.regimes import numbers, words
 from benchmarks.variants import Variant, chosen
 from pipelines.config import make
@@ -98,24 +97,12 @@ def run_study(study: Study, processes: int) -> list[Outcome]:
         ConfigError: --out holds other corpora or runs. AdaptFocusError: runs failed; the others are finished.
     """
     jobs = study.jobs()
-    for job in jobs:
-        job.check_same()
-    left = [job for job in jobs if not job.is_done()]
-    if len(left) < len(jobs):
-        say(f"{len(jobs) - len(left)} of {len(jobs)} runs are finished in {study.out}: they are not run again")
     makings = {
-        f"videos of {folder.name}": (make_corpus, (corpus, folder))
+        f"videos of {corpus.name}, seed {corpus.seed}": (make_corpus, (corpus, folder))
         for corpus, folder in study.stitched()
         if not is_made(corpus, folder)
     }
-    with workers(processes, study.out / "logs") as pool:
-        make_all(makings, pool)
-        caches = {job.cache_folder: job.config for job in left if job.cache_folder}
-        make_all({f"frames of {Path(url).name}": (make_cache, (config, url)) for url, config in caches.items()}, pool)
-        failed = run_all(left, pool) if left else {}
-    if failed:
-        listed = "; ".join(f"{title}: {why}" for title, why in failed.items())
-        raise AdaptFocusError(f"{len(failed)} of {len(jobs)} runs failed; give the command again to go on. {listed}")
+    finish(jobs, makings, study.out, processes)
     return [outcome_of(job) for job in jobs]
 
 

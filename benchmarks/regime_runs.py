@@ -15,7 +15,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -24,7 +24,8 @@ from pathlib import Path
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from benchmarks.frame_cache import CachedEngine, frame_cache
+from benchmarks.figures import say
+from benchmarks.frame_cache import CachedEngine, frame_cache, make_cache
 from infra.gather import read_scores
 from infra.progress import console, read_heartbeat
 from infra.running import run_training
@@ -37,6 +38,8 @@ from trainers.engine import LocalEngine
 from trainers.evaluate import evaluate_checkpoints, load_config, predict_here, scores_url
 from trainers.loop import train
 from trainers.prepare import finished, prepare
+
+Makings = Mapping[str, tuple[Callable[..., None], tuple]]
 
 POLL_SECONDS = 1.0
 FINAL = "test"  # the name of the evaluation after the last epoch
@@ -56,8 +59,13 @@ class RunJob:
     cache_folder: str | None = None  # frames decoded once, instead of the real pipeline
 
     @property
+    def corpus(self) -> str:
+        """What the run is trained on, in words."""
+        return f"{self.world}, seed {self.seed}"
+
+    @property
     def title(self) -> str:
-        return f"world {self.world}, seed {self.seed}, {self.variant}"
+        return f"{self.corpus}, {self.variant}"
 
     def evaluation(self, epochs_done: int) -> str:
         """The name of the evaluation after so many epochs."""
@@ -139,12 +147,38 @@ def run_all(jobs: Sequence[RunJob], pool: ProcessPoolExecutor) -> dict[str, str]
     return failed
 
 
-def make_all(tasks: dict[str, tuple[Callable[..., None], tuple]], pool: ProcessPoolExecutor) -> None:
+def finish(jobs: Sequence[RunJob], makings: Makings, out: Path, processes: int) -> None:
+    """Make what is not there, then run what is not finished.
+
+    Args:
+        makings: calls by title that make the videos, indexes and starts that the jobs need.
+        out: gets the processes' logs.
+
+    Raises:
+        ConfigError: a job's folder holds a run with other settings. AdaptFocusError: runs failed; the others are
+            finished.
+    """
+    for job in jobs:
+        job.check_same()
+    left = [job for job in jobs if not job.is_done()]
+    if len(left) < len(jobs):
+        say(f"{len(jobs) - len(left)} of {len(jobs)} runs are finished in {out}: they are not run again")
+    caches = {job.cache_folder: job for job in left if job.cache_folder}
+    with workers(processes, out / "logs") as pool:
+        make_all(makings, pool)
+        make_all({f"frames of {job.corpus}": (make_cache, (job.config, url)) for url, job in caches.items()}, pool)
+        failed = run_all(left, pool) if left else {}
+    if failed:
+        listed = "; ".join(f"{title}: {why}" for title, why in failed.items())
+        raise AdaptFocusError(f"{len(failed)} of {len(jobs)} runs failed; give the command again to go on. {listed}")
+
+
+def make_all(tasks: Makings, pool: ProcessPoolExecutor) -> None:
     """Call functions side by side; the first error ends all."""
     if not tasks:
         return
     with _bars() as bars:
-        total = bars.add_task("worlds and starts", total=len(tasks))
+        total = bars.add_task("videos, starts, frames", total=len(tasks))
         futures = {pool.submit(function, *arguments): title for title, (function, arguments) in tasks.items()}
         while futures:
             done, _ = wait(futures, return_when=FIRST_COMPLETED)

@@ -27,9 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benc
 
 from benchmarks import figures, regime_report
 from benchmarks.figures import Figure, say
-from benchmarks.frame_cache import make_cache
 from benchmarks.regime_figures import Outcome, curves_of, figures_of, outcome_of
-from benchmarks.regime_runs import RunJob, make_all, run_all, workers
+from benchmarks.regime_runs import RunJob, finish
 from benchmarks.regime_worlds import has_start, index_url, is_made, make_start, make_world, start_url, world_name
 from benchmarks.variants import GROUPS, Variant, chosen
 from pipelines.config import make
@@ -117,26 +116,7 @@ def run_benchmark(plan: Benchmark, processes: int) -> list[Outcome]:
         ConfigError: --out holds other worlds or runs. AdaptFocusError: runs failed; the others are finished.
     """
     jobs = plan.jobs()
-    for job in jobs:
-        job.check_same()
-    left = [job for job in jobs if not job.is_done()]
-    if len(left) < len(jobs):
-        say(f"{len(jobs) - len(left)} of {len(jobs)} runs are finished in {plan.out}: they are not run again")
-    with workers(processes, plan.out / "logs") as pool:
-        make_all(_makings(plan), pool)
-        if plan.is_cached:
-            caches = {(job.world, job.seed): job for job in left if job.cache_folder}
-            make_all(
-                {
-                    f"frames of world {kind}, seed {seed}": (make_cache, (job.config, job.cache_folder))
-                    for (kind, seed), job in caches.items()
-                },
-                pool,
-            )
-        failed = run_all(left, pool) if left else {}
-    if failed:
-        listed = "; ".join(f"{title}: {why}" for title, why in failed.items())
-        raise AdaptFocusError(f"{len(failed)} of {len(jobs)} runs failed; give the command again to go on. {listed}")
+    finish(jobs, _makings(plan), plan.out, processes)
     return [outcome_of(job) for job in jobs]
 
 

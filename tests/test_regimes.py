@@ -45,7 +45,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
 def outcomes(plan: Benchmark) -> list[Outcome]:
     """Through the real pipeline. A run that fails on the way is said, and the others are finished all the same."""
     broken = replace(plan, variants=RUNS | {"broken": Variant("no such backbone", "noisy", ("backbone=nope",))})
-    with pytest.raises(AdaptFocusError, match=r"1 of 3 runs failed; .* world a, seed 1, broken: there is no backbone"):
+    with pytest.raises(AdaptFocusError, match=r"1 of 3 runs failed; .* a, seed 1, broken: there is no backbone"):
         run_benchmark(broken, processes=2)
     return run_benchmark(plan, processes=2)
 
