@@ -187,8 +187,8 @@ class TrainConfig(Settings):
         own = {"frames": spec.frames, "frame_stride": spec.frame_stride, "size_pixels": spec.size_pixels}
         shown = values.get("input", {})
         if isinstance(shown, Mapping) and shown.get("motion") == "auto":
-            # The small backbone learns nothing of real people on RGB; public weights of the others were made for it.
-            values = {**values, "input": {**shown, "motion": "zero_mean_kernels" if name == "small3d" else "rgb"}}
+            # From scratch nothing is learnt of real people on RGB by small3d; public weights were made for it.
+            values = {**values, "input": {**shown, "motion": "rgb" if BACKBONES[name].styles else "zero_mean_kernels"}}
         return {**values, "clip": own | dict(clip)}
 
     @pydantic.field_validator("name")

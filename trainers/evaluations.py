@@ -9,6 +9,7 @@ Input: a run and a name. Output: saved scores; an error where a name is taken by
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -72,7 +73,16 @@ def looked_at(config: TrainConfig, index_url: str, views: int, crops: int, size_
 
 
 def scores_url(run_url: str, name: str) -> str:
-    """Where the scores of an evaluation of that name lie."""
+    """Where the scores of an evaluation of that name lie.
+
+    Raises:
+        InputError: the name is no name of a folder: it could lead out of the run.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise InputError(
+            f"an evaluation cannot be named {name!r}: names have up to 100 letters, digits, '.', '_' and '-', and begin "
+            "with a letter or a digit"
+        )
     return storage.join(run_url, "evaluations", name, "scores.json")
 
 

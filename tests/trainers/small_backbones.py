@@ -23,7 +23,7 @@ TINY: dict[str, dict[str, Any]] = {
     "timesformer_b": {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 96},
     "vjepa2_l": {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2},
 }
-SHAPE = {"small3d": (8, 20), "slowfast_r50": (8, 32)}  # frames and pixels; else 4 and 32
+SHAPE = {"small3d": (8, 20), "r2plus1d_tiny": (8, 24), "slowfast_r50": (8, 32)}  # frames and pixels; else 4 and 32
 
 
 def needs_library(name: str) -> None:

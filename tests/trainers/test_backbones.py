@@ -27,7 +27,7 @@ from trainers.recipes_of_the_paper import RECIPES_OF_THE_PAPER
 
 pytestmark = [pytest.mark.library, pytest.mark.usefixtures("one_thread")]
 # Frames for one time of the features; else 2.
-TIMES = {"small3d": 1, "inception_i3d": 4, "i3d_r50": 2, "nonlocal_i3d_r50": 2, "slowfast_r50": 4,
+TIMES = {"small3d": 1, "r2plus1d_tiny": 1, "inception_i3d": 4, "i3d_r50": 2, "nonlocal_i3d_r50": 2, "slowfast_r50": 4,
          "x3d_s": 1, "x3d_m": 1, "x3d_l": 1, "timesformer_b": 1}  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def test_maps_are_the_features_before_space_is_taken_out(name: str) -> None:
     if name == "x3d_s":  # widened after the mean, which is not linear
         assert maps.shape[:3] == (2, features.shape[2], features.shape[1])
         return
-    over_space = maps.amax(dim=(3, 4)) if name == "small3d" else maps.mean(dim=(3, 4))
+    over_space = maps.amax(dim=(3, 4)) if name in ("small3d", "r2plus1d_tiny") else maps.mean(dim=(3, 4))
     if name == "inception_i3d":
         over_space = functional.avg_pool1d(over_space, min(2, maps.shape[2]), stride=1)
     torch.testing.assert_close(over_space.transpose(1, 2), features, atol=1e-5, rtol=1e-4)

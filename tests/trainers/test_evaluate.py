@@ -180,6 +180,12 @@ def test_an_evaluation_of_something_else_never_takes_the_place_of_another(
     assert "once" in names_of(all_kept.url)
 
 
+@pytest.mark.parametrize("name", ["../x", "a/b", "", "."])
+def test_an_evaluation_cannot_be_written_outside_its_run(small_world: SmallWorld, all_kept: Run, name: str) -> None:
+    with pytest.raises(InputError, match="an evaluation cannot be named"):
+        evaluate(all_kept, load_config(all_kept.url), small_world.test_index, VIEWS, name, nothing)
+
+
 def nothing(*_: object) -> list:
     raise AssertionError("views are decoded only for what may be written")
 

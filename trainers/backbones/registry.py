@@ -15,6 +15,7 @@ from trainers.backbones.contract import Backbone, InputSpec
 from trainers.backbones.inception_i3d import InceptionI3D
 from trainers.backbones.key_styles import KeyStyle
 from trainers.backbones.mvit import MViT
+from trainers.backbones.r2plus1d_tiny import R2Plus1DTiny
 from trainers.backbones.resnet3d import NONLOCAL_AFTER, ResNet3D
 from trainers.backbones.slowfast import SlowFast
 from trainers.backbones.small3d import Small3D
@@ -58,6 +59,7 @@ def _mvit(frames: int, stride: int, millions: float, gflops: float, weights: str
 
 BACKBONES: dict[str, Entry] = {
     "small3d": Entry(Small3D, Small3D.input_spec, (), 0.03, 0.004, "trainers.pretrain makes them"),
+    "r2plus1d_tiny": Entry(R2Plus1DTiny, R2Plus1DTiny.input_spec, (), 0.23, 0.016, "none: it learns from scratch"),
     "inception_i3d": Entry(
         InceptionI3D, inception_i3d.SPEC, (key_styles.PYTORCH_I3D,), 12.70, 111.2, "pytorch-i3d: models/rgb_imagenet.pt"
     ),
