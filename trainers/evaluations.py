@@ -80,8 +80,8 @@ def scores_url(run_url: str, name: str) -> str:
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise InputError(
-            f"an evaluation cannot be named {name!r}: names have up to 100 letters, digits, '.', '_' and '-', and begin "
-            "with a letter or a digit"
+            f"an evaluation cannot be named {name!r}: names have up to 100 letters, digits, '.', '_' and '-', and "
+            "begin with a letter or a digit"
         )
     return storage.join(run_url, "evaluations", name, "scores.json")
 
