@@ -266,8 +266,8 @@ def test_the_papers_recipes_are_clips_that_their_backbones_take(papers: Callable
 
 
 def test_a_recipe_takes_another_backbone() -> None:
-    """`adaptfocus train small backbone=...` must not keep the small backbone's 20 pixels."""
+    """`adaptfocus train small backbone=...` must not keep the small backbone's 24 pixels."""
     values = recipe("small") | {"name": "a", "runs": "r", "index": "i"}
-    assert TrainConfig.model_validate(values).clip == ClipConfig(frames=8, frame_stride=1, fps=4.0, size_pixels=20)
+    assert TrainConfig.model_validate(values).clip == ClipConfig(frames=12, frame_stride=1, fps=4.0, size_pixels=24)
     clip = make(TrainConfig, values, ["backbone=mvit_b_16x4", "clip.fps=30"]).clip
     assert (clip.frames, clip.frame_stride, clip.fps, clip.size_pixels) == (16, 4, 30, 224)
