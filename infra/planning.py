@@ -11,7 +11,7 @@ from pipelines.records import EpochPlan
 from pipelines.shard_index import load_index
 from trainers.config import TrainConfig
 from trainers.epochs import draw_plan
-from trainers.full_labels import said_of, without_times
+from trainers.unused_videos import said_of, unused
 
 
 def first_plan(config: TrainConfig) -> EpochPlan:
@@ -24,7 +24,7 @@ def first_plan(config: TrainConfig) -> EpochPlan:
 def left_out_line(config: TrainConfig) -> str | None:
     """What is said of the videos that the regime leaves out of every plan; None if there are none."""
     table = load_index(config.index, columns=["labels", "intervals"]).table
-    left_out = without_times(config, table)
+    left_out = unused(config, table)
     return said_of(left_out, table.num_rows) if left_out.rows else None
 
 

@@ -21,10 +21,10 @@ from trainers.config import TrainConfig
 from trainers.engine import DrainedError, LocalEngine
 from trainers.evaluate import Scores, check_scorable, commit_of, evaluate, load_config, predict_here
 from trainers.evaluations import looked_at, refuse_other
-from trainers.full_labels import said_of, without_times
 from trainers.holder import check_free, held
 from trainers.loop import train
 from trainers.prepare import finished, prepare
+from trainers.unused_videos import said_of, unused
 
 OWN = (None, "local")  # addresses of a cluster that this command starts, and that does not grow
 POLL_SECONDS = 0.25
@@ -78,9 +78,9 @@ def _begin(config: TrainConfig) -> bool:
         last = epoch == config.epochs  # all is trained but for the merge
         say(f"resuming {config.url} " + ("at its end" if last else f"from epoch {epoch + 1} of {config.epochs}, {at}"))
     unlabelled = sum(1 for labels in index.table.column("labels").to_pylist() if not labels)
-    if unlabelled:
+    if unlabelled and config.plan.unlabelled == "negative":
         say(f"{unlabelled} of {index.table.num_rows} videos have no label: all classes are negatives there")
-    if (left_out := without_times(config, index.table)).rows:
+    if (left_out := unused(config, index.table)).rows:
         say(said_of(left_out, index.table.num_rows))
     return True
 

@@ -14,6 +14,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +48,7 @@ class PlanConfig(Settings):
 
     clips_per_bag: int = pydantic.Field(default=4, ge=1, le=255)
     bags_per_batch: int = pydantic.Field(default=8, ge=1)
+    unlabelled: Literal["negative", "left_out"] = "negative"  # what a video without labels is to every class
     resample: bool = True  # draw around salient times once warm-up is over (Ours alone)
     explore_probability: float = pydantic.Field(default=0.5, ge=0, le=1)  # epsilon
     # Exponent of class balance in focus: the action k that a clip is drawn around is taken with probability ~ n_k^-this

@@ -26,7 +26,7 @@ from trainers import releases
 from trainers.checkpoint import Commit, Run
 from trainers.config import TrainConfig
 from trainers.diagnosis import diagnose
-from trainers.full_labels import without_times
+from trainers.unused_videos import unused
 
 SALIENCY, EXCLUDED, SUMMARY = "saliency.parquet", "excluded.parquet", "summary.json"
 
@@ -80,9 +80,9 @@ def draw_plan(
 ) -> EpochPlan:
     """The plan of an epoch under a run's settings: what `publish_plan` publishes, and what a dry run shows.
 
-    Beside the `excluded` videos, the regime `full` leaves out those of which it cannot know enough (`full_labels`).
+    Beside the `excluded` videos, those are left out that the settings do not train on (`unused_videos`).
     """
-    excluded = [*excluded, *without_times(config, planner.table).rows]
+    excluded = [*excluded, *unused(config, planner.table).rows]
     return plan_clips(
         planner,
         saliency,

@@ -21,9 +21,9 @@ from trainers.backbones.contract import batch_norms
 from trainers.checkpoint import Commit, Run
 from trainers.config import TrainConfig
 from trainers.epochs import SALIENCY
-from trainers.full_labels import said_of, without_times
 from trainers.inputs import adapted
 from trainers.same_run import same_run
+from trainers.unused_videos import said_of, unused
 
 
 class Prepared(NamedTuple):
@@ -69,14 +69,14 @@ def prepare(config: TrainConfig) -> Prepared:
 
 def _check_videos(config: TrainConfig, index: VideoIndex) -> None:
     """Whether there is something to train on, and enough of it for one global batch."""
-    videos, left_out = index.table.num_rows, without_times(config, index.table)
+    videos, left_out = index.table.num_rows, unused(config, index.table)
     if not index.classes:
         raise ConfigError(
             f"{config.index} has {videos} videos and no classes, because none of them has a label: there is nothing to "
             "train. Index it with labels (`adaptfocus index --labels`, or a .json or .cls beside each video)"
         )
     usable = videos - len(left_out.rows)
-    if left_out.rows and not usable:
+    if not usable and (left_out.not_annotated or left_out.label_left_out):
         raise ConfigError(
             f"focus.regime=full needs intervals of each label of a video, and no video of {config.index} has them; use "
             "noisy or ours, or index videos that were packed with intervals"
