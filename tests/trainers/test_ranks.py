@@ -107,6 +107,6 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_all_with_the_same_words(tmp
     said = [torch.load(tmp_path / f"said-{rank}.pt", weights_only=True) for rank in range(2)]
     assert said[0] == said[1]
     assert [steps for steps, _ in said[0]] == [3, 3], "ranks hear of each other one step later"
-    assert all("the loss is not finite (nan) in batch 2 of 10 of epoch 0" in text for _, text in said[0])
+    assert all("the loss is not finite (nan) in batch 2 of 10 of epoch 1" in text for _, text in said[0])
     assert all("bags 8 to 15 of its plan, learning rate 0.25" in text for _, text in said[0])
     assert not [*tmp_path.rglob("state.pt")]
