@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
 DEMO_STAMP := $(VENV)/.demo-stamp
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST = $(BIN)/python -m pytest -q --durations=15
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
@@ -52,7 +53,17 @@ demo: $(DEMO_STAMP)  ## a corpus, training on this machine's CPU, a kill, a resu
 	$(BIN)/adaptfocus demo
 
 test: setup lint  ## all checks and all tests; PYTEST_ARGS='-k storage' chooses
-	$(BIN)/python -m pytest -q --durations=15 $(PYTEST_ARGS)
+ifeq ($(PYTEST_ARGS),)
+	@# Tests that start Ray clusters mostly wait: they run beside the others, and what they print comes after.
+	@$(PYTEST) -m ray >.ray-tests.log 2>&1 & ray=$$!; \
+	trap 'cat .ray-tests.log; kill $$ray 2>/dev/null; exit 1' INT TERM; \
+	$(PYTEST) -m 'not ray'; rest=$$?; \
+	echo "waiting for the tests of Ray (.ray-tests.log)"; \
+	wait $$ray; failed=$$?; cat .ray-tests.log; \
+	exit $$((rest ? rest : failed))
+else
+	$(PYTEST) $(PYTEST_ARGS)
+endif
 
 bench: setup  ## the figures of docs/performance.md, quickly; BENCH_ARGS='--json' for other programs
 	for name in decode fetch pipeline isolation extract focus_overhead step commit_stall store_faults fuzz; do $(BIN)/python -m benchmarks.$$name --quick $(BENCH_ARGS) || exit 1; done

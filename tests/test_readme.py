@@ -89,6 +89,7 @@ def follow(lines: list[str], folder: Path, environment: Path, **more: str) -> st
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.install
 @pytest.mark.footage
 @pytest.mark.timeout(1500)
@@ -109,6 +110,7 @@ def test_own_videos_on_relative_paths(demo_environment: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.install
 @pytest.mark.footage
 @pytest.mark.timeout(1500)

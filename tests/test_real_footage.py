@@ -36,6 +36,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return run
 
 
+@pytest.mark.ray
 def test_gmdcsa24_packed_and_trained_for_two_epochs_through_s3(
     command: Callable[..., None], ceph_url: str, ceph_s3: CephGateway, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -10,6 +10,7 @@ pytest.importorskip("ray")
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_a_cluster_that_was_started_here_before_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without an address Ray would join the cluster of this variable, or whatever was last started on the machine."""
     import ray
@@ -22,6 +23,7 @@ def test_a_cluster_that_was_started_here_before_is_left_alone(monkeypatch: pytes
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_what_cannot_be_there_is_said_at_once(tmp_path: Path) -> None:
     """A path that a node does not see; more than a cluster that does not grow has."""
     from infra.cluster import check_offered, check_seen, connected

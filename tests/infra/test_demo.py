@@ -15,6 +15,7 @@ pytest.importorskip("moto")
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_the_demo_keeps_its_promises(tmp_path: Path) -> None:
     """What the README shows: Ours above Noisy with the same clips, a kill and a resume that lose and repeat nothing,
     one readable page, and no chatter on the terminal."""

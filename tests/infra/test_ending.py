@@ -116,6 +116,7 @@ def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_ctrl_c_on_ray(folder: Path) -> None:
     """Two workers, places given as relative paths; the run is gone on from in one process."""
     pytest.importorskip("ray")
@@ -132,6 +133,7 @@ def test_ctrl_c_on_ray(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_waiting_for_workers_is_said_and_can_be_ended(folder: Path, tmp_path: Path) -> None:
     """A cluster may grow, so this waits; and a command that has trained nothing ends at once."""
     pytest.importorskip("ray")

@@ -27,7 +27,7 @@ from trainers.checkpoint import Run
 from trainers.ledger import audit
 
 pytest.importorskip("ray")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 EPOCHS = 24  # so many that the run is not over before it is stopped
 TOKEN = "qz7leakprobe0007" * 4  # of the cluster, which takes nothing without it

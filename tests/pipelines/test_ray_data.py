@@ -24,7 +24,7 @@ from trainers.epochs import publish_plan, read_head
 from trainers.loop import clip_shape
 
 ray = pytest.importorskip("ray")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -123,6 +123,7 @@ def test_ones_own_error_is_found_inside_rays() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_a_replaced_shard_ends_a_run_on_ray_with_one_message(config: TrainConfig) -> None:
     """A rank meets it first: the others must not wait for that one, and the group is not started three times more."""
     pytest.importorskip("ray")

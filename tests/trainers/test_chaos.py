@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("ray")
 from benchmarks import chaos_cluster
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -26,7 +26,7 @@ from trainers.loop import clip_shape
 from trainers.step import train_step
 
 ray = pytest.importorskip("ray")
-pytestmark = [pytest.mark.slow, pytest.mark.library]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.library]
 
 # The others are of the same classes, with other depths and clips.
 FAMILIES = [n for n in NAMES if n not in ("x3d_m", "x3d_l", "mvit_b_32x3", "mvit_b_64x3", "mvit_b_24_32x3")]

@@ -35,7 +35,7 @@ from trainers.loop import train
 from trainers.prepare import prepare
 
 ray = pytest.importorskip("ray")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 RAY = ("placement.engine=ray", "placement.decode_workers=2")
 
