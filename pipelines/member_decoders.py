@@ -167,11 +167,12 @@ def _frames_between(container: Any, stream: Any, wanted_pts: Sequence[int]) -> I
             if is_needed:
                 raise
             continue
-        for frame in frames:
+        for number, frame in enumerate(frames):
             if frame.pts not in fed.behind:
                 refuse_corrupt(frame, from_pts)
             is_last = frame.pts is not None and frame.pts >= wanted_pts[-1]
-            for held in context.decode(None) if is_last else ():  # shown after it, but it may refer to them
+            behind = (context.decode(None) if packet.size else frames[number + 1 :]) if is_last else ()
+            for held in behind:  # shown after it, but it may refer to them
                 if held.pts not in fed.behind:
                     refuse_corrupt(held, from_pts)
             yield frame
@@ -292,13 +293,14 @@ def import_decord() -> Any:
 def _shown_pts(file: BinaryIO) -> np.ndarray:
     """The times of the frames, sorted: decord knows frames by their number among them.
 
-    Packets that are not shown (an edit list hides them, or a cut took their references) are left out, so that the
-    numbers of both disagree where decord counts them.
+    Packets that are not shown (an edit list hides them, a cut took their references, there is no picture in them) are
+    left out, so that the numbers of both disagree where decord counts them.
     """
     with av.open(file, "r", **TOLERANT) as container:
         if container.format.name in ("mpegts", "mpeg"):
             text = "of transport and program streams decord shows other frames than are asked for"
             raise BadVideoError("decord_unsafe", f"{text}; set decode.backend=packets")
-        packets = [p for p in container.demux(main_stream(container)) if p.size and p.pts is not None]
+        source = ShownPackets(container, main_stream(container))
+        packets = [p for p in source if p.size and p.pts is not None and source.holds_picture]
     file.seek(0)
     return np.sort([p.pts for p in packets if not p.is_discard and p.pts >= packets[0].pts]).astype(np.int64)

@@ -1,31 +1,44 @@
 """Packets at the times at which their pictures are shown, also where the container has no such times.
 
 Input: an open container and its video stream.
-Does: nothing to most. Of MPEG-4 in AVI, takes packed pictures apart and works the times out from the order.
+Does: nothing to most. Of MPEG-4 in AVI, works out which picture comes of which packet, and when it is shown.
 Output: packets in decoding order.
 
 AVI numbers its chunks, and nothing more. Where pictures are shown in another order than they are decoded in, a picture
 that others refer to is shown when the next of that kind is decoded, and those in between (B) at once. *Packed*
-streams, as of DivX and Xvid, hold such a picture and the first B in one chunk, and pay the debt with a chunk that
-holds no picture. FFmpeg's decoder takes these apart, which shifts them by a chunk each; times that its demuxer makes
-up do not follow, and frames come out as 3, 4, 6, 5. Here the same filter takes them apart before they are timed.
+streams, as of DivX and Xvid, hold such a picture and the first B in one chunk; a chunk without a picture makes up for
+it. FFmpeg's decoder puts the second picture off to the next packet, and so on; times that its demuxer makes up know
+nothing of that, and frames come out as 3, 4, 6, 5.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import Any
-
-from av.bitstream import BitStreamFilterContext
+from typing import Any, NamedTuple
 
 from pipelines.errors import BadVideoError
 from pipelines.nal_units import Bits
 
 MAX_HELD = 256  # packets until the next picture that others refer to; encoders write up to 16
-_PICTURE, _LAYER_NUMBERS = b"\0\0\1\xb6", range(0x20, 0x30)  # behind start codes (6.2 of MPEG-4 part 2)
+MAX_UNCODED_BYTES = 19  # FFmpeg's limit for a packet with a picture that is not coded
+MIN_PUT_OFF_BYTES = 7  # what is not longer is not put off
+_SEQUENCE, _PICTURE, _LAYER_NUMBERS = b"\0\0\1\xb0", b"\0\0\1\xb6", range(0x20, 0x30)  # 6.2 of MPEG-4 part 2
+_WRITER = re.compile(rb"\x00\x00\x01\xb2DivX\d+(?:Build|b)\d+(p?)")
 _INTRA, _REFERS_BACK, _BIDIRECTIONAL = 0, 1, 2  # kinds of pictures (VOPs), 6.3.5
-_UNCODED_BYTES = 32  # a picture that is not coded is a header of some 6 bytes
 _WIDE_PIXELS, _GREY_SHAPE, _BUFFER_BITS = 15, 3, 79
+
+
+class _Picture(NamedTuple):
+    kind: int
+    is_coded: bool  # False: the one before it is shown again
+
+    @property
+    def is_key(self) -> bool:
+        return self.kind == _INTRA and self.is_coded
+
+
+_NO_PICTURE = _Picture(_REFERS_BACK, False)
 
 
 class ShownPackets:
@@ -57,14 +70,14 @@ class ShownPackets:
         """Each packet once it is known when it is shown, and whether it holds a picture."""
         held: list[tuple[Any, bool]] = []  # a picture that others refer to, and what is shown before it
         end: int | None = None
-        for packet, kind, is_coded in self._taken_apart():
+        for packet, picture in self._pictured():
             if not packet.size:  # the last
                 yield from _shown(held, end)
                 yield packet, True
                 return
             end = None if packet.dts is None else packet.dts + (packet.duration or 1)
-            packet.pts, packet.is_keyframe = packet.dts, kind == _INTRA and is_coded
-            is_between = kind == _BIDIRECTIONAL and is_coded
+            packet.pts, packet.is_keyframe = packet.dts, picture.is_key
+            is_between = picture.kind == _BIDIRECTIONAL and picture.is_coded
             if is_between and (not self._is_reordered or len(held) >= MAX_HELD):
                 what = "more than its header says" if not self._is_reordered else f"{MAX_HELD} in a row"
                 raise BadVideoError(
@@ -76,25 +89,68 @@ class ShownPackets:
                 yield from _shown(held, packet.dts)
                 held = []
             if self._is_reordered and (held or not is_between):
-                held.append((packet, is_coded))
+                held.append((packet, picture.is_coded))
             else:
-                yield packet, is_coded
+                yield packet, picture.is_coded
 
-    def _taken_apart(self) -> Iterator[tuple[Any, int, bool]]:
-        """Packets of one picture each, its kind, and whether it is coded."""
-        split = BitStreamFilterContext("mpeg4_unpack_bframes", self._stream)
-        increment_bits = _increment_bits(bytes(self._stream.codec_context.extradata or b""))
+    def _pictured(self) -> Iterator[tuple[Any, _Picture]]:
+        """Packets, and the picture that a decoder makes of each."""
+        header = bytes(self._stream.codec_context.extradata or b"")
+        unpacking = _Unpacking(header)
         for packet in self._container.demux(self._stream):
-            if not packet.size:
-                yield packet, _REFERS_BACK, False
-                continue
-            self.first_dts = packet.dts if self.first_dts is None else self.first_dts
-            own = _picture(bytes(packet), increment_bits)
-            for each in split.filter(packet):
-                each.stream, each.time_base = self._stream, self._stream.time_base
-                kind, is_coded = _picture(bytes(each), increment_bits)
-                self.is_late |= own == (_INTRA, True) and kind != _INTRA
-                yield each, kind, is_coded
+            if packet.size:
+                self.first_dts = packet.dts if self.first_dts is None else self.first_dts
+                own, picture = unpacking.add(bytes(packet))
+                self.is_late |= own.is_key and not picture.is_key
+            else:
+                picture = _NO_PICTURE
+            yield packet, picture
+
+
+class _Unpacking:
+    """Which picture FFmpeg's decoder makes of each packet, as its `h263dec.c` and `mpeg4videodec.c` do."""
+
+    def __init__(self, header: bytes) -> None:
+        self._increment_bits, self._put_off, self._is_packed = _increment_bits(header), _NO_PICTURE, False
+        self._read_writer(header)
+
+    def add(self, data: bytes) -> tuple[_Picture, _Picture]:
+        """(the first picture in a packet, the one that comes of it)."""
+        at = data.find(_PICTURE)
+        own = self._picture(data, at)
+        put_off, self._put_off = self._put_off, _NO_PICTURE
+        first_code = data.find(b"\0\0\1")
+        if put_off is not _NO_PICTURE and data[first_code : first_code + 4] == _SEQUENCE:
+            put_off = _NO_PICTURE
+        if put_off is not _NO_PICTURE and (self._is_packed or len(data) <= MAX_UNCODED_BYTES):
+            found, behind = put_off, 0
+        else:
+            self._read_writer(data[: max(at, 0)])
+            found, behind = own, data.find(_PICTURE, at + len(_PICTURE)) if at >= 0 else -1
+        if self._is_packed and found.is_coded and behind >= 0 and len(data) - behind > MIN_PUT_OFF_BYTES:
+            following = self._picture(data, data.find(_PICTURE, behind))
+            if following.kind in (_INTRA, _BIDIRECTIONAL):
+                self._put_off = following
+        return own, found
+
+    def _read_writer(self, header: bytes) -> None:
+        said = _WRITER.search(header)
+        self._is_packed = bool(said[1]) if said else self._is_packed
+
+    def _picture(self, data: bytes, at: int) -> _Picture:
+        """The picture whose start code is there; none, if there is none."""
+        at += len(_PICTURE)
+        if not len(_PICTURE) <= at < len(data):
+            return _NO_PICTURE
+        bits = Bits(data[at : at + 32])
+        try:
+            kind = bits.take(2)
+            while bits.take(1):  # whole seconds
+                pass
+            bits.take(1 + self._increment_bits + 1)
+            return _Picture(kind, not self._increment_bits or bool(bits.take(1)))
+        except IndexError:
+            return _Picture(data[at] >> 6, True)
 
 
 def _shown(held: list[tuple[Any, bool]], dts: int | None) -> list[tuple[Any, bool]]:
@@ -102,25 +158,6 @@ def _shown(held: list[tuple[Any, bool]], dts: int | None) -> list[tuple[Any, boo
     if held:
         held[0][0].pts = dts
     return held
-
-
-def _picture(data: bytes, increment_bits: int) -> tuple[int, bool]:
-    """(kind, whether it is coded) of the first picture in a packet; of one without any, as of one that is not coded."""
-    at = data.find(_PICTURE) + len(_PICTURE)
-    if at < len(_PICTURE) or at >= len(data):
-        return _REFERS_BACK, False
-    kind = data[at] >> 6
-    if len(data) - at > _UNCODED_BYTES or not increment_bits:
-        return kind, True
-    bits = Bits(data[at:])
-    try:
-        bits.take(2)
-        while bits.take(1):  # whole seconds
-            pass
-        bits.take(1 + increment_bits + 1)
-        return kind, bool(bits.take(1))
-    except IndexError:
-        return kind, True
 
 
 def _increment_bits(header: bytes) -> int:
