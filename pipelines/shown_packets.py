@@ -79,12 +79,10 @@ class ShownPackets:
             packet.pts, packet.is_keyframe = packet.dts, picture.is_key
             is_between = picture.kind == _BIDIRECTIONAL and picture.is_coded
             if is_between and (not self._is_reordered or len(held) >= MAX_HELD):
-                what = "more than its header says" if not self._is_reordered else f"{MAX_HELD} in a row"
-                raise BadVideoError(
-                    "unreliable_timestamps",
-                    f"pictures of it are shown before those that they refer to, {what}; write it again: "
-                    "ffmpeg -i IN OUT.mp4",
-                )
+                what = f"{MAX_HELD} pictures in a row are shown before the one that they refer to"
+                if not self._is_reordered:
+                    what = "its header says that no picture is shown before one that it refers to, and some are"
+                raise BadVideoError("unreliable_timestamps", f"{what}; write it again: ffmpeg -i IN OUT.mp4")
             if not is_between:
                 yield from _shown(held, packet.dts)
                 held = []
