@@ -23,6 +23,7 @@ from pipelines.nal_units import Bits
 MAX_HELD = 256  # packets until the next picture that others refer to; encoders write up to 16
 MAX_UNCODED_BYTES = 19  # FFmpeg's limit for a packet with a picture that is not coded
 MIN_PUT_OFF_BYTES = 7  # what is not longer is not put off
+HEADER_BYTES = 16  # of a picture: what says whether it is coded
 _SEQUENCE, _PICTURE, _LAYER_NUMBERS = b"\0\0\1\xb0", b"\0\0\1\xb6", range(0x20, 0x30)  # 6.2 of MPEG-4 part 2
 _WRITER = re.compile(rb"\x00\x00\x01\xb2DivX\d+(?:Build|b)\d+(p?)")
 _INTRA, _REFERS_BACK, _BIDIRECTIONAL = 0, 1, 2  # kinds of pictures (VOPs), 6.3.5
@@ -140,15 +141,12 @@ class _Unpacking:
         at += len(_PICTURE)
         if not len(_PICTURE) <= at < len(data):
             return _NO_PICTURE
-        bits = Bits(data[at : at + 32])
-        try:
-            kind = bits.take(2)
-            while bits.take(1):  # whole seconds
-                pass
-            bits.take(1 + self._increment_bits + 1)
-            return _Picture(kind, not self._increment_bits or bool(bits.take(1)))
-        except IndexError:
-            return _Picture(data[at] >> 6, True)
+        kind, bits = data[at] >> 6, int.from_bytes(data[at : at + HEADER_BYTES].ljust(HEADER_BYTES, b"\0"), "big")
+        behind_kind = 8 * HEADER_BYTES - 2
+        ones = (1 << behind_kind) - 1
+        seconds = behind_kind - (bits & ones ^ ones).bit_length()  # as many ones; then a zero, a mark, the time, a mark
+        place = behind_kind - seconds - 1 - 1 - self._increment_bits - 1 - 1
+        return _Picture(kind, not self._increment_bits or place < 0 or bool(bits >> place & 1))
 
 
 def _shown(held: list[tuple[Any, bool]], dts: int | None) -> list[tuple[Any, bool]]:
