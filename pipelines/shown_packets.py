@@ -110,12 +110,15 @@ class _Unpacking:
     """Which picture FFmpeg's decoder makes of each packet, as its `h263dec.c` and `mpeg4videodec.c` do."""
 
     def __init__(self, header: bytes) -> None:
-        self._increment_bits, self._put_off, self._is_packed = _increment_bits(header), _NO_PICTURE, False
-        self._read_writer(header)
+        self._layer: _Layer | None = None
+        self._put_off, self._is_packed = _NO_PICTURE, False
+        self._read(header)
 
     def add(self, data: bytes) -> tuple[_Picture, _Picture]:
-        """(the first picture in a packet, the one that comes of it)."""
+        """(the first picture in a packet, the one that comes of it). Raises BadVideoError: unreliable_timestamps."""
         at = data.find(_PICTURE)
+        if at > 0:
+            self._read(data[:at])
         own = self._picture(data, at)
         put_off, self._put_off = self._put_off, _NO_PICTURE
         first_code = data.find(b"\0\0\1")
@@ -124,7 +127,6 @@ class _Unpacking:
         if put_off is not _NO_PICTURE and (self._is_packed or len(data) <= MAX_UNCODED_BYTES):
             found, behind = put_off, 0
         else:
-            self._read_writer(data[: max(at, 0)])
             found, behind = own, data.find(_PICTURE, at + len(_PICTURE)) if at >= 0 else -1
         if self._is_packed and found.is_coded and behind >= 0 and len(data) - behind > MIN_PUT_OFF_BYTES:
             following = self._picture(data, data.find(_PICTURE, behind))
@@ -132,9 +134,17 @@ class _Unpacking:
                 self._put_off = following
         return own, found
 
-    def _read_writer(self, header: bytes) -> None:
+    def _read(self, header: bytes) -> None:
         said = _WRITER.search(header)
         self._is_packed = bool(said[1]) if said else self._is_packed
+        layer = _layer(header)
+        if layer and self._layer and layer != self._layer:
+            raise BadVideoError(
+                "unreliable_timestamps",
+                "its headers change how times are written or pictures are ordered, as where recordings are joined; "
+                "write it again: ffmpeg -i IN OUT.mp4; or cut it there",
+            )
+        self._layer = layer or self._layer
 
     def _picture(self, data: bytes, at: int) -> _Picture:
         """The picture whose start code is there; none, if there is none."""
@@ -145,8 +155,8 @@ class _Unpacking:
         behind_kind = 8 * HEADER_BYTES - 2
         ones = (1 << behind_kind) - 1
         seconds = behind_kind - (bits & ones ^ ones).bit_length()  # as many ones; then a zero, a mark, the time, a mark
-        place = behind_kind - seconds - 1 - 1 - self._increment_bits - 1 - 1
-        return _Picture(kind, not self._increment_bits or place < 0 or bool(bits >> place & 1))
+        place = behind_kind - seconds - 1 - 1 - (self._layer.increment_bits if self._layer else 0) - 1 - 1
+        return _Picture(kind, not self._layer or place < 0 or bool(bits >> place & 1))
 
 
 def _shown(held: list[tuple[Any, bool]], dts: int | None) -> list[tuple[Any, bool]]:
@@ -156,25 +166,32 @@ def _shown(held: list[tuple[Any, bool]], dts: int | None) -> list[tuple[Any, boo
     return held
 
 
-def _increment_bits(header: bytes) -> int:
-    """How many bits of a picture's header say its time (6.2.3); 0 if the layer's header does not say."""
+class _Layer(NamedTuple):
+    """What the header of a layer (6.2.3) says."""
+
+    increment_bits: int  # of a picture's header: its time
+    is_in_order: bool | None  # no picture is shown before one that it refers to; None where that is not said
+
+
+def _layer(header: bytes) -> _Layer | None:
+    """The first layer of a header; None if there is none."""
     at = header.find(b"\0\0\1")
     while 0 <= at < len(header) - 4 and header[at + 3] not in _LAYER_NUMBERS:
         at = header.find(b"\0\0\1", at + 3)
     if not 0 <= at < len(header) - 4:
-        return 0
-    bits = Bits(header[at + 4 : at + 64])
+        return None
+    bits, is_in_order = Bits(header[at + 4 : at + 64]), None
     try:
         bits.take(1 + 8)  # random access, type
         version = bits.take(7) >> 3 if bits.take(1) else 1
         if bits.take(4) == _WIDE_PIXELS:
             bits.take(8 + 8)
         if bits.take(1):
-            bits.take(2 + 1)
+            is_in_order = bool(bits.take(2 + 1) & 1)
             bits.take(_BUFFER_BITS if bits.take(1) else 0)
         if bits.take(2) == _GREY_SHAPE and version != 1:
             bits.take(4)
         bits.take(1)
-        return max(1, (bits.take(16) - 1).bit_length())
+        return _Layer(max(1, (bits.take(16) - 1).bit_length()), is_in_order)
     except IndexError:
-        return 0
+        return None
