@@ -310,7 +310,7 @@ _READERS: dict[str, Callable[[str], list[Callable[[], Any]]]] = {
     "multithumos": lambda url: [_release("multithumos", f"{url}/m.json")],
     "multithumos_text": lambda url: [_release("multithumos", url)],
     "activitynet": lambda url: [_release("activitynet", f"{url}/a.json")],
-    "gmdcsa24": lambda url: [lambda: read_gmdcsa24(url), lambda: read_gmdcsa24(url, ("Subject 2",))],
+    "gmdcsa24": lambda url: [lambda: read_gmdcsa24(url)],
     "tasks": lambda url: [
         lambda: read_segmentation(f"{url}/segmentation.jsonl"), lambda: read_activities(f"{url}/activity.jsonl"),
         lambda: read_grounding(f"{url}/grounding.jsonl"),

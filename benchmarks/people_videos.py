@@ -236,7 +236,7 @@ def decoded(path: str, fps: int, width: int, height: int) -> np.ndarray:
     if not frames:
         raise InputError(f"{path} shows no frame; leave it out")
     times = np.array([frame.time if frame.time is not None else n / fps for n, frame in enumerate(frames)])
-    times -= times[0]
+    times = np.sort(times) - times.min()  # frames come in order, but not the times that FFmpeg makes up for packed AVIs
     wanted = np.arange(max(1, round((times[-1] + 1 / fps) * fps))) / fps
     nearest = np.abs(times[None] - wanted[:, None]).argmin(axis=1)
     return np.stack([_covering(frames[i], width, height) for i in nearest])

@@ -19,6 +19,7 @@ from infra.options import Classes, counts_line, many
 from pipelines import storage
 from pipelines.datasets.annotations import AnnotatedVideo, Problem, labels_and
 from pipelines.datasets.formats import FORMATS, read_release
+from pipelines.datasets.groups import check_groups, split_by_groups
 from pipelines.datasets.label_checks import label_warnings, video_warnings
 from pipelines.datasets.manifest import read_classes, read_listed, tidied
 from pipelines.datasets.release import Release
@@ -56,10 +57,10 @@ def pack(
     ] = None,
     gmdcsa24: Annotated[str | None, _option(panel=INPUT, help="Top folder of GMDCSA24.")] = None,
     split: Annotated[list[str] | None, _option(panel=INPUT, help="Pack only this split.")] = None,
-    classes: Classes = None,
-    test_subject: Annotated[
-        list[str] | None, _option(panel=INPUT, help="gmdcsa24: a subject whose videos are the test split.")
+    hold_out: Annotated[
+        list[str] | None, _option(panel=INPUT, help="A group whose videos are the test split, the others train.")
     ] = None,
+    classes: Classes = None,
     annotations: Annotated[
         str | None, _option(panel=RELEASE, help="URL of the released folder, or of the list (required).")
     ] = None,
@@ -100,8 +101,6 @@ def pack(
     strange = [option for option, given in of_formats.items() if given and not format_name]
     if strange:
         raise ConfigError(f"{strange[0]} is of --format; a manifest goes in as --format csv --annotations URL")
-    if test_subject and not gmdcsa24:
-        raise ConfigError("--test-subject is of --gmdcsa24")
     names = read_classes(classes) if classes else None
     if format_name:
         if annotations is None:
@@ -110,7 +109,9 @@ def pack(
             format_name, annotations, classes=names, activities_as_labels=labels == "activities",
             sentences_urls=sentences or (),
         )  # fmt: skip
-        warnings = [*label_warnings(release.classes), *video_warnings(release.listed())]
+        if hold_out:
+            release = replace(release, videos=tuple(split_by_groups(release.videos, hold_out)))
+        warnings = _checked(release.classes, release.listed())
         release = release.of_splits(split or ()).without_labels(leave_out or ())
         if validate:
             _validate(release, videos or [], as_json, problems_url)
@@ -121,7 +122,7 @@ def pack(
             return
         chosen = _of_release(release, videos or [], intervals, warnings)
     else:
-        chosen = _of_list(manifest, gmdcsa24, tuple(test_subject or ()), names, split or [])
+        chosen = _of_list(manifest, gmdcsa24, hold_out or [], names, split or [])
     if out_url is None:
         raise ConfigError("--out is missing: the folder of the shards")
     _pack(chosen, out_url, shard_size, overwrite, as_json, problems_url)
@@ -138,17 +139,19 @@ def _of_release(release: Release, folders: list[str], with_intervals: bool, warn
 
 
 def _of_list(
-    manifest: str | None, gmdcsa24: str | None, test_subjects: tuple[str, ...], names: list[str] | None,
+    manifest: str | None, gmdcsa24: str | None, held_out: list[str], names: list[str] | None,
     splits: list[str],
 ) -> Chosen:  # fmt: skip
     if manifest:
         listed = read_listed(manifest, names, required=("path", "labels"))
-        known = [video for video, _ in listed]
-        videos, problems = tidied((video, where) for video, where in listed if not splits or video.split in splits)
+        known = _held_out([video for video, _ in listed], held_out)
+        placed = zip(known, (where for _, where in listed), strict=True)
+        videos, problems = tidied((video, where) for video, where in placed if not splits or video.split in splits)
     else:
         from pipelines.datasets.gmdcsa24 import read_gmdcsa24
 
-        known, problems = read_gmdcsa24(gmdcsa24 or "", test_subjects)
+        known, problems = read_gmdcsa24(gmdcsa24 or "")
+        known = _held_out(known, held_out)
         videos = [video for video in known if not splits or video.split in splits]
     missing = [f"{p.where}: {p.message}" for p in problems if p.kind == "missing_file"]
     if not videos and missing:
@@ -163,7 +166,17 @@ def _of_list(
         raise InputError(f"no video of {len(known)} is in the split '{wanted}'; there are: {there}")
     # One class list for all splits, so that what is trained on one can be evaluated on another.
     classes = names or sorted({label for video in known for label in labels_and(video.intervals, video.labels)})
-    return Chosen(videos, classes, problems, warnings=[*label_warnings(classes), *video_warnings(known)])
+    return Chosen(videos, classes, problems, warnings=_checked(classes, known))
+
+
+def _held_out(videos: list[AnnotatedVideo], groups: list[str]) -> list[AnnotatedVideo]:
+    return split_by_groups(videos, groups) if groups else videos
+
+
+def _checked(classes: Sequence[str], videos: Sequence[AnnotatedVideo]) -> list[str]:
+    """What looks like a slip in the videos of all splits, whichever is packed. Raises InputError: a group is split."""
+    check_groups(videos)
+    return [*label_warnings(classes), *video_warnings(videos)]
 
 
 def _first_of(problems: Sequence[Problem]) -> str:
@@ -191,8 +204,10 @@ def _pack(
         facts = {key: value for key, value in asdict(done).items() if key != "problems"}
         print(json_text(facts | {"warnings": list(chosen.warnings)}))
         return
+    groups = f", {many(done.groups, 'group')}" if done.groups else ""
     out.print(f"{many(done.videos, 'video')}, {done.duration_seconds / 60:.1f} minutes, "
-              f"{many(len(done.classes), 'class')} -> {many(len(done.shards), 'shard')} in {out_url}")  # fmt: skip
+              f"{many(len(done.classes), 'class')}{groups} -> "
+              f"{many(len(done.shards), 'shard')} in {out_url}")  # fmt: skip
     counts_line(out, "left out or changed", done.counts, [f"{p.where}: {p.message}" for p in done.problems])
     _not_found(done.problems, f"{out_url}/pack.json lists all")
     _warn(chosen.warnings)

@@ -23,9 +23,12 @@ def print_summary(out: Console, summary: ReleaseSummary, problems: Sequence[Prob
     """What there is, which labels go together, what is wrong with it (with one example of each kind)."""
     videos = sum(split.videos for split in summary.splits)
     activities = f", {summary.activities} activities" if summary.activities else ""
+    groups = f", {many(summary.groups, 'group')}" if summary.groups else ""
     sentences = f", {summary.sentences} sentences" if summary.sentences else ""
     out.print(
-        escape(f"{summary.name}: {many(videos, 'video')}, {many(summary.classes, 'class')}{activities}{sentences}")
+        escape(
+            f"{summary.name}: {many(videos, 'video')}, {many(summary.classes, 'class')}{activities}{groups}{sentences}"
+        )
     )
     show(out, _splits(summary))
     least, median, most = summary.videos_of_a_class

@@ -38,6 +38,7 @@ from pipelines.packet_arrays import (
     shown_span,
 )
 from pipelines.packet_codec import Packets
+from pipelines.shown_packets import ShownPackets
 from pipelines.side_data import SideDataType
 from pipelines.stream_notes import StreamNotes
 from pipelines.table_checks import MAX_REORDERED, is_misnumbered, wrong_times
@@ -109,6 +110,7 @@ class _Walk:
     middle: Middle
     is_beginning: bool = True  # the first frames have not all come out
     ends_broken: bool = False  # the last packet is not whole
+    is_late: bool = False  # a decoder that begins at a keyframe shows other times
     stream: StreamNotes = field(default_factory=StreamNotes)  # of formats without sizes
 
 
@@ -138,12 +140,13 @@ def _demux(container: Any, stream: Any, file: BinaryIO, size_bytes: int) -> _Wal
     walk = _Walk([], [], (0, False), search_bytes, is_bytes, False, starts, Middle(codec, size_bytes))
     frames_wanted = 1 if name == _SAMPLE_TABLE_FORMAT else PROVED_FRAMES
     failure = "no frame came out of the decoder"
-    for packet in container.demux(stream):
+    packets = ShownPackets(container, stream)
+    for packet in packets:
         if packet.size:
             if len(walk.rows) >= packet_arrays.MAX_PACKETS:
                 limit = packet_arrays.MAX_PACKETS
                 raise BadVideoError("too_many_packets", f"it has more than {limit:,} packets; cut it into parts")
-            _note(walk, packet, stream, file)
+            _note(walk, packet, stream, file, packets.holds_picture)
             walk.ends_broken = packet.is_corrupt
             if name in _STREAM_FORMATS:
                 walk.stream.add(packet)
@@ -161,10 +164,11 @@ def _demux(container: Any, stream: Any, file: BinaryIO, size_bytes: int) -> _Wal
     if not walk.shown_pts:
         raise BadVideoError("unreadable_video", f"its start cannot be decoded: {failure}")
     walk.ends_broken |= walk.stream.ends_broken(stream.codec_context)
+    walk.is_late = packets.is_late
     return walk
 
 
-def _note(walk: _Walk, packet: Any, stream: Any, file: BinaryIO) -> None:
+def _note(walk: _Walk, packet: Any, stream: Any, file: BinaryIO, holds_picture: bool) -> None:
     """Add a packet, and find its bytes in the file: cheap, because the block was fetched just now."""
     offset_bytes = -1 if packet.pos is None else packet.pos
     if walk.same_bytes:
@@ -174,7 +178,7 @@ def _note(walk: _Walk, packet: Any, stream: Any, file: BinaryIO) -> None:
         file.seek(resume_at)
         walk.same_bytes = behind >= 0
         offset_bytes += max(behind, 0)
-    hidden = packet.is_discard or _is_vp8_altref(stream, packet)
+    hidden = packet.is_discard or not holds_picture or _is_vp8_altref(stream, packet)
     wait = walk.starts.add(memoryview(packet))
     place = (offset_bytes, packet.size, packet.pts, packet.dts, packet.duration or 0)
     walk.rows.append((*place, packet.is_keyframe, hidden, wait, walk.starts.is_referenced))
@@ -253,7 +257,7 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
     is_packets = is_plain and is_whole and not any(hidden) and _decodes_bare(codec, extradata, arrays, file)
     starts = replace(starts, is_start=starts.is_start[shown], is_whole=starts.is_whole[shown])
     bare = (codec, extradata, Packets(**arrays)) if is_packets else None
-    is_seekable = starts.are_all_keys and not walk.new_extradata
+    is_seekable = starts.are_all_keys and not walk.new_extradata and not walk.is_late
     is_seekable &= not is_misnumbered(container.format.name, stream.index_entries, [row[:4] for row in walk.rows])
     proved = proved_access(walk.middle, context, file, bare, is_seekable, starts)
     _check_order(walk, {row[2] for row in walk.rows if row[2] is not None}, pts[0])

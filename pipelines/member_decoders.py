@@ -25,12 +25,14 @@ from pipelines.ffv1_slices import refuse_damaged
 from pipelines.main_stream import main_video_stream
 from pipelines.packet_decoder import refuse_corrupt
 from pipelines.range_file import RangeFile
+from pipelines.shown_packets import ShownPackets
 
 # Frames at most this far apart are reached by decoding on; a seek goes back to a keyframe, which lies 2 to 10 s apart.
 NEAR_SECONDS = 4
 # How far before the first frame wanted to seek: a seek may land on a keyframe that is decoded before it and shown
-# after it.
-_STEPS_BACK_SECONDS = (0, 2, 8, 32, 128, 10**9)
+# after it. None is to just before where the first seek has led: an index of AVI may call a packet without a picture a
+# keyframe, in each group of pictures behind the true one.
+_STEPS_BACK_SECONDS = (0, None, 2, 8, 32, 128, 10**9)
 MAX_MEMBER_BYTES = 2 * 2**30  # decord keeps the member in memory, twice while it is handed over
 _DECORD_BATCH_FRAMES = 16
 
@@ -99,7 +101,7 @@ def _in_order(wanted_pts: Sequence[int], member: RangeFile | BinaryIO) -> Iterat
         with _opened(member) as container:
             stream = main_stream(container)
             stream.codec_context.thread_count = 1
-            for packet in container.demux(stream):
+            for packet in ShownPackets(container, stream):
                 is_needed = fed.add(packet)
                 if first_pts is None and packet.is_keyframe:
                     first_pts = packet.pts
@@ -155,23 +157,8 @@ def _near_each_other(pts: Sequence[int], time_base: Fraction) -> list[list[int]]
 
 def _frames_between(container: Any, stream: Any, wanted_pts: Sequence[int]) -> Iterator[av.VideoFrame]:
     """All frames from a keyframe that is shown at or before the first that is wanted, up to the last."""
-    packets: Iterator[Any] = iter(())
-    from_pts = first_pts = wanted_pts[0]
-    context = stream.codec_context
-    for step_back in _STEPS_BACK_SECONDS:
-        _seek(container, stream, first_pts - int(step_back / stream.time_base))
-        packets = container.demux(stream)
-        # In a transport stream a seek may land between keyframes.
-        is_last = step_back == _STEPS_BACK_SECONDS[-1]
-        first = next((p for p in packets if p.is_keyframe or is_last or (p.pts or first_pts) > first_pts), None)
-        packets = chain([first] if first else [], packets)
-        from_pts = first_pts if first is None or first.pts is None else min(first.pts, first_pts)
-        # A demuxer of raw H.264 takes a recovery point for a keyframe, though it is whole only some frames later.
-        starts = DecoderStarts(context.codec.canonical_name, context.extradata or b"")
-        is_found = first and first.pts == from_pts and (first.is_keyframe or is_last)
-        if is_found and first and starts.add(bytes(first)) == 0:
-            break
-    fed = _Fed(wanted_pts)
+    packets, from_pts = _from_keyframe(container, stream, wanted_pts[0])
+    context, fed = stream.codec_context, _Fed(wanted_pts)
     for packet in packets:
         is_needed = fed.add(packet)
         try:
@@ -180,16 +167,39 @@ def _frames_between(container: Any, stream: Any, wanted_pts: Sequence[int]) -> I
             if is_needed:
                 raise
             continue
-        for frame in frames:
+        for number, frame in enumerate(frames):
             if frame.pts not in fed.behind:
                 refuse_corrupt(frame, from_pts)
             is_last = frame.pts is not None and frame.pts >= wanted_pts[-1]
-            for held in context.decode(None) if is_last else ():  # shown after it, but it may refer to them
+            behind = (context.decode(None) if packet.size else frames[number + 1 :]) if is_last else ()
+            for held in behind:  # shown after it, but it may refer to them
                 if held.pts not in fed.behind:
                     refuse_corrupt(held, from_pts)
             yield frame
             if is_last:
                 return
+
+
+def _from_keyframe(container: Any, stream: Any, first_pts: int) -> tuple[Iterator[Any], int]:
+    """Packets from a keyframe on that is shown at or before a time, and its own time."""
+    packets, from_pts, before_landing = iter(()), first_pts, first_pts
+    context = stream.codec_context
+    for step_back in _STEPS_BACK_SECONDS:
+        _seek(container, stream, before_landing if step_back is None else first_pts - int(step_back / stream.time_base))
+        shown = ShownPackets(container, stream)
+        packets = iter(shown)
+        # In a transport stream a seek may land between keyframes.
+        is_last = step_back == _STEPS_BACK_SECONDS[-1]
+        first = next((p for p in packets if p.is_keyframe or is_last or (p.pts or first_pts) > first_pts), None)
+        packets = chain([first] if first else [], packets)
+        before_landing = first_pts if shown.first_dts is None else min(shown.first_dts - 1, first_pts)
+        from_pts = first_pts if first is None or first.pts is None else min(first.pts, first_pts)
+        # A demuxer of raw H.264 takes a recovery point for a keyframe, though it is whole only some frames later.
+        starts = DecoderStarts(context.codec.canonical_name, context.extradata or b"")
+        is_found = first and first.pts == from_pts and (first.is_keyframe or is_last)
+        if is_found and first and starts.add(bytes(first)) == 0:
+            break
+    return packets, from_pts
 
 
 class _Fed:
@@ -283,13 +293,14 @@ def import_decord() -> Any:
 def _shown_pts(file: BinaryIO) -> np.ndarray:
     """The times of the frames, sorted: decord knows frames by their number among them.
 
-    Packets that are not shown (an edit list hides them, or a cut took their references) are left out, so that the
-    numbers of both disagree where decord counts them.
+    Packets that are not shown (an edit list hides them, a cut took their references, there is no picture in them) are
+    left out, so that the numbers of both disagree where decord counts them.
     """
     with av.open(file, "r", **TOLERANT) as container:
         if container.format.name in ("mpegts", "mpeg"):
             text = "of transport and program streams decord shows other frames than are asked for"
             raise BadVideoError("decord_unsafe", f"{text}; set decode.backend=packets")
-        packets = [p for p in container.demux(main_stream(container)) if p.size and p.pts is not None]
+        source = ShownPackets(container, main_stream(container))
+        packets = [p for p in source if p.size and p.pts is not None and source.holds_picture]
     file.seek(0)
     return np.sort([p.pts for p in packets if not p.is_discard and p.pts >= packets[0].pts]).astype(np.int64)

@@ -24,6 +24,7 @@ from pipelines import storage
 from pipelines.datasets.annotations import (
     AnnotatedVideo,
     Problem,
+    check_group,
     check_id,
     check_labels,
     check_split,
@@ -34,6 +35,7 @@ from pipelines.datasets.annotations import (
     parse_labels,
     tidy_intervals,
 )
+from pipelines.datasets.groups import check_groups
 from pipelines.errors import BadVideoError, InputError, StorageError, as_bad_video
 from pipelines.index_rows import DEMUX_BLOCK_BYTES, DEMUX_MAX_BLOCKS
 from pipelines.isolated import DEFAULT_ISOLATION, read_packet_table_apart
@@ -64,6 +66,7 @@ class PackSummary:
     bytes: int
     duration_seconds: float
     classes: list[str]
+    groups: int  # of the videos
     ids_renamed: int  # dots became "_"
     counts: dict[str, int]  # problems by kind
     problems: list[Problem] = field(repr=False)
@@ -90,8 +93,8 @@ def pack(
             ``OUT/annotations``. The problems that it returns are counted with the others.
 
     Raises:
-        InputError: there are shards in `out_url`, an id is unsafe or occurs twice, a label is not a class, or not one
-            video could be packed.
+        InputError: there are shards in `out_url`, an id is unsafe or occurs twice, a label is not a class, a group is
+            in two splits, or not one video could be packed.
         StorageError: a place cannot be read or written.
     """
     classes = None if classes is None else list(dict.fromkeys(map(normal, classes)))
@@ -99,6 +102,7 @@ def pack(
     for video in videos:
         check_labels(labels_and(video.intervals, video.labels), classes, f"video {video.video_id!r}")
     check_unique((video.video_id, shown(video.path)) for video in videos)
+    check_groups(videos)
     if shard_size_bytes < 1:
         raise InputError(f"the shard size is {shard_size_bytes} bytes; give at least 1 (1 GiB is usual)")
     _clear(out_url, overwrite)
@@ -128,6 +132,7 @@ class _Packing:
         self.shards: list[str] = []
         self.keys: dict[str, str] = {}  # key -> id
         self.labels: set[str] = set()
+        self.groups: set[str | None] = set()
         self.seconds: dict[str, float] = {}  # id -> duration
         self.bytes = self.ids_renamed = 0
         self._tar: tarfile.TarFile | None = None
@@ -157,6 +162,7 @@ class _Packing:
         self.keys[key] = video.video_id
         self.problems += changed
         self.labels.update(annotation["labels"])
+        self.groups.add(video.group)
         self.ids_renamed += key != video.video_id
         self.bytes += size_bytes
         self.seconds[video.video_id] = table.duration_seconds
@@ -233,7 +239,8 @@ def _normal(video: AnnotatedVideo) -> AnnotatedVideo:
     except ValueError as error:
         raise InputError(f"{where}: {error}") from None
     video_id, split = check_id(video.video_id, shown(video.path)), check_split(video.split, where)
-    return replace(video, video_id=video_id, labels=labels, intervals=intervals, split=split)
+    group = check_group(video.group, where)
+    return replace(video, video_id=video_id, labels=labels, intervals=intervals, split=split, group=group)
 
 
 def _annotation(video: AnnotatedVideo, table: PacketTable) -> tuple[dict[str, Any], list[Problem]]:
@@ -250,6 +257,8 @@ def _annotation(video: AnnotatedVideo, table: PacketTable) -> tuple[dict[str, An
         ]
     if video.split is not None:
         annotation["split"] = video.split
+    if video.group is not None:
+        annotation["group"] = video.group
     return annotation, problems
 
 
@@ -301,6 +310,7 @@ def _summary(done: _Packing, classes: list[str]) -> PackSummary:
         bytes=done.bytes,
         duration_seconds=round(sum(done.seconds.values()), 3),
         classes=classes,
+        groups=len(done.groups - {None}),
         ids_renamed=done.ids_renamed,
         counts=counts,
         problems=done.problems,

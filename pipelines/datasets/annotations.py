@@ -35,6 +35,7 @@ class AnnotatedVideo:
     labels: tuple[str, ...]
     intervals: tuple[Interval, ...] | None = None
     split: str | None = None
+    group: str | None = None  # a person, a room, a film: what must not be in two splits
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,18 @@ def check_split(split: str | None, where: str) -> str | None:
     if reason:
         raise InputError(f"{where}: the split {split!r} cannot be used because {reason}; use a word such as 'train'")
     return split or None
+
+
+def check_group(group: str | None, where: str) -> str | None:
+    """`group` in its normal form, None if it is empty.
+
+    Raises:
+        InputError: it contains control characters.
+    """
+    group = normal(group or "")
+    if reason := text_reason(group):
+        raise InputError(f"{where}: the group {group!r:.200} cannot be used because {reason}")
+    return group or None
 
 
 def check_unique(ids_and_places: Iterable[tuple[str, str]], fix: str = "give one of them another id") -> None:

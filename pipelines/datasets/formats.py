@@ -66,7 +66,9 @@ def read_release(
 def _read_csv(list_url: str, classes: Sequence[str] | None) -> Release:
     """A manifest: with a path a row, or without paths, where the files are looked for by the rows' ids."""
     videos = [
-        ReleasedVideo(v.video_id, v.split, v.labels, v.intervals, path=v.path or None, names=(v.video_id,))
+        ReleasedVideo(
+            v.video_id, v.split, v.labels, v.intervals, path=v.path or None, names=(v.video_id,), group=v.group
+        )
         for v, _ in read_listed(list_url, classes)
     ]
     names = classes if classes is not None else sorted({label for video in videos for label in video.labels})

@@ -16,7 +16,15 @@ import posixpath
 import re
 
 from pipelines import storage
-from pipelines.datasets.annotations import AnnotatedVideo, Interval, Problem, labels_and, normal_id, tidy_intervals
+from pipelines.datasets.annotations import (
+    AnnotatedVideo,
+    Interval,
+    Problem,
+    labels_and,
+    normal,
+    normal_id,
+    tidy_intervals,
+)
 from pipelines.errors import InputError
 
 # A label, perhaps with a direction in brackets, and its times: "Falling (BW)[6.9 to 12; 13 to 14]". Either closing
@@ -25,12 +33,10 @@ _ENTRY = re.compile(r"(?P<label>[A-Za-z][A-Za-z ]*(?:\( *[A-Za-z]+ *\)?)?)\s*(?P
 _TIMES = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*(?:to)?\s+(\d+\.?\d*|\.\d+)\s*:?\s*")
 
 
-def read_gmdcsa24(root_url: str, test_subjects: tuple[str, ...] = ()) -> tuple[list[AnnotatedVideo], list[Problem]]:
+def read_gmdcsa24(root_url: str) -> tuple[list[AnnotatedVideo], list[Problem]]:
     """The clips that are there, ordered by subject, kind and number, and what is wrong with the lists.
 
-    Args:
-        test_subjects: folder names whose clips get the split "test", the others "train". The dataset itself has no
-            split: without this, none is set.
+    The dataset has no split. A clip's group is its subject's folder.
 
     Raises:
         InputError: there is no such list under `root_url`, or a list has a file twice.
@@ -49,14 +55,13 @@ def read_gmdcsa24(root_url: str, test_subjects: tuple[str, ...] = ()) -> tuple[l
     problems: list[Problem] = []
     for csv_url in lists:
         subject = posixpath.basename(posixpath.dirname(csv_url))
-        split = ("test" if subject in test_subjects else "train") if test_subjects else None
-        found, trouble = _read_list(csv_url, subject, split)
+        found, trouble = _read_list(csv_url, subject)
         videos += found
         problems += trouble
     return videos, problems
 
 
-def _read_list(csv_url: str, subject: str, split: str | None) -> tuple[list[AnnotatedVideo], list[Problem]]:
+def _read_list(csv_url: str, subject: str) -> tuple[list[AnnotatedVideo], list[Problem]]:
     folder_url = csv_url.removesuffix(".csv")
     prefix = f"{subject.lower().replace(' ', '_')}/{posixpath.basename(folder_url)}"
     there = {normal_id(posixpath.basename(url)): url for url in storage.list_files(folder_url)}
@@ -86,7 +91,8 @@ def _read_list(csv_url: str, subject: str, split: str | None) -> tuple[list[Anno
         # A description with a comma in it gives more fields; the classes stay the last.
         labels, intervals, trouble = parse_classes(fields[-1], where)
         problems += trouble
-        videos.append(AnnotatedVideo(f"{prefix}/{name.removesuffix('.mp4')}", there[name], labels, intervals, split))
+        video_id = f"{prefix}/{name.removesuffix('.mp4')}"
+        videos.append(AnnotatedVideo(video_id, there[name], labels, intervals, group=normal(subject)))
     for name in sorted(set(there) - seen):
         problems.append(Problem("not_listed", f"{subject}/{posixpath.basename(csv_url)}", f"{name} has no row"))
     return videos, problems

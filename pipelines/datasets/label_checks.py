@@ -21,10 +21,7 @@ _SEPARATORS = re.compile(r"[,;|/+&]")
 
 def label_warnings(names: Sequence[str]) -> list[str]:
     """Class names that differ only in case or punctuation, and names that look like several labels in one."""
-    alike: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        alike["".join(c for c in name.casefold() if c.isalnum()) or name].append(name)
-    same = [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
+    same = _alike(names)
     known = {name.casefold() for name in names}
     joined = [name for name in names if _is_joined(name, known)]
     found = []
@@ -38,6 +35,14 @@ def label_warnings(names: Sequence[str]) -> list[str]:
     return found
 
 
+def _alike(names: Iterable[str]) -> list[str]:
+    """Names that differ only in case or punctuation."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        alike["".join(c for c in name.casefold() if c.isalnum()) or name].append(name)
+    return [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
+
+
 def _is_joined(name: str, known: set[str]) -> bool:
     """Whether a name falls into classes at a separator, or has one that lists are written with."""
     parts = [part.strip().casefold() for part in _SEPARATORS.split(name)]
@@ -45,7 +50,8 @@ def _is_joined(name: str, known: set[str]) -> bool:
 
 
 def video_warnings(videos: Iterable[AnnotatedVideo]) -> list[str]:
-    """Files that several rows name: above all, files that are in two splits."""
+    """Files that several rows name, above all those that are in two splits; groups whose names are nearly one."""
+    videos = list(videos)
     rows: dict[str, list[AnnotatedVideo]] = defaultdict(list)
     for video in videos:
         if video.path:
@@ -59,6 +65,8 @@ def video_warnings(videos: Iterable[AnnotatedVideo]) -> list[str]:
         found.append(f"{said}; what is trained on must not be tested on")
     if twice := [shown(path) for path in shared if path not in across]:
         found.append(f"files under several ids: {_some(twice)}; keep one row of each")
+    if same := _alike(dict.fromkeys(video.group for video in videos if video.group)):
+        found.append(f"groups that differ only in case or punctuation: {_some(same)}; write each in one way")
     return found
 
 

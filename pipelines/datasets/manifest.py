@@ -1,6 +1,7 @@
 """A manifest: the plainest way in for annotated videos.
 
-Input: the URL of a CSV or a JSONL file with `path` and `labels`, and if you have them `id`, `intervals`, `split`.
+Input: the URL of a CSV or a JSONL file with `path` and `labels`, and if you have them `id`, `intervals`,
+`split`, `group`.
 Does: reads it line by line, checks ids and labels, leaves out what is not there.
 Output: AnnotatedVideo rows and Problem rows; or the labels of videos that lie in shards already (a sidecar).
 
@@ -27,6 +28,7 @@ from pipelines.datasets.annotations import (
     AnnotatedVideo,
     Interval,
     Problem,
+    check_group,
     check_id,
     check_labels,
     check_split,
@@ -93,7 +95,8 @@ def read_listed(
         video_id = check_id(_text(row, "id", where) or names[path], where)
         split = check_split(_text(row, "split", where), where)
         absolute = _absolute(path, list_url) if path else ""
-        rows.append((AnnotatedVideo(video_id, absolute, labels, intervals, split), where))
+        group = check_group(_text(row, "group", where), where)
+        rows.append((AnnotatedVideo(video_id, absolute, labels, intervals, split, group), where))
     fix = "add an `id` column, with an id of its own for each" if nameless else "give one of them another id"
     check_unique(((video.video_id, where) for video, where in rows), fix)
     return rows

@@ -34,6 +34,7 @@ class ReleasedVideo:
     path: str | None = None  # where the release says; otherwise the file is looked for by its names
     names: tuple[str, ...] = ()
     second_names: tuple[str, ...] = ()  # taken where no file has one of the names, and counted
+    group: str | None = None  # what must not be in two splits
 
 
 @dataclass(frozen=True)
@@ -143,4 +144,4 @@ class Release:
 
 
 def _annotated(video: ReleasedVideo, path: str) -> AnnotatedVideo:
-    return AnnotatedVideo(video.video_id, path, video.labels, video.intervals, video.split)
+    return AnnotatedVideo(video.video_id, path, video.labels, video.intervals, video.split, video.group)

@@ -49,6 +49,7 @@ class ReleaseSummary:
     classes: int
     unused_classes: list[str]
     activities: int  # distinct activities; 0 where the release has none
+    groups: int
     splits: list[SplitSummary]
     videos_of_a_class: tuple[int, int, int]  # least, median, most, over the classes in use
     labels_of_a_video: float  # mean over videos that have any
@@ -72,6 +73,7 @@ def summarise(release: Release, problems: Sequence[Problem]) -> ReleaseSummary:
         classes=len(release.classes),
         unused_classes=[name for name in release.classes if name not in of_class],
         activities=len({name for video in release.videos for name in video.activities or ()}),
+        groups=len({video.group for video in release.videos} - {None}),
         splits=[_split(name, [v for v in release.videos if v.split == name]) for name in splits],
         videos_of_a_class=(frequencies[0], int(np.median(frequencies)), frequencies[-1]),
         labels_of_a_video=round(of_class.total() / len(tagged), 3) if tagged else 0.0,

@@ -257,7 +257,7 @@ def test_what_does_not_go_together_is_said(type_, charades: Path, tmp_path: Path
         (["pack", "--manifest", "m.csv", "--validate"], "--validate is of --format"),
         (["pack", "--manifest", "m.csv", "--no-intervals"], "--no-intervals is of --format"),
         (["pack", "--gmdcsa24", "x", "--leave-out", "a"], "--leave-out is of --format"),
-        ([*release, "--test-subject", "Subject 1"], "--test-subject is of --gmdcsa24"),
+        ([*release, "--hold-out", "Ann"], "the video 'AAAA1' has the split 'train' already"),
         ([*release[:2], "kinetics", *release[3:]], "there is no format 'kinetics'"),
     ):
         code, _, err = type_(*words)

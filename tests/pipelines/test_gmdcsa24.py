@@ -53,10 +53,10 @@ def test_rows_and_files_that_do_not_meet_are_counted(tmp_path: Path):
         HEADER + "01.mp4,99,Day,Shirt,Walking, then sitting, Walking[0 to 2]; Sitting[2 to 3]\n"
         "02.mp4,03\n03.mp4,03,Day,Shirt,gone, Sitting[0 to 1]\n"
     )
-    (video,), problems = read_gmdcsa24(str(tmp_path), test_subjects=("Subject 3",))
+    (video,), problems = read_gmdcsa24(str(tmp_path))
     assert video.video_id == "subject_3/ADL/01"
     assert video.labels == ("Walking", "Sitting"), "a description with a comma in it does not shift the classes"
-    assert video.split == "test"
+    assert video.group == "Subject 3", "who must not be both trained on and tested on"
     assert Counter(p.kind for p in problems) == {"bad_row": 1, "missing_file": 1, "not_listed": 1}
     assert "line 4" in next(p.where for p in problems if p.kind == "missing_file")
     with open(folder / "ADL.csv", "a") as rows:
