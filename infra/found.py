@@ -142,10 +142,10 @@ def _of_recency(evidence: Sequence[Mapping[str, Any]], epoch: int) -> list[str]:
     pairs, new, by_chance, variance = (sum(e[name] for e in evidence) for name in names)
     if not variance or new - by_chance < NormalDist().inv_cdf(1 - BY_CHANCE) * sqrt(variance):
         return []
+    share, chance = (f"{100 * number / pairs:.0f} %" for number in (new, by_chance))
     return [
-        f"Their salient times are the newest looks: {100 * new / pairs:.0f} % were last visited in epoch {epoch}, where "
-        f"any visited moment would give {100 * by_chance / pairs:.0f} %. They say when the model looked, and not what it "
-        "saw."
+        f"Their salient times are the newest looks: {share} were last visited in epoch {epoch}, where any visited "
+        f"moment would give {chance}. They say when the model looked, and not what it saw."
     ]
 
 

@@ -149,8 +149,8 @@ LEDGER_SCHEMA = pa.schema(
         ("tau", pa.list_(pa.float64())),
         ("label_ids", pa.list_(pa.int64())),
         ("probability", pa.list_(pa.float32())),  # [clips x labels], row by row: the training pass, detached
-        # [labels]: how the bag's highest p of the label, over clips drawn anywhere, ranks among those of bags without
-        # the label (trainers/null_ranks.py), and the variance of that rank where the label means nothing.
+        # [labels]: how the bag's spike of the label, over clips drawn anywhere, ranks among those of bags without the
+        # label (trainers/null_ranks.py), and the variance of that rank where the label means nothing.
         ("null_rank", pa.list_(pa.float32())),
         ("null_variance", pa.list_(pa.float32())),
     ]

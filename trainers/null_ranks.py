@@ -1,13 +1,15 @@
 """Whether a label's spikes say anything: how they rank among those of videos that have not the label.
 
 Input: what the model said of every class in the training pass, bag by bag.
-Does: takes each bag's highest score of a class over the clips that were drawn anywhere, and ranks the bags with the
-label among those without it. Output: for each label of each bag a rank in [0, 1], and that rank's variance by chance.
+Does: takes how far each bag's highest logit of a class stands out of the bag's mean, over the clips that were drawn
+anywhere, and ranks the bags with the label among those without it.
+Output: for each label of each bag a rank in [0, 1], and that rank's variance by chance.
 
 Weak labels give this null distribution for free: where a label means nothing to the model, a bag with it is as likely
-above as below one without it. Clips drawn around a salient time are left out, because they were chosen for a high score
-in the videos that have the label, and in no others. Both sides are of the same steps, so that they were scored by the
-same weights and looked at equally often.
+above as below one without it. What a whole video shows, such as its scene, shifts all of its logits and not how far one
+stands out: a label that is known by its background is not one whose moments are found. Clips drawn around a salient
+time are left out, because they were chosen for a high score in the videos that have the label, and in no others. Both
+sides are of the same steps, so that they were scored by the same weights and looked at equally often.
 """
 
 from __future__ import annotations
@@ -30,18 +32,23 @@ class Ranks(NamedTuple):
     variance: np.ndarray  # [R, L] float32: of the mean of m ranks the variance is the sum of these over m^2
 
 
-def highest(logits: torch.Tensor, batch: ClipBatch) -> torch.Tensor:
-    """Of logits [B N, K] the highest of each bag and class over the clips that explore, [B, K]; -inf where none does."""
+def stands_out(logits: torch.Tensor, batch: ClipBatch) -> torch.Tensor:
+    """Of logits [B N, K] the highest of each bag and class over the clips that explore, less their mean, [B, K]; nan
+    where fewer than two do."""
     explores = on_device(batch, "explores", logits.device)
-    each = logits.detach().unflatten(0, explores.shape)
-    return each.masked_fill(~explores.unsqueeze(-1), -torch.inf).amax(dim=1)
+    each, out = logits.detach().unflatten(0, explores.shape), ~explores.unsqueeze(-1)
+    number = explores.sum(dim=1, dtype=each.dtype).unsqueeze(-1)
+    highest, mean = each.masked_fill(out, -torch.inf).amax(dim=1), each.masked_fill(out, 0.0).sum(dim=1) / number
+    return (highest - mean).masked_fill(number < 2, torch.nan)
 
 
 def null_ranks(found: np.ndarray, label_ids: np.ndarray, ok: np.ndarray) -> Ranks:
     """Rank bags with a label among the bags without it.
 
     Args:
-        found: [R, K] of `highest`. label_ids: [R, L], padded with NO_LABEL. ok: [R], whether a bag could be decoded.
+        found: [R, K] of `stands_out`; what is not finite is not ranked.
+        label_ids: [R, L], padded with NO_LABEL.
+        ok: [R], whether a bag could be decoded.
 
     With m bags that have the label and n that have not, the mean of the m ranks is Mann and Whitney's U / (m n), whose
     variance by chance is (m + n + 1) / (12 m n). It is shared out evenly, so that ranks of several commits and workers

@@ -32,17 +32,17 @@ class Scores:
     def __init__(self) -> None:
         self._columns: list[dict[str, np.ndarray]] = []
         self._probability: list[torch.Tensor | np.ndarray] = []
-        self._highest: list[torch.Tensor] = []
+        self._stands_out: list[torch.Tensor] = []
         self._leaving = Leaving()
 
-    def add(self, batch: ClipBatch, probability: torch.Tensor | np.ndarray, highest: torch.Tensor) -> None:
-        """One step; `probability` [B, N, L] of the bags' own labels and `null_ranks.highest` [B, K] of all classes,
+    def add(self, batch: ClipBatch, probability: torch.Tensor | np.ndarray, stands_out: torch.Tensor) -> None:
+        """One step; `probability` [B, N, L] of the bags' own labels and `null_ranks.stands_out` [B, K] of all classes,
         detached, on any device."""
         # Copies: a view would hold all of its batch, frames included, in Ray's shared memory.
         self._columns.append({name: getattr(batch, name).copy() for name in _KEPT})
         here = isinstance(probability, np.ndarray)
         self._probability.append(probability if here else self._leaving.take(probability))
-        self._highest.append(self._leaving.take(highest))
+        self._stands_out.append(self._leaving.take(stands_out))
 
     def clips_decoded(self) -> int:
         """Clips of bags that could be decoded."""
@@ -71,7 +71,7 @@ class Scores:
         rows, clips, _ = probability.shape
         real = kept["label_ids"] != NO_LABEL  # [R, L]
         labels, own = real.sum(axis=1), np.broadcast_to(real[:, None], probability.shape)
-        ranks = null_ranks(torch.cat(self._highest).numpy(), kept["label_ids"], kept["ok"])
+        ranks = null_ranks(torch.cat(self._stands_out).numpy(), kept["label_ids"], kept["ok"])
         errors = ["" if ok else decode_error(error) for ok, error in zip(kept["ok"], kept["error"], strict=True)]
         columns = {
             "slot": pa.array(kept["slot"]),
