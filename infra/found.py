@@ -100,7 +100,7 @@ def findings(summary: Mapping[str, Any], config: TrainConfig) -> Findings | None
         sentence = f"After epoch {told.epoch} it cannot be told whether classes are found"
     if told.not_found:
         sentence += (
-            f"; not found: {_listed(told.not_found)} (their spikes are no higher than in videos without the tag)"
+            f"; not found: {_listed(told.not_found)} (their spikes stand out no more than in videos without the tag)"
         )
     notes = []
     if told.not_found and focusing:
