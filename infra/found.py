@@ -100,7 +100,7 @@ def findings(summary: Mapping[str, Any], config: TrainConfig) -> Findings | None
         sentence = f"After epoch {told.epoch} it cannot be told whether classes are found"
     if told.not_found:
         sentence += (
-            f"; not found: {_listed(told.not_found)} (their spikes stand out no more than in videos without the tag)"
+            f"; not found: {_listed(told.not_found)} (spikes stand out no more than in videos without the tag)"
         )
     notes = []
     if told.not_found and focusing:
@@ -154,7 +154,7 @@ def _advice(config: TrainConfig) -> list[str]:
     focus, told = config.focus, []
     if focus.regime == "ours" and not (focus.negative_focus and focus.noisy_or):
         told.append(
-            "Free focusing from its trap: the recipe `focused`, or focus.negative_focus=0.7 focus.rivalry=1 "
+            "Free focusing from its trap: the recipe focused, or focus.negative_focus=0.7 focus.rivalry=1 "
             "focus.noisy_or=1 (docs/method.md, The trap)."
         )
     if config.backbone == "small3d" and config.input.motion == "rgb" and not (config.weights or config.start_from):

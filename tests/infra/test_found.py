@@ -34,7 +34,7 @@ def test_what_is_found_what_is_not_and_what_to_change() -> None:
     assert (found.found, found.not_found, found.too_few) == (["wave"], ["tick"], ["rare", "all"])
     assert found.short == "1 of 2 classes found"
     assert found.sentence == (
-        "Focusing has found 1 of 2 classes after epoch 6; not found: tick (their spikes stand out no more than in "
+        "Focusing has found 1 of 2 classes after epoch 6; not found: tick (spikes stand out no more than in "
         "videos without the tag)."
     )
     assert "Too few videos with the tag, or without it, to tell: rare, all." in found.notes
