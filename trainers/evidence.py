@@ -32,7 +32,7 @@ def evidence_of_classes(
     has_bags = np.zeros(len(classes), bool)
     has_bags[_flat(ledger.filter(ledger.column("ok")), "label_ids").astype(np.int64)] = True
     return {
-        classes[k]: {name: _number(values[k]) for name, values in (ranked | recent).items()}
+        str(classes[k]): {name: _number(values, k) for name, values in (ranked | recent).items()}
         for k in np.flatnonzero(has_bags).tolist()
     }
 
@@ -77,5 +77,5 @@ def _flat(table: pa.Table, name: str) -> np.ndarray:
     return table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
 
 
-def _number(value: np.integer | np.floating) -> float | int | None:
-    return value.item() if np.isfinite(value) else None
+def _number(values: np.ndarray, k: int) -> float | int | None:
+    return values[k].item() if np.isfinite(values[k]) else None
