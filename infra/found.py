@@ -104,7 +104,7 @@ def findings(summary: Mapping[str, Any], config: TrainConfig) -> Findings | None
         )
     notes = []
     if told.not_found and focusing:
-        notes.append("Of a class that is not found, focusing trains on moments that chance has chosen.")
+        notes.append("Nothing shows that focusing trains there on the action, and not on moments that chance has chosen.")
     if told.not_found and not (focusing and config.plan.resample):  # which looks at salient times again on purpose
         notes += _of_recency([summary["evidence"][name] for name in told.not_found], told.epoch)
     if told.too_few:
@@ -144,8 +144,8 @@ def _of_recency(evidence: Sequence[Mapping[str, Any]], epoch: int) -> list[str]:
         return []
     share, chance = (f"{100 * number / pairs:.0f} %" for number in (new, by_chance))
     return [
-        f"Their salient times are the newest looks: {share} were last visited in epoch {epoch}, where any visited "
-        f"moment would give {chance}. They say when the model looked, and not what it saw."
+        f"Their salient times lean to the newest looks: {share} were last visited in epoch {epoch}, where any visited "
+        f"moment would give {chance}. When the model looked counts, and not only what it saw."
     ]
 
 
