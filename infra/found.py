@@ -99,12 +99,10 @@ def findings(summary: Mapping[str, Any], config: TrainConfig) -> Findings | None
     if not told.judged:
         sentence = f"After epoch {told.epoch} it cannot be told whether classes are found"
     if told.not_found:
-        sentence += (
-            f"; not found: {_listed(told.not_found)} (spikes stand out no more than in videos without the tag)"
-        )
+        sentence += f"; not found: {_listed(told.not_found)} (spikes stand out no more than in videos without the tag)"
     notes = []
     if told.not_found and focusing:
-        notes.append("Nothing shows that focusing trains there on the action, and not on moments that chance has chosen.")
+        notes.append("Nothing shows that focusing trains there on the action, and not on moments of chance.")
     if told.not_found and not (focusing and config.plan.resample):  # which looks at salient times again on purpose
         notes += _of_recency([summary["evidence"][name] for name in told.not_found], told.epoch)
     if told.too_few:
