@@ -46,7 +46,8 @@ def trained_model(megabytes: int) -> tuple[nn.Module, torch.optim.Optimizer]:
 def one_step() -> SinceCommit:
     """What one step leaves for the ledger."""
     done, batch = SinceCommit(), random_batch(SHAPE, seed=0)
-    done.scores.add(batch, torch.rand(SHAPE.bags, SHAPE.clips, batch.label_ids.shape[1]))
+    own = torch.rand(SHAPE.bags, SHAPE.clips, batch.label_ids.shape[1])
+    done.scores.add(batch, own, torch.rand(SHAPE.bags, SHAPE.classes))
     done.losses.append(torch.tensor(0.5))
     return done
 

@@ -190,6 +190,7 @@ def random_batch(shape: Shape, seed: int, bins: int = 20) -> ClipBatch:
         tau=random.random((b, n)),
         duration_seconds=random.uniform(60, 120, b),
         label_ids=label_ids,
+        explores=np.ones((b, n), bool),
         clip_positive=np.repeat((label_ids != NO_LABEL)[:, None], n, axis=1),
         saliency_score=np.where(visited, random.random((b, places, bins)), 0).astype(np.float32),
         saliency_tau=np.where(visited, seen_at, 0).astype(np.float32),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import yaml
 
 from infra.dropped import dropped_by
+from infra.found import findings
 from infra.report_data import Curve, Evaluated, ReportData, RunRow, Waiting
 from infra.samples import Videos, open_videos, samples_of
 from infra.verdict import drawn_as_curves, shown_in_full
@@ -173,6 +174,7 @@ def _row(r: GatheredRun, regime: str, settings: dict[str, str], evaluation: str)
         settings=settings,
         evaluated=_evaluated(r, evaluation),
         waiting=_waiting(r),
+        found=findings(r.summaries[-1], r.config) if r.summaries else None,
     )
 
 

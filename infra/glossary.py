@@ -19,6 +19,8 @@ GLOSSARY = {
     "Salient time": "Where the spike is: when the model believes the action happens.",
     "Salient times inside a true interval (%)": "How often the salient time is where the action truly is.",
     "… of random moments (%)": "What moments drawn at random would score: the share of a video that its actions cover.",
+    "Found": "A class whose spikes stand out further of their videos than in videos without the tag, more clearly than "
+    "chance explains. It needs no intervals, and does not say that the salient times are right.",
     "Clip focusing": "Positives far from an action's salient time are masked: they do not count as positives there.",
     "Weak negatives": "Masked positives that count as negatives, with the weight focus.background_weight.",
     "Explore, focus": "A clip is drawn anywhere in its video (explore), or around an action's salient time (focus).",

@@ -83,16 +83,18 @@ def runs(
             print(json_text(dataclasses.asdict(row)))
         return
     table = Table(box=None)
-    for title in ("run", "state", "epoch", "clips", "mAP, max", "last commit", "workers", "bad videos", "evaluation"):
+    for title in ("run", "state", "epoch", "clips", "mAP, max", "last commit", "classes found", "workers", "bad videos",
+                  "evaluation"):  # fmt: skip
         table.add_column(
             title, justify="left" if title in ("run", "state", "evaluation") else "right", no_wrap=title != "evaluation"
         )
     for row in found:
         score = "-" if row.map_max is None else f"{100 * row.map_max:.1f}"
+        told = "-" if row.classes_found is None else f"{row.classes_found} of {row.classes_judged}"
         clips = ("~" if row.clips_are_estimated else "") + f"{row.clips_trained:,}"
         table.add_row(
             escape(row.name), row.state, epoch_of(row), clips, score, age(row.last_commit_age_seconds),
-            str(row.workers or "-"), str(row.bad_videos), row.evaluation or "-",
+            told, str(row.workers or "-"), str(row.bad_videos), row.evaluation or "-",
         )  # fmt: skip
     show(out, table)
     for row in found:

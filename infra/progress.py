@@ -73,7 +73,8 @@ def read_heartbeat(run_url: str) -> dict:
 
 
 def where(beat: dict) -> str:
-    """`epoch 2 of 10, bag 160 of 240, loss 0.412, 118 clips/s, waits 12 %, 4 min left`: as far as it is known."""
+    """`epoch 2 of 10, bag 160 of 240, loss 0.412, 118 clips/s, waits 12 %, 4 min left, 5 of 8 classes found`: as far
+    as it is known."""
     said = [f"epoch {beat['epoch'] + 1} of {beat['epochs']}"] if "epoch" in beat else []
     if beat.get("num_bags"):
         said.append(f"bag {beat['cursor']} of {beat['num_bags']}")
@@ -88,6 +89,7 @@ def _speed(beat: dict) -> list[str]:
         "clips_per_second": lambda value: f"{value:.3g} clips/s" if value < 100 else f"{value:,.0f} clips/s",
         "waiting_share": lambda value: f"waits {100 * value:.0f} %",
         "seconds_left": lambda value: f"{_duration(value)} left",
+        "classes_found": str,
     }
     return [say(beat[key]) for key, say in shown.items() if beat.get(key) is not None]
 
@@ -107,7 +109,7 @@ def _read_json(url: str) -> dict:
 
 
 def _follow(run_url: str, show: Callable[[dict, float | None], None], over: threading.Event, before: dict) -> None:
-    last, looked_at, score = False, -LINE_SECONDS, None
+    last, looked_at, score, found = False, -LINE_SECONDS, None, _Found(run_url)
     while not last:
         last = over.wait(POLL_SECONDS)  # one look more when all is over
         if time.monotonic() - looked_at >= LINE_SECONDS:
@@ -115,7 +117,26 @@ def _follow(run_url: str, show: Callable[[dict, float | None], None], over: thre
             score = _read_json(storage.join(run_url, "evaluations", SCORE, "scores.json")).get("map_max")
         beat = read_heartbeat(run_url)
         if beat and beat != before:
-            show(beat, score)
+            show(beat | {"classes_found": found.after(beat)}, score)
+
+
+class _Found:
+    """Which classes the run has found, looked up once an epoch."""
+
+    def __init__(self, run_url: str) -> None:
+        self._run_url, self._epoch, self._said = run_url, None, None
+
+    def after(self, beat: dict) -> str | None:
+        """`5 of 8 classes found`, by the newest epoch that is merged."""
+        if beat.get("epoch") != self._epoch:
+            from infra.found import newest_found  # torch comes with it, which a short command does not need
+            from trainers.checkpoint import Run
+
+            self._epoch = beat.get("epoch")
+            with contextlib.suppress(AdaptFocusError, ValueError, KeyError, TypeError):
+                told = newest_found(Run(self._run_url), beat["epoch"])
+                self._said = told.short if told else None
+        return self._said
 
 
 def _bar_of_run(bar: Progress, title: str) -> Callable[[dict, float | None], None]:

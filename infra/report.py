@@ -44,6 +44,7 @@ def render_report(data: ReportData) -> str:
     return template("report.html.j2").render(
         data=data,
         verdict=judge(data.runs, data.evaluation),
+        found=[r for r in full if r.found],
         advice=[said for said in map(advice, full) if said],
         many=table_of_many(data.runs) if many else None,
         table=comparison_table(data.runs),

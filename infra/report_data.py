@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from infra.found import Findings
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -85,6 +87,7 @@ class RunRow:
     settings: Mapping[str, str] = field(default_factory=dict)  # those in which the runs of the page differ
     evaluated: Evaluated | None = None
     waiting: Waiting | None = None
+    found: Findings | None = None  # which classes, after the newest epoch
 
     def __post_init__(self) -> None:
         for name in ("map_max", "map_mean", "per_time_map", "hit_rate", "hit_chance"):

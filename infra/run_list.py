@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from infra.found import newest_found
 from infra.progress import read_heartbeat
 from pipelines import storage, strict_json
 from pipelines.errors import AdaptFocusError
@@ -42,6 +43,9 @@ class RunState:
     last_commit_age_seconds: float | None = None
     workers: int | None = None  # of the last entry of the log
     bad_videos: int = 0  # left out of the newest plan
+    classes_found: int | None = None  # clearly above chance after the newest merged epoch
+    classes_judged: int | None = None  # of which that can be told
+    classes_not_found: tuple[str, ...] = ()
     problem: str | None = None
 
 
@@ -115,6 +119,7 @@ def _state_of(url: str, name: str, evaluation: str) -> RunState:
         last_commit_age_seconds=now - commit.seconds if commit else None,
         workers=last.workers,
         bad_videos=_bad_videos(run, epoch),
+        **_found(run, epoch),
     )
 
 
@@ -141,6 +146,16 @@ def _scored(url: str, evaluation: str) -> dict:
     said = [evaluation, *([f"{saved['views']} x {saved.get('crops', 1)}"] if "views" in saved else [])]
     said += [f"epoch {saved['epoch'] + 1}"] if saved.get("epoch") is not None else []
     return {"map_max": saved.get("map_max"), "evaluation": ", ".join(said) + more}
+
+
+def _found(run: Run, epoch: int) -> dict:
+    """What the newest summary says of the classes: that of this epoch, once it is merged, or of the one before."""
+    told = newest_found(run, epoch)
+    if told is None:
+        return {}
+    return {
+        "classes_found": len(told.found), "classes_judged": told.judged, "classes_not_found": tuple(told.not_found),
+    }  # fmt: skip
 
 
 def _bad_videos(run: Run, epoch: int) -> int:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from infra.ending import Ending, Interrupted, ending, hear_again
+from infra.found import said_at_end
 from infra.placement import check_this_machine, cpus_of, needed
 from infra.progress import console, following
 from pipelines import storage
@@ -96,6 +97,8 @@ def _train(config: TrainConfig, address: str | None, end: Ending) -> None:
         else:
             _train_on_cluster(config, address, end, stage)
     say(f"trained {config.url} in {time.monotonic() - began:.0f} s")
+    for line in said_at_end(config):
+        say(line)
 
 
 def run_evaluation(

@@ -121,6 +121,7 @@ def describe(batch: ClipBatch, place: int, bag: dict, shape: ClipShape) -> None:
     batch.duration_seconds[place] = bag["duration_seconds"]
     batch.clip_id[place] = [clip["clip_id"] for clip in bag["clips"]]
     batch.tau[place] = [clip["tau"] for clip in bag["clips"]]
+    batch.explores[place] = [clip["focus_label_id"] == NO_LABEL for clip in bag["clips"]]
     batch.label_ids[place, :labels] = bag["label_ids"]
     batch.clip_positive[place, :, :labels] = np.reshape(bag["clip_positive"], (shape.clips, labels))
     for name in ("saliency_score", "saliency_tau", "saliency_epoch"):
@@ -140,6 +141,7 @@ def empty_batch(shape: ClipShape, bags: int) -> ClipBatch:
         frames=shared_array(frames) if shape.isolation else np.empty(frames, np.uint8),
         clip_id=np.zeros((b, n), np.int64),
         tau=np.zeros((b, n), np.float64),
+        explores=np.ones((b, n), bool),
         duration_seconds=np.zeros(b, np.float64),
         label_ids=np.full((b, places), NO_LABEL, np.int64),
         clip_positive=np.zeros((b, n, places), bool),
@@ -209,5 +211,8 @@ def bare_bag(video: dict, frame_pts: list[list[int]], spans: list[dict]) -> dict
     """A bag outside any plan, of a row of the index and what `packets.find_clips` found: for pictures and tools."""
     names = ("label_ids", "clip_positive", "saliency_score", "saliency_tau", "saliency_epoch")
     nothing: dict = {name: [] for name in names}
-    clips = [{"clip_id": number, "tau": 0.0, "frame_pts": pts} for number, pts in enumerate(frame_pts)]
+    clips = [
+        {"clip_id": number, "tau": 0.0, "focus_label_id": NO_LABEL, "frame_pts": pts}
+        for number, pts in enumerate(frame_pts)
+    ]
     return video | nothing | {"slot": 0, "video_row": 0, "clips": clips, "spans": spans}

@@ -149,8 +149,15 @@ LEDGER_SCHEMA = pa.schema(
         ("tau", pa.list_(pa.float64())),
         ("label_ids", pa.list_(pa.int64())),
         ("probability", pa.list_(pa.float32())),  # [clips x labels], row by row: the training pass, detached
+        # [labels]: how the bag's spike of the label, over clips drawn anywhere, ranks among those of bags without the
+        # label (trainers/null_ranks.py), and the variance of that rank where the label means nothing.
+        ("null_rank", pa.list_(pa.float32())),
+        ("null_variance", pa.list_(pa.float32())),
     ]
 )
+
+# Columns that ledgers of earlier versions have not; they are null there.
+LATER_IN_LEDGER = ("null_rank", "null_variance")
 
 # One row a (video, action of the video), ordered by (video_row, label_id).
 SALIENCY_SCHEMA = pa.schema(
@@ -188,6 +195,7 @@ class ClipBatch:
     frames: np.ndarray  # [B, N, T, C, H, W] uint8: RGB, or planes of YUV as one channel (see frames.py)
     clip_id: np.ndarray  # [B, N] int64
     tau: np.ndarray  # [B, N] float64
+    explores: np.ndarray  # [B, N] bool; drawn anywhere in the video, and not around a salient time
     duration_seconds: np.ndarray  # [B] float64
     label_ids: np.ndarray  # [B, L] int64
     clip_positive: np.ndarray  # [B, N, L] bool; all true in weak regimes, but for padding
@@ -208,6 +216,7 @@ class ClipBatch:
         labels, bins = shapes["saliency_score"][1:]
         wanted = {
             "slot": (b,), "video_row": (b,), "ok": (b,), "error": (b, ERROR_BYTES), "clip_id": (b, n), "tau": (b, n),
+            "explores": (b, n),
             "duration_seconds": (b,), "read_bytes": (b,), "read_requests": (b,), "wait_seconds": (b,),
             "decode_seconds": (b,), "read_retries": (b, len(RETRY_REASONS)),
             "label_ids": (b, labels), "clip_positive": (b, n, labels), "saliency_score": (b, labels, bins),

@@ -6,6 +6,7 @@ Input: a table and a URL. Does: writes it whole, reads it back, checks the colum
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,8 +24,11 @@ def write_table(table: pa.Table, url: str, row_group_size: int = 1024) -> None:
     storage.write_bytes(url, sink.getvalue().to_pybytes())
 
 
-def read_table(url: str, schema: pa.Schema, start: int = 0, stop: int | None = None) -> pa.Table:
-    """Rows [start, stop) of a Parquet file, with the columns and types of `schema`.
+def read_table(
+    url: str, schema: pa.Schema, start: int = 0, stop: int | None = None, later: Sequence[str] = ()
+) -> pa.Table:
+    """Rows [start, stop) of a Parquet file, with the columns and types of `schema`; of those in `later`, which files of
+    earlier versions have not, nulls where they are missing.
 
     Raises:
         InputError: it is not Parquet, or columns are missing: it was written by another version.
@@ -33,11 +37,16 @@ def read_table(url: str, schema: pa.Schema, start: int = 0, stop: int | None = N
         file = pq.ParquetFile(pa.BufferReader(storage.read_bytes(url))) if stop is None else _opened(url, start, stop)
     except pa.ArrowInvalid as error:
         raise InputError(f"{url} is not a Parquet file ({error})") from None
-    missing = set(schema.names) - set(file.schema_arrow.names)
-    if missing:
+    there = [name for name in schema.names if name in file.schema_arrow.names]
+    missing = set(schema.names) - set(there)
+    if missing - set(later):
+        missing -= set(later)
         raise InputError(f"{url} lacks the columns {sorted(missing)}: it was written by another version; make it anew")
     groups, first = _row_groups(file.metadata, start, file.metadata.num_rows if stop is None else stop)
-    table = file.read_row_groups(groups, columns=schema.names).select(schema.names).cast(schema)
+    table = file.read_row_groups(groups, columns=there)
+    for name in sorted(missing):
+        table = table.append_column(name, pa.nulls(table.num_rows, schema.field(name).type))
+    table = table.select(schema.names).cast(schema)
     return table.slice(start - first, None if stop is None else stop - start)
 
 

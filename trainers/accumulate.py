@@ -59,23 +59,25 @@ def accumulated(
     batch: ClipBatch,
     epoch: int,
     progress: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The objective and its backward pass in `step.accumulate` parts -> p [B, N, L]; this rank's loss, detached.
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The objective and its backward pass in `step.accumulate` parts -> p [B, N, L]; logits [B N, K]; this rank's loss;
+    all detached.
 
     Args:
         score: (module, batch) -> logits float32 [B N, K].
     """
     parts = [part_of(batch, bags) for bags in split(batch.num_bags, config.step.accumulate)]
     known = _Known(engine.add_up(_masses(config, engine, score, trained, parts, batch, epoch, progress)))
-    probabilities, losses = [], []
+    probabilities, all_logits, losses = [], [], []
     for part in parts:
         with adding_up(trained, last=part is parts[-1]):
             logits = score(trained, part)
             p, loss = objective.objective(config, known, logits, part, epoch, progress)
             (loss * engine.workers).backward()
         probabilities.append(p)
+        all_logits.append(logits.detach())
         losses.append(loss.detach())
-    return torch.cat(probabilities), torch.stack(losses).sum()
+    return torch.cat(probabilities), torch.cat(all_logits), torch.stack(losses).sum()
 
 
 def split(bags: int, parts: int) -> list[slice]:

@@ -34,7 +34,7 @@ import torch
 from pipelines import storage
 from pipelines.errors import AdaptFocusError, InputError, StorageError
 from pipelines.plan_store import epoch_url
-from pipelines.records import LEDGER_SCHEMA
+from pipelines.records import LATER_IN_LEDGER, LEDGER_SCHEMA
 from pipelines.tables import read_table, write_table
 from trainers.finite import check_weights
 
@@ -130,7 +130,8 @@ class Run:
     def ledger(self, commit: Commit | None) -> pa.Table:
         """All ledger rows of the commit's epoch up to it."""
         files = commit.ledger if commit else ()
-        return pa.concat_tables([LEDGER_SCHEMA.empty_table(), *(read_table(self.at(f), LEDGER_SCHEMA) for f in files)])
+        parts = [read_table(self.at(f), LEDGER_SCHEMA, later=LATER_IN_LEDGER) for f in files]
+        return pa.concat_tables([LEDGER_SCHEMA.empty_table(), *parts])
 
     def kept_epochs(self) -> dict[int, Commit]:
         """The checkpoints at the ends of epochs whose states are still kept, by epoch (counted from 0)."""

@@ -1,4 +1,4 @@
-"""Four figures that show a broken run within two epochs, and what the truth says where it is known.
+"""Figures that show a broken run within some epochs, and what the truth says where it is known.
 
 Input: an epoch's ledger, the snapshots before and after it, intervals if the index has any.
 Does: repeats the weighing of positives from what was committed, outside the training loop, and compares.
@@ -6,6 +6,8 @@ Output: numbers for the epoch's summary. Intervals are read here, never by a wea
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +18,7 @@ from pipelines.clip_plan import Planner
 from pipelines.records import NEVER_VISITED
 from pipelines.saliency_table import Bins, SaliencyTable, spikes
 from trainers.config import TrainConfig
+from trainers.evidence import evidence_of_classes
 from trainers.focus import focus_weights
 from trainers.metrics import hit_rate
 
@@ -27,9 +30,10 @@ def diagnose(
     after: SaliencyTable,
     ledger: pa.Table,
     epoch: int,
-) -> dict[str, float | int | dict[str, float] | None]:
-    """Share of positives unmasked, mean spike-actionness, contrast of spikes, T relative to p, hit rate of salient
-    times, precision of the weighted positives and of weak negatives; None where no intervals are known."""
+) -> dict[str, Any]:
+    """Share of positives unmasked, mean spike-actionness, contrast of spikes, evidence by class, T relative to p, hit
+    rate of salient times, precision of the weighted positives and of weak negatives; None where no intervals are
+    known."""
     unmasked = positives = 0
     weight_total = weight_true = background_total = background_true = 0.0
     probabilities: list[np.ndarray] = []
@@ -60,6 +64,7 @@ def diagnose(
         "mean_spike_actionness": float(visited.mean()) if len(visited) else None,
         "spike_contrast": float(contrast.mean()) if len(contrast) else None,
         "spike_contrast_of": contrast_of_classes(planner, after, config.saliency.staleness, epoch),
+        "evidence": evidence_of_classes(planner.classes, ledger, after, epoch, config.saliency.staleness),
         "temperature_over_p": config.focus.temperature / p if p else None,
         "hit_rate": salient_hit_rate(planner, after, epoch, config.saliency.staleness),
         "precision_of_positives": weight_true / weight_total if weight_total else None,

@@ -16,6 +16,7 @@ import torch
 
 from pipelines.records import LEDGER_SCHEMA, NO_LABEL, ClipBatch, decode_error
 from pipelines.store_errors import RETRY_REASONS
+from trainers.null_ranks import null_ranks
 from trainers.transfer import Leaving
 
 # What a commit says of the clips behind it: columns of ClipBatch, summed over bags and ranks.
@@ -31,14 +32,17 @@ class Scores:
     def __init__(self) -> None:
         self._columns: list[dict[str, np.ndarray]] = []
         self._probability: list[torch.Tensor | np.ndarray] = []
+        self._stands_out: list[torch.Tensor] = []
         self._leaving = Leaving()
 
-    def add(self, batch: ClipBatch, probability: torch.Tensor | np.ndarray) -> None:
-        """One step; `probability` [B, N, L] of the bags' own labels, detached, on any device."""
+    def add(self, batch: ClipBatch, probability: torch.Tensor | np.ndarray, stands_out: torch.Tensor) -> None:
+        """One step; `probability` [B, N, L] of the bags' own labels and `null_ranks.stands_out` [B, K] of all classes,
+        detached, on any device."""
         # Copies: a view would hold all of its batch, frames included, in Ray's shared memory.
         self._columns.append({name: getattr(batch, name).copy() for name in _KEPT})
         here = isinstance(probability, np.ndarray)
         self._probability.append(probability if here else self._leaving.take(probability))
+        self._stands_out.append(self._leaving.take(stands_out))
 
     def clips_decoded(self) -> int:
         """Clips of bags that could be decoded."""
@@ -67,6 +71,7 @@ class Scores:
         rows, clips, _ = probability.shape
         real = kept["label_ids"] != NO_LABEL  # [R, L]
         labels, own = real.sum(axis=1), np.broadcast_to(real[:, None], probability.shape)
+        ranks = null_ranks(torch.cat(self._stands_out).numpy(), kept["label_ids"], kept["ok"])
         errors = ["" if ok else decode_error(error) for ok, error in zip(kept["ok"], kept["error"], strict=True)]
         columns = {
             "slot": pa.array(kept["slot"]),
@@ -77,6 +82,8 @@ class Scores:
             "tau": _lists(kept["tau"].ravel(), np.full(rows, clips)),
             "label_ids": _lists(kept["label_ids"][real], labels),
             "probability": _lists(probability[own], labels * clips),
+            "null_rank": _lists(ranks.rank[real], labels),
+            "null_variance": _lists(ranks.variance[real], labels),
         }
         return pa.Table.from_arrays([columns[name] for name in LEDGER_SCHEMA.names], schema=LEDGER_SCHEMA)
 

@@ -22,6 +22,7 @@ from trainers.commits import SinceCommit
 from trainers.config import StepConfig, TrainConfig
 from trainers.engine import Engine
 from trainers.inputs import after_step, drawn, shown
+from trainers.null_ranks import stands_out
 from trainers.transfer import Staging, on_device
 
 # A batch, its epoch, the share of the training that is done, and where loss and scores are noted.
@@ -90,21 +91,22 @@ def train_step(
     optimiser.zero_grad(set_to_none=True)
     if config.step.accumulate > 1:
         score = partial(logits_of, config, model=model, device=engine.device)
-        p, loss = accumulated(config, engine, score, trained, batch, epoch, progress)
+        p, logits, loss = accumulated(config, engine, score, trained, batch, epoch, progress)
         done.losses.append(loss)
-        done.scores.add(batch, p)
+        done.scores.add(batch, p, stands_out(logits, batch))
     else:
         logits = logits_of(config, trained, batch, model, engine.device)
         if engine.device.type == "cpu":
             with np.errstate(all="ignore"):  # whoever looks at the loss says what is wrong, and stops the run
                 p, loss, gradient = closed_form.objective(config, engine, logits, batch, epoch, progress)
             done.losses.append(loss)
-            done.scores.add(batch, p)  # now, while the code for small arrays is in the caches
+            # Now, while the code for small arrays is in the caches.
+            done.scores.add(batch, p, stands_out(logits, batch))
             logits.backward(gradient)
         else:
             p, loss = objective.objective(config, engine, logits, batch, epoch, progress)
             done.losses.append(loss.detach())
-            done.scores.add(batch, p)
+            done.scores.add(batch, p, stands_out(logits, batch))
             (loss * engine.workers).backward()  # gradients are averaged over ranks; the loss is a share of a sum
     if config.optim.clip_gradient_norm:
         nn.utils.clip_grad_norm_(trained.parameters(), config.optim.clip_gradient_norm)

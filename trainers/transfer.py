@@ -20,10 +20,11 @@ import torch
 
 from pipelines.records import ClipBatch
 
-# The columns of ClipBatch that a step needs on its device: those of `trainers.objective`, and what the input reads.
+# The columns of ClipBatch that a step needs on its device: those of `trainers.objective`, and what input and null ranks
+# read.
 OF_OBJECTIVE = ("ok", "tau", "duration_seconds", "label_ids", "clip_positive",
                 "saliency_score", "saliency_tau", "saliency_epoch")  # fmt: skip
-NEEDED = ("frames", "clip_id", *OF_OBJECTIVE)
+NEEDED = ("frames", "clip_id", "explores", *OF_OBJECTIVE)
 ALIGNED_BYTES = 256  # where a column may begin: what a GPU reads best, and a multiple of every number's size
 SLOTS = 2  # one is trained on while the other is filled
 

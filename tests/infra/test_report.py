@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import html.parser
 import math
 import re
@@ -26,6 +27,7 @@ from infra.report_data import (
     VideoSample,
 )
 from tests.infra.browser import look_at
+from tests.infra.test_found import evidence, told
 from tests.infra.test_verdict import scored
 
 ACTIONS = [
@@ -34,6 +36,12 @@ ACTIONS = [
     "washing a window",
     "someone is laughing",
 ]
+# Six classes are found, five are not, one has too few videos.
+FOUND = told({
+    **{name: evidence(5.0) for name in (*ACTIONS, "class 0", "class 1")},
+    **{f"class {n}": evidence(0.3) for n in range(2, 7)},
+    "class 7": evidence(0.2, 1.0),
+})  # fmt: skip
 
 
 def png(hue: int) -> bytes:
@@ -133,6 +141,7 @@ def data() -> ReportData:
                 "resumed once",
                 0,
                 evaluated=classes,
+                found=FOUND,
             ),
         ],
         curves=curves,
@@ -189,6 +198,17 @@ def test_sections_come_in_the_order_a_reader_needs(data: ReportData) -> None:
     ]  # fmt: skip
     linked = {a["href"] for a in page.all("a") if a["href"].startswith("#")}
     assert linked == {f"#{name}" for name in order}
+
+
+def test_what_is_not_found_and_what_to_change_stand_below_the_verdict(data: ReportData) -> None:
+    page = render_report(data)
+    card = page[page.index('class="card found some"') : page.index('id="comparison"')]
+    words = html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", card)))
+    assert FOUND.sentence in words
+    assert len(FOUND.advice) > 3
+    for said in (*FOUND.notes, *FOUND.advice):
+        assert said in words
+    assert "class 7 too few to tell 60 – 40" in words
 
 
 def test_page_refers_to_nothing_outside_itself(data: ReportData) -> None:

@@ -76,7 +76,9 @@ def test_every_state_in_the_list_the_table_and_json(type_, runs: str) -> None:
     assert code == 0
     assert "finished finished 2 of 2, 100 % 108 62.5" in out
     assert "test, 20 x 1, epoch 2 (1 more)" in out, "which of two evaluations the score is from"
-    assert "stopped stopped 2 of 3, 50 % ~72 - 2 h ago 2 0" in out
+    assert "stopped stopped 2 of 3, 50 % ~72 - 2 h ago - 2 0" in out
+    assert f" {done.classes_found} of {done.classes_judged} 1 0 test," in out
+    assert done.classes_judged == done.classes_found + len(done.classes_not_found)  # type: ignore[operator]
     assert "broken: InputError" in out
     assert "config.json is damaged" in out
     assert "no-run" not in out

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from benchmarks.focus_overhead import Shape, random_batch
-from pipelines.records import LEDGER_SCHEMA, NO_LABEL, encode_error
+from pipelines.records import LATER_IN_LEDGER, LEDGER_SCHEMA, NO_LABEL, encode_error
 from trainers.scores import READING, RETRIES, Scores
 
 SHAPE = Shape(bags=3, clips=2, frames=1, size_pixels=4, classes=9, labels=(0, 4), commit_steps=1)
@@ -20,7 +20,8 @@ def test_the_ledger_holds_every_bag_with_its_own_labels() -> None:
     steps[1].error[1] = encode_error("decode_error: no keyframe")
     for number, batch in enumerate(steps):
         p = torch.rand(3, 2, 4, generator=torch.Generator().manual_seed(number))
-        scores.add(batch, p)
+        highest = torch.rand(3, 9, generator=torch.Generator().manual_seed(number))
+        scores.add(batch, p, highest)
         for bag in range(3):
             labels = [int(k) for k in batch.label_ids[bag] if k != NO_LABEL]
             expected.append(
@@ -38,7 +39,8 @@ def test_the_ledger_holds_every_bag_with_its_own_labels() -> None:
     table = scores.to_arrow()
     table.validate(full=True)
     assert table.schema.equals(LEDGER_SCHEMA)
-    assert table.to_pylist() == expected
+    ranked = table.drop_columns(list(LATER_IN_LEDGER))
+    assert ranked.to_pylist() == expected
     assert {len(row["label_ids"]) for row in expected} >= {0, 4}, "both ends of the padding were there"
     assert scores.clips_decoded() == 2 * 8
     totals, by_reason = scores.reading()[: len(READING)], scores.reading()[len(READING) :]
@@ -51,6 +53,6 @@ def test_nothing_of_the_frames_is_held() -> None:
     """On Ray a batch's columns are views of shared memory, frames included: a ledger of views would fill it up."""
     batch, scores = random_batch(SHAPE, 0), Scores()
     before = batch.tau.copy()
-    scores.add(batch, torch.zeros(3, 2, 4))
+    scores.add(batch, torch.zeros(3, 2, 4), torch.zeros(3, 9))
     batch.tau[:] = 7
     assert scores.to_arrow().column("tau").to_pylist() == before.tolist()
