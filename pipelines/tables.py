@@ -25,7 +25,7 @@ def write_table(table: pa.Table, url: str, row_group_size: int = 1024) -> None:
 
 
 def read_table(
-    url: str, schema: pa.Schema, start: int = 0, stop: int | None = None, later: Sequence[str] = ()
+    url: str, schema: pa.Schema, start: int = 0, stop: int | None = None, *, later: Sequence[str] = ()
 ) -> pa.Table:
     """Rows [start, stop) of a Parquet file, with the columns and types of `schema`; of those in `later`, which files of
     earlier versions have not, nulls where they are missing.
