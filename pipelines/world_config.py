@@ -47,7 +47,7 @@ KINDS = {
     # that of one time; it may come twice. How many labels a video has follows from its activity.
     "d": WorldKind((), 0.08, 0.16, 1.0, max_intervals=2, is_composed=True),
     # Not at the ceiling: short and long actions, before a camera that moves. Labels before their partners join.
-    "e": WorldKind((1, 2, 3), 0.03, 0.30, 1.5, max_intervals=2, is_filmed=True),
+    "e": WorldKind((1, 2, 3), 0.03, 0.30, 1.0, max_intervals=2, is_filmed=True),
 }
 TRIMMED = "pretrain"
 COMPOSED_SPRITES = 4  # 8 actions are the fewest that give the sets of a composed world

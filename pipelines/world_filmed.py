@@ -27,7 +27,7 @@ from pipelines.world_render import (
 )
 
 MARGIN_PIXELS = 3  # of the scene on each side of the picture: how far the camera pans
-MIN_SIZE, MAX_SIZE = 4, 8  # of a thing, in pixels; the other worlds' are 5
+MIN_SIZE, MAX_SIZE = 5, 8  # of a thing, in pixels; the other worlds have the first (at 4 a cross is lost)
 TOGETHER = 0.5  # probability that a label brings its partner, and that two partners share a moment
 FULL_LIGHT = 16  # light is in sixteenths
 DARKEST, BRIGHTEST = 9, 18
@@ -130,8 +130,8 @@ def _draw_running(rng: np.random.Generator, frames: np.ndarray, look: int, horiz
 
 
 def _speed(rng: np.random.Generator) -> int:
-    """1 to 3 pixels a frame, in quarters, either way."""
-    return int(rng.integers(4, 13)) * (1 if rng.random() < 0.5 else -1)
+    """1.5 to 3 pixels a frame, in quarters, either way."""
+    return int(rng.integers(6, 13)) * (1 if rng.random() < 0.5 else -1)
 
 
 def _sizes(rng: np.random.Generator, steps: int) -> np.ndarray:
@@ -151,7 +151,7 @@ def _film(rng: np.random.Generator, config: WorldConfig, scene: np.ndarray) -> n
         end = min(steps, begin + int(rng.integers(SHOT_SECONDS[0] * config.fps, SHOT_SECONDS[1] * config.fps + 1)))
         shakes, length = int(rng.integers(2)), end - begin
         for place, axis in zip((top, left), range(2), strict=True):
-            panned = bouncing(at[axis] * SUBPIXELS, int(rng.integers(-3, 4)), length, reach)
+            panned = bouncing(at[axis] * SUBPIXELS, int(rng.integers(-2, 3)), length, reach)
             place[begin:end] = np.clip(panned + shakes * rng.integers(-1, 2, size=length), 0, reach)
             at[axis] = int(panned[-1])
         ends = rng.integers(DARKEST, BRIGHTEST + 1, size=2)

@@ -157,7 +157,7 @@ def test_the_files_do_not_depend_on_the_number_of_processes(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "z"}, r"'z' is not known; choose one of a, b, demo, c, pretrain, d"),
+        ({"kind": "z"}, r"'z' is not known; choose one of a, b, demo, c, pretrain, d, e"),
         ({"num_sprites": 7}, r"num_sprites is 7; choose 1 to 6"),
         ({"min_seconds": 9, "max_seconds": 8}, r"max_seconds 8"),
         ({"pixels": 9}, r"at least 10 pixels"),
