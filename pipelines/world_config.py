@@ -143,9 +143,10 @@ DEMO_WORLD = WorldConfig(
     distractors=0.3,
 )
 # Each kind at its usual size.
-WORLDS = {kind: WorldConfig(kind) for kind in ("a", "b", "c", "e")} | {
+WORLDS = {kind: WorldConfig(kind) for kind in ("a", "b", "c")} | {
     "d": WorldConfig("d", num_sprites=COMPOSED_SPRITES, distractors=2.0),
     "demo": DEMO_WORLD,
+    "e": WorldConfig("e"),
     "pretrain": WorldConfig("pretrain", 4000, 200, min_seconds=2.5, max_seconds=3.5, distractors=0),
 }
 

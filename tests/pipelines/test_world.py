@@ -41,6 +41,7 @@ def test_a_video_is_pinned_to_the_pixel():
         (world_of("c", seed=7), ("blue_ring", 87.25, 100.5), "8a619c0fa41528aa"),
         (world_of("pretrain", seed=7), ("green_disc", 0.0, 2.75), "213a8bb825d44ea8"),
         (world_of("d", seed=7), ("red_square_horizontal", 7.0, 17.5), "f891fa73aa51430f"),
+        (world_of("e", seed=7), ("red_square_vertical", 8.0, 18.75), "d83a04a525979f05"),
     ],
     ids=lambda value: getattr(value, "kind", ""),
 )
