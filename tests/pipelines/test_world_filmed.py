@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_an_action_covers_three_to_thirty_per_cent(videos: list[WorldVideo]) -> 
     for video in videos:
         seconds = len(video.frames) / CONFIG.fps
         assert all(0 <= start < end <= seconds for _, start, end in video.intervals)
-        covered = Counter()
+        covered: dict[str, float] = defaultdict(float)
         for label, start, end in video.intervals:
             covered[label] += end - start
         assert set(covered) == set(video.labels)
