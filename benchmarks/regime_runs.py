@@ -57,6 +57,7 @@ class RunJob:
     views: int
     curve: tuple[int, ...]  # numbers of epochs after which it is scored; the last is all of them
     cache_folder: str | None = None  # frames decoded once, instead of the real pipeline
+    true_index: str | None = None  # of the training videos, where the run's own has imprecise intervals
 
     @property
     def corpus(self) -> str:

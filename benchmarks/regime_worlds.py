@@ -4,6 +4,7 @@ Input: a WorldConfig, a folder. Does: renders and encodes its videos, packs them
 the start of the backbone. Output: URLs of indexes and weights.
 
     OUT/worlds/a-0/            world.json (last: what the world is), shards/, index/train, index/test
+    OUT/worlds/a-0/index/train-imprecise-...    the same videos, annotated as people do (imprecision.py)
     OUT/starts/0.pt            the start of seed 0
 """
 
@@ -11,10 +12,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import infra.worlds
+from benchmarks.imprecision import Imprecision, write_imprecise
 from pipelines import storage
 from pipelines.errors import ConfigError
 from pipelines.world_config import WorldConfig
@@ -32,6 +35,12 @@ def world_name(world: WorldConfig) -> str:
 
 def index_url(out: Path, world: WorldConfig, split: str) -> str:
     return str(world_folder(out, world) / "index" / split)
+
+
+def annotated_url(out: Path, world: WorldConfig, how: Imprecision) -> str:
+    """The training index with an imprecise annotation."""
+    rates = "-".join(f"{share:g}" for share in (how.early, how.late, how.missing, how.most))
+    return f"{index_url(out, world, 'train')}-imprecise-{rates}"
 
 
 def start_url(out: Path, seed: int) -> str:
@@ -60,6 +69,19 @@ def make_world(out: Path, world: WorldConfig) -> None:
     folder = world_folder(out, world)
     shutil.rmtree(folder, ignore_errors=True)
     infra.worlds.make_world(world, str(folder), processes=1)
+
+
+def make_world_and_annotations(out: Path, world: WorldConfig, annotations: Sequence[Imprecision]) -> None:
+    """What of a world and of its imprecise annotations is not there yet."""
+    if not is_made(out, world):
+        make_world(out, world)
+    for how in annotations:
+        if not Path(annotated_url(out, world, how)).exists():
+            write_imprecise(Path(index_url(out, world, "train")), Path(annotated_url(out, world, how)), world.seed, how)
+
+
+def has_annotations(out: Path, world: WorldConfig, annotations: Sequence[Imprecision]) -> bool:
+    return all(Path(annotated_url(out, world, how)).exists() for how in annotations)
 
 
 def make_start(out: Path, seed: int) -> None:

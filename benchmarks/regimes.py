@@ -7,7 +7,8 @@ reads, decoding, training, merged saliency), scores checkpoints on the way, and 
 in --out is not run again: after a change of the code, choose another --out.
 
 Figures: method.WORLD.VARIANT (mAP, max over views, in per cent), method.WORLD.gap_closed, .hit_rate, .budget_to_noisy
-(shares); `low` and `high` are one standard deviation over seeds below and above the mean.
+(shares), method.imprecise.ours_over_full (mAP of `focused` minus that of `full_imprecise`, which is trained on
+intervals as people mark them); `low` and `high` are one standard deviation over seeds below and above the mean.
 """
 
 from __future__ import annotations
@@ -27,9 +28,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benc
 
 from benchmarks import figures, regime_report
 from benchmarks.figures import Figure, say
+from benchmarks.imprecision import Imprecision
 from benchmarks.regime_figures import Outcome, curves_of, figures_of, outcome_of
 from benchmarks.regime_runs import RunJob, finish
-from benchmarks.regime_worlds import has_start, index_url, is_made, make_start, make_world, start_url, world_name
+from benchmarks.regime_worlds import (
+    annotated_url,
+    has_annotations,
+    has_start,
+    index_url,
+    is_made,
+    make_start,
+    make_world_and_annotations,
+    start_url,
+    world_name,
+)
 from benchmarks.variants import GROUPS, Variant, chosen
 from pipelines.config import make
 from pipelines.errors import AdaptFocusError, ConfigError
@@ -84,6 +96,11 @@ class Benchmark:
         """Numbers of epochs after which runs are scored."""
         return tuple(sorted({*range(self.curve_every, self.epochs, self.curve_every), self.epochs}))
 
+    @property
+    def annotations(self) -> list[Imprecision]:
+        """The imprecise annotations that variants are trained on, each once."""
+        return list(dict.fromkeys(each.annotation for each in self.variants.values() if each.annotation))
+
     def jobs(self) -> list[RunJob]:
         """Every run, seed by seed, so that a benchmark that is stopped early has whole pairs."""
         return [self._job(world, name) for world in self.every_world for name in self.variants]
@@ -93,10 +110,12 @@ class Benchmark:
 
     def _job(self, world: WorldConfig, name: str) -> RunJob:
         variant, place = self.variants[name], world_name(world)
-        how = ["scratch"] * self.from_scratch + ["cached"] * self.is_cached + ["runs"]
-        runs = self.out / "-".join(how) / place
+        kind = ["scratch"] * self.from_scratch + ["cached"] * self.is_cached + ["runs"]
+        runs = self.out / "-".join(kind) / place
+        true_index, how = index_url(self.out, world, "train"), variant.annotation
+        index = annotated_url(self.out, world, how) if how else true_index
         given = [
-            f"name={name}", f"runs={runs}", f"index={index_url(self.out, world, 'train')}", f"seed={world.seed}",
+            f"name={name}", f"runs={runs}", f"index={index}", f"seed={world.seed}",
             f"epochs={self.epochs}",
             f"placement.engine={self.engine}",
             # One commit an epoch, and all of them kept: curves are scored from them.
@@ -106,7 +125,8 @@ class Benchmark:
         config = make(TrainConfig, recipe(variant.recipe), [*self.overrides, *variant.overrides, *given, *start])
         cache = str(self.cache_folder(world)) if self.is_cached else None
         test = index_url(self.out, world, "test")
-        return RunJob(world.kind, world.seed, name, config, test, self.views, self.curve, cache)
+        true = true_index if how else None
+        return RunJob(world.kind, world.seed, name, config, test, self.views, self.curve, cache, true)
 
 
 def run_benchmark(plan: Benchmark, processes: int) -> list[Outcome]:
@@ -122,10 +142,11 @@ def run_benchmark(plan: Benchmark, processes: int) -> list[Outcome]:
 
 def _makings(plan: Benchmark) -> dict[str, tuple[Callable[..., None], tuple]]:
     """The worlds and starts that are not there yet, as calls by title."""
+    annotations = plan.annotations
     worlds = {
-        f"world {world.kind}, seed {world.seed}": (make_world, (plan.out, world))
+        f"world {world.kind}, seed {world.seed}": (make_world_and_annotations, (plan.out, world, annotations))
         for world in plan.every_world
-        if not is_made(plan.out, world)
+        if not (is_made(plan.out, world) and has_annotations(plan.out, world, annotations))
     }
     starts = {
         f"start of seed {seed}": (make_start, (plan.out, seed))

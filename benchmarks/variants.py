@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmarks.imprecision import Imprecision
 from pipelines.errors import ConfigError
 
 REFERENCE = "resampled"  # what ablations change one thing of
@@ -23,6 +24,7 @@ class Variant:
     what: str
     recipe: str
     overrides: tuple[str, ...] = ()
+    annotation: Imprecision | None = None  # what it is trained on instead of the true intervals
 
 
 _NO_FADING, _FADING = "input.fade_background=0", "input.fade_background=0.5"
@@ -137,7 +139,22 @@ FREED = {
     "figure2_mass": Variant("figure2, mass normalisation", "figure2", ("focus.normalise_mass=true",)),
 }
 
-VARIANTS = MAIN | ABLATIONS | PAST | MOTION | TAIL | MOVING | FREED
+# Full with the input of `focused`, which tags are compared with; then with annotation as people make it.
+_SAME_INPUT, _OVERLAP = "input.motion=auto", "focus.full_labels=overlap"
+IMPRECISE = {
+    "full_same_input": Variant("full with the input of focused", "full", (_SAME_INPUT,)),
+    "full_imprecise": Variant(
+        "full_same_input from imprecise intervals, a tenth of them missing", "full", (_SAME_INPUT,), Imprecision()
+    ),
+    "full_wide": Variant(
+        "full_same_input from imprecise intervals, none missing", "full", (_SAME_INPUT,), Imprecision(missing=0.0)
+    ),
+    "full_imprecise_overlap": Variant(
+        "full_imprecise, positive wherever a clip overlaps", "full", (_SAME_INPUT, _OVERLAP), Imprecision()
+    ),
+}
+
+VARIANTS = MAIN | ABLATIONS | PAST | MOTION | TAIL | MOVING | FREED | IMPRECISE
 # On stitched videos of real people (benchmarks/people.py): none has faded backgrounds.
 PEOPLE = ("full", "noisy", "ours", "negatives", "focused", "figure2")
 GROUPS = {
@@ -149,6 +166,7 @@ GROUPS = {
     "moving": ("best", *MOVING),
     "people": PEOPLE,
     "freed": ("full", "noisy", *FREED),
+    "imprecise": ("focused", *IMPRECISE),
     "all": tuple(VARIANTS),
 }
 

@@ -30,6 +30,7 @@ from pipelines.errors import ConfigError
 from pipelines.world_activities import draw_activity
 from pipelines.world_clips import draw_clip
 from pipelines.world_config import KINDS, MOTIONS, SPLITS, TRIMMED, WorldConfig
+from pipelines.world_filmed import draw_filmed
 from pipelines.world_labels import draw_labels, draw_spans, draw_tailed_labels
 from pipelines.world_render import (
     LOOKS,
@@ -82,6 +83,8 @@ def make_video(config: WorldConfig, split: str, index: int) -> WorldVideo:
     elif KINDS[config.kind].is_composed:
         (frames, labels, spans), activity = _draw_composed(rng, config, num_frames)
         sentences = sentences_about(rng, [names[k] for k, _, _ in spans])
+    elif KINDS[config.kind].is_filmed:
+        frames, labels, spans = draw_filmed(rng, config, num_frames, config.long_tail and split == "train")
     else:
         frames, labels, spans = _draw_long(rng, config, num_frames, config.long_tail and split == "train")
     return WorldVideo(

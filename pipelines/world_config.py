@@ -27,6 +27,7 @@ class WorldKind:
     by_appearance: bool = False  # a class is a thing, whatever it does; else a sprite that runs along an axis
     is_composed: bool = False  # a video is an activity: actions in an order, one at a time (world_activities.py)
     min_seconds: float = 4.0  # of a video
+    is_filmed: bool = False  # camera, light and sizes change, and classes come in pairs (world_filmed.py)
 
 
 # A kind's place is part of what its videos are drawn from: add at the end.
@@ -45,6 +46,8 @@ KINDS = {
     # For what features are good for: activities, each of which is some actions in an order. Of an action's coverage,
     # that of one time; it may come twice. How many labels a video has follows from its activity.
     "d": WorldKind((), 0.08, 0.16, 1.0, max_intervals=2, is_composed=True),
+    # Not at the ceiling: short and long actions, before a camera that moves. Labels before their partners join.
+    "e": WorldKind((1, 2, 3), 0.03, 0.30, 1.0, max_intervals=2, is_filmed=True),
 }
 TRIMMED = "pretrain"
 COMPOSED_SPRITES = 4  # 8 actions are the fewest that give the sets of a composed world
@@ -143,6 +146,7 @@ DEMO_WORLD = WorldConfig(
 WORLDS = {kind: WorldConfig(kind) for kind in ("a", "b", "c")} | {
     "d": WorldConfig("d", num_sprites=COMPOSED_SPRITES, distractors=2.0),
     "demo": DEMO_WORLD,
+    "e": WorldConfig("e"),
     "pretrain": WorldConfig("pretrain", 4000, 200, min_seconds=2.5, max_seconds=3.5, distractors=0),
 }
 

@@ -110,12 +110,36 @@ def draw_sprite(
     frames[shown[:, None], top[shown, None] + dy, left[shown, None] + dx] = color
 
 
-@lru_cache(len(LOOKS))
-def _sprite_pixels(sprite: int) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, columns) of a sprite's pixels inside its 5 x 5 box."""
-    shape = _SHAPES[LOOKS[sprite].split("_")[1]]
-    rows, columns = np.nonzero(np.array([[c == "#" for c in row] for row in shape]))
+@lru_cache(None)
+def _sprite_pixels(sprite: int, size: int = SPRITE_PIXELS) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, columns) of a sprite's pixels inside its box of `size` x `size`; each is its nearest of the 5 x 5."""
+    shape = np.array([[c == "#" for c in row] for row in _SHAPES[LOOKS[sprite].split("_")[1]]])
+    nearest = (2 * np.arange(size) + 1) * SPRITE_PIXELS // (2 * size)
+    rows, columns = np.nonzero(shape[nearest][:, nearest])
     return rows, columns
+
+
+def draw_sized_sprite(
+    frames: np.ndarray, sprite: int, top: np.ndarray, left: np.ndarray, size: np.ndarray, box: int,
+    visible: np.ndarray | None = None,
+) -> None:  # fmt: skip
+    """Draw one sprite of changing size: `size` int [T], in pixels, in the middle of a box of `box` x `box` pixels.
+
+    Args:
+        frames: uint8 [T, H, W, 3], drawn into.
+        sprite: place in LOOKS.
+        top: of the box, int [T].
+        left: of the box, int [T].
+        size: from 1 to `box`.
+        box: height and width of what the sprite may fill.
+        visible: bool [T]; None for always.
+    """
+    color = _COLORS[LOOKS[sprite].split("_")[0]]
+    for pixels in np.unique(size).tolist():
+        is_shown = (size == pixels) if visible is None else (size == pixels) & visible
+        shown, before = np.nonzero(is_shown)[0], (box - pixels) // 2
+        dy, dx = _sprite_pixels(sprite, pixels)
+        frames[shown[:, None], top[shown, None] + before + dy, left[shown, None] + before + dx] = color
 
 
 def decoys(appearances: Sequence[str]) -> tuple[list[int], list[int]]:

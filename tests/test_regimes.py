@@ -11,14 +11,23 @@ import pytest
 
 from benchmarks import regime_report
 from benchmarks.figures import show
-from benchmarks.regime_figures import Outcome, figures_of, rows_of
-from benchmarks.regime_worlds import is_made, make_world, start_url
+from benchmarks.imprecision import Imprecision
+from benchmarks.regime_figures import Outcome, figures_of, outcome_of, rows_of
+from benchmarks.regime_worlds import (
+    annotated_url,
+    has_annotations,
+    is_made,
+    make_world,
+    make_world_and_annotations,
+    start_url,
+)
 from benchmarks.regimes import Benchmark, _what_is_measured, main, run_benchmark, write_files
 from benchmarks.variants import ABLATIONS, LIKE_FOR_LIKE, MAIN, PAST, REFERENCE, VARIANTS, Variant, chosen
 from pipelines.config import differences, make
 from pipelines.errors import AdaptFocusError, ConfigError
 from pipelines.plan_store import read_plan
 from pipelines.records import PLAN_SCHEMA
+from pipelines.shard_index import load_index
 from pipelines.tables import read_table
 from pipelines.world import WorldConfig
 from trainers.checkpoint import Run
@@ -81,6 +90,9 @@ def test_variants_of_a_seed_are_pairs(plan: Benchmark, outcomes: list[Outcome]) 
     assert [sorted(each.curve) for each in outcomes] == [[2, 3]] * 2
     assert all(each.curve[3] == each.map_max for each in outcomes)
     assert all(0 <= (each.hit_rate or 0) <= 100 for each in outcomes)
+    # Where the run's own intervals are imprecise, the true ones judge: here both are the same.
+    judged = [outcome_of(replace(job, true_index=job.config.index)) for job in plan.jobs()]
+    assert judged == outcomes
 
 
 def test_cached_frames_give_the_same_scores(plan: Benchmark, outcomes: list[Outcome]) -> None:
@@ -112,6 +124,13 @@ def test_a_world_that_was_begun_is_made_anew(tmp_path: Path) -> None:
     make_world(tmp_path, world)
     assert is_made(tmp_path, world)
     assert {*folder.rglob("*.tar")} == tars
+    # An annotation that is asked for later is added, and the world stays.
+    how, written = Imprecision(missing=1.0), files_of(folder)
+    assert not has_annotations(tmp_path, world, [how])
+    make_world_and_annotations(tmp_path, world, [how])
+    assert has_annotations(tmp_path, world, [how])
+    assert load_index(annotated_url(tmp_path, world, how)).table["labels"].to_pylist() == [[], []]
+    assert written.items() <= files_of(folder).items()
 
 
 def outcome(variant: str, seed: int, score: float, curve: dict[int, float] | None = None) -> Outcome:

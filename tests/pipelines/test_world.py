@@ -41,6 +41,7 @@ def test_a_video_is_pinned_to_the_pixel():
         (world_of("c", seed=7), ("blue_ring", 87.25, 100.5), "8a619c0fa41528aa"),
         (world_of("pretrain", seed=7), ("green_disc", 0.0, 2.75), "213a8bb825d44ea8"),
         (world_of("d", seed=7), ("red_square_horizontal", 7.0, 17.5), "f891fa73aa51430f"),
+        (world_of("e", seed=7), ("red_square_vertical", 8.0, 18.75), "d83a04a525979f05"),
     ],
     ids=lambda value: getattr(value, "kind", ""),
 )
@@ -157,7 +158,7 @@ def test_the_files_do_not_depend_on_the_number_of_processes(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "z"}, r"'z' is not known; choose one of a, b, demo, c, pretrain, d"),
+        ({"kind": "z"}, r"'z' is not known; choose one of a, b, demo, c, pretrain, d, e"),
         ({"num_sprites": 7}, r"num_sprites is 7; choose 1 to 6"),
         ({"min_seconds": 9, "max_seconds": 8}, r"max_seconds 8"),
         ({"pixels": 9}, r"at least 10 pixels"),
