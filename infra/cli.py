@@ -221,7 +221,8 @@ def world(
     config = world_of(kind, seed=seed, num_train_videos=train_videos, num_test_videos=test_videos, long_tail=long_tail)
     done = make_world(config, out_url, processes or os.cpu_count() or 1, overwrite)
     out.print(f"world {kind}, seed {seed}: {done['train'].videos} training and "
-              f"{many(done['test'].videos, 'test video')} of {many(len(config.classes), 'class')} -> {out_url}")  # fmt: skip
+              f"{many(done['test'].videos, 'test video')} of {many(len(config.classes), 'class')} -> "
+              f"{out_url}")  # fmt: skip
     for split, summary in done.items():
         counts_line(out, f"refused of {split}", summary.refused)
 

@@ -42,7 +42,7 @@ def summary_of(plan: EpochPlan, config: TrainConfig) -> dict[str, str]:
     return {
         "train on": f"{many(plan.table.num_rows, 'video')}, {clips} clips, {many(batches, 'global batch')} of "
         f"{many(config.plan.bags_per_batch, 'bag')}",
-        "carry over to epoch 2": many(len(plan.carried), 'video'),
+        "carry over to epoch 2": many(len(plan.carried), "video"),
         "read": f"{size / 1e6:.1f} MB in {many(requests, 'range request')}",
         "decode": f"{packets} packets for {frames} frames",
         "demux (no usable packet table)": f"{sum(len(b['clips']) for b in bags if b['access'] != 'packets')} clips",
