@@ -31,6 +31,7 @@ from infra.options import (
     RunUrl,
     TakeOver,
     counts_line,
+    many,
     settings_from,
 )
 from infra.pack_cli import pack
@@ -194,7 +195,8 @@ def export_model(
     from trainers.export import export_model as export
 
     facts = export(run, out_url, file_format, None if epoch is None else epoch - 1)
-    out.print(f"{facts['backbone']}, {len(facts['classes'])} classes, checkpoint {facts['checkpoint']} -> {out_url}")
+    out.print(f"{facts['backbone']}, {many(len(facts['classes']), 'class')}, "
+              f"checkpoint {facts['checkpoint']} -> {out_url}")  # fmt: skip
     out.print(f"  {file_format}; its probabilities are within {facts['largest_difference']:.0e} of the model's")
 
 
@@ -218,8 +220,9 @@ def world(
 
     config = world_of(kind, seed=seed, num_train_videos=train_videos, num_test_videos=test_videos, long_tail=long_tail)
     done = make_world(config, out_url, processes or os.cpu_count() or 1, overwrite)
-    out.print(f"world {kind}, seed {seed}: {done['train'].videos} training and {done['test'].videos} test videos of "
-              f"{len(config.classes)} classes -> {out_url}")  # fmt: skip
+    out.print(f"world {kind}, seed {seed}: {done['train'].videos} training and "
+              f"{many(done['test'].videos, 'test video')} of {many(len(config.classes), 'class')} -> "
+              f"{out_url}")  # fmt: skip
     for split, summary in done.items():
         counts_line(out, f"refused of {split}", summary.refused)
 

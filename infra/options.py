@@ -85,8 +85,8 @@ def counts_line(out: Console, title: str, counts: dict[str, int], examples: list
 
 
 def many(count: int, noun: str) -> str:
-    """``1 video``, ``2 videos``, ``3 classes``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
+    """``1 video``, ``2 videos``, ``3 classes``, ``4 batches``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith(('s', 'ch')) else 's'}"
 
 
 def _merged(below: dict, above: dict) -> dict:

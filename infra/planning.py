@@ -5,6 +5,7 @@ Input: a TrainConfig. Does: draws the first epoch's plan. Output: requests, byte
 
 from __future__ import annotations
 
+from infra.options import many
 from pipelines.clip_plan import Planner
 from pipelines.clip_reader import cost_of
 from pipelines.records import EpochPlan
@@ -39,11 +40,11 @@ def summary_of(plan: EpochPlan, config: TrainConfig) -> dict[str, str]:
     frames = sum(len({pts for clip in bag["clips"] for pts in clip["frame_pts"]}) for bag in ranged)
     batches = plan.table.num_rows // config.plan.bags_per_batch
     return {
-        "train on": f"{plan.table.num_rows} videos, {clips} clips, {batches} global batches of "
-        f"{config.plan.bags_per_batch} bags",
-        "carry over to epoch 2": f"{len(plan.carried)} videos",
-        "read": f"{size / 1e6:.1f} MB in {requests} range requests",
+        "train on": f"{many(plan.table.num_rows, 'video')}, {clips} clips, {many(batches, 'global batch')} of "
+        f"{many(config.plan.bags_per_batch, 'bag')}",
+        "carry over to epoch 2": many(len(plan.carried), "video"),
+        "read": f"{size / 1e6:.1f} MB in {many(requests, 'range request')}",
         "decode": f"{packets} packets for {frames} frames",
         "demux (no usable packet table)": f"{sum(len(b['clips']) for b in bags if b['access'] != 'packets')} clips",
-        "all epochs": f"{size * config.epochs / 1e9:.2f} GB, {requests * config.epochs} requests",
+        "all epochs": f"{size * config.epochs / 1e9:.2f} GB, {many(requests * config.epochs, 'request')}",
     }

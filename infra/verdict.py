@@ -169,11 +169,11 @@ def _role(regime: str) -> str:
 
 
 def _pair(groups: dict[str, list[RunRow]]) -> tuple[str, str, list[str]]:
-    """(contender, reference, caveats). The reference is Noisy, else what was given first; the contender is Ours, else
-    the last of two, else the best of what was scored as the reference was."""
+    """(contender, reference, caveats). The reference is the best Noisy that can be ranked, else what was given first;
+    the contender is Ours, else the last of two, else the best of what was scored as the reference was."""
     names = list(groups)
     ours, noisy = ([n for n in names if _role(groups[n][0].regime) == role] for role in ("ours", "noisy"))
-    base = noisy[0] if noisy else names[0]
+    base = _best_ranked(noisy, groups) if noisy else names[0]
     others = [n for n in (ours if ours and noisy else names) if n != base]
     if len(others) == 1:
         return others[0], base, []
@@ -186,3 +186,15 @@ def _pair(groups: dict[str, list[RunRow]]) -> tuple[str, str, list[str]]:
         if number > 0:
             caveats.append(f"{number} more {'was' if number == 1 else 'were'} {what}, and not ranked.")
     return best, base, caveats
+
+
+def _best_ranked(names: Sequence[str], groups: dict[str, list[RunRow]]) -> str:
+    """The best of the groups that were scored as most runs were; one that is worse would flatter what is compared."""
+    runs = [r for rows in groups.values() for r in rows]
+    ranked = {id(runs[i]) for i in ranked_of(runs)}
+
+    def rank(name: str) -> tuple[bool, float]:
+        rows = _with_score(groups[name])
+        return all(id(r) in ranked for r in rows), mean([r.map_max for r in rows]) or 0.0
+
+    return max(names, key=rank)

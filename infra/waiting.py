@@ -24,7 +24,8 @@ def advice(row: RunRow) -> str:
 
 def _cause(w: Waiting) -> str:
     if w.at_epoch_starts > MOSTLY:
-        return "nearly all of it at the beginnings of epochs. Raise plan.lead_batches, in a new run."
+        return ("nearly all of it at the beginnings of epochs. Raise plan.lead_batches, in a new run; where an "
+                "epoch has fewer than four batches, only more videos help.")  # fmt: skip
     decoding, store = 1000 * w.decode_seconds, 1000 * w.store_seconds
     costs = f"({decoding:.0f} ms of decoding a clip, {store:.0f} ms of waiting for the store)"
     if w.decode_workers is None:

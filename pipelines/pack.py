@@ -295,7 +295,7 @@ def _clear(out_url: str, overwrite: bool) -> None:
     """Make room: an index of the folder must not find shards of an earlier pack."""
     old = [url for url in storage.list_files(out_url) if url.endswith(".tar")]
     if old and not overwrite:
-        raise InputError(f"{out_url} holds {len(old)} tars already; give another folder, or --overwrite")
+        raise InputError(f"{out_url} holds tars already ({len(old)}); give another folder, or --overwrite")
     storage.check_writable(out_url)
     for url in [*old, *storage.list_files(storage.join(out_url, ANNOTATIONS))]:
         storage.delete(url)

@@ -53,8 +53,8 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
 @pytest.fixture(scope="module")
 def outcomes(plan: Benchmark) -> list[Outcome]:
     """Through the real pipeline. A run that fails on the way is said, and the others are finished all the same."""
-    broken = replace(plan, variants=RUNS | {"broken": Variant("no such backbone", "noisy", ("backbone=nope",))})
-    with pytest.raises(AdaptFocusError, match=r"1 of 3 runs failed; .* a, seed 1, broken: there is no backbone"):
+    broken = replace(plan, variants=RUNS | {"broken": Variant("no start", "noisy", ("backbone=r2plus1d_tiny",))})
+    with pytest.raises(AdaptFocusError, match=r"1 of 3 runs failed; .* a, seed 1, broken: the weights at"):
         run_benchmark(broken, processes=2)
     return run_benchmark(plan, processes=2)
 

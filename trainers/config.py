@@ -22,7 +22,7 @@ from pipelines.places import absolute
 from pipelines.saliency_table import SaliencyConfig
 from pipelines.store_reads import ReadConfig
 from trainers.augment import AugmentConfig
-from trainers.backbones import BACKBONES
+from trainers.backbones import entry_of
 from trainers.focus import FocusConfig
 from trainers.inputs import InputConfig
 
@@ -181,14 +181,15 @@ class TrainConfig(Settings):
             return values
         name = values.get("backbone", cls.model_fields["backbone"].default)
         clip = values.get("clip", {})
-        if name not in BACKBONES or not isinstance(clip, Mapping):  # `prepare` says what is wrong with a name
+        if not isinstance(name, str) or not isinstance(clip, Mapping):  # pydantic says what is wrong with them
             return values
-        spec = BACKBONES[name].spec
+        entry = entry_of(name)
+        spec = entry.spec
         own = {"frames": spec.frames, "frame_stride": spec.frame_stride, "size_pixels": spec.size_pixels}
         shown = values.get("input", {})
         if isinstance(shown, Mapping) and shown.get("motion") == "auto":
             # From scratch nothing is learnt of real people on RGB by small3d; public weights were made for it.
-            values = {**values, "input": {**shown, "motion": "rgb" if BACKBONES[name].styles else "zero_mean_kernels"}}
+            values = {**values, "input": {**shown, "motion": "rgb" if entry.styles else "zero_mean_kernels"}}
         return {**values, "clip": own | dict(clip)}
 
     @pydantic.field_validator("name")

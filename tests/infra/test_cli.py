@@ -39,7 +39,8 @@ def test_from_videos_to_a_report(type_, manifest: Path, tmp_path: Path) -> None:
     settings += ["placement.engine=local", "clip.fps=10", "plan.clips_per_bag=2"]
     code, out, _ = type_("plan", *settings, "--out", tmp_path / "plan")
     assert code == 0
-    assert "3 videos, 6 clips, 3 global batches of 1 bags" in out
+    assert "3 videos, 6 clips, 3 global batches of 1 bag" in out
+    assert "1 bags" not in out
     assert storage.exists(str(tmp_path / "plan" / "plan.json"))
     code, _, err = type_("train", *settings)
     assert (code, "trained" in err) == (0, True)
@@ -172,6 +173,7 @@ def test_a_name_that_climbs_out_of_a_tar_is_refused(type_, tmp_path: Path) -> No
         (["index", "/no/shards-*.tar", "--out", "/tmp/x"], "/no/shards-*.tar"),
         (["train"], "Missing argument 'RECIPE'"),
         (["train", "small", "name=a", "runs=/r", "index=/i", "optim.lr=0.1"], "did you mean 'optim.learning_rate'?"),
+        (["train", "small", "name=a", "runs=/r", "index=/i", "backbone=small3"], "did you mean 'small3d'?"),
         (["train", "small", "name=w/x", "runs=/r", "index=/i"], "a name begins with a letter"),
         (["runs", "/no/runs"], "there is no run at /no/runs"),
         (["world", "--kind", "z", "--out", "/tmp/x"], "'z' is not known; choose one of a, b, demo, c, pretrain"),

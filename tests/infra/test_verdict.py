@@ -66,6 +66,14 @@ def test_verdict_says_what_the_numbers_carry(runs: list[RunRow], outcome: str, w
     assert verdict.sentence in render_report(ReportData("t", "", "", runs)).replace("&#39;", "'")
 
 
+def test_the_best_noisy_is_the_reference_whatever_is_given_first() -> None:
+    """Of a grid; one that was scored on other videos is no reference for the rest, however high its score."""
+    runs = rows("Noisy", [0.4]) + rows("Noisy (lr 1)", [0.6]) + rows("Ours", [0.5], other=0.02)
+    other = replace(rows("Noisy (lr 2)", [0.9])[0], evaluated=None)
+    verdict = judge([*runs, other])
+    assert verdict.sentence.startswith("Ours-0 scored lower: 50.0 mAP against 60.0 for Noisy (lr 1)-0")
+
+
 def test_verdict_names_the_gap_to_full_and_a_choice_made_afterwards() -> None:
     runs = (
         rows("Full", [0.9]) + rows("Noisy", [0.5]) + rows("Ours", [0.6]) + rows("Ours + resampling", [0.8], other=0.02)
