@@ -1,4 +1,4 @@
-"""Pre-training by the order of frames: the label is true of what is shown, and the weights are a start like any other."""
+"""Pre-training by the order of frames: the label is true of what is shown, and the weights are a start like any."""
 
 from __future__ import annotations
 
