@@ -223,10 +223,10 @@ class TrainConfig(Settings):
             raise ValueError(f"placement.min_workers = {least} is more than placement.workers = {w}; lower it")
         if self.weights and self.start_from:
             raise ValueError("weights and start_from are two starts of one run; give one of them")
-        if self.task == "order" and self.focus.regime != "noisy":
+        if self.task == "order" and self.focus.regime != "full":
             raise ValueError(
-                f"task=order needs focus.regime=noisy, not {self.focus.regime}: the order of a clip is known, so "
-                "nothing is searched for; the recipe pretrain_order has it"
+                f"task=order needs focus.regime=full, not {self.focus.regime}: the order of each clip is known, and no "
+                "interval is read for it; the recipe pretrain_order has it"
             )
         if self.task == "order" and self.clip.frames < 3:
             raise ValueError(f"task=order needs clip.frames of at least 3, not {self.clip.frames}: one for each part")
@@ -268,7 +268,7 @@ class TrainConfig(Settings):
             delta=self.focus.delta,
             delta_seconds=self.focus.delta_seconds,
             focus_from_epoch=self.focus.warmup_epochs if resample else None,
-            full_labels=self.focus.full_labels if self.focus.regime == "full" else None,
+            full_labels=self.focus.full_labels if self.focus.regime == "full" and self.task == "labels" else None,
             repeat_factor=self.plan.repeat_factor,
             focus_balance=self.plan.focus_balance,
         )

@@ -33,7 +33,7 @@ def without_times(config: TrainConfig, table: pa.Table) -> WithoutTimes:
     A video without labels shows none of the classes: it is a negative of all, and stays.
     """
     found = WithoutTimes([], [])
-    if config.focus.regime != "full":
+    if config.focus.regime != "full" or config.task == "order":
         return found
     columns = (table.column(name).to_pylist() for name in ("labels", "intervals"))
     for row, (labels, intervals) in enumerate(zip(*columns, strict=True)):

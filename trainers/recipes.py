@@ -164,7 +164,7 @@ def pretrain_order() -> dict[str, Any]:
     Command: adaptfocus pretrain INDEX --out weights.pt --task order
     Expect (measured: docs/results.md#starts): row `order`.
     """
-    return small() | {"task": "order", "focus": {"regime": "noisy"}}
+    return small() | {"task": "order", "focus": {"regime": "full"}}
 
 
 def figure2() -> dict[str, Any]:

@@ -65,7 +65,7 @@ def test_an_order_is_drawn_by_the_clips_id_and_the_seed_alone() -> None:
 
 def pretrained(world: SmallWorld, runs: Path, *overrides: str, dies_after: int | None = None) -> dict:
     """The weights file of a short run on the order of frames."""
-    config = world.run_config(runs, "order", "task=order", "focus.regime=noisy", "epochs=2", *overrides)
+    config = world.run_config(runs, "order", "task=order", "focus.regime=full", "epochs=2", *overrides)
     prepare(config)
     if dies_after is not None:
         with pytest.raises(Killed):
@@ -74,6 +74,10 @@ def pretrained(world: SmallWorld, runs: Path, *overrides: str, dies_after: int |
     run = Run(config.url)
     found = audit(run)
     assert (found.clips_lost, found.clips_twice) == (0, 0)
+    last = run.newest()[1]
+    assert last is not None
+    p = np.concatenate(run.ledger(last).column("probability").to_pylist())
+    assert p.mean() < 0.5, "the orders that a clip is not in are negatives: of four, one is true"
     export_model(config.url, str(runs / "start.pt"), "torch")
     return torch.load(runs / "start.pt", weights_only=True)
 
@@ -94,12 +98,12 @@ def test_a_start_repeats_after_a_kill_and_loads_without_its_head(small_world: Sm
 
 
 def test_no_label_is_needed_and_none_is_read(small_world: SmallWorld, tmp_path: Path) -> None:
-    config = small_world.run_config(tmp_path, "a", "task=order", "focus.regime=noisy")
+    config = small_world.run_config(tmp_path, "a", "task=order", "focus.regime=full")
     index = training_index(config)
     assert index.classes == list(ORDERS)
     assert index.table.column("labels").to_pylist() == [list(ORDERS)] * index.table.num_rows
     assert index.table.column("intervals").null_count == index.table.num_rows
     assert training_index(config, ["labels"]).table.column_names == ["labels"]
-    with pytest.raises(ConfigError, match=r"task=order needs focus\.regime=noisy, not ours"):
+    with pytest.raises(ConfigError, match=r"task=order needs focus\.regime=full, not ours"):
         small_world.run_config(tmp_path, "a", "task=order")
     assert not storage.exists(config.url)
