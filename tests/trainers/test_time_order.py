@@ -12,15 +12,11 @@ import torch
 from benchmarks.focus_overhead import Shape, random_batch
 from pipelines import storage
 from pipelines.errors import ConfigError
-from tests.trainers.test_loop import DyingEngine, Killed
+from tests.trainers.test_loop import DyingEngine, Killed, trained
 from tests.worlds import SmallWorld
 from trainers.backbones import build, load_pretrained
-from trainers.checkpoint import Run
-from trainers.engine import LocalEngine
 from trainers.export import export_model
 from trainers.ledger import audit
-from trainers.loop import train
-from trainers.prepare import prepare
 from trainers.time_order import ORDERS, orders_of, reordered, training_index
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -65,13 +61,13 @@ def test_an_order_is_drawn_by_the_clips_id_and_the_seed_alone() -> None:
 
 def pretrained(world: SmallWorld, runs: Path, *overrides: str, dies_after: int | None = None) -> dict:
     """The weights file of a short run on the order of frames."""
-    config = world.run_config(runs, "order", "task=order", "focus.regime=full", "epochs=2", *overrides)
-    prepare(config)
+    config = world.run_config(
+        runs, "order", "task=order", "focus.regime=full", "epochs=2", "placement.isolate_decoding=false", *overrides
+    )
     if dies_after is not None:
         with pytest.raises(Killed):
-            train(config, DyingEngine(4, dies_after))
-    train(config, LocalEngine(4))
-    run = Run(config.url)
+            trained(config, DyingEngine(4, dies_after))
+    run = trained(config)
     found = audit(run)
     assert (found.clips_lost, found.clips_twice) == (0, 0)
     last = run.newest()[1]
