@@ -35,6 +35,7 @@ from infra.options import (
     settings_from,
 )
 from infra.pack_cli import pack
+from infra.pretrain_cli import pretrain
 from infra.quarantine_cli import app as quarantine
 from infra.tables import show
 from pipelines.errors import AdaptFocusError, ConfigError
@@ -116,6 +117,9 @@ def train(
     from infra.running import run_training
 
     run_training(settings_from(name, overrides, config_url), address, take_over)
+
+
+app.command()(pretrain)
 
 
 @app.command()

@@ -46,6 +46,14 @@ PAGES = {
         ),
     ),
     "plan": Page(TRAIN, "docs/configuration.md", (f"plan {SETTINGS}",)),
+    "pretrain": Page(
+        TRAIN,
+        "docs/training.md",
+        (
+            "pretrain index/train --out start.pt",
+            "pretrain index/trimmed --out start.pt --task labels --epochs 60",
+        ),
+    ),
     "train": Page(
         TRAIN,
         "docs/training.md",

@@ -9,22 +9,22 @@ from infra.options import many
 from pipelines.clip_plan import Planner
 from pipelines.clip_reader import cost_of
 from pipelines.records import EpochPlan
-from pipelines.shard_index import load_index
 from trainers.config import TrainConfig
 from trainers.epochs import draw_plan
+from trainers.time_order import training_index
 from trainers.unused_videos import said_of, unused
 
 
 def first_plan(config: TrainConfig) -> EpochPlan:
     """The plan of the first epoch: the very one that training would publish."""
-    index = load_index(config.index)
+    index = training_index(config)
     planner = Planner.of(index.table, index.classes)
     return draw_plan(config, planner, planner.empty_saliency(config.saliency), epoch=0)
 
 
 def left_out_line(config: TrainConfig) -> str | None:
     """What is said of the videos that the regime leaves out of every plan; None if there are none."""
-    table = load_index(config.index, columns=["labels", "intervals"]).table
+    table = training_index(config, columns=["labels", "intervals"]).table
     left_out = unused(config, table)
     return said_of(left_out, table.num_rows) if left_out.rows else None
 

@@ -25,6 +25,7 @@ from trainers.evaluations import looked_at, refuse_other
 from trainers.holder import check_free, held
 from trainers.loop import train
 from trainers.prepare import finished, prepare
+from trainers.time_order import training_index
 from trainers.unused_videos import said_of, unused
 
 OWN = (None, "local")  # addresses of a cluster that this command starts, and that does not grow
@@ -124,8 +125,8 @@ def run_evaluation(
     if engine_of(config, engine, address) == "local":
         return evaluate(run, config, index_url, views, name, predict_here, *how)
     check_ray()
-    labels = [load_index(url, columns=["labels"]) for url in (config.index, index_url)]
-    check_scorable(config, labels[0].classes, labels[1], index_url)  # before a cluster is started
+    trained_on, test = training_index(config, columns=["labels"]), load_index(index_url, columns=["labels"])
+    check_scorable(config, trained_on.classes, test, index_url)  # before a cluster is started
     if not overwrite:
         looked = looked_at(config, index_url, views, crops, size_pixels)
         refuse_other(run, name, looked.at(commit_of(run, epoch)))

@@ -153,6 +153,7 @@ class TrainConfig(Settings):
     index: str  # URL of the training index
     seed: int = pydantic.Field(default=0, ge=0, lt=1 << 32)
     epochs: int = pydantic.Field(default=30, ge=1)
+    task: Literal["labels", "order"] = "labels"  # order: of a clip's frames (`time_order`), which needs no label
     backbone: str = "small3d"
     weights: str | None = None  # URL of a pre-trained start
     start_from: str | None = None  # URL of a finished run, whose last weights are the start
@@ -223,6 +224,13 @@ class TrainConfig(Settings):
             raise ValueError(f"placement.min_workers = {least} is more than placement.workers = {w}; lower it")
         if self.weights and self.start_from:
             raise ValueError("weights and start_from are two starts of one run; give one of them")
+        if self.task == "order" and self.focus.regime != "full":
+            raise ValueError(
+                f"task=order needs focus.regime=full, not {self.focus.regime}: the order of each clip is known, and no "
+                "interval is read for it; the recipe pretrain_order has it"
+            )
+        if self.task == "order" and self.clip.frames < 3:
+            raise ValueError(f"task=order needs clip.frames of at least 3, not {self.clip.frames}: one for each part")
         if self.decode_size_pixels < self.clip.size_pixels:
             raise ValueError(
                 f"augment.decode_size_pixels = {self.decode_size_pixels} is less than clip.size_pixels = "
@@ -234,6 +242,11 @@ class TrainConfig(Settings):
     def decode_size_pixels(self) -> int:
         """Side of the squares that training clips are decoded to."""
         return self.augment.decode_size_pixels or self.clip.size_pixels
+
+    @property
+    def drawn_clip(self) -> ClipConfig:
+        """A clip of training as it is drawn and decoded: for `task=order`, long enough to be shown twice as fast."""
+        return self.clip.model_copy(update={"frames": 2 * self.clip.frames}) if self.task == "order" else self.clip
 
     @property
     def draws_by_clip(self) -> bool:
@@ -256,7 +269,7 @@ class TrainConfig(Settings):
             delta=self.focus.delta,
             delta_seconds=self.focus.delta_seconds,
             focus_from_epoch=self.focus.warmup_epochs if resample else None,
-            full_labels=self.focus.full_labels if self.focus.regime == "full" else None,
+            full_labels=self.focus.full_labels if self.focus.regime == "full" and self.task == "labels" else None,
             repeat_factor=self.plan.repeat_factor,
             focus_balance=self.plan.focus_balance,
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 
 # What is drawn: numbers of different kinds have nothing to do with each other.
-AUGMENT, DROPOUT, DROP_PATH = 1, 2, 3
+AUGMENT, DROPOUT, DROP_PATH, ORDER = 1, 2, 3, 4
 
 _GOLDEN = 0x9E3779B97F4A7C15  # the constants of splitmix64, whose last step `_mixed` is
 _FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
@@ -25,7 +25,7 @@ def uniforms(clip_id: torch.Tensor, seed: int, kind: int, count: int) -> torch.T
     Args:
         clip_id: int64 [B].
         seed: the run's.
-        kind: AUGMENT, DROPOUT or DROP_PATH.
+        kind: AUGMENT, DROPOUT, DROP_PATH or ORDER.
     """
     key = _signed(_mixed_int(seed * _GOLDEN + kind))
     places = torch.arange(count, device=clip_id.device) * _signed(_PLACE)

@@ -88,7 +88,7 @@ def draw_plan(
         saliency,
         seed=config.seed,
         epoch=epoch,
-        clip=config.clip,
+        clip=config.drawn_clip,
         rules=config.draw_rules,
         staleness=config.saliency.staleness,
         carried=carried,

@@ -33,6 +33,7 @@ from trainers.evaluations import CROPS, Looked, looked_at, refuse_other, save_re
 from trainers.inputs import build_adapted, shown
 from trainers.metrics import charades_map, charades_ranked, max_and_mean_over_views, per_time_map
 from trainers.metrics_bootstrap import draws, interval_of_score, resampled_map, resamples_for
+from trainers.time_order import training_index
 
 PREDICTIONS_SCHEMA = pa.schema(
     [
@@ -136,7 +137,7 @@ def evaluate_checkpoints(
     for name, commit in commits.items():
         if not overwrite:
             refuse_other(run, name, looked.at(commit))
-    classes = load_index(config.index, columns=["labels"]).classes
+    classes = training_index(config, columns=["labels"]).classes
     index = load_index(index_url)
     check_scorable(config, classes, index, index_url)
     planner = Planner.of(index.table, classes)

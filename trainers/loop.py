@@ -25,7 +25,6 @@ from pipelines.clip_plan import Planner
 from pipelines.clip_stream import ClipShape
 from pipelines.plan_store import PlanFacts, Stretch, read_plan
 from pipelines.records import ClipBatch
-from pipelines.shard_index import load_index
 from trainers import starts
 from trainers.backbones import build, load_pretrained
 from trainers.checkpoint import Commit, Lineage, Run
@@ -38,6 +37,7 @@ from trainers.inputs import adapted
 from trainers.schedule import learning_rate
 from trainers.sharding import load_optimiser
 from trainers.step import Step, make_optimiser, ready, step_function
+from trainers.time_order import training_index
 
 
 @dataclass
@@ -65,7 +65,7 @@ def train(config: TrainConfig, engine: Engine) -> None:
     """
     run = Run(config.url)
     # Rank 0 alone plans, and packets are most of an index.
-    index = load_index(config.index, columns=None if engine.rank == 0 else ["labels"])
+    index = training_index(config, columns=None if engine.rank == 0 else ["labels"])
     planner = Planner.of(index.table, index.classes)
     model = make_model(config, len(index.classes), engine.device)
     lineage, position, state = start(run, engine)
@@ -192,7 +192,7 @@ def _timed(batches: Iterator[ClipBatch]) -> Iterator[tuple[ClipBatch, float]]:
 def clip_shape(config: TrainConfig, max_labels: int) -> ClipShape:
     return ClipShape(
         config.plan.clips_per_bag,
-        config.clip.frames,
+        config.drawn_clip.frames,
         config.decode_size_pixels,
         max_labels,
         config.saliency.bins,

@@ -13,7 +13,7 @@ from torch import nn
 from pipelines import storage
 from pipelines.errors import ConfigError, StorageError
 from pipelines.member_decoders import import_decord
-from pipelines.shard_index import VideoIndex, load_index
+from pipelines.shard_index import VideoIndex
 from trainers import starts
 from trainers.backbones import Backbone, build, entry_of, load_pretrained
 from trainers.backbones import left_out as what_is_left_out
@@ -23,6 +23,7 @@ from trainers.config import TrainConfig
 from trainers.epochs import SALIENCY
 from trainers.inputs import adapted
 from trainers.same_run import same_run
+from trainers.time_order import training_index
 from trainers.unused_videos import said_of, unused
 
 
@@ -43,7 +44,7 @@ def prepare(config: TrainConfig) -> Prepared:
         ConfigError: settings that do not go together, or name what is not installed; the folder holds a run with
             other settings, or the index has changed under it.
     """
-    index = load_index(config.index, columns=["labels", "intervals"])  # packets are most of an index
+    index = training_index(config, columns=["labels", "intervals"])  # packets are most of an index
     _check_videos(config, index)
     config.decode.frame_shape(config.decode_size_pixels)
     if config.decode.backend == "decord":

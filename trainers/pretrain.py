@@ -6,7 +6,8 @@ other: which sprite does which movement, and so every action of the worlds, is n
 rendered on the way, and noise stands for the codec.
 Output: weights at a URL, for `backbones.load_pretrained`.
 
-It stands for what Kinetics is to the real backbones: trimmed clips, other classes, the same kind of pixels.
+It stands for what Kinetics is to the real backbones: trimmed clips, other classes, the same kind of pixels. One's own
+videos and trimmed clips are for `adaptfocus pretrain` (docs/training.md).
 
     python -m trainers.pretrain --out weights.pt --seed 0
     python -m trainers.pretrain --out weights.pt --seed 0 --set URL

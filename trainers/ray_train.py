@@ -43,7 +43,6 @@ from pipelines.ray_data import (
     plan_rows,
 )
 from pipelines.records import ClipBatch
-from pipelines.shard_index import load_index
 from trainers.checkpoint import Commit, Run, TakenOverError
 from trainers.commits import said_of_stop
 from trainers.config import TrainConfig
@@ -54,6 +53,7 @@ from trainers.prepare import finished
 from trainers.ray_elastic import NOTICE, WholeBatchTrainer
 from trainers.ray_stop import notice_when_asked, stop_was_asked
 from trainers.sharding import shared
+from trainers.time_order import training_index
 
 T = TypeVar("T")
 
@@ -177,7 +177,7 @@ def fit(config: TrainConfig, stop_key: str | None = None, folder: str | None = N
         StoppedError: the run cannot go on as it is; the message says why.
         ray.train.TrainingFailedError: the worker group failed more often than `placement.max_restarts` allows.
     """
-    index = load_index(config.index, columns=["labels"])
+    index = training_index(config, columns=["labels"])
     shape = clip_shape(config, Planner.of(index.table, index.classes).max_labels)
     failure_url = storage.join(config.url, f"failure-{uuid.uuid4().hex[:8]}.json")
     with tempfile.TemporaryDirectory(prefix="adaptfocus-ray-", dir=folder) as own:

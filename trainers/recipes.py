@@ -147,6 +147,26 @@ def focused() -> dict[str, Any]:
     return _regime("ours", resample=True, focus=FREED) | {"input": MOVING}
 
 
+def pretrain_labels() -> dict[str, Any]:
+    """A start from one's own trimmed clips of other classes or people: noisy training, with labels that are true.
+
+    Cost: 60 clips a video of the index, of which a batch has 32 of 16 videos.
+    Command: adaptfocus pretrain INDEX --out weights.pt --task labels
+    Expect (measured: docs/results.md#starts): row `labels`.
+    """
+    return small() | {"plan": {"clips_per_bag": 2, "bags_per_batch": 16}, "focus": {"regime": "noisy"}}
+
+
+def pretrain_order() -> dict[str, Any]:
+    """A start from the very videos that will be trained on, without their labels: in what order is a clip shown?
+
+    Cost: 120 clips a video, of which twice as many frames are decoded.
+    Command: adaptfocus pretrain INDEX --out weights.pt --task order
+    Expect (measured: docs/results.md#starts): row `order`.
+    """
+    return small() | {"task": "order", "focus": {"regime": "full"}}
+
+
 def figure2() -> dict[str, Any]:
     """What the paper's public figure shows, and nothing else: one spike and its time a pair, AF and CF.
 
@@ -182,6 +202,8 @@ RECIPES: dict[str, Callable[[], dict[str, Any]]] = {
         best,
         focused,
         figure2,
+        pretrain_labels,
+        pretrain_order,
         *RECIPES_OF_THE_PAPER,
     )
 }

@@ -23,6 +23,7 @@ from trainers.config import StepConfig, TrainConfig
 from trainers.engine import Engine
 from trainers.inputs import after_step, drawn, shown
 from trainers.null_ranks import stands_out
+from trainers.time_order import reordered
 from trainers.transfer import Staging, on_device
 
 # A batch, its epoch, the share of the training that is done, and where loss and scores are noted.
@@ -59,16 +60,20 @@ def make_optimiser(config: TrainConfig, model: nn.Module, device: torch.device) 
 def step_function(
     config: TrainConfig, engine: Engine, trained: nn.Module, model: nn.Module, optimiser: torch.optim.Optimizer
 ) -> Step:
-    """`train_step` of one run; before it a GPU gets the batch, beside the step before."""
+    """`train_step` of one run; before it clips are put in order, and a GPU gets the batch, beside the step before."""
     step = partial(train_step, config, engine, trained, model, optimiser)
-    if engine.device.type == "cpu":
-        return step
-    stage = Staging(engine.device)
+    before: list[Callable[[ClipBatch], ClipBatch]] = []
+    if config.task == "order":
+        before.append(partial(reordered, seed=config.seed))
+    if engine.device.type != "cpu":
+        before.append(Staging(engine.device))
 
-    def staged(batch: ClipBatch, epoch: int, progress: float, done: SinceCommit) -> None:
-        step(stage(batch), epoch, progress, done)
+    def made_ready(batch: ClipBatch, epoch: int, progress: float, done: SinceCommit) -> None:
+        for change in before:
+            batch = change(batch)
+        step(batch, epoch, progress, done)
 
-    return staged
+    return made_ready if before else step
 
 
 def train_step(

@@ -31,9 +31,12 @@ class Unused(NamedTuple):
 def unused(config: TrainConfig, table: pa.Table) -> Unused:
     """What a run leaves out of an index with the columns labels and intervals.
 
-    A video without labels shows none of the classes: unless it is to be left out, it is a negative of all.
+    A video without labels shows none of the classes: unless it is to be left out, it is a negative of all. To learn how
+    clips are played (task=order), no labels are needed.
     """
     found = Unused([], [], [])
+    if config.task == "order":
+        return found
     is_full, keeps_all = config.focus.regime == "full", config.plan.unlabelled == "negative"
     if not is_full and keeps_all:
         return found

@@ -59,7 +59,9 @@ def _mvit(frames: int, stride: int, millions: float, gflops: float, weights: str
 
 BACKBONES: dict[str, Entry] = {
     "small3d": Entry(Small3D, Small3D.input_spec, (), 0.03, 0.004, "trainers.pretrain makes them"),
-    "r2plus1d_tiny": Entry(R2Plus1DTiny, R2Plus1DTiny.input_spec, (), 0.23, 0.016, "none: it learns from scratch"),
+    "r2plus1d_tiny": Entry(
+        R2Plus1DTiny, R2Plus1DTiny.input_spec, (), 0.23, 0.016, "none: it learns from scratch; or adaptfocus pretrain"
+    ),
     "inception_i3d": Entry(
         InceptionI3D, inception_i3d.SPEC, (key_styles.PYTORCH_I3D,), 12.70, 111.2, "pytorch-i3d: models/rgb_imagenet.pt"
     ),
