@@ -24,6 +24,7 @@ from trainers.evaluations import looked_at, refuse_other
 from trainers.full_labels import said_of, without_times
 from trainers.holder import check_free, held
 from trainers.loop import train
+from trainers.on_features import test_source
 from trainers.prepare import finished, prepare
 
 OWN = (None, "local")  # addresses of a cluster that this command starts, and that does not grow
@@ -109,20 +110,26 @@ def run_evaluation(
     crops: int = 1,
     size_pixels: int | None = None,
     overwrite: bool = False,
+    features: str | None = None,
 ) -> Scores:
     """Score a run's newest checkpoint, or the one at the end of an epoch.
+
+    Args:
+        features: URL of features of the test index, for a run on features.
 
     Raises:
         InputError: the name is taken by an evaluation of something else; said before a cluster is started.
     """
     run_url, index_url = absolute(run_url), absolute(index_url)
     run, config = Run(run_url), load_config(run_url)
-    how = (epoch, crops, size_pixels, overwrite)
+    features = features and absolute(features)
+    how = (epoch, crops, size_pixels, overwrite, features)
     if engine_of(config, engine, address) == "local":
         return evaluate(run, config, index_url, views, name, predict_here, *how)
     check_ray()
     labels = [load_index(url, columns=["labels"]) for url in (config.index, index_url)]
     check_scorable(config, labels[0].classes, labels[1], index_url)  # before a cluster is started
+    test_source(run, config, features, index_url, labels[1].fingerprint)
     if not overwrite:
         looked = looked_at(config, index_url, views, crops, size_pixels)
         refuse_other(run, name, looked.at(commit_of(run, epoch)))
@@ -192,7 +199,9 @@ def places_of(config: TrainConfig) -> dict[str, str]:
     """What the workers read and write, and a file of each that is there by now."""
     places = {"runs": storage.join(config.url, "config.json"), "index": storage.join(config.index, "index.json")}
     start = config.start_from and storage.join(config.start_from, "config.json")
-    return places | {k: url for k, url in (("weights", config.weights), ("start_from", start)) if url}
+    features = config.features and storage.join(config.features, "features.json")
+    more = (("features", features), ("weights", config.weights), ("start_from", start))
+    return places | {k: url for k, url in more if url}
 
 
 def _reason_of_failure(error: BaseException) -> str:
