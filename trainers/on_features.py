@@ -7,7 +7,7 @@ Output: a source of clips for the stream (`pipelines.feature_clips`), a model of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -57,7 +57,7 @@ def check(config: TrainConfig, index: VideoIndex) -> list[str]:
         return []
     found = _of_index(config.features, config.index, index.fingerprint)
     videos = index.table.num_rows
-    missing = found.refused()
+    missing = _missing(found, videos)
     if len(missing) > config.max_bad_share * videos:
         raise ConfigError(
             f"{_without(missing, videos, config.features)}; that is more than max_bad_share = "
@@ -131,7 +131,13 @@ def _made_by(found: FeatureSet) -> dict[str, Any]:
     return {key: found.facts[key] for key in MADE_BY}
 
 
-def _without(rows: Sequence[Mapping[str, Any]], videos: int, url: str) -> str:
-    named = ", ".join(f"{row['video_id']} ({row['kind']})" for row in rows[:NAMED])
-    more = ", ..." if len(rows) > NAMED else ""
-    return f"{len(rows)} of {videos} videos have no features at {url}: {named}{more}"
+def _missing(found: FeatureSet, videos: int) -> list[str]:
+    """The videos of the index that have no features: each with its id, if that is known, and why."""
+    refused = {row["video_row"]: f"{row['video_id']} ({row['kind']})" for row in found.refused()}
+    there = set(found.described()["video_row"].to_pylist())
+    return [refused.get(row, f"row {row} of the index (not among them)") for row in range(videos) if row not in there]
+
+
+def _without(missing: Sequence[str], videos: int, url: str) -> str:
+    more = ", ..." if len(missing) > NAMED else ""
+    return f"{len(missing)} of {videos} videos have no features at {url}: {', '.join(missing[:NAMED])}{more}"
