@@ -139,6 +139,10 @@ def evaluate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an evaluation of that name that was made with other settings.")
     ] = False,
+    features: Annotated[
+        str | None,
+        typer.Option(help="URL of features of the test index, made as those that the run was trained on."),
+    ] = None,
     engine: Engine = "auto",
     address: Address = None,
 ) -> None:
@@ -149,7 +153,8 @@ def evaluate(
     # A report shows "test": the score of an earlier epoch does not take its place unasked.
     name = name or ("test" if epoch is None else f"test-epoch-{epoch}")
     end_of = None if epoch is None else epoch - 1
-    scores = run_evaluation(run, index, views, name, engine, address, end_of, crops, size_pixels, overwrite)
+    how = (end_of, crops, size_pixels, overwrite, features)
+    scores = run_evaluation(run, index, views, name, engine, address, *how)
     show(out, table_of_scores(scores))
     out.print(conditions_of_scores(name, scores), markup=False, highlight=False)
 

@@ -130,7 +130,7 @@ def visible_from_nodes(config: TrainConfig, address: str, shared_paths: bool) ->
 
 def _paths(config: TrainConfig) -> dict[str, str]:
     """The places that are paths, whole: a job works in a folder of its own."""
-    places = {key: getattr(config, key) for key in ("runs", "index", "weights", "start_from")}
+    places = {key: getattr(config, key) for key in ("runs", "index", "features", "weights", "start_from")}
     return {key: url for key, url in places.items() if url is not None and storage.is_local(url)}
 
 

@@ -39,10 +39,14 @@ def summary_of(plan: EpochPlan, config: TrainConfig) -> dict[str, str]:
     packets = sum(len(span["packet_pts"]) for bag in ranged for span in bag["spans"])
     frames = sum(len({pts for clip in bag["clips"] for pts in clip["frame_pts"]}) for bag in ranged)
     batches = plan.table.num_rows // config.plan.bags_per_batch
-    return {
+    drawn = {
         "train on": f"{many(plan.table.num_rows, 'video')}, {clips} clips, {many(batches, 'global batch')} of "
         f"{many(config.plan.bags_per_batch, 'bag')}",
         "carry over to epoch 2": many(len(plan.carried), "video"),
+    }
+    if config.features:
+        return drawn | {"read": f"nothing of the videos: features at {config.features}"}
+    return drawn | {
         "read": f"{size / 1e6:.1f} MB in {many(requests, 'range request')}",
         "decode": f"{packets} packets for {frames} frames",
         "demux (no usable packet table)": f"{sum(len(b['clips']) for b in bags if b['access'] != 'packets')} clips",

@@ -24,6 +24,7 @@ from trainers.evaluate import Scores, check_scorable, commit_of, evaluate, load_
 from trainers.evaluations import looked_at, refuse_other
 from trainers.holder import check_free, held
 from trainers.loop import train
+from trainers.on_features import test_source
 from trainers.prepare import finished, prepare
 from trainers.time_order import training_index
 from trainers.unused_videos import said_of, unused
@@ -113,20 +114,26 @@ def run_evaluation(
     crops: int = 1,
     size_pixels: int | None = None,
     overwrite: bool = False,
+    features: str | None = None,
 ) -> Scores:
     """Score a run's newest checkpoint, or the one at the end of an epoch.
+
+    Args:
+        features: URL of features of the test index, for a run on features.
 
     Raises:
         InputError: the name is taken by an evaluation of something else; said before a cluster is started.
     """
     run_url, index_url = absolute(run_url), absolute(index_url)
     run, config = Run(run_url), load_config(run_url)
-    how = (epoch, crops, size_pixels, overwrite)
+    features = features and absolute(features)
+    how = (epoch, crops, size_pixels, overwrite, features)
     if engine_of(config, engine, address) == "local":
         return evaluate(run, config, index_url, views, name, predict_here, *how)
     check_ray()
     trained_on, test = training_index(config, columns=["labels"]), load_index(index_url, columns=["labels"])
     check_scorable(config, trained_on.classes, test, index_url)  # before a cluster is started
+    test_source(run, config, features, index_url, test.fingerprint)
     if not overwrite:
         looked = looked_at(config, index_url, views, crops, size_pixels)
         refuse_other(run, name, looked.at(commit_of(run, epoch)))
@@ -196,7 +203,9 @@ def places_of(config: TrainConfig) -> dict[str, str]:
     """What the workers read and write, and a file of each that is there by now."""
     places = {"runs": storage.join(config.url, "config.json"), "index": storage.join(config.index, "index.json")}
     start = config.start_from and storage.join(config.start_from, "config.json")
-    return places | {k: url for k, url in (("weights", config.weights), ("start_from", start)) if url}
+    features = config.features and storage.join(config.features, "features.json")
+    more = (("features", features), ("weights", config.weights), ("start_from", start))
+    return places | {k: url for k, url in more if url}
 
 
 def _reason_of_failure(error: BaseException) -> str:

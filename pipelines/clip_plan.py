@@ -37,7 +37,7 @@ class ClipConfig(Settings):
     frames: int = pydantic.Field(default=8, ge=1, le=1024)
     frame_stride: float = pydantic.Field(default=1, gt=0)
     fps: float | None = pydantic.Field(default=None, gt=0)
-    size_pixels: int = pydantic.Field(default=224, ge=2, le=4096)
+    size_pixels: int = pydantic.Field(default=224, ge=1, le=4096)
 
     def stride_seconds(self, frame_rate_hz: float) -> float:
         return self.frame_stride / (self.fps or frame_rate_hz or 25.0)

@@ -15,7 +15,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ import pyarrow as pa
 
 from pipelines.clip_reader import Fetched, read_ahead
 from pipelines.errors import BadVideoError
+from pipelines.feature_clips import FeatureSource, opened
 from pipelines.frames import DecodeConfig, decode_clips
 from pipelines.isolated import Isolation, decode_clips_apart
 from pipelines.messages import shared_array
@@ -36,6 +37,7 @@ from pipelines.tables import read_table
 # (URL of a part of a plan, first row, end row), or None while the next is not published yet.
 Slices = Iterable[tuple[str, int, int] | None]
 T = TypeVar("T")
+F = TypeVar("F")
 LEAVE_SECONDS = 5.0  # for what is being made when nobody takes any more
 
 
@@ -51,16 +53,26 @@ class ClipShape:
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     read: ReadConfig = field(default_factory=ReadConfig)
     isolation: Isolation | None = None  # None: decode in this process
+    features: FeatureSource | None = None  # what is read in the place of frames
 
     @property
     def frames_shape(self) -> tuple[int, ...]:
         """[N, T, C, H, W] of a bag."""
+        if self.features:
+            return (self.clips, self.frames, self.features.dim, 1, 1)
         return (self.clips, self.frames, *self.decode.frame_shape(self.size_pixels))
 
 
 def stream(slices: Slices, shape: ClipShape, bags_per_batch: int) -> Iterator[ClipBatch]:
     """Batches of `bags_per_batch` bags of some slices of plans, in this process."""
-    return assembled(_read(bags_of(slices), shape), shape, bags_per_batch)
+    return _batches(bags_of(slices), shape, bags_per_batch)
+
+
+def _batches(bags: Iterable[dict | None], shape: ClipShape, bags_per_batch: int) -> Iterator[ClipBatch]:
+    if shape.features:
+        # None only says that the next bag is not known yet
+        return assembled((bag for bag in bags if bag), shape, bags_per_batch, fill_features)
+    return assembled(_read(bags, shape), shape, bags_per_batch)
 
 
 def bags_of(slices: Slices) -> Iterator[dict | None]:
@@ -75,24 +87,13 @@ def bags_of(slices: Slices) -> Iterator[dict | None]:
 
 def read_and_decode(rows: pa.Table, shape: ClipShape) -> ClipBatch:
     """Some rows of a plan as one batch."""
-    return next(assembled(_read(rows.to_pylist(), shape), shape, rows.num_rows))
+    return next(_batches(rows.to_pylist(), shape, rows.num_rows))
 
 
 def _read(bags: Iterable[dict | None], shape: ClipShape) -> Iterator[Fetched]:
     """Bags with their bytes; without any where the decoder reads the member itself."""
     reads_member = shape.decode.backend != "packets"
     return read_ahead((bag | {"spans": []} if bag and reads_member else bag for bag in bags), config=shape.read)
-
-
-def assembled(fetched: Iterator[Fetched], shape: ClipShape, bags_per_batch: int) -> Iterator[ClipBatch]:
-    """Bags whose bytes are here -> batches; frames are decoded into their place in the batch."""
-    for first in fetched:
-        batch = empty_batch(shape, bags_per_batch)
-        number = 0
-        for number, each in enumerate(chain([first], islice(fetched, bags_per_batch - 1))):
-            fill(batch, number, each, shape)
-        whole = number + 1 == bags_per_batch
-        yield batch if whole else batch.head(number + 1)
 
 
 def fill(batch: ClipBatch, place: int, fetched: Fetched, shape: ClipShape) -> None:
@@ -105,13 +106,46 @@ def fill(batch: ClipBatch, place: int, fetched: Fetched, shape: ClipShape) -> No
         else:
             decode_clips(bag, data, shape.size_pixels, shape.decode, batch.frames[place])
     except BadVideoError as error:
-        batch.frames[place] = 0
-        batch.ok[place] = False
-        batch.error[place] = encode_error(f"{error.kind}: {error}")
+        _mark_bad(batch, place, error)
     batch.read_bytes[place], batch.read_requests[place] = reading.size_bytes, reading.requests
     batch.wait_seconds[place], batch.read_retries[place] = reading.wait_seconds, reading.retries
     batch.decode_seconds[place] = time.monotonic() - began
     describe(batch, place, bag, shape)
+
+
+def fill_features(batch: ClipBatch, place: int, bag: dict, shape: ClipShape) -> None:
+    """`fill`, from features. A video that has none is as one that does not decode."""
+    assert shape.features
+    table = opened(shape.features)
+    began = time.monotonic()
+    try:
+        table.write_clips(bag, batch.frames[place])
+    except BadVideoError as error:
+        _mark_bad(batch, place, error)
+    batch.decode_seconds[place] = time.monotonic() - began
+    describe(batch, place, bag, shape)
+
+
+def _mark_bad(batch: ClipBatch, place: int, error: BadVideoError) -> None:
+    batch.frames[place] = 0
+    batch.ok[place] = False
+    batch.error[place] = encode_error(f"{error.kind}: {error}")
+
+
+def assembled(
+    fetched: Iterator[F],
+    shape: ClipShape,
+    bags_per_batch: int,
+    fill_bag: Callable[[ClipBatch, int, F, ClipShape], None] = fill,
+) -> Iterator[ClipBatch]:
+    """Bags whose bytes are here -> batches; frames are decoded into their place in the batch."""
+    for first in fetched:
+        batch = empty_batch(shape, bags_per_batch)
+        number = 0
+        for number, each in enumerate(chain([first], islice(fetched, bags_per_batch - 1))):
+            fill_bag(batch, number, each, shape)
+        whole = number + 1 == bags_per_batch
+        yield batch if whole else batch.head(number + 1)
 
 
 def describe(batch: ClipBatch, place: int, bag: dict, shape: ClipShape) -> None:
@@ -138,7 +172,7 @@ def empty_batch(shape: ClipShape, bags: int) -> ClipBatch:
         video_row=np.zeros(b, np.int64),
         ok=np.ones(b, bool),
         error=np.zeros((b, ERROR_BYTES), np.uint8),
-        frames=shared_array(frames) if shape.isolation else np.empty(frames, np.uint8),
+        frames=_empty_frames(frames, shape),
         clip_id=np.zeros((b, n), np.int64),
         tau=np.zeros((b, n), np.float64),
         explores=np.ones((b, n), bool),
@@ -154,6 +188,12 @@ def empty_batch(shape: ClipShape, bags: int) -> ClipBatch:
         decode_seconds=np.zeros(b, np.float64),
         read_retries=np.zeros((b, len(RETRY_REASONS)), np.int64),
     )
+
+
+def _empty_frames(size: tuple[int, ...], shape: ClipShape) -> np.ndarray:
+    if shape.features:
+        return np.empty(size, np.float32)
+    return shared_array(size) if shape.isolation else np.empty(size, np.uint8)
 
 
 def ahead(items: Iterator[T], depth: int = 1) -> Iterator[T]:

@@ -151,7 +151,7 @@ def _windows_of_ranges(ranges: Any, shape: WindowShape) -> Iterator[dict[str, An
 
 def bags_per_block(bags_per_rank: int, shape: ClipShape) -> int:
     """The largest divisor of a rank's share of a global batch whose frames fit a block."""
-    bag_bytes = shape.clips * shape.frames * 3 * shape.size_pixels**2
+    bag_bytes = shape.clips * shape.frames * (4 * shape.features.dim if shape.features else 3 * shape.size_pixels**2)
     fits = [k for k in range(1, bags_per_rank + 1) if bags_per_rank % k == 0 and k * bag_bytes <= MAX_BLOCK_BYTES]
     return max(fits, default=1)
 

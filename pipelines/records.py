@@ -192,7 +192,8 @@ class ClipBatch:
     video_row: np.ndarray  # [B] int64
     ok: np.ndarray  # [B] bool; a bag that could not be decoded keeps its slot, with black frames
     error: np.ndarray  # [B, ERROR_BYTES] uint8
-    frames: np.ndarray  # [B, N, T, C, H, W] uint8: RGB, or planes of YUV as one channel (see frames.py)
+    frames: np.ndarray  # [B, N, T, C, H, W] uint8: RGB, or planes of YUV as one channel (see frames.py); or float32
+    # [B, N, T, D, 1, 1]: steps of features (see feature_clips.py)
     clip_id: np.ndarray  # [B, N] int64
     tau: np.ndarray  # [B, N] float64
     explores: np.ndarray  # [B, N] bool; drawn anywhere in the video, and not around a salient time
@@ -225,8 +226,9 @@ class ClipBatch:
         wrong = {name: shapes[name] for name, shape in wanted.items() if shapes[name] != shape}
         if wrong:
             raise ValueError(f"these columns disagree with frames {shapes['frames']}: {wrong}")
-        if self.frames.dtype != np.uint8:
-            raise ValueError(f"frames must be uint8, are {self.frames.dtype}")
+        is_features = self.frames.dtype == np.float32 and shapes["frames"][4:] == (1, 1)
+        if self.frames.dtype != np.uint8 and not is_features:
+            raise ValueError(f"frames must be uint8, or float32 of one pixel, are {self.frames.dtype}")
 
     @property
     def num_bags(self) -> int:

@@ -22,7 +22,7 @@ from pipelines.places import absolute
 from pipelines.saliency_table import SaliencyConfig
 from pipelines.store_reads import ReadConfig
 from trainers.augment import AugmentConfig
-from trainers.backbones import entry_of
+from trainers.backbones import HEAD, entry_of
 from trainers.focus import FocusConfig
 from trainers.inputs import InputConfig
 
@@ -151,6 +151,7 @@ class TrainConfig(Settings):
     name: str
     runs: str  # URL of the folder of runs
     index: str  # URL of the training index
+    features: str | None = None  # URL of features of its videos: what is trained is a head on them, not a backbone
     seed: int = pydantic.Field(default=0, ge=0, lt=1 << 32)
     epochs: int = pydantic.Field(default=30, ge=1)
     task: Literal["labels", "order"] = "labels"  # order: of a clip's frames (`time_order`), which needs no label
@@ -177,9 +178,14 @@ class TrainConfig(Settings):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _clips_of_the_backbone(cls, values: Any) -> Any:
-        """What is not said of a clip is what the backbone was made for; so is the input, where it is to be `auto`."""
+        """What is not said of a clip is what the backbone was made for; so is the input, where it is to be `auto`.
+
+        Where there are features, what is trained is a head on them, whatever backbone a recipe names.
+        """
         if not isinstance(values, Mapping):
             return values
+        if values.get("features"):
+            values = {**values, "backbone": HEAD}
         name = values.get("backbone", cls.model_fields["backbone"].default)
         clip = values.get("clip", {})
         if not isinstance(name, str) or not isinstance(clip, Mapping):  # pydantic says what is wrong with them
@@ -190,7 +196,8 @@ class TrainConfig(Settings):
         shown = values.get("input", {})
         if isinstance(shown, Mapping) and shown.get("motion") == "auto":
             # From scratch nothing is learnt of real people on RGB by small3d; public weights were made for it.
-            values = {**values, "input": {**shown, "motion": "rgb" if entry.styles else "zero_mean_kernels"}}
+            as_it_is = name == HEAD or entry.styles
+            values = {**values, "input": {**shown, "motion": "rgb" if as_it_is else "zero_mean_kernels"}}
         return {**values, "clip": own | dict(clip)}
 
     @pydantic.field_validator("name")
@@ -203,7 +210,7 @@ class TrainConfig(Settings):
             )
         return name
 
-    @pydantic.field_validator("runs", "index", "weights", "start_from")
+    @pydantic.field_validator("runs", "index", "features", "weights", "start_from")
     @classmethod
     def _is_a_place(cls, url: str | None) -> str | None:
         """Without credentials, and the same for every process of the run, whatever folder it works in."""
@@ -231,12 +238,31 @@ class TrainConfig(Settings):
             )
         if self.task == "order" and self.clip.frames < 3:
             raise ValueError(f"task=order needs clip.frames of at least 3, not {self.clip.frames}: one for each part")
+        self._check_features()
         if self.decode_size_pixels < self.clip.size_pixels:
             raise ValueError(
                 f"augment.decode_size_pixels = {self.decode_size_pixels} is less than clip.size_pixels = "
                 f"{self.clip.size_pixels}; raise it, or leave it out"
             )
         return self
+
+    def _check_features(self) -> None:
+        if not self.features:
+            if self.backbone == HEAD:
+                raise ValueError(f"backbone={HEAD} is trained on features; give features=URL (`adaptfocus extract`)")
+            if self.clip.size_pixels < 2:
+                raise ValueError(f"clip.size_pixels = {self.clip.size_pixels}: it must be at least 2")
+            return
+        pixels = {
+            "input.motion": self.input.motion != "rgb", "input.fade_background": self.input.fade_background > 0,
+            "augment": self.augment.on, "clip.size_pixels": self.clip.size_pixels != 1, "weights": bool(self.weights),
+            "task": self.task != "labels",
+        }  # fmt: skip
+        if wrong := [key for key, is_set in pixels.items() if is_set]:
+            raise ValueError(
+                f"{', '.join(wrong)}: about pixels, and features are made already; leave it as it is without a recipe "
+                "(input.motion=rgb, input.fade_background=0)"
+            )
 
     @property
     def decode_size_pixels(self) -> int:

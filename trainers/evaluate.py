@@ -33,6 +33,7 @@ from trainers.evaluations import CROPS, Looked, looked_at, refuse_other, save_re
 from trainers.inputs import build_adapted, shown
 from trainers.metrics import charades_map, charades_ranked, max_and_mean_over_views, per_time_map
 from trainers.metrics_bootstrap import draws, interval_of_score, resampled_map, resamples_for
+from trainers.on_features import test_source
 from trainers.time_order import training_index
 
 PREDICTIONS_SCHEMA = pa.schema(
@@ -87,6 +88,7 @@ def evaluate(
     crops: int = 1,
     size_pixels: int | None = None,
     overwrite: bool = False,
+    features: str | None = None,
 ) -> Scores:
     """Score the run's newest checkpoint on an index, or the one at the end of an epoch (counted from 0).
 
@@ -96,7 +98,8 @@ def evaluate(
             name is taken by an evaluation of something else and is not to be overwritten.
     """
     commits = {name: commit_of(run, epoch)}
-    return evaluate_checkpoints(run, config, index_url, views, commits, predict, crops, size_pixels, overwrite)[name]
+    how = (crops, size_pixels, overwrite, features)
+    return evaluate_checkpoints(run, config, index_url, views, commits, predict, *how)[name]
 
 
 def commit_of(run: Run, epoch: int | None) -> Commit:
@@ -117,6 +120,7 @@ def evaluate_checkpoints(
     crops: int = 1,
     size_pixels: int | None = None,
     overwrite: bool = False,
+    features: str | None = None,
 ) -> dict[str, Scores]:
     """Score several checkpoints of a run on the same views, which are read and decoded once.
 
@@ -127,9 +131,11 @@ def evaluate_checkpoints(
         crops: of each view: 1, the centred square, or 3, squares at the beginning, middle and end of the long side.
         size_pixels: that they are scaled to, instead of the size that the run was trained on.
         overwrite: replace evaluations of these names, whatever they are of.
+        features: URL of features of the test index, for a run on features.
 
     Raises:
-        ConfigError: there cannot be so many crops or views, or the backbone does not take that size.
+        ConfigError: there cannot be so many crops or views, or the backbone does not take that size; the run needs
+            features that are not those.
         InputError: the test index has classes that the run was not trained on or no labels, the scores of a checkpoint
             are not finite, or a name is taken by an evaluation of something else.
     """
@@ -140,6 +146,7 @@ def evaluate_checkpoints(
     classes = training_index(config, columns=["labels"]).classes
     index = load_index(index_url)
     check_scorable(config, classes, index, index_url)
+    source = test_source(run, config, features, index_url, index.fingerprint)
     planner = Planner.of(index.table, classes)
     plan = plan_views(planner, config.clip, views, crops)
     facts = write_plan(plan, run.at("evaluations", next(iter(commits)), "plan"), 0, bags_per_batch=1)
@@ -152,6 +159,7 @@ def evaluate_checkpoints(
         config.decode.model_copy(update={"crop_place": CROPS[crops]}),
         config.read,
         config.placement.isolation,
+        source,
     )
     results = sorted(predict(facts, shape, config, len(classes), [*commits.values()]), key=lambda row: row[0])
     if [slot for slot, _, _ in results] != list(range(facts.num_bags)):

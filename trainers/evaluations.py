@@ -66,6 +66,8 @@ def looked_at(config: TrainConfig, index_url: str, views: int, crops: int, size_
             f"{views} views of {crops} crops: there can be 1 crop or 3, and up to {MAX_CLIPS} views x crops; take "
             f"{MAX_CLIPS // 3} views or fewer of 3 crops"
         )
+    if config.features and crops > 1:
+        raise ConfigError(f"{crops} crops of a view: features are of the whole picture; leave --crops out")
     size_pixels = size_pixels or config.clip.size_pixels
     entry_of(config.backbone).spec.check(config.clip.frames, size_pixels)
     fingerprint = load_index(index_url, columns=["labels"]).fingerprint

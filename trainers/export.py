@@ -28,6 +28,7 @@ from trainers.checkpoint import RESTORE, Run
 from trainers.config import TrainConfig
 from trainers.evaluate import load_config
 from trainers.inputs import InputConfig, build_adapted, shown
+from trainers.on_features import refuse
 
 METADATA = "adaptfocus"  # where the metadata lies in a program's extra files and in ONNX's properties
 TOLERANCE = 1e-4  # of probabilities
@@ -54,7 +55,7 @@ def export_model(run_url: str, out_url: str, file_format: str, epoch: int | None
         again, from those of the model, on two random clips.
 
     Raises:
-        ConfigError: the format is unknown, or a library that it needs is not installed.
+        ConfigError: the format is unknown, or a library that it needs is not installed; the run has no backbone.
         InputError: the run has no such checkpoint.
         AdaptFocusError: torch cannot write this model in that format, or what was written does not give what the model
             gives; nothing is left at `out_url`.
@@ -62,6 +63,7 @@ def export_model(run_url: str, out_url: str, file_format: str, epoch: int | None
     if file_format not in FORMATS:
         raise ConfigError(f"there is no format {file_format!r}; choose one of: {', '.join(FORMATS)}")
     config, run = load_config(run_url), Run(run_url)
+    refuse(config, "export")
     commit = run.newest()[1] if epoch is None else run.end_of_epoch(epoch)
     if commit is None:
         raise InputError(f"{run_url} has no checkpoint yet; train it first")

@@ -20,6 +20,7 @@ from trainers.backbones import build, load_pretrained
 from trainers.checkpoint import Commit, Run
 from trainers.config import TrainConfig
 from trainers.inputs import adapted, build_adapted, shown
+from trainers.on_features import refuse
 
 Kind = Literal["pooled", "maps"]
 
@@ -47,9 +48,10 @@ def weights_of(
     """The newest checkpoint of a run, that at the end of an epoch, the run's pre-trained start, or a file of one's own.
 
     Raises:
-        ConfigError: more than one of them is asked for, or the run had no pre-trained start.
+        ConfigError: more than one of them is asked for, or the run had no pre-trained start, or no backbone.
         InputError: the run has no such checkpoint.
     """
+    refuse(config, "extract from")
     if (epoch is not None) + start + (weights_url is not None) > 1:
         raise ConfigError("an epoch, the start and weights of one's own exclude each other; give one of them")
     url = weights_url or (config.weights if start else None)

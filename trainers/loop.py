@@ -26,7 +26,7 @@ from pipelines.clip_stream import ClipShape
 from pipelines.plan_store import PlanFacts, Stretch, read_plan
 from pipelines.records import ClipBatch
 from trainers import starts
-from trainers.backbones import build, load_pretrained
+from trainers.backbones import load_pretrained
 from trainers.checkpoint import Commit, Lineage, Run
 from trainers.commits import Commits, SinceCommit
 from trainers.config import TrainConfig
@@ -34,6 +34,7 @@ from trainers.engine import Engine
 from trainers.epochs import publish_plan
 from trainers.heartbeat import Heartbeat, bags_of_run
 from trainers.inputs import adapted
+from trainers.on_features import model_of, source_of
 from trainers.schedule import learning_rate
 from trainers.sharding import load_optimiser
 from trainers.step import Step, make_optimiser, ready, step_function
@@ -94,7 +95,7 @@ def _stretch(run: Run, config: TrainConfig, planner: Planner, position: Position
 def make_model(config: TrainConfig, num_classes: int, device: torch.device) -> nn.Module:
     """The same model on every rank: the seed decides, then the pre-trained start if there is one."""
     torch.manual_seed(config.seed)
-    model = build(config.backbone, num_classes)
+    model = model_of(config, num_classes)
     if config.weights:
         load_pretrained(model, config.weights)
     return adapted(model, config.input).to(device)
@@ -199,6 +200,7 @@ def clip_shape(config: TrainConfig, max_labels: int) -> ClipShape:
         config.decode,
         config.read,
         config.placement.isolation,
+        source_of(config),
     )
 
 

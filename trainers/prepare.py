@@ -14,8 +14,8 @@ from pipelines import storage
 from pipelines.errors import ConfigError, StorageError
 from pipelines.member_decoders import import_decord
 from pipelines.shard_index import VideoIndex
-from trainers import starts
-from trainers.backbones import Backbone, build, entry_of, load_pretrained
+from trainers import on_features, starts
+from trainers.backbones import Backbone, entry_of, load_pretrained
 from trainers.backbones import left_out as what_is_left_out
 from trainers.backbones.contract import batch_norms
 from trainers.checkpoint import Commit, Run
@@ -46,11 +46,13 @@ def prepare(config: TrainConfig) -> Prepared:
     """
     index = training_index(config, columns=["labels", "intervals"])  # packets are most of an index
     _check_videos(config, index)
-    config.decode.frame_shape(config.decode_size_pixels)
+    if not config.features:
+        config.decode.frame_shape(config.decode_size_pixels)
     if config.decode.backend == "decord":
         import_decord()
     entry_of(config.backbone).spec.check(config.clip.frames, config.clip.size_pixels)
-    model = build(config.backbone, len(index.classes))
+    lines = on_features.check(config, index)
+    model = on_features.model_of(config, len(index.classes))
     if config.weights:
         load_pretrained(model, config.weights)
     _check_start(config, model)
@@ -62,7 +64,7 @@ def prepare(config: TrainConfig) -> Prepared:
         _, commit = run.newest()
         if commit is None:
             starts.check(config, index.classes, model)
-        said = same_run(run, config, index, commit)
+        said = [*lines, *same_run(run, config, index, commit)]
     except PermissionError as error:
         raise StorageError(f"{run.url} cannot be written ({error})") from error
     return Prepared(index, commit, said)

@@ -94,6 +94,8 @@ def release_decoded(run: Run, tried: Sequence[Retried]) -> list[str]:
 
 def _decoded_again(run: Run, config: TrainConfig, row: dict, commit: Commit | None) -> str | None:
     """Why the bags that failed in an epoch do not decode now; None if they do."""
+    if config.features:
+        return "not tried: the run reads features; extract those of this video again, and begin a new run with them"
     plan = read_plan(run.epoch_url(row["epoch"], "plan"))
     if plan is None or commit is None:
         return f"not tried: the plan of epoch {row['epoch'] + 1}, which names its clips, has been removed"

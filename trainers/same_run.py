@@ -16,11 +16,11 @@ from pipelines.errors import ConfigError
 from pipelines.file_tree import files_below
 from pipelines.json_text import json_text
 from pipelines.shard_index import VideoIndex
-from trainers import starts
+from trainers import on_features, starts
 from trainers.checkpoint import RESTORE, Commit, Run
 from trainers.config import TrainConfig
 
-PLACES = ("index", "weights", "start_from")  # by what lies there
+PLACES = ("index", "features", "weights", "start_from")  # by what lies there
 
 
 def same_run(run: Run, config: TrainConfig, index: VideoIndex, commit: Commit | None) -> list[str]:
@@ -36,6 +36,7 @@ def same_run(run: Run, config: TrainConfig, index: VideoIndex, commit: Commit | 
     if saved is None or commit is None:
         said = _forget_plans(run, saved, config, index) if saved else []
         facts = {"fingerprint": index.fingerprint, "classes": index.classes, "start_sha256": starts.digest(config)}
+        facts |= {"features": on_features.made_by(config)}
         _save(run, config, {"index": config.index, **facts})
         return said
     facts = strict_json.read(facts_url, RESTORE)
@@ -61,6 +62,10 @@ def _check_index(run: Run, config: TrainConfig, index: VideoIndex, facts: dict) 
 def _check_settings(run: Run, saved: TrainConfig, config: TrainConfig, facts: dict) -> None:
     changed = differences(saved.what_is_trained(), config.what_is_trained())
     changed.pop("index", None)
+    made_by = on_features.made_by(config)
+    if made_by and facts.get("features"):  # known by how they were made
+        changed.pop("features", None)
+        changed |= differences({"features": facts["features"]}, {"features": made_by})
     starts_changed = [key for key in ("weights", "start_from") if key in changed]
     # A run that was begun before digests were written down is known by the place of its start.
     if starts_changed and facts.get("start_sha256") and starts.digest(config) == facts["start_sha256"]:

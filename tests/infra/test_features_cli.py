@@ -36,6 +36,7 @@ def test_from_a_run_to_a_folder_that_ms_tcn_reads(type_, small_world: SmallWorld
         urls.append(tmp_path / split)
     code, _, err = type_(*words[:6], "--stride-seconds", 1, "--engine", "local")
     assert (code, "has features of other settings (" in err) == (2, True)
+    a_head_is_trained_and_scored(type_, small_world, *urls)
     code, out, _ = type_("export", *urls, "--as", "mstcn", "--out", tmp_path / "mstcn", "--fps", 10)
     assert (code, "24 videos as mstcn" in out) == (0, True)
     truth = next((tmp_path / "mstcn" / "groundTruth").iterdir()).read_text().split("\n")
@@ -49,6 +50,19 @@ def test_from_a_run_to_a_folder_that_ms_tcn_reads(type_, small_world: SmallWorld
     assert code == 2
     assert f"features/{path.name} is [T, D] (" in err
     assert "where MS-TCN reads [D, T]: transpose it (array.T)" in err
+
+
+def a_head_is_trained_and_scored(type_, small_world: SmallWorld, train: Path, test: Path) -> None:
+    runs = train.parent / "runs"
+    given = [f"runs={runs}", f"index={small_world.train_index}", f"features={train}", "epochs=1"]
+    code, _, err = type_("train", "small", "name=head", *given)
+    assert code == 0
+    assert "one every 0.5 s: some are taken twice. clip.fps=2 takes each once" in " ".join(err.split())
+    evaluate = ["evaluate", runs / "head", "--index", small_world.test_index]
+    code, _, err = type_(*evaluate)
+    assert (code, "was trained on features, and needs those of" in err) == (2, True)
+    code, out, _ = type_(*evaluate, "--features", test)
+    assert (code, "per-time mAP" in out) == (0, True)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from pipelines.errors import AdaptFocusError, ConfigError
 from trainers.backbones.colour import constant, is_yuv420p, rgb_of_yuv420p
 from trainers.backbones.contract import Backbone, InputSpec, parameter_groups
 from trainers.backbones.key_styles import COUNTER, OWN, State, body_names, nearest_style, unwrapped
-from trainers.backbones.registry import BACKBONES, Entry
+from trainers.backbones.registry import BACKBONES, HEAD, HEADS, Entry
 from trainers.backbones.weights_file import (
     is_safetensors,
     problems_of,
@@ -31,7 +31,7 @@ from trainers.backbones.weights_file import (
 from trainers.finite import check_weights
 
 __all__ = (
-    "BACKBONES", "Backbone", "InputSpec", "build", "entry_of", "input_spec_of", "load_pretrained", "normalise",
+    "BACKBONES", "HEAD", "Backbone", "InputSpec", "build", "entry_of", "input_spec_of", "load_pretrained", "normalise",
     "own_weights", "parameter_groups",
 )  # fmt: skip
 
@@ -42,6 +42,8 @@ def entry_of(name: str) -> Entry:
     Raises:
         ConfigError: there is no backbone of that name.
     """
+    if name in HEADS:
+        return HEADS[name]
     if name not in BACKBONES:
         nearest = difflib.get_close_matches(name, BACKBONES, n=1, cutoff=0.0)[0]
         raise ConfigError(
@@ -140,8 +142,11 @@ def normalise(frames: torch.Tensor, spec: InputSpec) -> torch.Tensor:
 
     Args:
         frames: uint8 [B, T, 3, S, S], RGB, or float in the same range; or uint8 [B, T, 1, 3 S / 2, S], planes of YUV
-            (decode.pixel_format=yuv420p).
+            (decode.pixel_format=yuv420p). Or float32 [B, T, D, 1, 1], steps of features, where the spec says so: as
+            they are.
     """
+    if spec.is_features:
+        return frames.transpose(1, 2)
     mean, std = (constant(values, frames.device).view(1, 3, 1, 1, 1) for values in (spec.mean, spec.std))
     rgb = rgb_of_yuv420p(frames) if is_yuv420p(frames) else frames.float()
     return (rgb.transpose(1, 2) / 255 - mean) / std

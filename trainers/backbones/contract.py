@@ -37,7 +37,7 @@ class InputSpec:
 
     ``frame_stride`` counts frames of the video as it is stored; ``mean`` and ``std`` are per channel, of pixels
     scaled to [0, 1]. ``frames`` and ``size_pixels`` are what the public weights were trained on. Others are taken
-    too, as far as the last four fields let them.
+    too, as far as the fields from `frames_multiple_of` to `size_fixed` let them.
     """
 
     frames: int
@@ -49,6 +49,7 @@ class InputSpec:
     size_multiple_of: int = 1
     frames_fixed: bool = False
     size_fixed: bool = False
+    is_features: bool = False  # it is shown steps of features, as they are, in the place of frames
 
     def check(self, frames: int, size_pixels: int) -> None:
         """Whether clips of this shape can be taken.

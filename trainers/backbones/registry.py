@@ -1,6 +1,7 @@
 """All backbones by name: what they take, where their public weights come from, what they need.
 
-Input: nothing. Does: lists. Output: `BACKBONES`.
+Input: nothing. Does: lists. Output: `BACKBONES`; `HEADS`, which are trained on
+features of them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from trainers.backbones.r2plus1d_tiny import R2Plus1DTiny
 from trainers.backbones.resnet3d import NONLOCAL_AFTER, ResNet3D
 from trainers.backbones.slowfast import SlowFast
 from trainers.backbones.small3d import Small3D
+from trainers.backbones.temporal_head import TemporalHead
 from trainers.backbones.transformers_models import VJEPA2, TimeSformer, VideoMAE
 from trainers.backbones.x3d import X3D
 
@@ -98,3 +100,6 @@ BACKBONES: dict[str, Entry] = {
         "Hugging Face: facebook/vjepa2-vitl-fpc64-256", "transformers",
     ),
 }  # fmt: skip
+
+HEAD = "temporal_head"  # what is trained where `features` is given
+HEADS: dict[str, Entry] = {HEAD: Entry(TemporalHead, TemporalHead.input_spec, (), 0.3, 0.002, "none")}
