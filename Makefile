@@ -7,7 +7,6 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
 DEMO_STAMP := $(VENV)/.demo-stamp
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-PYTEST = $(BIN)/python -m pytest -q --durations=15
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
@@ -54,15 +53,9 @@ demo: $(DEMO_STAMP)  ## a corpus, training on this machine's CPU, a kill, a resu
 
 test: setup lint  ## all checks and all tests; PYTEST_ARGS='-k storage' chooses
 ifeq ($(PYTEST_ARGS),)
-	@# Tests that start Ray clusters mostly wait: they run beside the others, and what they print comes after.
-	@$(PYTEST) -m ray >.ray-tests.log 2>&1 & ray=$$!; \
-	trap 'cat .ray-tests.log; kill $$ray 2>/dev/null; exit 1' INT TERM; \
-	$(PYTEST) -m 'not ray'; rest=$$?; \
-	echo "waiting for the tests of Ray (.ray-tests.log)"; \
-	wait $$ray; failed=$$?; cat .ray-tests.log; \
-	exit $$((rest ? rest : failed))
+	$(BIN)/python tests/everything.py -q --durations=15
 else
-	$(PYTEST) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q --durations=15 $(PYTEST_ARGS)
 endif
 
 bench: setup  ## the figures of docs/performance.md, quickly; BENCH_ARGS='--json' for other programs

@@ -1,0 +1,35 @@
+"""All tests, in two processes: those that start Ray clusters mostly wait, so they run beside the others.
+
+    python tests/everything.py [pytest's options]
+
+What the tests of Ray print comes after the rest; meanwhile it is in .ray-tests.log. Not in the background of a shell,
+which makes its jobs deaf to Ctrl-C, and some of these tests send one.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+LOG = Path(".ray-tests.log")
+
+
+def main(options: list[str]) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    pytest = [sys.executable, "-m", "pytest", *options]
+    with LOG.open("w") as log:
+        ray = subprocess.Popen([*pytest, "-m", "ray"], stdout=log, stderr=subprocess.STDOUT)
+    try:
+        rest = subprocess.run([*pytest, "-m", "not ray"], check=False).returncode
+        print(f"waiting for the tests of Ray ({LOG})", flush=True)
+        failed = ray.wait()
+        return rest or failed
+    finally:
+        ray.terminate()
+        print(LOG.read_text(), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
