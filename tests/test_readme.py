@@ -89,7 +89,6 @@ def follow(lines: list[str], folder: Path, environment: Path, **more: str) -> st
 
 
 @pytest.mark.slow
-@pytest.mark.ray
 @pytest.mark.install
 @pytest.mark.footage
 @pytest.mark.timeout(1500)
