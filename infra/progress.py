@@ -25,6 +25,7 @@ from trainers.heartbeat import heartbeat_url
 console = Console(stderr=True)
 POLL_SECONDS = 1.0
 LINE_SECONDS = 30.0  # between two lines of a log, where a bar would be redrawn
+BAR_COLUMNS = 36  # of a terminal, which the bar, its count and the time take
 SCORE = "test"  # the evaluation whose score stands beside a run's progress
 
 
@@ -139,12 +140,20 @@ class _Found:
         return self._said
 
 
+def _fitting(text: str, columns: int) -> str:
+    """As many of the facts as stand on one line; at 80 columns the bar was folded into three."""
+    facts = text.split(", ")
+    while len(facts) > 2 and len(", ".join(facts)) > columns:
+        facts.pop()
+    return ", ".join(facts)
+
+
 def _bar_of_run(bar: Progress, title: str) -> Callable[[dict, float | None], None]:
     task = bar.add_task(escape(title), total=None)
 
     def show(beat: dict, score: float | None) -> None:
         text = ", ".join([title, where(beat), *_score(score)])
-        bar.update(task, description=escape(text))
+        bar.update(task, description=escape(_fitting(text, bar.console.width - BAR_COLUMNS)))
         if "bags_done" in beat:
             bar.update(task, completed=beat["bags_done"], total=beat["bags_in_all"])
 
