@@ -12,14 +12,13 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from pipelines.clip_reader import read_ahead
-from pipelines.clip_stream import ClipShape, ahead, bags_of, bare_bag, describe, empty_batch
+from pipelines.clip_stream import ClipShape, ahead, assembled, bags_of, bare_bag, describe
 from pipelines.errors import BadVideoError, InputError
 from pipelines.frames import DecodeConfig, decode_clips
 from pipelines.packets import find_clips, packets_of, shown_pts
@@ -60,18 +59,12 @@ class CachedEngine(LocalEngine):
 
     def batches(self, stretch: Stretch, shape: ClipShape) -> Iterator[ClipBatch]:
         bags = (bag for bag in bags_of(follow(stretch)) if bag)  # None only says that the next is not known yet
-        return ahead(_batches(bags, self.cache, shape, self.bags_per_batch))
+        return ahead(assembled(bags, shape, self.bags_per_batch, self._fill))
 
-
-def _batches(bags: Iterator[dict], cache: FrameCache, shape: ClipShape, bags_per_batch: int) -> Iterator[ClipBatch]:
-    """`pipelines.clip_stream.assembled`, with the cache in the place of fetching and decoding."""
-    for first in bags:
-        batch = empty_batch(shape, bags_per_batch)
-        number = 0
-        for number, bag in enumerate(chain([first], islice(bags, bags_per_batch - 1))):
-            describe(batch, number, bag, shape)
-            cache.write_clips(bag, batch.frames[number])
-        yield batch if number + 1 == bags_per_batch else batch.head(number + 1)
+    def _fill(self, batch: ClipBatch, place: int, bag: dict, shape: ClipShape) -> None:
+        """`pipelines.clip_stream.fill`, with the cache in the place of fetching and decoding."""
+        describe(batch, place, bag, shape)
+        self.cache.write_clips(bag, batch.frames[place])
 
 
 def frame_cache(config: TrainConfig, folder: str | Path) -> FrameCache:

@@ -76,10 +76,14 @@ def read_heartbeat(run_url: str) -> dict:
 def where(beat: dict) -> str:
     """`epoch 2 of 10, bag 160 of 240, loss 0.412, 118 clips/s, waits 12 %, 4 min left, 5 of 8 classes found`: as far
     as it is known."""
+    return ", ".join(_facts(beat))
+
+
+def _facts(beat: dict) -> list[str]:
     said = [f"epoch {beat['epoch'] + 1} of {beat['epochs']}"] if "epoch" in beat else []
     if beat.get("num_bags"):
         said.append(f"bag {beat['cursor']} of {beat['num_bags']}")
-    return ", ".join([*said, *_speed(beat)])
+    return [*said, *_speed(beat)]
 
 
 def _speed(beat: dict) -> list[str]:
@@ -140,11 +144,10 @@ class _Found:
         return self._said
 
 
-def _fitting(text: str, columns: int) -> str:
+def _fitting(facts: list[str], columns: int) -> str:
     """As many of the facts as stand on one line; at 80 columns the bar was folded into three."""
-    facts = text.split(", ")
     while len(facts) > 2 and len(", ".join(facts)) > columns:
-        facts.pop()
+        facts = facts[:-1]
     return ", ".join(facts)
 
 
@@ -152,8 +155,8 @@ def _bar_of_run(bar: Progress, title: str) -> Callable[[dict, float | None], Non
     task = bar.add_task(escape(title), total=None)
 
     def show(beat: dict, score: float | None) -> None:
-        text = ", ".join([title, where(beat), *_score(score)])
-        bar.update(task, description=escape(_fitting(text, bar.console.width - BAR_COLUMNS)))
+        facts = [title, *_facts(beat), *_score(score)]
+        bar.update(task, description=escape(_fitting(facts, bar.console.width - BAR_COLUMNS)))
         if "bags_done" in beat:
             bar.update(task, completed=beat["bags_done"], total=beat["bags_in_all"])
 

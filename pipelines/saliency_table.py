@@ -91,10 +91,15 @@ def spikes(bins: Bins, epoch: int, staleness: float) -> tuple[torch.Tensor, torc
 
     a = max over bins of s_b * staleness^(epoch - e_b); lambda is tau of that bin (the earliest, if several tie).
     """
+    a, where = spike_bins(bins, epoch, staleness)
+    return a.squeeze(-1), bins.tau.gather(-1, where).squeeze(-1)
+
+
+def spike_bins(bins: Bins, epoch: int, staleness: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The a of `spikes` and the number of its bin, int64, both [..., 1]."""
     age = (epoch - bins.epoch).clamp_(min=0).to(bins.score.dtype)
     faded = age.mul_(math.log(staleness)).exp_().mul_(bins.score)
-    a, where = faded.masked_fill_(bins.epoch == NEVER_VISITED, -1.0).max(dim=-1, keepdim=True)
-    return a.squeeze(-1), bins.tau.gather(-1, where).squeeze(-1)
+    return faded.masked_fill_(bins.epoch == NEVER_VISITED, -1.0).max(dim=-1, keepdim=True)
 
 
 @dataclass(frozen=True)

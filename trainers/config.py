@@ -7,7 +7,6 @@ run as `config.json` (no secrets: credentials live in the environment alone).
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ from pipelines.clip_plan import ClipConfig, DrawRules, PlanConfig
 from pipelines.config import Settings
 from pipelines.frames import DecodeConfig
 from pipelines.isolated import Isolation
-from pipelines.places import absolute
+from pipelines.places import absolute, is_folder_name
 from pipelines.saliency_table import SaliencyConfig
 from pipelines.store_reads import ReadConfig
 from trainers.augment import AugmentConfig
@@ -203,7 +202,7 @@ class TrainConfig(Settings):
     @pydantic.field_validator("name")
     @classmethod
     def _is_a_folders_name(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        if not is_folder_name(name):
             raise ValueError(
                 "a name begins with a letter A-Z, a-z or a digit, and then has only those, '.', '_' and '-'; up to 100 "
                 "in all. The run's folder is called so; where it lies is `runs`"

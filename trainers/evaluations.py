@@ -9,7 +9,6 @@ Input: a run and a name. Output: saved scores; an error where a name is taken by
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -18,6 +17,7 @@ import pyarrow as pa
 
 from pipelines import storage, strict_json
 from pipelines.errors import ConfigError, InputError
+from pipelines.places import is_folder_name
 from pipelines.shard_index import load_index
 from pipelines.tables import read_table, write_table
 from trainers.backbones import entry_of
@@ -80,7 +80,7 @@ def scores_url(run_url: str, name: str) -> str:
     Raises:
         InputError: the name is no name of a folder: it could lead out of the run.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+    if not is_folder_name(name):
         raise InputError(
             f"an evaluation cannot be named {name!r}: names have up to 100 letters, digits, '.', '_' and '-', and "
             "begin with a letter or a digit"

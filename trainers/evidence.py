@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.records import NEVER_VISITED
-from pipelines.saliency_table import SaliencyTable
+from pipelines.saliency_table import SaliencyTable, spike_bins
 
 
 def evidence_of_classes(
@@ -58,9 +58,8 @@ def _of_recency(classes: int, after: SaliencyTable, epoch: int, staleness: float
     seen = after.bins.epoch.numpy()
     visited, new = seen != NEVER_VISITED, seen == epoch
     several = visited.sum(axis=1) > 1
-    faded = after.bins.score.numpy() * staleness ** np.maximum(epoch - seen, 0)
-    best = np.where(visited, faded, -1.0).argmax(axis=1)
-    is_new = np.take_along_axis(new, best[:, None], axis=1)[:, 0]
+    _, best = spike_bins(after.bins, epoch, staleness)
+    is_new = np.take_along_axis(new, best.numpy(), axis=1)[:, 0]
     share = new.sum(axis=1) / np.maximum(visited.sum(axis=1), 1)
     label = after.label_id[several]
     sums = {

@@ -8,10 +8,14 @@ import pytest
 import torch
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Small layers in two threads wait for each other: on a busy machine, seven times as long as in one."""
+def _one_thread() -> Iterator[None]:
+    """Small layers in two threads wait for each other: on a busy machine, seven times as long as in one. And sums of
+    several threads differ in their last bit from run to run, which AdamW makes larger."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+one_thread = pytest.fixture(_one_thread)
+one_thread_for_all = pytest.fixture(_one_thread, scope="module")  # before other fixtures of a module

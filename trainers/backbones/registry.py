@@ -1,7 +1,6 @@
 """All backbones by name: what they take, where their public weights come from, what they need.
 
-Input: nothing. Does: lists. Output: `BACKBONES`; `HEADS`, which are trained on
-features of them.
+Input: nothing. Does: lists. Output: `BACKBONES`; `HEADS`, which are trained on features of them.
 """
 
 from __future__ import annotations
