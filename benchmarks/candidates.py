@@ -19,8 +19,8 @@ import numpy as np
 from av.codec.context import ThreadType
 from av.video.reformatter import VideoReformatter
 
+from adaptfocus.pipelines.frames import DecodeConfig, decode_clips
 from benchmarks.corpus import DECODE, FRAMES, SHORT_SIDE_PIXELS, SIZE_PIXELS
-from pipelines.frames import DecodeConfig, decode_clips
 
 
 @dataclass(frozen=True)

@@ -24,27 +24,27 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from adaptfocus.infra.local_s3 import LocalS3
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.clip_plan import Planner
+from adaptfocus.pipelines.config import make
+from adaptfocus.pipelines.datasets.manifest import read_manifest
+from adaptfocus.pipelines.pack import pack
+from adaptfocus.pipelines.plan_store import PlanFacts, read_plan
+from adaptfocus.pipelines.records import PLAN_SCHEMA
+from adaptfocus.pipelines.shard_index import build_index, load_index
+from adaptfocus.pipelines.tables import read_table
+from adaptfocus.pipelines.world import WorldConfig, write_world
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.engine import LocalEngine
+from adaptfocus.trainers.epochs import draw_plan, read_excluded, read_head, read_saliency
+from adaptfocus.trainers.ledger import audit
+from adaptfocus.trainers.loop import train
+from adaptfocus.trainers.prepare import prepare
 from benchmarks.chaos_cluster import ChaosCluster
 from benchmarks.chaos_strikes import COMMAND, DECODER, DRAIN, EVERYTHING, NODE, WORKER, Chaos, Kill
 from benchmarks.figures import Figure, count, say, show
-from infra.local_s3 import LocalS3
-from pipelines import storage
-from pipelines.clip_plan import Planner
-from pipelines.config import make
-from pipelines.datasets.manifest import read_manifest
-from pipelines.pack import pack
-from pipelines.plan_store import PlanFacts, read_plan
-from pipelines.records import PLAN_SCHEMA
-from pipelines.shard_index import build_index, load_index
-from pipelines.tables import read_table
-from pipelines.world import WorldConfig, write_world
-from trainers.checkpoint import Run
-from trainers.config import TrainConfig
-from trainers.engine import LocalEngine
-from trainers.epochs import draw_plan, read_excluded, read_head, read_saliency
-from trainers.ledger import audit
-from trainers.loop import train
-from trainers.prepare import prepare
 
 SHARES = {WORKER: 7, DECODER: 3, NODE: 4, COMMAND: 2, DRAIN: 2, EVERYTHING: 2}  # of the kills
 EVERY_BATCHES = 4

@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 import yaml
 
-from trainers.config import TrainConfig
+from adaptfocus.trainers.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAD_CPUS = 8
@@ -92,7 +92,7 @@ class ChaosCluster:
         """`adaptfocus train`, begun or given again -> the wall clock at that moment."""
         settings = self.folder / "settings.yaml"
         settings.write_text(yaml.safe_dump(self.config.model_dump(mode="json")))
-        command = [sys.executable, "-m", "infra", "train", "small", "--config", str(settings)]
+        command = [sys.executable, "-m", "adaptfocus", "train", "small", "--config", str(settings)]
         command += ["--address", self.cluster.address]
         with (self.folder / "command.log").open("ab") as log:
             self.command = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)

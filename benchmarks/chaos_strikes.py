@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.plan_store import read_plan
+from adaptfocus.trainers.checkpoint import Commit, Run
+from adaptfocus.trainers.heartbeat import heartbeat_url
 from benchmarks.chaos_cluster import ChaosCluster
 from benchmarks.figures import say
-from pipelines import storage
-from pipelines.plan_store import read_plan
-from trainers.checkpoint import Commit, Run
-from trainers.heartbeat import heartbeat_url
 
 WORKER, DECODER, NODE, COMMAND, DRAIN, EVERYTHING = "worker", "decoder", "node", "command", "drain", "everything"
 GRACE_SECONDS = 20.0  # of a drain

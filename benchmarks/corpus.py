@@ -13,17 +13,17 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from adaptfocus.pipelines.clip_plan import ClipConfig, DrawRules, Planner, plan_clips
+from adaptfocus.pipelines.clip_stream import ClipShape
+from adaptfocus.pipelines.datasets.annotations import AnnotatedVideo
+from adaptfocus.pipelines.frames import DecodeConfig
+from adaptfocus.pipelines.isolated import DEFAULT_ISOLATION, Isolation
+from adaptfocus.pipelines.pack import pack
+from adaptfocus.pipelines.plan_store import PlanFacts, write_plan
+from adaptfocus.pipelines.records import EpochPlan
+from adaptfocus.pipelines.saliency_table import SaliencyConfig
+from adaptfocus.pipelines.shard_index import build_index, load_index
 from benchmarks.figures import say
-from pipelines.clip_plan import ClipConfig, DrawRules, Planner, plan_clips
-from pipelines.clip_stream import ClipShape
-from pipelines.datasets.annotations import AnnotatedVideo
-from pipelines.frames import DecodeConfig
-from pipelines.isolated import DEFAULT_ISOLATION, Isolation
-from pipelines.pack import pack
-from pipelines.plan_store import PlanFacts, write_plan
-from pipelines.records import EpochPlan
-from pipelines.saliency_table import SaliencyConfig
-from pipelines.shard_index import build_index, load_index
 
 FRAMES, STRIDE, SIZE_PIXELS, SHORT_SIDE_PIXELS = 32, 3, 224, 256
 CLIP = ClipConfig(frames=FRAMES, frame_stride=STRIDE, size_pixels=SIZE_PIXELS)

@@ -34,23 +34,23 @@ from av.codec.context import ThreadType
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/extract.py`
 
+from adaptfocus.pipelines import isolated, storage
+from adaptfocus.pipelines.clip_plan import ClipConfig
+from adaptfocus.pipelines.dense import DenseCounts, dense_job, dense_windows
+from adaptfocus.pipelines.isolated import Isolation
+from adaptfocus.pipelines.packets import packets_of
+from adaptfocus.pipelines.shard_index import load_index
+from adaptfocus.pipelines.window_stream import VideoRange, WindowShape, batches_of_ranges, window_batches
+from adaptfocus.trainers.backbones import build
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.extract import Extraction, extract, make_here
+from adaptfocus.trainers.feature_model import Weights
 from benchmarks import figures
 from benchmarks.corpus import CLIP, DECODE, default_work_folder, indexed, write_shards
 from benchmarks.figures import Figure, say
 from benchmarks.minimal import needed_run
 from benchmarks.process_cost import ProcessCost, on_one_core
 from benchmarks.videos import NAMES, video
-from pipelines import isolated, storage
-from pipelines.clip_plan import ClipConfig
-from pipelines.dense import DenseCounts, dense_job, dense_windows
-from pipelines.isolated import Isolation
-from pipelines.packets import packets_of
-from pipelines.shard_index import load_index
-from pipelines.window_stream import VideoRange, WindowShape, batches_of_ranges, window_batches
-from trainers.backbones import build
-from trainers.config import TrainConfig
-from trainers.extract import Extraction, extract, make_here
-from trainers.feature_model import Weights
 
 HOP_SECONDS, VIDEO_SECONDS = 1.0, 60
 SHAPE = WindowShape(CLIP, HOP_SECONDS, DECODE)

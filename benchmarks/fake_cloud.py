@@ -24,17 +24,17 @@ from typing import Any
 
 import yaml
 
+from adaptfocus.infra.cluster import connected
+from adaptfocus.infra.worlds import make_world
+from adaptfocus.pipelines.config import make
+from adaptfocus.pipelines.world_config import world_of
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.ledger import audit
+from adaptfocus.trainers.prepare import prepare
+from adaptfocus.trainers.recipes import recipe
 from benchmarks import figures
 from benchmarks.figures import Figure, say
-from infra.cluster import connected
-from infra.worlds import make_world
-from pipelines.config import make
-from pipelines.world_config import world_of
-from trainers.checkpoint import Run
-from trainers.config import TrainConfig
-from trainers.ledger import audit
-from trainers.prepare import prepare
-from trainers.recipes import recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 PORT = 6379
@@ -124,7 +124,7 @@ def _head(folder: Path) -> Iterator[str]:
 def _train_and_watch(config: TrainConfig) -> dict[str, float]:
     from ray.train import ScalingConfig
 
-    from trainers import ray_train
+    from adaptfocus.trainers import ray_train
 
     ray_train.ScalingConfig = lambda num_workers, **_: ScalingConfig(  # type: ignore[misc]
         num_workers=num_workers, resources_per_worker={"CPU": 1, "rank": 1}

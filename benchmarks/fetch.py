@@ -23,6 +23,15 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/fetch.py`
 
+from adaptfocus.infra.local_s3 import LocalS3
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.clip_plan import Planner
+from adaptfocus.pipelines.clip_reader import read_ahead
+from adaptfocus.pipelines.clip_stream import stream
+from adaptfocus.pipelines.packets import packets_of
+from adaptfocus.pipelines.plan_store import PlanFacts
+from adaptfocus.pipelines.records import ClipBatch
+from adaptfocus.pipelines.shard_index import load_index
 from benchmarks import figures
 from benchmarks.corpus import (
     BAGS_PER_BATCH,
@@ -42,15 +51,6 @@ from benchmarks.process_cost import on_one_core
 from benchmarks.range_readers import READERS
 from benchmarks.s3_latency import FarStore
 from benchmarks.videos import NAMES, video
-from infra.local_s3 import LocalS3
-from pipelines import storage
-from pipelines.clip_plan import Planner
-from pipelines.clip_reader import read_ahead
-from pipelines.clip_stream import stream
-from pipelines.packets import packets_of
-from pipelines.plan_store import PlanFacts
-from pipelines.records import ClipBatch
-from pipelines.shard_index import load_index
 
 SHARD_SIZE_BYTES = 200 << 20
 LATENCY_MS = 50
@@ -224,9 +224,9 @@ def _in_process(plan: PlanFacts) -> Iterator[ClipBatch]:
 def ray_figures(corpus: Corpus, folder: Path, repeats: int) -> list[Figure]:
     """The same through Ray Data, all of it on one core, which the decoding processes share as they do in training."""
     try:
+        from adaptfocus.infra.cluster import connected
+        from adaptfocus.pipelines.ray_data import Decoding
         from benchmarks.through_ray import batches
-        from infra.cluster import connected
-        from pipelines.ray_data import Decoding
     except ImportError as error:
         say(f"Ray Data: not installed ({error})")
         return []

@@ -19,21 +19,21 @@ from typing import Any
 import fsspec
 import numpy as np
 
+from adaptfocus.pipelines.clip_stream import bare_bag
+from adaptfocus.pipelines.errors import BadVideoError
+from adaptfocus.pipelines.frames import DecodeConfig
+from adaptfocus.pipelines.index_parts import refused_table
+from adaptfocus.pipelines.index_rows import ShardTask, read_shard
+from adaptfocus.pipelines.isolated import Isolation, decode_clips_apart
+from adaptfocus.pipelines.messages import shared_array
+from adaptfocus.pipelines.packet_codec import decode_packets, encode_packets
+from adaptfocus.pipelines.packets import find_clips, shown_pts
+from adaptfocus.pipelines.storage import read_ranges
 from benchmarks.fuzz_annotations import read_all
 from benchmarks.fuzz_base import SUFFIXES, Base
 from benchmarks.fuzz_inputs import Input, broken, whole_tar
 from benchmarks.fuzz_oracle import SIZE_PIXELS, Given, compared
 from benchmarks.fuzz_tars import videos_in
-from pipelines.clip_stream import bare_bag
-from pipelines.errors import BadVideoError
-from pipelines.frames import DecodeConfig
-from pipelines.index_parts import refused_table
-from pipelines.index_rows import ShardTask, read_shard
-from pipelines.isolated import Isolation, decode_clips_apart
-from pipelines.messages import shared_array
-from pipelines.packet_codec import decode_packets, encode_packets
-from pipelines.packets import find_clips, shown_pts
-from pipelines.storage import read_ranges
 
 # Every kind that docs/operations.md explains.
 KNOWN = frozenset(

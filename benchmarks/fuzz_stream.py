@@ -12,8 +12,8 @@ from functools import cache
 import av
 from av.error import FFmpegError
 
+from adaptfocus.pipelines.containers import TOLERANT
 from benchmarks.fuzz_base import Base
-from pipelines.containers import TOLERANT
 
 MAX_PACKETS = 120
 

@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.errors import ConfigError
-from pipelines.index_parts import part_urls, read_part, write_parts
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.index_parts import part_urls, read_part, write_parts
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,12 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/isolation.py`
 
+from adaptfocus.infra.cluster import connected
+from adaptfocus.pipelines import isolated
+from adaptfocus.pipelines.clip_stream import stream
+from adaptfocus.pipelines.decoder_process import DecoderProcess
+from adaptfocus.pipelines.isolated import Isolation
+from adaptfocus.pipelines.plan_store import PlanFacts
 from benchmarks import figures
 from benchmarks.corpus import (
     BAGS_PER_BATCH,
@@ -36,12 +42,6 @@ from benchmarks.pace import clips_in, paced
 from benchmarks.process_cost import ProcessCost
 from benchmarks.through_ray import batches as through_ray
 from benchmarks.videos import NAMES, video
-from infra.cluster import connected
-from pipelines import isolated
-from pipelines.clip_stream import stream
-from pipelines.decoder_process import DecoderProcess
-from pipelines.isolated import Isolation
-from pipelines.plan_store import PlanFacts
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDES: dict[str, Isolation | None] = {"without": None, "with": Isolation()}

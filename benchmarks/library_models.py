@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainers.backbones.slowfast import slow_frames
+from adaptfocus.trainers.backbones.slowfast import slow_frames
 
 
 def pytorchvideo_models() -> Any:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainers.backbones import Backbone
+from adaptfocus.trainers.backbones import Backbone
 
 
 def matrix_flops_per_second(device: torch.device, precision: str, repeats: int = 10) -> float:

@@ -15,12 +15,12 @@ import tarfile
 from dataclasses import replace
 from pathlib import Path
 
+from adaptfocus.pipelines.clip_stream import stream
+from adaptfocus.pipelines.plan_store import read_plan
 from benchmarks.corpus import BAGS_PER_BATCH, CLIPS_PER_BAG, shape_of
 from benchmarks.pace import clips_in
 from benchmarks.process_cost import peak_resident_mb
 from benchmarks.videos import KINDS, Kind, write_video
-from pipelines.clip_stream import stream
-from pipelines.plan_store import read_plan
 
 _BLOCK = tarfile.BLOCKSIZE
 

@@ -29,6 +29,10 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/people.py`
 
+from adaptfocus.pipelines.config import make
+from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.recipes import recipe
 from benchmarks import figures, people_report
 from benchmarks.figures import Figure, say
 from benchmarks.people_videos import Corpus, is_made, make_corpus
@@ -36,10 +40,6 @@ from benchmarks.regime_figures import Outcome, curves_of, outcome_of, share_of_g
 from benchmarks.regime_runs import RunJob, finish
 from benchmarks.regimes import numbers, words
 from benchmarks.variants import Variant, chosen
-from pipelines.config import make
-from pipelines.errors import AdaptFocusError, ConfigError
-from trainers.config import TrainConfig
-from trainers.recipes import recipe
 
 # In every regime alike. Twice the rate, which small3d likes, breaks this backbone's discovery (docs/results.md).
 SETTINGS = ("backbone=r2plus1d_tiny", "clip.fps=4", "input.motion=auto", "optim.learning_rate=3e-3")

@@ -23,6 +23,14 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/pipeline.py`
 
+from adaptfocus.infra.cluster import connected
+from adaptfocus.infra.local_s3 import LocalS3
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.clip_plan import Planner
+from adaptfocus.pipelines.clip_stream import stream
+from adaptfocus.pipelines.plan_store import PlanFacts
+from adaptfocus.pipelines.ray_data import Decoding
+from adaptfocus.pipelines.records import ClipBatch
 from benchmarks import figures, ray_readers
 from benchmarks.corpus import (
     BAGS_PER_BATCH,
@@ -41,14 +49,6 @@ from benchmarks.process_cost import ProcessCost
 from benchmarks.s3_latency import FarStore
 from benchmarks.through_ray import batches as through_ray
 from benchmarks.videos import NAMES, video
-from infra.cluster import connected
-from infra.local_s3 import LocalS3
-from pipelines import storage
-from pipelines.clip_plan import Planner
-from pipelines.clip_stream import stream
-from pipelines.plan_store import PlanFacts
-from pipelines.ray_data import Decoding
-from pipelines.records import ClipBatch
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARD_SIZE_BYTES = 100 << 20  # two 10-minute videos: every worker of the DataLoader gets shards

@@ -13,7 +13,7 @@ from typing import Any
 
 import av
 
-from pipelines import storage
+from adaptfocus.pipelines import storage
 
 READ_AHEAD_BYTES = 1 << 20
 BUFFER_BYTES = 512 * 1024

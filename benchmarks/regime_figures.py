@@ -12,16 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from adaptfocus.infra.gather import read_scores
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.clip_plan import Planner
+from adaptfocus.pipelines.shard_index import load_index
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.diagnosis import salient_hit_rate
+from adaptfocus.trainers.epochs import SUMMARY, read_saliency
 from benchmarks.figures import Figure, mean_and_std
 from benchmarks.regime_runs import FINAL, RunJob
 from benchmarks.variants import LIKE_FOR_LIKE, REFERENCE
-from infra.gather import read_scores
-from pipelines import storage
-from pipelines.clip_plan import Planner
-from pipelines.shard_index import load_index
-from trainers.checkpoint import Run
-from trainers.diagnosis import salient_hit_rate
-from trainers.epochs import SUMMARY, read_saliency
 
 BASELINES = ("noisy", "ours", REFERENCE)  # what others are compared with, seed by seed
 

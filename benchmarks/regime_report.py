@@ -1,6 +1,6 @@
 """What the regimes' benchmark leaves to be read: curves as JSON and SVG, tables as Markdown.
 
-Input: outcomes. Does: lays them out; the charts' marks are placed by `infra.charts`, as in a run's report.
+Input: outcomes. Does: lays them out; the charts' marks are placed by `adaptfocus.infra.charts`, as in a run's report.
 Output: text of files.
 """
 
@@ -16,10 +16,10 @@ from pathlib import Path
 
 import jinja2
 
+from adaptfocus.infra.charts import Style, line_chart, styles_of
 from benchmarks.figures import Figure
 from benchmarks.regime_figures import BASELINES, Outcome, curves_of, rows_of
 from benchmarks.variants import MAIN, VARIANTS
-from infra.charts import Style, line_chart, styles_of
 
 MEANINGS = {
     "gap_closed": "share of the way from `noisy_faded` to `full_faded` that `best` goes",
@@ -118,7 +118,7 @@ def _processor() -> str:
 def _environment(escape: bool) -> jinja2.Environment:
     own = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
     return jinja2.Environment(
-        loader=jinja2.ChoiceLoader([own, jinja2.PackageLoader("infra", "templates")]),
+        loader=jinja2.ChoiceLoader([own, jinja2.PackageLoader("adaptfocus.infra", "templates")]),
         autoescape=escape,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

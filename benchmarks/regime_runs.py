@@ -24,20 +24,20 @@ from pathlib import Path
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from adaptfocus.infra.gather import read_scores
+from adaptfocus.infra.progress import console, read_heartbeat
+from adaptfocus.infra.running import run_training
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.config import differences
+from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.engine import LocalEngine
+from adaptfocus.trainers.evaluate import evaluate_checkpoints, load_config, predict_here, scores_url
+from adaptfocus.trainers.loop import train
+from adaptfocus.trainers.prepare import finished, prepare
 from benchmarks.figures import say
 from benchmarks.frame_cache import CachedEngine, frame_cache, make_cache
-from infra.gather import read_scores
-from infra.progress import console, read_heartbeat
-from infra.running import run_training
-from pipelines import storage
-from pipelines.config import differences
-from pipelines.errors import AdaptFocusError, ConfigError
-from trainers.checkpoint import Run
-from trainers.config import TrainConfig
-from trainers.engine import LocalEngine
-from trainers.evaluate import evaluate_checkpoints, load_config, predict_here, scores_url
-from trainers.loop import train
-from trainers.prepare import finished, prepare
 
 Makings = Mapping[str, tuple[Callable[..., None], tuple]]
 

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import infra.worlds
+import adaptfocus.infra.worlds
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.world_config import WorldConfig
+from adaptfocus.trainers.pretrain import pretrain
 from benchmarks.imprecision import Imprecision, write_imprecise
-from pipelines import storage
-from pipelines.errors import ConfigError
-from pipelines.world_config import WorldConfig
-from trainers.pretrain import pretrain
 
 
 def world_folder(out: Path, world: WorldConfig) -> Path:
@@ -68,7 +68,7 @@ def make_world(out: Path, world: WorldConfig) -> None:
     """Make a world from nothing: what a killed process left of it is removed."""
     folder = world_folder(out, world)
     shutil.rmtree(folder, ignore_errors=True)
-    infra.worlds.make_world(world, str(folder), processes=1)
+    adaptfocus.infra.worlds.make_world(world, str(folder), processes=1)
 
 
 def make_world_and_annotations(out: Path, world: WorldConfig, annotations: Sequence[Imprecision]) -> None:

@@ -26,6 +26,11 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/regimes.py`
 
+from adaptfocus.pipelines.config import make
+from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
+from adaptfocus.pipelines.world_config import KINDS, TRIMMED, WorldConfig
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.recipes import recipe
 from benchmarks import figures, regime_report
 from benchmarks.figures import Figure, say
 from benchmarks.imprecision import Imprecision
@@ -43,11 +48,6 @@ from benchmarks.regime_worlds import (
     world_name,
 )
 from benchmarks.variants import GROUPS, Variant, chosen
-from pipelines.config import make
-from pipelines.errors import AdaptFocusError, ConfigError
-from pipelines.world_config import KINDS, TRIMMED, WorldConfig
-from trainers.config import TrainConfig
-from trainers.recipes import recipe
 
 
 class Usual(NamedTuple):

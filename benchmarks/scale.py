@@ -26,21 +26,21 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/scale.py`
 
+from adaptfocus.infra.cluster import OBJECT_STORE_BYTES, connected
+from adaptfocus.infra.local_s3 import LocalS3
+from adaptfocus.infra.worlds import make_world
+from adaptfocus.pipelines.config import make
+from adaptfocus.pipelines.world_config import world_of
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.ledger import audit
+from adaptfocus.trainers.prepare import prepare
+from adaptfocus.trainers.recipes import recipe
 from benchmarks import figures
 from benchmarks.fake_cloud import ROOT, from_zero
 from benchmarks.figures import Figure, say
 from benchmarks.process_cost import ProcessCost
 from benchmarks.s3_latency import FarStore
-from infra.cluster import OBJECT_STORE_BYTES, connected
-from infra.local_s3 import LocalS3
-from infra.worlds import make_world
-from pipelines.config import make
-from pipelines.world_config import world_of
-from trainers.checkpoint import Run
-from trainers.config import TrainConfig
-from trainers.ledger import audit
-from trainers.prepare import prepare
-from trainers.recipes import recipe
 
 NODES = (1, 2, 4)
 LATENCY_MS = 400
@@ -108,7 +108,7 @@ def _trained(config: TrainConfig, number: int, without: frozenset[int]) -> tuple
     from ray.cluster_utils import Cluster
     from ray.train import ScalingConfig
 
-    from trainers import ray_train
+    from adaptfocus.trainers import ray_train
 
     # By itself Ray Train would put as many ranks on one node as fit.
     ray_train.ScalingConfig = partial(ScalingConfig, placement_strategy="SPREAD")  # type: ignore[misc]

@@ -10,17 +10,17 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from adaptfocus.pipelines.config import make
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.engine import LocalEngine
+from adaptfocus.trainers.loop import train
+from adaptfocus.trainers.prepare import prepare
+from adaptfocus.trainers.recipes import recipe
 from benchmarks import figures
 from benchmarks.corpus import default_work_folder, indexed, write_shards
 from benchmarks.figures import Figure, say
 from benchmarks.videos import video
-from pipelines.config import make
-from trainers.checkpoint import Run
-from trainers.config import TrainConfig
-from trainers.engine import LocalEngine
-from trainers.loop import train
-from trainers.prepare import prepare
-from trainers.recipes import recipe
 
 VIDEOS, BAGS_PER_BATCH, CLIPS_PER_BAG = 14, 2, 2
 WARM_UP = 2  # batches that are not counted: the first waits for its clips, and libraries are loaded

@@ -27,6 +27,21 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/store_faults.py`
 
+from adaptfocus.infra.local_s3 import LocalS3
+from adaptfocus.infra.worlds import make_world
+from adaptfocus.pipelines.clip_plan import Planner
+from adaptfocus.pipelines.clip_reader import read_ahead
+from adaptfocus.pipelines.clip_stream import stream
+from adaptfocus.pipelines.config import make
+from adaptfocus.pipelines.plan_store import PlanFacts, read_plan
+from adaptfocus.pipelines.records import PLAN_SCHEMA
+from adaptfocus.pipelines.tables import read_table
+from adaptfocus.pipelines.world_config import WorldConfig
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.engine import LocalEngine
+from adaptfocus.trainers.loop import train
+from adaptfocus.trainers.prepare import prepare
 from benchmarks import figures
 from benchmarks.corpus import (
     BAGS_PER_BATCH,
@@ -43,21 +58,6 @@ from benchmarks.pace import clips_in
 from benchmarks.s3_faults import Faults, FaultyStore
 from benchmarks.s3_latency import Store
 from benchmarks.videos import NAMES, video
-from infra.local_s3 import LocalS3
-from infra.worlds import make_world
-from pipelines.clip_plan import Planner
-from pipelines.clip_reader import read_ahead
-from pipelines.clip_stream import stream
-from pipelines.config import make
-from pipelines.plan_store import PlanFacts, read_plan
-from pipelines.records import PLAN_SCHEMA
-from pipelines.tables import read_table
-from pipelines.world_config import WorldConfig
-from trainers.checkpoint import Run
-from trainers.config import TrainConfig
-from trainers.engine import LocalEngine
-from trainers.loop import train
-from trainers.prepare import prepare
 
 T = TypeVar("T")
 
@@ -209,9 +209,9 @@ def trained(url: str, name: str, *overrides: str) -> Run:
     if config.placement.engine == "local":
         train(config, LocalEngine(config.plan.bags_per_batch))
     else:
-        from infra.cluster import connected
-        from infra.running import cpus_of
-        from trainers.ray_train import fit
+        from adaptfocus.infra.cluster import connected
+        from adaptfocus.infra.running import cpus_of
+        from adaptfocus.trainers.ray_train import fit
 
         with connected(None, cpus_of(config)):
             fit(config)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from adaptfocus.pipelines.clip_stream import ClipShape
+from adaptfocus.pipelines.plan_store import PlanFacts
+from adaptfocus.pipelines.ray_data import Decoding, bags_per_block, plan_dataset
+from adaptfocus.pipelines.records import ClipBatch
 from benchmarks.corpus import BAGS_PER_BATCH, CLIPS_PER_BAG, shape_of
-from pipelines.clip_stream import ClipShape
-from pipelines.plan_store import PlanFacts
-from pipelines.ray_data import Decoding, bags_per_block, plan_dataset
-from pipelines.records import ClipBatch
 
 
 class OneProcess(Decoding):

@@ -11,8 +11,8 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from adaptfocus.pipelines.errors import ConfigError
 from benchmarks.imprecision import Imprecision
-from pipelines.errors import ConfigError
 
 REFERENCE = "resampled"  # what ablations change one thing of
 

@@ -23,14 +23,14 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/weak_feat.py`
 
+from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
+from adaptfocus.pipelines.world_config import WORLDS, WorldConfig, world_of
 from benchmarks import figures
 from benchmarks.figures import Figure, mean_and_std, say
 from benchmarks.regime_runs import make_all, workers
 from benchmarks.regimes import Benchmark, run_benchmark
 from benchmarks.variants import chosen
 from benchmarks.weak_feat_runs import KINDS, make_features, make_probe, probe_file, score_of
-from pipelines.errors import AdaptFocusError, ConfigError
-from pipelines.world_config import WORLDS, WorldConfig, world_of
 
 WORLD = "d"
 # Of each task, what its figure is; other scores are in OUT/probes.

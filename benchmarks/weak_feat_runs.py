@@ -12,15 +12,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.world_config import SPLITS, WorldConfig
+from adaptfocus.pipelines.world_tasks import ANNOTATIONS
+from adaptfocus.trainers.evaluate import load_config
+from adaptfocus.trainers.extract import Extraction, classes_of, extract, make_here
+from adaptfocus.trainers.feature_model import weights_of
+from adaptfocus.trainers.inputs import InputConfig
+from adaptfocus.trainers.probes.run import run_probe
 from benchmarks.regime_worlds import index_url, world_folder, world_name
-from pipelines import storage
-from pipelines.world_config import SPLITS, WorldConfig
-from pipelines.world_tasks import ANNOTATIONS
-from trainers.evaluate import load_config
-from trainers.extract import Extraction, classes_of, extract, make_here
-from trainers.feature_model import weights_of
-from trainers.inputs import InputConfig
-from trainers.probes.run import run_probe
 
 STRIDE_SECONDS = 0.5
 # Kind of feature -> the run it comes from (benchmarks/variants.py): the same input, schedule and clips for both. None:

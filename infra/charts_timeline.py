@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from infra.charts import TOP_PX, Point, Style, Tick, anchor, clock, number
+from adaptfocus.infra.charts import TOP_PX, Point, Style, Tick, anchor, clock, number
 
 BARS_HEIGHT_PX = 64
 CLIPS_GAP_PX = 32  # below the bars: the strip's own label

@@ -18,9 +18,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from infra import features_cli, help_pages, jobs_cli, probe_cli
-from infra.index_cli import index
-from infra.options import (
+from adaptfocus.infra import features_cli, help_pages, jobs_cli, probe_cli
+from adaptfocus.infra.index_cli import index
+from adaptfocus.infra.options import (
     Address,
     ConfigFile,
     Engine,
@@ -34,13 +34,13 @@ from infra.options import (
     many,
     settings_from,
 )
-from infra.pack_cli import pack
-from infra.pretrain_cli import pretrain
-from infra.quarantine_cli import app as quarantine
-from infra.tables import show
-from pipelines.errors import AdaptFocusError, ConfigError
-from pipelines.url_secrets import scrubbed
-from pipelines.world_config import WORLDS, world_of
+from adaptfocus.infra.pack_cli import pack
+from adaptfocus.infra.pretrain_cli import pretrain
+from adaptfocus.infra.quarantine_cli import app as quarantine
+from adaptfocus.infra.tables import show
+from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
+from adaptfocus.pipelines.url_secrets import scrubbed
+from adaptfocus.pipelines.world_config import WORLDS, world_of
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -85,7 +85,7 @@ def plan(
     out_url: Annotated[str | None, typer.Option("--out", help="URL of a folder to write the plan to.")] = None,
 ) -> None:
     """Preview what the first epoch would read and decode."""
-    from infra.planning import first_plan, left_out_line, summary_of
+    from adaptfocus.infra.planning import first_plan, left_out_line, summary_of
 
     config = settings_from(name, overrides, config_url)
     drawn = first_plan(config)
@@ -96,7 +96,7 @@ def plan(
     if left_out := left_out_line(config):
         out.print(left_out, highlight=False, soft_wrap=True)
     if out_url:
-        from pipelines.plan_store import write_plan
+        from adaptfocus.pipelines.plan_store import write_plan
 
         write_plan(drawn, out_url, 0, config.plan.bags_per_batch)
         out.print(f"written to {out_url}")
@@ -114,7 +114,7 @@ def train(
 
     Give the same command again to resume. The number of workers must divide plan.bags_per_batch.
     """
-    from infra.running import run_training
+    from adaptfocus.infra.running import run_training
 
     run_training(settings_from(name, overrides, config_url), address, take_over)
 
@@ -147,8 +147,8 @@ def evaluate(
     address: Address = None,
 ) -> None:
     """Score a run on test videos: video-level and per-time mAP."""
-    from infra.running import run_evaluation
-    from infra.score_table import conditions_of_scores, table_of_scores
+    from adaptfocus.infra.running import run_evaluation
+    from adaptfocus.infra.score_table import conditions_of_scores, table_of_scores
 
     # A report shows "test": the score of an earlier epoch does not take its place unasked.
     name = name or ("test" if epoch is None else f"test-epoch-{epoch}")
@@ -172,8 +172,8 @@ def report(
     ] = None,
 ) -> None:
     """Write one HTML page about one run, or to compare several. It needs no network."""
-    from infra.gather import gather
-    from infra.report import write_report
+    from adaptfocus.infra.gather import gather
+    from adaptfocus.infra.report import write_report
 
     command = scrubbed(shlex.join(["adaptfocus", *sys.argv[1:]]))
     write_report(gather(runs, evaluation, samples, command, videos or []), out_url)
@@ -183,7 +183,7 @@ def report(
 @app.command()
 def backbones() -> None:
     """List the backbones: size, cost, clip shape, public weights, what they need installed."""
-    from infra.models import table_of_backbones
+    from adaptfocus.infra.models import table_of_backbones
 
     show(out, table_of_backbones())
 
@@ -201,7 +201,7 @@ def export_model(
 
     The file is read back, and its output compared with the model's.
     """
-    from trainers.export import export_model as export
+    from adaptfocus.trainers.export import export_model as export
 
     facts = export(run, out_url, file_format, None if epoch is None else epoch - 1)
     out.print(f"{facts['backbone']}, {many(len(facts['classes']), 'class')}, "
@@ -225,7 +225,7 @@ def world(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a world that is there.")] = False,
 ) -> None:
     """Make a synthetic benchmark: H.264 videos whose actions are known to the frame, packed and indexed."""
-    from infra.worlds import make_world
+    from adaptfocus.infra.worlds import make_world
 
     config = world_of(kind, seed=seed, num_train_videos=train_videos, num_test_videos=test_videos, long_tail=long_tail)
     done = make_world(config, out_url, processes or os.cpu_count() or 1, overwrite)
@@ -247,7 +247,7 @@ def demo(
         raise ConfigError(
             f"the demo needs {', '.join(missing)}, which is not installed; pip install 'adaptfocus[demo]'"
         )
-    from infra.demo import run_demo
+    from adaptfocus.infra.demo import run_demo
 
     run_demo(folder, seed)
 
@@ -262,7 +262,7 @@ def main() -> None:
         if isinstance(code, int):  # of Ctrl-C, which typer takes for an answer: 130
             sys.exit(code)
     except AdaptFocusError as error:
-        from infra.progress import console
+        from adaptfocus.infra.progress import console
 
         console.print("[bold red]error:[/] ", end="")
         console.print(scrubbed(str(error)), markup=False, highlight=False, soft_wrap=True)

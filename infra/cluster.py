@@ -20,10 +20,10 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from infra.placement import amounts, needed
-from pipelines import storage
-from pipelines.errors import ConfigError
-from trainers.config import PlacementConfig
+from adaptfocus.infra.placement import amounts, needed
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.trainers.config import PlacementConfig
 
 # Ray Train looks after its workers every 2 s by default; its waits add up to seconds at each start.
 _SETTINGS = {

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from infra import charts
-from infra.report_data import RunRow
-from infra.verdict_facts import SIDE_BY_SIDE, percent, ranked_of
+from adaptfocus.infra import charts
+from adaptfocus.infra.report_data import RunRow
+from adaptfocus.infra.verdict_facts import SIDE_BY_SIDE, percent, ranked_of
 
 
 @dataclass(frozen=True)

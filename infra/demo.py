@@ -24,24 +24,24 @@ from pathlib import Path
 
 from rich.table import Table
 
-from infra.cluster import connected
-from infra.demo_store import keep, next_steps
-from infra.gather import gather, read_scores
-from infra.local_s3 import LocalS3
-from infra.progress import console, counted, following, working
-from infra.report import write_report
-from infra.running import run_evaluation
-from infra.stages import Stages
-from infra.tables import show
-from infra.worlds import pack_and_index
-from pipelines import storage
-from pipelines.errors import AdaptFocusError
-from pipelines.json_text import json_text
-from pipelines.world import write_world
-from pipelines.world_config import DEMO_WORLD
-from trainers.checkpoint import Run
-from trainers.ledger import Audit, audit
-from trainers.recipes import recipe
+from adaptfocus.infra.cluster import connected
+from adaptfocus.infra.demo_store import keep, next_steps
+from adaptfocus.infra.gather import gather, read_scores
+from adaptfocus.infra.local_s3 import LocalS3
+from adaptfocus.infra.progress import console, counted, following, working
+from adaptfocus.infra.report import write_report
+from adaptfocus.infra.running import run_evaluation
+from adaptfocus.infra.stages import Stages
+from adaptfocus.infra.tables import show
+from adaptfocus.infra.worlds import pack_and_index
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import AdaptFocusError
+from adaptfocus.pipelines.json_text import json_text
+from adaptfocus.pipelines.world import write_world
+from adaptfocus.pipelines.world_config import DEMO_WORLD
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.ledger import Audit, audit
+from adaptfocus.trainers.recipes import recipe
 
 VIEWS = 12
 SHARD_BYTES = 1 << 19  # several tars, so that there is something to shard
@@ -97,7 +97,9 @@ def _prepare_data(s3: LocalS3, folder: Path, seed: int, stages: Stages) -> None:
     """Videos, shards, indexes; the backbone's start is made beside them, in a process of its own."""
     log = folder / "pretrain.log"
     # One thread: another number of threads adds up in another order, and gives other weights.
-    pretraining = _start(["-m", "trainers.pretrain", "--out", s3.url("weights.pt"), "--seed", "0"], log, threads=1)
+    pretraining = _start(
+        ["-m", "adaptfocus.trainers.pretrain", "--out", s3.url("weights.pt"), "--seed", "0"], log, threads=1
+    )
     with stages("a world of videos (H.264)"), counted("encoding videos") as progress:
         manifest = write_world(replace(DEMO_WORLD, seed=seed), folder / "world", os.cpu_count() or 1, progress)
     with stages("pack into tars on S3, index"):
@@ -144,7 +146,7 @@ def _train(s3: LocalS3, folder: Path, regime: str, seed: int, stages: Stages) ->
 
 def _training(overrides: Sequence[str], workers: int) -> list[str]:
     """The command a user would type, on the demo's own cluster."""
-    return ["-m", "infra", "train", "demo", *overrides, f"placement.workers={workers}", "--address", _address()]
+    return ["-m", "adaptfocus", "train", "demo", *overrides, f"placement.workers={workers}", "--address", _address()]
 
 
 def _start(arguments: Sequence[str], log: Path, threads: int | None = None) -> subprocess.Popen:

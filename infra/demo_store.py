@@ -11,11 +11,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from pipelines import storage
-from pipelines.datasets.manifest import read_classes
-from pipelines.json_text import json_text
-from pipelines.shard_index import build_index
-from pipelines.world_config import SPLITS
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.datasets.manifest import read_classes
+from adaptfocus.pipelines.json_text import json_text
+from adaptfocus.pipelines.shard_index import build_index
+from adaptfocus.pipelines.world_config import SPLITS
 
 PLACES = ("runs", "index", "weights")
 

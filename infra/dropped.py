@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from infra.report_data import Dropped
-from pipelines import storage, strict_json
-from pipelines.index_parts import part_urls, read_part
-from pipelines.tables import read_table
-from trainers.checkpoint import Run
-from trainers.config import TrainConfig
-from trainers.epochs import read_excluded
-from trainers.evaluate import PREDICTIONS_SCHEMA
+from adaptfocus.infra.report_data import Dropped
+from adaptfocus.pipelines import storage, strict_json
+from adaptfocus.pipelines.index_parts import part_urls, read_part
+from adaptfocus.pipelines.tables import read_table
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.epochs import read_excluded
+from adaptfocus.trainers.evaluate import PREDICTIONS_SCHEMA
 
 
 def dropped_by(runs: Sequence[tuple[Run, str, TrainConfig, dict]], evaluation: str) -> list[Dropped]:

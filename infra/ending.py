@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from infra.progress import console
+from adaptfocus.infra.progress import console
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

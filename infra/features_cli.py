@@ -1,6 +1,6 @@
 """`adaptfocus extract | export | verify`: features of whole videos, out and into the layouts of other projects.
 
-Input: arguments. Does: hands them to `trainers.extract` and `pipelines.feature_layouts`.
+Input: arguments. Does: hands them to `adaptfocus.trainers.extract` and `adaptfocus.pipelines.feature_layouts`.
 Output: a line or a table a command.
 """
 
@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from infra.options import Address, Engine, Epoch, RunUrl, counts_line, many, placed
-from pipelines.errors import InputError
+from adaptfocus.infra.options import Address, Engine, Epoch, RunUrl, counts_line, many, placed
+from adaptfocus.pipelines.errors import InputError
 
 out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 
@@ -48,17 +48,17 @@ def extract(
 
     Give the same command again to resume.
     """
-    from infra.placement import check_this_machine, cpus_of
-    from infra.progress import counted
-    from infra.running import OWN, check_ray, engine_of
-    from pipelines import storage
-    from pipelines.datasets.annotations import check_split
-    from pipelines.places import absolute
-    from pipelines.shard_index import notes_of
-    from trainers.evaluate import load_config
-    from trainers.extract import Extraction, classes_of, make_here
-    from trainers.extract import extract as extract_features
-    from trainers.feature_model import weights_of
+    from adaptfocus.infra.placement import check_this_machine, cpus_of
+    from adaptfocus.infra.progress import counted
+    from adaptfocus.infra.running import OWN, check_ray, engine_of
+    from adaptfocus.pipelines import storage
+    from adaptfocus.pipelines.datasets.annotations import check_split
+    from adaptfocus.pipelines.places import absolute
+    from adaptfocus.pipelines.shard_index import notes_of
+    from adaptfocus.trainers.evaluate import load_config
+    from adaptfocus.trainers.extract import Extraction, classes_of, make_here
+    from adaptfocus.trainers.extract import extract as extract_features
+    from adaptfocus.trainers.feature_model import weights_of
 
     run, index, out_url = absolute(run), absolute(index), absolute(out_url)
     config = placed(load_config(run), overrides)
@@ -73,8 +73,8 @@ def extract(
             facts = extract_features(job, out_url, make_here, progress)
         else:
             check_ray()
-            from infra.cluster import check_seen, connected
-            from trainers.ray_extract import make_on_cluster
+            from adaptfocus.infra.cluster import check_seen, connected
+            from adaptfocus.trainers.ray_extract import make_on_cluster
 
             if address in OWN:  # it takes the GPUs that are there
                 check_this_machine(config.placement.model_copy(update={"worker_resources": {}, "gpus_per_worker": 0}))
@@ -132,9 +132,9 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
 ) -> None:
     """Write features in the layout that another project reads."""
-    from pipelines.feature_store import open_features
-    from pipelines.layouts import export as write
-    from pipelines.layouts.given import Given
+    from adaptfocus.pipelines.feature_store import open_features
+    from adaptfocus.pipelines.layouts import export as write
+    from adaptfocus.pipelines.layouts.given import Given
 
     given = Given(
         tuple(map(open_features, features)), fps, align, steps, split_number, background, segmentation, grounding,
@@ -163,10 +163,10 @@ def verify(
 
     Exits with 2 if not.
     """
-    from pipelines.feature_store import open_features
-    from pipelines.layouts import layout_of
-    from pipelines.layouts import verify as look
-    from pipelines.layouts.given import Given
+    from adaptfocus.pipelines.feature_store import open_features
+    from adaptfocus.pipelines.layouts import layout_of
+    from adaptfocus.pipelines.layouts import verify as look
+    from adaptfocus.pipelines.layouts.given import Given
 
     given = Given(
         tuple(map(open_features, features or [])), fps, align, steps, activities_url=activities

@@ -14,10 +14,10 @@ from math import sqrt
 from statistics import NormalDist
 from typing import Any
 
-from pipelines import storage
-from trainers.checkpoint import Run
-from trainers.config import TrainConfig
-from trainers.epochs import SUMMARY
+from adaptfocus.pipelines import storage
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.epochs import SUMMARY
 
 BY_CHANCE = 0.05  # how often a class that means nothing to the model is called found; shared by all classes of a run
 NAMED = 8  # classes in a sentence

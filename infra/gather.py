@@ -13,21 +13,21 @@ from dataclasses import dataclass
 
 import yaml
 
-from infra.dropped import dropped_by
-from infra.found import findings
-from infra.report_data import Curve, Evaluated, ReportData, RunRow, Waiting
-from infra.samples import Videos, open_videos, samples_of
-from infra.verdict import drawn_as_curves, shown_in_full
-from pipelines import storage
-from pipelines.config import differences
-from pipelines.errors import InputError
-from trainers.checkpoint import Commit, Run
-from trainers.config import TrainConfig
-from trainers.epochs import SUMMARY
-from trainers.evaluate import load_config
-from trainers.evaluations import read_resamples, read_scores
-from trainers.ledger import Audit, audit, last_commits
-from trainers.scores import READING, RETRIES
+from adaptfocus.infra.dropped import dropped_by
+from adaptfocus.infra.found import findings
+from adaptfocus.infra.report_data import Curve, Evaluated, ReportData, RunRow, Waiting
+from adaptfocus.infra.samples import Videos, open_videos, samples_of
+from adaptfocus.infra.verdict import drawn_as_curves, shown_in_full
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.config import differences
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.trainers.checkpoint import Commit, Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.epochs import SUMMARY
+from adaptfocus.trainers.evaluate import load_config
+from adaptfocus.trainers.evaluations import read_resamples, read_scores
+from adaptfocus.trainers.ledger import Audit, audit, last_commits
+from adaptfocus.trainers.scores import READING, RETRIES
 
 # summary key -> (name of the chart, unit). Fractions are shown in percent, like every score on the page.
 DIAGNOSTICS = {

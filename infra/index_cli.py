@@ -1,6 +1,6 @@
 """`adaptfocus index`: tars as they are to an index of their videos, and what it left out.
 
-Input: arguments. Does: hands them to `pipelines.shard_index`. Output: the index, and lines of counts and reasons.
+Input: arguments. Does: hands them to `adaptfocus.pipelines.shard_index`. Output: the index, and lines of counts and reasons.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from infra.options import Classes, Processes, counts_line, many
-from pipelines.errors import ConfigError
+from adaptfocus.infra.options import Classes, Processes, counts_line, many
+from adaptfocus.pipelines.errors import ConfigError
 
 out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 
@@ -41,11 +41,11 @@ def index(
 
     Run it again after a change: only new and changed shards are read.
     """
-    from infra.progress import counted
-    from pipelines.datasets.label_checks import label_warnings
-    from pipelines.datasets.manifest import read_classes
-    from pipelines.isolated import DEFAULT_ISOLATION
-    from pipelines.shard_index import build_index
+    from adaptfocus.infra.progress import counted
+    from adaptfocus.pipelines.datasets.label_checks import label_warnings
+    from adaptfocus.pipelines.datasets.manifest import read_classes
+    from adaptfocus.pipelines.isolated import DEFAULT_ISOLATION
+    from adaptfocus.pipelines.shard_index import build_index
 
     if out_url is None:
         if not show_refused:
@@ -80,8 +80,8 @@ def index(
 
 def _show(index_url: str) -> None:
     """All rows of an index's refused/, one a line, and how many there are of each kind."""
-    from pipelines.index_checks import line_of
-    from pipelines.shard_index import refused_of
+    from adaptfocus.pipelines.index_checks import line_of
+    from adaptfocus.pipelines.shard_index import refused_of
 
     counts: Counter[str] = Counter()
     for row in refused_of(index_url):

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from infra.progress import console
-from pipelines import storage
-from pipelines.errors import AdaptFocusError, ConfigError
+from adaptfocus.infra.progress import console
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
 
 HOW_TO_REACH = (
     "`ray dashboard ray_cluster.yaml` forwards it from AWS, `kubectl port-forward svc/adaptfocus-head-svc 8265` from "

@@ -21,15 +21,15 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from infra.job_client import JobClient, dashboard_url
-from infra.options import settings_file, settings_from
-from infra.progress import console
-from pipelines import storage
-from pipelines.errors import ConfigError
-from trainers.config import TrainConfig
-from trainers.prepare import finished, prepare
+from adaptfocus.infra.job_client import JobClient, dashboard_url
+from adaptfocus.infra.options import settings_file, settings_from
+from adaptfocus.infra.progress import console
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.prepare import finished, prepare
 
-PACKAGES = ("pipelines", "trainers", "infra")
+PACKAGE = "adaptfocus"
 MAX_PACKAGE_BYTES = 10_000_000  # the head keeps every package in its memory, and every node fetches it
 SETTINGS_FILE = "settings.yaml"
 # Where the store is, and no more: these are shown to everybody who sees the dashboard.
@@ -99,7 +99,7 @@ def submit_training(
 def entrypoint(recipe_name: str, overrides: list[str], with_settings: bool, take_over: bool = False) -> str:
     """What the job runs on the head: the command that a user would type there."""
     more = (["--config", SETTINGS_FILE] if with_settings else []) + (["--take-over"] if take_over else [])
-    return shlex.join(["python", "-m", "infra", "train", recipe_name, *overrides, *more, "--address", "auto"])
+    return shlex.join(["python", "-m", "adaptfocus", "train", recipe_name, *overrides, *more, "--address", "auto"])
 
 
 def passed_on() -> dict[str, str]:
@@ -153,14 +153,14 @@ def working_dir(settings: dict | None, package: bool) -> Iterator[str | None]:
 
 
 def _copy_packages(folder: Path) -> None:
-    files = {target: source for name in PACKAGES for target, source in _files_of(name)}
+    files = dict(_files_of(PACKAGE))
     sizes = {source: source.stat().st_size for source in files.values()}
     if sum(sizes.values()) > MAX_PACKAGE_BYTES:
         largest = sorted(sizes, key=lambda path: -sizes[path])[:3]
         named = ", ".join(f"{path} ({sizes[path] / 1e6:.1f} MB)" for path in largest)
         raise ConfigError(
             f"the code to send has {sum(sizes.values()) / 1e6:.1f} MB, at most {MAX_PACKAGE_BYTES / 1e6:.0f} MB are "
-            f"sent; the largest files are {named}. Move data out of {', '.join(PACKAGES)}, or install adaptfocus on "
+            f"sent; the largest files are {named}. Move data out of {PACKAGE}'s folders, or install adaptfocus on "
             "the nodes and say --no-package"
         )
     for target, source in files.items():
@@ -174,11 +174,10 @@ def _files_of(package: str) -> Iterator[tuple[Path, Path]]:
     assert spec is not None
     assert spec.submodule_search_locations
     top = Path(spec.submodule_search_locations[0])
-    for path in sorted(top.rglob("*")):
-        inside = path.relative_to(top)
-        hidden = any(part == "__pycache__" or part.startswith(".") for part in inside.parts)
-        if path.is_file() and not hidden:
-            yield Path(package) / inside, path
+    for folder, subfolders, names in os.walk(top, followlinks=True):  # in a checkout, pipelines and others are links
+        subfolders[:] = sorted(name for name in subfolders if name != "__pycache__" and not name.startswith("."))
+        for path in sorted(Path(folder) / name for name in names if not name.startswith(".")):
+            yield Path(package) / path.relative_to(top), path
 
 
 def _say_how_to_go_on(job: str, address: str, run_url: str, command: str) -> None:

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from infra.options import ConfigFile, Overrides, RecipeName, TakeOver
-from infra.tables import show
-from pipelines.errors import InputError
-from pipelines.json_text import json_text
+from adaptfocus.infra.options import ConfigFile, Overrides, RecipeName, TakeOver
+from adaptfocus.infra.tables import show
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.json_text import json_text
 
 out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 
@@ -54,7 +54,7 @@ def submit(
 
     Give the same command again to resume. Ctrl-C leaves the job running.
     """
-    from infra.jobs import submit_training
+    from adaptfocus.infra.jobs import submit_training
 
     command = shlex.join(["adaptfocus", *sys.argv[1:]])
     code = submit_training(
@@ -70,7 +70,7 @@ def runs(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")] = False,
 ) -> None:
     """List runs: state, position, score."""
-    from infra.run_list import age, epoch_of, list_runs
+    from adaptfocus.infra.run_list import age, epoch_of, list_runs
 
     found = list_runs(url, evaluation)
     if not found:

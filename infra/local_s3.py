@@ -1,6 +1,6 @@
 """An S3 server for this machine: what the demo and the tests store into when no bucket is at hand.
 
-Input: nothing, or a port. Does: runs `infra.s3_server` in a process of its own, so that it shares no interpreter
+Input: nothing, or a port. Does: runs `adaptfocus.infra.s3_server` in a process of its own, so that it shares no interpreter
 lock with the work it serves, and ends it with the work. Output: an endpoint and a bucket, as the environment
 variables that every S3 client reads.
 
@@ -21,8 +21,9 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from infra.s3_server import HOST
-from pipelines.errors import AdaptFocusError
+import adaptfocus
+from adaptfocus.infra.s3_server import HOST
+from adaptfocus.pipelines.errors import AdaptFocusError
 
 BUCKET = "adaptfocus"
 # It takes 0.5 to 2 s on two busy cores, most of it importing moto; well past that, something else is wrong.
@@ -71,7 +72,15 @@ class LocalS3:
         folder = Path(self._temporary.name) if self._temporary else Path(self._folder or ".")
         folder.mkdir(parents=True, exist_ok=True)
         log_path = folder / "local_s3.log"
-        command = [sys.executable, "-m", "infra.s3_server", "--port", str(self.port), "--bucket", self.bucket]
+        command = [
+            sys.executable,
+            "-m",
+            "adaptfocus.infra.s3_server",
+            "--port",
+            str(self.port),
+            "--bucket",
+            self.bucket,
+        ]
         command += ["--parent-pid", str(os.getpid())]
         with log_path.open("w") as log:
             self._process = subprocess.Popen(
@@ -151,6 +160,6 @@ class LocalS3:
 
 def _child_environment(folder: Path) -> dict[str, str]:
     """This environment, with this package importable from any working directory and spill files in `folder`."""
-    root = str(Path(__file__).resolve().parents[1])
+    root = str(Path(adaptfocus.__file__).resolve().parents[1])
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(folder.resolve())}

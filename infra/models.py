@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from trainers.backbones import BACKBONES
+from adaptfocus.trainers.backbones import BACKBONES
 
 
 def _significant(billions: float) -> str:

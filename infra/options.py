@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
-from pipelines.errors import ConfigError
-from trainers.recipes import RECIPES, recipe
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.trainers.recipes import RECIPES, recipe
 
 if TYPE_CHECKING:
-    from trainers.config import TrainConfig  # brings torch, which help does not need: 3 s of a core
+    from adaptfocus.trainers.config import TrainConfig  # brings torch, which help does not need: 3 s of a core
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help=f"One of: {', '.join(sorted(RECIPES))}.")]
 Overrides = Annotated[
@@ -39,8 +39,8 @@ ConfigFile = Annotated[str | None, typer.Option("--config", help="URL of a YAML 
 
 def settings_from(name: str, overrides: list[str] | None, config_url: str | None) -> TrainConfig:
     """The settings of a run: recipe, file, `key=value`."""
-    from pipelines.config import make
-    from trainers.config import TrainConfig
+    from adaptfocus.pipelines.config import make
+    from adaptfocus.trainers.config import TrainConfig
 
     values = recipe(name)
     if config_url:
@@ -50,8 +50,8 @@ def settings_from(name: str, overrides: list[str] | None, config_url: str | None
 
 def settings_file(config_url: str) -> dict:
     """The keys of a YAML file, and their values as texts, which `make` reads as each setting's type says."""
-    from pipelines import storage
-    from pipelines.setting_values import read_yaml
+    from adaptfocus.pipelines import storage
+    from adaptfocus.pipelines.setting_values import read_yaml
 
     given = read_yaml(storage.read_bytes(config_url), config_url) or {}
     if not isinstance(given, dict):
@@ -66,8 +66,8 @@ def placed(config: TrainConfig, overrides: list[str] | None) -> TrainConfig:
     Raises:
         ConfigError: an override is of anything else: that would be another run.
     """
-    from pipelines.config import make
-    from trainers.config import TrainConfig
+    from adaptfocus.pipelines.config import make
+    from adaptfocus.trainers.config import TrainConfig
 
     strange = [each for each in overrides or [] if not each.startswith("placement.")]
     if strange:

@@ -1,6 +1,6 @@
 """`adaptfocus pack`: videos and labels to WebDataset shards, from a list or from a data set as it was released.
 
-Input: arguments. Does: hands them to a reader in `pipelines/datasets` and to `pipelines.pack`. Output: shards, or with
+Input: arguments. Does: hands them to a reader in `pipelines/datasets` and to `adaptfocus.pipelines.pack`. Output: shards, or with
 `--validate` a summary of what would go into them.
 """
 
@@ -15,16 +15,16 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from infra.options import Classes, counts_line, many
-from pipelines import storage
-from pipelines.datasets.annotations import AnnotatedVideo, Problem, labels_and
-from pipelines.datasets.formats import FORMATS, read_release
-from pipelines.datasets.groups import check_groups, split_by_groups
-from pipelines.datasets.label_checks import label_warnings, video_warnings
-from pipelines.datasets.manifest import read_classes, read_listed, tidied
-from pipelines.datasets.release import Release
-from pipelines.errors import ConfigError, InputError
-from pipelines.json_text import json_text
+from adaptfocus.infra.options import Classes, counts_line, many
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.datasets.annotations import AnnotatedVideo, Problem, labels_and
+from adaptfocus.pipelines.datasets.formats import FORMATS, read_release
+from adaptfocus.pipelines.datasets.groups import check_groups, split_by_groups
+from adaptfocus.pipelines.datasets.label_checks import label_warnings, video_warnings
+from adaptfocus.pipelines.datasets.manifest import read_classes, read_listed, tidied
+from adaptfocus.pipelines.datasets.release import Release
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.json_text import json_text
 
 out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 IDS_SHOWN = 10
@@ -148,7 +148,7 @@ def _of_list(
         placed = zip(known, (where for _, where in listed), strict=True)
         videos, problems = tidied((video, where) for video, where in placed if not splits or video.split in splits)
     else:
-        from pipelines.datasets.gmdcsa24 import read_gmdcsa24
+        from adaptfocus.pipelines.datasets.gmdcsa24 import read_gmdcsa24
 
         known, problems = read_gmdcsa24(gmdcsa24 or "")
         known = _held_out(known, held_out)
@@ -188,9 +188,9 @@ def _first_of(problems: Sequence[Problem]) -> str:
 def _pack(
     chosen: Chosen, out_url: str, shard_size: int, overwrite: bool, as_json: bool, problems_url: str | None
 ) -> None:
-    from infra.progress import counted
-    from pipelines.datasets.task_files import write_tasks
-    from pipelines.pack import pack as pack_videos
+    from adaptfocus.infra.progress import counted
+    from adaptfocus.pipelines.datasets.task_files import write_tasks
+    from adaptfocus.pipelines.pack import pack as pack_videos
 
     release = chosen.release
     with counted("packing") as progress:
@@ -214,9 +214,9 @@ def _pack(
 
 
 def _validate(release: Release, folders: list[str], as_json: bool, problems_url: str | None) -> None:
-    from infra.release_tables import print_summary
-    from pipelines.datasets.release_summary import summarise
-    from pipelines.datasets.task_files import moments_of, stated_seconds
+    from adaptfocus.infra.release_tables import print_summary
+    from adaptfocus.pipelines.datasets.release_summary import summarise
+    from adaptfocus.pipelines.datasets.task_files import moments_of, stated_seconds
 
     problems = [*release.problems, *release.interval_problems(), *moments_of(release, stated_seconds(release))[1]]
     if folders or all(video.path for video in release.videos):
@@ -231,7 +231,7 @@ def _validate(release: Release, folders: list[str], as_json: bool, problems_url:
 
 
 def _list(release: Release, list_url: str, with_intervals: bool, problems_url: str | None) -> None:
-    from pipelines.datasets.task_files import write_list
+    from adaptfocus.pipelines.datasets.task_files import write_list
 
     problems = [*release.problems, *release.interval_problems(), *write_list(release, list_url, with_intervals)]
     _write_problems(problems_url, problems)

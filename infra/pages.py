@@ -11,13 +11,13 @@ import re
 import jinja2
 from markupsafe import Markup, escape
 
-from infra import charts
+from adaptfocus.infra import charts
 
 
 def template(name: str) -> jinja2.Template:
     """A template of `infra/templates`; `clock` shows seconds as minutes, `breakable` breaks dotted names."""
     env = jinja2.Environment(
-        loader=jinja2.PackageLoader("infra", "templates"),
+        loader=jinja2.PackageLoader("adaptfocus.infra", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

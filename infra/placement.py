@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 import torch
 
-from pipelines.errors import ConfigError
-from trainers.config import PlacementConfig, TrainConfig
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.trainers.config import PlacementConfig, TrainConfig
 
 _OF_ANY_MACHINE = ("CPU", "GPU", "memory")
 

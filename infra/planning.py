@@ -5,14 +5,14 @@ Input: a TrainConfig. Does: draws the first epoch's plan. Output: requests, byte
 
 from __future__ import annotations
 
-from infra.options import many
-from pipelines.clip_plan import Planner
-from pipelines.clip_reader import cost_of
-from pipelines.records import EpochPlan
-from trainers.config import TrainConfig
-from trainers.epochs import draw_plan
-from trainers.time_order import training_index
-from trainers.unused_videos import said_of, unused
+from adaptfocus.infra.options import many
+from adaptfocus.pipelines.clip_plan import Planner
+from adaptfocus.pipelines.clip_reader import cost_of
+from adaptfocus.pipelines.records import EpochPlan
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.epochs import draw_plan
+from adaptfocus.trainers.time_order import training_index
+from adaptfocus.trainers.unused_videos import said_of, unused
 
 
 def first_plan(config: TrainConfig) -> EpochPlan:

@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from infra.options import Address, Overrides, TakeOver
-from pipelines.errors import ConfigError
+from adaptfocus.infra.options import Address, Overrides, TakeOver
+from adaptfocus.pipelines.errors import ConfigError
 
 out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 
@@ -36,11 +36,11 @@ def pretrain(
 
     Give the same command again to resume.
     """
-    from infra.running import run_training
-    from pipelines.config import make
-    from trainers.config import TrainConfig
-    from trainers.export import export_model
-    from trainers.recipes import recipe
+    from adaptfocus.infra.running import run_training
+    from adaptfocus.pipelines.config import make
+    from adaptfocus.trainers.config import TrainConfig
+    from adaptfocus.trainers.export import export_model
+    from adaptfocus.trainers.recipes import recipe
 
     folder, _, name = out_url.rpartition("/")
     if not name:

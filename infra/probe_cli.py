@@ -16,10 +16,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from infra.tables import show
-from pipelines.errors import ConfigError
-from pipelines.json_text import json_text
-from pipelines.url_secrets import scrubbed
+from adaptfocus.infra.tables import show
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.json_text import json_text
+from adaptfocus.pipelines.url_secrets import scrubbed
 
 RESULT, PREDICTIONS, REPORT = "result.json", "predictions.jsonl", "report.html"
 MOST_SEEDS = 100
@@ -41,9 +41,9 @@ def probe(
     epochs: Annotated[int | None, typer.Option(help="Number of epochs. Default: the head's.", min=1)] = None,
 ) -> None:
     """Measure what features are worth: train a small head on them for a downstream task."""
-    from infra.probe_report import write_probe_report
-    from pipelines import storage
-    from trainers.probes.run import run_probe
+    from adaptfocus.infra.probe_report import write_probe_report
+    from adaptfocus.pipelines import storage
+    from adaptfocus.trainers.probes.run import run_probe
 
     numbers = _seeds(seeds)
     storage.check_writable(out_url)
@@ -85,7 +85,7 @@ def _bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
     """A function that opens a bar for a stage of that title."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from infra.progress import console
+    from adaptfocus.infra.progress import console
 
     with Progress(
         TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn(),

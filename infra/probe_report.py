@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from infra import charts
-from infra.pages import template
-from pipelines import storage
-from pipelines.world_tasks import BACKGROUND
-from trainers.probes.results import ProbeResult, Strips
+from adaptfocus.infra import charts
+from adaptfocus.infra.pages import template
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.world_tasks import BACKGROUND
+from adaptfocus.trainers.probes.results import ProbeResult, Strips
 
 HEAD_NOTES = {
     "segmentation": (

@@ -18,9 +18,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from pipelines import storage
-from pipelines.errors import AdaptFocusError
-from trainers.heartbeat import heartbeat_url
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import AdaptFocusError
+from adaptfocus.trainers.heartbeat import heartbeat_url
 
 console = Console(stderr=True)
 POLL_SECONDS = 1.0
@@ -134,8 +134,8 @@ class _Found:
     def after(self, beat: dict) -> str | None:
         """`5 of 8 classes found`, by the newest epoch that is merged."""
         if beat.get("epoch") != self._epoch:
-            from infra.found import newest_found  # torch comes with it, which a short command does not need
-            from trainers.checkpoint import Run
+            from adaptfocus.infra.found import newest_found  # torch comes with it, which a short command does not need
+            from adaptfocus.trainers.checkpoint import Run
 
             self._epoch = beat.get("epoch")
             with contextlib.suppress(AdaptFocusError, ValueError, KeyError, TypeError):

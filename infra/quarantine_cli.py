@@ -1,6 +1,6 @@
 """`adaptfocus quarantine list | retry | export`: the videos that a run, or its index, has left out.
 
-Input: the URL of a run. Does: hands it to `trainers.quarantine`. Output: tables; a file; records of what was released.
+Input: the URL of a run. Does: hands it to `adaptfocus.trainers.quarantine`. Output: tables; a file; records of what was released.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from infra.options import RunUrl, placed
-from infra.tables import show
-from pipelines.errors import ConfigError
+from adaptfocus.infra.options import RunUrl, placed
+from adaptfocus.infra.tables import show
+from adaptfocus.pipelines.errors import ConfigError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from trainers.checkpoint import Run
-    from trainers.config import TrainConfig
+    from adaptfocus.trainers.checkpoint import Run
+    from adaptfocus.trainers.config import TrainConfig
 
 app = typer.Typer(
     no_args_is_help=True, help="List, retry or export the videos that a run left out because they would not decode."
@@ -41,8 +41,8 @@ def list_videos(
     limit: Annotated[int, typer.Option(help="Most rows to show.", min=0)] = 50,
 ) -> None:
     """List the videos that were left out, with reasons."""
-    from trainers.checkpoint import Run
-    from trainers.evaluate import load_config
+    from adaptfocus.trainers.checkpoint import Run
+    from adaptfocus.trainers.evaluate import load_config
 
     config = load_config(run)
     rows = _rows(Run(run), config, index_refused)
@@ -73,10 +73,10 @@ def retry(
 
     Videos that now decode are used again from the next epoch that is planned.
     """
-    from trainers.checkpoint import Run
-    from trainers.evaluate import load_config
-    from trainers.quarantine import chosen, quarantined, release_decoded
-    from trainers.quarantine import retry as tried_again
+    from adaptfocus.trainers.checkpoint import Run
+    from adaptfocus.trainers.evaluate import load_config
+    from adaptfocus.trainers.quarantine import chosen, quarantined, release_decoded
+    from adaptfocus.trainers.quarantine import retry as tried_again
 
     config = placed(load_config(run), overrides)  # only what training would decode is released
     here = Run(run)
@@ -98,10 +98,10 @@ def export(
     """Write the list to a file."""
     import pyarrow as pa
 
-    from pipelines import storage
-    from trainers.checkpoint import Run
-    from trainers.evaluate import load_config
-    from trainers.quarantine import QUARANTINE_SCHEMA
+    from adaptfocus.pipelines import storage
+    from adaptfocus.trainers.checkpoint import Run
+    from adaptfocus.trainers.evaluate import load_config
+    from adaptfocus.trainers.quarantine import QUARANTINE_SCHEMA
 
     config = load_config(run)
     table = pa.Table.from_pylist(_rows(Run(run), config, index_refused), schema=QUARANTINE_SCHEMA)
@@ -114,8 +114,8 @@ def export(
 
 
 def _rows(run: Run, config: TrainConfig, index_refused: bool) -> list[dict]:
-    from infra.dropped import refused_rows
-    from trainers.quarantine import quarantined
+    from adaptfocus.infra.dropped import refused_rows
+    from adaptfocus.trainers.quarantine import quarantined
 
     rows = quarantined(run, config).to_pylist()
     nothing = {"video_row": None, "epoch": None, "state": "refused"}

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from infra.options import many
-from infra.tables import show
-from pipelines.datasets.annotations import Problem
-from pipelines.datasets.release_summary import ReleaseSummary
+from adaptfocus.infra.options import many
+from adaptfocus.infra.tables import show
+from adaptfocus.pipelines.datasets.annotations import Problem
+from adaptfocus.pipelines.datasets.release_summary import ReleaseSummary
 
 UNUSED_SHOWN = 5
 

@@ -14,15 +14,15 @@ from collections.abc import Sequence
 from importlib.resources import files
 from itertools import groupby
 
-from infra import charts
-from infra.comparison import class_table, comparison_table, table_of_many
-from infra.glossary import CHART_NOTES, GLOSSARY
-from infra.pages import template
-from infra.report_data import Curve, ReportData
-from infra.sample_views import hit_or_miss, sample_view
-from infra.verdict import SIDE_BY_SIDE, judge, shown_in_full
-from infra.waiting import advice
-from pipelines import storage
+from adaptfocus.infra import charts
+from adaptfocus.infra.comparison import class_table, comparison_table, table_of_many
+from adaptfocus.infra.glossary import CHART_NOTES, GLOSSARY
+from adaptfocus.infra.pages import template
+from adaptfocus.infra.report_data import Curve, ReportData
+from adaptfocus.infra.sample_views import hit_or_miss, sample_view
+from adaptfocus.infra.verdict import SIDE_BY_SIDE, judge, shown_in_full
+from adaptfocus.infra.waiting import advice
+from adaptfocus.pipelines import storage
 
 
 def write_report(data: ReportData, url: str) -> None:
@@ -40,7 +40,7 @@ def render_report(data: ReportData) -> str:
     full = [r for r in data.runs if r.run in shown_in_full(data.runs)]
     if many:
         full.sort(key=lambda r: r.map_max or 0.0)
-    script = (files("infra") / "templates" / "report.js").read_text(encoding="utf-8")
+    script = (files("adaptfocus.infra") / "templates" / "report.js").read_text(encoding="utf-8")
     return template("report.html.j2").render(
         data=data,
         verdict=judge(data.runs, data.evaluation),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from infra.found import Findings
+from adaptfocus.infra.found import Findings
 
 
 @dataclass(frozen=True)

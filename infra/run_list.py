@@ -10,16 +10,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from infra.found import newest_found
-from infra.progress import read_heartbeat
-from pipelines import storage, strict_json
-from pipelines.errors import AdaptFocusError
-from pipelines.records import EXCLUDED_SCHEMA
-from pipelines.tables import read_table
-from trainers.checkpoint import RESTORE, Commit, Run
-from trainers.epochs import EXCLUDED, SALIENCY
-from trainers.evaluations import names_of, read_scores
-from trainers.holder import SIGN_SECONDS, read_holder, seems_alive
+from adaptfocus.infra.found import newest_found
+from adaptfocus.infra.progress import read_heartbeat
+from adaptfocus.pipelines import storage, strict_json
+from adaptfocus.pipelines.errors import AdaptFocusError
+from adaptfocus.pipelines.records import EXCLUDED_SCHEMA
+from adaptfocus.pipelines.tables import read_table
+from adaptfocus.trainers.checkpoint import RESTORE, Commit, Run
+from adaptfocus.trainers.epochs import EXCLUDED, SALIENCY
+from adaptfocus.trainers.evaluations import names_of, read_scores
+from adaptfocus.trainers.holder import SIGN_SECONDS, read_holder, seems_alive
 
 # A run says where it stands at most once a second, but not between two steps: a slow step is no sign of death.
 FRESH_SECONDS = 120.0

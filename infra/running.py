@@ -9,25 +9,25 @@ import importlib.util
 import time
 from collections.abc import Callable
 
-from infra.ending import Ending, Interrupted, ending, hear_again
-from infra.found import said_at_end
-from infra.placement import check_this_machine, cpus_of, needed
-from infra.progress import console, following
-from pipelines import storage
-from pipelines.errors import AdaptFocusError, ConfigError, own_error_in
-from pipelines.places import absolute
-from pipelines.shard_index import load_index
-from trainers.checkpoint import Run
-from trainers.config import TrainConfig
-from trainers.engine import DrainedError, LocalEngine
-from trainers.evaluate import Scores, check_scorable, commit_of, evaluate, load_config, predict_here
-from trainers.evaluations import looked_at, refuse_other
-from trainers.holder import check_free, held
-from trainers.loop import train
-from trainers.on_features import test_source
-from trainers.prepare import finished, prepare
-from trainers.time_order import training_index
-from trainers.unused_videos import said_of, unused
+from adaptfocus.infra.ending import Ending, Interrupted, ending, hear_again
+from adaptfocus.infra.found import said_at_end
+from adaptfocus.infra.placement import check_this_machine, cpus_of, needed
+from adaptfocus.infra.progress import console, following
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError, own_error_in
+from adaptfocus.pipelines.places import absolute
+from adaptfocus.pipelines.shard_index import load_index
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.engine import DrainedError, LocalEngine
+from adaptfocus.trainers.evaluate import Scores, check_scorable, commit_of, evaluate, load_config, predict_here
+from adaptfocus.trainers.evaluations import looked_at, refuse_other
+from adaptfocus.trainers.holder import check_free, held
+from adaptfocus.trainers.loop import train
+from adaptfocus.trainers.on_features import test_source
+from adaptfocus.trainers.prepare import finished, prepare
+from adaptfocus.trainers.time_order import training_index
+from adaptfocus.trainers.unused_videos import said_of, unused
 
 OWN = (None, "local")  # addresses of a cluster that this command starts, and that does not grow
 POLL_SECONDS = 0.25
@@ -137,8 +137,8 @@ def run_evaluation(
     if not overwrite:
         looked = looked_at(config, index_url, views, crops, size_pixels)
         refuse_other(run, name, looked.at(commit_of(run, epoch)))
-    from infra.cluster import check_seen, connected
-    from trainers.ray_train import predict_on_cluster
+    from adaptfocus.infra.cluster import check_seen, connected
+    from adaptfocus.trainers.ray_train import predict_on_cluster
 
     if address in OWN:  # all of its actors are wanted, and none of a rank's own resources
         check_this_machine(config.placement.model_copy(update={"worker_resources": {}, "min_workers": None}))
@@ -174,8 +174,8 @@ def _train_on_cluster(config: TrainConfig, address: str | None, end: Ending, sta
     stage("starting Ray" if own else f"connecting to Ray at {address}")
     from ray.train import TrainingFailedError
 
-    from infra import cluster
-    from trainers.ray_fit import Fit
+    from adaptfocus.infra import cluster
+    from adaptfocus.trainers.ray_fit import Fit
 
     with cluster.connected(address, cpus=cpus_of(config)):
         hear_again(end)

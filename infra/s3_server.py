@@ -1,4 +1,4 @@
-"""The process behind `infra.local_s3`: moto's S3 with the two things mended that a run leans on.
+"""The process behind `adaptfocus.infra.local_s3`: moto's S3 with the two things mended that a run leans on.
 
 Input: a port and the parent's process id. Does: serves S3 from memory on the loopback interface, keeps racing
 exclusive creations exclusive, and cuts ranges without copying whole objects. Output: the line ``port N`` when ready.
@@ -125,7 +125,9 @@ def serve(port: int, bucket: str, parent_pid: int | None) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m infra.s3_server", description="S3 on loopback, in memory.")
+    parser = argparse.ArgumentParser(
+        prog="python -m adaptfocus.infra.s3_server", description="S3 on loopback, in memory."
+    )
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--bucket", default="adaptfocus", help="created at the start")
     parser.add_argument("--parent-pid", type=int, default=None, help="end when this process does")

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.clip_labels import is_shown
-from pipelines.clip_plan import Planner
-from pipelines.errors import InputError
-from pipelines.saliency_table import SaliencyTable, spikes
+from adaptfocus.pipelines.clip_labels import is_shown
+from adaptfocus.pipelines.clip_plan import Planner
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.saliency_table import SaliencyTable, spikes
 
 
 class Choice(NamedTuple):

@@ -9,9 +9,9 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from infra.charts import Style, clock
-from infra.charts_timeline import SHORT_SECONDS, Seen, Timeline, timeline
-from infra.report_data import ActionTimeline, VideoSample
+from adaptfocus.infra.charts import Style, clock
+from adaptfocus.infra.charts_timeline import SHORT_SECONDS, Seen, Timeline, timeline
+from adaptfocus.infra.report_data import ActionTimeline, VideoSample
 
 
 @dataclass(frozen=True)

@@ -13,20 +13,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.report_data import ActionTimeline, DrawnClip, Dropped, Thumbnail, VideoSample
-from infra.sample_choice import Choice, Snapshot, refuse_unknown, rows_of_ids, worst_videos
-from infra.thumbnails import SIZE_PIXELS, STRIP_PIXELS, frames_jpeg
-from pipelines import storage, strict_json
-from pipelines.clip_plan import Planner
-from pipelines.errors import AdaptFocusError, BadVideoError
-from pipelines.plan_store import read_plan
-from pipelines.records import NEVER_VISITED, PLAN_SCHEMA
-from pipelines.saliency_table import Bins, SaliencyTable, spikes
-from pipelines.shard_index import load_index
-from pipelines.tables import read_table
-from trainers.checkpoint import RESTORE, Run
-from trainers.config import TrainConfig
-from trainers.epochs import SALIENCY, read_excluded, read_saliency
+from adaptfocus.infra.report_data import ActionTimeline, DrawnClip, Dropped, Thumbnail, VideoSample
+from adaptfocus.infra.sample_choice import Choice, Snapshot, refuse_unknown, rows_of_ids, worst_videos
+from adaptfocus.infra.thumbnails import SIZE_PIXELS, STRIP_PIXELS, frames_jpeg
+from adaptfocus.pipelines import storage, strict_json
+from adaptfocus.pipelines.clip_plan import Planner
+from adaptfocus.pipelines.errors import AdaptFocusError, BadVideoError
+from adaptfocus.pipelines.plan_store import read_plan
+from adaptfocus.pipelines.records import NEVER_VISITED, PLAN_SCHEMA
+from adaptfocus.pipelines.saliency_table import Bins, SaliencyTable, spikes
+from adaptfocus.pipelines.shard_index import load_index
+from adaptfocus.pipelines.tables import read_table
+from adaptfocus.trainers.checkpoint import RESTORE, Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.epochs import SALIENCY, read_excluded, read_saliency
 
 STRIP_FRAMES = 8  # as many as can be told apart on a phone
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from trainers.evaluate import Scores
+    from adaptfocus.trainers.evaluate import Scores
 
 MAPS = {"mAP, max over views": "map_max", "mAP, mean over views": "map_mean", "per-time mAP": "per_time_map"}
 

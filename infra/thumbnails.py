@@ -11,10 +11,10 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from pipelines.clip_reader import read_ahead
-from pipelines.clip_stream import bare_bag
-from pipelines.frames import DecodeConfig, decode_clips
-from pipelines.packets import find_clips, packets_of, shown_pts
+from adaptfocus.pipelines.clip_reader import read_ahead
+from adaptfocus.pipelines.clip_stream import bare_bag
+from adaptfocus.pipelines.frames import DecodeConfig, decode_clips
+from adaptfocus.pipelines.packets import find_clips, packets_of, shown_pts
 
 SIZE_PIXELS = 192  # shown at 140 CSS pixels; a page of 40 pictures stays below half a MiB
 STRIP_PIXELS = 96  # of a frame in a strip along a timeline

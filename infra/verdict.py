@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from infra.report_data import RunRow
-from infra.verdict_facts import (
+from adaptfocus.infra.report_data import RunRow
+from adaptfocus.infra.verdict_facts import (
     SIDE_BY_SIDE,
     Tile,
     gap_closed,

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infra.report_data import Evaluated, RunRow
-from trainers.metrics_bootstrap import interval
+from adaptfocus.infra.report_data import Evaluated, RunRow
+from adaptfocus.trainers.metrics_bootstrap import interval
 
 # Student's t, two-sided 95 %, for n paired differences: three seeds prove less than two standard errors
 # suggest.

@@ -5,7 +5,7 @@ Input: what a run measured. Does: tells decoding from the store from the beginni
 
 from __future__ import annotations
 
-from infra.report_data import RunRow, Waiting
+from adaptfocus.infra.report_data import RunRow, Waiting
 
 LITTLE = 0.1  # of the time; less is not worth a change
 MOSTLY = 0.7  # of the waiting

@@ -14,15 +14,15 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from infra.progress import counted
-from pipelines import storage
-from pipelines.datasets.manifest import read_classes, read_manifest
-from pipelines.errors import InputError
-from pipelines.pack import pack
-from pipelines.shard_index import IndexSummary, build_index
-from pipelines.world import write_world
-from pipelines.world_config import SPLITS, WorldConfig
-from pipelines.world_tasks import ANNOTATIONS, TASK_FILES
+from adaptfocus.infra.progress import counted
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.datasets.manifest import read_classes, read_manifest
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.pack import pack
+from adaptfocus.pipelines.shard_index import IndexSummary, build_index
+from adaptfocus.pipelines.world import write_world
+from adaptfocus.pipelines.world_config import SPLITS, WorldConfig
+from adaptfocus.pipelines.world_tasks import ANNOTATIONS, TASK_FILES
 
 # The training videos of world A are 9 MB: some tars, so that there is something to share out.
 SHARD_BYTES = 2 << 20

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from pipelines.middle_proof import Middle, packets_show, seeks_show
-from pipelines.packet_codec import Packets
+from adaptfocus.pipelines.middle_proof import Middle, packets_show, seeks_show
+from adaptfocus.pipelines.packet_codec import Packets
 
 
 @dataclass(frozen=True)

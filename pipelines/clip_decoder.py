@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 
-from pipelines.display import Display, display_of
-from pipelines.errors import BadVideoError
-from pipelines.member_decoders import decord_frames, demuxed_frames
-from pipelines.packet_decoder import frames_of_span
-from pipelines.pictures import write_picture
-from pipelines.range_file import RangeFile
+from adaptfocus.pipelines.display import Display, display_of
+from adaptfocus.pipelines.errors import BadVideoError
+from adaptfocus.pipelines.member_decoders import decord_frames, demuxed_frames
+from adaptfocus.pipelines.packet_decoder import frames_of_span
+from adaptfocus.pipelines.pictures import write_picture
+from adaptfocus.pipelines.range_file import RangeFile
 
 Place = tuple[int, int]  # (clip, frame) in a bag
 

@@ -20,12 +20,12 @@ import numpy as np
 import pyarrow as pa
 import pydantic
 
-from pipelines.clip_labels import FullLabels, shown_labels
-from pipelines.config import Settings
-from pipelines.errors import ConfigError
-from pipelines.packets import find_clips, packets_of, shown_pts
-from pipelines.records import NO_LABEL, PLAN_SCHEMA, EpochPlan, clip_id
-from pipelines.saliency_table import SaliencyConfig, SaliencyTable, spikes
+from adaptfocus.pipelines.clip_labels import FullLabels, shown_labels
+from adaptfocus.pipelines.config import Settings
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.packets import find_clips, packets_of, shown_pts
+from adaptfocus.pipelines.records import NO_LABEL, PLAN_SCHEMA, EpochPlan, clip_id
+from adaptfocus.pipelines.saliency_table import SaliencyConfig, SaliencyTable, spikes
 
 
 class ClipConfig(Settings):

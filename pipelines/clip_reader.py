@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipelines import storage
-from pipelines.ranges import Range, coalesce
-from pipelines.store_errors import RETRY_REASONS
-from pipelines.store_reads import PROCESS, ReadConfig, ReadCounts, Version
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.ranges import Range, coalesce
+from adaptfocus.pipelines.store_errors import RETRY_REASONS
+from adaptfocus.pipelines.store_reads import PROCESS, ReadConfig, ReadCounts, Version
 
 # At 50 ms a request and 60 ms of decoding a clip, two requests under way keep one decoder busy; 16 keep one busy that
 # takes 3 ms a clip.

@@ -6,7 +6,7 @@ Input: an epoch's plan (Parquet at a URL) and where to start in it.
 Does: fetches the spans of the next bags while one is decoded, and turns a bag that cannot be decoded into a black one
 with its reason.
 Output: ClipBatches, in slot order. Nothing here knows Ray: `stream` below runs in this process, and
-`pipelines.ray_data` runs the same `assembled` on a cluster.
+`adaptfocus.pipelines.ray_data` runs the same `assembled` on a cluster.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from pipelines.clip_reader import Fetched, read_ahead
-from pipelines.errors import BadVideoError
-from pipelines.feature_clips import FeatureSource, opened
-from pipelines.frames import DecodeConfig, decode_clips
-from pipelines.isolated import Isolation, decode_clips_apart
-from pipelines.messages import shared_array
-from pipelines.records import ERROR_BYTES, NEVER_VISITED, NO_LABEL, PLAN_SCHEMA, ClipBatch, encode_error
-from pipelines.store_errors import RETRY_REASONS
-from pipelines.store_reads import ReadConfig
-from pipelines.tables import read_table
+from adaptfocus.pipelines.clip_reader import Fetched, read_ahead
+from adaptfocus.pipelines.errors import BadVideoError
+from adaptfocus.pipelines.feature_clips import FeatureSource, opened
+from adaptfocus.pipelines.frames import DecodeConfig, decode_clips
+from adaptfocus.pipelines.isolated import Isolation, decode_clips_apart
+from adaptfocus.pipelines.messages import shared_array
+from adaptfocus.pipelines.records import ERROR_BYTES, NEVER_VISITED, NO_LABEL, PLAN_SCHEMA, ClipBatch, encode_error
+from adaptfocus.pipelines.store_errors import RETRY_REASONS
+from adaptfocus.pipelines.store_reads import ReadConfig
+from adaptfocus.pipelines.tables import read_table
 
 # (URL of a part of a plan, first row, end row), or None while the next is not published yet.
 Slices = Iterable[tuple[str, int, int] | None]

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, TypeVar, get_args
 
 import pydantic
 
-from pipelines.errors import ConfigError
-from pipelines.setting_values import NUMBER, SWITCH, WHOLE, typed
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.setting_values import NUMBER, SWITCH, WHOLE, typed
 
 S = TypeVar("S", bound="Settings")
 

@@ -20,10 +20,10 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from pipelines.clip_decoder import How, decode_into
-from pipelines.errors import BadVideoError, ConfigError
-from pipelines.messages import Mapped, Place, receive, send
-from pipelines.range_file import RangeFile
+from adaptfocus.pipelines.clip_decoder import How, decode_into
+from adaptfocus.pipelines.errors import BadVideoError, ConfigError
+from adaptfocus.pipelines.messages import Mapped, Place, receive, send
+from adaptfocus.pipelines.range_file import RangeFile
 
 # Ended first where the machine's memory is used up: it is started again, a trainer is not.
 OOM_SCORE = 800
@@ -105,9 +105,9 @@ def _decode(
 
 def _windows(sock: socket.socket, memory: int, begin: dict[str, Any] | None, place: Place, shape: tuple) -> Any:
     """The next windows of a video; `begin` says of which, with the first of its jobs."""
-    from pipelines.dense import dense_job
-    from pipelines.dense_filler import FileSource, Filler
-    from pipelines.frames import DecodeConfig
+    from adaptfocus.pipelines.dense import dense_job
+    from adaptfocus.pipelines.dense_filler import FileSource, Filler
+    from adaptfocus.pipelines.frames import DecodeConfig
 
     global _filler
     if begin is not None:
@@ -123,7 +123,7 @@ def _windows(sock: socket.socket, memory: int, begin: dict[str, Any] | None, pla
 
 
 def _index(sock: socket.socket, _: None, size_bytes: int, head: bytes, blocks: tuple[int, int]) -> Any:
-    from pipelines.packet_table import read_packet_table  # most of these processes only decode
+    from adaptfocus.pipelines.packet_table import read_packet_table  # most of these processes only decode
 
     return read_packet_table(AskedFile(sock, size_bytes, *blocks), size_bytes, head)  # type: ignore[arg-type]
 

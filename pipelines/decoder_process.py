@@ -16,12 +16,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipelines.messages import receive, send
-from pipelines.range_file import RangeFile
+import adaptfocus
+from adaptfocus.pipelines.messages import receive, send
+from adaptfocus.pipelines.range_file import RangeFile
 
 START_SECONDS = 120  # it takes 0.2 s; on a machine that is out of memory, long
-_ROOT = str(Path(__file__).resolve().parents[1])
-_PROGRAM = "import sys; from pipelines.decoder_child import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+_ROOT = str(Path(adaptfocus.__file__).resolve().parents[1])
+_PROGRAM = "import sys; from adaptfocus.pipelines.decoder_child import main; main(int(sys.argv[1]), int(sys.argv[2]))"
 _LOOKS, _LOOK_SECONDS = 10, 0.02  # at a process that is past its time
 
 

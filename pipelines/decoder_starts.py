@@ -15,8 +15,8 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from pipelines.mp4_sync import SEI_RECOVERY_POINT, UNIT_BYTES, sei_messages
-from pipelines.nal_units import Bits, Bytes
+from adaptfocus.pipelines.mp4_sync import SEI_RECOVERY_POINT, UNIT_BYTES, sei_messages
+from adaptfocus.pipelines.nal_units import Bits, Bytes
 
 _H264_SLICES, _H264_IDR, _H264_SEI, _H264_SPS, _H264_PPS = range(1, 6), 5, 6, 7, 8
 _HEVC_SLICES, _HEVC_IRAP, _HEVC_VPS, _HEVC_SPS, _HEVC_PPS = range(32), range(16, 24), 32, 33, 34

@@ -16,16 +16,16 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from pipelines import packet_arrays
-from pipelines.access_proof import proved_access, starts_of
-from pipelines.containers import TOLERANT
-from pipelines.cut_files import seen_cut
-from pipelines.decoder_starts import NO_START, DecoderStarts
-from pipelines.display import fraction_of, shown_aspect, turn_of
-from pipelines.errors import BadVideoError
-from pipelines.main_stream import main_video_stream
-from pipelines.middle_proof import Middle
-from pipelines.packet_arrays import (
+from adaptfocus.pipelines import packet_arrays
+from adaptfocus.pipelines.access_proof import proved_access, starts_of
+from adaptfocus.pipelines.containers import TOLERANT
+from adaptfocus.pipelines.cut_files import seen_cut
+from adaptfocus.pipelines.decoder_starts import NO_START, DecoderStarts
+from adaptfocus.pipelines.display import fraction_of, shown_aspect, turn_of
+from adaptfocus.pipelines.errors import BadVideoError
+from adaptfocus.pipelines.main_stream import main_video_stream
+from adaptfocus.pipelines.middle_proof import Middle
+from adaptfocus.pipelines.packet_arrays import (
     ABSURD_PIXELS,
     ENDS_EARLY,
     MAX_EXTRADATA_BYTES,
@@ -37,12 +37,12 @@ from pipelines.packet_arrays import (
     first_bare_frame,
     shown_span,
 )
-from pipelines.packet_codec import Packets
-from pipelines.shown_packets import ShownPackets
-from pipelines.side_data import SideDataType
-from pipelines.stream_notes import StreamNotes
-from pipelines.table_checks import MAX_REORDERED, is_misnumbered, wrong_times
-from pipelines.wrong_files import HEAD_BYTES, what_instead
+from adaptfocus.pipelines.packet_codec import Packets
+from adaptfocus.pipelines.shown_packets import ShownPackets
+from adaptfocus.pipelines.side_data import SideDataType
+from adaptfocus.pipelines.stream_notes import StreamNotes
+from adaptfocus.pipelines.table_checks import MAX_REORDERED, is_misnumbered, wrong_times
+from adaptfocus.pipelines.wrong_files import HEAD_BYTES, what_instead
 
 PROVED_FRAMES = 32  # of containers other than mp4, see `_check_order`
 # Matroska tells where a block begins; its packet follows behind the track's number (1 to 8 bytes), a time and flags

@@ -19,19 +19,19 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from pipelines.clip_decoder import member_frames, reads_member
-from pipelines.clip_reader import Fetched, read_ahead
-from pipelines.display import Display, display_of
-from pipelines.errors import BadVideoError, ConfigError
-from pipelines.frames import DecodeConfig, open_member
-from pipelines.nal_units import needed
-from pipelines.packet_arrays import padded_packet
-from pipelines.packet_codec import Packets
-from pipelines.packet_decoder import held_back, new_context, packets_in, refuse_corrupt
-from pipelines.packets import Run, frames_at, packets_of, parts_in_place, shown_pts, span_of
-from pipelines.pictures import write_picture
-from pipelines.range_file import RangeFile
-from pipelines.store_reads import ReadConfig
+from adaptfocus.pipelines.clip_decoder import member_frames, reads_member
+from adaptfocus.pipelines.clip_reader import Fetched, read_ahead
+from adaptfocus.pipelines.display import Display, display_of
+from adaptfocus.pipelines.errors import BadVideoError, ConfigError
+from adaptfocus.pipelines.frames import DecodeConfig, open_member
+from adaptfocus.pipelines.nal_units import needed
+from adaptfocus.pipelines.packet_arrays import padded_packet
+from adaptfocus.pipelines.packet_codec import Packets
+from adaptfocus.pipelines.packet_decoder import held_back, new_context, packets_in, refuse_corrupt
+from adaptfocus.pipelines.packets import Run, frames_at, packets_of, parts_in_place, shown_pts, span_of
+from adaptfocus.pipelines.pictures import write_picture
+from adaptfocus.pipelines.range_file import RangeFile
+from adaptfocus.pipelines.store_reads import ReadConfig
 
 PIECE_BYTES = 4 * 2**20  # of one request: at 50 ms each, 80 MB/s on one connection
 _PIECES_IN_FLIGHT = 4

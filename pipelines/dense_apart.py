@@ -14,18 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import isolated
-from pipelines.clip_reader import version_of
-from pipelines.decoder_process import DecoderProcess
-from pipelines.dense import DenseJob, Store, dense_job, pieces_to_read
-from pipelines.dense_filler import Filled
-from pipelines.display import DISPLAY_COLUMNS
-from pipelines.frames import DecodeConfig
-from pipelines.isolated import DECORD_COPIES, DEMUXED_PACKETS, PACKET_SECONDS, Isolation, JobFailedError
-from pipelines.messages import place_of
-from pipelines.packets import frames_at
-from pipelines.range_file import RangeFile
-from pipelines.store_reads import ReadConfig
+from adaptfocus.pipelines import isolated
+from adaptfocus.pipelines.clip_reader import version_of
+from adaptfocus.pipelines.decoder_process import DecoderProcess
+from adaptfocus.pipelines.dense import DenseJob, Store, dense_job, pieces_to_read
+from adaptfocus.pipelines.dense_filler import Filled
+from adaptfocus.pipelines.display import DISPLAY_COLUMNS
+from adaptfocus.pipelines.frames import DecodeConfig
+from adaptfocus.pipelines.isolated import DECORD_COPIES, DEMUXED_PACKETS, PACKET_SECONDS, Isolation, JobFailedError
+from adaptfocus.pipelines.messages import place_of
+from adaptfocus.pipelines.packets import frames_at
+from adaptfocus.pipelines.range_file import RangeFile
+from adaptfocus.pipelines.store_reads import ReadConfig
 
 _NEEDED = (
     "codec", "extradata", *DISPLAY_COLUMNS, "access", "keys_in_order", "recovery_ticks", "member_offset_bytes",

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipelines.clip_reader import Fetched, Reading
-from pipelines.dense import DenseCounts, DenseJob, Source, windows_of
-from pipelines.range_file import RangeFile
-from pipelines.store_errors import RETRY_REASONS
+from adaptfocus.pipelines.clip_reader import Fetched, Reading
+from adaptfocus.pipelines.dense import DenseCounts, DenseJob, Source, windows_of
+from adaptfocus.pipelines.range_file import RangeFile
+from adaptfocus.pipelines.store_errors import RETRY_REASONS
 
 
 class Filled(NamedTuple):

@@ -6,7 +6,7 @@ traceback. Output: exception classes; every message gives the value, the limit a
 
 from __future__ import annotations
 
-from pipelines.url_secrets import scrubbed
+from adaptfocus.pipelines.url_secrets import scrubbed
 
 
 class AdaptFocusError(Exception):

@@ -15,11 +15,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from pipelines import storage
-from pipelines.clip_plan import ClipConfig
-from pipelines.errors import BadVideoError, InputError
-from pipelines.feature_store import FeatureSet, open_features
-from pipelines.shard_index import load_index
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.clip_plan import ClipConfig
+from adaptfocus.pipelines.errors import BadVideoError, InputError
+from adaptfocus.pipelines.feature_store import FeatureSet, open_features
+from adaptfocus.pipelines.shard_index import load_index
 
 NO_FEATURES = "no_features"  # the kind of a bag whose video has none
 

@@ -25,12 +25,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import storage, strict_json
-from pipelines.config import differences
-from pipelines.errors import ConfigError, InputError
-from pipelines.range_file import RangeFile
-from pipelines.records import REFUSED_SCHEMA
-from pipelines.tables import read_table
+from adaptfocus.pipelines import storage, strict_json
+from adaptfocus.pipelines.config import differences
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.range_file import RangeFile
+from adaptfocus.pipelines.records import REFUSED_SCHEMA
+from adaptfocus.pipelines.tables import read_table
 
 SCHEMA_VERSION = 1
 ALIGNMENT = "(i + 0.5) * stride_seconds from the first frame shown; the last step is the middle of what is left"

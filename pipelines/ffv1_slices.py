@@ -19,7 +19,7 @@ from __future__ import annotations
 import zlib
 from functools import lru_cache
 
-from pipelines.errors import BadVideoError
+from adaptfocus.pipelines.errors import BadVideoError
 
 _SIZE_BYTES = 3
 _TRAILER_BYTES = _SIZE_BYTES, _SIZE_BYTES + 1 + 4  # without and with check sums

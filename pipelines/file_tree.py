@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import posixpath
 
-from pipelines import storage
+from adaptfocus.pipelines import storage
 
 
 def files_below(folder_url: str) -> list[str]:

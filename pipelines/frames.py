@@ -16,13 +16,13 @@ import av
 import numpy as np
 import pydantic
 
-from pipelines.clip_decoder import How, decode_into
-from pipelines.clip_reader import version_of
-from pipelines.config import Settings
-from pipelines.display import Display
-from pipelines.errors import ConfigError
-from pipelines.pictures import write_picture
-from pipelines.range_file import RangeFile
+from adaptfocus.pipelines.clip_decoder import How, decode_into
+from adaptfocus.pipelines.clip_reader import version_of
+from adaptfocus.pipelines.config import Settings
+from adaptfocus.pipelines.display import Display
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.pictures import write_picture
+from adaptfocus.pipelines.range_file import RangeFile
 
 
 class DecodeConfig(Settings):

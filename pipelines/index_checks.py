@@ -10,10 +10,10 @@ import posixpath
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
-from pipelines.errors import InputError
-from pipelines.index_parts import Part, part_urls, read_part
-from pipelines.pack import key_of
-from pipelines.tar_samples import VIDEO_EXTENSIONS
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.index_parts import Part, part_urls, read_part
+from adaptfocus.pipelines.pack import key_of
+from adaptfocus.pipelines.tar_samples import VIDEO_EXTENSIONS
 
 REASONS_SHOWN = 3
 IDS_SHOWN = 5

@@ -20,10 +20,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import storage
-from pipelines.range_file import RangeFile
-from pipelines.records import REFUSED_SCHEMA
-from pipelines.tar_members import Refusal, printable
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.range_file import RangeFile
+from adaptfocus.pipelines.records import REFUSED_SCHEMA
+from adaptfocus.pipelines.tar_members import Refusal, printable
 
 READ_THREADS = 8
 MAX_TEXT = 2000  # characters of a refused row's columns

@@ -12,10 +12,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 
-from pipelines.index_parts import ShardFacts, refused_table, write_parts
-from pipelines.index_rows import ShardTask, index_shard
-from pipelines.records import INDEX_SCHEMA
-from pipelines.tar_members import Refusal
+from adaptfocus.pipelines.index_parts import ShardFacts, refused_table, write_parts
+from adaptfocus.pipelines.index_rows import ShardTask, index_shard
+from adaptfocus.pipelines.records import INDEX_SCHEMA
+from adaptfocus.pipelines.tar_members import Refusal
 
 
 def index_shards(tasks: dict[int, ShardTask], workers: int) -> Iterator[tuple[int, ShardFacts]]:

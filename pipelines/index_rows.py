@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.datasets.annotations import (
+from adaptfocus.pipelines.datasets.annotations import (
     Interval,
     labels_and,
     parse_intervals,
@@ -22,16 +22,16 @@ from pipelines.datasets.annotations import (
     tidy_intervals,
     unknown_label,
 )
-from pipelines.datasets.manifest import read_labels
-from pipelines.errors import BadVideoError, as_bad_video
-from pipelines.index_parts import ShardFacts, refused_table, write_parts
-from pipelines.isolated import Isolation, read_packet_table_apart
-from pipelines.packet_codec import Packets, encode_packets
-from pipelines.packet_table import PacketTable, read_packet_table
-from pipelines.range_file import RangeFile
-from pipelines.records import INDEX_SCHEMA
-from pipelines.tar_members import Refusal
-from pipelines.tar_samples import BadTextError, Sample, read_samples
+from adaptfocus.pipelines.datasets.manifest import read_labels
+from adaptfocus.pipelines.errors import BadVideoError, as_bad_video
+from adaptfocus.pipelines.index_parts import ShardFacts, refused_table, write_parts
+from adaptfocus.pipelines.isolated import Isolation, read_packet_table_apart
+from adaptfocus.pipelines.packet_codec import Packets, encode_packets
+from adaptfocus.pipelines.packet_table import PacketTable, read_packet_table
+from adaptfocus.pipelines.range_file import RangeFile
+from adaptfocus.pipelines.records import INDEX_SCHEMA
+from adaptfocus.pipelines.tar_members import Refusal
+from adaptfocus.pipelines.tar_samples import BadTextError, Sample, read_samples
 
 # A demuxer reads the whole member in order: 4 MiB a request is 200 MB/s at 20 ms each. Eight blocks are kept, so that
 # a packet is still there when its bytes are compared, and a table at the end does not push out the start.

@@ -19,14 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.clip_decoder import reads_member
-from pipelines.decoder_process import DecoderProcess, DiedError, TooLateError
-from pipelines.display import DISPLAY_COLUMNS
-from pipelines.errors import AdaptFocusError, BadVideoError, ConfigError
-from pipelines.frames import DecodeConfig, check_out, open_member
-from pipelines.messages import place_of, shared_array
-from pipelines.packet_arrays import PacketTable
-from pipelines.range_file import RangeFile
+from adaptfocus.pipelines.clip_decoder import reads_member
+from adaptfocus.pipelines.decoder_process import DecoderProcess, DiedError, TooLateError
+from adaptfocus.pipelines.display import DISPLAY_COLUMNS
+from adaptfocus.pipelines.errors import AdaptFocusError, BadVideoError, ConfigError
+from adaptfocus.pipelines.frames import DecodeConfig, check_out, open_member
+from adaptfocus.pipelines.messages import place_of, shared_array
+from adaptfocus.pipelines.packet_arrays import PacketTable
+from adaptfocus.pipelines.range_file import RangeFile
 
 # To each packet, far more than the slowest that is usual: 8K AV1 takes about 0.2 s a frame on one core.
 PACKET_SECONDS = 0.25

@@ -18,14 +18,14 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from pipelines.containers import TOLERANT
-from pipelines.decoder_starts import DecoderStarts
-from pipelines.errors import BadVideoError, ConfigError
-from pipelines.ffv1_slices import refuse_damaged
-from pipelines.main_stream import main_video_stream
-from pipelines.packet_decoder import refuse_corrupt
-from pipelines.range_file import RangeFile
-from pipelines.shown_packets import ShownPackets
+from adaptfocus.pipelines.containers import TOLERANT
+from adaptfocus.pipelines.decoder_starts import DecoderStarts
+from adaptfocus.pipelines.errors import BadVideoError, ConfigError
+from adaptfocus.pipelines.ffv1_slices import refuse_damaged
+from adaptfocus.pipelines.main_stream import main_video_stream
+from adaptfocus.pipelines.packet_decoder import refuse_corrupt
+from adaptfocus.pipelines.range_file import RangeFile
+from adaptfocus.pipelines.shown_packets import ShownPackets
 
 # Frames at most this far apart are reached by decoding on; a seek goes back to a keyframe, which lies 2 to 10 s apart.
 NEAR_SECONDS = 4

@@ -18,16 +18,16 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from pipelines.decoder_starts import FOLLOWED_CODECS, NO_START, starts_whole
-from pipelines.errors import BadVideoError
-from pipelines.ffv1_slices import refuse_damaged
-from pipelines.member_decoders import MissingFrameError, sought_frames
-from pipelines.mp4_boxes import NotPlainError
-from pipelines.mp4_sync import is_whole, starts_decoding
-from pipelines.packet_arrays import UNFILTERED, bare_start
-from pipelines.packet_codec import Packets
-from pipelines.packet_decoder import frames_of_span
-from pipelines.packets import run_of, span_of
+from adaptfocus.pipelines.decoder_starts import FOLLOWED_CODECS, NO_START, starts_whole
+from adaptfocus.pipelines.errors import BadVideoError
+from adaptfocus.pipelines.ffv1_slices import refuse_damaged
+from adaptfocus.pipelines.member_decoders import MissingFrameError, sought_frames
+from adaptfocus.pipelines.mp4_boxes import NotPlainError
+from adaptfocus.pipelines.mp4_sync import is_whole, starts_decoding
+from adaptfocus.pipelines.packet_arrays import UNFILTERED, bare_start
+from adaptfocus.pipelines.packet_codec import Packets
+from adaptfocus.pipelines.packet_decoder import frames_of_span
+from adaptfocus.pipelines.packets import run_of, span_of
 
 MIDDLE_SHARE = 0.4  # of a file's bytes, behind which the next keyframe is the one before the middle's
 MAX_PACKETS = 100  # from that one on: a GOP of 4 s at 25 Hz

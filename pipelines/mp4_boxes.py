@@ -12,8 +12,8 @@ import struct
 from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
-from pipelines.errors import BadVideoError
-from pipelines.range_file import RangeFile
+from adaptfocus.pipelines.errors import BadVideoError
+from adaptfocus.pipelines.range_file import RangeFile
 
 LOOK_AHEAD_BYTES = 64 * 1024
 TAIL_BYTES = 8 << 20  # a moov behind the media takes about 2 MB an hour (30 Hz and audio): one request has it whole

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines import packet_arrays
-from pipelines.errors import BadVideoError
-from pipelines.mp4_boxes import Box, NotPlainError, needed, only
+from adaptfocus.pipelines import packet_arrays
+from adaptfocus.pipelines.errors import BadVideoError
+from adaptfocus.pipelines.mp4_boxes import Box, NotPlainError, needed, only
 
 MAX_SAMPLE_BYTES = 0x3FFFFFFF  # FFmpeg's; behind a larger one it reads no edit list
 MAX_TICKS = 1 << 31  # of a sample's duration or offset; FFmpeg takes larger ones for negative or broken

@@ -17,16 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import packet_arrays
-from pipelines.decoder_starts import brings_sets, starts_whole
-from pipelines.display import shown_aspect, turn_of
-from pipelines.errors import BadVideoError
-from pipelines.middle_proof import check_middle_packet, middle_key
-from pipelines.mp4_boxes import NotPlainError, Spans, read_moov
-from pipelines.mp4_samples import Samples, read_samples
-from pipelines.mp4_sync import is_whole, starts_decoding
-from pipelines.mp4_tracks import VideoTrack, read_video_track
-from pipelines.packet_arrays import (
+from adaptfocus.pipelines import packet_arrays
+from adaptfocus.pipelines.decoder_starts import brings_sets, starts_whole
+from adaptfocus.pipelines.display import shown_aspect, turn_of
+from adaptfocus.pipelines.errors import BadVideoError
+from adaptfocus.pipelines.middle_proof import check_middle_packet, middle_key
+from adaptfocus.pipelines.mp4_boxes import NotPlainError, Spans, read_moov
+from adaptfocus.pipelines.mp4_samples import Samples, read_samples
+from adaptfocus.pipelines.mp4_sync import is_whole, starts_decoding
+from adaptfocus.pipelines.mp4_tracks import VideoTrack, read_video_track
+from adaptfocus.pipelines.packet_arrays import (
     ABSURD_PIXELS,
     ENDS_EARLY,
     MAX_EXTRADATA_BYTES,
@@ -37,8 +37,8 @@ from pipelines.packet_arrays import (
     proof_context,
     shown_span,
 )
-from pipelines.side_data import SideDataType
-from pipelines.table_checks import wrong_times
+from adaptfocus.pipelines.side_data import SideDataType
+from adaptfocus.pipelines.table_checks import wrong_times
 
 # One request holds the first keyframe and what follows it so far: some packets of usual video, so that a decoder that
 # waits for them can be served, and keyframes that are none are found.

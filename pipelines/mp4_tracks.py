@@ -12,8 +12,8 @@ import struct
 from dataclasses import dataclass
 from fractions import Fraction
 
-from pipelines.mp4_boxes import Box, NotPlainError, children, needed, only
-from pipelines.mp4_samples import Edits, read_edits
+from adaptfocus.pipelines.mp4_boxes import Box, NotPlainError, children, needed, only
+from adaptfocus.pipelines.mp4_samples import Edits, read_edits
 
 MAX_TRACKS = 64
 ENTRY_BYTES = 86  # of a video sample entry before its boxes

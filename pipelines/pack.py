@@ -20,8 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
-from pipelines import storage
-from pipelines.datasets.annotations import (
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.datasets.annotations import (
     AnnotatedVideo,
     Problem,
     check_group,
@@ -35,15 +35,15 @@ from pipelines.datasets.annotations import (
     parse_labels,
     tidy_intervals,
 )
-from pipelines.datasets.groups import check_groups
-from pipelines.errors import BadVideoError, InputError, StorageError, as_bad_video
-from pipelines.index_rows import DEMUX_BLOCK_BYTES, DEMUX_MAX_BLOCKS
-from pipelines.isolated import DEFAULT_ISOLATION, read_packet_table_apart
-from pipelines.packet_arrays import PacketTable
-from pipelines.range_file import RangeFile
-from pipelines.store_errors import shown
-from pipelines.tar_members import is_companion
-from pipelines.tar_samples import VIDEO_EXTENSIONS, key_and_extension
+from adaptfocus.pipelines.datasets.groups import check_groups
+from adaptfocus.pipelines.errors import BadVideoError, InputError, StorageError, as_bad_video
+from adaptfocus.pipelines.index_rows import DEMUX_BLOCK_BYTES, DEMUX_MAX_BLOCKS
+from adaptfocus.pipelines.isolated import DEFAULT_ISOLATION, read_packet_table_apart
+from adaptfocus.pipelines.packet_arrays import PacketTable
+from adaptfocus.pipelines.range_file import RangeFile
+from adaptfocus.pipelines.store_errors import shown
+from adaptfocus.pipelines.tar_members import is_companion
+from adaptfocus.pipelines.tar_samples import VIDEO_EXTENSIONS, key_and_extension
 
 Progress = Callable[[int, int, str], None]  # videos done, videos in all, the id of the one just done
 # Seconds of each packed video by id -> what is wrong with what else is known of the videos.

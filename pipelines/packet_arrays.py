@@ -24,7 +24,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from pipelines.display import fraction_of
+from adaptfocus.pipelines.display import fraction_of
 
 MAX_SIDE_PIXELS = 16384  # 8K is 7680; H.264 level 6.2 ends at 16384
 MAX_PACKETS = 10_000_000  # 46 hours at 60 Hz; the arrays of such a table take 330 MB

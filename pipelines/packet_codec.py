@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pipelines.errors import InputError
+from adaptfocus.pipelines.errors import InputError
 
 VERSION = 1
 # Version, number of packets, bytes of the columns before compression.

@@ -16,9 +16,9 @@ import av.logging
 from av.codec.context import ThreadType
 from av.error import FFmpegError
 
-from pipelines.errors import BadVideoError
-from pipelines.nal_units import needed
-from pipelines.packet_arrays import padded_packet
+from adaptfocus.pipelines.errors import BadVideoError
+from adaptfocus.pipelines.nal_units import needed
+from adaptfocus.pipelines.packet_arrays import padded_packet
 
 # What matters comes out as an exception or a corrupt frame; a clip that begins at an open GOP alone makes libavcodec
 # print a line of complaint.

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-from pipelines.demux_table import demux_packet_table, main_video_stream
-from pipelines.mp4_boxes import NotPlainError, Spans
-from pipelines.mp4_table import read_mp4_table
-from pipelines.packet_arrays import PacketTable
+from adaptfocus.pipelines.demux_table import demux_packet_table, main_video_stream
+from adaptfocus.pipelines.mp4_boxes import NotPlainError, Spans
+from adaptfocus.pipelines.mp4_table import read_mp4_table
+from adaptfocus.pipelines.packet_arrays import PacketTable
 
 __all__ = ["PacketTable", "main_video_stream", "read_packet_table"]
 

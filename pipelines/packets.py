@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipelines.packet_codec import Packets, decode_packets
-from pipelines.ranges import MAX_GAP_BYTES
+from adaptfocus.pipelines.packet_codec import Packets, decode_packets
+from adaptfocus.pipelines.ranges import MAX_GAP_BYTES
 
 # A request for a time that is a frame's own is answered with that frame, not the one before it, although both
 # went through floating point: a microsecond is far below any frame's duration and far above the rounding.

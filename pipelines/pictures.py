@@ -21,7 +21,7 @@ import numpy as np
 from av.filter import Graph
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from pipelines.display import Display
+from adaptfocus.pipelines.display import Display
 
 # Accurate rounding changes no pixel of what is scaled, at no cost. Where nothing is scaled it keeps swscale from its
 # fast way, which leaves up to 8 columns at the right unwritten in widths that are no multiple of 16 (FFmpeg 8).

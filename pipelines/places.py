@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 
-from pipelines import storage
+from adaptfocus.pipelines import storage
 
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 

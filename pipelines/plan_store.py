@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
-from pipelines import storage, strict_json
-from pipelines.errors import StorageError
-from pipelines.records import EpochPlan
-from pipelines.tables import write_table
+from adaptfocus.pipelines import storage, strict_json
+from adaptfocus.pipelines.errors import StorageError
+from adaptfocus.pipelines.records import EpochPlan
+from adaptfocus.pipelines.tables import write_table
 
 # One read task reads one part: more parts cost the coordinator about a millisecond each, larger ones delay the
 # first batch of an epoch.

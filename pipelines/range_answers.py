@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from pipelines.ranges import Range
-from pipelines.store_errors import ShortReadError, WrongRangeError, replaced
-from pipelines.store_reads import Version
+from adaptfocus.pipelines.ranges import Range
+from adaptfocus.pipelines.store_errors import ShortReadError, WrongRangeError, replaced
+from adaptfocus.pipelines.store_reads import Version
 
 # S3's answers to a request for an object of a version that is gone.
 GONE_CODES = ("PreconditionFailed", "412", "NoSuchKey", "404", "InvalidRange", "416")

@@ -10,8 +10,8 @@ import io
 from functools import lru_cache
 from typing import Any
 
-from pipelines.storage import read_ranges
-from pipelines.store_reads import Version
+from adaptfocus.pipelines.storage import read_ranges
+from adaptfocus.pipelines.store_reads import Version
 
 
 class RangeFile(io.RawIOBase):

@@ -19,13 +19,13 @@ from typing import Any, TypeVar
 
 from fsspec.asyn import sync
 
-from pipelines import store_errors
-from pipelines.errors import StorageError
-from pipelines.range_answers import GONE_CODES, check_version, is_whole, place_in_body, request_of, said
-from pipelines.ranges import Range
-from pipelines.store_errors import ShortReadError, WholeBodyError, WrongRangeError, replaced
-from pipelines.store_limits import LIMITS
-from pipelines.store_reads import ReadConfig, ReadCounts, Version
+from adaptfocus.pipelines import store_errors
+from adaptfocus.pipelines.errors import StorageError
+from adaptfocus.pipelines.range_answers import GONE_CODES, check_version, is_whole, place_in_body, request_of, said
+from adaptfocus.pipelines.ranges import Range
+from adaptfocus.pipelines.store_errors import ShortReadError, WholeBodyError, WrongRangeError, replaced
+from adaptfocus.pipelines.store_limits import LIMITS
+from adaptfocus.pipelines.store_reads import ReadConfig, ReadCounts, Version
 
 T = TypeVar("T")
 

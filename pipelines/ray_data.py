@@ -27,13 +27,13 @@ import ray
 from ray.data import Dataset, Datasource, ReadTask, TaskPoolStrategy
 from ray.data.block import BlockMetadata
 
-from pipelines import storage
-from pipelines.clip_stream import ClipShape, read_and_decode
-from pipelines.errors import StorageError
-from pipelines.plan_store import BAGS_PER_CHUNK, Chunk, PlanFacts, Stretch, wait_for_chunk
-from pipelines.records import PLAN_SCHEMA
-from pipelines.tables import read_table
-from pipelines.window_stream import VideoRange, WindowShape, window_batches
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.clip_stream import ClipShape, read_and_decode
+from adaptfocus.pipelines.errors import StorageError
+from adaptfocus.pipelines.plan_store import BAGS_PER_CHUNK, Chunk, PlanFacts, Stretch, wait_for_chunk
+from adaptfocus.pipelines.records import PLAN_SCHEMA
+from adaptfocus.pipelines.tables import read_table
+from adaptfocus.pipelines.window_stream import VideoRange, WindowShape, window_batches
 
 # Larger blocks delay the first batch; smaller ones cost Ray about 10 ms each.
 MAX_BLOCK_BYTES = 64 * 2**20

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pyarrow as pa
 
-from pipelines.store_errors import RETRY_REASONS
+from adaptfocus.pipelines.store_errors import RETRY_REASONS
 
 SCHEMA_VERSION = 3
 

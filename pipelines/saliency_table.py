@@ -19,8 +19,8 @@ import pyarrow as pa
 import pydantic
 import torch
 
-from pipelines.config import Settings
-from pipelines.records import NEVER_VISITED, SALIENCY_SCHEMA
+from adaptfocus.pipelines.config import Settings
+from adaptfocus.pipelines.records import NEVER_VISITED, SALIENCY_SCHEMA
 
 
 class SaliencyConfig(Settings):

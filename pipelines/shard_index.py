@@ -25,12 +25,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines import storage, strict_json
-from pipelines.datasets.annotations import normal
-from pipelines.datasets.manifest import LOOKUP_THREADS, read_classes, read_labels
-from pipelines.errors import InputError
-from pipelines.index_checks import IDS_SHOWN, check_some, first_reasons, refused_rows, unmatched
-from pipelines.index_parts import (
+from adaptfocus.pipelines import storage, strict_json
+from adaptfocus.pipelines.datasets.annotations import normal
+from adaptfocus.pipelines.datasets.manifest import LOOKUP_THREADS, read_classes, read_labels
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.index_checks import IDS_SHOWN, check_some, first_reasons, refused_rows, unmatched
+from adaptfocus.pipelines.index_parts import (
     READ_THREADS,
     Part,
     ShardFacts,
@@ -40,13 +40,13 @@ from pipelines.index_parts import (
     read_ids,
     read_part,
 )
-from pipelines.index_pool import index_shards
-from pipelines.index_rows import ShardTask
-from pipelines.isolated import DEFAULT_ISOLATION, Isolation
-from pipelines.packet_arrays import NOTES
-from pipelines.records import INDEX_SCHEMA, SCHEMA_VERSION, SHARD_FIELDS
-from pipelines.shard_urls import find_shards, shard_names
-from pipelines.tables import read_table
+from adaptfocus.pipelines.index_pool import index_shards
+from adaptfocus.pipelines.index_rows import ShardTask
+from adaptfocus.pipelines.isolated import DEFAULT_ISOLATION, Isolation
+from adaptfocus.pipelines.packet_arrays import NOTES
+from adaptfocus.pipelines.records import INDEX_SCHEMA, SCHEMA_VERSION, SHARD_FIELDS
+from adaptfocus.pipelines.shard_urls import find_shards, shard_names
+from adaptfocus.pipelines.tables import read_table
 
 Progress = Callable[[int, int, str], None]  # shards done, shards in all, the shard just done
 

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 import braceexpand
 
-from pipelines import storage
-from pipelines.datasets.annotations import check_id, check_unique, normal_id
-from pipelines.errors import InputError
-from pipelines.places import absolute
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.datasets.annotations import check_id, check_unique, normal_id
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.places import absolute
 
 # Compressed tars are listed too, so that they are refused with a reason instead of being overlooked.
 _TAR_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")

@@ -17,8 +17,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from pipelines.errors import BadVideoError
-from pipelines.nal_units import Bits
+from adaptfocus.pipelines.errors import BadVideoError
+from adaptfocus.pipelines.nal_units import Bits
 
 MAX_HELD = 256  # packets until the next picture that others refer to; encoders write up to 16
 MAX_UNCODED_BYTES = 19  # FFmpeg's limit for a packet with a picture that is not coded

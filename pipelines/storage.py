@@ -18,15 +18,15 @@ from typing import Any, TypeVar
 from fsspec.asyn import sync
 from fsspec.core import url_to_fs
 
-from pipelines import local_files, range_get
-from pipelines.errors import InputError, StorageError
-from pipelines.range_answers import said
-from pipelines.ranges import Range, coalesce
-from pipelines.store_errors import ShortReadError, error_code, replaced, shown, tried
-from pipelines.store_limits import MOST_REQUESTS
-from pipelines.store_reads import PROCESS, ReadConfig, ReadCounts, Version
-from pipelines.url_secrets import secret_in
-from pipelines.wrong_files import what_instead
+from adaptfocus.pipelines import local_files, range_get
+from adaptfocus.pipelines.errors import InputError, StorageError
+from adaptfocus.pipelines.range_answers import said
+from adaptfocus.pipelines.ranges import Range, coalesce
+from adaptfocus.pipelines.store_errors import ShortReadError, error_code, replaced, shown, tried
+from adaptfocus.pipelines.store_limits import MOST_REQUESTS
+from adaptfocus.pipelines.store_reads import PROCESS, ReadConfig, ReadCounts, Version
+from adaptfocus.pipelines.url_secrets import secret_in
+from adaptfocus.pipelines.wrong_files import what_instead
 
 _S3_OPTIONS: dict[str, Any] = {
     "use_listings_cache": False,  # a run lists what other processes have just written

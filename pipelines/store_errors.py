@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 import tenacity
 
-from pipelines.errors import ReplacedError, StorageError
-from pipelines.store_limits import LIMITS
-from pipelines.url_secrets import scrubbed
+from adaptfocus.pipelines.errors import ReplacedError, StorageError
+from adaptfocus.pipelines.store_limits import LIMITS
+from adaptfocus.pipelines.url_secrets import scrubbed
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pydantic
 
-from pipelines.config import Settings
+from adaptfocus.pipelines.config import Settings
 
 
 class ReadConfig(Settings):

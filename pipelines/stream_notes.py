@@ -15,9 +15,9 @@ from typing import Any
 import av
 from av.error import FFmpegError
 
-from pipelines.display import SQUARE
-from pipelines.errors import BadVideoError
-from pipelines.packet_arrays import UNFILTERED, bare_start, padded_packet
+from adaptfocus.pipelines.display import SQUARE
+from adaptfocus.pipelines.errors import BadVideoError
+from adaptfocus.pipelines.packet_arrays import UNFILTERED, bare_start, padded_packet
 
 MAX_HEADERS = 16  # different ones that are looked at
 MAX_TAIL_BYTES = 64 << 20  # two groups of pictures of a broadcast are some MB

@@ -11,8 +11,8 @@ import json
 from collections import Counter
 from typing import Any
 
-from pipelines import storage
-from pipelines.errors import InputError
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import InputError
 
 
 def loads(data: bytes | str) -> Any:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import storage
-from pipelines.errors import InputError
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import InputError
 
 FOOTER_BYTES = 64 * 1024  # of the end of a file, where its footer is: that of 30 row groups of a plan takes some 40 KB
 

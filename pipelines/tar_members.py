@@ -15,11 +15,11 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from pipelines import storage
-from pipelines.datasets.annotations import unsafe_reason
-from pipelines.errors import AdaptFocusError, as_bad_video
-from pipelines.range_file import RangeFile
-from pipelines.wrong_files import HEAD_BYTES, what_instead
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.datasets.annotations import unsafe_reason
+from adaptfocus.pipelines.errors import AdaptFocusError, as_bad_video
+from adaptfocus.pipelines.range_file import RangeFile
+from adaptfocus.pipelines.wrong_files import HEAD_BYTES, what_instead
 
 # A header is 512 bytes and the .json beside it is about as small; a video's first 60 KB hold the headers of a short
 # one. Larger requests would mostly fetch media.

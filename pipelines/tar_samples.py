@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pipelines import strict_json
-from pipelines.datasets.annotations import normal_id, parse_label, unsafe_reason
-from pipelines.tar_members import HeaderFile, Member, Refusal, members_of
+from adaptfocus.pipelines import strict_json
+from adaptfocus.pipelines.datasets.annotations import normal_id, parse_label, unsafe_reason
+from adaptfocus.pipelines.tar_members import HeaderFile, Member, Refusal, members_of
 
 VIDEO_EXTENSIONS = frozenset(
     ["mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "m2ts", "mpg", "mpeg", "flv", "wmv", "3gp", "ogv"]

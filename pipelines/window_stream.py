@@ -5,7 +5,7 @@
 Input: rows of the index, the shape of a window.
 Does: decodes one video after the other, each in a process of its own if wanted; a batch takes the last windows of one
 video and the first of the next. A video that does not decode becomes one row with its reason.
-Output: WindowBatches. Nothing here knows Ray: `pipelines.ray_data` runs the same on a cluster.
+Output: WindowBatches. Nothing here knows Ray: `adaptfocus.pipelines.ray_data` runs the same on a cluster.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipelines.clip_plan import ClipConfig
-from pipelines.clip_stream import let_end, put_unless
-from pipelines.dense import Store, dense_job, number_of_hops
-from pipelines.dense_apart import FillerApart
-from pipelines.dense_filler import Filled, Filler
-from pipelines.errors import BadVideoError, as_bad_video
-from pipelines.frames import DecodeConfig
-from pipelines.isolated import Isolation
-from pipelines.messages import shared_array
-from pipelines.records import ERROR_BYTES, encode_error
-from pipelines.shard_index import read_rows
-from pipelines.store_reads import ReadConfig
+from adaptfocus.pipelines.clip_plan import ClipConfig
+from adaptfocus.pipelines.clip_stream import let_end, put_unless
+from adaptfocus.pipelines.dense import Store, dense_job, number_of_hops
+from adaptfocus.pipelines.dense_apart import FillerApart
+from adaptfocus.pipelines.dense_filler import Filled, Filler
+from adaptfocus.pipelines.errors import BadVideoError, as_bad_video
+from adaptfocus.pipelines.frames import DecodeConfig
+from adaptfocus.pipelines.isolated import Isolation
+from adaptfocus.pipelines.messages import shared_array
+from adaptfocus.pipelines.records import ERROR_BYTES, encode_error
+from adaptfocus.pipelines.shard_index import read_rows
+from adaptfocus.pipelines.store_reads import ReadConfig
 
 BATCH_BYTES = 64 * 2**20
 BAD_VIDEO = -1  # the step of the row that says why a video has none

@@ -26,13 +26,13 @@ from typing import Any
 import av
 import numpy as np
 
-from pipelines.errors import ConfigError
-from pipelines.world_activities import draw_activity
-from pipelines.world_clips import draw_clip
-from pipelines.world_config import KINDS, MOTIONS, SPLITS, TRIMMED, WorldConfig
-from pipelines.world_filmed import draw_filmed
-from pipelines.world_labels import draw_labels, draw_spans, draw_tailed_labels
-from pipelines.world_render import (
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.world_activities import draw_activity
+from adaptfocus.pipelines.world_clips import draw_clip
+from adaptfocus.pipelines.world_config import KINDS, MOTIONS, SPLITS, TRIMMED, WorldConfig
+from adaptfocus.pipelines.world_filmed import draw_filmed
+from adaptfocus.pipelines.world_labels import draw_labels, draw_spans, draw_tailed_labels
+from adaptfocus.pipelines.world_render import (
     LOOKS,
     NUM_SCENES,
     SPRITE_PIXELS,
@@ -41,8 +41,8 @@ from pipelines.world_render import (
     draw_distractor,
     scene_background,
 )
-from pipelines.world_sentences import sentences_about
-from pipelines.world_tasks import ShownActivity, write_tasks
+from adaptfocus.pipelines.world_sentences import sentences_about
+from adaptfocus.pipelines.world_tasks import ShownActivity, write_tasks
 
 GOP_FRAMES = 16
 CRF = 20

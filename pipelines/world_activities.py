@@ -14,8 +14,8 @@ from itertools import combinations
 
 import numpy as np
 
-from pipelines.world_config import KINDS, WorldConfig
-from pipelines.world_render import NUM_SCENES
+from adaptfocus.pipelines.world_config import KINDS, WorldConfig
+from adaptfocus.pipelines.world_render import NUM_SCENES
 
 NUM_SETS = 5
 SET_ACTIONS = 4

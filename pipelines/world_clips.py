@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipelines.world_render import (
+from adaptfocus.pipelines.world_render import (
     NUM_SCENES,
     SPRITE_PIXELS,
     SPRITES,

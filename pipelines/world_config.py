@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from pipelines.errors import ConfigError
-from pipelines.world_clips import MOVEMENTS
-from pipelines.world_render import APPEARANCES, SPRITE_PIXELS, SPRITES
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.world_clips import MOVEMENTS
+from adaptfocus.pipelines.world_render import APPEARANCES, SPRITE_PIXELS, SPRITES
 
 SPLITS = ("train", "test")
 MOTIONS = ("horizontal", "vertical")

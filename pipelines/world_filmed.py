@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipelines.world_config import KINDS, MOTIONS, WorldConfig
-from pipelines.world_labels import draw_labels, draw_spans, draw_tailed_labels
-from pipelines.world_render import (
+from adaptfocus.pipelines.world_config import KINDS, MOTIONS, WorldConfig
+from adaptfocus.pipelines.world_labels import draw_labels, draw_spans, draw_tailed_labels
+from adaptfocus.pipelines.world_render import (
     LOOKS,
     NUM_SCENES,
     SPRITES,

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipelines.world_config import KINDS, WorldConfig, WorldKind
-from pipelines.world_render import NUM_SCENES
+from adaptfocus.pipelines.world_config import KINDS, WorldConfig, WorldKind
+from adaptfocus.pipelines.world_render import NUM_SCENES
 
 PREFERRED_SHARE_OF_CLASSES = 4  # a scene prefers one class in four
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines import storage
-from pipelines.datasets.tasks import (
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.datasets.tasks import (
     ACTIVITY,
     GROUNDING,
     SEGMENTATION,

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import isolated
+from adaptfocus.pipelines import isolated
 
 _SITECUSTOMIZE = """
 import sys
 
 if any("decoder_child" in each for each in sys.orig_argv):
     import ctypes, json, os, signal, time
-    import pipelines.clip_decoder as clip_decoder
-    import pipelines.decoder_child as decoder_child
-    import pipelines.packet_table as packet_table
+    import adaptfocus.pipelines.clip_decoder as clip_decoder
+    import adaptfocus.pipelines.decoder_child as decoder_child
+    import adaptfocus.pipelines.packet_table as packet_table
 
     done = 0
 

@@ -25,11 +25,16 @@ RAY_FILES = (
     "infra/",
 )
 # Tensors and rows in, tensors and rows out. One function is let off: weights have to come from somewhere.
-LOADER = ("trainers/backbones/__init__.py", "load_pretrained", "pipelines.storage")
+LOADER = ("trainers/backbones/__init__.py", "load_pretrained", "adaptfocus.pipelines.storage")
 PURE = ("pipelines/clip_plan.py", "trainers/focus.py", "trainers/loss.py", "trainers/metrics", "trainers/backbones/")
 IO_MODULES = {
     *("fsspec", "s3fs", "boto3", "botocore", "aiobotocore", "requests", "urllib", "socket", "subprocess", "shutil"),
-    *("pipelines.storage", "pipelines.tables", "pipelines.plan_store", "trainers.checkpoint"),
+    *(
+        "adaptfocus.pipelines.storage",
+        "adaptfocus.pipelines.tables",
+        "adaptfocus.pipelines.plan_store",
+        "adaptfocus.trainers.checkpoint",
+    ),
 }
 IO_CALLS = {
     *("open", "input", "torch.load", "torch.save", "np.load", "np.save", "read_text", "read_bytes", "write_text"),
@@ -96,12 +101,17 @@ def machine_paths(text: str) -> list[str]:
 
 
 def test_the_rules_find_breaches() -> None:
-    assert upward_imports("pipelines/a.py", "def f():\n    from trainers import loop") == ["trainers", "trainers.loop"]
-    assert upward_imports("trainers/a.py", "import infra.cli\nimport pipelines.storage") == ["infra.cli"]
-    assert upward_imports("infra/a.py", "import trainers\nimport pipelines\nimport infra.b") == []
+    assert upward_imports("pipelines/a.py", "def f():\n    from adaptfocus.trainers import loop") == [
+        "trainers",
+        "adaptfocus.trainers.loop",
+    ]
+    assert upward_imports("trainers/a.py", "import adaptfocus.infra.cli\nimport adaptfocus.pipelines.storage") == [
+        "adaptfocus.infra.cli"
+    ]
+    assert upward_imports("infra/a.py", "import trainers\nimport pipelines\nimport adaptfocus.infra.b") == []
     assert ray_imports("trainers/loop.py", "import ray.data") == ["ray.data"]
     assert ray_imports("pipelines/ray_data.py", "import ray") == []
-    assert io_in("from pipelines import storage") == ["pipelines.storage"]
+    assert io_in("from adaptfocus.pipelines import storage") == ["adaptfocus.pipelines.storage"]
     assert io_in("import fsspec.core\nwith open('x') as f: pass") == ["fsspec.core", "open"]
     assert io_in("import torch\nPath('x').read_text()\ntorch.load(f)") == ["read_text", "torch.load"]
     assert io_in("import numpy as np\nnp.sort(x)") == []

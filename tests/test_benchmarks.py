@@ -14,6 +14,14 @@ import numpy as np
 import pytest
 import torch
 
+from adaptfocus.infra.local_s3 import LocalS3
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.packet_codec import Packets
+from adaptfocus.pipelines.tar_samples import read_samples
+from adaptfocus.trainers.backbones import build, input_spec_of
+from adaptfocus.trainers.commits import SinceCommit
+from adaptfocus.trainers.engine import LocalEngine
+from adaptfocus.trainers.step import train_step
 from benchmarks.check import is_wrong
 from benchmarks.extract import bare, clips_of
 from benchmarks.figures import count, median, ratio, ratio_of_medians, show
@@ -22,17 +30,9 @@ from benchmarks.member_memory import write_tar_of_one
 from benchmarks.minimal import minimal_bytes
 from benchmarks.s3_latency import FarStore
 from benchmarks.videos import KINDS, write_video
-from infra.local_s3 import LocalS3
-from pipelines import storage
-from pipelines.packet_codec import Packets
-from pipelines.tar_samples import read_samples
 from tests.conftest import use_environment
 from tests.moving import indexed as indexed_video
 from tests.moving import kind as kind_of_video
-from trainers.backbones import build, input_spec_of
-from trainers.commits import SinceCommit
-from trainers.engine import LocalEngine
-from trainers.step import train_step
 
 
 def boxes_of(path: Path) -> list[str]:

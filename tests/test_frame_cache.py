@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.plan_store import Stretch
+from adaptfocus.pipelines.records import ClipBatch
+from adaptfocus.trainers.engine import LocalEngine
+from adaptfocus.trainers.loop import clip_shape, train
+from adaptfocus.trainers.prepare import finished, prepare
+from adaptfocus.trainers.scores import READING
 from benchmarks.frame_cache import CachedEngine, frame_cache
-from pipelines.errors import InputError
-from pipelines.plan_store import Stretch
-from pipelines.records import ClipBatch
 from tests.trainers.test_loop import broken_copy
 from tests.worlds import SmallWorld
-from trainers.engine import LocalEngine
-from trainers.loop import clip_shape, train
-from trainers.prepare import finished, prepare
-from trainers.scores import READING
 
 
 @pytest.mark.parametrize("pixel_format", ["rgb", "yuv420p"])

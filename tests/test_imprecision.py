@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.shard_index import load_index
+from adaptfocus.pipelines.world_config import WorldConfig
 from benchmarks.imprecision import Imprecision, perturbed, write_imprecise
 from benchmarks.regime_figures import Outcome, figures_of
 from benchmarks.regimes import Benchmark
 from benchmarks.variants import GROUPS, VARIANTS, chosen
-from pipelines.errors import ConfigError
-from pipelines.shard_index import load_index
-from pipelines.world_config import WorldConfig
 from tests.worlds import SmallWorld
 
 SHARE = st.floats(0, 1)

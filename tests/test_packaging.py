@@ -94,8 +94,10 @@ def test_the_rule_finds_what_is_undeclared() -> None:
     assert undeclared("pipelines/a.py", "import ray\nimport yaml, os.path, numpy as np") == ["ray"]
     assert undeclared("pipelines/a.py", "def f():\n    import h5py") == []
     assert undeclared("pipelines/ray_data.py", "import ray\nimport h5py") == ["h5py"]
-    assert undeclared("infra/a.py", "from infra import stages") == ["infra.stages, which needs the extra demo"]
-    assert undeclared("infra/a.py", "def f():\n    from infra.stages import Stages") == []
+    assert undeclared("infra/a.py", "from adaptfocus.infra import stages") == [
+        "adaptfocus.infra.stages, which needs the extra demo"
+    ]
+    assert undeclared("infra/a.py", "def f():\n    from adaptfocus.infra.stages import Stages") == []
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -11,6 +11,9 @@ import av
 import numpy as np
 import pytest
 
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.packets import packets_of, shown_pts
+from adaptfocus.pipelines.shard_index import load_index
 from benchmarks.people import Study, figures_of, read_corpora, run_study, write_files
 from benchmarks.people_videos import (
     Corpus,
@@ -22,9 +25,6 @@ from benchmarks.people_videos import (
 )
 from benchmarks.regime_figures import Outcome
 from benchmarks.variants import VARIANTS
-from pipelines.errors import ConfigError, InputError
-from pipelines.packets import packets_of, shown_pts
-from pipelines.shard_index import load_index
 from tests.footage import footage_folder
 
 CLASSES, PEOPLE = ("jump", "rest", "wave"), ("ann", "bob", "eve")

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from infra import cli
-from infra.local_s3 import LocalS3
-from infra.options import settings_from
+from adaptfocus.infra import cli
+from adaptfocus.infra.local_s3 import LocalS3
+from adaptfocus.infra.options import settings_from
 from tests.clean_install import ROOT, run
 from tests.footage import footage_folder
 

@@ -11,18 +11,18 @@ import av
 import numpy as np
 import pytest
 
-from infra import cli
-from pipelines import storage
-from pipelines.clip_stream import ClipShape, stream
-from pipelines.plan_store import write_plan
-from pipelines.shard_index import build_index, load_index
+from adaptfocus.infra import cli
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.clip_stream import ClipShape, stream
+from adaptfocus.pipelines.plan_store import write_plan
+from adaptfocus.pipelines.shard_index import build_index, load_index
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.evaluate import load_config
+from adaptfocus.trainers.ledger import audit
 from tests.ceph import CephGateway
 from tests.footage import footage_folder, write_tar
 from tests.moving import expected_rgb, sequential
 from tests.secrets import assert_no_secret
-from trainers.checkpoint import Run
-from trainers.evaluate import load_config
-from trainers.ledger import audit
 
 pytestmark = [pytest.mark.footage, pytest.mark.ceph, pytest.mark.slow]
 
@@ -99,7 +99,7 @@ def test_long_videos_are_indexed_planned_and_decoded(ceph_url: str, tmp_path: Pa
     )  # fmt: skip
     storage.write_bytes(storage.join(ceph_url, "long.tar"), tar.read_bytes())
     build_index([storage.join(ceph_url, "long.tar")], storage.join(ceph_url, "index"), workers=1)
-    from pipelines.clip_plan import ClipConfig, Planner, plan_views
+    from adaptfocus.pipelines.clip_plan import ClipConfig, Planner, plan_views
 
     index = load_index(storage.join(ceph_url, "index"))
     durations = dict(zip(*(index.table.column(n).to_pylist() for n in ("video_id", "duration_seconds")), strict=True))

@@ -9,6 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from adaptfocus.pipelines.config import differences, make
+from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
+from adaptfocus.pipelines.plan_store import read_plan
+from adaptfocus.pipelines.records import PLAN_SCHEMA
+from adaptfocus.pipelines.shard_index import load_index
+from adaptfocus.pipelines.tables import read_table
+from adaptfocus.pipelines.world import WorldConfig
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.pretrain import pretrain
+from adaptfocus.trainers.recipes import recipe
 from benchmarks import regime_report
 from benchmarks.figures import show
 from benchmarks.imprecision import Imprecision
@@ -23,17 +34,6 @@ from benchmarks.regime_worlds import (
 )
 from benchmarks.regimes import Benchmark, _what_is_measured, main, run_benchmark, write_files
 from benchmarks.variants import ABLATIONS, LIKE_FOR_LIKE, MAIN, PAST, REFERENCE, VARIANTS, Variant, chosen
-from pipelines.config import differences, make
-from pipelines.errors import AdaptFocusError, ConfigError
-from pipelines.plan_store import read_plan
-from pipelines.records import PLAN_SCHEMA
-from pipelines.shard_index import load_index
-from pipelines.tables import read_table
-from pipelines.world import WorldConfig
-from trainers.checkpoint import Run
-from trainers.config import TrainConfig
-from trainers.pretrain import pretrain
-from trainers.recipes import recipe
 
 TINY = WorldConfig(num_train_videos=20, num_test_videos=6, min_seconds=20, max_seconds=30, num_sprites=3)
 RUNS = {name: VARIANTS[name] for name in ("noisy", REFERENCE)}

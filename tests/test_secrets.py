@@ -13,9 +13,9 @@ from threading import Thread
 
 import pytest
 
-from infra.local_s3 import LocalS3
-from pipelines import storage, store_errors
-from pipelines.errors import StorageError
+from adaptfocus.infra.local_s3 import LocalS3
+from adaptfocus.pipelines import storage, store_errors
+from adaptfocus.pipelines.errors import StorageError
 from tests.conftest import own_place, use_environment
 from tests.secrets import SECRETS, assert_no_secret, environment_with_secrets
 from tests.worlds import SmallWorld
@@ -80,7 +80,7 @@ def commands(environment: dict[str, str], *words: list[str]) -> subprocess.Compl
     Its exit code is that of the commands, if that is the same for all.
     """
     code = (
-        "import json, sys; from infra import cli\nfound = set()\n"
+        "import json, sys; from adaptfocus.infra import cli\nfound = set()\n"
         "for words in json.loads(sys.argv[1]):\n"
         "    sys.argv, code = ['adaptfocus', *words], 0\n"
         "    try: cli.main()\n"

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.feature_store import open_features
+from adaptfocus.pipelines.world_config import world_of
+from adaptfocus.trainers.evaluate import load_config
+from adaptfocus.trainers.pretrain import pretrain
 from benchmarks.regime_worlds import start_url
 from benchmarks.variants import VARIANTS
 from benchmarks.weak_feat import METRICS, figures_of, main, plan_of, run
 from benchmarks.weak_feat_runs import KINDS, features_url, probe_file
-from pipelines.errors import ConfigError
-from pipelines.feature_store import open_features
-from pipelines.world_config import world_of
-from trainers.evaluate import load_config
-from trainers.pretrain import pretrain
 
 WORLDS = [world_of("d", seed=seed) for seed in (0, 1)]
 

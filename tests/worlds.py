@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.clip_plan import Planner
-from pipelines.config import make
-from pipelines.datasets.manifest import read_manifest
-from pipelines.pack import pack
-from pipelines.shard_index import build_index, load_index
-from pipelines.storage import size_and_tag
-from pipelines.world import WorldConfig, write_world
-from trainers.config import TrainConfig
+from adaptfocus.pipelines.clip_plan import Planner
+from adaptfocus.pipelines.config import make
+from adaptfocus.pipelines.datasets.manifest import read_manifest
+from adaptfocus.pipelines.pack import pack
+from adaptfocus.pipelines.shard_index import build_index, load_index
+from adaptfocus.pipelines.storage import size_and_tag
+from adaptfocus.pipelines.world import WorldConfig, write_world
+from adaptfocus.trainers.config import TrainConfig
 
 
 @dataclass(frozen=True)

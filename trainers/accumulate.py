@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipelines.records import NO_LABEL, ClipBatch
-from trainers import objective
-from trainers.config import TrainConfig
-from trainers.engine import Engine
-from trainers.loss import masses
-from trainers.sharding import adding_up
-from trainers.transfer import on_device, part_of
+from adaptfocus.pipelines.records import NO_LABEL, ClipBatch
+from adaptfocus.trainers import objective
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.engine import Engine
+from adaptfocus.trainers.loss import masses
+from adaptfocus.trainers.sharding import adding_up
+from adaptfocus.trainers.transfer import on_device, part_of
 
 Score = Callable[[nn.Module, ClipBatch], torch.Tensor]
 

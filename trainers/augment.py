@@ -17,9 +17,9 @@ import pydantic
 import torch
 from torch.nn import functional
 
-from pipelines.config import Settings
-from trainers.backbones.colour import is_yuv420p, rgb_of_yuv420p
-from trainers.draws import AUGMENT, uniforms
+from adaptfocus.pipelines.config import Settings
+from adaptfocus.trainers.backbones.colour import is_yuv420p, rgb_of_yuv420p
+from adaptfocus.trainers.draws import AUGMENT, uniforms
 
 Share = Annotated[float, pydantic.Field(gt=0, le=1)]
 LUMA = (0.299, 0.587, 0.114)  # of BT.601

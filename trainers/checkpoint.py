@@ -31,12 +31,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import torch
 
-from pipelines import storage
-from pipelines.errors import AdaptFocusError, InputError, StorageError
-from pipelines.plan_store import epoch_url
-from pipelines.records import LATER_IN_LEDGER, LEDGER_SCHEMA
-from pipelines.tables import read_table, write_table
-from trainers.finite import check_weights
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import AdaptFocusError, InputError, StorageError
+from adaptfocus.pipelines.plan_store import epoch_url
+from adaptfocus.pipelines.records import LATER_IN_LEDGER, LEDGER_SCHEMA
+from adaptfocus.pipelines.tables import read_table, write_table
+from adaptfocus.trainers.finite import check_weights
 
 # How many log entries a new claimant reads to find old states: far more than anybody keeps.
 RECENT = 64

@@ -1,7 +1,7 @@
 """The objective of a step on a CPU: the loss and its gradient over the logits, without a graph, in some calls of numpy.
 
 Input: logits, and the batch that they are of.
-Does: what `trainers.objective` does with tensors and autograd, on arrays that lie in this process's memory anyway.
+Does: what `adaptfocus.trainers.objective` does with tensors and autograd, on arrays that lie in this process's memory anyway.
 Output: the probabilities of the bags' own labels, this rank's share of the loss, and its gradient.
 
 On arrays of some hundred numbers a step costs its calls, not its arithmetic, and a call of numpy costs a third of one
@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from pipelines.records import NEVER_VISITED, NO_LABEL, ClipBatch
-from pipelines.saliency_table import Bins, SaliencyConfig
-from trainers.config import TrainConfig
-from trainers.engine import Engine
-from trainers.focus import TINY, FocusConfig, focus_weights
+from adaptfocus.pipelines.records import NEVER_VISITED, NO_LABEL, ClipBatch
+from adaptfocus.pipelines.saliency_table import Bins, SaliencyConfig
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.engine import Engine
+from adaptfocus.trainers.focus import TINY, FocusConfig, focus_weights
 
 _ONE, _MOST = np.float32(1), np.float32(80)  # exp(80) is finite
 # saliency.form, saliency.read and focus.weight_form that are worked out here; others, of comparisons, with tensors.

@@ -19,15 +19,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipelines.plan_store import PlanFacts
-from trainers.checkpoint import Commit, Lineage
-from trainers.config import TrainConfig
-from trainers.divergence import DivergedError, LossWatch, said_of_step
-from trainers.engine import DrainedError, Engine
-from trainers.finite import listed, not_finite
-from trainers.scores import READING, RETRIES, Scores
-from trainers.sharding import is_sharded, whole
-from trainers.transfer import Leaving
+from adaptfocus.pipelines.plan_store import PlanFacts
+from adaptfocus.trainers.checkpoint import Commit, Lineage
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.divergence import DivergedError, LossWatch, said_of_step
+from adaptfocus.trainers.engine import DrainedError, Engine
+from adaptfocus.trainers.finite import listed, not_finite
+from adaptfocus.trainers.scores import READING, RETRIES, Scores
+from adaptfocus.trainers.sharding import is_sharded, whole
+from adaptfocus.trainers.transfer import Leaving
 
 # What a rank asks for at the end of a step. All ranks do the largest of what they asked for.
 NOTHING, COMMIT, STOP, DIVERGED, FAILED = range(5)

@@ -12,18 +12,18 @@ from typing import Any, Literal
 
 import pydantic
 
-from pipelines import storage
-from pipelines.clip_plan import ClipConfig, DrawRules, PlanConfig
-from pipelines.config import Settings
-from pipelines.frames import DecodeConfig
-from pipelines.isolated import Isolation
-from pipelines.places import absolute, is_folder_name
-from pipelines.saliency_table import SaliencyConfig
-from pipelines.store_reads import ReadConfig
-from trainers.augment import AugmentConfig
-from trainers.backbones import HEAD, entry_of
-from trainers.focus import FocusConfig
-from trainers.inputs import InputConfig
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.clip_plan import ClipConfig, DrawRules, PlanConfig
+from adaptfocus.pipelines.config import Settings
+from adaptfocus.pipelines.frames import DecodeConfig
+from adaptfocus.pipelines.isolated import Isolation
+from adaptfocus.pipelines.places import absolute, is_folder_name
+from adaptfocus.pipelines.saliency_table import SaliencyConfig
+from adaptfocus.pipelines.store_reads import ReadConfig
+from adaptfocus.trainers.augment import AugmentConfig
+from adaptfocus.trainers.backbones import HEAD, entry_of
+from adaptfocus.trainers.focus import FocusConfig
+from adaptfocus.trainers.inputs import InputConfig
 
 # What the settings of other projects are called, and what people type from habit.
 ELSEWHERE = {

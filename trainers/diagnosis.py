@@ -13,14 +13,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipelines.clip_labels import is_shown
-from pipelines.clip_plan import Planner
-from pipelines.records import NEVER_VISITED
-from pipelines.saliency_table import Bins, SaliencyTable, spikes
-from trainers.config import TrainConfig
-from trainers.evidence import evidence_of_classes
-from trainers.focus import focus_weights
-from trainers.metrics import hit_rate
+from adaptfocus.pipelines.clip_labels import is_shown
+from adaptfocus.pipelines.clip_plan import Planner
+from adaptfocus.pipelines.records import NEVER_VISITED
+from adaptfocus.pipelines.saliency_table import Bins, SaliencyTable, spikes
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.evidence import evidence_of_classes
+from adaptfocus.trainers.focus import focus_weights
+from adaptfocus.trainers.metrics import hit_rate
 
 
 def diagnose(

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 import torch
 
-from pipelines.plan_store import PlanFacts
-from trainers.config import TrainConfig
-from trainers.engine import StoppedError
-from trainers.transfer import Leaving
+from adaptfocus.pipelines.plan_store import PlanFacts
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.engine import StoppedError
+from adaptfocus.trainers.transfer import Leaving
 
 
 class DivergedError(StoppedError):

@@ -13,11 +13,11 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import nn
 
-from pipelines.clip_stream import ClipShape, ahead, stream
-from pipelines.errors import AdaptFocusError, ReplacedError, StorageError
-from pipelines.plan_store import Stretch, follow
-from pipelines.records import ClipBatch
-from trainers.checkpoint import TakenOverError
+from adaptfocus.pipelines.clip_stream import ClipShape, ahead, stream
+from adaptfocus.pipelines.errors import AdaptFocusError, ReplacedError, StorageError
+from adaptfocus.pipelines.plan_store import Stretch, follow
+from adaptfocus.pipelines.records import ClipBatch
+from adaptfocus.trainers.checkpoint import TakenOverError
 
 T = TypeVar("T")
 

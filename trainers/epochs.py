@@ -14,19 +14,19 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines import storage
-from pipelines.clip_plan import Planner, plan_clips
-from pipelines.errors import InputError
-from pipelines.json_text import json_text
-from pipelines.plan_store import PlanFacts, read_plan, write_plan
-from pipelines.records import EXCLUDED_SCHEMA, PLAN_SCHEMA, SALIENCY_SCHEMA, EpochPlan
-from pipelines.saliency_table import SaliencyTable, merge
-from pipelines.tables import read_table, write_table
-from trainers import releases
-from trainers.checkpoint import Commit, Run
-from trainers.config import TrainConfig
-from trainers.diagnosis import diagnose
-from trainers.unused_videos import unused
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.clip_plan import Planner, plan_clips
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.json_text import json_text
+from adaptfocus.pipelines.plan_store import PlanFacts, read_plan, write_plan
+from adaptfocus.pipelines.records import EXCLUDED_SCHEMA, PLAN_SCHEMA, SALIENCY_SCHEMA, EpochPlan
+from adaptfocus.pipelines.saliency_table import SaliencyTable, merge
+from adaptfocus.pipelines.tables import read_table, write_table
+from adaptfocus.trainers import releases
+from adaptfocus.trainers.checkpoint import Commit, Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.diagnosis import diagnose
+from adaptfocus.trainers.unused_videos import unused
 
 SALIENCY, EXCLUDED, SUMMARY = "saliency.parquet", "excluded.parquet", "summary.json"
 

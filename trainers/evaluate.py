@@ -15,26 +15,26 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipelines import storage, strict_json
-from pipelines.clip_plan import Planner, plan_views
-from pipelines.clip_stream import ClipShape, stream
-from pipelines.config import make
-from pipelines.errors import ConfigError, InputError
-from pipelines.frames import DecodeConfig
-from pipelines.json_text import json_text
-from pipelines.places import absolute
-from pipelines.plan_store import PlanFacts, write_plan
-from pipelines.records import ClipBatch
-from pipelines.shard_index import VideoIndex, load_index
-from pipelines.tables import write_table
-from trainers.checkpoint import RESTORE, Commit, Run
-from trainers.config import TrainConfig
-from trainers.evaluations import CROPS, Looked, looked_at, refuse_other, save_resamples, scores_url
-from trainers.inputs import build_adapted, shown
-from trainers.metrics import charades_map, charades_ranked, max_and_mean_over_views, per_time_map
-from trainers.metrics_bootstrap import draws, interval_of_score, resampled_map, resamples_for
-from trainers.on_features import test_source
-from trainers.time_order import training_index
+from adaptfocus.pipelines import storage, strict_json
+from adaptfocus.pipelines.clip_plan import Planner, plan_views
+from adaptfocus.pipelines.clip_stream import ClipShape, stream
+from adaptfocus.pipelines.config import make
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.frames import DecodeConfig
+from adaptfocus.pipelines.json_text import json_text
+from adaptfocus.pipelines.places import absolute
+from adaptfocus.pipelines.plan_store import PlanFacts, write_plan
+from adaptfocus.pipelines.records import ClipBatch
+from adaptfocus.pipelines.shard_index import VideoIndex, load_index
+from adaptfocus.pipelines.tables import write_table
+from adaptfocus.trainers.checkpoint import RESTORE, Commit, Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.evaluations import CROPS, Looked, looked_at, refuse_other, save_resamples, scores_url
+from adaptfocus.trainers.inputs import build_adapted, shown
+from adaptfocus.trainers.metrics import charades_map, charades_ranked, max_and_mean_over_views, per_time_map
+from adaptfocus.trainers.metrics_bootstrap import draws, interval_of_score, resampled_map, resamples_for
+from adaptfocus.trainers.on_features import test_source
+from adaptfocus.trainers.time_order import training_index
 
 PREDICTIONS_SCHEMA = pa.schema(
     [

@@ -15,14 +15,14 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pyarrow as pa
 
-from pipelines import storage, strict_json
-from pipelines.errors import ConfigError, InputError
-from pipelines.places import is_folder_name
-from pipelines.shard_index import load_index
-from pipelines.tables import read_table, write_table
-from trainers.backbones import entry_of
-from trainers.checkpoint import Commit, Run
-from trainers.config import TrainConfig
+from adaptfocus.pipelines import storage, strict_json
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.places import is_folder_name
+from adaptfocus.pipelines.shard_index import load_index
+from adaptfocus.pipelines.tables import read_table, write_table
+from adaptfocus.trainers.backbones import entry_of
+from adaptfocus.trainers.checkpoint import Commit, Run
+from adaptfocus.trainers.config import TrainConfig
 
 RESAMPLES_SCHEMA = pa.schema(
     [("map_max", pa.float64()), ("map_mean", pa.float64()), ("per_time_map", pa.float64())]  # a row a resample

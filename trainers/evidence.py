@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from pipelines.records import NEVER_VISITED
-from pipelines.saliency_table import SaliencyTable, spike_bins
+from adaptfocus.pipelines.records import NEVER_VISITED
+from adaptfocus.pipelines.saliency_table import SaliencyTable, spike_bins
 
 
 def evidence_of_classes(

@@ -20,15 +20,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipelines import storage, strict_json
-from pipelines.errors import AdaptFocusError, ConfigError, InputError
-from trainers.backbones import entry_of, input_spec_of, own_weights
-from trainers.backbones.key_styles import OWN, public_state, style_of_exports
-from trainers.checkpoint import RESTORE, Run
-from trainers.config import TrainConfig
-from trainers.evaluate import load_config
-from trainers.inputs import InputConfig, build_adapted, shown
-from trainers.on_features import refuse
+from adaptfocus.pipelines import storage, strict_json
+from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError, InputError
+from adaptfocus.trainers.backbones import entry_of, input_spec_of, own_weights
+from adaptfocus.trainers.backbones.key_styles import OWN, public_state, style_of_exports
+from adaptfocus.trainers.checkpoint import RESTORE, Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.evaluate import load_config
+from adaptfocus.trainers.inputs import InputConfig, build_adapted, shown
+from adaptfocus.trainers.on_features import refuse
 
 METADATA = "adaptfocus"  # where the metadata lies in a program's extra files and in ONNX's properties
 TOLERANCE = 1e-4  # of probabilities

@@ -4,7 +4,7 @@ Input: a run, which of its weights, an index, how far apart windows are.
 Does: cuts the index into parts; has the windows of the parts that are missing decoded and shown to the backbone, in
 this process or on a cluster; writes each part as soon as its videos are whole. Videos in the run's quarantine are left
 out, and one that does not decode is refused: both with a reason.
-Output: a feature set (`pipelines.feature_store`). Killed and started again, it does what is missing.
+Output: a feature set (`adaptfocus.pipelines.feature_store`). Killed and started again, it does what is missing.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import feature_store, storage, strict_json
-from pipelines.errors import ConfigError, InputError
-from pipelines.feature_store import COUNTED, VideoFeatures
-from pipelines.frames import DecodeConfig
-from pipelines.records import decode_error
-from pipelines.shard_index import load_index
-from pipelines.window_stream import BAD_VIDEO, VideoRange, WindowShape, batches_of_ranges
-from trainers.checkpoint import RESTORE, Run
-from trainers.config import TrainConfig
-from trainers.feature_model import FeatureModel, Kind, Weights
-from trainers.quarantine import quarantined
+from adaptfocus.pipelines import feature_store, storage, strict_json
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.feature_store import COUNTED, VideoFeatures
+from adaptfocus.pipelines.frames import DecodeConfig
+from adaptfocus.pipelines.records import decode_error
+from adaptfocus.pipelines.shard_index import load_index
+from adaptfocus.pipelines.window_stream import BAD_VIDEO, VideoRange, WindowShape, batches_of_ranges
+from adaptfocus.trainers.checkpoint import RESTORE, Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.feature_model import FeatureModel, Kind, Weights
+from adaptfocus.trainers.quarantine import quarantined
 
 PART_VIDEOS = 64
 RANGE_VIDEOS, RANGE_STEPS = 8, 512  # that one task or thread decodes: some tens of seconds of a core

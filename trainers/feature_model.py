@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipelines import storage
-from pipelines.errors import ConfigError, InputError
-from trainers.backbones import build, load_pretrained
-from trainers.checkpoint import Commit, Run
-from trainers.config import TrainConfig
-from trainers.inputs import adapted, build_adapted, shown
-from trainers.on_features import refuse
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.trainers.backbones import build, load_pretrained
+from adaptfocus.trainers.checkpoint import Commit, Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.inputs import adapted, build_adapted, shown
+from adaptfocus.trainers.on_features import refuse
 
 Kind = Literal["pooled", "maps"]
 

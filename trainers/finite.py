@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from pipelines.errors import InputError
+from adaptfocus.pipelines.errors import InputError
 
 SHOWN = 3
 

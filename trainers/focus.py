@@ -17,9 +17,9 @@ from typing import Literal, NamedTuple
 import pydantic
 import torch
 
-from pipelines.clip_labels import FullLabels
-from pipelines.config import Settings
-from pipelines.saliency_table import Bins, SaliencyConfig, spikes, visit
+from adaptfocus.pipelines.clip_labels import FullLabels
+from adaptfocus.pipelines.config import Settings
+from adaptfocus.pipelines.saliency_table import Bins, SaliencyConfig, spikes, visit
 
 TINY = 1e-30  # so that 0 / 0 is 0
 

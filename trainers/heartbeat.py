@@ -14,10 +14,10 @@ from collections import deque
 from types import TracebackType
 from typing import Any
 
-from pipelines import storage
-from pipelines.json_text import json_text
-from pipelines.plan_store import PlanFacts
-from trainers.config import TrainConfig
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.json_text import json_text
+from adaptfocus.pipelines.plan_store import PlanFacts
+from adaptfocus.trainers.config import TrainConfig
 
 INTERVAL_SECONDS = 1.0
 RECENT_SECONDS = 60.0  # over which speed and loss are taken

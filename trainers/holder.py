@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from pipelines import storage
-from pipelines.errors import AdaptFocusError, StorageError
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import AdaptFocusError, StorageError
 
 SIGN_SECONDS = 5.0
 DEAD_SECONDS = 30.0

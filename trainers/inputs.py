@@ -17,14 +17,14 @@ import pydantic
 import torch
 from torch import nn
 
-from pipelines.config import Settings
-from pipelines.errors import ConfigError
-from trainers.augment import augmented
-from trainers.backbones import Backbone, build, input_spec_of, normalise
-from trainers.backbones.left_out import leave_out
+from adaptfocus.pipelines.config import Settings
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.trainers.augment import augmented
+from adaptfocus.trainers.backbones import Backbone, build, input_spec_of, normalise
+from adaptfocus.trainers.backbones.left_out import leave_out
 
 if TYPE_CHECKING:
-    from trainers.config import TrainConfig
+    from adaptfocus.trainers.config import TrainConfig
 
 DIFFERENCE_GAIN = 2.0  # differences are about half as large as pixels that have been normalised
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from pipelines.plan_store import read_plan
-from pipelines.records import PLAN_SCHEMA
-from pipelines.tables import read_table
-from trainers.checkpoint import Commit, Run
+from adaptfocus.pipelines.plan_store import read_plan
+from adaptfocus.pipelines.records import PLAN_SCHEMA
+from adaptfocus.pipelines.tables import read_table
+from adaptfocus.trainers.checkpoint import Commit, Run
 
 
 @dataclass(frozen=True)

@@ -21,24 +21,24 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipelines.clip_plan import Planner
-from pipelines.clip_stream import ClipShape
-from pipelines.plan_store import PlanFacts, Stretch, read_plan
-from pipelines.records import ClipBatch
-from trainers import starts
-from trainers.backbones import load_pretrained
-from trainers.checkpoint import Commit, Lineage, Run
-from trainers.commits import Commits, SinceCommit
-from trainers.config import TrainConfig
-from trainers.engine import Engine
-from trainers.epochs import publish_plan
-from trainers.heartbeat import Heartbeat, bags_of_run
-from trainers.inputs import adapted
-from trainers.on_features import model_of, source_of
-from trainers.schedule import learning_rate
-from trainers.sharding import load_optimiser
-from trainers.step import Step, make_optimiser, ready, step_function
-from trainers.time_order import training_index
+from adaptfocus.pipelines.clip_plan import Planner
+from adaptfocus.pipelines.clip_stream import ClipShape
+from adaptfocus.pipelines.plan_store import PlanFacts, Stretch, read_plan
+from adaptfocus.pipelines.records import ClipBatch
+from adaptfocus.trainers import starts
+from adaptfocus.trainers.backbones import load_pretrained
+from adaptfocus.trainers.checkpoint import Commit, Lineage, Run
+from adaptfocus.trainers.commits import Commits, SinceCommit
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.engine import Engine
+from adaptfocus.trainers.epochs import publish_plan
+from adaptfocus.trainers.heartbeat import Heartbeat, bags_of_run
+from adaptfocus.trainers.inputs import adapted
+from adaptfocus.trainers.on_features import model_of, source_of
+from adaptfocus.trainers.schedule import learning_rate
+from adaptfocus.trainers.sharding import load_optimiser
+from adaptfocus.trainers.step import Step, make_optimiser, ready, step_function
+from adaptfocus.trainers.time_order import training_index
 
 
 @dataclass

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from trainers.metrics import mean_average_precision
+from adaptfocus.trainers.metrics import mean_average_precision
 
 Ends = Literal["open", "closed"]
 CHARADES_TIMES = 25

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from pipelines.records import NO_LABEL, ClipBatch
-from trainers.transfer import on_device
+from adaptfocus.pipelines.records import NO_LABEL, ClipBatch
+from adaptfocus.trainers.transfer import on_device
 
 NOT_RANKED = -1.0
 

@@ -1,23 +1,23 @@
 """The objective of a step as tensors on any device: weights, and a loss that autograd differentiates.
 
 Input: logits, and the batch that they are of.
-Does: puts the pieces of `trainers.focus` and `trainers.loss` together; nothing waits for a GPU.
+Does: puts the pieces of `adaptfocus.trainers.focus` and `adaptfocus.trainers.loss` together; nothing waits for a GPU.
 Output: the probabilities of the bags' own labels, and this rank's share of the loss.
 
-Read this to see what a step minimises. On a CPU `trainers.closed_form` computes the same, faster.
+Read this to see what a step minimises. On a CPU `adaptfocus.trainers.closed_form` computes the same, faster.
 """
 
 from __future__ import annotations
 
 import torch
 
-from pipelines.records import NO_LABEL, ClipBatch
-from pipelines.saliency_table import Bins
-from trainers.config import TrainConfig
-from trainers.engine import AddsUp
-from trainers.focus import focus_weights
-from trainers.loss import focused_negatives, masses, noisy_or, weak_negatives, weighted_bce
-from trainers.transfer import OF_OBJECTIVE, on_device
+from adaptfocus.pipelines.records import NO_LABEL, ClipBatch
+from adaptfocus.pipelines.saliency_table import Bins
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.engine import AddsUp
+from adaptfocus.trainers.focus import focus_weights
+from adaptfocus.trainers.loss import focused_negatives, masses, noisy_or, weak_negatives, weighted_bce
+from adaptfocus.trainers.transfer import OF_OBJECTIVE, on_device
 
 
 def objective(

@@ -2,7 +2,7 @@
 
 Input: settings with `features`, an index. Does: opens the features, checks that they are whole, of that index, and in a
 test made as those that the run was trained on.
-Output: a source of clips for the stream (`pipelines.feature_clips`), a model of the right width, lines for the user.
+Output: a source of clips for the stream (`adaptfocus.pipelines.feature_clips`), a model of the right width, lines for the user.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipelines import strict_json
-from pipelines.config import differences
-from pipelines.errors import ConfigError, InputError
-from pipelines.feature_clips import FeatureSource
-from pipelines.feature_store import FeatureSet, open_features
-from pipelines.shard_index import VideoIndex
-from trainers.backbones import Backbone, build
-from trainers.checkpoint import RESTORE, Run
-from trainers.config import TrainConfig
+from adaptfocus.pipelines import strict_json
+from adaptfocus.pipelines.config import differences
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.feature_clips import FeatureSource
+from adaptfocus.pipelines.feature_store import FeatureSet, open_features
+from adaptfocus.pipelines.shard_index import VideoIndex
+from adaptfocus.trainers.backbones import Backbone, build
+from adaptfocus.trainers.checkpoint import RESTORE, Run
+from adaptfocus.trainers.config import TrainConfig
 
 # What of features.json says how a feature was made: features of two indexes that agree in it may be compared.
 MADE_BY = ("kind", "backbone", "weights_sha256", "window", "decode", "motion", "stride_seconds", "feature_shape")

@@ -10,21 +10,21 @@ from typing import NamedTuple
 
 from torch import nn
 
-from pipelines import storage
-from pipelines.errors import ConfigError, StorageError
-from pipelines.member_decoders import import_decord
-from pipelines.shard_index import VideoIndex
-from trainers import on_features, starts
-from trainers.backbones import Backbone, entry_of, load_pretrained
-from trainers.backbones import left_out as what_is_left_out
-from trainers.backbones.contract import batch_norms
-from trainers.checkpoint import Commit, Run
-from trainers.config import TrainConfig
-from trainers.epochs import SALIENCY
-from trainers.inputs import adapted
-from trainers.same_run import same_run
-from trainers.time_order import training_index
-from trainers.unused_videos import said_of, unused
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import ConfigError, StorageError
+from adaptfocus.pipelines.member_decoders import import_decord
+from adaptfocus.pipelines.shard_index import VideoIndex
+from adaptfocus.trainers import on_features, starts
+from adaptfocus.trainers.backbones import Backbone, entry_of, load_pretrained
+from adaptfocus.trainers.backbones import left_out as what_is_left_out
+from adaptfocus.trainers.backbones.contract import batch_norms
+from adaptfocus.trainers.checkpoint import Commit, Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.epochs import SALIENCY
+from adaptfocus.trainers.inputs import adapted
+from adaptfocus.trainers.same_run import same_run
+from adaptfocus.trainers.time_order import training_index
+from adaptfocus.trainers.unused_videos import said_of, unused
 
 
 class Prepared(NamedTuple):

@@ -9,8 +9,8 @@ Output: weights at a URL, for `backbones.load_pretrained`.
 It stands for what Kinetics is to the real backbones: trimmed clips, other classes, the same kind of pixels. One's own
 videos and trimmed clips are for `adaptfocus pretrain` (docs/training.md).
 
-    python -m trainers.pretrain --out weights.pt --seed 0
-    python -m trainers.pretrain --out weights.pt --seed 0 --set URL
+    python -m adaptfocus.trainers.pretrain --out weights.pt --seed 0
+    python -m adaptfocus.trainers.pretrain --out weights.pt --seed 0 --set URL
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from pipelines import storage
-from pipelines.errors import AdaptFocusError
-from pipelines.world_clips import LABELS, draw_clip
-from trainers.backbones import build, normalise
-from trainers.backbones.small3d import Small3D
-from trainers.pretrain_set import batches_of_set
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import AdaptFocusError
+from adaptfocus.pipelines.world_clips import LABELS, draw_clip
+from adaptfocus.trainers.backbones import build, normalise
+from adaptfocus.trainers.backbones.small3d import Small3D
+from adaptfocus.trainers.pretrain_set import batches_of_set
 
 BACKBONE = "small3d"
 STEPS = 320

@@ -12,16 +12,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipelines import storage
-from pipelines.clip_plan import ClipConfig, DrawRules, Planner, plan_clips
-from pipelines.clip_reader import read_ahead
-from pipelines.clip_stream import ClipShape, ahead, assembled
-from pipelines.errors import ConfigError, InputError
-from pipelines.records import ClipBatch, decode_error
-from pipelines.saliency_table import SaliencyConfig
-from pipelines.shard_index import load_index
-from pipelines.world_clips import LABELS
-from trainers.backbones import InputSpec
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.clip_plan import ClipConfig, DrawRules, Planner, plan_clips
+from adaptfocus.pipelines.clip_reader import read_ahead
+from adaptfocus.pipelines.clip_stream import ClipShape, ahead, assembled
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.records import ClipBatch, decode_error
+from adaptfocus.pipelines.saliency_table import SaliencyConfig
+from adaptfocus.pipelines.shard_index import load_index
+from adaptfocus.pipelines.world_clips import LABELS
+from adaptfocus.trainers.backbones import InputSpec
 
 SALIENCY = SaliencyConfig(bins=1)  # a plan has it; no draw here looks at it
 

@@ -13,19 +13,19 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines import storage
-from pipelines.clip_stream import read_and_decode
-from pipelines.errors import InputError, StorageError
-from pipelines.plan_store import read_plan
-from pipelines.records import EXCLUDED_SCHEMA, PLAN_SCHEMA, decode_error
-from pipelines.shard_index import load_index
-from pipelines.tables import read_table
-from trainers import releases
-from trainers.checkpoint import Commit, Run
-from trainers.config import TrainConfig
-from trainers.epochs import EXCLUDED, read_excluded, with_failed
-from trainers.ledger import last_commits
-from trainers.loop import clip_shape
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.clip_stream import read_and_decode
+from adaptfocus.pipelines.errors import InputError, StorageError
+from adaptfocus.pipelines.plan_store import read_plan
+from adaptfocus.pipelines.records import EXCLUDED_SCHEMA, PLAN_SCHEMA, decode_error
+from adaptfocus.pipelines.shard_index import load_index
+from adaptfocus.pipelines.tables import read_table
+from adaptfocus.trainers import releases
+from adaptfocus.trainers.checkpoint import Commit, Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.epochs import EXCLUDED, read_excluded, with_failed
+from adaptfocus.trainers.ledger import last_commits
+from adaptfocus.trainers.loop import clip_shape
 
 # `state`: "quarantined", or "released": the next epoch that is planned has it back.
 QUARANTINE_SCHEMA = pa.schema([*EXCLUDED_SCHEMA, pa.field("state", pa.string())])

@@ -31,7 +31,7 @@ from ray.train.v2._internal.execution.scaling_policy import (
 from ray.train.v2._internal.execution.worker_group import WorkerGroupPollStatus, WorkerGroupState
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
-from trainers.engine import DrainedError
+from adaptfocus.trainers.engine import DrainedError
 
 # In a worker's process: set when its group is to commit and end. A process serves one group.
 NOTICE = threading.Event()

@@ -1,4 +1,4 @@
-"""Extraction on a cluster: the windows of `pipelines.ray_data`, then actors with the backbone.
+"""Extraction on a cluster: the windows of `adaptfocus.pipelines.ray_data`, then actors with the backbone.
 
 Input: an Extraction, and which videos.
 Does: decodes in tasks, wherever the run decodes; shows the windows to one actor a GPU, or to `placement.workers` of
@@ -14,12 +14,12 @@ import numpy as np
 import ray
 from ray.data import ActorPoolStrategy
 
-from pipelines.errors import own_error_in
-from pipelines.ray_data import window_dataset
-from pipelines.window_stream import VideoRange
-from trainers.extract import Columns, Extraction, with_features
-from trainers.feature_model import FeatureModel
-from trainers.ray_train import decoding_of, map_with_actors, quiet_data
+from adaptfocus.pipelines.errors import own_error_in
+from adaptfocus.pipelines.ray_data import window_dataset
+from adaptfocus.pipelines.window_stream import VideoRange
+from adaptfocus.trainers.extract import Columns, Extraction, with_features
+from adaptfocus.trainers.feature_model import FeatureModel
+from adaptfocus.trainers.ray_train import decoding_of, map_with_actors, quiet_data
 
 
 def make_on_cluster(job: Extraction, ranges: Sequence[VideoRange]) -> Iterator[Columns]:

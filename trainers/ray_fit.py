@@ -12,10 +12,10 @@ import threading
 import time
 import uuid
 
-from trainers.checkpoint import Run
-from trainers.config import TrainConfig
-from trainers.ray_stop import ask_to_stop
-from trainers.ray_train import fit
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.ray_stop import ask_to_stop
+from adaptfocus.trainers.ray_train import fit
 
 
 class Fit:

@@ -16,7 +16,7 @@ import time
 
 from ray.experimental.internal_kv import _internal_kv_exists, _internal_kv_put
 
-from trainers.ray_elastic import NOTICE
+from adaptfocus.trainers.ray_elastic import NOTICE
 
 LOOK_SECONDS = 0.5
 _NAMESPACE = "adaptfocus"

@@ -27,12 +27,12 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.execution.context import get_train_context
 from torch import nn
 
-from pipelines import storage
-from pipelines.clip_plan import Planner
-from pipelines.clip_stream import ClipShape
-from pipelines.errors import AdaptFocusError, ReplacedError, StorageError, own_error_in
-from pipelines.plan_store import PlanFacts, Stretch
-from pipelines.ray_data import (
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.clip_plan import Planner
+from adaptfocus.pipelines.clip_stream import ClipShape
+from adaptfocus.pipelines.errors import AdaptFocusError, ReplacedError, StorageError, own_error_in
+from adaptfocus.pipelines.plan_store import PlanFacts, Stretch
+from adaptfocus.pipelines.ray_data import (
     Decoding,
     bags_per_block,
     claim_stream,
@@ -42,18 +42,18 @@ from pipelines.ray_data import (
     plan_dataset,
     plan_rows,
 )
-from pipelines.records import ClipBatch
-from trainers.checkpoint import Commit, Run, TakenOverError
-from trainers.commits import said_of_stop
-from trainers.config import TrainConfig
-from trainers.engine import DrainedError, StoppedError, as_stopped
-from trainers.evaluate import Prediction, Predictor
-from trainers.loop import clip_shape, train
-from trainers.prepare import finished
-from trainers.ray_elastic import NOTICE, WholeBatchTrainer
-from trainers.ray_stop import notice_when_asked, stop_was_asked
-from trainers.sharding import shared
-from trainers.time_order import training_index
+from adaptfocus.pipelines.records import ClipBatch
+from adaptfocus.trainers.checkpoint import Commit, Run, TakenOverError
+from adaptfocus.trainers.commits import said_of_stop
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.engine import DrainedError, StoppedError, as_stopped
+from adaptfocus.trainers.evaluate import Prediction, Predictor
+from adaptfocus.trainers.loop import clip_shape, train
+from adaptfocus.trainers.prepare import finished
+from adaptfocus.trainers.ray_elastic import NOTICE, WholeBatchTrainer
+from adaptfocus.trainers.ray_stop import notice_when_asked, stop_was_asked
+from adaptfocus.trainers.sharding import shared
+from adaptfocus.trainers.time_order import training_index
 
 T = TypeVar("T")
 

@@ -9,8 +9,8 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
-from pipelines.errors import ConfigError
-from trainers.recipes_of_the_paper import RECIPES_OF_THE_PAPER
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.trainers.recipes_of_the_paper import RECIPES_OF_THE_PAPER
 
 # What gained on every world tried, beside the regime itself (docs/results.md).
 PAST_THE_PAPER = {"noisy_or": 1.0, "background_weight": 2.0}
@@ -59,7 +59,7 @@ def world() -> dict[str, Any]:
 
 
 def demo() -> dict[str, Any]:
-    """The demo's runs, on `pipelines.world.DEMO_WORLD` and the start of `trainers.pretrain`.
+    """The demo's runs, on `adaptfocus.pipelines.world.DEMO_WORLD` and the start of `adaptfocus.trainers.pretrain`.
 
     Cost: 3,072 clips of 128 videos in 96 steps; about 45 s on two cores, half of them starting Ray's processes.
     Command: adaptfocus demo (it sets name, places, seed and regime).

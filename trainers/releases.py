@@ -16,9 +16,9 @@ import json
 import time
 from collections.abc import Mapping
 
-from pipelines import storage
-from pipelines.errors import StorageError
-from trainers.checkpoint import Run
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import StorageError
+from adaptfocus.trainers.checkpoint import Run
 
 FOLDER, DECISION = "released", "released.json"
 

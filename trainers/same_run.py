@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import json
 
-from pipelines import storage, strict_json
-from pipelines.config import differences, make
-from pipelines.errors import ConfigError
-from pipelines.file_tree import files_below
-from pipelines.json_text import json_text
-from pipelines.shard_index import VideoIndex
-from trainers import on_features, starts
-from trainers.checkpoint import RESTORE, Commit, Run
-from trainers.config import TrainConfig
+from adaptfocus.pipelines import storage, strict_json
+from adaptfocus.pipelines.config import differences, make
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.file_tree import files_below
+from adaptfocus.pipelines.json_text import json_text
+from adaptfocus.pipelines.shard_index import VideoIndex
+from adaptfocus.trainers import on_features, starts
+from adaptfocus.trainers.checkpoint import RESTORE, Commit, Run
+from adaptfocus.trainers.config import TrainConfig
 
 PLACES = ("index", "features", "weights", "start_from")  # by what lies there
 

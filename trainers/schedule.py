@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from trainers.config import OptimConfig
+from adaptfocus.trainers.config import OptimConfig
 
 
 def learning_rate(progress: float, config: OptimConfig) -> float:

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipelines.records import LEDGER_SCHEMA, NO_LABEL, ClipBatch, decode_error
-from pipelines.store_errors import RETRY_REASONS
-from trainers.null_ranks import null_ranks
-from trainers.transfer import Leaving
+from adaptfocus.pipelines.records import LEDGER_SCHEMA, NO_LABEL, ClipBatch, decode_error
+from adaptfocus.pipelines.store_errors import RETRY_REASONS
+from adaptfocus.trainers.null_ranks import null_ranks
+from adaptfocus.trainers.transfer import Leaving
 
 # What a commit says of the clips behind it: columns of ClipBatch, summed over bags and ranks.
 READING = ("read_bytes", "read_requests", "wait_seconds", "decode_seconds", "read_retries")

@@ -18,7 +18,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from trainers.backbones import Backbone
+from adaptfocus.trainers.backbones import Backbone
 
 # What of an optimiser's groups says how it computes: this run's own, whatever a state was written with.
 _HOW = ("fused", "foreach", "capturable")

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from pipelines import storage, strict_json
-from pipelines.config import make
-from pipelines.errors import ConfigError
-from trainers.checkpoint import RESTORE, Commit, Run
-from trainers.config import TrainConfig
-from trainers.epochs import SALIENCY
+from adaptfocus.pipelines import storage, strict_json
+from adaptfocus.pipelines.config import make
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.trainers.checkpoint import RESTORE, Commit, Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.epochs import SALIENCY
 
 
 def digest(config: TrainConfig) -> str | None:

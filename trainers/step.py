@@ -14,17 +14,17 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from pipelines.records import ClipBatch
-from trainers import closed_form, objective
-from trainers.accumulate import accumulated
-from trainers.backbones import Backbone, parameter_groups
-from trainers.commits import SinceCommit
-from trainers.config import StepConfig, TrainConfig
-from trainers.engine import Engine
-from trainers.inputs import after_step, drawn, shown
-from trainers.null_ranks import stands_out
-from trainers.time_order import reordered
-from trainers.transfer import Staging, on_device
+from adaptfocus.pipelines.records import ClipBatch
+from adaptfocus.trainers import closed_form, objective
+from adaptfocus.trainers.accumulate import accumulated
+from adaptfocus.trainers.backbones import Backbone, parameter_groups
+from adaptfocus.trainers.commits import SinceCommit
+from adaptfocus.trainers.config import StepConfig, TrainConfig
+from adaptfocus.trainers.engine import Engine
+from adaptfocus.trainers.inputs import after_step, drawn, shown
+from adaptfocus.trainers.null_ranks import stands_out
+from adaptfocus.trainers.time_order import reordered
+from adaptfocus.trainers.transfer import Staging, on_device
 
 # A batch, its epoch, the share of the training that is done, and where loss and scores are noted.
 Step = Callable[[ClipBatch, int, float, SinceCommit], None]

@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipelines.records import ClipBatch
-from pipelines.shard_index import VideoIndex, load_index
-from trainers.config import TrainConfig
-from trainers.draws import ORDER, uniforms
+from adaptfocus.pipelines.records import ClipBatch
+from adaptfocus.pipelines.shard_index import VideoIndex, load_index
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.draws import ORDER, uniforms
 
 ORDERS = ("as_filmed", "reversed", "parts_swapped", "twice_as_fast")
 PARTS = 3  # that a clip is cut into; each order of them but the one that was filmed

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from pipelines.records import ClipBatch
+from adaptfocus.pipelines.records import ClipBatch
 
-# The columns of ClipBatch that a step needs on its device: those of `trainers.objective`, and what input and null ranks
+# The columns of ClipBatch that a step needs on its device: those of `adaptfocus.trainers.objective`, and what input and null ranks
 # read.
 OF_OBJECTIVE = ("ok", "tau", "duration_seconds", "label_ids", "clip_positive",
                 "saliency_score", "saliency_tau", "saliency_epoch")  # fmt: skip

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from trainers.config import TrainConfig
+from adaptfocus.trainers.config import TrainConfig
 
 
 class Unused(NamedTuple):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.datasets.annotations import (
+from adaptfocus.pipelines.datasets.annotations import (
     Interval,
     Problem,
     check_id,
@@ -19,9 +19,9 @@ from pipelines.datasets.annotations import (
     labels_and,
     parse_interval,
 )
-from pipelines.datasets.release import Release, ReleasedVideo
-from pipelines.datasets.release_files import parse_json, seconds_of
-from pipelines.errors import InputError
+from adaptfocus.pipelines.datasets.release import Release, ReleasedVideo
+from adaptfocus.pipelines.datasets.release_files import parse_json, seconds_of
+from adaptfocus.pipelines.errors import InputError
 
 SPLITS = {"training": "train", "testing": "test"}  # other subsets keep their names
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.errors import InputError
+from adaptfocus.pipelines.errors import InputError
 
 Interval = tuple[str, float, float]  # label, start_seconds, end_seconds
 

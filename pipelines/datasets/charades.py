@@ -15,12 +15,12 @@ import io
 import posixpath
 from collections.abc import Sequence
 
-from pipelines import storage
-from pipelines.datasets.annotations import Interval, Problem, check_id, check_unique, labels_and, normal_id
-from pipelines.datasets.release import Release, ReleasedVideo, Sentence
-from pipelines.datasets.release_files import lines_of, only_file, read_ids_and_names, seconds_of
-from pipelines.errors import InputError
-from pipelines.file_tree import files_below
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.datasets.annotations import Interval, Problem, check_id, check_unique, labels_and, normal_id
+from adaptfocus.pipelines.datasets.release import Release, ReleasedVideo, Sentence
+from adaptfocus.pipelines.datasets.release_files import lines_of, only_file, read_ids_and_names, seconds_of
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.file_tree import files_below
 
 NEEDED = "needed are Charades_v1_train.csv, Charades_v1_test.csv and Charades_v1_classes.txt"
 SPLITS = ("train", "test")

@@ -15,8 +15,8 @@ import io
 import posixpath
 import re
 
-from pipelines import storage
-from pipelines.datasets.annotations import (
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.datasets.annotations import (
     AnnotatedVideo,
     Interval,
     Problem,
@@ -25,7 +25,7 @@ from pipelines.datasets.annotations import (
     normal_id,
     tidy_intervals,
 )
-from pipelines.errors import InputError
+from adaptfocus.pipelines.errors import InputError
 
 # A label, perhaps with a direction in brackets, and its times: "Falling (BW)[6.9 to 12; 13 to 14]". Either closing
 # bracket may be missing (subject 2 Fall 11, subject 3 ADL 04), and so may "to" (subject 2 Fall 19).

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from pipelines.datasets.annotations import AnnotatedVideo, normal
-from pipelines.datasets.release import ReleasedVideo
-from pipelines.errors import InputError
+from adaptfocus.pipelines.datasets.annotations import AnnotatedVideo, normal
+from adaptfocus.pipelines.datasets.release import ReleasedVideo
+from adaptfocus.pipelines.errors import InputError
 
 Video = TypeVar("Video", AnnotatedVideo, ReleasedVideo)
 

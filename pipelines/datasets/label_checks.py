@@ -11,9 +11,9 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from pipelines import storage
-from pipelines.datasets.annotations import AnnotatedVideo
-from pipelines.store_errors import shown
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.datasets.annotations import AnnotatedVideo
+from adaptfocus.pipelines.store_errors import shown
 
 SHOWN = 5
 _SEPARATORS = re.compile(r"[,;|/+&]")

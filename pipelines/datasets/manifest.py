@@ -23,8 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from pipelines import storage, strict_json
-from pipelines.datasets.annotations import (
+from adaptfocus.pipelines import storage, strict_json
+from adaptfocus.pipelines.datasets.annotations import (
     AnnotatedVideo,
     Interval,
     Problem,
@@ -39,9 +39,9 @@ from pipelines.datasets.annotations import (
     parse_labels,
     tidy_intervals,
 )
-from pipelines.errors import InputError
-from pipelines.shard_urls import common_folder
-from pipelines.store_errors import shown
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.shard_urls import common_folder
+from adaptfocus.pipelines.store_errors import shown
 
 # A look-up in an object store costs about 20 ms; sixteen at a time check a thousand files in about a second.
 LOOKUP_THREADS = 16

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from pipelines import storage, strict_json
-from pipelines.datasets.annotations import Problem, normal
-from pipelines.datasets.manifest import LOOKUP_THREADS
-from pipelines.errors import InputError
+from adaptfocus.pipelines import storage, strict_json
+from adaptfocus.pipelines.datasets.annotations import Problem, normal
+from adaptfocus.pipelines.datasets.manifest import LOOKUP_THREADS
+from adaptfocus.pipelines.errors import InputError
 
 T = TypeVar("T")
 _NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")

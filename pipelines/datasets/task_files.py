@@ -12,10 +12,10 @@ import math
 import posixpath
 from collections.abc import Mapping
 
-from pipelines import storage
-from pipelines.datasets.annotations import Problem
-from pipelines.datasets.release import Release, ReleasedVideo
-from pipelines.datasets.tasks import (
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.datasets.annotations import Problem
+from adaptfocus.pipelines.datasets.release import Release, ReleasedVideo
+from adaptfocus.pipelines.datasets.tasks import (
     ACTIVITY,
     GROUNDING,
     SEGMENTATION,
@@ -26,7 +26,7 @@ from pipelines.datasets.tasks import (
     write_grounding,
     write_segmentation,
 )
-from pipelines.pack import ANNOTATIONS, key_of
+from adaptfocus.pipelines.pack import ANNOTATIONS, key_of
 
 # Frame labels and containers differ by some frames: by more than this, the labels may be of another video.
 SLACK_SECONDS = 1.0

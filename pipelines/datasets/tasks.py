@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pipelines import storage, strict_json
-from pipelines.datasets.annotations import check_split, check_unique, normal, normal_id, text_reason
-from pipelines.errors import InputError
+from adaptfocus.pipelines import storage, strict_json
+from adaptfocus.pipelines.datasets.annotations import check_split, check_unique, normal, normal_id, text_reason
+from adaptfocus.pipelines.errors import InputError
 
 SEGMENTATION, ACTIVITY, GROUNDING = "segmentation.jsonl", "activity.jsonl", "grounding.jsonl"
 

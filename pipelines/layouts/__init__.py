@@ -1,6 +1,6 @@
 """Features in the layouts that other projects read, and a look at them through those projects' rules.
 
-Input: feature sets (`pipelines.feature_store`), a place.
+Input: feature sets (`adaptfocus.pipelines.feature_store`), a place.
 Does: `export` writes a layout; `verify` reads one back as its reader does: axis order, alignment, names, types,
 dimension.
 Output: files; or sentences that say what is wrong and how to mend it. docs/features.md has the table.
@@ -13,11 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from pipelines import storage
-from pipelines.errors import ConfigError, InputError
-from pipelines.layouts import arrays, frames, grounding
-from pipelines.layouts.axes import Problems
-from pipelines.layouts.given import FACTS, Given
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.layouts import arrays, frames, grounding
+from adaptfocus.pipelines.layouts.axes import Problems
+from adaptfocus.pipelines.layouts.given import FACTS, Given
 
 Write = Callable[[str, Given], dict[str, int]]
 Check = Callable[[str, Given], tuple[int, Problems]]

@@ -16,13 +16,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipelines import storage
-from pipelines.errors import InputError
-from pipelines.feature_store import VideoFeatures
-from pipelines.layouts.axes import Problems, check_axes, check_matrix, check_values
-from pipelines.layouts.frames import read_array, write_array
-from pipelines.layouts.given import Given, at_times, check_any, leave_out, names_of, read_facts
-from pipelines.layouts.pickles import dump_array, load_array, too_new
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.feature_store import VideoFeatures
+from adaptfocus.pipelines.layouts.axes import Problems, check_axes, check_matrix, check_values
+from adaptfocus.pipelines.layouts.frames import read_array, write_array
+from adaptfocus.pipelines.layouts.given import Given, at_times, check_any, leave_out, names_of, read_facts
+from adaptfocus.pipelines.layouts.pickles import dump_array, load_array, too_new
 
 TIMECEPTION_STEPS = 128
 

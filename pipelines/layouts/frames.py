@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import storage
-from pipelines.datasets.tasks import read_activities
-from pipelines.errors import ConfigError, InputError
-from pipelines.layouts.axes import Problems, check_axes, check_matrix, check_values
-from pipelines.layouts.given import (
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.datasets.tasks import read_activities
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.layouts.axes import Problems, check_axes, check_matrix, check_values
+from adaptfocus.pipelines.layouts.given import (
     Given,
     at_frames,
     check_any,
@@ -39,7 +39,7 @@ from pipelines.layouts.given import (
     read_lines,
     write_text,
 )
-from pipelines.layouts.ground_truth import mapping_of, truths, word
+from adaptfocus.pipelines.layouts.ground_truth import mapping_of, truths, word
 
 RECIPE_WORD = 3
 

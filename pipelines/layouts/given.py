@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipelines import storage, strict_json
-from pipelines.datasets.annotations import text_reason
-from pipelines.errors import ConfigError, InputError, as_bad_video
-from pipelines.feature_store import FeatureSet, VideoFeatures
+from adaptfocus.pipelines import storage, strict_json
+from adaptfocus.pipelines.datasets.annotations import text_reason
+from adaptfocus.pipelines.errors import ConfigError, InputError, as_bad_video
+from adaptfocus.pipelines.feature_store import FeatureSet, VideoFeatures
 
 FACTS = "adaptfocus.json"  # in every export: how it was made
 REASONS_SHOWN = 3

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.datasets.tasks import Segment, read_segmentation
-from pipelines.errors import ConfigError, InputError
-from pipelines.layouts.given import Given, frames_in
-from pipelines.shard_index import load_index
+from adaptfocus.pipelines.datasets.tasks import Segment, read_segmentation
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.layouts.given import Given, frames_in
+from adaptfocus.pipelines.shard_index import load_index
 
 
 @dataclass(frozen=True)

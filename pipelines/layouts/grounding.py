@@ -26,12 +26,12 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import storage, strict_json
-from pipelines.datasets.tasks import Moment, read_grounding
-from pipelines.errors import ConfigError, InputError
-from pipelines.feature_store import VideoFeatures
-from pipelines.layouts.axes import Problems, check_axes, check_matrix, check_values
-from pipelines.layouts.given import FACTS, Given, averaged, check_any, leave_out, normalised, read_facts
+from adaptfocus.pipelines import storage, strict_json
+from adaptfocus.pipelines.datasets.tasks import Moment, read_grounding
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.feature_store import VideoFeatures
+from adaptfocus.pipelines.layouts.axes import Problems, check_axes, check_matrix, check_values
+from adaptfocus.pipelines.layouts.given import FACTS, Given, averaged, check_any, leave_out, normalised, read_facts
 
 FILE = "features.hdf5"
 STEPS = 32

@@ -11,7 +11,7 @@ import pickle
 
 import numpy as np
 
-from pipelines.errors import InputError
+from adaptfocus.pipelines.errors import InputError
 
 # Under their names in numpy 1 and numpy 2.
 _ALLOWED = {

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from infra import cli
+from adaptfocus.infra import cli
 
 
 @pytest.fixture

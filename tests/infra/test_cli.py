@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import storage
+from adaptfocus.pipelines import storage
 from tests.ceph import CephGateway
 from tests.footage import encode, write_tar
 from tests.worlds import SmallWorld

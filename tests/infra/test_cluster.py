@@ -15,7 +15,7 @@ def test_a_cluster_that_was_started_here_before_is_left_alone(monkeypatch: pytes
     """Without an address Ray would join the cluster of this variable, or whatever was last started on the machine."""
     import ray
 
-    from infra.cluster import connected
+    from adaptfocus.infra.cluster import connected
 
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
     with connected(None, cpus=3):
@@ -26,9 +26,9 @@ def test_a_cluster_that_was_started_here_before_is_left_alone(monkeypatch: pytes
 @pytest.mark.ray
 def test_what_cannot_be_there_is_said_at_once(tmp_path: Path) -> None:
     """A path that a node does not see; more than a cluster that does not grow has."""
-    from infra.cluster import check_offered, check_seen, connected
-    from pipelines.errors import ConfigError
-    from trainers.config import PlacementConfig
+    from adaptfocus.infra.cluster import check_offered, check_seen, connected
+    from adaptfocus.pipelines.errors import ConfigError
+    from adaptfocus.trainers.config import PlacementConfig
 
     index = tmp_path / "index.json"
     index.touch()

@@ -20,7 +20,7 @@ def test_the_demo_keeps_its_promises(tmp_path: Path) -> None:
     """What the README shows: Ours above Noisy with the same clips, a kill and a resume that lose and repeat nothing,
     one readable page, and no chatter on the terminal."""
     command_folder = Path(__file__).resolve().parents[2]
-    command = [sys.executable, "-m", "infra", "demo", "--folder", str(tmp_path)]
+    command = [sys.executable, "-m", "adaptfocus", "demo", "--folder", str(tmp_path)]
     done = subprocess.run(
         command, cwd=command_folder, env=os.environ | {"COLUMNS": "160"}, timeout=540,
         text=True, capture_output=True, check=False,
@@ -42,7 +42,7 @@ def test_the_demo_keeps_its_promises(tmp_path: Path) -> None:
     evaluated = ("evaluate", store / "runs/ours", "--index", store / "index/test", "--views", 4, "--name", "four")
     for words in (("runs", store / "runs"), evaluated):  # as the demo's last lines say, without its server
         again = subprocess.run(
-            [sys.executable, "-m", "infra", *map(str, words)], cwd=command_folder, text=True, capture_output=True
+            [sys.executable, "-m", "adaptfocus", *map(str, words)], cwd=command_folder, text=True, capture_output=True
         )
         assert again.returncode == 0, again.stderr
     kept = {"store", "world", "report.html", "demo.json", "pretrain.log", "train-noisy.log", "train-ours.log"}

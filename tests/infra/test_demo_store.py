@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.demo_store import keep, next_steps
-from pipelines import storage
-from pipelines.shard_index import build_index, load_index
+from adaptfocus.infra.demo_store import keep, next_steps
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.shard_index import build_index, load_index
 from tests.footage import encode, write_tar
 
 

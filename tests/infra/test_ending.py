@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from infra import ending
+from adaptfocus.infra import ending
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.ledger import audit
 from tests.ray_head import ROOT, RayHead
 from tests.worlds import SmallWorld
-from trainers.checkpoint import Run
-from trainers.ledger import audit
 
 # So many epochs that it is not over before it is stopped; no commit inside an epoch but for those that are asked for.
 SETTINGS = ["small", "name=run", "runs=runs", "index=index", "epochs=300", "plan.bags_per_batch=4",
@@ -33,7 +33,7 @@ class Command:
         more = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         with self.log.open("w") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "infra", "train", *SETTINGS, *words], cwd=folder, stdout=out, stderr=out,
+                [sys.executable, "-m", "adaptfocus", "train", *SETTINGS, *words], cwd=folder, stdout=out, stderr=out,
                 env={**environment, **more}, start_new_session=True,
             )  # fmt: skip
 
@@ -152,5 +152,5 @@ def test_ctrl_c_to_any_other_command_is_130(type_, monkeypatch: pytest.MonkeyPat
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipelines.shard_index.build_index", interrupted)
+    monkeypatch.setattr("adaptfocus.pipelines.shard_index.build_index", interrupted)
     assert type_("index", tmp_path, "--out", tmp_path)[0] == 130

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.feature_store import open_features
-from pipelines.shard_index import load_index
+from adaptfocus.pipelines.feature_store import open_features
+from adaptfocus.pipelines.shard_index import load_index
 from tests.footage import write_tar
 from tests.moving import moving
 from tests.trainers.test_loop import trained

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from infra.found import Findings, counted, findings
-from trainers.config import TrainConfig
-from trainers.recipes import recipe
+from adaptfocus.infra.found import Findings, counted, findings
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.recipes import recipe
 
 PLACES = {"name": "first", "runs": "runs", "index": "index"}
 

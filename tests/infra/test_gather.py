@@ -15,27 +15,27 @@ import av
 import numpy as np
 import pytest
 
-from infra.gather import DIAGNOSTICS, gather, retries_of
-from infra.glossary import CHART_NOTES
-from infra.report import render_report
-from infra.report_data import VideoSample
-from infra.samples import STRIP_FRAMES
-from infra.thumbnails import frames_jpeg
-from pipelines.errors import ConfigError, InputError
-from pipelines.frames import to_square_rgb
-from pipelines.plan_store import read_plan
-from pipelines.records import PLAN_SCHEMA
-from pipelines.shard_index import build_index, load_index
-from pipelines.tables import read_table
+from adaptfocus.infra.gather import DIAGNOSTICS, gather, retries_of
+from adaptfocus.infra.glossary import CHART_NOTES
+from adaptfocus.infra.report import render_report
+from adaptfocus.infra.report_data import VideoSample
+from adaptfocus.infra.samples import STRIP_FRAMES
+from adaptfocus.infra.thumbnails import frames_jpeg
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.frames import to_square_rgb
+from adaptfocus.pipelines.plan_store import read_plan
+from adaptfocus.pipelines.records import PLAN_SCHEMA
+from adaptfocus.pipelines.shard_index import build_index, load_index
+from adaptfocus.pipelines.tables import read_table
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.evaluate import evaluate, load_config, predict_here
+from adaptfocus.trainers.evaluations import read_scores, scores_url
+from adaptfocus.trainers.prepare import prepare
+from adaptfocus.trainers.scores import RETRIES
 from tests.infra.browser import look_at
 from tests.secrets import SECRETS, assert_no_secret
 from tests.trainers.test_loop import broken_copy, trained
 from tests.worlds import SmallWorld
-from trainers.checkpoint import Run
-from trainers.evaluate import evaluate, load_config, predict_here
-from trainers.evaluations import read_scores, scores_url
-from trainers.prepare import prepare
-from trainers.scores import RETRIES
 
 EPOCHS = 2
 NEGATIVES = "focus.background_weight=2"  # so that every diagnostic has a curve

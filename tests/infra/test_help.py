@@ -10,8 +10,8 @@ import sys
 import pytest
 from typer.main import get_command
 
-from infra import cli
-from infra.help_pages import FIRST_STEPS, PAGES
+from adaptfocus.infra import cli
+from adaptfocus.infra.help_pages import FIRST_STEPS, PAGES
 
 APP = get_command(cli.app)
 
@@ -19,7 +19,7 @@ APP = get_command(cli.app)
 def test_help_loads_nothing_that_computes() -> None:
     """Torch alone takes 3 s of a core, Ray 1 s."""
     heavy = ("torch", "ray", "av", "pyarrow", "s3fs")
-    code = f"import sys, infra.cli; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, adaptfocus.infra.cli; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -53,7 +53,7 @@ def test_each_command_shows_its_examples_and_its_page(type_, name: str) -> None:
 
 def test_the_shell_completes_commands() -> None:
     """What bash asks the command when Tab is pressed after `adaptfocus qu`."""
-    code = "import sys; from infra.cli import main; sys.argv = ['adaptfocus']; main()"
+    code = "import sys; from adaptfocus.infra.cli import main; sys.argv = ['adaptfocus']; main()"
     asked = {"_ADAPTFOCUS_COMPLETE": "complete_bash", "COMP_WORDS": "adaptfocus qu", "COMP_CWORD": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | asked, capture_output=True, text=True)
     assert done.stdout.split() == ["quarantine"]

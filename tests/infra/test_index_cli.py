@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pipelines.shard_index import load_index
+from adaptfocus.pipelines.shard_index import load_index
 from tests.footage import encode, write_tar
 
 VIDEO = encode(5)

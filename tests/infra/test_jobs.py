@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from infra import jobs
-from infra.jobs import entrypoint, passed_on, working_dir
-from pipelines.errors import ConfigError, StorageError
+from adaptfocus.infra import jobs
+from adaptfocus.infra.jobs import entrypoint, passed_on, working_dir
+from adaptfocus.pipelines.errors import ConfigError, StorageError
 from tests.secrets import SECRETS, assert_no_secret, environment_with_secrets
 from tests.worlds import SmallWorld
 
@@ -91,7 +91,7 @@ def test_the_package_is_complete_and_small() -> None:
         assert (Path(folder) / "settings.yaml").read_text() == "epochs: 3\n"
         environment = {**os.environ, "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1"}
         said = subprocess.run(
-            [sys.executable, "-c", "import infra.cli, trainers.ray_train; print(infra.cli.__file__)"],
+            [sys.executable, "-c", "import adaptfocus.infra.cli, adaptfocus.trainers.ray_train; print(adaptfocus.infra.cli.__file__)"],
             cwd=folder, env=environment, capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert said.stdout.strip() == f"{folder}/infra/cli.py"
@@ -140,7 +140,7 @@ class LogOverABadLine:
 def test_a_log_is_followed_through_a_lost_connection(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from infra import job_client
+    from adaptfocus.infra import job_client
 
     monkeypatch.setattr(job_client, "RECONNECT_SECONDS", 0.01)
     client = object.__new__(job_client.JobClient)

@@ -178,7 +178,7 @@ def test_the_job_runs_on_the_cluster_of_the_other_file() -> None:
 
 
 def test_the_jobs_command_is_one_that_the_command_line_takes() -> None:
-    from infra.options import settings_from
+    from adaptfocus.infra.options import settings_from
 
     spec = of_kind("RayJob")["spec"]
     program, command, recipe, *words = shlex.split(spec["entrypoint"])

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from infra.local_s3 import LocalS3, LocalS3Error
-from infra.s3_server import range_from_moto, with_cheap_ranges, with_exclusive_writes
-from pipelines import storage
+from adaptfocus.infra.local_s3 import LocalS3, LocalS3Error
+from adaptfocus.infra.s3_server import range_from_moto, with_cheap_ranges, with_exclusive_writes
+from adaptfocus.pipelines import storage
 from tests.conftest import use_environment
 
 
@@ -55,7 +55,7 @@ def test_a_proxy_of_the_user_does_not_get_in_between(monkeypatch: pytest.MonkeyP
 def test_the_server_dies_with_its_owner_even_if_that_is_killed(tmp_path: Path) -> None:
     """A demo that is killed (it kills itself on purpose) must not leave servers behind."""
     code = (
-        "import time; from infra.local_s3 import LocalS3\n"
+        "import time; from adaptfocus.infra.local_s3 import LocalS3\n"
         "s3 = LocalS3(); s3.start(); print(s3.pid, flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as owner:

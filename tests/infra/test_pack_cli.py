@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import storage
-from pipelines.datasets.tasks import read_activities, read_grounding, read_segmentation
-from pipelines.shard_index import build_index, load_index
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.datasets.tasks import read_activities, read_grounding, read_segmentation
+from adaptfocus.pipelines.shard_index import build_index, load_index
 from tests.footage import encode, write_tar
 
 CLIP = {"options": {"g": "10"}}  # 10 frames a second

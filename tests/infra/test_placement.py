@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from infra.placement import amounts, check_this_machine, needed
-from infra.running import engine_of
-from pipelines.errors import ConfigError
+from adaptfocus.infra.placement import amounts, check_this_machine, needed
+from adaptfocus.infra.running import engine_of
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.trainers.config import PlacementConfig
 from tests.worlds import SmallWorld
-from trainers.config import PlacementConfig
 
 
 @pytest.mark.parametrize(

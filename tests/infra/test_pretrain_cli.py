@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from adaptfocus.trainers.time_order import ORDERS
 from tests.worlds import SmallWorld
-from trainers.time_order import ORDERS
 
 QUICK = ("--backbone", "small3d", "--epochs", 1, "plan.bags_per_batch=6", "plan.clips_per_bag=1")
 

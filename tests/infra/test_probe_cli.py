@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra.probe_report import render_probe_report
-from infra.worlds import make_world
-from pipelines import feature_store
-from pipelines.config import make
-from pipelines.datasets.tasks import read_segmentation
-from pipelines.errors import InputError
-from pipelines.feature_store import COUNTED, VideoFeatures
-from pipelines.world_config import SPLITS, world_of
+from adaptfocus.infra.probe_report import render_probe_report
+from adaptfocus.infra.worlds import make_world
+from adaptfocus.pipelines import feature_store
+from adaptfocus.pipelines.config import make
+from adaptfocus.pipelines.datasets.tasks import read_segmentation
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.feature_store import COUNTED, VideoFeatures
+from adaptfocus.pipelines.world_config import SPLITS, world_of
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.extract import Extraction, extract, make_here
+from adaptfocus.trainers.feature_model import weights_of
+from adaptfocus.trainers.pretrain import pretrain
+from adaptfocus.trainers.probes.run import run_probe
 from tests.infra.browser import look_at
-from trainers.config import TrainConfig
-from trainers.extract import Extraction, extract, make_here
-from trainers.feature_model import weights_of
-from trainers.pretrain import pretrain
-from trainers.probes.run import run_probe
 
 TASKS = ("segmentation", "activity", "grounding")
 

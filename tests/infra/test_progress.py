@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from infra import progress
-from trainers.heartbeat import heartbeat_url
+from adaptfocus.infra import progress
+from adaptfocus.trainers.heartbeat import heartbeat_url
 
 
 @pytest.fixture(autouse=True)

@@ -82,7 +82,7 @@ def test_both_kinds_of_workers_begin_at_zero_and_decoders_are_spot(cluster: dict
 
 def test_labels_say_which_nodes_decode(cluster: dict[str, Any]) -> None:
     """The launcher hands a node's labels to `ray start` through a variable; what a run asks for must match them."""
-    from infra.options import settings_from
+    from adaptfocus.infra.options import settings_from
 
     words = ["name=a", "runs=/r", "index=/i", "placement.decode_labels={adaptfocus/role: decode}"]
     wanted = settings_from("small", words, None).placement.decode_labels.items()

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra import charts, charts_timeline
-from infra.report import render_report, write_report
-from infra.report_data import (
+from adaptfocus.infra import charts, charts_timeline
+from adaptfocus.infra.report import render_report, write_report
+from adaptfocus.infra.report_data import (
     ActionTimeline,
     Curve,
     DrawnClip,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.report import render_report
-from infra.report_data import ReportData
+from adaptfocus.infra.report import render_report
+from adaptfocus.infra.report_data import ReportData
 from tests.infra.browser import open_page
 from tests.infra.test_report import Page, sample
 from tests.infra.test_verdict import rows, scored, twenty

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from infra.run_list import age, list_runs
-from pipelines import storage
+from adaptfocus.infra.run_list import age, list_runs
+from adaptfocus.pipelines import storage
+from adaptfocus.trainers.checkpoint import Commit, Run
+from adaptfocus.trainers.engine import LocalEngine
+from adaptfocus.trainers.evaluations import scores_url
+from adaptfocus.trainers.heartbeat import heartbeat_url
+from adaptfocus.trainers.holder import held
+from adaptfocus.trainers.ledger import audit
+from adaptfocus.trainers.loop import train
+from adaptfocus.trainers.prepare import prepare
 from tests.worlds import SmallWorld
-from trainers.checkpoint import Commit, Run
-from trainers.engine import LocalEngine
-from trainers.evaluations import scores_url
-from trainers.heartbeat import heartbeat_url
-from trainers.holder import held
-from trainers.ledger import audit
-from trainers.loop import train
-from trainers.prepare import prepare
 
 
 def entry(run: Run, number: int, kind: str, age_seconds: float, **values: object) -> None:

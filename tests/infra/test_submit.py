@@ -16,15 +16,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from infra.local_s3 import LocalS3
-from pipelines import storage
-from pipelines.shard_index import build_index
+from adaptfocus.infra.local_s3 import LocalS3
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.shard_index import build_index
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.ledger import audit
 from tests.conftest import use_environment
 from tests.ray_head import ROOT, RayHead
 from tests.secrets import SECRETS, assert_no_secret, environment_with_secrets
 from tests.worlds import SmallWorld
-from trainers.checkpoint import Run
-from trainers.ledger import audit
 
 pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
@@ -103,13 +103,22 @@ def test_a_run_is_submitted_left_stopped_and_resumed(
 def start(words: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen:
     with log.open("w") as out:
         return subprocess.Popen(
-            [sys.executable, "-m", "infra", *words], cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT
+            [sys.executable, "-m", "adaptfocus", *words],
+            cwd=ROOT,
+            env=environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
         )
 
 
 def typed(words: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "infra", *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=450
+        [sys.executable, "-m", "adaptfocus", *words],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=450,
     )
 
 

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from infra.models import table_of_backbones
-from infra.tables import show
-from trainers.backbones import BACKBONES
+from adaptfocus.infra.models import table_of_backbones
+from adaptfocus.infra.tables import show
+from adaptfocus.trainers.backbones import BACKBONES
 
 LONG = "s3://bucket/" + "very-long-folder-name/" * 6 + "shard-000017.tar"
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from infra.comparison import class_table, table_of_many
-from infra.report import render_report
-from infra.report_data import Evaluated, ReportData, RunRow, Waiting
-from infra.verdict import drawn_as_curves, judge, shown_in_full
-from infra.waiting import advice
+from adaptfocus.infra.comparison import class_table, table_of_many
+from adaptfocus.infra.report import render_report
+from adaptfocus.infra.report_data import Evaluated, ReportData, RunRow, Waiting
+from adaptfocus.infra.verdict import drawn_as_curves, judge, shown_in_full
+from adaptfocus.infra.waiting import advice
 
 
 def scored(score: float, other: float, fingerprint: str = "one", **facts: object) -> Evaluated:

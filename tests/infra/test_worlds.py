@@ -7,14 +7,14 @@ import json
 import numpy as np
 import pytest
 
-from infra.worlds import make_world
-from pipelines import storage
-from pipelines.clip_plan import ClipConfig, Planner, plan_views
-from pipelines.clip_stream import ClipShape, read_and_decode
-from pipelines.errors import InputError, StorageError
-from pipelines.shard_index import load_index
-from pipelines.world import make_video
-from pipelines.world_config import WorldConfig, world_of
+from adaptfocus.infra.worlds import make_world
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.clip_plan import ClipConfig, Planner, plan_views
+from adaptfocus.pipelines.clip_stream import ClipShape, read_and_decode
+from adaptfocus.pipelines.errors import InputError, StorageError
+from adaptfocus.pipelines.shard_index import load_index
+from adaptfocus.pipelines.world import make_video
+from adaptfocus.pipelines.world_config import WorldConfig, world_of
 
 SMALL = world_of("c", num_train_videos=3, num_test_videos=2, min_seconds=8, max_seconds=12, long_tail=True)
 

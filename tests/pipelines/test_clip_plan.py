@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.clip_plan import (
+from adaptfocus.pipelines.clip_plan import (
     ClipConfig,
     DrawRules,
     PlanConfig,
@@ -23,10 +23,10 @@ from pipelines.clip_plan import (
     repeat_weights,
     repeated_order,
 )
-from pipelines.errors import ConfigError
-from pipelines.packet_codec import Packets, encode_packets
-from pipelines.records import INDEX_SCHEMA, NO_LABEL, EpochPlan
-from pipelines.saliency_table import Bins, SaliencyConfig, SaliencyTable
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.packet_codec import Packets, encode_packets
+from adaptfocus.pipelines.records import INDEX_SCHEMA, NO_LABEL, EpochPlan
+from adaptfocus.pipelines.saliency_table import Bins, SaliencyConfig, SaliencyTable
 
 CLIP = ClipConfig(frames=4, frame_stride=1, fps=5.0, size_pixels=16)
 RULES = DrawRules(clips_per_bag=3, bags_per_batch=2, explore_probability=0.5, delta=0.15, focus_from_epoch=1)

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import clip_reader, storage
-from pipelines.clip_reader import cost_of, read_ahead
-from pipelines.errors import StorageError
+from adaptfocus.pipelines import clip_reader, storage
+from adaptfocus.pipelines.clip_reader import cost_of, read_ahead
+from adaptfocus.pipelines.errors import StorageError
 
 
 @pytest.fixture(scope="module")

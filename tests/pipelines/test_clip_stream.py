@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipelines.clip_stream import ahead
+from adaptfocus.pipelines.clip_stream import ahead
 
 
 def is_making() -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.config import known_keys, make
-from pipelines.errors import AdaptFocusError, ConfigError
-from trainers.config import TrainConfig
-from trainers.recipes import RECIPES, recipe
+from adaptfocus.pipelines.config import known_keys, make
+from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.recipes import RECIPES, recipe
 
 BASE = {"name": "a", "runs": "/runs", "index": "/index"}
 

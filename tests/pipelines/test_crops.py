@@ -10,15 +10,15 @@ import av
 import numpy as np
 import pytest
 
-from pipelines import clip_decoder
-from pipelines.clip_decoder import DRAWN, IN_TURN, How
-from pipelines.clip_stream import bare_bag
-from pipelines.display import Display
-from pipelines.frames import DecodeConfig, decode_clips
-from pipelines.isolated import Isolation, decode_clips_apart, end_idle
-from pipelines.packets import find_clips, packets_of, shown_pts
-from pipelines.pictures import square_in, write_picture
-from pipelines.records import clip_id
+from adaptfocus.pipelines import clip_decoder
+from adaptfocus.pipelines.clip_decoder import DRAWN, IN_TURN, How
+from adaptfocus.pipelines.clip_stream import bare_bag
+from adaptfocus.pipelines.display import Display
+from adaptfocus.pipelines.frames import DecodeConfig, decode_clips
+from adaptfocus.pipelines.isolated import Isolation, decode_clips_apart, end_idle
+from adaptfocus.pipelines.packets import find_clips, packets_of, shown_pts
+from adaptfocus.pipelines.pictures import square_in, write_picture
+from adaptfocus.pipelines.records import clip_id
 from tests.moving import data_of, expected_rgb, indexed, kind, sequential
 
 SIZE = 32

@@ -10,15 +10,15 @@ import av
 import numpy as np
 import pytest
 
-from pipelines.clip_stream import bare_bag
-from pipelines.dense import dense_windows
-from pipelines.errors import BadVideoError
-from pipelines.frames import DecodeConfig, decode_clips
-from pipelines.packet_table import read_packet_table
-from pipelines.packets import find_clips, packets_of, shown_pts
-from pipelines.records import REFUSED_SCHEMA
-from pipelines.shard_index import build_index, notes_of
-from pipelines.tables import read_table
+from adaptfocus.pipelines.clip_stream import bare_bag
+from adaptfocus.pipelines.dense import dense_windows
+from adaptfocus.pipelines.errors import BadVideoError
+from adaptfocus.pipelines.frames import DecodeConfig, decode_clips
+from adaptfocus.pipelines.packet_table import read_packet_table
+from adaptfocus.pipelines.packets import find_clips, packets_of, shown_pts
+from adaptfocus.pipelines.records import REFUSED_SCHEMA
+from adaptfocus.pipelines.shard_index import build_index, notes_of
+from adaptfocus.pipelines.tables import read_table
 from tests.footage import write_tar
 from tests.moving import data_of, expected_rgb, indexed, moving, sequential
 

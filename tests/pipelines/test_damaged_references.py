@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.clip_stream import bare_bag
-from pipelines.dense import Store, dense_job
-from pipelines.dense_filler import Filler
-from pipelines.errors import BadVideoError
-from pipelines.frames import DecodeConfig, decode_clips
-from pipelines.member_decoders import demuxed_frames, sought_frames
-from pipelines.packets import find_clips, packets_of, shown_pts
+from adaptfocus.pipelines.clip_stream import bare_bag
+from adaptfocus.pipelines.dense import Store, dense_job
+from adaptfocus.pipelines.dense_filler import Filler
+from adaptfocus.pipelines.errors import BadVideoError
+from adaptfocus.pipelines.frames import DecodeConfig, decode_clips
+from adaptfocus.pipelines.member_decoders import demuxed_frames, sought_frames
+from adaptfocus.pipelines.packets import find_clips, packets_of, shown_pts
 from tests.moving import data_of, indexed, moving, sequential
 
 SIZE = 32

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import mp4_table
-from pipelines.access_proof import starts_of
-from pipelines.decoder_starts import NO_START, DecoderStarts, brings_sets, starts_whole
-from pipelines.mp4_boxes import NotPlainError, Spans
-from pipelines.mp4_table import read_mp4_table
-from pipelines.packet_table import read_packet_table
-from pipelines.packets import packets_of
-from pipelines.range_file import RangeFile
+from adaptfocus.pipelines import mp4_table
+from adaptfocus.pipelines.access_proof import starts_of
+from adaptfocus.pipelines.decoder_starts import NO_START, DecoderStarts, brings_sets, starts_whole
+from adaptfocus.pipelines.mp4_boxes import NotPlainError, Spans
+from adaptfocus.pipelines.mp4_table import read_mp4_table
+from adaptfocus.pipelines.packet_table import read_packet_table
+from adaptfocus.pipelines.packets import packets_of
+from adaptfocus.pipelines.range_file import RangeFile
 from tests.moving import indexed, moving
 
 # H.264 units: SPS 0 and 1, PPS 0 in two forms, slices, an SEI that is a recovery point after 0 or 2 frames.

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import dense
-from pipelines.dense import DenseCounts, Window, dense_windows, pieces_of, runs_of
-from pipelines.errors import BadVideoError, ConfigError
-from pipelines.frames import DecodeConfig
-from pipelines.packets import Run, packets_of
+from adaptfocus.pipelines import dense
+from adaptfocus.pipelines.dense import DenseCounts, Window, dense_windows, pieces_of, runs_of
+from adaptfocus.pipelines.errors import BadVideoError, ConfigError
+from adaptfocus.pipelines.frames import DecodeConfig
+from adaptfocus.pipelines.packets import Run, packets_of
 from tests.moving import expected_rgb, indexed, kind, moving, sequential
 
 SIZE, CROP = 32, 0.8

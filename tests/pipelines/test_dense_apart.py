@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines import dense, isolated
-from pipelines.dense import DenseCounts, dense_job, dense_windows
-from pipelines.dense_apart import FillerApart
-from pipelines.dense_filler import Filler
-from pipelines.errors import AdaptFocusError, BadVideoError, StorageError
-from pipelines.frames import DecodeConfig
-from pipelines.isolated import Isolation
-from pipelines.messages import shared_array
-from pipelines.packets import packets_of
+from adaptfocus.pipelines import dense, isolated
+from adaptfocus.pipelines.dense import DenseCounts, dense_job, dense_windows
+from adaptfocus.pipelines.dense_apart import FillerApart
+from adaptfocus.pipelines.dense_filler import Filler
+from adaptfocus.pipelines.errors import AdaptFocusError, BadVideoError, StorageError
+from adaptfocus.pipelines.frames import DecodeConfig
+from adaptfocus.pipelines.isolated import Isolation
+from adaptfocus.pipelines.messages import shared_array
+from adaptfocus.pipelines.packets import packets_of
 from tests.bad_decoders import bad_members
 from tests.moving import indexed, kind, moving
 
@@ -120,7 +120,7 @@ def test_a_verdict_is_that_of_a_fresh_process(
 def test_a_misfortune_is_the_videos_own(
     video: dict, what: str, kind_of_error: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("pipelines.dense_apart.PACKET_SECONDS", 0.0)
+    monkeypatch.setattr("adaptfocus.pipelines.dense_apart.PACKET_SECONDS", 0.0)
     bad_members(monkeypatch, tmp_path / "bad", {video["member_size_bytes"]: what})
     with pytest.raises(BadVideoError) as caught:
         filled_by(filler_of(video, Isolation(deadline_seconds=0.5 if what == "hang" else 60, memory_bytes=200 << 20)))

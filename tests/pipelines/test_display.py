@@ -12,15 +12,15 @@ import av
 import numpy as np
 import pytest
 
-from pipelines.clip_stream import bare_bag
-from pipelines.demux_table import demux_packet_table
-from pipelines.dense import dense_windows
-from pipelines.display import Display, display_of, shown_aspect
-from pipelines.errors import BadVideoError
-from pipelines.frames import DecodeConfig, decode_clips
-from pipelines.packet_table import read_packet_table
-from pipelines.packets import find_clips, packets_of, shown_pts
-from pipelines.pictures import square_in, write_picture
+from adaptfocus.pipelines.clip_stream import bare_bag
+from adaptfocus.pipelines.demux_table import demux_packet_table
+from adaptfocus.pipelines.dense import dense_windows
+from adaptfocus.pipelines.display import Display, display_of, shown_aspect
+from adaptfocus.pipelines.errors import BadVideoError
+from adaptfocus.pipelines.frames import DecodeConfig, decode_clips
+from adaptfocus.pipelines.packet_table import read_packet_table
+from adaptfocus.pipelines.packets import find_clips, packets_of, shown_pts
+from adaptfocus.pipelines.pictures import square_in, write_picture
 from tests.footage import with_display_matrix
 from tests.moving import data_of, indexed, moving
 

@@ -8,9 +8,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import storage
-from pipelines.errors import ConfigError, InputError
-from pipelines.feature_store import VideoFeatures, claim, finish, open_features, part_urls, parts_there, write_part
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.feature_store import (
+    VideoFeatures,
+    claim,
+    finish,
+    open_features,
+    part_urls,
+    parts_there,
+    write_part,
+)
 
 SETTINGS: dict[str, Any] = {"kind": "pooled", "stride_seconds": 0.5, "run": "runs/a", "weights_sha256": "1f"}
 COUNTS = {"packets_decoded": 5, "frames_converted": 3, "read_bytes": 100}

@@ -9,10 +9,10 @@ import av
 import numpy as np
 import pytest
 
-from pipelines.dense import dense_windows
-from pipelines.errors import BadVideoError
-from pipelines.ffv1_slices import damage_of, refuse_damaged
-from pipelines.frames import DecodeConfig
+from adaptfocus.pipelines.dense import dense_windows
+from adaptfocus.pipelines.errors import BadVideoError
+from adaptfocus.pipelines.ffv1_slices import damage_of, refuse_damaged
+from adaptfocus.pipelines.frames import DecodeConfig
 from tests.moving import indexed, moving, sequential
 from tests.pipelines.test_frames import CROP, SIZE, bag_at, count_equal, decoded
 from tests.pipelines.test_member_decoders import truth_of

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import storage
-from pipelines.datasets.breakfast import video_names
-from pipelines.datasets.find_videos import find_videos
-from pipelines.datasets.release import Release, ReleasedVideo
-from pipelines.errors import InputError, StorageError
-from pipelines.file_tree import files_below
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.datasets.breakfast import video_names
+from adaptfocus.pipelines.datasets.find_videos import find_videos
+from adaptfocus.pipelines.datasets.release import Release, ReleasedVideo
+from adaptfocus.pipelines.errors import InputError, StorageError
+from adaptfocus.pipelines.file_tree import files_below
 
 
 def touch(folder: Path, *names: str) -> str:

@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from pipelines.dense import dense_windows
-from pipelines.errors import BadVideoError
-from pipelines.frames import DecodeConfig
-from pipelines.packets import packets_of, shown_pts
+from adaptfocus.pipelines.dense import dense_windows
+from adaptfocus.pipelines.errors import BadVideoError
+from adaptfocus.pipelines.frames import DecodeConfig
+from adaptfocus.pipelines.packets import packets_of, shown_pts
 from tests.footage import footage_files, footage_folder
 from tests.moving import bags_of, expected_rgb, indexed, sequential
 from tests.pipelines.test_frames import CROP, FRAMES, SIZE, count_equal

@@ -8,16 +8,16 @@ import av
 import numpy as np
 import pytest
 
-from pipelines.clip_reader import Fetched, Reading
-from pipelines.clip_stream import ClipShape, bare_bag, empty_batch, fill
-from pipelines.display import Display
-from pipelines.errors import BadVideoError, ConfigError
-from pipelines.frames import DecodeConfig, decode_clips, to_square_rgb
-from pipelines.nal_units import Bits
-from pipelines.packets import find_clips, packets_of, shown_pts
-from pipelines.pictures import square_in, write_picture
-from pipelines.records import decode_error
-from pipelines.store_errors import RETRY_REASONS
+from adaptfocus.pipelines.clip_reader import Fetched, Reading
+from adaptfocus.pipelines.clip_stream import ClipShape, bare_bag, empty_batch, fill
+from adaptfocus.pipelines.display import Display
+from adaptfocus.pipelines.errors import BadVideoError, ConfigError
+from adaptfocus.pipelines.frames import DecodeConfig, decode_clips, to_square_rgb
+from adaptfocus.pipelines.nal_units import Bits
+from adaptfocus.pipelines.packets import find_clips, packets_of, shown_pts
+from adaptfocus.pipelines.pictures import square_in, write_picture
+from adaptfocus.pipelines.records import decode_error
+from adaptfocus.pipelines.store_errors import RETRY_REASONS
 from tests.footage import encode, footage_folder
 from tests.moving import KINDS, bags_of, cut_by_numpy, data_of, expected_rgb, indexed, kind, moving, sequential
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.datasets.gmdcsa24 import parse_classes, read_gmdcsa24
-from pipelines.errors import InputError
+from adaptfocus.pipelines.datasets.gmdcsa24 import parse_classes, read_gmdcsa24
+from adaptfocus.pipelines.errors import InputError
 from tests.footage import footage_folder
 
 HEADER = "File Name,Length (seconds),Time of Recording,Attire,Description, Classes\n"

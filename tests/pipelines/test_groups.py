@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.datasets.annotations import AnnotatedVideo
-from pipelines.datasets.groups import split_by_groups
-from pipelines.errors import InputError
-from pipelines.pack import pack
+from adaptfocus.pipelines.datasets.annotations import AnnotatedVideo
+from adaptfocus.pipelines.datasets.groups import split_by_groups
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.pack import pack
 
 
 def named(*rows: tuple[str, str | None, str | None]) -> list[AnnotatedVideo]:

@@ -17,17 +17,17 @@ import numpy as np
 import psutil
 import pytest
 
-from pipelines import isolated, range_file
-from pipelines.clip_reader import read_ahead
-from pipelines.clip_stream import ClipShape, assembled, bare_bag
-from pipelines.decoder_process import DecoderProcess
-from pipelines.errors import AdaptFocusError, StorageError
-from pipelines.frames import DecodeConfig
-from pipelines.isolated import Isolation
-from pipelines.messages import place_of, shared_array
-from pipelines.packets import find_clips, packets_of, shown_pts
-from pipelines.records import ClipBatch, decode_error
-from pipelines.shard_index import build_index, load_index
+from adaptfocus.pipelines import isolated, range_file
+from adaptfocus.pipelines.clip_reader import read_ahead
+from adaptfocus.pipelines.clip_stream import ClipShape, assembled, bare_bag
+from adaptfocus.pipelines.decoder_process import DecoderProcess
+from adaptfocus.pipelines.errors import AdaptFocusError, StorageError
+from adaptfocus.pipelines.frames import DecodeConfig
+from adaptfocus.pipelines.isolated import Isolation
+from adaptfocus.pipelines.messages import place_of, shared_array
+from adaptfocus.pipelines.packets import find_clips, packets_of, shown_pts
+from adaptfocus.pipelines.records import ClipBatch, decode_error
+from adaptfocus.pipelines.shard_index import build_index, load_index
 from tests.bad_decoders import bad_members
 from tests.footage import encode, write_tar
 

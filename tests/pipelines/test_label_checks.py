@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.datasets.annotations import AnnotatedVideo
-from pipelines.datasets.formats import read_release
-from pipelines.datasets.label_checks import label_warnings, video_warnings
-from pipelines.datasets.manifest import read_classes, read_labels, read_listed
-from pipelines.datasets.tasks import read_activities, read_grounding, read_segmentation
-from pipelines.errors import InputError
+from adaptfocus.pipelines.datasets.annotations import AnnotatedVideo
+from adaptfocus.pipelines.datasets.formats import read_release
+from adaptfocus.pipelines.datasets.label_checks import label_warnings, video_warnings
+from adaptfocus.pipelines.datasets.manifest import read_classes, read_labels, read_listed
+from adaptfocus.pipelines.datasets.tasks import read_activities, read_grounding, read_segmentation
+from adaptfocus.pipelines.errors import InputError
 
 
 @pytest.mark.parametrize(

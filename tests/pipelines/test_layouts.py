@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.datasets.tasks import (
+from adaptfocus.pipelines.datasets.tasks import (
     ActivityVideo,
     Moment,
     SegmentedVideo,
@@ -28,12 +28,12 @@ from pipelines.datasets.tasks import (
     write_grounding,
     write_segmentation,
 )
-from pipelines.errors import ConfigError, InputError, StorageError
-from pipelines.feature_store import FeatureSet, VideoFeatures, claim, finish, open_features, write_part
-from pipelines.layouts import LAYOUTS, export, verify
-from pipelines.layouts.given import Given, at_times, names_of
-from pipelines.layouts.grounding import glance_seconds
-from pipelines.layouts.pickles import dump_array, load_array
+from adaptfocus.pipelines.errors import ConfigError, InputError, StorageError
+from adaptfocus.pipelines.feature_store import FeatureSet, VideoFeatures, claim, finish, open_features, write_part
+from adaptfocus.pipelines.layouts import LAYOUTS, export, verify
+from adaptfocus.pipelines.layouts.given import Given, at_times, names_of
+from adaptfocus.pipelines.layouts.grounding import glance_seconds
+from adaptfocus.pipelines.layouts.pickles import dump_array, load_array
 
 DIM, STRIDE, FPS = 6, 0.5, 15
 # Their lengths are neither whole steps nor whole frames; an id has a dot.
@@ -470,8 +470,8 @@ def test_features_at_other_times(rule: Any) -> None:
 def test_one_odd_video_is_left_out_of_an_export_and_counted(
     layout: str, given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    odd = {"mstcn": "pipelines.layouts.frames.at_frames", "opentad": "pipelines.layouts.arrays.laid_out",
-           "mmn": "pipelines.layouts.grounding.averaged"}[layout]  # fmt: skip
+    odd = {"mstcn": "adaptfocus.pipelines.layouts.frames.at_frames", "opentad": "adaptfocus.pipelines.layouts.arrays.laid_out",
+           "mmn": "adaptfocus.pipelines.layouts.grounding.averaged"}[layout]  # fmt: skip
     module, _, name = odd.rpartition(".")
     plain = getattr(importlib.import_module(module), name)
     left = [True]

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.datasets.annotations import check_id, normal, tidy_intervals, unsafe_reason
-from pipelines.datasets.manifest import read_classes, read_labels, read_manifest
-from pipelines.errors import InputError
+from adaptfocus.pipelines.datasets.annotations import check_id, normal, tidy_intervals, unsafe_reason
+from adaptfocus.pipelines.datasets.manifest import read_classes, read_labels, read_manifest
+from adaptfocus.pipelines.errors import InputError
 
 
 def manifest(folder: Path, text: str, name: str = "m.csv", files: tuple[str, ...] = ("a.mp4", "b.mp4")) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.errors import BadVideoError, ConfigError
-from pipelines.frames import DecodeConfig
-from pipelines.member_decoders import MAX_MEMBER_BYTES
+from adaptfocus.pipelines.errors import BadVideoError, ConfigError
+from adaptfocus.pipelines.frames import DecodeConfig
+from adaptfocus.pipelines.member_decoders import MAX_MEMBER_BYTES
 from tests.moving import bags_of, expected_rgb, indexed, kind, moving, sequential
 from tests.pipelines.test_frames import BAGS, CROP, FRAMES, SIZE, bag_at, count_equal, decoded
 

@@ -18,16 +18,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipelines import storage, tar_members
-from pipelines.demux_table import demux_packet_table, main_video_stream
-from pipelines.errors import BadVideoError
-from pipelines.index_rows import ShardTask, index_shard
-from pipelines.mp4_boxes import NotPlainError, Spans
-from pipelines.mp4_sync import is_whole, starts_decoding
-from pipelines.mp4_table import read_mp4_table
-from pipelines.packet_arrays import PacketTable, padded_packet
-from pipelines.packet_table import read_packet_table
-from pipelines.tar_samples import read_samples
+from adaptfocus.pipelines import storage, tar_members
+from adaptfocus.pipelines.demux_table import demux_packet_table, main_video_stream
+from adaptfocus.pipelines.errors import BadVideoError
+from adaptfocus.pipelines.index_rows import ShardTask, index_shard
+from adaptfocus.pipelines.mp4_boxes import NotPlainError, Spans
+from adaptfocus.pipelines.mp4_sync import is_whole, starts_decoding
+from adaptfocus.pipelines.mp4_table import read_mp4_table
+from adaptfocus.pipelines.packet_arrays import PacketTable, padded_packet
+from adaptfocus.pipelines.packet_table import read_packet_table
+from adaptfocus.pipelines.tar_samples import read_samples
 from tests.footage import cut_start, encode, footage_files, with_display_matrix, write_tar
 
 X264_OPEN_GOP = {"x264-params": "open-gop=1:keyint=10:min-keyint=10:bframes=3:b-adapt=0:scenecut=0"}

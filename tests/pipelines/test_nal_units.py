@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.nal_units import _h264_record, needed
-from pipelines.packet_decoder import packets_in
+from adaptfocus.pipelines.nal_units import _h264_record, needed
+from adaptfocus.pipelines.packet_decoder import packets_in
 from tests.moving import bags_of, data_of, indexed, kind, moving
 
 # Headers of NAL units with nothing behind them. Of HEVC: type, sub-layer.

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines import index_rows
-from pipelines import pack as pack_module
-from pipelines.datasets.annotations import AnnotatedVideo, normal, normal_id
-from pipelines.errors import BadVideoError, InputError, StorageError, as_bad_video
-from pipelines.pack import key_of, pack
-from pipelines.shard_index import IndexSummary, build_index, load_index, refused_of
+from adaptfocus.pipelines import index_rows
+from adaptfocus.pipelines import pack as pack_module
+from adaptfocus.pipelines.datasets.annotations import AnnotatedVideo, normal, normal_id
+from adaptfocus.pipelines.errors import BadVideoError, InputError, StorageError, as_bad_video
+from adaptfocus.pipelines.pack import key_of, pack
+from adaptfocus.pipelines.shard_index import IndexSummary, build_index, load_index, refused_of
 from tests.footage import encode, write_tar
 
 VIDEO = encode(5)
@@ -196,7 +196,7 @@ def test_what_pack_writes_index_reads(
 def _table() -> Any:
     import io
 
-    from pipelines.packet_table import read_packet_table
+    from adaptfocus.pipelines.packet_table import read_packet_table
 
     return read_packet_table(io.BytesIO(VIDEO), len(VIDEO), b"")  # type: ignore[arg-type]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import webdataset
 
-from pipelines import storage
-from pipelines.datasets.annotations import AnnotatedVideo, Problem
-from pipelines.errors import InputError, StorageError
-from pipelines.pack import key_of, pack
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.datasets.annotations import AnnotatedVideo, Problem
+from adaptfocus.pipelines.errors import InputError, StorageError
+from adaptfocus.pipelines.pack import key_of, pack
 from tests.footage import encode
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.errors import InputError
-from pipelines.packet_codec import Packets, decode_packets, encode_packets
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.packet_codec import Packets, decode_packets, encode_packets
 
 FAR = st.integers(-(1 << 62), 1 << 62)
 

@@ -11,11 +11,11 @@ import av
 import numpy as np
 import pytest
 
-from pipelines import packet_arrays
-from pipelines.demux_table import demux_packet_table
-from pipelines.errors import BadVideoError, StorageError
-from pipelines.packet_arrays import padded_packet
-from pipelines.packet_table import PacketTable, main_video_stream, read_packet_table
+from adaptfocus.pipelines import packet_arrays
+from adaptfocus.pipelines.demux_table import demux_packet_table
+from adaptfocus.pipelines.errors import BadVideoError, StorageError
+from adaptfocus.pipelines.packet_arrays import padded_packet
+from adaptfocus.pipelines.packet_table import PacketTable, main_video_stream, read_packet_table
 from tests.footage import cut_start, encode, footage_folder, with_display_matrix
 
 

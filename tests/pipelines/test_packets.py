@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.packet_codec import Packets, encode_packets
-from pipelines.packets import find_clips, packets_of, shown_pts
+from adaptfocus.pipelines.packet_codec import Packets, encode_packets
+from adaptfocus.pipelines.packets import find_clips, packets_of, shown_pts
 
 
 def table(pts: list[int], keys: list[int], sizes: list[int] | None = None, holes: list[int] | None = None) -> dict:

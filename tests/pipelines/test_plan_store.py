@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import plan_store, storage
-from pipelines.clip_stream import ClipShape
-from pipelines.errors import InputError
-from pipelines.plan_store import PlanFacts, Stretch, epoch_url, follow, read_plan, write_plan
-from pipelines.records import PLAN_SCHEMA, EpochPlan
-from pipelines.tables import read_table, write_table
+from adaptfocus.pipelines import plan_store, storage
+from adaptfocus.pipelines.clip_stream import ClipShape
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.plan_store import PlanFacts, Stretch, epoch_url, follow, read_plan, write_plan
+from adaptfocus.pipelines.records import PLAN_SCHEMA, EpochPlan
+from adaptfocus.pipelines.tables import read_table, write_table
 from tests.pipelines.test_clip_plan import FIVE, RULES, draw
 
 SHAPE = ClipShape(clips=4, frames=8, size_pixels=224, max_labels=3, bins=20)
@@ -73,7 +73,7 @@ def test_a_table_of_another_version_says_so(tmp_path: Path) -> None:
 
 def test_blocks_divide_a_ranks_share_and_stay_small() -> None:
     """Order through Ray needs blocks that divide a rank's part of a global batch."""
-    from pipelines.ray_data import MAX_BLOCK_BYTES, bags_per_block
+    from adaptfocus.pipelines.ray_data import MAX_BLOCK_BYTES, bags_per_block
 
     bag_bytes = 4 * 8 * 3 * 224 * 224  # 4.8 MB
     for share in range(1, 65):

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipelines.records import LEDGER_SCHEMA
-from pipelines.saliency_table import SaliencyConfig, SaliencyTable, merge, spikes
+from adaptfocus.pipelines.records import LEDGER_SCHEMA
+from adaptfocus.pipelines.saliency_table import SaliencyConfig, SaliencyTable, merge, spikes
 
 VIDEOS, CLIPS, WIDTH, DELTA = 200, 4, 0.2, 0.15
 CONFIG = SaliencyConfig()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.errors import ReplacedError
-from pipelines.range_answers import check_version, is_whole, place_in_body, request_of
-from pipelines.ranges import Range
-from pipelines.store_errors import ShortReadError, WrongRangeError
-from pipelines.store_reads import Version
+from adaptfocus.pipelines.errors import ReplacedError
+from adaptfocus.pipelines.range_answers import check_version, is_whole, place_in_body, request_of
+from adaptfocus.pipelines.ranges import Range
+from adaptfocus.pipelines.store_errors import ShortReadError, WrongRangeError
+from adaptfocus.pipelines.store_reads import Version
 
 WANTED = Range("s3://b/a.tar", 5, 10)
 

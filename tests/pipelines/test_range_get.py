@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from adaptfocus.infra.local_s3 import LocalS3
+from adaptfocus.pipelines import range_get, storage, store_errors
+from adaptfocus.pipelines.errors import ReplacedError, StorageError
+from adaptfocus.pipelines.ranges import Range
+from adaptfocus.pipelines.store_reads import ReadConfig, ReadCounts, Version
 from benchmarks.s3_faults import Faults, FaultyStore
-from infra.local_s3 import LocalS3
-from pipelines import range_get, storage, store_errors
-from pipelines.errors import ReplacedError, StorageError
-from pipelines.ranges import Range
-from pipelines.store_reads import ReadConfig, ReadCounts, Version
 from tests.ceph import CephGateway
 from tests.conftest import own_place, use_environment
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.ranges import Place, Range, coalesce
+from adaptfocus.pipelines.ranges import Place, Range, coalesce
 
 RANGES = st.builds(Range, st.sampled_from(["a.tar", "b.tar"]), st.integers(0, 500), st.integers(1, 80))
 

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.clip_stream import ClipShape, bags_of, stream
-from pipelines.plan_store import Stretch, read_plan, write_plan
-from pipelines.ray_data import Decoding, bags_per_block, claim_stream, decoded, mark, plan_dataset, plan_rows
-from pipelines.records import ClipBatch, EpochPlan, decode_error
+from adaptfocus.pipelines.clip_stream import ClipShape, bags_of, stream
+from adaptfocus.pipelines.plan_store import Stretch, read_plan, write_plan
+from adaptfocus.pipelines.ray_data import Decoding, bags_per_block, claim_stream, decoded, mark, plan_dataset, plan_rows
+from adaptfocus.pipelines.records import ClipBatch, EpochPlan, decode_error
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.epochs import publish_plan, read_head
+from adaptfocus.trainers.loop import clip_shape
 from tests.bad_decoders import bad_members
 from tests.worlds import SmallWorld
-from trainers.checkpoint import Run
-from trainers.config import TrainConfig
-from trainers.epochs import publish_plan, read_head
-from trainers.loop import clip_shape
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
@@ -38,7 +38,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster(bad: Path) -> Iterator[None]:
-    from infra.cluster import connected
+    from adaptfocus.infra.cluster import connected
 
     with connected(None, cpus=4):
         context = ray.data.DataContext.get_current()

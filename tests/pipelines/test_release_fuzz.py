@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.datasets.charades import read_charades_sta
-from pipelines.datasets.formats import read_release
-from pipelines.datasets.release_summary import summarise
-from pipelines.datasets.tasks import SegmentedVideo
-from pipelines.errors import AdaptFocusError
+from adaptfocus.pipelines.datasets.charades import read_charades_sta
+from adaptfocus.pipelines.datasets.formats import read_release
+from adaptfocus.pipelines.datasets.release_summary import summarise
+from adaptfocus.pipelines.datasets.tasks import SegmentedVideo
+from adaptfocus.pipelines.errors import AdaptFocusError
 
 TOKENS = st.sampled_from(
     ["c000", "c001", "1", "2", "0", "-3.5", "nan", "inf", "1e999", "1-30", "31-", "SIL", "pour_milk", "#bundle", "##",

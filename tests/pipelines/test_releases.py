@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.datasets.breakfast import read_breakfast, video_names
-from pipelines.datasets.charades import read_charades, read_charades_sta
-from pipelines.datasets.formats import read_release
-from pipelines.datasets.multithumos import read_multithumos
-from pipelines.datasets.release import Release, ReleasedVideo
-from pipelines.datasets.release_summary import Pair, summarise
-from pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.datasets.breakfast import read_breakfast, video_names
+from adaptfocus.pipelines.datasets.charades import read_charades, read_charades_sta
+from adaptfocus.pipelines.datasets.formats import read_release
+from adaptfocus.pipelines.datasets.multithumos import read_multithumos
+from adaptfocus.pipelines.datasets.release import Release, ReleasedVideo
+from adaptfocus.pipelines.datasets.release_summary import Pair, summarise
+from adaptfocus.pipelines.errors import ConfigError, InputError
 from tests.pipelines import official_sizes as sizes
 
 

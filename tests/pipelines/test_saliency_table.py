@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.records import LEDGER_SCHEMA, NEVER_VISITED
-from pipelines.saliency_table import Bins, SaliencyConfig, SaliencyTable, merge, spikes, visit
+from adaptfocus.pipelines.records import LEDGER_SCHEMA, NEVER_VISITED
+from adaptfocus.pipelines.saliency_table import Bins, SaliencyConfig, SaliencyTable, merge, spikes, visit
 
 CONFIG = SaliencyConfig()
 

@@ -19,14 +19,14 @@ import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import storage
-from pipelines.errors import InputError, StorageError
-from pipelines.index_pool import index_shards
-from pipelines.index_rows import ShardTask
-from pipelines.packets import packets_of
-from pipelines.records import INDEX_SCHEMA, REFUSED_SCHEMA, SHARD_FIELDS
-from pipelines.shard_index import IndexSummary, build_index, load_index
-from pipelines.tar_samples import key_and_extension, read_samples
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import InputError, StorageError
+from adaptfocus.pipelines.index_pool import index_shards
+from adaptfocus.pipelines.index_rows import ShardTask
+from adaptfocus.pipelines.packets import packets_of
+from adaptfocus.pipelines.records import INDEX_SCHEMA, REFUSED_SCHEMA, SHARD_FIELDS
+from adaptfocus.pipelines.shard_index import IndexSummary, build_index, load_index
+from adaptfocus.pipelines.tar_samples import key_and_extension, read_samples
 from tests.footage import encode, footage_files, footage_folder, write_tar
 
 VIDEO = encode(10)

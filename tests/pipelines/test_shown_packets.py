@@ -11,11 +11,11 @@ import av
 import numpy as np
 import pytest
 
-from pipelines import member_decoders
-from pipelines.errors import BadVideoError
-from pipelines.frames import DecodeConfig, to_square_rgb
-from pipelines.member_decoders import sought_frames
-from pipelines.packets import packets_of
+from adaptfocus.pipelines import member_decoders
+from adaptfocus.pipelines.errors import BadVideoError
+from adaptfocus.pipelines.frames import DecodeConfig, to_square_rgb
+from adaptfocus.pipelines.member_decoders import sought_frames
+from adaptfocus.pipelines.packets import packets_of
 from tests.moving import indexed, moving, sequential
 from tests.pipelines.test_frames import bag_at, decoded
 

@@ -11,8 +11,8 @@ import av
 import numpy as np
 import pytest
 
-from pipelines.packet_table import read_packet_table
-from pipelines.side_data import SideDataType
+from adaptfocus.pipelines.packet_table import read_packet_table
+from adaptfocus.pipelines.side_data import SideDataType
 
 FRAMES, WIDTH, HEIGHT = 4, 64, 48
 # EXIF's tag 0x112: the turn that stands the picture up, counter-clockwise.

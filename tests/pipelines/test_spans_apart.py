@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.clip_reader import cost_of
-from pipelines.clip_stream import bare_bag
-from pipelines.dense import DenseCounts, dense_windows
-from pipelines.frames import DecodeConfig, decode_clips
-from pipelines.isolated import DEFAULT_ISOLATION, decode_clips_apart, end_idle
-from pipelines.packet_codec import Packets, encode_packets
-from pipelines.packets import FAR_BYTES, Run, find_clips, packets_of, parts_in_place, shown_pts, spans_of
-from pipelines.ranges import MAX_GAP_BYTES
+from adaptfocus.pipelines.clip_reader import cost_of
+from adaptfocus.pipelines.clip_stream import bare_bag
+from adaptfocus.pipelines.dense import DenseCounts, dense_windows
+from adaptfocus.pipelines.frames import DecodeConfig, decode_clips
+from adaptfocus.pipelines.isolated import DEFAULT_ISOLATION, decode_clips_apart, end_idle
+from adaptfocus.pipelines.packet_codec import Packets, encode_packets
+from adaptfocus.pipelines.packets import FAR_BYTES, Run, find_clips, packets_of, parts_in_place, shown_pts, spans_of
+from adaptfocus.pipelines.ranges import MAX_GAP_BYTES
 from tests.moving import data_of, indexed, moving
 
 SIZE = 32

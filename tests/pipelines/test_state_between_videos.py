@@ -16,8 +16,8 @@ import av
 import numpy as np
 import pytest
 
-from pipelines.dense import dense_windows
-from pipelines.frames import DecodeConfig, to_square_rgb
+from adaptfocus.pipelines.dense import dense_windows
+from adaptfocus.pipelines.frames import DecodeConfig, to_square_rgb
 from tests.moving import indexed, moving, sequential
 from tests.pipelines.test_frames import bag_at, decoded
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import storage, store_errors
-from pipelines.errors import StorageError
-from pipelines.range_file import RangeFile
+from adaptfocus.pipelines import storage, store_errors
+from adaptfocus.pipelines.errors import StorageError
+from adaptfocus.pipelines.range_file import RangeFile
 from tests.ceph import ACCESS_KEY, SECRET_KEY, CephGateway
 from tests.conftest import use_environment
 
@@ -69,7 +69,7 @@ def test_exclusive_creation_has_one_winner_among_threads(store_url: str) -> None
 def test_exclusive_creation_has_one_winner_among_processes(store_url: str, tmp_path: Path) -> None:
     """Four processes with clients of their own, started together over 10 keys: each key has one owner."""
     code = (
-        "import sys, time; from pathlib import Path; from pipelines import storage\n"
+        "import sys, time; from pathlib import Path; from adaptfocus.pipelines import storage\n"
         "url, me, gate = sys.argv[1:]\n"
         "storage.exists(url)\n"
         "Path(gate, me).touch()\n"
@@ -115,7 +115,7 @@ def test_a_listing_sees_what_another_process_has_just_written(store_url: str) ->
     names = ("b", "a")
     assert storage.list_files(store_url) == []
     for name in names:
-        code = "import sys; from pipelines import storage; storage.write_bytes(sys.argv[1], b'x')"
+        code = "import sys; from adaptfocus.pipelines import storage; storage.write_bytes(sys.argv[1], b'x')"
         subprocess.run([sys.executable, "-c", code, storage.join(store_url, name)], check=True)
         assert storage.join(store_url, name) in storage.list_files(store_url)
     storage.write_bytes(storage.join(store_url, "folder", "c"), b"x")

@@ -5,7 +5,14 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.store_limits import BURST_TRIES, TRIES_PER_SECOND, TRIES_PER_SUCCESS, TryBudget, Window, full_jitter
+from adaptfocus.pipelines.store_limits import (
+    BURST_TRIES,
+    TRIES_PER_SECOND,
+    TRIES_PER_SUCCESS,
+    TryBudget,
+    Window,
+    full_jitter,
+)
 
 
 class Clock:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import strict_json
-from pipelines.errors import InputError
-from pipelines.feature_store import open_features
-from pipelines.layouts.given import read_facts
-from pipelines.plan_store import read_plan
-from pipelines.shard_index import load_index
-from trainers.evaluate import load_config
-from trainers.evaluations import read_scores
+from adaptfocus.pipelines import strict_json
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.feature_store import open_features
+from adaptfocus.pipelines.layouts.given import read_facts
+from adaptfocus.pipelines.plan_store import read_plan
+from adaptfocus.pipelines.shard_index import load_index
+from adaptfocus.trainers.evaluate import load_config
+from adaptfocus.trainers.evaluations import read_scores
 
 DAMAGED = {
     "nested": b"[" * 100_000 + b"]" * 100_000,

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.clip_stream import bare_bag
-from pipelines.errors import BadVideoError
-from pipelines.frames import DecodeConfig, decode_clips
-from pipelines.packet_table import read_packet_table
-from pipelines.packets import find_clips, packets_of, shown_pts
-from pipelines.table_checks import is_misnumbered, wrong_times
+from adaptfocus.pipelines.clip_stream import bare_bag
+from adaptfocus.pipelines.errors import BadVideoError
+from adaptfocus.pipelines.frames import DecodeConfig, decode_clips
+from adaptfocus.pipelines.packet_table import read_packet_table
+from adaptfocus.pipelines.packets import find_clips, packets_of, shown_pts
+from adaptfocus.pipelines.table_checks import is_misnumbered, wrong_times
 from tests.moving import data_of, expected_rgb, indexed, moving, sequential
 
 X264 = {"x264-params": "keyint=25:bframes=2:scenecut=0"}

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import storage, tables
-from pipelines.errors import InputError
-from pipelines.tables import read_table, write_table
+from adaptfocus.pipelines import storage, tables
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.tables import read_table, write_table
 
 SCHEMA = pa.schema([("number", pa.int64()), ("text", pa.string()), ("many", pa.list_(pa.int64()))])
 ROWS = [{"number": n, "text": f"row {n}", "many": list(range(n % 7))} for n in range(1000)]

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from pipelines import tar_members, tar_samples
-from pipelines.tar_members import is_companion
-from pipelines.tar_samples import read_samples
+from adaptfocus.pipelines import tar_members, tar_samples
+from adaptfocus.pipelines.tar_members import is_companion
+from adaptfocus.pipelines.tar_samples import read_samples
 
 VIDEO = b"v" * 3000  # nothing here looks into it
 X, Y = b'{"labels": ["x"]}', b'{"labels": ["y"]}'

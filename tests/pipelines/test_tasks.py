@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.datasets.tasks import (
+from adaptfocus.pipelines.datasets.tasks import (
     ActivityVideo,
     Moment,
     SegmentedVideo,
@@ -18,7 +18,7 @@ from pipelines.datasets.tasks import (
     write_grounding,
     write_segmentation,
 )
-from pipelines.errors import InputError
+from adaptfocus.pipelines.errors import InputError
 
 SEGMENTED = {"video_id": "a", "split": "s1", "duration_seconds": 3.0, "segments": [[0, 1, "SIL"], [1, 3, "pour"]]}
 ACTIVITY = {"video_id": "a", "split": None, "activities": ["tea"]}

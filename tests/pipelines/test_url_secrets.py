@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines import storage
-from pipelines.errors import BadVideoError, InputError, StorageError
-from pipelines.store_errors import as_storage_error, shown
-from pipelines.url_secrets import scrubbed, secret_in
-from trainers.config import TrainConfig
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import BadVideoError, InputError, StorageError
+from adaptfocus.pipelines.store_errors import as_storage_error, shown
+from adaptfocus.pipelines.url_secrets import scrubbed, secret_in
+from adaptfocus.trainers.config import TrainConfig
 
 # Each with HIDDEN where the credential is.
 SECRET = [

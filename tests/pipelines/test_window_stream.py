@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import isolated
-from pipelines.clip_plan import ClipConfig
-from pipelines.dense import dense_windows
-from pipelines.errors import StorageError
-from pipelines.isolated import Isolation
-from pipelines.records import decode_error
-from pipelines.shard_index import build_index, load_index
-from pipelines.window_stream import BAD_VIDEO, VideoRange, WindowShape, batches_of_ranges, window_batches
+from adaptfocus.pipelines import isolated
+from adaptfocus.pipelines.clip_plan import ClipConfig
+from adaptfocus.pipelines.dense import dense_windows
+from adaptfocus.pipelines.errors import StorageError
+from adaptfocus.pipelines.isolated import Isolation
+from adaptfocus.pipelines.records import decode_error
+from adaptfocus.pipelines.shard_index import build_index, load_index
+from adaptfocus.pipelines.window_stream import BAD_VIDEO, VideoRange, WindowShape, batches_of_ranges, window_batches
 from tests.footage import encode, footage_folder, write_tar
 
 CLIP = ClipConfig(frames=4, fps=5.0, size_pixels=32)

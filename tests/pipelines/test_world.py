@@ -11,11 +11,11 @@ import av
 import numpy as np
 import pytest
 
-from pipelines.errors import ConfigError
-from pipelines.world import GOP_FRAMES, make_video, write_world
-from pipelines.world_config import WorldConfig, world_of
-from pipelines.world_labels import scene_preferences
-from pipelines.world_render import SPRITE_PIXELS, SPRITES, bouncing, draw_action, draw_distractor
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.world import GOP_FRAMES, make_video, write_world
+from adaptfocus.pipelines.world_config import WorldConfig, world_of
+from adaptfocus.pipelines.world_labels import scene_preferences
+from adaptfocus.pipelines.world_render import SPRITE_PIXELS, SPRITES, bouncing, draw_action, draw_distractor
 
 SMALL = WorldConfig(num_train_videos=3, num_test_videos=2, min_seconds=8, max_seconds=12)
 

@@ -7,14 +7,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipelines.datasets.tasks import read_activities, read_grounding, read_segmentation
-from pipelines.errors import ConfigError
-from pipelines.world import make_video, write_world
-from pipelines.world_activities import LEAST_GAP_SECONDS, SHARED_ACTIONS, activities_of
-from pipelines.world_config import WorldConfig, world_of
-from pipelines.world_render import LOOKS, SPRITE_PIXELS, draw_sprite
-from pipelines.world_sentences import meanings_of, sentences_about
-from pipelines.world_tasks import BACKGROUND
+from adaptfocus.pipelines.datasets.tasks import read_activities, read_grounding, read_segmentation
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.world import make_video, write_world
+from adaptfocus.pipelines.world_activities import LEAST_GAP_SECONDS, SHARED_ACTIONS, activities_of
+from adaptfocus.pipelines.world_config import WorldConfig, world_of
+from adaptfocus.pipelines.world_render import LOOKS, SPRITE_PIXELS, draw_sprite
+from adaptfocus.pipelines.world_sentences import meanings_of, sentences_about
+from adaptfocus.pipelines.world_tasks import BACKGROUND
 
 CONFIG = world_of("d", distractors=0.0)
 

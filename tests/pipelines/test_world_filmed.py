@@ -7,9 +7,9 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from pipelines.world import WorldVideo, make_video
-from pipelines.world_config import WorldConfig, world_of
-from pipelines.world_filmed import (
+from adaptfocus.pipelines.world import WorldVideo, make_video
+from adaptfocus.pipelines.world_config import WorldConfig, world_of
+from adaptfocus.pipelines.world_filmed import (
     BRIGHTEST,
     DARKEST,
     LOOKALIKES,
@@ -21,7 +21,7 @@ from pipelines.world_filmed import (
     _film,
     partners,
 )
-from pipelines.world_render import SPRITES, draw_sized_sprite, draw_sprite
+from adaptfocus.pipelines.world_render import SPRITES, draw_sized_sprite, draw_sprite
 
 CONFIG = world_of("e", seed=2)
 

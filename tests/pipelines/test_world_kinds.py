@@ -9,11 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.world import make_video
-from pipelines.world_clips import LABELS, MOVEMENTS
-from pipelines.world_config import KINDS, WORLDS, WorldConfig, world_of
-from pipelines.world_labels import class_ranks, draw_tailed_labels, inclusion_probabilities, scene_preferences
-from pipelines.world_render import APPEARANCES, LOOKS, SPRITE_PIXELS, decoys, draw_sprite
+from adaptfocus.pipelines.world import make_video
+from adaptfocus.pipelines.world_clips import LABELS, MOVEMENTS
+from adaptfocus.pipelines.world_config import KINDS, WORLDS, WorldConfig, world_of
+from adaptfocus.pipelines.world_labels import (
+    class_ranks,
+    draw_tailed_labels,
+    inclusion_probabilities,
+    scene_preferences,
+)
+from adaptfocus.pipelines.world_render import APPEARANCES, LOOKS, SPRITE_PIXELS, decoys, draw_sprite
 
 
 def color_of(name: str) -> np.ndarray:

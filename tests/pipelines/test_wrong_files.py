@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import storage
-from pipelines.datasets.manifest import read_classes, read_labels, read_manifest
-from pipelines.demux_table import demux_packet_table
-from pipelines.errors import BadVideoError, InputError
-from pipelines.shard_index import build_index
-from pipelines.wrong_files import what_instead
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.datasets.manifest import read_classes, read_labels, read_manifest
+from adaptfocus.pipelines.demux_table import demux_packet_table
+from adaptfocus.pipelines.errors import BadVideoError, InputError
+from adaptfocus.pipelines.shard_index import build_index
+from adaptfocus.pipelines.wrong_files import what_instead
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 PAGE = b"\xef\xbb\xbf  <!doctype HTML><html><body>404</body></html>"

@@ -9,12 +9,12 @@ import random
 import sys
 from pathlib import Path
 
+from adaptfocus.pipelines import storage
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.ledger import audit
 from benchmarks.chaos import corpus, redrawn, settings
 from benchmarks.chaos_cluster import ChaosCluster
 from benchmarks.chaos_strikes import DRAIN, EVERYTHING, WORKER, Chaos
-from pipelines import storage
-from trainers.checkpoint import Run
-from trainers.ledger import audit
 
 EPOCHS = 60  # a second each on two free cores: the run must not be over before all has been struck
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainers.backbones import BACKBONES
+from adaptfocus.trainers.backbones import BACKBONES
 
 NAMES = tuple(BACKBONES)
 TINY: dict[str, dict[str, Any]] = {

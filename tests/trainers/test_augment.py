@@ -9,12 +9,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pipelines.config import make
-from pipelines.errors import ConfigError
-from pipelines.records import clip_id
-from tests.trainers.test_loop import trained
-from tests.worlds import SmallWorld
-from trainers.augment import (
+from adaptfocus.pipelines.config import make
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.records import clip_id
+from adaptfocus.trainers.augment import (
     BRIGHTNESS,
     CONTRAST,
     FLIP,
@@ -24,12 +22,14 @@ from trainers.augment import (
     augmented,
     rectangles,
 )
-from trainers.backbones import build
-from trainers.backbones.colour import rgb_of_yuv420p
-from trainers.config import TrainConfig
-from trainers.draws import AUGMENT, uniforms
-from trainers.inputs import InputConfig, drawn, shown
-from trainers.ledger import audit
+from adaptfocus.trainers.backbones import build
+from adaptfocus.trainers.backbones.colour import rgb_of_yuv420p
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.draws import AUGMENT, uniforms
+from adaptfocus.trainers.inputs import InputConfig, drawn, shown
+from adaptfocus.trainers.ledger import audit
+from tests.trainers.test_loop import trained
+from tests.worlds import SmallWorld
 
 ALL = AugmentConfig(
     crop_area=(0.2, 1), flip_probability=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1

@@ -12,18 +12,18 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipelines.clip_plan import ClipConfig
-from pipelines.config import make
-from pipelines.errors import ConfigError
+from adaptfocus.pipelines.clip_plan import ClipConfig
+from adaptfocus.pipelines.config import make
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.trainers.backbones import BACKBONES, InputSpec, build, entry_of, left_out, parameter_groups
+from adaptfocus.trainers.backbones.contract import batch_norms
+from adaptfocus.trainers.backbones.inception_i3d import Inception, Unit
+from adaptfocus.trainers.backbones.slowfast import slow_frames
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.inputs import InputConfig, adapted, after_step
+from adaptfocus.trainers.recipes import recipe
+from adaptfocus.trainers.recipes_of_the_paper import RECIPES_OF_THE_PAPER
 from tests.trainers.small_backbones import NAMES, clips_for, needs_library, small
-from trainers.backbones import BACKBONES, InputSpec, build, entry_of, left_out, parameter_groups
-from trainers.backbones.contract import batch_norms
-from trainers.backbones.inception_i3d import Inception, Unit
-from trainers.backbones.slowfast import slow_frames
-from trainers.config import TrainConfig
-from trainers.inputs import InputConfig, adapted, after_step
-from trainers.recipes import recipe
-from trainers.recipes_of_the_paper import RECIPES_OF_THE_PAPER
 
 pytestmark = [pytest.mark.library, pytest.mark.usefixtures("one_thread")]
 # Frames for one time of the features; else 2.

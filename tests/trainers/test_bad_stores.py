@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from adaptfocus.infra.local_s3 import LocalS3
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import ReplacedError, own_error_in
+from adaptfocus.pipelines.shard_index import build_index
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.engine import LocalEngine, StoppedError
+from adaptfocus.trainers.ledger import audit
+from adaptfocus.trainers.loop import train
+from adaptfocus.trainers.prepare import prepare
 from benchmarks.s3_faults import FaultyStore
 from benchmarks.store_faults import FAULTS, plan_and_ledger_differ
-from infra.local_s3 import LocalS3
-from pipelines import storage
-from pipelines.errors import ReplacedError, own_error_in
-from pipelines.shard_index import build_index
 from tests.conftest import own_place, use_environment
 from tests.worlds import SmallWorld
-from trainers.checkpoint import Run
-from trainers.config import TrainConfig
-from trainers.engine import LocalEngine, StoppedError
-from trainers.ledger import audit
-from trainers.loop import train
-from trainers.prepare import prepare
 
 
 @pytest.fixture
@@ -127,8 +127,8 @@ def test_ones_own_error_is_found_inside_rays() -> None:
 def test_a_replaced_shard_ends_a_run_on_ray_with_one_message(config: TrainConfig) -> None:
     """A rank meets it first: the others must not wait for that one, and the group is not started three times more."""
     pytest.importorskip("ray")
-    from infra.cluster import connected
-    from trainers.ray_train import fit
+    from adaptfocus.infra.cluster import connected
+    from adaptfocus.trainers.ray_train import fit
 
     placement = {"engine": "ray", "workers": 2, "decode_workers": 2}
     config = TrainConfig.model_validate(config.model_dump() | {"placement": placement})

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipelines import storage
-from pipelines.records import LEDGER_SCHEMA
-from trainers.checkpoint import Commit, Lineage, Run, TakenOverError
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.records import LEDGER_SCHEMA
+from adaptfocus.trainers.checkpoint import Commit, Lineage, Run, TakenOverError
 
 
 def commit(lineage: Lineage, epoch: int, cursor: int, value: float = 0.0) -> Commit:

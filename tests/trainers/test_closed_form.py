@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adaptfocus.pipelines.records import NEVER_VISITED, NO_LABEL, ClipBatch
+from adaptfocus.trainers import closed_form, objective
+from adaptfocus.trainers.engine import LocalEngine
 from benchmarks.focus_overhead import EPOCH, Shape, config_of, random_batch
-from pipelines.records import NEVER_VISITED, NO_LABEL, ClipBatch
-from trainers import closed_form, objective
-from trainers.engine import LocalEngine
 
 RECIPES = ("full", "noisy", "ours_resampled", "best", "focused")
 SWITCHES = (

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.display import Display
-from pipelines.pictures import write_picture
+from adaptfocus.pipelines.display import Display
+from adaptfocus.pipelines.pictures import write_picture
+from adaptfocus.trainers.backbones.colour import is_yuv420p, rgb_of_yuv420p
 from tests.footage import footage_folder
 from tests.moving import kind, sequential
-from trainers.backbones.colour import is_yuv420p, rgb_of_yuv420p
 
 
 def both(path: Path, size: int, degrees: int = 0) -> tuple[np.ndarray, np.ndarray]:

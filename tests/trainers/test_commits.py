@@ -17,23 +17,23 @@ import pytest
 import torch
 import yaml
 
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.config import make
+from adaptfocus.pipelines.errors import ConfigError, StorageError
+from adaptfocus.pipelines.records import SALIENCY_SCHEMA
+from adaptfocus.pipelines.tables import read_table, write_table
+from adaptfocus.trainers.checkpoint import Commit, DamagedStateError, Lineage, Run
+from adaptfocus.trainers.commits import on_cpu
+from adaptfocus.trainers.config import CheckpointConfig, TrainConfig
+from adaptfocus.trainers.engine import DrainedError, LocalEngine
+from adaptfocus.trainers.epochs import SALIENCY
+from adaptfocus.trainers.ledger import audit
+from adaptfocus.trainers.loop import train
+from adaptfocus.trainers.prepare import finished, prepare
+from adaptfocus.trainers.transfer import Leaving
 from benchmarks.chaos import redrawn
-from pipelines import storage
-from pipelines.config import make
-from pipelines.errors import ConfigError, StorageError
-from pipelines.records import SALIENCY_SCHEMA
-from pipelines.tables import read_table, write_table
 from tests.trainers.test_loop import DyingEngine, Killed, trained, weights
 from tests.worlds import SmallWorld
-from trainers.checkpoint import Commit, DamagedStateError, Lineage, Run
-from trainers.commits import on_cpu
-from trainers.config import CheckpointConfig, TrainConfig
-from trainers.engine import DrainedError, LocalEngine
-from trainers.epochs import SALIENCY
-from trainers.ledger import audit
-from trainers.loop import train
-from trainers.prepare import finished, prepare
-from trainers.transfer import Leaving
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -212,7 +212,7 @@ def test_a_process_that_is_told_to_end_commits_first(small_world: SmallWorld, tm
     config = small_world.run_config(tmp_path, "run", "checkpoint.every_batches=null")
     settings = tmp_path / "settings.yaml"
     settings.write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    command = [sys.executable, "-m", "infra", "train", "small", "--config", str(settings)]
+    command = [sys.executable, "-m", "adaptfocus", "train", "small", "--config", str(settings)]
     run = Run(config.url)
     process = subprocess.Popen(
         command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from pipelines.clip_plan import Planner
-from pipelines.saliency_table import SaliencyTable
-from trainers.diagnosis import contrast_of_classes, contrasts
+from adaptfocus.pipelines.clip_plan import Planner
+from adaptfocus.pipelines.saliency_table import SaliencyTable
+from adaptfocus.trainers.diagnosis import contrast_of_classes, contrasts
 
 
 def test_a_spikes_contrast_is_how_far_it_stands_out_of_its_video() -> None:

@@ -17,16 +17,16 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from adaptfocus.pipelines.records import NO_LABEL, ClipBatch
+from adaptfocus.pipelines.saliency_table import Bins, SaliencyTable, merge
+from adaptfocus.trainers.backbones import build
+from adaptfocus.trainers.commits import SinceCommit
+from adaptfocus.trainers.engine import Engine, LocalEngine
+from adaptfocus.trainers.step import train_step
 from benchmarks.focus_overhead import Shape, config_of, random_batch
-from pipelines.records import NO_LABEL, ClipBatch
-from pipelines.saliency_table import Bins, SaliencyTable, merge
-from trainers.backbones import build
-from trainers.commits import SinceCommit
-from trainers.engine import Engine, LocalEngine
-from trainers.step import train_step
 
 pytest.importorskip("ray")
-from trainers.ray_train import RayEngine
+from adaptfocus.trainers.ray_train import RayEngine
 
 pytestmark = pytest.mark.slow
 

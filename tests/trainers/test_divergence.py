@@ -12,25 +12,25 @@ import numpy as np
 import pytest
 import torch
 
-import trainers.evaluate
-from pipelines import storage
-from pipelines.errors import AdaptFocusError, InputError
-from pipelines.json_text import json_text
-from pipelines.records import ClipBatch
+import adaptfocus.trainers.evaluate
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import AdaptFocusError, InputError
+from adaptfocus.pipelines.json_text import json_text
+from adaptfocus.pipelines.records import ClipBatch
+from adaptfocus.trainers import loop
+from adaptfocus.trainers.backbones import build, load_pretrained
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.divergence import DivergedError, LossWatch
+from adaptfocus.trainers.engine import LocalEngine
+from adaptfocus.trainers.epochs import read_saliency
+from adaptfocus.trainers.evaluate import evaluate, load_config, predict_here
+from adaptfocus.trainers.extract import Extraction, classes_of, extract, make_here
+from adaptfocus.trainers.feature_model import weights_of
+from adaptfocus.trainers.finite import not_finite
+from adaptfocus.trainers.prepare import prepare
+from adaptfocus.trainers.transfer import Leaving
 from tests.trainers.test_loop import weights
 from tests.worlds import SmallWorld
-from trainers import loop
-from trainers.backbones import build, load_pretrained
-from trainers.checkpoint import Run
-from trainers.divergence import DivergedError, LossWatch
-from trainers.engine import LocalEngine
-from trainers.epochs import read_saliency
-from trainers.evaluate import evaluate, load_config, predict_here
-from trainers.extract import Extraction, classes_of, extract, make_here
-from trainers.feature_model import weights_of
-from trainers.finite import not_finite
-from trainers.prepare import prepare
-from trainers.transfer import Leaving
 
 
 def stopped(config: Any, engine: LocalEngine | None = None) -> tuple[Run, str]:
@@ -146,7 +146,7 @@ class Slow(Leaving):
 
 
 def test_a_gpus_losses_are_looked_at_as_they_arrive_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainers.divergence.Leaving", Slow)
+    monkeypatch.setattr("adaptfocus.trainers.divergence.Leaving", Slow)
     monkeypatch.setattr(Slow, "there", set())
     monkeypatch.setattr(Slow, "made", 0)
     watch = LossWatch()
@@ -218,7 +218,7 @@ def test_scores_and_features_of_weights_that_overflow_are_not_written(
     config = load_config(short.url)
     with pytest.raises(InputError, match=r"the scores of checkpoint .* are not finite"):
         evaluate(short, config, small_world.test_index, 2, "huge", predict_here)
-    assert not storage.exists(trainers.evaluate.scores_url(short.url, "huge"))
+    assert not storage.exists(adaptfocus.trainers.evaluate.scores_url(short.url, "huge"))
     job = Extraction(config, len(classes_of(config)), weights_of(config), small_world.test_index, "pooled", 2.0)
     with pytest.raises(InputError, match=r"the features of video .* are not finite"):
         extract(job, str(tmp_path / "features"), make_here)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipelines.records import clip_id
-from trainers.draws import AUGMENT, DROP_PATH, DROPOUT, uniforms
+from adaptfocus.pipelines.records import clip_id
+from adaptfocus.trainers.draws import AUGMENT, DROP_PATH, DROPOUT, uniforms
 
 IDS = torch.tensor([clip_id(epoch, slot, draw) for epoch in range(4) for slot in range(250) for draw in range(4)])
 

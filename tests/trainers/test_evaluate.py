@@ -11,18 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import trainers.evaluate
-from pipelines import storage
-from pipelines.clip_labels import is_shown
-from pipelines.clip_stream import stream
-from pipelines.errors import ConfigError, InputError
-from pipelines.frames import DecodeConfig
-from pipelines.shard_index import load_index
-from pipelines.tables import read_table
-from tests.trainers.test_loop import trained
-from tests.worlds import SmallWorld
-from trainers.checkpoint import Run
-from trainers.evaluate import (
+import adaptfocus.trainers.evaluate
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.clip_labels import is_shown
+from adaptfocus.pipelines.clip_stream import stream
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.frames import DecodeConfig
+from adaptfocus.pipelines.shard_index import load_index
+from adaptfocus.pipelines.tables import read_table
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.evaluate import (
     PREDICTIONS_SCHEMA,
     evaluate,
     evaluate_checkpoints,
@@ -30,8 +28,10 @@ from trainers.evaluate import (
     predict_here,
     scores_url,
 )
-from trainers.evaluations import names_of, read_resamples, read_scores
-from trainers.metrics import charades_map, per_time_map
+from adaptfocus.trainers.evaluations import names_of, read_resamples, read_scores
+from adaptfocus.trainers.metrics import charades_map, per_time_map
+from tests.trainers.test_loop import trained
+from tests.worlds import SmallWorld
 
 VIEWS = 3
 
@@ -75,7 +75,7 @@ def test_several_checkpoints_are_scored_from_views_decoded_once(
             decoded.extend(batch.slot.tolist())
             yield batch
 
-    monkeypatch.setattr(trainers.evaluate, "stream", counted)
+    monkeypatch.setattr(adaptfocus.trainers.evaluate, "stream", counted)
     config, kept = load_config(all_kept.url), all_kept.kept_epochs()
     assert list(kept) == [0, 1, 2]
     names = {f"epoch-{epoch}": commit for epoch, commit in kept.items()}

@@ -9,13 +9,13 @@ import pyarrow as pa
 import pytest
 import torch
 
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.records import LATER_IN_LEDGER, LEDGER_SCHEMA
+from adaptfocus.pipelines.saliency_table import SaliencyTable
+from adaptfocus.pipelines.tables import read_table, write_table
+from adaptfocus.trainers.evidence import evidence_of_classes
+from adaptfocus.trainers.null_ranks import NOT_RANKED, null_ranks, stands_out
 from benchmarks.focus_overhead import Shape, random_batch
-from pipelines.errors import InputError
-from pipelines.records import LATER_IN_LEDGER, LEDGER_SCHEMA
-from pipelines.saliency_table import SaliencyTable
-from pipelines.tables import read_table, write_table
-from trainers.evidence import evidence_of_classes
-from trainers.null_ranks import NOT_RANKED, null_ranks, stands_out
 
 SHAPE = Shape(bags=3, clips=3, frames=1, size_pixels=4, classes=2, labels=(1, 2), commit_steps=1)
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import storage
-from pipelines.errors import AdaptFocusError, ConfigError, InputError
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError, InputError
+from adaptfocus.trainers import export
+from adaptfocus.trainers.backbones import build, load_pretrained
+from adaptfocus.trainers.checkpoint import Lineage, Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.export import Recogniser, export_model
+from adaptfocus.trainers.inputs import InputConfig, adapted
 from tests.trainers.small_backbones import clips_for, needs_library, small
-from trainers import export
-from trainers.backbones import build, load_pretrained
-from trainers.checkpoint import Lineage, Run
-from trainers.config import TrainConfig
-from trainers.export import Recogniser, export_model
-from trainers.inputs import InputConfig, adapted
 
 pytestmark = [pytest.mark.library, pytest.mark.usefixtures("one_thread")]
 CLASSES = ["jump", "run", "sit"]

@@ -14,22 +14,22 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import isolated, storage
-from pipelines.errors import ConfigError, InputError
-from pipelines.feature_store import FeatureSet, open_features
-from pipelines.packets import frames_at, packets_of, shown_pts
-from pipelines.shard_index import load_index
+from adaptfocus.pipelines import isolated, storage
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.feature_store import FeatureSet, open_features
+from adaptfocus.pipelines.packets import frames_at, packets_of, shown_pts
+from adaptfocus.pipelines.shard_index import load_index
+from adaptfocus.trainers import extract as extract_module
+from adaptfocus.trainers.backbones import build, load_pretrained, normalise
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.evaluate import load_config
+from adaptfocus.trainers.extract import Extraction, classes_of, extract, make_here, parts_of
+from adaptfocus.trainers.feature_model import Kind, weights_of
+from adaptfocus.trainers.inputs import build_adapted
+from adaptfocus.trainers.pretrain import pretrain
 from tests.moving import expected_rgb, sequential
 from tests.trainers.test_loop import broken_copy, trained
 from tests.worlds import SmallWorld
-from trainers import extract as extract_module
-from trainers.backbones import build, load_pretrained, normalise
-from trainers.checkpoint import Run
-from trainers.evaluate import load_config
-from trainers.extract import Extraction, classes_of, extract, make_here, parts_of
-from trainers.feature_model import Kind, weights_of
-from trainers.inputs import build_adapted
-from trainers.pretrain import pretrain
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STRIDE = 0.4
@@ -144,9 +144,9 @@ def test_the_start_an_epoch_and_the_newest_differ(small_world: SmallWorld, run: 
 # Parts of two videos, and a third of a second after each, in which it can be killed.
 PROGRAM = """
 import time
-import trainers.extract as extract
-from pipelines import feature_store
-from infra.cli import main
+import adaptfocus.trainers.extract as extract
+from adaptfocus.pipelines import feature_store
+from adaptfocus.infra.cli import main
 
 def write_slowly(*part, write=feature_store.write_part):
     write(*part)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipelines.saliency_table import Bins, SaliencyConfig
-from trainers.focus import FocusConfig, focus_weights
+from adaptfocus.pipelines.saliency_table import Bins, SaliencyConfig
+from adaptfocus.trainers.focus import FocusConfig, focus_weights
 
 SALIENCY = SaliencyConfig()
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.plan_store import PlanFacts
+from adaptfocus.pipelines.plan_store import PlanFacts
+from adaptfocus.trainers import heartbeat
+from adaptfocus.trainers.heartbeat import Heartbeat, bags_of_run
 from tests.worlds import SmallWorld
-from trainers import heartbeat
-from trainers.heartbeat import Heartbeat, bags_of_run
 
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 9))

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from trainers import holder
-from trainers.holder import HeldError, Holder, check_free, held, holder_url, read_holder, seems_alive
+from adaptfocus.trainers import holder
+from adaptfocus.trainers.holder import HeldError, Holder, check_free, held, holder_url, read_holder, seems_alive
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from pipelines.errors import ConfigError
-from pipelines.records import clip_id
-from trainers.backbones import build, input_spec_of, normalise
-from trainers.inputs import InputConfig, adapted, after_step, build_adapted, chosen, shown
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.records import clip_id
+from adaptfocus.trainers.backbones import build, input_spec_of, normalise
+from adaptfocus.trainers.inputs import InputConfig, adapted, after_step, build_adapted, chosen, shown
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from pipelines.errors import ConfigError
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.trainers.backbones.left_out import check, leave_out
+from adaptfocus.trainers.backbones.mvit import MViT
 from tests.trainers.small_backbones import NAMES, clips_for, small
 from tests.trainers.test_augment import ids
-from trainers.backbones.left_out import check, leave_out
-from trainers.backbones.mvit import MViT
 
 pytestmark = [pytest.mark.library, pytest.mark.usefixtures("one_thread")]
 # The others differ from one of these in depth, or in the clips that they take.

@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import storage
-from pipelines.errors import ConfigError
-from pipelines.packets import packets_of
-from pipelines.plan_store import Stretch, read_plan
-from pipelines.records import PLAN_SCHEMA
-from pipelines.tables import read_table
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.packets import packets_of
+from adaptfocus.pipelines.plan_store import Stretch, read_plan
+from adaptfocus.pipelines.records import PLAN_SCHEMA
+from adaptfocus.pipelines.tables import read_table
+from adaptfocus.trainers.checkpoint import Run, TakenOverError
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.engine import LocalEngine, StoppedError
+from adaptfocus.trainers.epochs import read_excluded, read_head, read_saliency
+from adaptfocus.trainers.evaluate import evaluate, load_config, predict_here
+from adaptfocus.trainers.ledger import audit
+from adaptfocus.trainers.loop import train
+from adaptfocus.trainers.prepare import finished, prepare
 from tests.worlds import SmallWorld, retag
-from trainers.checkpoint import Run, TakenOverError
-from trainers.config import TrainConfig
-from trainers.engine import LocalEngine, StoppedError
-from trainers.epochs import read_excluded, read_head, read_saliency
-from trainers.evaluate import evaluate, load_config, predict_here
-from trainers.ledger import audit
-from trainers.loop import train
-from trainers.prepare import finished, prepare
 
 
 class Killed(BaseException):
@@ -106,7 +106,7 @@ def test_saliency_of_an_epoch_changes_the_plan_of_the_next(
     shutil.copytree(undisturbed.url, config.url)
     run, planner = Run(config.url), small_world.planner()
     shutil.rmtree(run.epoch_url(2, "plan"))
-    from pipelines.clip_plan import plan_clips
+    from adaptfocus.pipelines.clip_plan import plan_clips
 
     plan, head = read_plan(run.epoch_url(1, "plan")), read_head(run, 2)
     assert head is not None
@@ -261,7 +261,7 @@ def test_order_inside_a_batch_is_that_of_the_plan(small_world: SmallWorld, undis
     config = load_config(undisturbed.url)
     plan = read_plan(undisturbed.epoch_url(0, "plan"))
     assert plan is not None
-    from trainers.loop import clip_shape
+    from adaptfocus.trainers.loop import clip_shape
 
     stretch = Stretch(undisturbed.url, 0, 8, 1, 4, 20)
     slots = [b.slot.tolist() for b in LocalEngine(4).batches(stretch, clip_shape(config, plan.max_labels))]

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.loss import focused_negatives, masses, noisy_or, weak_negatives, weighted_bce
+from adaptfocus.trainers.loss import focused_negatives, masses, noisy_or, weak_negatives, weighted_bce
 
 OK = torch.tensor([True])
 

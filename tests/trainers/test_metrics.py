@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.metrics import average_precision, charades_map, hit_rate, max_and_mean_over_views, per_time_map
+from adaptfocus.trainers.metrics import average_precision, charades_map, hit_rate, max_and_mean_over_views, per_time_map
 
 YES, NO = True, False
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainers import metrics_bootstrap
-from trainers.metrics import mean_average_precision
-from trainers.metrics_bootstrap import draws, interval, interval_of_score, resampled_map, resamples_for
+from adaptfocus.trainers import metrics_bootstrap
+from adaptfocus.trainers.metrics import mean_average_precision
+from adaptfocus.trainers.metrics_bootstrap import draws, interval, interval_of_score, resampled_map, resamples_for
 
 
 def a_test_set(rng: np.random.Generator, videos: int, classes: int, share: float) -> tuple[np.ndarray, np.ndarray]:

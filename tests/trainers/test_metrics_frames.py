@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from trainers.metrics import accuracy, charades_map, mean_average_precision
-from trainers.metrics_frames import actions_at, charades_times, per_frame_map
+from adaptfocus.trainers.metrics import accuracy, charades_map, mean_average_precision
+from adaptfocus.trainers.metrics_frames import actions_at, charades_times, per_frame_map
 
 YES, NO = True, False
 

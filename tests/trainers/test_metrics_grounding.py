@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.metrics_grounding import ABOVE, AT_LEAST, grounding_scores, moment_iou, non_maximum_suppression
+from adaptfocus.trainers.metrics_grounding import ABOVE, AT_LEAST, grounding_scores, moment_iou, non_maximum_suppression
 
 # Truth 0-10 in all three. IoU of the moments: (5/10, 10/10), (3/10), (0, 7/10).
 TRUE = np.array([[0.0, 10.0]] * 3)

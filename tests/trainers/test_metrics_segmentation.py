@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.metrics_segmentation import edit_score, f1_counts, frame_iou, segmentation_scores
+from adaptfocus.trainers.metrics_segmentation import edit_score, f1_counts, frame_iou, segmentation_scores
 
 # Ten frames. True: SIL 0-2, pour 2-6, stir 6-9, SIL 9-10. Predicted: SIL 0-1, pour 1-5, SIL 5-6, stir 6-10.
 TRUE = ["SIL"] * 2 + ["pour"] * 4 + ["stir"] * 3 + ["SIL"]

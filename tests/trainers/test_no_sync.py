@@ -18,16 +18,16 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from adaptfocus.pipelines.plan_store import PlanFacts
+from adaptfocus.trainers import step as step_module
+from adaptfocus.trainers.commits import SinceCommit
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.engine import LocalEngine
+from adaptfocus.trainers.loop import Position, train_epoch
+from adaptfocus.trainers.step import make_optimiser, ready, step_function
+from adaptfocus.trainers.transfer import Leaving
 from benchmarks.focus_overhead import Shape, config_of, random_batch
-from pipelines.plan_store import PlanFacts
 from tests.trainers.small_backbones import small
-from trainers import step as step_module
-from trainers.commits import SinceCommit
-from trainers.config import TrainConfig
-from trainers.engine import LocalEngine
-from trainers.loop import Position, train_epoch
-from trainers.step import make_optimiser, ready, step_function
-from trainers.transfer import Leaving
 
 META = torch.device("meta")
 BAGS = 4

@@ -11,28 +11,28 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import feature_store
-from pipelines.clip_stream import read_and_decode, stream
-from pipelines.errors import ConfigError, InputError
-from pipelines.feature_store import FeatureSet, VideoFeatures, open_features
-from pipelines.plan_store import read_plan
-from pipelines.records import PLAN_SCHEMA
-from pipelines.shard_index import load_index
-from pipelines.tables import read_table
+from adaptfocus.pipelines import feature_store
+from adaptfocus.pipelines.clip_stream import read_and_decode, stream
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.feature_store import FeatureSet, VideoFeatures, open_features
+from adaptfocus.pipelines.plan_store import read_plan
+from adaptfocus.pipelines.records import PLAN_SCHEMA
+from adaptfocus.pipelines.shard_index import load_index
+from adaptfocus.pipelines.tables import read_table
+from adaptfocus.trainers.backbones import build
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.epochs import read_excluded, read_saliency
+from adaptfocus.trainers.evaluate import Scores, evaluate, load_config, predict_here
+from adaptfocus.trainers.export import export_model
+from adaptfocus.trainers.extract import Extraction, classes_of, extract, make_here
+from adaptfocus.trainers.feature_model import Kind, weights_of
+from adaptfocus.trainers.ledger import audit
+from adaptfocus.trainers.loop import clip_shape
+from adaptfocus.trainers.prepare import prepare
+from adaptfocus.trainers.quarantine import quarantined, retry
 from tests.trainers.test_loop import DyingEngine, Killed, trained, weights
 from tests.worlds import SmallWorld
-from trainers.backbones import build
-from trainers.checkpoint import Run
-from trainers.config import TrainConfig
-from trainers.epochs import read_excluded, read_saliency
-from trainers.evaluate import Scores, evaluate, load_config, predict_here
-from trainers.export import export_model
-from trainers.extract import Extraction, classes_of, extract, make_here
-from trainers.feature_model import Kind, weights_of
-from trainers.ledger import audit
-from trainers.loop import clip_shape
-from trainers.prepare import prepare
-from trainers.quarantine import quarantined, retry
 
 pytestmark = pytest.mark.usefixtures("one_thread_for_all")
 STRIDE = 0.4

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines import storage
-from pipelines.plan_store import read_plan
-from pipelines.records import PLAN_SCHEMA
-from pipelines.tables import read_table
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.plan_store import read_plan
+from adaptfocus.pipelines.records import PLAN_SCHEMA
+from adaptfocus.pipelines.tables import read_table
+from adaptfocus.trainers.evaluate import evaluate, predict_here
+from adaptfocus.trainers.ledger import audit
 from tests.trainers.test_loop import DyingEngine, Killed, trained, weights
 from tests.worlds import SmallWorld
-from trainers.evaluate import evaluate, predict_here
-from trainers.ledger import audit
 
 
 @pytest.mark.parametrize(

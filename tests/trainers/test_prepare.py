@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipelines.errors import AdaptFocusError, ConfigError, InputError
+from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError, InputError
+from adaptfocus.trainers.backbones import build, load_pretrained
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.evaluate import check_scorable
+from adaptfocus.trainers.prepare import prepare
 from tests.worlds import SmallWorld
-from trainers.backbones import build, load_pretrained
-from trainers.config import TrainConfig
-from trainers.evaluate import check_scorable
-from trainers.prepare import prepare
 
 X3D = ("backbone=x3d_s", "clip.frames=4", "clip.size_pixels=32")
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f3\nsize 9\n"
@@ -79,7 +79,7 @@ def test_what_is_no_weights_file_is_said_without_torchs_advice_to_read_it_unsafe
 
 
 def test_what_cannot_be_scored_is_said_before_anything_is_decoded(small_world: SmallWorld, tmp_path: Path) -> None:
-    from pipelines.shard_index import load_index
+    from adaptfocus.pipelines.shard_index import load_index
 
     config: TrainConfig = small_world.run_config(tmp_path, "a")
     index = load_index(small_world.test_index)

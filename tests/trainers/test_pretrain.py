@@ -7,10 +7,10 @@ import io
 import numpy as np
 import torch
 
-from pipelines import storage
-from pipelines.world import WorldConfig
-from trainers.backbones import build, load_pretrained
-from trainers.pretrain import LABELS, make_clips, normalized, pretrain
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.world import WorldConfig
+from adaptfocus.trainers.backbones import build, load_pretrained
+from adaptfocus.trainers.pretrain import LABELS, make_clips, normalized, pretrain
 
 
 def weights(url: str) -> dict[str, torch.Tensor]:

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from infra.worlds import make_world
-from pipelines import storage
-from pipelines.errors import ConfigError, InputError
-from pipelines.shard_index import load_index
-from pipelines.world import make_video
-from pipelines.world_clips import LABELS
-from pipelines.world_config import world_of
+from adaptfocus.infra.worlds import make_world
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.shard_index import load_index
+from adaptfocus.pipelines.world import make_video
+from adaptfocus.pipelines.world_clips import LABELS
+from adaptfocus.pipelines.world_config import world_of
+from adaptfocus.trainers.backbones import build, load_pretrained
+from adaptfocus.trainers.backbones.small3d import Small3D
+from adaptfocus.trainers.pretrain import pretrain
+from adaptfocus.trainers.pretrain_set import batches_of_set
 from tests.worlds import SmallWorld, retag
-from trainers.backbones import build, load_pretrained
-from trainers.backbones.small3d import Small3D
-from trainers.pretrain import pretrain
-from trainers.pretrain_set import batches_of_set
 
 CONFIG = world_of("pretrain", num_train_videos=60, num_test_videos=1)
 SPEC = Small3D.input_spec
@@ -106,7 +106,16 @@ def test_a_damaged_set_is_said_with_its_reason(tmp_path: Path) -> None:
 
 def test_the_command_takes_a_set_and_says_what_is_wrong_with_one(clip_set: str, tmp_path: Path) -> None:
     def run(*words: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "trainers.pretrain", "--steps", "2", "--out", str(tmp_path / "w.pt"), *words]
+        command = [
+            sys.executable,
+            "-m",
+            "adaptfocus.trainers.pretrain",
+            "--steps",
+            "2",
+            "--out",
+            str(tmp_path / "w.pt"),
+            *words,
+        ]
         root = Path(__file__).resolve().parents[2]
         return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
 

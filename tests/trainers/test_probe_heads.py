@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.errors import ConfigError, InputError
-from trainers.metrics_grounding import moment_iou
-from trainers.probes import activity, grounding, segmentation
-from trainers.probes.activity import activity_probabilities, train_activity
-from trainers.probes.grounding import CLIPS, Query, Vocabulary, ground, overlaps, train_grounding, words_of
-from trainers.probes.segmentation import IGNORED, MultiStage, segment, segmentation_loss, train_segmentation
-from trainers.probes.training import Schedule, fit, fresh, padded, resampled
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.trainers.metrics_grounding import moment_iou
+from adaptfocus.trainers.probes import activity, grounding, segmentation
+from adaptfocus.trainers.probes.activity import activity_probabilities, train_activity
+from adaptfocus.trainers.probes.grounding import CLIPS, Query, Vocabulary, ground, overlaps, train_grounding, words_of
+from adaptfocus.trainers.probes.segmentation import IGNORED, MultiStage, segment, segmentation_loss, train_segmentation
+from adaptfocus.trainers.probes.training import Schedule, fit, fresh, padded, resampled
 
 DIM = 6
 

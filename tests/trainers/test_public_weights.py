@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import storage
-from pipelines.errors import AdaptFocusError
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import AdaptFocusError
+from adaptfocus.trainers.backbones import BACKBONES, build, load_pretrained, own_weights
+from adaptfocus.trainers.backbones.key_styles import COUNTER, public_state
 from tests.trainers.small_backbones import clips_for, needs_library, small
-from trainers.backbones import BACKBONES, build, load_pretrained, own_weights
-from trainers.backbones.key_styles import COUNTER, public_state
 
 pytestmark = [pytest.mark.library, pytest.mark.usefixtures("one_thread")]
 GOLDEN = Path(__file__).parent / "golden"

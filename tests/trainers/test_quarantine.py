@@ -10,25 +10,25 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from infra.cli import app
-from pipelines import isolated, storage
-from pipelines.errors import InputError
-from pipelines.plan_store import read_plan
-from pipelines.records import PLAN_SCHEMA
-from pipelines.shard_index import load_index
-from pipelines.tables import read_table
+from adaptfocus.infra.cli import app
+from adaptfocus.pipelines import isolated, storage
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.plan_store import read_plan
+from adaptfocus.pipelines.records import PLAN_SCHEMA
+from adaptfocus.pipelines.shard_index import load_index
+from adaptfocus.pipelines.tables import read_table
+from adaptfocus.trainers import releases
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.engine import LocalEngine, StoppedError
+from adaptfocus.trainers.epochs import publish_plan, read_excluded
+from adaptfocus.trainers.ledger import audit
+from adaptfocus.trainers.loop import train
+from adaptfocus.trainers.prepare import prepare
+from adaptfocus.trainers.quarantine import chosen, quarantined, release_decoded, retry
 from tests.bad_decoders import bad_members
 from tests.trainers.test_loop import broken_copy, trained
 from tests.worlds import SmallWorld
-from trainers import releases
-from trainers.checkpoint import Run
-from trainers.config import TrainConfig
-from trainers.engine import LocalEngine, StoppedError
-from trainers.epochs import publish_plan, read_excluded
-from trainers.ledger import audit
-from trainers.loop import train
-from trainers.prepare import prepare
-from trainers.quarantine import chosen, quarantined, release_decoded, retry
 
 
 @pytest.fixture

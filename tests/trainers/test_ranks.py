@@ -13,13 +13,13 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 pytest.importorskip("ray")
-from pipelines.config import make
-from pipelines.plan_store import PlanFacts
-from trainers.checkpoint import TakenOverError
-from trainers.commits import Commits, SinceCommit
-from trainers.config import TrainConfig
-from trainers.divergence import DivergedError
-from trainers.ray_train import RayEngine
+from adaptfocus.pipelines.config import make
+from adaptfocus.pipelines.plan_store import PlanFacts
+from adaptfocus.trainers.checkpoint import TakenOverError
+from adaptfocus.trainers.commits import Commits, SinceCommit
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.divergence import DivergedError
+from adaptfocus.trainers.ray_train import RayEngine
 
 pytestmark = pytest.mark.slow
 

@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 import torch
 
-from infra.planning import first_plan
-from pipelines.clip_stream import read_and_decode
-from pipelines.config import make
-from pipelines.shard_index import load_index
+from adaptfocus.infra.planning import first_plan
+from adaptfocus.pipelines.clip_stream import read_and_decode
+from adaptfocus.pipelines.config import make
+from adaptfocus.pipelines.shard_index import load_index
+from adaptfocus.trainers.backbones import BACKBONES
+from adaptfocus.trainers.commits import SinceCommit
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.engine import Engine, LocalEngine
+from adaptfocus.trainers.loop import clip_shape
+from adaptfocus.trainers.step import train_step
 from tests.trainers.small_backbones import NAMES, SHAPE, small
 from tests.worlds import SmallWorld
-from trainers.backbones import BACKBONES
-from trainers.commits import SinceCommit
-from trainers.config import TrainConfig
-from trainers.engine import Engine, LocalEngine
-from trainers.loop import clip_shape
-from trainers.step import train_step
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.library]
@@ -83,7 +83,7 @@ def ranks(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from infra.cluster import connected
+    from adaptfocus.infra.cluster import connected
 
     folder = tmp_path_factory.mktemp("ranks")
     with connected(None, cpus=2):

@@ -13,13 +13,13 @@ from ray.train.v2._internal.execution.failure_handling import FailureDecision
 from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy, NoopDecision, ResizeDecision
 from ray.train.v2.api.exceptions import WorkerGroupError
 
-from pipelines.clip_stream import ClipShape
-from pipelines.frames import DecodeConfig
+from adaptfocus.pipelines.clip_stream import ClipShape
+from adaptfocus.pipelines.frames import DecodeConfig
+from adaptfocus.trainers import ray_elastic
+from adaptfocus.trainers.engine import DrainedError
+from adaptfocus.trainers.ray_elastic import DrainsAreNoFailures, WholeBatches, largest_divisor
+from adaptfocus.trainers.ray_train import _trainer
 from tests.worlds import SmallWorld
-from trainers import ray_elastic
-from trainers.engine import DrainedError
-from trainers.ray_elastic import DrainsAreNoFailures, WholeBatches, largest_divisor
-from trainers.ray_train import _trainer
 
 BAGS = 16
 

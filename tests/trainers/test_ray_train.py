@@ -16,23 +16,23 @@ import psutil
 import pytest
 import torch
 
-from pipelines.feature_store import open_features
-from pipelines.frames import DecodeConfig
-from pipelines.plan_store import read_plan
-from pipelines.records import LEDGER_SCHEMA, PLAN_SCHEMA
-from pipelines.tables import read_table
+from adaptfocus.pipelines.feature_store import open_features
+from adaptfocus.pipelines.frames import DecodeConfig
+from adaptfocus.pipelines.plan_store import read_plan
+from adaptfocus.pipelines.records import LEDGER_SCHEMA, PLAN_SCHEMA
+from adaptfocus.pipelines.tables import read_table
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.engine import LocalEngine, StoppedError
+from adaptfocus.trainers.epochs import read_saliency
+from adaptfocus.trainers.evaluate import evaluate, load_config, predict_here
+from adaptfocus.trainers.extract import Extraction, classes_of, extract, make_here
+from adaptfocus.trainers.feature_model import weights_of
+from adaptfocus.trainers.ledger import audit
+from adaptfocus.trainers.loop import train
+from adaptfocus.trainers.prepare import prepare
 from tests.trainers.test_loop import broken_copy
 from tests.worlds import SmallWorld
-from trainers.checkpoint import Run
-from trainers.config import TrainConfig
-from trainers.engine import LocalEngine, StoppedError
-from trainers.epochs import read_saliency
-from trainers.evaluate import evaluate, load_config, predict_here
-from trainers.extract import Extraction, classes_of, extract, make_here
-from trainers.feature_model import weights_of
-from trainers.ledger import audit
-from trainers.loop import train
-from trainers.prepare import prepare
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
@@ -43,7 +43,7 @@ RAY = ("placement.engine=ray", "placement.decode_workers=2")
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """A local cluster for all tests here -> its address."""
-    from infra.cluster import connected
+    from adaptfocus.infra.cluster import connected
 
     with connected(None, cpus=10):
         yield ray.get_runtime_context().gcs_address
@@ -59,7 +59,7 @@ def local_run(small_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory)
 
 
 def fit(config: TrainConfig) -> Run:
-    from trainers import ray_train
+    from adaptfocus.trainers import ray_train
 
     prepare(config)
     ray_train.fit(config)
@@ -233,7 +233,7 @@ def start_command(config: TrainConfig, address: str) -> subprocess.Popen:
 
     values = Path(config.runs) / "settings.yaml"
     values.write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    command = [sys.executable, "-m", "infra", "train", "small", "--config", str(values), "--address", address]
+    command = [sys.executable, "-m", "adaptfocus", "train", "small", "--config", str(values), "--address", address]
     return subprocess.Popen(
         command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         cwd=Path(__file__).resolve().parents[2],
@@ -277,7 +277,7 @@ def claim_after(run: Run, epoch: int) -> None:
 def test_prediction_on_the_cluster_equals_that_in_this_process(
     cluster: str, small_world: SmallWorld, local_run: Run
 ) -> None:
-    from trainers.ray_train import predict_on_cluster
+    from adaptfocus.trainers.ray_train import predict_on_cluster
 
     decode = DecodeConfig(crop_fraction=0.6)  # the world's pictures are square: crops of a part of them differ
     config = load_config(local_run.url).model_copy(update={"decode": decode})
@@ -291,9 +291,9 @@ def test_features_from_the_cluster_equal_those_of_this_process(
     cluster: str, small_world: SmallWorld, local_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the order in which windows come back; one video of them does not decode."""
-    from trainers.ray_extract import make_on_cluster
+    from adaptfocus.trainers.ray_extract import make_on_cluster
 
-    monkeypatch.setattr("trainers.extract.PART_VIDEOS", 3)
+    monkeypatch.setattr("adaptfocus.trainers.extract.PART_VIDEOS", 3)
     world = broken_copy(small_world, tmp_path / "broken", 1)
     config = load_config(local_run.url)
     job = Extraction(config, len(classes_of(config)), weights_of(config), world.train_index, "pooled", 0.5)

@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch import nn
 
+from adaptfocus.trainers.backbones import BACKBONES, build, own_weights
+from adaptfocus.trainers.backbones.mvit import MViT
+from adaptfocus.trainers.backbones.resnet3d import NonLocal, ResNet3D
+from adaptfocus.trainers.backbones.slowfast import SlowFast, slow_frames
+from adaptfocus.trainers.backbones.x3d import X3D
 from benchmarks.library_models import pytorchvideo_models
 from tests.trainers.small_backbones import shaken, small
-from trainers.backbones import BACKBONES, build, own_weights
-from trainers.backbones.mvit import MViT
-from trainers.backbones.resnet3d import NonLocal, ResNet3D
-from trainers.backbones.slowfast import SlowFast, slow_frames
-from trainers.backbones.x3d import X3D
 
 pytestmark = [pytest.mark.library, pytest.mark.usefixtures("one_thread")]
 
@@ -153,7 +153,7 @@ def test_vjepa2_features_are_the_means_of_the_librarys_tokens() -> None:
 
 def test_inception_pads_as_tensorflow_does() -> None:
     """No library has it. Its padding by hand: 7 wide, stride 2, on 224: 112 out, so 5 zeros, 2 before and 3 behind."""
-    from trainers.backbones.inception_i3d import padded
+    from adaptfocus.trainers.backbones.inception_i3d import padded
 
     x = torch.ones(1, 1, 64, 224, 225)
     assert padded(x, (7, 7, 7), (2, 2, 2)).shape == (1, 1, 69, 229, 231)  # 225 -> 113 out: 6 zeros

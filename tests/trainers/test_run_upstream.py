@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.errors import AdaptFocusError
+from adaptfocus.pipelines.errors import AdaptFocusError
+from adaptfocus.trainers.backbones import BACKBONES, Backbone, load_pretrained, own_weights
+from adaptfocus.trainers.backbones.key_styles import public_state, style_of_exports
+from adaptfocus.trainers.backbones.mvit import MViT
+from adaptfocus.trainers.backbones.resnet3d import NONLOCAL_AFTER, ResNet3D
+from adaptfocus.trainers.backbones.x3d import X3D
 from tests.trainers.test_public_weights import backbone_of, golden
-from trainers.backbones import BACKBONES, Backbone, load_pretrained, own_weights
-from trainers.backbones.key_styles import public_state, style_of_exports
-from trainers.backbones.mvit import MViT
-from trainers.backbones.resnet3d import NONLOCAL_AFTER, ResNet3D
-from trainers.backbones.x3d import X3D
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FOLDER = Path(__file__).parent / "golden" / "run_upstream"

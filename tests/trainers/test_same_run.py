@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from infra.running import run_training
-from pipelines.clip_plan import Planner
-from pipelines.config import make
-from pipelines.errors import ConfigError
-from pipelines.shard_index import load_index
+from adaptfocus.infra.running import run_training
+from adaptfocus.pipelines.clip_plan import Planner
+from adaptfocus.pipelines.config import make
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.shard_index import load_index
+from adaptfocus.trainers.checkpoint import Run
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.epochs import publish_plan
+from adaptfocus.trainers.evaluate import load_config
+from adaptfocus.trainers.loop import train
+from adaptfocus.trainers.prepare import prepare
 from tests.trainers.test_loop import DyingEngine, Killed, trained, weights
 from tests.worlds import SmallWorld
-from trainers.checkpoint import Run
-from trainers.config import TrainConfig
-from trainers.epochs import publish_plan
-from trainers.evaluate import load_config
-from trainers.loop import train
-from trainers.prepare import prepare
 
 
 def test_places_are_absolute_wherever_the_command_is_given(

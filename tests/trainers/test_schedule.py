@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainers.config import OptimConfig
-from trainers.schedule import learning_rate
+from adaptfocus.trainers.config import OptimConfig
+from adaptfocus.trainers.schedule import learning_rate
 
 
 def rates(schedule: str, *progress: float) -> list[float]:

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from adaptfocus.pipelines.records import LATER_IN_LEDGER, LEDGER_SCHEMA, NO_LABEL, encode_error
+from adaptfocus.trainers.scores import READING, RETRIES, Scores
 from benchmarks.focus_overhead import Shape, random_batch
-from pipelines.records import LATER_IN_LEDGER, LEDGER_SCHEMA, NO_LABEL, encode_error
-from trainers.scores import READING, RETRIES, Scores
 
 SHAPE = Shape(bags=3, clips=2, frames=1, size_pixels=4, classes=9, labels=(0, 4), commit_steps=1)
 

@@ -12,16 +12,16 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from adaptfocus.trainers.commits import SinceCommit, on_cpu
+from adaptfocus.trainers.engine import Engine, LocalEngine
+from adaptfocus.trainers.loop import joined
+from adaptfocus.trainers.sharding import is_sharded
+from adaptfocus.trainers.step import train_step
+from adaptfocus.trainers.transfer import Leaving
 from benchmarks.focus_overhead import config_of
 from tests.trainers.small_backbones import small
 from tests.trainers.test_distributed import GlooEngine, part
 from tests.trainers.test_step import CLASSES, batch_for, shape_of
-from trainers.commits import SinceCommit, on_cpu
-from trainers.engine import Engine, LocalEngine
-from trainers.loop import joined
-from trainers.sharding import is_sharded
-from trainers.step import train_step
-from trainers.transfer import Leaving
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow

@@ -7,9 +7,9 @@ import io
 import pytest
 import torch
 
-from pipelines import storage
-from pipelines.errors import AdaptFocusError, ConfigError, StorageError
-from trainers.backbones import InputSpec, build, load_pretrained
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError, StorageError
+from adaptfocus.trainers.backbones import InputSpec, build, load_pretrained
 
 
 def clips(count: int, seed: int = 0) -> torch.Tensor:

@@ -11,19 +11,19 @@ import pytest
 import torch
 from torch import nn
 
+from adaptfocus.pipelines.records import NO_LABEL, ClipBatch
+from adaptfocus.trainers.accumulate import split
+from adaptfocus.trainers.backbones import Backbone
+from adaptfocus.trainers.commits import SinceCommit, on_cpu
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.engine import LocalEngine
+from adaptfocus.trainers.loop import joined
+from adaptfocus.trainers.step import make_optimiser, ready, train_step
+from adaptfocus.trainers.transfer import Leaving
 from benchmarks.focus_overhead import Shape, config_of, random_batch
-from pipelines.records import NO_LABEL, ClipBatch
 from tests.trainers.small_backbones import small
 from tests.trainers.test_loop import DyingEngine, Killed, trained, weights
 from tests.worlds import SmallWorld, make_world
-from trainers.accumulate import split
-from trainers.backbones import Backbone
-from trainers.commits import SinceCommit, on_cpu
-from trainers.config import TrainConfig
-from trainers.engine import LocalEngine
-from trainers.loop import joined
-from trainers.step import make_optimiser, ready, train_step
-from trainers.transfer import Leaving
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

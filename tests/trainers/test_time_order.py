@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 import torch
 
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.config import make
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.trainers import closed_form
+from adaptfocus.trainers.backbones import build, load_pretrained
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.engine import LocalEngine
+from adaptfocus.trainers.export import export_model
+from adaptfocus.trainers.ledger import audit
+from adaptfocus.trainers.recipes import recipe
+from adaptfocus.trainers.time_order import ORDERS, orders_of, reordered, training_index
 from benchmarks.focus_overhead import Shape, random_batch
-from pipelines import storage
-from pipelines.config import make
-from pipelines.errors import ConfigError
 from tests.trainers.test_loop import DyingEngine, Killed, trained
 from tests.worlds import SmallWorld
-from trainers import closed_form
-from trainers.backbones import build, load_pretrained
-from trainers.config import TrainConfig
-from trainers.engine import LocalEngine
-from trainers.export import export_model
-from trainers.ledger import audit
-from trainers.recipes import recipe
-from trainers.time_order import ORDERS, orders_of, reordered, training_index
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from adaptfocus.trainers import transfer
+from adaptfocus.trainers.transfer import NEEDED, Leaving, StagedBatch, Staging, on_device, part_of, unpacked
 from benchmarks.focus_overhead import Shape, random_batch
-from trainers import transfer
-from trainers.transfer import NEEDED, Leaving, StagedBatch, Staging, on_device, part_of, unpacked
 
 CPU = torch.device("cpu")
 SHAPE = Shape(bags=3, clips=2, frames=3, size_pixels=7, classes=5, labels=(1, 3), commit_steps=1)

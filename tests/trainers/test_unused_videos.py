@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from infra.planning import first_plan, left_out_line
-from pipelines.config import make
-from pipelines.errors import ConfigError
-from pipelines.shard_index import load_index
+from adaptfocus.infra.planning import first_plan, left_out_line
+from adaptfocus.pipelines.config import make
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.shard_index import load_index
+from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.prepare import prepare
+from adaptfocus.trainers.unused_videos import said_of, unused
 from tests.worlds import SmallWorld
-from trainers.config import TrainConfig
-from trainers.prepare import prepare
-from trainers.unused_videos import said_of, unused
 
 
 def config(regime: str, *settings: str) -> TrainConfig:

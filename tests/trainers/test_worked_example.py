@@ -23,12 +23,12 @@ import pytest
 import torch
 from torch import nn
 
+from adaptfocus.pipelines.records import ClipBatch
+from adaptfocus.trainers.backbones import InputSpec
+from adaptfocus.trainers.commits import SinceCommit
+from adaptfocus.trainers.engine import LocalEngine
+from adaptfocus.trainers.step import train_step
 from benchmarks.focus_overhead import Shape, adamw, config_of, random_batch
-from pipelines.records import ClipBatch
-from trainers.backbones import InputSpec
-from trainers.commits import SinceCommit
-from trainers.engine import LocalEngine
-from trainers.step import train_step
 
 SHAPE = Shape(bags=1, clips=3, frames=1, size_pixels=4, classes=2, labels=(1, 2), commit_steps=1)
 W_A, W_C = 1.937197, 1.062803

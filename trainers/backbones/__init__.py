@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipelines import storage
-from pipelines.errors import AdaptFocusError, ConfigError
-from trainers.backbones.colour import constant, is_yuv420p, rgb_of_yuv420p
-from trainers.backbones.contract import Backbone, InputSpec, parameter_groups
-from trainers.backbones.key_styles import COUNTER, OWN, State, body_names, nearest_style, unwrapped
-from trainers.backbones.registry import BACKBONES, HEAD, HEADS, Entry
-from trainers.backbones.weights_file import (
+from adaptfocus.pipelines import storage
+from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
+from adaptfocus.trainers.backbones.colour import constant, is_yuv420p, rgb_of_yuv420p
+from adaptfocus.trainers.backbones.contract import Backbone, InputSpec, parameter_groups
+from adaptfocus.trainers.backbones.key_styles import COUNTER, OWN, State, body_names, nearest_style, unwrapped
+from adaptfocus.trainers.backbones.registry import BACKBONES, HEAD, HEADS, Entry
+from adaptfocus.trainers.backbones.weights_file import (
     is_safetensors,
     problems_of,
     read_caffe2,
@@ -28,7 +28,7 @@ from trainers.backbones.weights_file import (
     weights_in,
     why_not_loaded,
 )  # fmt: skip
-from trainers.finite import check_weights
+from adaptfocus.trainers.finite import check_weights
 
 __all__ = (
     "BACKBONES", "HEAD", "Backbone", "InputSpec", "build", "entry_of", "input_spec_of", "load_pretrained", "normalise",
@@ -69,7 +69,7 @@ def build(name: str, num_classes: int) -> nn.Module:
 def load_pretrained(model: nn.Module, url: str) -> dict[str, Any]:
     """Start `model` from the weights at `url`; its head stays fresh, on purpose.
 
-    The file may be one of ours (``{"backbone": name, "state_dict": ...}``, as `trainers.pretrain` and
+    The file may be one of ours (``{"backbone": name, "state_dict": ...}``, as `adaptfocus.trainers.pretrain` and
     `adaptfocus export-model` write it), a bare state dict, or a public one in a style of the model's family
     (docs/backbones.md): torch's own format, safetensors, or Caffe2's pickle (``.pkl``). A weights file cannot run code:
     torch reads with ``weights_only=True``, and pickles are read by an unpickler that knows numpy arrays alone.

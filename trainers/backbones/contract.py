@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipelines.errors import ConfigError
+from adaptfocus.pipelines.errors import ConfigError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainers.backbones.contract import Backbone, InputSpec
+from adaptfocus.trainers.backbones.contract import Backbone, InputSpec
 
 SPEC = InputSpec(64, 1, 224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 # Widths of a module's branches: 1x1; 1x1 and 3x3; 1x1 and 3x3; 1x1 after a maximum.

@@ -14,9 +14,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from pipelines.errors import ConfigError
-from trainers.backbones.contract import Backbone
-from trainers.draws import DROP_PATH, DROPOUT, uniforms
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.trainers.backbones.contract import Backbone
+from adaptfocus.trainers.draws import DROP_PATH, DROPOUT, uniforms
 
 
 def check(model: nn.Module, dropout: float, drop_path: float) -> None:

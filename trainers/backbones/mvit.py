@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainers.backbones.contract import Backbone, InputSpec
+from adaptfocus.trainers.backbones.contract import Backbone, InputSpec
 
 MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
 PATCH = (2, 4, 4)  # strides of the first convolution

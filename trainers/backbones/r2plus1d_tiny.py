@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainers.backbones.contract import Backbone, InputSpec
-from trainers.backbones.small3d import HEAD_BIAS
+from adaptfocus.trainers.backbones.contract import Backbone, InputSpec
+from adaptfocus.trainers.backbones.small3d import HEAD_BIAS
 
 
 class Block(nn.Module):

@@ -10,18 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from trainers.backbones import inception_i3d, key_styles, mvit, resnet3d, slowfast, transformers_models, x3d
-from trainers.backbones.contract import Backbone, InputSpec
-from trainers.backbones.inception_i3d import InceptionI3D
-from trainers.backbones.key_styles import KeyStyle
-from trainers.backbones.mvit import MViT
-from trainers.backbones.r2plus1d_tiny import R2Plus1DTiny
-from trainers.backbones.resnet3d import NONLOCAL_AFTER, ResNet3D
-from trainers.backbones.slowfast import SlowFast
-from trainers.backbones.small3d import Small3D
-from trainers.backbones.temporal_head import TemporalHead
-from trainers.backbones.transformers_models import VJEPA2, TimeSformer, VideoMAE
-from trainers.backbones.x3d import X3D
+from adaptfocus.trainers.backbones import inception_i3d, key_styles, mvit, resnet3d, slowfast, transformers_models, x3d
+from adaptfocus.trainers.backbones.contract import Backbone, InputSpec
+from adaptfocus.trainers.backbones.inception_i3d import InceptionI3D
+from adaptfocus.trainers.backbones.key_styles import KeyStyle
+from adaptfocus.trainers.backbones.mvit import MViT
+from adaptfocus.trainers.backbones.r2plus1d_tiny import R2Plus1DTiny
+from adaptfocus.trainers.backbones.resnet3d import NONLOCAL_AFTER, ResNet3D
+from adaptfocus.trainers.backbones.slowfast import SlowFast
+from adaptfocus.trainers.backbones.small3d import Small3D
+from adaptfocus.trainers.backbones.temporal_head import TemporalHead
+from adaptfocus.trainers.backbones.transformers_models import VJEPA2, TimeSformer, VideoMAE
+from adaptfocus.trainers.backbones.x3d import X3D
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _mvit(frames: int, stride: int, millions: float, gflops: float, weights: str
 
 
 BACKBONES: dict[str, Entry] = {
-    "small3d": Entry(Small3D, Small3D.input_spec, (), 0.03, 0.004, "trainers.pretrain makes them"),
+    "small3d": Entry(Small3D, Small3D.input_spec, (), 0.03, 0.004, "adaptfocus.trainers.pretrain makes them"),
     "r2plus1d_tiny": Entry(
         R2Plus1DTiny, R2Plus1DTiny.input_spec, (), 0.23, 0.016, "none: it learns from scratch; or adaptfocus pretrain"
     ),

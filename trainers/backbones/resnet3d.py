@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainers.backbones.contract import Backbone, InputSpec
+from adaptfocus.trainers.backbones.contract import Backbone, InputSpec
 
 DEPTHS_50 = (3, 4, 6, 3)
 I3D_KERNELS = ((3,), (3, 1), (3, 1), (1, 3))  # over time, of each stage's blocks in turn

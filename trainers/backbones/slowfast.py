@@ -14,8 +14,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainers.backbones.contract import Backbone, InputSpec
-from trainers.backbones.resnet3d import DEPTHS_50, ResBlock, Stage, Stem, convolution, initialise_convolutions
+from adaptfocus.trainers.backbones.contract import Backbone, InputSpec
+from adaptfocus.trainers.backbones.resnet3d import (
+    DEPTHS_50,
+    ResBlock,
+    Stage,
+    Stem,
+    convolution,
+    initialise_convolutions,
+)
 
 ALPHA = 4  # frames of the fast pathway for one of the slow
 BETA = 8  # channels of the slow pathway for one of the fast

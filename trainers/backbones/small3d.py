@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from trainers.backbones.contract import Backbone, InputSpec
+from adaptfocus.trainers.backbones.contract import Backbone, InputSpec
 
 HEAD_BIAS = -2.0
 

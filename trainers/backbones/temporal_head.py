@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from trainers.backbones.contract import Backbone, InputSpec
-from trainers.backbones.small3d import HEAD_BIAS
+from adaptfocus.trainers.backbones.contract import Backbone, InputSpec
+from adaptfocus.trainers.backbones.small3d import HEAD_BIAS
 
 CHANNELS = 128
 FEATURES = 512  # until `take_form` says how many there are

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipelines.errors import ConfigError
-from trainers.backbones.contract import IMAGENET_MEAN, IMAGENET_STD, Backbone, InputSpec
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.trainers.backbones.contract import IMAGENET_MEAN, IMAGENET_STD, Backbone, InputSpec
 
 VIDEOMAE_SPEC = InputSpec(
     16, 4, 224, IMAGENET_MEAN, IMAGENET_STD, frames_multiple_of=2, frames_fixed=True, size_fixed=True

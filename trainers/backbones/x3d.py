@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainers.backbones.contract import Backbone, InputSpec
-from trainers.backbones.resnet3d import Bottleneck, ResBlock, convolution, initialise_convolutions
+from adaptfocus.trainers.backbones.contract import Backbone, InputSpec
+from adaptfocus.trainers.backbones.resnet3d import Bottleneck, ResBlock, convolution, initialise_convolutions
 
 MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
 SPEC_S = InputSpec(13, 6, 160, MEAN, STD)
