@@ -1,5 +1,5 @@
 """`python -m adaptfocus` is the `adaptfocus` command."""
 
-from adaptfocus.infra.cli import main
+from adaptfocus.infra.cli.app import main
 
 main()

@@ -19,7 +19,8 @@ import numpy as np
 from av.codec.context import ThreadType
 from av.video.reformatter import VideoReformatter
 
-from adaptfocus.pipelines.frames import DecodeConfig, decode_clips
+from adaptfocus.pipelines.decode.bag import decode_clips
+from adaptfocus.pipelines.decode.settings import DecodeConfig
 from benchmarks.corpus import DECODE, FRAMES, SHORT_SIDE_PIXELS, SIZE_PIXELS
 
 

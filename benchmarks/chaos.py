@@ -24,24 +24,26 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from adaptfocus.infra.local_s3 import LocalS3
-from adaptfocus.pipelines import storage
-from adaptfocus.pipelines.clip_plan import Planner
-from adaptfocus.pipelines.config import make
-from adaptfocus.pipelines.datasets.manifest import read_manifest
-from adaptfocus.pipelines.pack import pack
-from adaptfocus.pipelines.plan_store import PlanFacts, read_plan
-from adaptfocus.pipelines.records import PLAN_SCHEMA
-from adaptfocus.pipelines.shard_index import build_index, load_index
-from adaptfocus.pipelines.tables import read_table
-from adaptfocus.pipelines.world import WorldConfig, write_world
-from adaptfocus.trainers.checkpoint import Run
-from adaptfocus.trainers.config import TrainConfig
-from adaptfocus.trainers.engine import LocalEngine
-from adaptfocus.trainers.epochs import draw_plan, read_excluded, read_head, read_saliency
-from adaptfocus.trainers.ledger import audit
-from adaptfocus.trainers.loop import train
-from adaptfocus.trainers.prepare import prepare
+from adaptfocus.infra.demo.local_s3 import LocalS3
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.annotations.manifest import read_manifest
+from adaptfocus.pipelines.index.build import build_index
+from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.plan.draw import Planner
+from adaptfocus.pipelines.plan.published import PlanFacts, read_plan
+from adaptfocus.pipelines.schemas import PLAN_SCHEMA
+from adaptfocus.pipelines.settings import make
+from adaptfocus.pipelines.shards.packing import pack
+from adaptfocus.pipelines.store.tables import read_table
+from adaptfocus.pipelines.worlds.encode import write_world
+from adaptfocus.pipelines.worlds.video import WorldConfig
+from adaptfocus.trainers.loop.engine import LocalEngine
+from adaptfocus.trainers.loop.training import train
+from adaptfocus.trainers.runs.epochs import draw_plan, read_excluded, read_head, read_saliency
+from adaptfocus.trainers.runs.ledger import audit
+from adaptfocus.trainers.runs.log import Run
+from adaptfocus.trainers.runs.preparation import prepare
+from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks.chaos_cluster import ChaosCluster
 from benchmarks.chaos_strikes import COMMAND, DECODER, DRAIN, EVERYTHING, NODE, WORKER, Chaos, Kill
 from benchmarks.figures import Figure, count, say, show
@@ -57,7 +59,7 @@ def corpus(url: str, folder: Path, videos: int) -> str:
         num_train_videos=videos, num_test_videos=0, min_seconds=20, max_seconds=30, num_sprites=3, seed=1
     )
     found, _ = read_manifest(str(write_world(config, folder / "raw")))
-    shards, index = storage.join(url, "shards"), storage.join(url, "index")
+    shards, index = store.join(url, "shards"), store.join(url, "index")
     pack(found, shards, classes=config.classes, shard_size_bytes=1 << 20)
     build_index([shards], index, classes=config.classes, workers=1)
     return index

@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 import yaml
 
-from adaptfocus.trainers.config import TrainConfig
+from adaptfocus.trainers.settings.run import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAD_CPUS = 8

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from adaptfocus.pipelines import storage
-from adaptfocus.pipelines.plan_store import read_plan
-from adaptfocus.trainers.checkpoint import Commit, Run
-from adaptfocus.trainers.heartbeat import heartbeat_url
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.plan.published import read_plan
+from adaptfocus.trainers.loop.heartbeat import heartbeat_url
+from adaptfocus.trainers.runs.log import Commit, Run
 from benchmarks.chaos_cluster import ChaosCluster
 from benchmarks.figures import say
 
@@ -125,7 +125,7 @@ class Chaos:
 
     def _beat(self) -> dict:
         url = heartbeat_url(self.run.url)
-        return json.loads(storage.read_bytes(url)) if storage.exists(url) else {}
+        return json.loads(store.read_bytes(url)) if store.exists(url) else {}
 
     def _batches(self, epoch: int, cursor: int) -> int:
         plans = [read_plan(self.run.epoch_url(e, "plan")) for e in range(epoch)]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from adaptfocus.pipelines.clip_reader import read_ahead
 from adaptfocus.pipelines.errors import AdaptFocusError
-from adaptfocus.pipelines.packet_codec import Packets
-from adaptfocus.pipelines.packets import packets_of, shown_pts
+from adaptfocus.pipelines.store.ahead import read_ahead
+from adaptfocus.pipelines.video.packets import Packets
+from adaptfocus.pipelines.video.spans import packets_of, shown_pts
 from benchmarks.candidates import Request, VideoFile
 from benchmarks.corpus import indexed, planned, write_shards
 from benchmarks.figures import say

@@ -19,11 +19,11 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from adaptfocus.infra.local_s3 import LocalS3
-from adaptfocus.pipelines.plan_store import PlanFacts
-from adaptfocus.trainers.checkpoint import Run
-from adaptfocus.trainers.commits import Commits, SinceCommit
-from adaptfocus.trainers.engine import LocalEngine
+from adaptfocus.infra.demo.local_s3 import LocalS3
+from adaptfocus.pipelines.plan.published import PlanFacts
+from adaptfocus.trainers.loop.commits import Commits, SinceCommit
+from adaptfocus.trainers.loop.engine import LocalEngine
+from adaptfocus.trainers.runs.log import Run
 from benchmarks.chaos import settings
 from benchmarks.figures import Figure, median, show
 from benchmarks.focus_overhead import Shape, random_batch

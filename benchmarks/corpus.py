@@ -13,16 +13,17 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from adaptfocus.pipelines.clip_plan import ClipConfig, DrawRules, Planner, plan_clips
-from adaptfocus.pipelines.clip_stream import ClipShape
-from adaptfocus.pipelines.datasets.annotations import AnnotatedVideo
-from adaptfocus.pipelines.frames import DecodeConfig
-from adaptfocus.pipelines.isolated import DEFAULT_ISOLATION, Isolation
-from adaptfocus.pipelines.pack import pack
-from adaptfocus.pipelines.plan_store import PlanFacts, write_plan
-from adaptfocus.pipelines.records import EpochPlan
-from adaptfocus.pipelines.saliency_table import SaliencyConfig
-from adaptfocus.pipelines.shard_index import build_index, load_index
+from adaptfocus.pipelines.annotations.rows import AnnotatedVideo
+from adaptfocus.pipelines.decode.settings import DEFAULT_ISOLATION, DecodeConfig, Isolation
+from adaptfocus.pipelines.index.build import build_index
+from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.plan.draw import Planner, plan_clips
+from adaptfocus.pipelines.plan.published import PlanFacts, write_plan
+from adaptfocus.pipelines.plan.settings import ClipConfig, DrawRules
+from adaptfocus.pipelines.saliency.settings import SaliencyConfig
+from adaptfocus.pipelines.schemas import EpochPlan
+from adaptfocus.pipelines.shards.packing import pack
+from adaptfocus.pipelines.stream.clips import ClipShape
 from benchmarks.figures import say
 
 FRAMES, STRIDE, SIZE_PIXELS, SHORT_SIDE_PIXELS = 32, 3, 224, 256

@@ -24,15 +24,15 @@ from typing import Any
 
 import yaml
 
-from adaptfocus.infra.cluster import connected
-from adaptfocus.infra.worlds import make_world
-from adaptfocus.pipelines.config import make
-from adaptfocus.pipelines.world_config import world_of
-from adaptfocus.trainers.checkpoint import Run
-from adaptfocus.trainers.config import TrainConfig
-from adaptfocus.trainers.ledger import audit
-from adaptfocus.trainers.prepare import prepare
-from adaptfocus.trainers.recipes import recipe
+from adaptfocus.infra.running.cluster import connected
+from adaptfocus.infra.running.worlds import make_world
+from adaptfocus.pipelines.settings import make
+from adaptfocus.pipelines.worlds.config import world_of
+from adaptfocus.trainers.runs.ledger import audit
+from adaptfocus.trainers.runs.log import Run
+from adaptfocus.trainers.runs.preparation import prepare
+from adaptfocus.trainers.settings.recipes import recipe
+from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks import figures
 from benchmarks.figures import Figure, say
 
@@ -124,9 +124,9 @@ def _head(folder: Path) -> Iterator[str]:
 def _train_and_watch(config: TrainConfig) -> dict[str, float]:
     from ray.train import ScalingConfig
 
-    from adaptfocus.trainers import ray_train
+    from adaptfocus.trainers.on_ray import train
 
-    ray_train.ScalingConfig = lambda num_workers, **_: ScalingConfig(  # type: ignore[misc]
+    train.ScalingConfig = lambda num_workers, **_: ScalingConfig(  # type: ignore[misc]
         num_workers=num_workers, resources_per_worker={"CPU": 1, "rank": 1}
     )
     began, came, over = time.monotonic(), {}, threading.Event()
@@ -142,7 +142,7 @@ def _train_and_watch(config: TrainConfig) -> dict[str, float]:
         raise RuntimeError(f"nodes before there is work: {_roles()}")
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    ray_train.fit(config)
+    train.fit(config)
     came["trained"] = time.monotonic() - began
     over.set()
     watcher.join()

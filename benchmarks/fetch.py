@@ -23,15 +23,15 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/fetch.py`
 
-from adaptfocus.infra.local_s3 import LocalS3
-from adaptfocus.pipelines import storage
-from adaptfocus.pipelines.clip_plan import Planner
-from adaptfocus.pipelines.clip_reader import read_ahead
-from adaptfocus.pipelines.clip_stream import stream
-from adaptfocus.pipelines.packets import packets_of
-from adaptfocus.pipelines.plan_store import PlanFacts
-from adaptfocus.pipelines.records import ClipBatch
-from adaptfocus.pipelines.shard_index import load_index
+from adaptfocus.infra.demo.local_s3 import LocalS3
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.plan.draw import Planner
+from adaptfocus.pipelines.plan.published import PlanFacts
+from adaptfocus.pipelines.store.ahead import read_ahead
+from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.pipelines.stream.clips import stream
+from adaptfocus.pipelines.video.spans import packets_of
 from benchmarks import figures
 from benchmarks.corpus import (
     BAGS_PER_BATCH,
@@ -111,7 +111,7 @@ def index_figures(far: FarStore, files: dict[str, Path]) -> tuple[Corpus, list[F
     corpus = Corpus(far, shards_url, index_url, indexed(shards_url, index_url))
     gets, size_bytes = corpus.on_tars()
     rows = corpus.rows
-    fs, path = storage.filesystem(index_url)
+    fs, path = store.filesystem(index_url)
     hours = sum(row["packet_count"] for row in rows) / 30 / 3600
     n = len(rows)
     return corpus, [
@@ -167,7 +167,7 @@ def peer_figures(corpus: Corpus) -> list[Figure]:
     """The same clips through other readers; a video is opened once for its clips."""
     bags = [bag for bag in planned(corpus.planner, CLIPS_PER_BAG, epoch=0).to_pylist() if bag["spans"]]
     minimal, clips = sum(minimal_of(corpus, bags)), len(bags) * CLIPS_PER_BAG
-    fs, path = storage.filesystem(corpus.shards_url)
+    fs, path = store.filesystem(corpus.shards_url)
     tars = fs.glob(f"{path}/*.tar")
     tar_bytes = sum(fs.info(tar)["size"] for tar in tars)
     found = [
@@ -224,8 +224,8 @@ def _in_process(plan: PlanFacts) -> Iterator[ClipBatch]:
 def ray_figures(corpus: Corpus, folder: Path, repeats: int) -> list[Figure]:
     """The same through Ray Data, all of it on one core, which the decoding processes share as they do in training."""
     try:
-        from adaptfocus.infra.cluster import connected
-        from adaptfocus.pipelines.ray_data import Decoding
+        from adaptfocus.infra.running.cluster import connected
+        from adaptfocus.pipelines.stream.on_ray import Decoding
         from benchmarks.through_ray import batches
     except ImportError as error:
         say(f"Ray Data: not installed ({error})")

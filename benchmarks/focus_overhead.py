@@ -3,7 +3,7 @@
     python -m benchmarks.focus_overhead [--quick] [--json]
 
 The baseline is `plain_step` below: forward, multi-hot targets, mean BCE, backward, AdamW on the same batch, as anybody
-would write it. Against it stands `adaptfocus.trainers.step.train_step`, with the recipe `ours_resampled` after the warm-up and in
+would write it. Against it stands `adaptfocus.trainers.loop.step.train_step`, with the recipe `ours_resampled` after the warm-up and in
 it, and with the recipe `best`, and its share of the ledger's table, which is made once a commit. CPU, one thread, CPU
 time of the process. They take turns step by step; figures are medians over the steps, with a 90 % bootstrap interval.
 
@@ -28,15 +28,15 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/focus_overhead.py`
 
-from adaptfocus.pipelines.config import make
-from adaptfocus.pipelines.records import ERROR_BYTES, NEVER_VISITED, NO_LABEL, ClipBatch
-from adaptfocus.pipelines.store_errors import RETRY_REASONS
+from adaptfocus.pipelines.schemas import NEVER_VISITED, NO_LABEL, RETRY_REASONS
+from adaptfocus.pipelines.settings import make
+from adaptfocus.pipelines.stream.batches import ERROR_BYTES, ClipBatch
 from adaptfocus.trainers.backbones import InputSpec, build, input_spec_of, normalise
-from adaptfocus.trainers.commits import SinceCommit
-from adaptfocus.trainers.config import TrainConfig
-from adaptfocus.trainers.engine import LocalEngine
-from adaptfocus.trainers.recipes import recipe
-from adaptfocus.trainers.step import train_step
+from adaptfocus.trainers.loop.commits import SinceCommit
+from adaptfocus.trainers.loop.engine import LocalEngine
+from adaptfocus.trainers.loop.step import train_step
+from adaptfocus.trainers.settings.recipes import recipe
+from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks import figures
 
 EPOCH = 15  # of the recipes' 30: after the warm-up, and weak negatives have begun

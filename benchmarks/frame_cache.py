@@ -2,7 +2,7 @@
 
 Input: an index, a folder. Does: decodes every frame of every video, keeps them in one memory-mapped file; then follows
 the plans of a run as the stream does, and takes each clip's frames from there.
-Output: an engine whose batches are those of `adaptfocus.trainers.engine.LocalEngine`, bit for bit, but for what reading and
+Output: an engine whose batches are those of `adaptfocus.trainers.loop.engine.LocalEngine`, bit for bit, but for what reading and
 decoding cost: nothing is read, so those columns are 0. Published figures never come from here.
 """
 
@@ -17,16 +17,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from adaptfocus.pipelines.clip_reader import read_ahead
-from adaptfocus.pipelines.clip_stream import ClipShape, ahead, assembled, bags_of, bare_bag, describe
+from adaptfocus.pipelines.decode.bag import decode_clips
+from adaptfocus.pipelines.decode.settings import DecodeConfig
 from adaptfocus.pipelines.errors import BadVideoError, InputError
-from adaptfocus.pipelines.frames import DecodeConfig, decode_clips
-from adaptfocus.pipelines.packets import find_clips, packets_of, shown_pts
-from adaptfocus.pipelines.plan_store import Stretch, follow
-from adaptfocus.pipelines.records import ClipBatch
-from adaptfocus.pipelines.shard_index import load_index
-from adaptfocus.trainers.config import TrainConfig
-from adaptfocus.trainers.engine import LocalEngine
+from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.plan.draw import bare_bag
+from adaptfocus.pipelines.plan.published import Stretch, follow
+from adaptfocus.pipelines.store.ahead import read_ahead
+from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.pipelines.stream.clips import ClipShape, assembled, bags_of, describe
+from adaptfocus.pipelines.stream.threads import ahead
+from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
+from adaptfocus.trainers.loop.engine import LocalEngine
+from adaptfocus.trainers.settings.run import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class CachedEngine(LocalEngine):
         return ahead(assembled(bags, shape, self.bags_per_batch, self._fill))
 
     def _fill(self, batch: ClipBatch, place: int, bag: dict, shape: ClipShape) -> None:
-        """`adaptfocus.pipelines.clip_stream.fill`, with the cache in the place of fetching and decoding."""
+        """`adaptfocus.pipelines.stream.clips.fill`, with the cache in the place of fetching and decoding."""
         describe(batch, place, bag, shape)
         self.cache.write_clips(bag, batch.frames[place])
 

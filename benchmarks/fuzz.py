@@ -26,7 +26,7 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/fuzz.py`
 
-from adaptfocus.pipelines.isolated import end_idle
+from adaptfocus.pipelines.apart.pool import end_idle
 from benchmarks import figures
 from benchmarks.figures import Figure, say
 from benchmarks.fuzz_base import Base, bases, footage_folder
@@ -223,9 +223,9 @@ def _serve(pipe: Any, every: list[Base], numbers: list[int], seed: int) -> None:
 
 
 def _decoders_peak_mb() -> float:
-    from adaptfocus.pipelines import isolated
+    from adaptfocus.pipelines.apart import pool
 
-    return max((peak_resident_mb(process.pid) for process in isolated._idle), default=0.0)
+    return max((peak_resident_mb(process.pid) for process in pool._idle), default=0.0)
 
 
 if __name__ == "__main__":

@@ -17,14 +17,14 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 
+from adaptfocus.pipelines.annotations.manifest import read_classes, read_labels, read_manifest
+from adaptfocus.pipelines.annotations.tasks import read_activities, read_grounding, read_segmentation
 from adaptfocus.pipelines.datasets.charades import read_charades_sta
 from adaptfocus.pipelines.datasets.formats import read_release
 from adaptfocus.pipelines.datasets.gmdcsa24 import read_gmdcsa24
-from adaptfocus.pipelines.datasets.manifest import read_classes, read_labels, read_manifest
 from adaptfocus.pipelines.datasets.release import Release
 from adaptfocus.pipelines.datasets.release_summary import summarise
 from adaptfocus.pipelines.datasets.task_files import moments_of, stated_seconds, write_list
-from adaptfocus.pipelines.datasets.tasks import read_activities, read_grounding, read_segmentation
 from adaptfocus.pipelines.errors import AdaptFocusError
 
 Random = np.random.Generator

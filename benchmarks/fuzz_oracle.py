@@ -36,12 +36,12 @@ import av.logging
 import numpy as np
 from av.error import FFmpegError
 
-from adaptfocus.pipelines.containers import TOLERANT
-from adaptfocus.pipelines.demux_table import main_video_stream
-from adaptfocus.pipelines.frames import to_square_rgb
-from adaptfocus.pipelines.nal_units import lacks_a_picture
-from adaptfocus.pipelines.packet_codec import decode_packets
-from adaptfocus.pipelines.packets import run_of
+from adaptfocus.pipelines.decode.bag import to_square_rgb
+from adaptfocus.pipelines.inspection.demux import main_video_stream
+from adaptfocus.pipelines.video.containers import TOLERANT
+from adaptfocus.pipelines.video.nal_units import lacks_a_picture
+from adaptfocus.pipelines.video.packets import decode_packets
+from adaptfocus.pipelines.video.spans import run_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE_PIXELS = 32

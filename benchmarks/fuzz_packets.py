@@ -18,7 +18,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from adaptfocus.pipelines.containers import TOLERANT
+from adaptfocus.pipelines.video.containers import TOLERANT
 from benchmarks.fuzz_base import Base
 from benchmarks.fuzz_mp4 import mp4_of, sample_description
 from benchmarks.fuzz_stream import Sample, Stream, stream_of

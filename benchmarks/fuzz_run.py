@@ -19,16 +19,16 @@ from typing import Any
 import fsspec
 import numpy as np
 
-from adaptfocus.pipelines.clip_stream import bare_bag
+from adaptfocus.pipelines.apart.memory import shared_array
+from adaptfocus.pipelines.apart.pool import decode_clips_apart
+from adaptfocus.pipelines.decode.settings import DecodeConfig, Isolation
 from adaptfocus.pipelines.errors import BadVideoError
-from adaptfocus.pipelines.frames import DecodeConfig
-from adaptfocus.pipelines.index_parts import refused_table
-from adaptfocus.pipelines.index_rows import ShardTask, read_shard
-from adaptfocus.pipelines.isolated import Isolation, decode_clips_apart
-from adaptfocus.pipelines.messages import shared_array
-from adaptfocus.pipelines.packet_codec import decode_packets, encode_packets
-from adaptfocus.pipelines.packets import find_clips, shown_pts
-from adaptfocus.pipelines.storage import read_ranges
+from adaptfocus.pipelines.index.parts import refused_table
+from adaptfocus.pipelines.index.rows import ShardTask, read_shard
+from adaptfocus.pipelines.plan.draw import bare_bag
+from adaptfocus.pipelines.store.objects import read_ranges
+from adaptfocus.pipelines.video.packets import decode_packets, encode_packets
+from adaptfocus.pipelines.video.spans import find_clips, shown_pts
 from benchmarks.fuzz_annotations import read_all
 from benchmarks.fuzz_base import SUFFIXES, Base
 from benchmarks.fuzz_inputs import Input, broken, whole_tar

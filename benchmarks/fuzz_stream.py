@@ -12,7 +12,7 @@ from functools import cache
 import av
 from av.error import FFmpegError
 
-from adaptfocus.pipelines.containers import TOLERANT
+from adaptfocus.pipelines.video.containers import TOLERANT
 from benchmarks.fuzz_base import Base
 
 MAX_PACKETS = 120

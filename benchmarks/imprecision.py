@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adaptfocus.pipelines.errors import ConfigError
-from adaptfocus.pipelines.index_parts import part_urls, read_part, write_parts
+from adaptfocus.pipelines.index.parts import part_urls, read_part, write_parts
 
 
 @dataclass(frozen=True)

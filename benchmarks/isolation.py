@@ -21,12 +21,12 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/isolation.py`
 
-from adaptfocus.infra.cluster import connected
-from adaptfocus.pipelines import isolated
-from adaptfocus.pipelines.clip_stream import stream
-from adaptfocus.pipelines.decoder_process import DecoderProcess
-from adaptfocus.pipelines.isolated import Isolation
-from adaptfocus.pipelines.plan_store import PlanFacts
+from adaptfocus.infra.running.cluster import connected
+from adaptfocus.pipelines.apart import pool
+from adaptfocus.pipelines.apart.process import DecoderProcess
+from adaptfocus.pipelines.decode.settings import Isolation
+from adaptfocus.pipelines.plan.published import PlanFacts
+from adaptfocus.pipelines.stream.clips import stream
 from benchmarks import figures
 from benchmarks.corpus import (
     BAGS_PER_BATCH,
@@ -107,7 +107,7 @@ def compared(loop: str, plans: list[PlanFacts]) -> list[Figure]:
             if number:
                 cpu[side].append(cost.cpu_seconds)
                 wall[side].append(seconds)
-    isolated.end_idle()
+    pool.end_idle()
     per_clip = {side: [1000 * s / (clips + BAGS_PER_BATCH * CLIPS_PER_BAG) for s in cpu[side]] for side in SIDES}
     return [
         figures.as_percent(figures.ratio(f"isolation.{loop}_cpu", cpu["with"], cpu["without"]), less=1),

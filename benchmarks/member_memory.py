@@ -15,8 +15,8 @@ import tarfile
 from dataclasses import replace
 from pathlib import Path
 
-from adaptfocus.pipelines.clip_stream import stream
-from adaptfocus.pipelines.plan_store import read_plan
+from adaptfocus.pipelines.plan.published import read_plan
+from adaptfocus.pipelines.stream.clips import stream
 from benchmarks.corpus import BAGS_PER_BATCH, CLIPS_PER_BAG, shape_of
 from benchmarks.pace import clips_in
 from benchmarks.process_cost import peak_resident_mb

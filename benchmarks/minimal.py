@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from adaptfocus.pipelines.packet_codec import Packets
+from adaptfocus.pipelines.video.packets import Packets
 
 
 def needed_run(packets: Packets, frame_pts: Sequence[int]) -> tuple[int, int]:

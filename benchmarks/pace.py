@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from adaptfocus.pipelines.records import ClipBatch, decode_error
+from adaptfocus.pipelines.stream.batches import ClipBatch, decode_error
 
 
 def clips_in(batch: ClipBatch) -> int:

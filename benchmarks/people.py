@@ -29,10 +29,10 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/people.py`
 
-from adaptfocus.pipelines.config import make
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
-from adaptfocus.trainers.config import TrainConfig
-from adaptfocus.trainers.recipes import recipe
+from adaptfocus.pipelines.settings import make
+from adaptfocus.trainers.settings.recipes import recipe
+from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks import figures, people_report
 from benchmarks.figures import Figure, say
 from benchmarks.people_videos import Corpus, is_made, make_corpus

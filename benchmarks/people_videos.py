@@ -24,10 +24,10 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from adaptfocus.infra.worlds import SHARD_BYTES, pack_and_index
+from adaptfocus.infra.running.worlds import SHARD_BYTES, pack_and_index
+from adaptfocus.pipelines.annotations.names import VIDEO_EXTENSIONS
 from adaptfocus.pipelines.errors import ConfigError, InputError
-from adaptfocus.pipelines.tar_samples import VIDEO_EXTENSIONS
-from adaptfocus.pipelines.world_config import SPLITS
+from adaptfocus.pipelines.worlds.config import SPLITS
 
 CLIPS_IN_MEMORY = 400  # of 160 x 120 pixels and 3 s: 1 GB
 GOP_FRAMES, CRF = 15, 23

@@ -23,14 +23,14 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/pipeline.py`
 
-from adaptfocus.infra.cluster import connected
-from adaptfocus.infra.local_s3 import LocalS3
-from adaptfocus.pipelines import storage
-from adaptfocus.pipelines.clip_plan import Planner
-from adaptfocus.pipelines.clip_stream import stream
-from adaptfocus.pipelines.plan_store import PlanFacts
-from adaptfocus.pipelines.ray_data import Decoding
-from adaptfocus.pipelines.records import ClipBatch
+from adaptfocus.infra.demo.local_s3 import LocalS3
+from adaptfocus.infra.running.cluster import connected
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.plan.draw import Planner
+from adaptfocus.pipelines.plan.published import PlanFacts
+from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.pipelines.stream.clips import stream
+from adaptfocus.pipelines.stream.on_ray import Decoding
 from benchmarks import figures, ray_readers
 from benchmarks.corpus import (
     BAGS_PER_BATCH,
@@ -195,7 +195,7 @@ def dataloader(files: dict[str, Path], folder: Path, repeats: int) -> list[Figur
 
 def _signed(url: str) -> str:
     """An HTTP address of an object, for those who do not speak S3."""
-    fs, path = storage.filesystem(url)
+    fs, path = store.filesystem(url)
     return fs.sign(path, expiration=86_400)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import av
 
-from adaptfocus.pipelines import storage
+from adaptfocus.pipelines import store
 
 READ_AHEAD_BYTES = 1 << 20
 BUFFER_BYTES = 512 * 1024
@@ -46,17 +46,17 @@ class _Member(io.RawIOBase):
 
 def whole_member(bag: dict) -> None:
     """The member, once for all its clips."""
-    storage.read_ranges([bag["shard_url"]], [bag["member_offset_bytes"]], [bag["member_size_bytes"]])
+    store.read_ranges([bag["shard_url"]], [bag["member_offset_bytes"]], [bag["member_size_bytes"]])
 
 
 def s3fs_file(bag: dict) -> None:
     """s3fs as it comes: blocks of 50 MB, read ahead."""
-    _demux(bag, lambda path: storage.filesystem(bag["shard_url"])[0].open(path, "rb"))
+    _demux(bag, lambda path: store.filesystem(bag["shard_url"])[0].open(path, "rb"))
 
 
 def s3fs_readahead_1mb(bag: dict) -> None:
     """s3fs, reading 1 MB ahead."""
-    fs = storage.filesystem(bag["shard_url"])[0]
+    fs = store.filesystem(bag["shard_url"])[0]
     _demux(bag, lambda path: fs.open(path, "rb", block_size=READ_AHEAD_BYTES, cache_type="readahead"))
 
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adaptfocus.infra.gather import read_scores
-from adaptfocus.pipelines import storage
-from adaptfocus.pipelines.clip_plan import Planner
-from adaptfocus.pipelines.shard_index import load_index
-from adaptfocus.trainers.checkpoint import Run
-from adaptfocus.trainers.diagnosis import salient_hit_rate
-from adaptfocus.trainers.epochs import SUMMARY, read_saliency
+from adaptfocus.infra.report.gather import read_scores
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.plan.draw import Planner
+from adaptfocus.trainers.runs.diagnosis import salient_hit_rate
+from adaptfocus.trainers.runs.epochs import SUMMARY, read_saliency
+from adaptfocus.trainers.runs.log import Run
 from benchmarks.figures import Figure, mean_and_std
 from benchmarks.regime_runs import FINAL, RunJob
 from benchmarks.variants import LIKE_FOR_LIKE, REFERENCE
@@ -70,7 +70,7 @@ def outcome_of(job: RunJob) -> Outcome:
     """What a finished job has scored."""
     scores = {done: read_scores(job.config.url, job.evaluation(done)) for done in job.curve}
     final = read_scores(job.config.url, FINAL)
-    summary = json.loads(storage.read_bytes(Run(job.config.url).epoch_url(job.config.epochs - 1, SUMMARY)))
+    summary = json.loads(store.read_bytes(Run(job.config.url).epoch_url(job.config.epochs - 1, SUMMARY)))
     return Outcome(
         world=job.world,
         seed=job.seed,

@@ -1,6 +1,6 @@
 """What the regimes' benchmark leaves to be read: curves as JSON and SVG, tables as Markdown.
 
-Input: outcomes. Does: lays them out; the charts' marks are placed by `adaptfocus.infra.charts`, as in a run's report.
+Input: outcomes. Does: lays them out; the charts' marks are placed by `adaptfocus.infra.report.charts`, as in a run's report.
 Output: text of files.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import jinja2
 
-from adaptfocus.infra.charts import Style, line_chart, styles_of
+from adaptfocus.infra.report.charts import Style, line_chart, styles_of
 from benchmarks.figures import Figure
 from benchmarks.regime_figures import BASELINES, Outcome, curves_of, rows_of
 from benchmarks.variants import MAIN, VARIANTS

@@ -24,18 +24,19 @@ from pathlib import Path
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from adaptfocus.infra.gather import read_scores
-from adaptfocus.infra.progress import console, read_heartbeat
-from adaptfocus.infra.running import run_training
-from adaptfocus.pipelines import storage
-from adaptfocus.pipelines.config import differences
+from adaptfocus.infra.report.gather import read_scores
+from adaptfocus.infra.running.progress import console, read_heartbeat
+from adaptfocus.infra.running.run import run_training
+from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
-from adaptfocus.trainers.checkpoint import Run
-from adaptfocus.trainers.config import TrainConfig
-from adaptfocus.trainers.engine import LocalEngine
-from adaptfocus.trainers.evaluate import evaluate_checkpoints, load_config, predict_here, scores_url
-from adaptfocus.trainers.loop import train
-from adaptfocus.trainers.prepare import finished, prepare
+from adaptfocus.pipelines.settings import differences
+from adaptfocus.trainers.evaluation.scoring import evaluate_checkpoints, predict_here, scores_url
+from adaptfocus.trainers.loop.engine import LocalEngine
+from adaptfocus.trainers.loop.training import train
+from adaptfocus.trainers.runs.log import Run
+from adaptfocus.trainers.runs.open import load_config
+from adaptfocus.trainers.runs.preparation import finished, prepare
+from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks.figures import say
 from benchmarks.frame_cache import CachedEngine, frame_cache, make_cache
 
@@ -74,11 +75,11 @@ class RunJob:
 
     def is_done(self) -> bool:
         """Whether it is scored after every epoch of its curve."""
-        return all(storage.exists(scores_url(self.config.url, self.evaluation(done))) for done in self.curve)
+        return all(store.exists(scores_url(self.config.url, self.evaluation(done))) for done in self.curve)
 
     def check_same(self) -> None:
         """Raises ConfigError: the job's folder holds a run with other settings."""
-        if not storage.exists(storage.join(self.config.url, "config.json")):
+        if not store.exists(store.join(self.config.url, "config.json")):
             return
         changed = differences(load_config(self.config.url).what_is_trained(), self.config.what_is_trained())
         if changed:

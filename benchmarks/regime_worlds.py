@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import adaptfocus.infra.worlds
-from adaptfocus.pipelines import storage
+import adaptfocus.infra.running.worlds
+from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError
-from adaptfocus.pipelines.world_config import WorldConfig
-from adaptfocus.trainers.pretrain import pretrain
+from adaptfocus.pipelines.worlds.config import WorldConfig
+from adaptfocus.trainers.pretraining.training import pretrain
 from benchmarks.imprecision import Imprecision, write_imprecise
 
 
@@ -68,7 +68,7 @@ def make_world(out: Path, world: WorldConfig) -> None:
     """Make a world from nothing: what a killed process left of it is removed."""
     folder = world_folder(out, world)
     shutil.rmtree(folder, ignore_errors=True)
-    adaptfocus.infra.worlds.make_world(world, str(folder), processes=1)
+    adaptfocus.infra.running.worlds.make_world(world, str(folder), processes=1)
 
 
 def make_world_and_annotations(out: Path, world: WorldConfig, annotations: Sequence[Imprecision]) -> None:
@@ -90,4 +90,4 @@ def make_start(out: Path, seed: int) -> None:
 
 
 def has_start(out: Path, seed: int) -> bool:
-    return storage.exists(start_url(out, seed))
+    return store.exists(start_url(out, seed))

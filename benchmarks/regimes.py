@@ -26,11 +26,11 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/regimes.py`
 
-from adaptfocus.pipelines.config import make
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
-from adaptfocus.pipelines.world_config import KINDS, TRIMMED, WorldConfig
-from adaptfocus.trainers.config import TrainConfig
-from adaptfocus.trainers.recipes import recipe
+from adaptfocus.pipelines.settings import make
+from adaptfocus.pipelines.worlds.config import KINDS, TRIMMED, WorldConfig
+from adaptfocus.trainers.settings.recipes import recipe
+from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks import figures, regime_report
 from benchmarks.figures import Figure, say
 from benchmarks.imprecision import Imprecision

@@ -26,16 +26,16 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/scale.py`
 
-from adaptfocus.infra.cluster import OBJECT_STORE_BYTES, connected
-from adaptfocus.infra.local_s3 import LocalS3
-from adaptfocus.infra.worlds import make_world
-from adaptfocus.pipelines.config import make
-from adaptfocus.pipelines.world_config import world_of
-from adaptfocus.trainers.checkpoint import Run
-from adaptfocus.trainers.config import TrainConfig
-from adaptfocus.trainers.ledger import audit
-from adaptfocus.trainers.prepare import prepare
-from adaptfocus.trainers.recipes import recipe
+from adaptfocus.infra.demo.local_s3 import LocalS3
+from adaptfocus.infra.running.cluster import OBJECT_STORE_BYTES, connected
+from adaptfocus.infra.running.worlds import make_world
+from adaptfocus.pipelines.settings import make
+from adaptfocus.pipelines.worlds.config import world_of
+from adaptfocus.trainers.runs.ledger import audit
+from adaptfocus.trainers.runs.log import Run
+from adaptfocus.trainers.runs.preparation import prepare
+from adaptfocus.trainers.settings.recipes import recipe
+from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks import figures
 from benchmarks.fake_cloud import ROOT, from_zero
 from benchmarks.figures import Figure, say
@@ -108,17 +108,17 @@ def _trained(config: TrainConfig, number: int, without: frozenset[int]) -> tuple
     from ray.cluster_utils import Cluster
     from ray.train import ScalingConfig
 
-    from adaptfocus.trainers import ray_train
+    from adaptfocus.trainers.on_ray import train
 
     # By itself Ray Train would put as many ranks on one node as fit.
-    ray_train.ScalingConfig = partial(ScalingConfig, placement_strategy="SPREAD")  # type: ignore[misc]
+    train.ScalingConfig = partial(ScalingConfig, placement_strategy="SPREAD")  # type: ignore[misc]
     prepare(config)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": OBJECT_STORE_BYTES})
     try:
         for _ in range(number):
             cluster.add_node(num_cpus=CPUS_OF_NODE, object_store_memory=OBJECT_STORE_BYTES)
         with connected(cluster.address, cpus=0), ProcessCost(without) as cost:
-            ray_train.fit(config)
+            train.fit(config)
     finally:
         cluster.shutdown()
         time.sleep(2)  # its processes end

@@ -2,7 +2,7 @@
 
     python -m benchmarks.step [BACKBONE ...] [--set step.precision=bf16] [--quick] [--json]
 
-Three sides take turns, step by step, on the same clips: ours (`adaptfocus.trainers.step`, recipe `ours_resampled` after the
+Three sides take turns, step by step, on the same clips: ours (`adaptfocus.trainers.loop.step`, recipe `ours_resampled` after the
 warm-up, ledger columns and all), a plain step of the same backbone (forward, multi-hot targets, mean BCE, backward, the
 same AdamW), and the plain step of the library's own model where pytorchvideo is installed and has it. All work at rate
 0, so that weights stay. Noise as frames; `benchmarks.step_waits` measures the wait for real clips.
@@ -32,12 +32,12 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/step.py`
 
-from adaptfocus.pipelines.records import ClipBatch
+from adaptfocus.pipelines.stream.batches import ClipBatch
 from adaptfocus.trainers.backbones import BACKBONES, build
-from adaptfocus.trainers.commits import SinceCommit
-from adaptfocus.trainers.config import TrainConfig
-from adaptfocus.trainers.engine import LocalEngine
-from adaptfocus.trainers.step import logits_of, make_optimiser, ready, step_function
+from adaptfocus.trainers.loop.commits import SinceCommit
+from adaptfocus.trainers.loop.engine import LocalEngine
+from adaptfocus.trainers.loop.step import logits_of, make_optimiser, ready, step_function
+from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks import figures
 from benchmarks.figures import Figure, say
 from benchmarks.focus_overhead import EPOCH, Shape, config_of, multi_hot, random_batch
@@ -129,7 +129,7 @@ def ours_model(config: TrainConfig, device: torch.device) -> nn.Module:
 
 
 def our_side(config: TrainConfig, device: torch.device) -> Callable[[ClipBatch], None]:
-    """`adaptfocus.trainers.step`, as the loop calls it."""
+    """`adaptfocus.trainers.loop.step`, as the loop calls it."""
     model = ours_model(config, device)
     step = step_function(config, LocalEngine(1, device), model, model, _still(config, model, device))
     return lambda batch: step(batch, EPOCH, EPOCH / config.epochs, SinceCommit())

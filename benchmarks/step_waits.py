@@ -10,13 +10,13 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from adaptfocus.pipelines.config import make
-from adaptfocus.trainers.checkpoint import Run
-from adaptfocus.trainers.config import TrainConfig
-from adaptfocus.trainers.engine import LocalEngine
-from adaptfocus.trainers.loop import train
-from adaptfocus.trainers.prepare import prepare
-from adaptfocus.trainers.recipes import recipe
+from adaptfocus.pipelines.settings import make
+from adaptfocus.trainers.loop.engine import LocalEngine
+from adaptfocus.trainers.loop.training import train
+from adaptfocus.trainers.runs.log import Run
+from adaptfocus.trainers.runs.preparation import prepare
+from adaptfocus.trainers.settings.recipes import recipe
+from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks import figures
 from benchmarks.corpus import default_work_folder, indexed, write_shards
 from benchmarks.figures import Figure, say

@@ -27,21 +27,21 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/store_faults.py`
 
-from adaptfocus.infra.local_s3 import LocalS3
-from adaptfocus.infra.worlds import make_world
-from adaptfocus.pipelines.clip_plan import Planner
-from adaptfocus.pipelines.clip_reader import read_ahead
-from adaptfocus.pipelines.clip_stream import stream
-from adaptfocus.pipelines.config import make
-from adaptfocus.pipelines.plan_store import PlanFacts, read_plan
-from adaptfocus.pipelines.records import PLAN_SCHEMA
-from adaptfocus.pipelines.tables import read_table
-from adaptfocus.pipelines.world_config import WorldConfig
-from adaptfocus.trainers.checkpoint import Run
-from adaptfocus.trainers.config import TrainConfig
-from adaptfocus.trainers.engine import LocalEngine
-from adaptfocus.trainers.loop import train
-from adaptfocus.trainers.prepare import prepare
+from adaptfocus.infra.demo.local_s3 import LocalS3
+from adaptfocus.infra.running.worlds import make_world
+from adaptfocus.pipelines.plan.draw import Planner
+from adaptfocus.pipelines.plan.published import PlanFacts, read_plan
+from adaptfocus.pipelines.schemas import PLAN_SCHEMA
+from adaptfocus.pipelines.settings import make
+from adaptfocus.pipelines.store.ahead import read_ahead
+from adaptfocus.pipelines.store.tables import read_table
+from adaptfocus.pipelines.stream.clips import stream
+from adaptfocus.pipelines.worlds.config import WorldConfig
+from adaptfocus.trainers.loop.engine import LocalEngine
+from adaptfocus.trainers.loop.training import train
+from adaptfocus.trainers.runs.log import Run
+from adaptfocus.trainers.runs.preparation import prepare
+from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks import figures
 from benchmarks.corpus import (
     BAGS_PER_BATCH,
@@ -209,9 +209,9 @@ def trained(url: str, name: str, *overrides: str) -> Run:
     if config.placement.engine == "local":
         train(config, LocalEngine(config.plan.bags_per_batch))
     else:
-        from adaptfocus.infra.cluster import connected
-        from adaptfocus.infra.running import cpus_of
-        from adaptfocus.trainers.ray_train import fit
+        from adaptfocus.infra.running.cluster import connected
+        from adaptfocus.infra.running.run import cpus_of
+        from adaptfocus.trainers.on_ray.train import fit
 
         with connected(None, cpus_of(config)):
             fit(config)

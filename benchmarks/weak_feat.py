@@ -24,7 +24,7 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/weak_feat.py`
 
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
-from adaptfocus.pipelines.world_config import WORLDS, WorldConfig, world_of
+from adaptfocus.pipelines.worlds.config import WORLDS, WorldConfig, world_of
 from benchmarks import figures
 from benchmarks.figures import Figure, mean_and_std, say
 from benchmarks.regime_runs import make_all, workers

@@ -12,14 +12,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from adaptfocus.pipelines import storage
-from adaptfocus.pipelines.world_config import SPLITS, WorldConfig
-from adaptfocus.pipelines.world_tasks import ANNOTATIONS
-from adaptfocus.trainers.evaluate import load_config
-from adaptfocus.trainers.extract import Extraction, classes_of, extract, make_here
-from adaptfocus.trainers.feature_model import weights_of
-from adaptfocus.trainers.inputs import InputConfig
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.annotations.tasks import ANNOTATIONS
+from adaptfocus.pipelines.worlds.config import SPLITS, WorldConfig
+from adaptfocus.trainers.evaluation.extraction import Extraction, classes_of, extract, make_here
+from adaptfocus.trainers.evaluation.feature_model import weights_of
 from adaptfocus.trainers.probes.run import run_probe
+from adaptfocus.trainers.runs.open import load_config
+from adaptfocus.trainers.settings.parts import InputConfig
 from benchmarks.regime_worlds import index_url, world_folder, world_name
 
 STRIDE_SECONDS = 0.5
@@ -53,7 +53,7 @@ def make_features(out: Path, world: WorldConfig, kind: str) -> None:
             config, len(classes_of(config)), weights, index_url(out, world, split), "pooled", STRIDE_SECONDS, split
         )
         url = features_url(out, world, kind, split)
-        if not storage.exists(storage.join(url, "features.json")):
+        if not store.exists(store.join(url, "features.json")):
             extract(job, url, make_here)
 
 
@@ -61,7 +61,7 @@ def make_probe(out: Path, world: WorldConfig, kind: str, task: str) -> None:
     """Train and score the heads of a task, and write their result; the seed of the heads is the world's."""
     features = [features_url(out, world, kind, split) for split in SPLITS]
     result = run_probe(task, features, str(world_folder(out, world) / ANNOTATIONS), seeds=(world.seed,))
-    storage.write_bytes(str(probe_file(out, world, kind, task)), json.dumps(result.as_json(), indent=1).encode())
+    store.write_bytes(str(probe_file(out, world, kind, task)), json.dumps(result.as_json(), indent=1).encode())
 
 
 def score_of(out: Path, world: WorldConfig, kind: str, task: str, metric: str) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from adaptfocus.infra.local_s3 import LocalS3
+from adaptfocus.infra.demo.local_s3 import LocalS3
 from tests.ceph import CephGateway, missing_programs
 from tests.clean_install import build_wheel, install
 from tests.worlds import SmallWorld, make_world

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from adaptfocus.infra.local_s3 import LocalS3
-from adaptfocus.pipelines import storage
-from adaptfocus.pipelines.packet_codec import Packets
-from adaptfocus.pipelines.tar_samples import read_samples
+from adaptfocus.infra.demo.local_s3 import LocalS3
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.shards.read import read_samples
+from adaptfocus.pipelines.video.packets import Packets
 from adaptfocus.trainers.backbones import build, input_spec_of
-from adaptfocus.trainers.commits import SinceCommit
-from adaptfocus.trainers.engine import LocalEngine
-from adaptfocus.trainers.step import train_step
+from adaptfocus.trainers.loop.commits import SinceCommit
+from adaptfocus.trainers.loop.engine import LocalEngine
+from adaptfocus.trainers.loop.step import train_step
 from benchmarks.check import is_wrong
 from benchmarks.extract import bare, clips_of
 from benchmarks.figures import count, median, ratio, ratio_of_medians, show
@@ -176,7 +176,7 @@ def test_the_far_store_waits_counts_and_keeps_connections(local_s3: LocalS3, mon
     """A proxy that opened a connection a request would charge every reader for it."""
     with FarStore(local_s3) as far:
         use_environment(monkeypatch, far.environment)
-        storage.write_bytes(local_s3.url("far", "object.tar"), bytes(1000))
+        store.write_bytes(local_s3.url("far", "object.tar"), bytes(1000))
         path = f"/{local_s3.bucket}/far/object.tar"
         connection = http.client.HTTPConnection("127.0.0.1", far.port)
         connection.connect()
@@ -188,8 +188,8 @@ def test_the_far_store_waits_counts_and_keeps_connections(local_s3: LocalS3, mon
             assert len(connection.getresponse().read()) == 250
         assert time.monotonic() - began >= 0.18
         assert connection.sock is socket
-        assert storage.size_and_tag(local_s3.url("far", "object.tar"))[0] == 1000
-        assert storage.read_bytes(local_s3.url("far", "object.tar")) == bytes(1000)
+        assert store.size_and_tag(local_s3.url("far", "object.tar"))[0] == 1000
+        assert store.read_bytes(local_s3.url("far", "object.tar")) == bytes(1000)
         seen = {(t.method, t.path): (t.requests, t.size_bytes) for t in far.traffic()}
     assert seen["GET", path] == (4, 1750)
     assert seen["HEAD", path][1] == 0, "an answer to HEAD names a length and has no body"

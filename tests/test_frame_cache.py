@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from adaptfocus.pipelines.errors import InputError
-from adaptfocus.pipelines.plan_store import Stretch
-from adaptfocus.pipelines.records import ClipBatch
-from adaptfocus.trainers.engine import LocalEngine
-from adaptfocus.trainers.loop import clip_shape, train
-from adaptfocus.trainers.prepare import finished, prepare
-from adaptfocus.trainers.scores import READING
+from adaptfocus.pipelines.plan.published import Stretch
+from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.trainers.loop.engine import LocalEngine
+from adaptfocus.trainers.loop.scores import READING
+from adaptfocus.trainers.loop.training import train
+from adaptfocus.trainers.runs.open import clip_shape
+from adaptfocus.trainers.runs.preparation import finished, prepare
 from benchmarks.frame_cache import CachedEngine, frame_cache
-from tests.trainers.test_loop import broken_copy
+from tests.trainers.loop.test_training import broken_copy
 from tests.worlds import SmallWorld
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptfocus.pipelines.errors import ConfigError
-from adaptfocus.pipelines.shard_index import load_index
-from adaptfocus.pipelines.world_config import WorldConfig
+from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.worlds.config import WorldConfig
 from benchmarks.imprecision import Imprecision, perturbed, write_imprecise
 from benchmarks.regime_figures import Outcome, figures_of
 from benchmarks.regimes import Benchmark

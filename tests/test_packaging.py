@@ -21,15 +21,15 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DISTRIBUTION = {"yaml": "pyyaml"}  # where an import has another name
 # Files that import a library of an extra at their top, and are themselves only imported by each other or in functions.
 OF_AN_EXTRA = {
-    "pipelines/ray_data.py": "ray",
-    "trainers/ray_train.py": "ray",
-    "trainers/ray_elastic.py": "ray",
-    "trainers/ray_extract.py": "ray",
-    "trainers/ray_fit.py": "ray",
-    "trainers/ray_stop.py": "ray",
-    "infra/cluster.py": "ray",
-    "infra/stages.py": "demo",
-    "infra/demo.py": "demo",
+    "pipelines/stream/on_ray.py": "ray",
+    "trainers/on_ray/train.py": "ray",
+    "trainers/on_ray/elastic.py": "ray",
+    "trainers/on_ray/extraction.py": "ray",
+    "trainers/on_ray/fit.py": "ray",
+    "trainers/on_ray/stop.py": "ray",
+    "infra/running/cluster.py": "ray",
+    "infra/demo/stages.py": "demo",
+    "infra/demo/demo.py": "demo",
 }
 
 
@@ -93,11 +93,11 @@ def test_the_rule_finds_what_is_undeclared() -> None:
     assert undeclared("pipelines/a.py", "import requests\ndef f():\n    import pandas.io") == ["pandas", "requests"]
     assert undeclared("pipelines/a.py", "import ray\nimport yaml, os.path, numpy as np") == ["ray"]
     assert undeclared("pipelines/a.py", "def f():\n    import h5py") == []
-    assert undeclared("pipelines/ray_data.py", "import ray\nimport h5py") == ["h5py"]
+    assert undeclared("pipelines/stream/on_ray.py", "import ray\nimport h5py") == ["h5py"]
     assert undeclared("infra/a.py", "from adaptfocus.infra import stages") == [
-        "adaptfocus.infra.stages, which needs the extra demo"
+        "adaptfocus.infra.demo.stages, which needs the extra demo"
     ]
-    assert undeclared("infra/a.py", "def f():\n    from adaptfocus.infra.stages import Stages") == []
+    assert undeclared("infra/a.py", "def f():\n    from adaptfocus.infra.demo.stages import Stages") == []
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from adaptfocus.pipelines.errors import ConfigError, InputError
-from adaptfocus.pipelines.packets import packets_of, shown_pts
-from adaptfocus.pipelines.shard_index import load_index
+from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.video.spans import packets_of, shown_pts
 from benchmarks.people import Study, figures_of, read_corpora, run_study, write_files
 from benchmarks.people_videos import (
     Corpus,

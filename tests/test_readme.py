@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from adaptfocus.infra import cli
-from adaptfocus.infra.local_s3 import LocalS3
-from adaptfocus.infra.options import settings_from
+from adaptfocus.infra.cli import app
+from adaptfocus.infra.demo.local_s3 import LocalS3
+from adaptfocus.infra.running.settings import settings_from
 from tests.clean_install import ROOT, run
 from tests.footage import footage_folder
 
@@ -46,7 +46,7 @@ ALL = commands("AdaptFocus")
 def test_each_command_of_the_readme_is_understood(line: str) -> None:
     """Its options are there, and its settings are those of a run."""
     _, name, *rest = shlex.split(line)
-    command = get_command(cli.app).commands[name]  # type: ignore[attr-defined]
+    command = get_command(app.app).commands[name]  # type: ignore[attr-defined]
     given = command.make_context(name, rest).params
     if name in ("plan", "train", "submit"):
         assert settings_from(given["name"], given["overrides"], None).runs

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from adaptfocus.pipelines.config import differences, make
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
-from adaptfocus.pipelines.plan_store import read_plan
-from adaptfocus.pipelines.records import PLAN_SCHEMA
-from adaptfocus.pipelines.shard_index import load_index
-from adaptfocus.pipelines.tables import read_table
-from adaptfocus.pipelines.world import WorldConfig
-from adaptfocus.trainers.checkpoint import Run
-from adaptfocus.trainers.config import TrainConfig
-from adaptfocus.trainers.pretrain import pretrain
-from adaptfocus.trainers.recipes import recipe
+from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.plan.published import read_plan
+from adaptfocus.pipelines.schemas import PLAN_SCHEMA
+from adaptfocus.pipelines.settings import differences, make
+from adaptfocus.pipelines.store.tables import read_table
+from adaptfocus.pipelines.worlds.video import WorldConfig
+from adaptfocus.trainers.pretraining.training import pretrain
+from adaptfocus.trainers.runs.log import Run
+from adaptfocus.trainers.settings.recipes import recipe
+from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks import regime_report
 from benchmarks.figures import show
 from benchmarks.imprecision import Imprecision

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from adaptfocus.pipelines.errors import ConfigError
-from adaptfocus.pipelines.feature_store import open_features
-from adaptfocus.pipelines.world_config import world_of
-from adaptfocus.trainers.evaluate import load_config
-from adaptfocus.trainers.pretrain import pretrain
+from adaptfocus.pipelines.features.store import open_features
+from adaptfocus.pipelines.worlds.config import world_of
+from adaptfocus.trainers.pretraining.training import pretrain
+from adaptfocus.trainers.runs.open import load_config
 from benchmarks.regime_worlds import start_url
 from benchmarks.variants import VARIANTS
 from benchmarks.weak_feat import METRICS, figures_of, main, plan_of, run

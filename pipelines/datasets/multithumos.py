@@ -14,7 +14,8 @@ import posixpath
 from collections import defaultdict
 from typing import Any
 
-from adaptfocus.pipelines.datasets.annotations import Interval, Problem, check_id, check_unique, labels_and
+from adaptfocus.pipelines.annotations.names import check_id, check_unique
+from adaptfocus.pipelines.annotations.rows import Interval, Problem, labels_and
 from adaptfocus.pipelines.datasets.release import Release, ReleasedVideo
 from adaptfocus.pipelines.datasets.release_files import (
     in_threads,
@@ -26,7 +27,7 @@ from adaptfocus.pipelines.datasets.release_files import (
     texts_by_name,
 )
 from adaptfocus.pipelines.errors import InputError
-from adaptfocus.pipelines.file_tree import files_below
+from adaptfocus.pipelines.store.walk import files_below
 
 NEEDED = "needed are class_list.txt and either a .json or a text file for each class"
 SPLITS = {"training": "train", "validation": "train", "testing": "test", "test": "test"}

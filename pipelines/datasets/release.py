@@ -13,10 +13,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from adaptfocus.pipelines.datasets.annotations import AnnotatedVideo, Interval, Problem, tidy_intervals
+from adaptfocus.pipelines.annotations.manifest import present
+from adaptfocus.pipelines.annotations.rows import AnnotatedVideo, Interval, Problem, tidy_intervals
+from adaptfocus.pipelines.annotations.tasks import Segment
 from adaptfocus.pipelines.datasets.find_videos import find_videos
-from adaptfocus.pipelines.datasets.manifest import present
-from adaptfocus.pipelines.datasets.tasks import Segment
 from adaptfocus.pipelines.errors import InputError
 
 

@@ -12,7 +12,7 @@ from itertools import combinations
 
 import numpy as np
 
-from adaptfocus.pipelines.datasets.annotations import Problem
+from adaptfocus.pipelines.annotations.rows import Problem
 from adaptfocus.pipelines.datasets.release import Release, ReleasedVideo
 
 MOST_PAIRS = 10

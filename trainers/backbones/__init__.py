@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from adaptfocus.pipelines import storage
+from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
 from adaptfocus.trainers.backbones.colour import constant, is_yuv420p, rgb_of_yuv420p
 from adaptfocus.trainers.backbones.contract import Backbone, InputSpec, parameter_groups
@@ -28,7 +28,7 @@ from adaptfocus.trainers.backbones.weights_file import (
     weights_in,
     why_not_loaded,
 )  # fmt: skip
-from adaptfocus.trainers.finite import check_weights
+from adaptfocus.trainers.device.finite import check_weights
 
 __all__ = (
     "BACKBONES", "HEAD", "Backbone", "InputSpec", "build", "entry_of", "input_spec_of", "load_pretrained", "normalise",
@@ -69,7 +69,7 @@ def build(name: str, num_classes: int) -> nn.Module:
 def load_pretrained(model: nn.Module, url: str) -> dict[str, Any]:
     """Start `model` from the weights at `url`; its head stays fresh, on purpose.
 
-    The file may be one of ours (``{"backbone": name, "state_dict": ...}``, as `adaptfocus.trainers.pretrain` and
+    The file may be one of ours (``{"backbone": name, "state_dict": ...}``, as `adaptfocus.trainers.pretraining.training` and
     `adaptfocus export-model` write it), a bare state dict, or a public one in a style of the model's family
     (docs/backbones.md): torch's own format, safetensors, or Caffe2's pickle (``.pkl``). A weights file cannot run code:
     torch reads with ``weights_only=True``, and pickles are read by an unpickler that knows numpy arrays alone.
@@ -82,7 +82,7 @@ def load_pretrained(model: nn.Module, url: str) -> dict[str, Any]:
         AdaptFocusError: the file is no weights file, or its weights are not this model's: lists what is missing, left
             over or of another shape. Nothing is loaded then.
     """
-    data = storage.read_bytes(url)
+    data = store.read_bytes(url)
     if is_safetensors(data):
         loaded: Any = read_safetensors(data, url)
     elif url.endswith(".pkl"):

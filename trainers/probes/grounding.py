@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from adaptfocus.trainers.metrics_grounding import moment_iou, non_maximum_suppression
+from adaptfocus.trainers.metrics.grounding import moment_iou, non_maximum_suppression
 from adaptfocus.trainers.probes.training import Progress, Schedule, fit, fresh, padded, resampled
 
 SCHEDULE = Schedule(epochs=16, batch_items=32, learning_rate=4e-3)

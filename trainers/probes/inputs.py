@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from adaptfocus.pipelines.errors import InputError
-from adaptfocus.pipelines.feature_store import FeatureSet, VideoFeatures, open_features
+from adaptfocus.pipelines.features.store import FeatureSet, VideoFeatures, open_features
 from adaptfocus.trainers.probes.training import Progress
 
 TRAIN, TEST = "train", "test"

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from adaptfocus.pipelines.datasets.tasks import ActivityVideo
+from adaptfocus.pipelines.annotations.tasks import ActivityVideo
 from adaptfocus.pipelines.errors import InputError
-from adaptfocus.trainers.metrics import accuracy, mean_average_precision
+from adaptfocus.trainers.metrics.video import accuracy, mean_average_precision
 from adaptfocus.trainers.probes.activity import HEADS, activity_probabilities, has_one_each, train_activity
 from adaptfocus.trainers.probes.inputs import ProbeFeatures
 from adaptfocus.trainers.probes.results import Details, SeedOutcome

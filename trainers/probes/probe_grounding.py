@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from adaptfocus.pipelines.datasets.tasks import Moment
+from adaptfocus.pipelines.annotations.tasks import Moment
 from adaptfocus.pipelines.errors import InputError
-from adaptfocus.trainers.metrics_grounding import ABOVE, AT_LEAST, grounding_scores, moment_iou
+from adaptfocus.trainers.metrics.grounding import ABOVE, AT_LEAST, grounding_scores, moment_iou
 from adaptfocus.trainers.probes.grounding import Query, Vocabulary, ground, train_grounding, words_of
 from adaptfocus.trainers.probes.inputs import ProbeFeatures
 from adaptfocus.trainers.probes.results import Details, SeedOutcome, Span, Strips, evenly

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from adaptfocus.pipelines.datasets.tasks import SegmentedVideo
-from adaptfocus.trainers.metrics_segmentation import segmentation_scores
+from adaptfocus.pipelines.annotations.tasks import SegmentedVideo
+from adaptfocus.trainers.metrics.segmentation import segmentation_scores
 from adaptfocus.trainers.probes.inputs import ProbeFeatures
 from adaptfocus.trainers.probes.results import Details, SeedOutcome, Span, Strips, evenly
 from adaptfocus.trainers.probes.segmentation import segment, train_segmentation

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from adaptfocus.pipelines import storage
-from adaptfocus.pipelines.datasets.tasks import (
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.annotations.tasks import (
     ACTIVITY,
     GROUNDING,
     SEGMENTATION,
@@ -89,7 +89,7 @@ def run_probe(
         raise ConfigError("a probe needs at least one feature set and one seed")
     task = TASKS[task_name]
     schedule = task.schedule if epochs is None else replace(task.schedule, epochs=epochs)
-    url = annotations if annotations.endswith(".jsonl") else storage.join(annotations, task.file)
+    url = annotations if annotations.endswith(".jsonl") else store.join(annotations, task.file)
     rows = _by_split(task.read(url), url)
     wanted = {split: list(dict.fromkeys(row.video_id for row in of_split)) for split, of_split in rows.items()}
     found = read_features(features, wanted, stage("reading features") if stage else None)

@@ -1,0 +1,36 @@
+"""Which clips an epoch looks at: a pure function of index, saliency, seed and epoch."""
+
+from typing import TYPE_CHECKING
+
+from adaptfocus.lazily import lazily
+
+if TYPE_CHECKING:
+    from adaptfocus.pipelines.plan.draw import Planner, plan_clips, plan_views
+    from adaptfocus.pipelines.plan.published import follow, read_plan, write_plan
+    from adaptfocus.pipelines.plan.settings import ClipConfig, DrawRules, PlanConfig
+
+__all__ = [
+    "ClipConfig",
+    "DrawRules",
+    "PlanConfig",
+    "Planner",
+    "follow",
+    "plan_clips",
+    "plan_views",
+    "read_plan",
+    "write_plan",
+]
+__getattr__ = lazily(
+    __name__,
+    {
+        "Planner": "draw",
+        "plan_clips": "draw",
+        "plan_views": "draw",
+        "follow": "published",
+        "read_plan": "published",
+        "write_plan": "published",
+        "ClipConfig": "settings",
+        "DrawRules": "settings",
+        "PlanConfig": "settings",
+    },
+)

@@ -1,0 +1,8 @@
+"""WebDataset tars: find them, read their samples, pack them."""
+
+from adaptfocus.pipelines.shards.find import find_shards
+from adaptfocus.pipelines.shards.members import Refusal
+from adaptfocus.pipelines.shards.packing import pack
+from adaptfocus.pipelines.shards.read import Sample, read_samples
+
+__all__ = ["Refusal", "Sample", "find_shards", "pack", "read_samples"]
