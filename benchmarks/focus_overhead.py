@@ -3,7 +3,7 @@
     python -m benchmarks.focus_overhead [--quick] [--json]
 
 The baseline is `plain_step` below: forward, multi-hot targets, mean BCE, backward, AdamW on the same batch, as anybody
-would write it. Against it stands `adaptfocus.trainers.loop.step.train_step`, with the recipe `ours_resampled` after the warm-up and in
+would write it. Against it stands `trainers.loop.step.train_step`, with `ours_resampled` after the warm-up and in
 it, and with the recipe `best`, and its share of the ledger's table, which is made once a commit. CPU, one thread, CPU
 time of the process. They take turns step by step; figures are medians over the steps, with a 90 % bootstrap interval.
 

@@ -2,7 +2,7 @@
 
 Input: an index, a folder. Does: decodes every frame of every video, keeps them in one memory-mapped file; then follows
 the plans of a run as the stream does, and takes each clip's frames from there.
-Output: an engine whose batches are those of `adaptfocus.trainers.loop.engine.LocalEngine`, bit for bit, but for what reading and
+Output: an engine whose batches are those of `trainers.loop.engine.LocalEngine`, bit for bit, but for what reading and
 decoding cost: nothing is read, so those columns are 0. Published figures never come from here.
 """
 
@@ -65,7 +65,7 @@ class CachedEngine(LocalEngine):
         return ahead(assembled(bags, shape, self.bags_per_batch, self._fill))
 
     def _fill(self, batch: ClipBatch, place: int, bag: dict, shape: ClipShape) -> None:
-        """`adaptfocus.pipelines.stream.clips.fill`, with the cache in the place of fetching and decoding."""
+        """`pipelines.stream.clips.fill`, with the cache in the place of fetching and decoding."""
         describe(batch, place, bag, shape)
         self.cache.write_clips(bag, batch.frames[place])
 

@@ -1,6 +1,6 @@
 """What the regimes' benchmark leaves to be read: curves as JSON and SVG, tables as Markdown.
 
-Input: outcomes. Does: lays them out; the charts' marks are placed by `adaptfocus.infra.report.charts`, as in a run's report.
+Input: outcomes. Does: lays them out; the charts' marks are placed by `infra.report.charts`, as in a run's report.
 Output: text of files.
 """
 

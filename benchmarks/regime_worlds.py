@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import adaptfocus.infra.running.worlds
+from adaptfocus.infra.running import worlds
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.pipelines.worlds.config import WorldConfig
@@ -68,7 +68,7 @@ def make_world(out: Path, world: WorldConfig) -> None:
     """Make a world from nothing: what a killed process left of it is removed."""
     folder = world_folder(out, world)
     shutil.rmtree(folder, ignore_errors=True)
-    adaptfocus.infra.running.worlds.make_world(world, str(folder), processes=1)
+    worlds.make_world(world, str(folder), processes=1)
 
 
 def make_world_and_annotations(out: Path, world: WorldConfig, annotations: Sequence[Imprecision]) -> None:

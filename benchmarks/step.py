@@ -2,7 +2,7 @@
 
     python -m benchmarks.step [BACKBONE ...] [--set step.precision=bf16] [--quick] [--json]
 
-Three sides take turns, step by step, on the same clips: ours (`adaptfocus.trainers.loop.step`, recipe `ours_resampled` after the
+Three sides take turns, step by step, on the same clips: ours (`trainers.loop.step`, recipe `ours_resampled` after the
 warm-up, ledger columns and all), a plain step of the same backbone (forward, multi-hot targets, mean BCE, backward, the
 same AdamW), and the plain step of the library's own model where pytorchvideo is installed and has it. All work at rate
 0, so that weights stay. Noise as frames; `benchmarks.step_waits` measures the wait for real clips.
@@ -129,7 +129,7 @@ def ours_model(config: TrainConfig, device: torch.device) -> nn.Module:
 
 
 def our_side(config: TrainConfig, device: torch.device) -> Callable[[ClipBatch], None]:
-    """`adaptfocus.trainers.loop.step`, as the loop calls it."""
+    """`trainers.loop.step`, as the loop calls it."""
     model = ours_model(config, device)
     step = step_function(config, LocalEngine(1, device), model, model, _still(config, model, device))
     return lambda batch: step(batch, EPOCH, EPOCH / config.epochs, SinceCommit())

@@ -1,6 +1,6 @@
 """`adaptfocus extract | export | verify`: features of whole videos, out and into the layouts of other projects.
 
-Input: arguments. Does: hands them to `adaptfocus.trainers.evaluation.extraction` and `adaptfocus.pipelines.feature_layouts`.
+Input: arguments. Does: hands them to `trainers.evaluation.extraction` and `pipelines.features.layouts`.
 Output: a line or a table a command.
 """
 

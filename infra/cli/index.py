@@ -1,6 +1,6 @@
 """`adaptfocus index`: tars as they are to an index of their videos, and what it left out.
 
-Input: arguments. Does: hands them to `adaptfocus.pipelines.index.build`. Output: the index, and lines of counts and reasons.
+Input: arguments. Does: hands them to `pipelines.index.build`. Output: the index, and lines of counts and reasons.
 """
 
 from __future__ import annotations

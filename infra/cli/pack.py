@@ -1,6 +1,6 @@
 """`adaptfocus pack`: videos and labels to WebDataset shards, from a list or from a data set as it was released.
 
-Input: arguments. Does: hands them to a reader in `pipelines/datasets` and to `adaptfocus.pipelines.shards.packing`. Output: shards, or with
+Input: arguments. Does: gives them to `pipelines.datasets` and to `pipelines.shards`. Output: shards, or with
 `--validate` a summary of what would go into them.
 """
 

@@ -1,6 +1,6 @@
 """`adaptfocus quarantine list | retry | export`: the videos that a run, or its index, has left out.
 
-Input: the URL of a run. Does: hands it to `adaptfocus.trainers.runs.quarantine`. Output: tables; a file; records of what was released.
+Input: the URL of a run. Does: hands it to `trainers.runs.quarantine`. Output: tables; a file; what was released.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """An S3 server for this machine: what the demo and the tests store into when no bucket is at hand.
 
-Input: nothing, or a port. Does: runs `adaptfocus.infra.demo.s3_server` in a process of its own, so that it shares no interpreter
+Input: nothing, or a port. Does: runs `infra.demo.s3_server` in a process of its own, so that it shares no interpreter
 lock with the work it serves, and ends it with the work. Output: an endpoint and a bucket, as the environment
 variables that every S3 client reads.
 

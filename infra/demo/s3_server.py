@@ -1,4 +1,4 @@
-"""The process behind `adaptfocus.infra.demo.local_s3`: moto's S3 with the two things mended that a run leans on.
+"""The process behind `infra.demo.local_s3`: moto's S3 with the two things mended that a run leans on.
 
 Input: a port and the parent's process id. Does: serves S3 from memory on the loopback interface, keeps racing
 exclusive creations exclusive, and cuts ranges without copying whole objects. Output: the line ``port N`` when ready.

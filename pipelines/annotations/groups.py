@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from adaptfocus.pipelines.annotations.names import normal
 from adaptfocus.pipelines.errors import InputError
@@ -19,7 +19,7 @@ from adaptfocus.pipelines.errors import InputError
 class Grouped(Protocol):
     """A video as an annotation or a release has it: a dataclass with these fields."""
 
-    __dataclass_fields__: Any
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def video_id(self) -> str: ...

@@ -6,7 +6,7 @@ Input: an epoch's plan (Parquet at a URL) and where to start in it.
 Does: fetches the spans of the next bags while one is decoded, and turns a bag that cannot be decoded into a black one
 with its reason.
 Output: ClipBatches, in slot order. Nothing here knows Ray: `stream` below runs in this process, and
-`adaptfocus.pipelines.stream.on_ray` runs the same `assembled` on a cluster.
+`pipelines.stream.on_ray` runs the same `assembled` on a cluster.
 """
 
 from __future__ import annotations

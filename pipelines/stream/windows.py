@@ -5,7 +5,7 @@
 Input: rows of the index, the shape of a window.
 Does: decodes one video after the other, each in a process of its own if wanted; a batch takes the last windows of one
 video and the first of the next. A video that does not decode becomes one row with its reason.
-Output: WindowBatches. Nothing here knows Ray: `adaptfocus.pipelines.stream.on_ray` runs the same on a cluster.
+Output: WindowBatches. Nothing here knows Ray: `pipelines.stream.on_ray` runs the same on a cluster.
 """
 
 from __future__ import annotations

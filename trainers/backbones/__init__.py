@@ -69,7 +69,7 @@ def build(name: str, num_classes: int) -> nn.Module:
 def load_pretrained(model: nn.Module, url: str) -> dict[str, Any]:
     """Start `model` from the weights at `url`; its head stays fresh, on purpose.
 
-    The file may be one of ours (``{"backbone": name, "state_dict": ...}``, as `adaptfocus.trainers.pretraining.training` and
+    The file may be one of ours (``{"backbone": name, "state_dict": ...}``, as `trainers.pretraining.training` and
     `adaptfocus export-model` write it), a bare state dict, or a public one in a style of the model's family
     (docs/backbones.md): torch's own format, safetensors, or Caffe2's pickle (``.pkl``). A weights file cannot run code:
     torch reads with ``weights_only=True``, and pickles are read by an unpickler that knows numpy arrays alone.

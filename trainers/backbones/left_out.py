@@ -1,7 +1,7 @@
 """Dropout and stochastic depth whose draws are those of a clip's id.
 
 Input: a backbone, the ids of the clips that it is about to see.
-Does: draws what is left out for each clip (`trainers/device/draws.py`) and sets it on the model as factors: 0, or 1 over the
+Does: draws what is left out for each clip (`device/draws.py`) and sets it on the model as factors: 0, or 1 over the
 share that stays.
 Output: none; `Backbone.forward` and the blocks read the factors while the model trains.
 

@@ -59,7 +59,7 @@ def _mvit(frames: int, stride: int, millions: float, gflops: float, weights: str
 
 
 BACKBONES: dict[str, Entry] = {
-    "small3d": Entry(Small3D, Small3D.input_spec, (), 0.03, 0.004, "adaptfocus.trainers.pretraining.training makes them"),
+    "small3d": Entry(Small3D, Small3D.input_spec, (), 0.03, 0.004, "trainers.pretraining makes them"),
     "r2plus1d_tiny": Entry(
         R2Plus1DTiny, R2Plus1DTiny.input_spec, (), 0.23, 0.016, "none: it learns from scratch; or adaptfocus pretrain"
     ),

@@ -20,8 +20,8 @@ import torch
 
 from adaptfocus.pipelines.stream.batches import ClipBatch
 
-# The columns of ClipBatch that a step needs on its device: those of `adaptfocus.trainers.method.objective`, and what input and null ranks
-# read.
+# The columns of ClipBatch that a step needs on its device: those of `trainers.method.objective`, and what
+# input and null ranks read.
 OF_OBJECTIVE = ("ok", "tau", "duration_seconds", "label_ids", "clip_positive",
                 "saliency_score", "saliency_tau", "saliency_epoch")  # fmt: skip
 NEEDED = ("frames", "clip_id", "explores", *OF_OBJECTIVE)

@@ -4,7 +4,7 @@ Input: a run, which of its weights, an index, how far apart windows are.
 Does: cuts the index into parts; has the windows of the parts that are missing decoded and shown to the backbone, in
 this process or on a cluster; writes each part as soon as its videos are whole. Videos in the run's quarantine are left
 out, and one that does not decode is refused: both with a reason.
-Output: a feature set (`adaptfocus.pipelines.features.store`). Killed and started again, it does what is missing.
+Output: a feature set (`pipelines.features.store`). Killed and started again, it does what is missing.
 """
 
 from __future__ import annotations

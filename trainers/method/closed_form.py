@@ -1,7 +1,7 @@
 """The objective of a step on a CPU: the loss and its gradient over the logits, without a graph, in some calls of numpy.
 
 Input: logits, and the batch that they are of.
-Does: what `adaptfocus.trainers.method.objective` does with tensors and autograd, on arrays that lie in this process's memory anyway.
+Does: what `trainers.method.objective` does with tensors and autograd, on arrays in this process's memory.
 Output: the probabilities of the bags' own labels, this rank's share of the loss, and its gradient.
 
 On arrays of some hundred numbers a step costs its calls, not its arithmetic, and a call of numpy costs a third of one

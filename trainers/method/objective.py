@@ -1,10 +1,10 @@
 """The objective of a step as tensors on any device: weights, and a loss that autograd differentiates.
 
 Input: logits, and the batch that they are of.
-Does: puts the pieces of `adaptfocus.trainers.method.focus` and `adaptfocus.trainers.method.loss` together; nothing waits for a GPU.
+Does: puts the pieces of `trainers.method.focus` and `trainers.method.loss` together; nothing waits for a GPU.
 Output: the probabilities of the bags' own labels, and this rank's share of the loss.
 
-Read this to see what a step minimises. On a CPU `adaptfocus.trainers.method.closed_form` computes the same, faster.
+Read this to see what a step minimises. On a CPU `trainers.method.closed_form` computes the same, faster.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Extraction on a cluster: the windows of `adaptfocus.pipelines.stream.on_ray`, then actors with the backbone.
+"""Extraction on a cluster: the windows of `pipelines.stream.on_ray`, then actors with the backbone.
 
 Input: an Extraction, and which videos.
 Does: decodes in tasks, wherever the run decodes; shows the windows to one actor a GPU, or to `placement.workers` of

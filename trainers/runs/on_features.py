@@ -2,7 +2,7 @@
 
 Input: settings with `features`, an index. Does: opens the features, checks that they are whole, of that index, and in a
 test made as those that the run was trained on.
-Output: a source of clips for the stream (`adaptfocus.pipelines.features.clips`), a model of the right width, lines for the user.
+Output: a source of clips for the stream (`pipelines.features.clips`), a model of the right width, lines for the user.
 """
 
 from __future__ import annotations

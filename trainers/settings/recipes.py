@@ -59,7 +59,7 @@ def world() -> dict[str, Any]:
 
 
 def demo() -> dict[str, Any]:
-    """The demo's runs, on `adaptfocus.pipelines.worlds.video.DEMO_WORLD` and the start of `adaptfocus.trainers.pretraining.training`.
+    """The demo's runs, on `pipelines.worlds.config.DEMO_WORLD` and the start of `trainers.pretraining.training`.
 
     Cost: 3,072 clips of 128 videos in 96 steps; about 45 s on two cores, half of them starting Ray's processes.
     Command: adaptfocus demo (it sets name, places, seed and regime).

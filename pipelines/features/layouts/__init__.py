@@ -1,6 +1,6 @@
 """Features in the layouts that other projects read, and a look at them through those projects' rules.
 
-Input: feature sets (`adaptfocus.pipelines.features.store`), a place.
+Input: feature sets (`pipelines.features.store`), a place.
 Does: `export` writes a layout; `verify` reads one back as its reader does: axis order, alignment, names, types,
 dimension.
 Output: files; or sentences that say what is wrong and how to mend it. docs/features.md has the table.

@@ -87,14 +87,14 @@ def test_the_package_is_complete_and_small() -> None:
         files = [path for path in Path(folder).rglob("*") if path.is_file()]
         assert sum(path.stat().st_size for path in files) < 2_000_000
         assert not [path for path in files if path.suffix == ".pyc"]
-        assert (Path(folder) / "infra" / "templates" / "report.html.j2").exists()
+        assert (Path(folder) / "adaptfocus" / "infra" / "templates" / "report.html.j2").exists()
         assert (Path(folder) / "settings.yaml").read_text() == "epochs: 3\n"
         environment = {**os.environ, "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1"}
         said = subprocess.run(
-            [sys.executable, "-c", "import adaptfocus.infra.cli.app, adaptfocus.trainers.on_ray.train; print(adaptfocus.infra.cli.app.__file__)"],
+            [sys.executable, "-c", "import adaptfocus.trainers.on_ray.train, adaptfocus as a; print(a.__file__)"],
             cwd=folder, env=environment, capture_output=True, text=True, check=True,
         )  # fmt: skip
-        assert said.stdout.strip() == f"{folder}/infra/cli/app.py"
+        assert said.stdout.strip() == f"{folder}/adaptfocus/__init__.py"
     assert not Path(folder).exists()
 
 

@@ -470,8 +470,8 @@ def test_features_at_other_times(rule: Any) -> None:
 def test_one_odd_video_is_left_out_of_an_export_and_counted(
     layout: str, given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    odd = {"mstcn": "adaptfocus.pipelines.features.layouts.frames.at_frames", "opentad": "adaptfocus.pipelines.features.layouts.arrays.laid_out",
-           "mmn": "adaptfocus.pipelines.features.layouts.grounding.averaged"}[layout]  # fmt: skip
+    odd = {"mstcn": "frames.at_frames", "opentad": "arrays.laid_out", "mmn": "grounding.averaged"}[layout]
+    odd = f"adaptfocus.pipelines.features.layouts.{odd}"
     module, _, name = odd.rpartition(".")
     plain = getattr(importlib.import_module(module), name)
     left = [True]

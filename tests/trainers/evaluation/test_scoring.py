@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import adaptfocus.trainers.evaluation.scoring
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.decode.settings import DecodeConfig
 from adaptfocus.pipelines.errors import ConfigError, InputError
@@ -75,7 +74,7 @@ def test_several_checkpoints_are_scored_from_views_decoded_once(
             decoded.extend(batch.slot.tolist())
             yield batch
 
-    monkeypatch.setattr(adaptfocus.trainers.evaluation.scoring, "stream", counted)
+    monkeypatch.setattr("adaptfocus.trainers.evaluation.scoring.stream", counted)
     config, kept = load_config(all_kept.url), all_kept.kept_epochs()
     assert list(kept) == [0, 1, 2]
     names = {f"epoch-{epoch}": commit for epoch, commit in kept.items()}

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-import adaptfocus.trainers.evaluation.scoring
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError, InputError
 from adaptfocus.pipelines.store.strict_json import json_text
@@ -22,6 +21,7 @@ from adaptfocus.trainers.device.finite import not_finite
 from adaptfocus.trainers.device.transfer import Leaving
 from adaptfocus.trainers.evaluation.extraction import Extraction, classes_of, extract, make_here
 from adaptfocus.trainers.evaluation.feature_model import weights_of
+from adaptfocus.trainers.evaluation.saved import scores_url
 from adaptfocus.trainers.evaluation.scoring import evaluate, predict_here
 from adaptfocus.trainers.loop import training
 from adaptfocus.trainers.loop.divergence import DivergedError, LossWatch
@@ -219,7 +219,7 @@ def test_scores_and_features_of_weights_that_overflow_are_not_written(
     config = load_config(short.url)
     with pytest.raises(InputError, match=r"the scores of checkpoint .* are not finite"):
         evaluate(short, config, small_world.test_index, 2, "huge", predict_here)
-    assert not store.exists(adaptfocus.trainers.evaluation.scoring.scores_url(short.url, "huge"))
+    assert not store.exists(scores_url(short.url, "huge"))
     job = Extraction(config, len(classes_of(config)), weights_of(config), small_world.test_index, "pooled", 2.0)
     with pytest.raises(InputError, match=r"the features of video .* are not finite"):
         extract(job, str(tmp_path / "features"), make_here)
