@@ -8,4 +8,12 @@ if TYPE_CHECKING:
     from adaptfocus.pipelines.apart.pool import decode_clips_apart, read_packet_table_apart
 
 __all__ = ["decode_clips_apart", "read_packet_table_apart"]
-__getattr__ = lazily(__name__, {"decode_clips_apart": "pool", "read_packet_table_apart": "pool"})
+__getattr__ = lazily(
+    __name__,
+    {
+        "pool": (
+            "decode_clips_apart",
+            "read_packet_table_apart",
+        )
+    },
+)

@@ -8,4 +8,12 @@ if TYPE_CHECKING:
     from adaptfocus.pipelines.datasets.formats import FORMATS, read_release
 
 __all__ = ["FORMATS", "read_release"]
-__getattr__ = lazily(__name__, {"FORMATS": "formats", "read_release": "formats"})
+__getattr__ = lazily(
+    __name__,
+    {
+        "formats": (
+            "FORMATS",
+            "read_release",
+        )
+    },
+)

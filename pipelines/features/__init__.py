@@ -8,4 +8,12 @@ if TYPE_CHECKING:
     from adaptfocus.pipelines.features.store import FeatureSet, open_features
 
 __all__ = ["FeatureSet", "open_features"]
-__getattr__ = lazily(__name__, {"FeatureSet": "store", "open_features": "store"})
+__getattr__ = lazily(
+    __name__,
+    {
+        "store": (
+            "FeatureSet",
+            "open_features",
+        )
+    },
+)

@@ -23,14 +23,20 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
-        "Planner": "draw",
-        "plan_clips": "draw",
-        "plan_views": "draw",
-        "follow": "published",
-        "read_plan": "published",
-        "write_plan": "published",
-        "ClipConfig": "settings",
-        "DrawRules": "settings",
-        "PlanConfig": "settings",
+        "draw": (
+            "Planner",
+            "plan_clips",
+            "plan_views",
+        ),
+        "published": (
+            "follow",
+            "read_plan",
+            "write_plan",
+        ),
+        "settings": (
+            "ClipConfig",
+            "DrawRules",
+            "PlanConfig",
+        ),
     },
 )

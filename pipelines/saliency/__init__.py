@@ -13,11 +13,15 @@ __all__ = ["Bins", "SaliencyConfig", "SaliencyTable", "merge", "spikes", "visit"
 __getattr__ = lazily(
     __name__,
     {
-        "Bins": "bins",
-        "spikes": "bins",
-        "visit": "bins",
-        "SaliencyConfig": "settings",
-        "SaliencyTable": "snapshot",
-        "merge": "snapshot",
+        "bins": (
+            "Bins",
+            "spikes",
+            "visit",
+        ),
+        "settings": ("SaliencyConfig",),
+        "snapshot": (
+            "SaliencyTable",
+            "merge",
+        ),
     },
 )

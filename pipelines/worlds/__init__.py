@@ -9,4 +9,13 @@ if TYPE_CHECKING:
     from adaptfocus.pipelines.worlds.encode import write_world
 
 __all__ = ["WORLDS", "WorldConfig", "write_world"]
-__getattr__ = lazily(__name__, {"WORLDS": "config", "WorldConfig": "config", "write_world": "encode"})
+__getattr__ = lazily(
+    __name__,
+    {
+        "config": (
+            "WORLDS",
+            "WorldConfig",
+        ),
+        "encode": ("write_world",),
+    },
+)

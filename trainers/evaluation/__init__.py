@@ -10,4 +10,4 @@ if TYPE_CHECKING:
     from adaptfocus.trainers.evaluation.scoring import evaluate
 
 __all__ = ["evaluate", "export_model", "extract"]
-__getattr__ = lazily(__name__, {"export_model": "export", "extract": "extraction", "evaluate": "scoring"})
+__getattr__ = lazily(__name__, {"export": ("export_model",), "extraction": ("extract",), "scoring": ("evaluate",)})

@@ -23,7 +23,7 @@ from torch import nn
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError, InputError
 from adaptfocus.pipelines.store import strict_json
-from adaptfocus.trainers.backbones import entry_of, input_spec_of, own_weights
+from adaptfocus.trainers.backbones import input_spec_of, maker_of, own_weights
 from adaptfocus.trainers.backbones.key_styles import OWN, public_state, style_of_exports
 from adaptfocus.trainers.inputs.shown import build_adapted, shown
 from adaptfocus.trainers.runs.log import RESTORE, Run
@@ -123,7 +123,7 @@ def metadata_of(config: TrainConfig, model: nn.Module, classes: list[str]) -> di
 
 def _write_torch(recogniser: Recogniser, clips: torch.Tensor, facts: dict[str, Any]) -> bytes:
     """``{"backbone", "classes", ..., "key_style", "state_dict"}``: what `load_pretrained` takes."""
-    style = style_of_exports(recogniser.model, entry_of(facts["backbone"]).styles)
+    style = style_of_exports(recogniser.model, maker_of(facts["backbone"]).styles)
     weights = {name: value.contiguous() for name, value in public_state(recogniser.model, style).items()}
     data = io.BytesIO()
     torch.save(facts | {"key_style": style.name, "state_dict": weights}, data)
@@ -133,7 +133,7 @@ def _write_torch(recogniser: Recogniser, clips: torch.Tensor, facts: dict[str, A
 def _read_torch(data: bytes, recogniser: Recogniser, clips: torch.Tensor) -> torch.Tensor:
     """A fresh model with the body as `load_pretrained` reads it, and the head as it was written."""
     loaded = torch.load(io.BytesIO(data), weights_only=True)
-    style = next((each for each in entry_of(loaded["backbone"]).styles if each.name == loaded["key_style"]), OWN)
+    style = next((each for each in maker_of(loaded["backbone"]).styles if each.name == loaded["key_style"]), OWN)
     model = build_adapted(loaded["backbone"], len(loaded["classes"]), recogniser.config)
     body = own_weights(model, loaded["state_dict"], "the export", loaded)
     head = {f"head.{part}": loaded["state_dict"][f"{style.head}{part}"] for part in ("weight", "bias")}

@@ -9,4 +9,4 @@ if TYPE_CHECKING:
     from adaptfocus.trainers.loop.training import train
 
 __all__ = ["LocalEngine", "train"]
-__getattr__ = lazily(__name__, {"LocalEngine": "engine", "train": "training"})
+__getattr__ = lazily(__name__, {"engine": ("LocalEngine",), "training": ("train",)})

@@ -9,4 +9,4 @@ if TYPE_CHECKING:
     from adaptfocus.trainers.method.loss import weighted_bce
 
 __all__ = ["focus_weights", "weighted_bce"]
-__getattr__ = lazily(__name__, {"focus_weights": "focus", "weighted_bce": "loss"})
+__getattr__ = lazily(__name__, {"focus": ("focus_weights",), "loss": ("weighted_bce",)})

@@ -8,4 +8,4 @@ if TYPE_CHECKING:
     from adaptfocus.trainers.on_ray.train import fit
 
 __all__ = ["fit"]
-__getattr__ = lazily(__name__, {"fit": "train"})
+__getattr__ = lazily(__name__, {"train": ("fit",)})

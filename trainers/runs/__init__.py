@@ -14,11 +14,13 @@ __all__ = ["Commit", "Lineage", "Run", "audit", "prepare", "publish_plan"]
 __getattr__ = lazily(
     __name__,
     {
-        "publish_plan": "epochs",
-        "audit": "ledger",
-        "Commit": "log",
-        "Lineage": "log",
-        "Run": "log",
-        "prepare": "preparation",
+        "epochs": ("publish_plan",),
+        "ledger": ("audit",),
+        "log": (
+            "Commit",
+            "Lineage",
+            "Run",
+        ),
+        "preparation": ("prepare",),
     },
 )

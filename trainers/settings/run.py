@@ -18,7 +18,7 @@ from adaptfocus.pipelines.saliency.settings import SaliencyConfig
 from adaptfocus.pipelines.settings import Settings
 from adaptfocus.pipelines.store.reads import ReadConfig
 from adaptfocus.pipelines.store.urls import absolute, is_folder_name
-from adaptfocus.trainers.backbones import HEAD, entry_of
+from adaptfocus.trainers.backbones.specs import HEAD, entry_of
 from adaptfocus.trainers.settings.parts import (
     ELSEWHERE,
     AugmentConfig,
@@ -84,7 +84,7 @@ class TrainConfig(Settings):
         shown = values.get("input", {})
         if isinstance(shown, Mapping) and shown.get("motion") == "auto":
             # From scratch nothing is learnt of real people on RGB by small3d; public weights were made for it.
-            as_it_is = name == HEAD or entry.styles
+            as_it_is = name == HEAD or entry.has_public_weights
             values = {**values, "input": {**shown, "motion": "rgb" if as_it_is else "zero_mean_kernels"}}
         return {**values, "clip": own | dict(clip)}
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from adaptfocus.trainers.backbones import BACKBONES
+from adaptfocus.trainers.backbones import BACKBONES, MAKERS
 
 NAMES = tuple(BACKBONES)
 TINY: dict[str, dict[str, Any]] = {
@@ -38,8 +38,10 @@ def small(name: str, num_classes: int = 5, fresh: bool = False) -> nn.Module:
     entry, (frames, size) = BACKBONES[name], SHAPE.get(name, (4, 32))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = entry.make(num_classes, spec=replace(entry.spec, frames=frames, size_pixels=size), **TINY.get(name, {}))
-        model.key_styles = entry.styles
+        model = MAKERS[name].make(
+            num_classes, spec=replace(entry.spec, frames=frames, size_pixels=size), **TINY.get(name, {})
+        )
+        model.key_styles = MAKERS[name].styles
         return (model if fresh else shaken(model)).train()
 
 

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.pipelines.plan.settings import ClipConfig
 from adaptfocus.pipelines.settings import make
-from adaptfocus.trainers.backbones import BACKBONES, InputSpec, build, entry_of, left_out, parameter_groups
+from adaptfocus.trainers.backbones import BACKBONES, MAKERS, InputSpec, build, entry_of, left_out, parameter_groups
 from adaptfocus.trainers.backbones.contract import batch_norms
 from adaptfocus.trainers.backbones.inception_i3d import Inception, Unit
 from adaptfocus.trainers.backbones.slowfast import slow_frames
@@ -254,7 +254,7 @@ def test_the_papers_recipes_are_clips_that_their_backbones_take(papers: Callable
     assert config.clip.size_pixels == spec.size_pixels
     assert recipe(papers.__name__) == papers()
     assert "not measured here" in (papers.__doc__ or "")
-    left_out.check(BACKBONES[config.backbone].make(2, spec=spec), config.dropout, config.drop_path)
+    left_out.check(MAKERS[config.backbone].make(2, spec=spec), config.dropout, config.drop_path)
     views, crops, size = re.search(  # type: ignore[union-attr]
         r"Evaluate: .* --views (\d+)(?: --crops (\d))?(?: --size-pixels (\d+))?\n", papers.__doc__ or ""
     ).groups()

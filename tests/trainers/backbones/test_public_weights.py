@@ -19,7 +19,7 @@ import torch
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError
-from adaptfocus.trainers.backbones import BACKBONES, build, load_pretrained, own_weights
+from adaptfocus.trainers.backbones import BACKBONES, MAKERS, build, load_pretrained, own_weights
 from adaptfocus.trainers.backbones.key_styles import COUNTER, public_state
 from tests.trainers.backbones.small_backbones import clips_for, needs_library, small
 
@@ -233,7 +233,7 @@ def small_nonlocal() -> torch.nn.Module:
 
 def blobs_of(model: torch.nn.Module) -> dict[str, Any]:
     """A Caffe2 file of a model's weights, with what else such files hold."""
-    state = public_state(model, BACKBONES["nonlocal_i3d_r50"].styles[1])
+    state = public_state(model, MAKERS["nonlocal_i3d_r50"].styles[1])
     blobs: dict[str, Any] = {key: v.numpy() for key, v in state.items() if not key.endswith("num_batches_tracked")}
     blobs |= {f"{key}_momentum": np.zeros(2, np.float32) for key in list(blobs)[:3]}
     return blobs | {"lr": np.float32(0.1), "model_iter": np.int64(7), "pred_w": np.zeros((400, 8), np.float32)}

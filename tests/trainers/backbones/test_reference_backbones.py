@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from adaptfocus.trainers.backbones import BACKBONES, build, own_weights
+from adaptfocus.trainers.backbones import BACKBONES, MAKERS, build, own_weights
 from adaptfocus.trainers.backbones.mvit import MViT
 from adaptfocus.trainers.backbones.resnet3d import NonLocal, ResNet3D
 from adaptfocus.trainers.backbones.slowfast import SlowFast, slow_frames
@@ -38,10 +38,9 @@ def compare(name: str, reference: nn.Module, ours: nn.Module, x: torch.Tensor, s
     """Give ours the reference's weights by their public names, head and all; both see the same clips."""
     shaken(reference).eval()
     ours.eval()
-    entry = BACKBONES[name]
     state = dict(reference.state_dict())
     body = own_weights(ours, dict(state), "reference", {})
-    head = {f"head.{part}": state[f"{entry.styles[0].head}{part}"] for part in ("weight", "bias")}
+    head = {f"head.{part}": state[f"{MAKERS[name].styles[0].head}{part}"] for part in ("weight", "bias")}
     left = ours.load_state_dict(body | head, strict=False)
     assert [n for n in left.missing_keys if not n.endswith("num_batches_tracked")] == []
     with torch.no_grad():
@@ -53,7 +52,7 @@ def compare(name: str, reference: nn.Module, ours: nn.Module, x: torch.Tensor, s
 
 def ours(name: str, kind: Any, **settings: Any) -> nn.Module:
     model = kind(7, **settings)
-    model.key_styles = BACKBONES[name].styles
+    model.key_styles = MAKERS[name].styles
     return model
 
 

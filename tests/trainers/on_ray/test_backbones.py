@@ -16,7 +16,7 @@ from adaptfocus.infra.running.planning import first_plan
 from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.settings import make
 from adaptfocus.pipelines.stream.clips import read_and_decode
-from adaptfocus.trainers.backbones import BACKBONES
+from adaptfocus.trainers.backbones import BACKBONES, MAKERS
 from adaptfocus.trainers.loop.commits import SinceCommit
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.step import train_step
@@ -116,7 +116,7 @@ def test_two_workers_train_what_one_process_trains(
 
 def test_every_backbone_is_of_a_family_that_was_trained() -> None:
     def family(name: str) -> str:
-        make_model = BACKBONES[name].make
+        make_model = MAKERS[name].make
         return getattr(make_model, "func", make_model).__name__
 
     assert {family(name) for name in NAMES} == {family(name) for name in FAMILIES}

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from adaptfocus.pipelines.errors import AdaptFocusError
-from adaptfocus.trainers.backbones import BACKBONES, Backbone, load_pretrained, own_weights
+from adaptfocus.trainers.backbones import BACKBONES, MAKERS, Backbone, load_pretrained, own_weights
 from adaptfocus.trainers.backbones.key_styles import public_state, style_of_exports
 from adaptfocus.trainers.backbones.mvit import MViT
 from adaptfocus.trainers.backbones.resnet3d import NONLOCAL_AFTER, ResNet3D
@@ -60,7 +60,7 @@ def fresh(name: str) -> Backbone:
         model = X3D(5, depths=(1, 2, 5, 3))
     else:
         model = ResNet3D(5, width=16, nonlocal_after=NONLOCAL_AFTER)
-    model.key_styles = BACKBONES[backbone].styles
+    model.key_styles = MAKERS[backbone].styles
     return model.eval()
 
 
