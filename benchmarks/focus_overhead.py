@@ -28,7 +28,8 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/focus_overhead.py`
 
-from adaptfocus.pipelines.schemas import NEVER_VISITED, NO_LABEL, RETRY_REASONS
+from adaptfocus.pipelines.errors import RETRY_REASONS
+from adaptfocus.pipelines.schemas import NEVER_VISITED, NO_LABEL
 from adaptfocus.pipelines.settings import make
 from adaptfocus.pipelines.stream.batches import ERROR_BYTES, ClipBatch
 from adaptfocus.trainers.backbones import InputSpec, build, input_spec_of, normalise

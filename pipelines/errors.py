@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from adaptfocus.pipelines.url_secrets import scrubbed
 
+# Why a request was tried again. The order is that of ClipBatch.read_retries.
+RETRY_REASONS = ("throttled", "reset", "truncated", "timeout", "server_error", "wrong_range", "whole_body", "expired",
+                 "short", "other")  # fmt: skip
+
 
 class AdaptFocusError(Exception):
     """Something the user can mend; the command line prints its message and exits 2, without a traceback.

@@ -189,8 +189,3 @@ def clip_id(epoch: int, slot: int, draw: int) -> int:
     if not (0 <= epoch < 1 << 19 and 0 <= slot < 1 << 36 and 0 <= draw < 1 << 8):
         raise ValueError(f"epoch {epoch}, slot {slot}, draw {draw}: limits are 2^19, 2^36 and 2^8")
     return epoch << 44 | slot << 8 | draw
-
-
-# Why a request was tried again. The order is that of ClipBatch.read_retries.
-RETRY_REASONS = ("throttled", "reset", "truncated", "timeout", "server_error", "wrong_range", "whole_body", "expired",
-                 "short", "other")  # fmt: skip

@@ -14,7 +14,7 @@ import numpy as np
 
 from adaptfocus.pipelines.decode.window_jobs import DenseCounts, DenseJob, Source
 from adaptfocus.pipelines.decode.windows import windows_of
-from adaptfocus.pipelines.schemas import RETRY_REASONS
+from adaptfocus.pipelines.errors import RETRY_REASONS
 from adaptfocus.pipelines.store.ahead import Fetched, Reading
 from adaptfocus.pipelines.store.range_file import RangeFile
 

@@ -1,5 +1,8 @@
 """Bytes at URLs: disks, S3 and what else fsspec knows. Knows no video."""
 
+from typing import TYPE_CHECKING
+
+from adaptfocus.lazily import lazily
 from adaptfocus.pipelines.store.ahead import read_ahead
 from adaptfocus.pipelines.store.objects import (
     check_writable,
@@ -16,7 +19,6 @@ from adaptfocus.pipelines.store.objects import (
 )
 from adaptfocus.pipelines.store.range_file import RangeFile, open_member
 from adaptfocus.pipelines.store.reads import ReadConfig
-from adaptfocus.pipelines.store.tables import read_table, write_table
 from adaptfocus.pipelines.store.urls import (
     absolute,
     check_url,
@@ -28,6 +30,9 @@ from adaptfocus.pipelines.store.urls import (
     shown,
 )
 from adaptfocus.pipelines.store.walk import files_below
+
+if TYPE_CHECKING:
+    from adaptfocus.pipelines.store.tables import read_table, write_table
 
 __all__ = [
     "RangeFile",
@@ -57,3 +62,12 @@ __all__ = [
     "write_bytes",
     "write_table",
 ]
+__getattr__ = lazily(
+    __name__,
+    {
+        "tables": (
+            "read_table",
+            "write_table",
+        )
+    },
+)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adaptfocus.pipelines.schemas import RETRY_REASONS
+from adaptfocus.pipelines.errors import RETRY_REASONS
 from adaptfocus.pipelines.store import objects
 from adaptfocus.pipelines.store.range_file import version_of
 from adaptfocus.pipelines.store.ranges import Range, coalesce

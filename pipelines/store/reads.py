@@ -44,7 +44,7 @@ class ReadCounts:
         self.dropped_bytes = 0  # of whole objects that came in place of a range
         self.waiting_seconds = 0.0  # before second tries
         self.hedges = 0
-        # By store_errors.RETRY_REASONS. A whole body that the range was cut out of counts too, although nothing was
+        # By errors.RETRY_REASONS. A whole body that the range was cut out of counts too, although nothing was
         # asked for again: it cost more than a second try.
         self.retries: Counter[str] = Counter()
 

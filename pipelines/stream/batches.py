@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from adaptfocus.pipelines.schemas import RETRY_REASONS
+from adaptfocus.pipelines.errors import RETRY_REASONS
 
 ERROR_BYTES = 512  # an error's text crosses to the workers as this many bytes of UTF-8
 

@@ -24,9 +24,9 @@ from adaptfocus.pipelines.apart.memory import shared_array
 from adaptfocus.pipelines.apart.pool import decode_clips_apart
 from adaptfocus.pipelines.decode.bag import decode_clips
 from adaptfocus.pipelines.decode.settings import DecodeConfig, Isolation
-from adaptfocus.pipelines.errors import BadVideoError
+from adaptfocus.pipelines.errors import RETRY_REASONS, BadVideoError
 from adaptfocus.pipelines.features.clips import FeatureSource, opened
-from adaptfocus.pipelines.schemas import NEVER_VISITED, NO_LABEL, PLAN_SCHEMA, RETRY_REASONS
+from adaptfocus.pipelines.schemas import NEVER_VISITED, NO_LABEL, PLAN_SCHEMA
 from adaptfocus.pipelines.store.ahead import Fetched, read_ahead
 from adaptfocus.pipelines.store.reads import ReadConfig
 from adaptfocus.pipelines.store.tables import read_table

@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from adaptfocus.pipelines.schemas import LEDGER_SCHEMA, NO_LABEL, RETRY_REASONS
+from adaptfocus.pipelines.errors import RETRY_REASONS
+from adaptfocus.pipelines.schemas import LEDGER_SCHEMA, NO_LABEL
 from adaptfocus.pipelines.stream.batches import ClipBatch, decode_error
 from adaptfocus.trainers.device.transfer import Leaving
 from adaptfocus.trainers.method.null_ranks import null_ranks
