@@ -44,9 +44,9 @@ from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.preparation import prepare
 from adaptfocus.trainers.settings.run import TrainConfig
-from benchmarks.chaos_cluster import ChaosCluster
-from benchmarks.chaos_strikes import COMMAND, DECODER, DRAIN, EVERYTHING, NODE, WORKER, Chaos, Kill
-from benchmarks.figures import Figure, count, say, show
+from benchmarks.faults.chaos_cluster import ChaosCluster
+from benchmarks.faults.chaos_strikes import COMMAND, DECODER, DRAIN, EVERYTHING, NODE, WORKER, Chaos, Kill
+from benchmarks.measuring.figures import Figure, count, say, show
 
 SHARES = {WORKER: 7, DECODER: 3, NODE: 4, COMMAND: 2, DRAIN: 2, EVERYTHING: 2}  # of the kills
 EVERY_BATCHES = 4

@@ -47,12 +47,12 @@ from adaptfocus.trainers.backbones import build
 from adaptfocus.trainers.evaluation.extraction import Extraction, extract, make_here
 from adaptfocus.trainers.evaluation.feature_model import Weights
 from adaptfocus.trainers.settings.run import TrainConfig
-from benchmarks import figures
-from benchmarks.corpus import CLIP, DECODE, default_work_folder, indexed, write_shards
-from benchmarks.figures import Figure, say
-from benchmarks.minimal import needed_run
-from benchmarks.process_cost import ProcessCost, on_one_core
-from benchmarks.videos import NAMES, video
+from benchmarks.measuring import figures
+from benchmarks.measuring.figures import Figure, say
+from benchmarks.reading.corpus import CLIP, DECODE, default_work_folder, indexed, write_shards
+from benchmarks.reading.minimal import needed_run
+from benchmarks.reading.process_cost import ProcessCost, on_one_core
+from benchmarks.reading.videos import NAMES, video
 
 HOP_SECONDS, VIDEO_SECONDS = 1.0, 60
 SHAPE = WindowShape(CLIP, HOP_SECONDS, DECODE)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.fetch [--quick] [--json] [--video PATH ...]
 
-Tars of 10-minute videos (a and b of benchmarks/videos.py, and yours) lie in the local S3 server, behind a proxy that
+Tars of 10-minute videos (of `benchmarks.reading.videos`, and yours) lie in the local S3 server, behind a proxy that
 counts and waits. An epoch draws 4 clips of 32 frames, stride 3, of each video. Bytes are bodies of GETs. Ratios are of
 totals, with a 90 % bootstrap interval over the videos (bytes) or over the repetitions (throughput).
 """
@@ -32,8 +32,11 @@ from adaptfocus.pipelines.store.ahead import read_ahead
 from adaptfocus.pipelines.stream.batches import ClipBatch
 from adaptfocus.pipelines.stream.clips import stream
 from adaptfocus.pipelines.video.spans import packets_of
-from benchmarks import figures
-from benchmarks.corpus import (
+from benchmarks.faults.s3_latency import FarStore
+from benchmarks.measuring import figures
+from benchmarks.measuring.figures import Figure, say
+from benchmarks.measuring.pace import clips_in
+from benchmarks.reading.corpus import (
     BAGS_PER_BATCH,
     CLIPS_PER_BAG,
     default_work_folder,
@@ -44,13 +47,10 @@ from benchmarks.corpus import (
     stored_plan,
     write_shards,
 )
-from benchmarks.figures import Figure, say
-from benchmarks.minimal import minimal_bytes
-from benchmarks.pace import clips_in
-from benchmarks.process_cost import on_one_core
-from benchmarks.range_readers import READERS
-from benchmarks.s3_latency import FarStore
-from benchmarks.videos import NAMES, video
+from benchmarks.reading.minimal import minimal_bytes
+from benchmarks.reading.process_cost import on_one_core
+from benchmarks.reading.range_readers import READERS
+from benchmarks.reading.videos import NAMES, video
 
 SHARD_SIZE_BYTES = 200 << 20
 LATENCY_MS = 50
@@ -226,7 +226,7 @@ def ray_figures(corpus: Corpus, folder: Path, repeats: int) -> list[Figure]:
     try:
         from adaptfocus.infra.running.cluster import connected
         from adaptfocus.pipelines.stream.on_ray import Decoding
-        from benchmarks.through_ray import batches
+        from benchmarks.reading.through_ray import batches
     except ImportError as error:
         say(f"Ray Data: not installed ({error})")
         return []

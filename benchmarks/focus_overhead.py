@@ -38,7 +38,7 @@ from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.step import train_step
 from adaptfocus.trainers.settings.recipes import recipe
 from adaptfocus.trainers.settings.run import TrainConfig
-from benchmarks import figures
+from benchmarks.measuring import figures
 
 EPOCH = 15  # of the recipes' 30: after the warm-up, and weak negatives have begun
 # Recipe and epoch of each side; None is the plain step.

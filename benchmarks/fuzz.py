@@ -27,12 +27,12 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/fuzz.py`
 
 from adaptfocus.pipelines.apart.pool import end_idle
-from benchmarks import figures
-from benchmarks.figures import Figure, say
-from benchmarks.fuzz_base import Base, bases, footage_folder
-from benchmarks.fuzz_inputs import Input, made
-from benchmarks.fuzz_run import CONTAINED, outcome
-from benchmarks.process_cost import peak_resident_mb
+from benchmarks.fuzzing.base import Base, bases, footage_folder
+from benchmarks.fuzzing.inputs import Input, made
+from benchmarks.fuzzing.run import CONTAINED, outcome
+from benchmarks.measuring import figures
+from benchmarks.measuring.figures import Figure, say
+from benchmarks.reading.process_cost import peak_resident_mb
 
 # Two attempts within their deadlines, on a machine that is busy.
 HANG_SECONDS = 300.0

@@ -27,8 +27,10 @@ from adaptfocus.pipelines.apart.process import DecoderProcess
 from adaptfocus.pipelines.decode.settings import Isolation
 from adaptfocus.pipelines.plan.published import PlanFacts
 from adaptfocus.pipelines.stream.clips import stream
-from benchmarks import figures
-from benchmarks.corpus import (
+from benchmarks.measuring import figures
+from benchmarks.measuring.figures import Figure, say
+from benchmarks.measuring.pace import clips_in, paced
+from benchmarks.reading.corpus import (
     BAGS_PER_BATCH,
     CLIPS_PER_BAG,
     default_work_folder,
@@ -37,11 +39,9 @@ from benchmarks.corpus import (
     stored_plan,
     write_shards,
 )
-from benchmarks.figures import Figure, say
-from benchmarks.pace import clips_in, paced
-from benchmarks.process_cost import ProcessCost
-from benchmarks.through_ray import batches as through_ray
-from benchmarks.videos import NAMES, video
+from benchmarks.reading.process_cost import ProcessCost
+from benchmarks.reading.through_ray import batches as through_ray
+from benchmarks.reading.videos import NAMES, video
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDES: dict[str, Isolation | None] = {"without": None, "with": Isolation()}

@@ -31,8 +31,12 @@ from adaptfocus.pipelines.plan.published import PlanFacts
 from adaptfocus.pipelines.stream.batches import ClipBatch
 from adaptfocus.pipelines.stream.clips import stream
 from adaptfocus.pipelines.stream.on_ray import Decoding
-from benchmarks import figures, ray_readers
-from benchmarks.corpus import (
+from benchmarks.faults.s3_latency import FarStore
+from benchmarks.measuring import figures
+from benchmarks.measuring.figures import Figure, say
+from benchmarks.measuring.pace import clips_in, paced
+from benchmarks.reading import ray_readers
+from benchmarks.reading.corpus import (
     BAGS_PER_BATCH,
     CLIPS_PER_BAG,
     default_work_folder,
@@ -42,13 +46,10 @@ from benchmarks.corpus import (
     stored_plan,
     write_shards,
 )
-from benchmarks.figures import Figure, say
-from benchmarks.member_memory import peak_mb, write_tar_of_one
-from benchmarks.pace import clips_in, paced
-from benchmarks.process_cost import ProcessCost
-from benchmarks.s3_latency import FarStore
-from benchmarks.through_ray import batches as through_ray
-from benchmarks.videos import NAMES, video
+from benchmarks.reading.member_memory import peak_mb, write_tar_of_one
+from benchmarks.reading.process_cost import ProcessCost
+from benchmarks.reading.through_ray import batches as through_ray
+from benchmarks.reading.videos import NAMES, video
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARD_SIZE_BYTES = 100 << 20  # two 10-minute videos: every worker of the DataLoader gets shards
@@ -200,7 +201,7 @@ def _signed(url: str) -> str:
 
 
 def _run_dataloader(scaler: str, workers: int, urls: list[str], videos: int) -> tuple[int, float]:
-    command = [sys.executable, "-m", "benchmarks.dataloader", scaler, str(workers), *urls]
+    command = [sys.executable, "-m", "benchmarks.reading.dataloader", scaler, str(workers), *urls]
     answer = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     expected = CLIPS_PER_BAG * (videos - 1)  # its clock starts with the first
     if answer["clips"] != expected:

@@ -9,7 +9,7 @@ The CPU of a clip, over all processes of the cluster, says what coordination add
 ranks are spread over the nodes. Throughput is that of whole epochs after the first, from the run's own log.
 
 `from_zero` starts Ray's head with the node kinds of ray_cluster.yaml, scaled down, in Ray's fake cloud
-(benchmarks/fake_cloud.py), and trains: both kinds of node come, the run ends, the nodes go.
+(benchmarks/faults/fake_cloud.py), and trains: both kinds of node come, the run ends, the nodes go.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.preparation import prepare
 from adaptfocus.trainers.settings.recipes import recipe
 from adaptfocus.trainers.settings.run import TrainConfig
-from benchmarks import figures
-from benchmarks.fake_cloud import ROOT, from_zero
-from benchmarks.figures import Figure, say
-from benchmarks.process_cost import ProcessCost
-from benchmarks.s3_latency import FarStore
+from benchmarks.faults.fake_cloud import ROOT, from_zero
+from benchmarks.faults.s3_latency import FarStore
+from benchmarks.measuring import figures
+from benchmarks.measuring.figures import Figure, say
+from benchmarks.reading.process_cost import ProcessCost
 
 NODES = (1, 2, 4)
 LATENCY_MS = 400

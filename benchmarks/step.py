@@ -5,7 +5,7 @@
 Three sides take turns, step by step, on the same clips: ours (`trainers.loop.step`, recipe `ours_resampled` after the
 warm-up, ledger columns and all), a plain step of the same backbone (forward, multi-hot targets, mean BCE, backward, the
 same AdamW), and the plain step of the library's own model where pytorchvideo is installed and has it. All work at rate
-0, so that weights stay. Noise as frames; `benchmarks.step_waits` measures the wait for real clips.
+0, so that weights stay. Noise as frames; `benchmarks.stepping.step_waits` measures the wait for real clips.
 
 A backbone has a process of its own. On a CPU there is one thread, clips of large backbones are small (`CPU_CLIPS`), and
 the overhead is one of CPU time; on a GPU clips are the backbone's own, and times are those between two waits for it.
@@ -38,12 +38,12 @@ from adaptfocus.trainers.loop.commits import SinceCommit
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.step import logits_of, make_optimiser, ready, step_function
 from adaptfocus.trainers.settings.run import TrainConfig
-from benchmarks import figures
-from benchmarks.figures import Figure, say
 from benchmarks.focus_overhead import EPOCH, Shape, config_of, multi_hot, random_batch
-from benchmarks.library_models import library_model
-from benchmarks.machine import held_bytes, matrix_flops_per_second, step_flops
-from benchmarks.step_waits import wait_share
+from benchmarks.measuring import figures
+from benchmarks.measuring.figures import Figure, say
+from benchmarks.measuring.machine import held_bytes, matrix_flops_per_second, step_flops
+from benchmarks.stepping.library_models import library_model
+from benchmarks.stepping.step_waits import wait_share
 
 CLASSES, LABELS, CLIPS = 157, (1, 13), 2  # as in Charades; clips of a bag
 QUICK = ("small3d", "x3d_s", "i3d_r50", "mvit_b_16x4")

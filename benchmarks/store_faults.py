@@ -2,7 +2,7 @@
 
     python -m benchmarks.store_faults [--quick] [--json] [--no-ray]
 
-Before Ceph's gateway where it is installed, else before the local S3 server, stands a proxy (benchmarks/s3_faults.py)
+Before Ceph's gateway where it is installed, else before the local S3 server, stands a proxy (faults/s3_faults.py)
 with 20 ms of latency and up to 20 ms more by chance; then the same with 503 SlowDown for 5 % of the requests, resets
 for 1 % and bodies that end early for 1 %. Clips of 32 frames, 224 pixels; 4 clips of each 10-minute video at 360p.
 Both sides take turns; the ratios are of medians of wall times, with a 90 % bootstrap interval over the repetitions.
@@ -42,8 +42,12 @@ from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.preparation import prepare
 from adaptfocus.trainers.settings.run import TrainConfig
-from benchmarks import figures
-from benchmarks.corpus import (
+from benchmarks.faults.s3_faults import Faults, FaultyStore
+from benchmarks.faults.s3_latency import Store
+from benchmarks.measuring import figures
+from benchmarks.measuring.figures import Figure, say
+from benchmarks.measuring.pace import clips_in
+from benchmarks.reading.corpus import (
     BAGS_PER_BATCH,
     CLIPS_PER_BAG,
     default_work_folder,
@@ -53,11 +57,7 @@ from benchmarks.corpus import (
     stored_plan,
     write_shards,
 )
-from benchmarks.figures import Figure, say
-from benchmarks.pace import clips_in
-from benchmarks.s3_faults import Faults, FaultyStore
-from benchmarks.s3_latency import Store
-from benchmarks.videos import NAMES, video
+from benchmarks.reading.videos import NAMES, video
 
 T = TypeVar("T")
 

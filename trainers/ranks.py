@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -11,7 +11,8 @@ from torch import nn
 from adaptfocus.pipelines.plan.published import Stretch
 from adaptfocus.pipelines.stream.batches import ClipBatch
 from adaptfocus.pipelines.stream.clips import ClipShape
-from adaptfocus.trainers.loop.engine import T
+
+T = TypeVar("T")
 
 
 class Ranks(Protocol):

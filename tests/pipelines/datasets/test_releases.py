@@ -16,7 +16,7 @@ from adaptfocus.pipelines.datasets.multithumos import read_multithumos
 from adaptfocus.pipelines.datasets.release import Release, ReleasedVideo
 from adaptfocus.pipelines.datasets.release_summary import Pair, summarise
 from adaptfocus.pipelines.errors import ConfigError, InputError
-from tests.pipelines import official_sizes as sizes
+from tests.pipelines.datasets import official_sizes as sizes
 
 
 def kinds(release: Release) -> Counter[str]:

@@ -16,7 +16,7 @@ from adaptfocus.pipelines.errors import ReplacedError, StorageError
 from adaptfocus.pipelines.store import reasons, s3_get
 from adaptfocus.pipelines.store.ranges import Range
 from adaptfocus.pipelines.store.reads import ReadConfig, ReadCounts, Version
-from benchmarks.s3_faults import Faults, FaultyStore
+from benchmarks.faults.s3_faults import Faults, FaultyStore
 from tests.ceph import CephGateway
 from tests.conftest import own_place, use_environment
 

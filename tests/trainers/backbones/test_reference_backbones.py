@@ -19,7 +19,7 @@ from adaptfocus.trainers.backbones.mvit import MViT
 from adaptfocus.trainers.backbones.resnet3d import NonLocal, ResNet3D
 from adaptfocus.trainers.backbones.slowfast import SlowFast, slow_frames
 from adaptfocus.trainers.backbones.x3d import X3D
-from benchmarks.library_models import pytorchvideo_models
+from benchmarks.stepping.library_models import pytorchvideo_models
 from tests.trainers.backbones.small_backbones import shaken, small
 
 pytestmark = [pytest.mark.library, pytest.mark.usefixtures("one_thread")]

@@ -19,7 +19,7 @@ from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.preparation import prepare
 from adaptfocus.trainers.settings.run import TrainConfig
-from benchmarks.s3_faults import FaultyStore
+from benchmarks.faults.s3_faults import FaultyStore
 from benchmarks.store_faults import FAULTS, plan_and_ledger_differ
 from tests.conftest import own_place, use_environment
 from tests.worlds import SmallWorld

@@ -13,8 +13,8 @@ from adaptfocus.pipelines import store
 from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Run
 from benchmarks.chaos import corpus, redrawn, settings
-from benchmarks.chaos_cluster import ChaosCluster
-from benchmarks.chaos_strikes import DRAIN, EVERYTHING, WORKER, Chaos
+from benchmarks.faults.chaos_cluster import ChaosCluster
+from benchmarks.faults.chaos_strikes import DRAIN, EVERYTHING, WORKER, Chaos
 
 EPOCHS = 60  # a second each on two free cores: the run must not be over before all has been struck
 
