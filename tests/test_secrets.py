@@ -81,7 +81,7 @@ def commands(environment: dict[str, str], *words: list[str]) -> subprocess.Compl
     Its exit code is that of the commands, if that is the same for all.
     """
     code = (
-        "import json, sys; from adaptfocus.infra import cli\nfound = set()\n"
+        "import json, sys; from adaptfocus.infra.cli import app as cli\nfound = set()\n"
         "for words in json.loads(sys.argv[1]):\n"
         "    sys.argv, code = ['adaptfocus', *words], 0\n"
         "    try: cli.main()\n"

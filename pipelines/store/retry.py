@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 import tenacity
 
 from adaptfocus.pipelines.errors import StorageError
+from adaptfocus.pipelines.store import reasons
 from adaptfocus.pipelines.store.limits import LIMITS
 from adaptfocus.pipelines.store.reasons import (
     ATTEMPTS,
-    RETRY_ATTEMPTS,
     UNKNOWN_KEY,
     as_storage_error,
     error_code,
@@ -66,7 +66,7 @@ def attempts_for(error: BaseException | None) -> int:
     """How often a request that fails so is sent in all."""
     if error_code(error) in UNKNOWN_KEY:
         return 2  # with what the provider chain says now, once
-    return min(RETRY_ATTEMPTS, ATTEMPTS.get(reason_of(error) or "", RETRY_ATTEMPTS))
+    return min(reasons.RETRY_ATTEMPTS, ATTEMPTS.get(reason_of(error) or "", reasons.RETRY_ATTEMPTS))
 
 
 def wait_seconds(error: BaseException | None, failures: int) -> float:

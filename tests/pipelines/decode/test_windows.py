@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adaptfocus.pipelines.decode import windows as dense
+from adaptfocus.pipelines.decode import window_jobs
 from adaptfocus.pipelines.decode.settings import DecodeConfig
 from adaptfocus.pipelines.decode.window_jobs import DenseCounts, Window, pieces_of, runs_of
 from adaptfocus.pipelines.decode.windows import dense_windows
@@ -50,7 +50,7 @@ def test_windows_are_what_is_shown(
     tmp_path: Path, name: str, piece_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However the packets are cut into pieces: open GOPs decode across them."""
-    monkeypatch.setattr(dense, "PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(window_jobs, "PIECE_BYTES", piece_bytes)
     path = kind(name, tmp_path)
     video, counts = indexed(path), DenseCounts()
     windows = made(video, counts)
@@ -171,7 +171,7 @@ def test_runs_and_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert runs_of(packets, packets.pts[[3, 12, 35]]) == [Run(0, 12), Run(30, 35)]
     one, all_packets = Run(0, 29), range(30)
     assert list(pieces_of(packets, one)) == [(one, True)]
-    monkeypatch.setattr(dense, "PIECE_BYTES", 2000)
+    monkeypatch.setattr(window_jobs, "PIECE_BYTES", 2000)
     pieces = list(pieces_of(packets, one))
     assert len(pieces) > 3
     assert [is_last for _, is_last in pieces] == [False] * (len(pieces) - 1) + [True]

@@ -26,6 +26,7 @@ from adaptfocus.pipelines.inspection.mp4_table import read_mp4_table
 from adaptfocus.pipelines.inspection.packet_table import read_packet_table
 from adaptfocus.pipelines.shards import members as tar_members
 from adaptfocus.pipelines.shards.read import read_samples
+from adaptfocus.pipelines.store import objects
 from adaptfocus.pipelines.video.bitstream import is_whole, starts_decoding
 from adaptfocus.pipelines.video.mp4_boxes import NotPlainError, Spans
 from adaptfocus.pipelines.video.table import PacketTable, padded_packet
@@ -324,13 +325,13 @@ def test_a_video_in_a_tar_costs_three_requests_at_most(s3_url: str, tmp_path: Pa
     data = write_tar(tmp_path / "s.tar", members).read_bytes()
     store.write_bytes(store.join(s3_url, "s.tar"), data)
     fetched: list[tuple[int, int]] = []
-    fetch = store._fetched
+    fetch = objects._fetched
 
     def counting(ranges: Any, *how: Any) -> list[bytes]:
         fetched.extend((each.offset_bytes, each.size_bytes) for each in ranges)
         return fetch(ranges, *how)
 
-    monkeypatch.setattr(store, "_fetched", counting)
+    monkeypatch.setattr(objects, "_fetched", counting)
     urls = [store.join(s3_url, name) for name in ("s.tar", "videos.parquet", "refused.parquet")]
     facts = index_shard(ShardTask(urls[0], len(data), urls[1], urls[2], None, None))
     assert (facts.rows, facts.refused) == (6, {})

@@ -18,7 +18,7 @@ import pytest
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import StorageError
-from adaptfocus.pipelines.store import reasons
+from adaptfocus.pipelines.store import reasons, retry
 from adaptfocus.pipelines.store.range_file import RangeFile
 from tests.ceph import ACCESS_KEY, SECRET_KEY, CephGateway
 from tests.conftest import use_environment
@@ -70,7 +70,7 @@ def test_exclusive_creation_has_one_winner_among_threads(store_url: str) -> None
 def test_exclusive_creation_has_one_winner_among_processes(store_url: str, tmp_path: Path) -> None:
     """Four processes with clients of their own, started together over 10 keys: each key has one owner."""
     code = (
-        "import sys, time; from pathlib import Path; from adaptfocus.pipelines import storage\n"
+        "import sys, time; from pathlib import Path; from adaptfocus.pipelines import store as storage\n"
         "url, me, gate = sys.argv[1:]\n"
         "storage.exists(url)\n"
         "Path(gate, me).touch()\n"
@@ -116,7 +116,7 @@ def test_a_listing_sees_what_another_process_has_just_written(store_url: str) ->
     names = ("b", "a")
     assert store.list_files(store_url) == []
     for name in names:
-        code = "import sys; from adaptfocus.pipelines import storage; storage.write_bytes(sys.argv[1], b'x')"
+        code = "import sys; from adaptfocus.pipelines import store; store.write_bytes(sys.argv[1], b'x')"
         subprocess.run([sys.executable, "-c", code, store.join(store_url, name)], check=True)
         assert store.join(store_url, name) in store.list_files(store_url)
     store.write_bytes(store.join(store_url, "folder", "c"), b"x")
@@ -282,7 +282,7 @@ def test_range_file_reads_like_the_bytes_it_covers(store_url: str) -> None:
 
 def test_a_store_that_throttles_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five answers "503 SlowDown" and then the bytes: the read succeeds, the run does not notice."""
-    monkeypatch.setattr(reasons, "RETRY_FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(retry, "RETRY_FIRST_WAIT_SECONDS", 0.01)
     with _throttling_server(refusals=5) as (url, requests):
         assert store.read_ranges([url], [2], [3]) == [b"234"]
     assert len(requests) == 6

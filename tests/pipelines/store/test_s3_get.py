@@ -13,7 +13,7 @@ import pytest
 from adaptfocus.infra.demo.local_s3 import LocalS3
 from adaptfocus.pipelines import store as storage
 from adaptfocus.pipelines.errors import ReplacedError, StorageError
-from adaptfocus.pipelines.store import reasons, s3_get
+from adaptfocus.pipelines.store import reasons, retry, s3_get
 from adaptfocus.pipelines.store.ranges import Range
 from adaptfocus.pipelines.store.reads import ReadConfig, ReadCounts, Version
 from benchmarks.faults.s3_faults import Faults, FaultyStore
@@ -41,7 +41,7 @@ def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     found: FaultyStore = request.getfixturevalue(request.param)
     found.reset()
     use_environment(monkeypatch, found.environment)
-    monkeypatch.setattr(reasons, "RETRY_FIRST_WAIT_SECONDS", 0.02)
+    monkeypatch.setattr(retry, "RETRY_FIRST_WAIT_SECONDS", 0.02)
     yield found
     found.reset()
 
@@ -249,7 +249,7 @@ def test_expired_credentials_are_asked_for_again_until_they_are_named(
 ) -> None:
     """ExpiredToken until the file is rotated, for a read and for a write; then for good."""
     right = (store.environment["AWS_ACCESS_KEY_ID"], store.environment["AWS_SECRET_ACCESS_KEY"])
-    monkeypatch.setattr(reasons, "EXPIRED_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(retry, "EXPIRED_WAIT_SECONDS", 0.2)
     monkeypatch.setattr(s3_get, "RENEW_SECONDS", 0.1)
     file = tmp_path / "credentials"
     for action in (lambda: read(shard), lambda: storage.write_bytes(shard + ".x", b"x")):
