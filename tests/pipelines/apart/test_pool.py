@@ -256,7 +256,7 @@ def wait_for_child(pid: int) -> psutil.Process:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for child in psutil.Process(pid).children():
-            if any("decoder_child" in each for each in child.cmdline()):
+            if any("apart.child" in each for each in child.cmdline()):
                 return child
         time.sleep(0.05)
     raise AssertionError("it started no process")
