@@ -38,7 +38,7 @@ def decode_into(
     """Decode all clips of a bag into `out` uint8 [clips, frames, C, H, W], which is contiguous.
 
     Raises:
-        BadVideoError, ConfigError, StorageError: as `frames.decode_clips`.
+        BadVideoError, ConfigError, StorageError: as `decode.bag.decode_clips`.
     """
     places: dict[int, list[Place]] = {}
     for number, clip in enumerate(bag["clips"]):

@@ -5,7 +5,7 @@ Does: fetches the packets once, in pieces of some MiB and ahead of the decoder; 
 without a break between pieces, so that open GOPs decode across them; keeps the converted frames that windows to come
 still show.
 Output: the windows, in order of time. Memory is bounded by the span of a window
-and the pieces in flight, whatever the video's length. `dense_apart` has it done in a process of its own.
+and the pieces in flight, whatever the video's length. `apart.windows` has it done in a process of its own.
 """
 
 from __future__ import annotations

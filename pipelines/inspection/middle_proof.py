@@ -36,7 +36,7 @@ JUMPED_FRAMES = 2  # a keyframe, and the first that may refer to it and is shown
 MAX_DELAY = 32  # packets that a decoder takes before a frame comes out
 MAX_KEPT_BYTES = 64 << 20
 MAX_KEYFRAME_BYTES = 4 << 20
-# Codecs whose keyframes leave nothing of before but what `decoder_starts` follows.
+# Codecs whose keyframes leave nothing of before but what `video.decoder_starts` follows.
 _FOLLOWED = FOLLOWED_CODECS | {"vp8", "vp9", "av1"}
 
 
@@ -76,7 +76,7 @@ class Middle:
     A decoder that has decoded the file's start goes on at the first keyframe of the middle. It still has what the
     start left in it: parameter sets, tables, pictures to refer to. A decoder that begins there has not. Where both
     show the same, nothing before the keyframe matters. Where they do not, and with codecs of which more is
-    remembered than `decoder_starts` follows, all packets from one keyframe to behind the next are decoded in order:
+    remembered than `video.decoder_starts` follows, all packets from one keyframe to behind the next are decoded in order:
     the long way, of up to MAX_PACKETS.
     """
 

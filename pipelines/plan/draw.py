@@ -232,7 +232,7 @@ def _positives(
 
 
 def bare_bag(video: dict, frame_pts: list[list[int]], spans: list[dict]) -> dict:
-    """A bag outside any plan, of a row of the index and what `packets.find_clips` found: for pictures and tools."""
+    """A bag outside any plan, of a row of the index and what `video.spans.find_clips` found: for pictures and tools."""
     names = ("label_ids", "clip_positive", "saliency_score", "saliency_tau", "saliency_epoch")
     nothing: dict = {name: [] for name in names}
     clips = [

@@ -1,4 +1,4 @@
-"""The stages of `clip_stream` as a Ray Dataset. The only file of pipelines/ that imports ray.
+"""The stages of `stream.clips` as a Ray Dataset. The only file of pipelines/ that imports ray.
 
 Input: a folder of markers on the store, the newest of which says where in the run to begin.
 Does: chunks of slots, epoch after epoch -> plan rows, as they are published -> blocks of k bags -> range read and

@@ -59,7 +59,7 @@ class WindowShape:
         return number_of_hops(duration_seconds, self.hop_seconds)
 
     def job(self, video: Mapping[str, Any]) -> dict[str, Any]:
-        """The windows of one video, as `dense.dense_job` takes them."""
+        """The windows of one video, as `decode.window_jobs.dense_job` takes them."""
         return {
             "frames": self.clip.frames,
             "stride_seconds": self.clip.stride_seconds(video["frame_rate_hz"]),

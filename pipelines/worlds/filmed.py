@@ -6,7 +6,7 @@ that grow and shrink on a scene larger than the picture, among them some that ne
 scene with a camera that pans and shakes, in a light that changes.
 Output: frames, class ids, spans of one video.
 
-Whole numbers only, as in world_render.py. A class is a sprite that runs along an axis *of the scene*: where the camera
+Whole numbers only, as in worlds/render.py. A class is a sprite that runs along an axis *of the scene*: where the camera
 pans, what stands still moves in the picture too.
 """
 

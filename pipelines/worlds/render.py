@@ -46,7 +46,7 @@ _SHAPES = {
 # Where movement tells the class, colour and shape always go together, so that a sprite is known by either.
 SPRITES = ("red_square", "green_disc", "blue_cross", "yellow_ring", "magenta_triangle", "cyan_diamond")
 # Where appearance tells it: the sprites' shapes in each other's colours, and six other shapes in the same colours. A
-# colour belongs to two classes, and no class is a sprite of the pre-training (world_clips.py).
+# colour belongs to two classes, and no class is a sprite of the pre-training (worlds/trimmed.py).
 APPEARANCES = (
     *("red_disc", "red_hourglass", "green_cross", "green_gate", "blue_ring", "blue_saltire"),
     *("yellow_triangle", "yellow_corner", "magenta_diamond", "magenta_fence", "cyan_square", "cyan_slash"),

@@ -1,7 +1,7 @@
 """Training clips, changed at random on the device: a part of the picture, mirrored, in other colours.
 
 Input: a batch of clips as the decoder writes them, and their ids.
-Does: draws for each clip by its id (`draws.py`), and changes all clips at once, all frames of a clip alike.
+Does: draws for each clip by its id (`device/draws.py`), and changes all clips at once, all frames of a clip alike.
 Output: float pixels, 0 to 255, in the size that the backbone takes.
 
 Nothing here waits for the device or loops over clips. Only training does it; docs/decisions/0019 has the reasons.

@@ -93,7 +93,7 @@ def _masses(
     config: TrainConfig, engine: Engine, score: Score, trained: nn.Module, parts: list[ClipBatch], batch: ClipBatch,
     epoch: int, progress: float,
 ) -> torch.Tensor:  # fmt: skip
-    """`loss.masses` of this rank's bags; the model is asked only where they depend on what it says."""
+    """`method.loss.masses` of this rank's bags; the model is asked only where they depend on what it says."""
     found, focus = _Sum(), config.focus
     weighs = focus.normalise_mass and (focus.action_focusing or focus.clip_focusing)
     if focus.active(epoch) and (weighs or focus.negatives_at(epoch)):

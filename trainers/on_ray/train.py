@@ -40,7 +40,7 @@ def fit(config: TrainConfig, stop_key: str | None = None, folder: str | None = N
 
     Args:
         folder: where what Ray keeps for itself lies while it trains; the temporary folder by default.
-        stop_key: `ray_stop.ask_to_stop` with this key makes the group commit after its step, and end for good.
+        stop_key: `on_ray.stop.ask_to_stop` with this key makes the group commit after its step, and end for good.
 
     Raises:
         DrainedError: it was asked to stop, and all that it has trained is committed.

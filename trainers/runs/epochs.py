@@ -80,7 +80,7 @@ def draw_plan(
 ) -> EpochPlan:
     """The plan of an epoch under a run's settings: what `publish_plan` publishes, and what a dry run shows.
 
-    Beside the `excluded` videos, those are left out that the settings do not train on (`unused_videos`).
+    Beside the `excluded` videos, those are left out that the settings do not train on (`runs.unused_videos`).
     """
     excluded = [*excluded, *unused(config, planner.table).rows]
     return plan_clips(
