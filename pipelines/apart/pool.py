@@ -47,7 +47,7 @@ def decode_clips_apart(
     out: np.ndarray,
     isolation: Isolation,
 ) -> None:
-    """`decode.bag.decode_clips` in a process of its own. Frames in an array of `apart.memory.shared_array` are not copied.
+    """`decode.decode_clips` in a process of its own. Frames in an array of `memory.shared_array` are not copied.
 
     Raises:
         BadVideoError: as there; decode_deadline, decoder_died, decoder_out_of_memory.

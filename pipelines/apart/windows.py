@@ -53,7 +53,7 @@ class FillerApart:
         self._member: RangeFile | None = None
 
     def fill(self, out: np.ndarray) -> Filled:
-        """Write the next windows into uint8 [windows, T, C, H, W] of `apart.memory.shared_array`, from its beginning on.
+        """Write the next windows into uint8 [windows, T, C, H, W] of `memory.shared_array`, from its beginning on.
 
         Raises:
             BadVideoError: as `dense_windows`; decode_deadline, decoder_died, decoder_out_of_memory.

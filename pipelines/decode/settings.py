@@ -10,7 +10,7 @@ import pydantic
 from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.pipelines.settings import Settings
 
-# Along the long side (`decode.pictures.write_picture`). A drawn one is one of nine: what cuts at a place is kept for the next.
+# Along the long side (`pictures.write_picture`). A drawn one is one of nine: what cuts at a place is kept for the next.
 IN_TURN = (-1.0, 0.0, 1.0)
 DRAWN = tuple(number / 4 - 1 for number in range(9))
 

@@ -76,7 +76,7 @@ class Middle:
     A decoder that has decoded the file's start goes on at the first keyframe of the middle. It still has what the
     start left in it: parameter sets, tables, pictures to refer to. A decoder that begins there has not. Where both
     show the same, nothing before the keyframe matters. Where they do not, and with codecs of which more is
-    remembered than `video.decoder_starts` follows, all packets from one keyframe to behind the next are decoded in order:
+    remembered than `decoder_starts` follows, all packets from one keyframe to behind the next are decoded in order:
     the long way, of up to MAX_PACKETS.
     """
 

@@ -37,7 +37,7 @@ class Scores:
         self._leaving = Leaving()
 
     def add(self, batch: ClipBatch, probability: torch.Tensor | np.ndarray, stands_out: torch.Tensor) -> None:
-        """One step; `probability` [B, N, L] of the bags' own labels and `method.null_ranks.stands_out` [B, K] of all classes,
+        """One step; `probability` [B, N, L] of the bags' own labels and `null_ranks.stands_out` [B, K] of all classes,
         detached, on any device."""
         # Copies: a view would hold all of its batch, frames included, in Ray's shared memory.
         self._columns.append({name: getattr(batch, name).copy() for name in _KEPT})

@@ -133,7 +133,7 @@ def _drawn(p_all: np.ndarray, columns: np.ndarray, usable: np.ndarray | np.float
 def _masses(
     engine: Engine, counted: np.ndarray, positive: np.ndarray, ok: np.ndarray, drawn: np.ndarray | None
 ) -> Sequence[float]:
-    """Number of positives, their weights, usable clips, what negatives draw: `method.loss.masses` of the global batch."""
+    """Number of positives, their weights, usable clips, what negatives draw: `loss.masses` of the global batch."""
     own = (
         float(np.count_nonzero(counted)),
         float(_sum(positive, None)),
