@@ -112,7 +112,7 @@ def _done(
         process = take(fresh)
         is_fresh, fresh = process.jobs == 0, True
         try:
-            answer = asked(process, (work, values, memory_bytes), fd, seconds, member, deadline_kind)
+            answer = ask(process, (work, values, memory_bytes), fd, seconds, member, deadline_kind)
         except JobFailedError as failed:
             killed += failed.killed
             check(failed, is_fresh, killed)
@@ -121,7 +121,7 @@ def _done(
         return result_of(answer)
 
 
-def asked(
+def ask(
     process: DecoderProcess,
     job: tuple[str, dict[str, Any], int],
     fd: int | None,

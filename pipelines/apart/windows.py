@@ -71,7 +71,7 @@ class FillerApart:
             seconds = self._isolation.deadline_seconds + PACKET_SECONDS * self._packets(len(out))
             job = ("windows", values, self._memory_bytes)
             try:
-                answer = pool.asked(self._process, job, fd, seconds, self._member, "decode_deadline")
+                answer = pool.ask(self._process, job, fd, seconds, self._member, "decode_deadline")
             except JobFailedError as failed:
                 self._let_go(keep=False)
                 self._killed += failed.killed

@@ -18,7 +18,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from adaptfocus.pipelines.decode.member import MissingFrameError, sought_frames
+from adaptfocus.pipelines.decode.member import MissingFrameError, seek_frames
 from adaptfocus.pipelines.decode.span import frames_of_span
 from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.video.bitstream import is_whole, starts_decoding
@@ -192,7 +192,7 @@ def packets_show(
 def seeks_show(file: BinaryIO, right: Mapping[int, Any]) -> bool:
     """Whether a demuxer that seeks shows these frames."""
     try:
-        return _are_shown(sought_frames(sorted(right), file, UNFILTERED), right)
+        return _are_shown(seek_frames(sorted(right), file, UNFILTERED), right)
     except (BadVideoError, FFmpegError, ValueError, MissingFrameError):
         return False
 
