@@ -98,7 +98,8 @@ def check_offered(place: PlacementConfig) -> None:
         if wanted > there.get(name, 0.0):
             raise ConfigError(
                 f"the workers need {needed_resources(place)}, which is {wanted:g} {name}, and the cluster on "
-                f"this machine has {there.get(name, 0.0):g}; ask for less under `placement`, or give --address of a cluster that has it"
+                f"this machine has {there.get(name, 0.0):g}; ask for less under `placement`, or give --address of a "
+                "cluster that has it"
             )
 
 
