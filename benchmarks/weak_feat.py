@@ -96,7 +96,7 @@ def main(
     """Measure what features are worth."""
     words = (seeds or ("0" if quick else "0,1,2")).split(",")
     if not all(word.strip().isdigit() for word in words):
-        raise ConfigError(f"--seeds '{seeds}': give whole numbers from 0 on with commas between, such as 0,1,2")
+        raise ConfigError(f"--seeds '{seeds}': give whole numbers of at least 0, separated by commas, such as 0,1,2")
     size = world_of(WORLD, num_train_videos=train_videos, num_test_videos=test_videos)
     plan = plan_of((out or Path("weak-feat-out")).resolve(), [int(word) for word in words], epochs, size)
     found: list[Any] = run(plan, processes)

@@ -1,6 +1,6 @@
 """What happens to the data, from annotated videos to batches of clips.
 
-Input: videos and their labels, WebDataset tars in object storage, last epoch's saliency.
-Does: packs, indexes, plans, reads ranges, decodes.
-Output: an index, immutable epoch plans, batches of uint8 clips, saliency snapshots (Parquet, Arrow, numpy).
+Videos and their labels are packed into WebDataset tars in object storage and indexed. Each epoch is planned from the
+index and the last epoch's saliency (what the model believes of each action over time); plans are immutable. Byte ranges
+are then read and decoded into batches of uint8 clips.
 """

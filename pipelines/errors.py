@@ -1,22 +1,21 @@
-"""The errors a user is meant to read.
+"""The errors that a user is meant to read: the command line prints one message for each, without a traceback.
 
-Input: nothing. Does: names what went wrong so that the command line can print one message instead of a
-traceback. Output: exception classes; every message gives the value, the limit and the mend.
+A message gives the value, the limit and the fix.
 """
 
 from __future__ import annotations
 
 from adaptfocus.pipelines.url_secrets import redact_secrets
 
-# Why a request was tried again. The order is that of ClipBatch.read_retries.
+# Why a request was retried. The order is that of ClipBatch.read_retries.
 RETRY_REASONS = ("throttled", "reset", "truncated", "timeout", "server_error", "wrong_range", "whole_body", "expired",
                  "short", "other")  # fmt: skip
 
 
 class AdaptFocusError(Exception):
-    """Something the user can mend; the command line prints its message and exits 2, without a traceback.
+    """Something the user can fix; the command line prints its message and exits 2, without a traceback.
 
-    Its text shows no credential of a URL, whoever prints it: a value that is wrong may be one with a signature.
+    Its text shows no credential of a URL, whoever prints it: a wrong value may contain a signature.
     """
 
     def __str__(self) -> str:
@@ -24,15 +23,15 @@ class AdaptFocusError(Exception):
 
 
 class ConfigError(AdaptFocusError):
-    """A configuration that cannot be used: unknown key, value out of range, two settings that disagree."""
+    """A configuration that cannot be used: an unknown key, a value out of range, two settings that conflict."""
 
 
 class StorageError(AdaptFocusError):
-    """A place that cannot be read or written: missing bucket, wrong secret, no such object."""
+    """A place that cannot be read or written: a missing bucket, a wrong secret, no such object."""
 
 
 class ReplacedError(StorageError):
-    """An object is not the one that was indexed. No try can mend it: a run that meets it ends."""
+    """An object is not the one that was indexed. No retry can fix it: a run that meets it ends."""
 
 
 class InputError(AdaptFocusError):
@@ -40,9 +39,9 @@ class InputError(AdaptFocusError):
 
 
 def own_error_in(error: BaseException | None) -> AdaptFocusError | None:
-    """The user's own error inside another's, such as Ray's of a task that failed; None if there is none.
+    """The AdaptFocusError inside another error, such as Ray's for a failed task; None if there is none.
 
-    Ray's error is an instance of its cause's class too, with a traceback for a text: the cause itself is wanted.
+    Ray's error is also an instance of its cause's class, but its text is a traceback: the cause itself is wanted.
     """
     while error is not None:
         inside = getattr(error, "cause", None)
@@ -53,7 +52,7 @@ def own_error_in(error: BaseException | None) -> AdaptFocusError | None:
 
 
 class BadVideoError(AdaptFocusError):
-    """One video that cannot be used. Never ends a run: it becomes a refused or quarantined row.
+    """One video that cannot be used. It never ends a run: the video becomes a refused or quarantined row.
 
     ``kind`` is a short stable word (``no_video_stream``, ``decode_error``, ...) that tables group by.
     """
@@ -64,10 +63,10 @@ class BadVideoError(AdaptFocusError):
 
 
 def as_bad_video(error: Exception) -> BadVideoError:
-    """Whatever went wrong with one video, as the reason for which it is left out.
+    """Any error with one video, as the reason for leaving it out.
 
     Raises:
-        AdaptFocusError: `error` itself, where it is about the store, the settings or the machine, not about the video.
+        AdaptFocusError: `error` itself, if it is about the store, the settings or the machine instead of the video.
     """
     if isinstance(error, BadVideoError):
         return error
@@ -75,6 +74,6 @@ def as_bad_video(error: Exception) -> BadVideoError:
         raise error
     if isinstance(error, MemoryError):
         return BadVideoError("out_of_memory", "there was not enough memory for it; use fewer workers, or leave it out")
-    lines = str(error).strip().splitlines() or [""]  # of a traceback the last line says what it was
+    lines = str(error).strip().splitlines() or [""]  # the last line of a traceback names the error
     text = ascii(lines[-1])[1:-1] if not lines[-1].isprintable() else lines[-1]
     return BadVideoError("unexpected_error", f"{type(error).__name__}: {text:.500}; leave it out, and report this")

@@ -1,7 +1,7 @@
 """The command line: `adaptfocus pack | index | plan | train | submit | runs | evaluate | quarantine | report | ...`.
 
-Input: arguments. Does: hands them to the functions that do the work. Output: a line or a table a command; an error a
-user can fix is one message and exit code 2, never a traceback.
+Each command prints a line or a table. An error that a user can fix becomes one message and exit code 2, never a
+traceback.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def options(
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """What stands before any command."""
+    """Options that come before any command."""
 
 
 app.command()(pack)
@@ -126,7 +126,7 @@ app.command()(pretrain)
 def evaluate(
     run: RunUrl,
     index: Annotated[str, typer.Option(help="URL of the index of test videos.")],
-    views: Annotated[int, typer.Option(help="Views of each video, evenly apart.", min=1, max=255)] = 20,
+    views: Annotated[int, typer.Option(help="Views of each video, evenly spaced.", min=1, max=255)] = 20,
     crops: Annotated[int, typer.Option(help="Crops of each view: 1 (centred) or 3 (from end to end).")] = 1,
     size_pixels: Annotated[
         int | None, typer.Option(help="Crop size in pixels. Default: as in training.", min=2)
@@ -150,7 +150,7 @@ def evaluate(
     from adaptfocus.infra.cli.score_table import conditions_of_scores, table_of_scores
     from adaptfocus.infra.running.run import run_evaluation
 
-    # A report shows "test": the score of an earlier epoch does not take its place unasked.
+    # A report shows "test": the score of an earlier epoch replaces it only on request.
     name = name or ("test" if epoch is None else f"test-epoch-{epoch}")
     end_of = None if epoch is None else epoch - 1
     how = (end_of, crops, size_pixels, overwrite, features)
@@ -182,7 +182,7 @@ def report(
 
 @app.command()
 def backbones() -> None:
-    """List the backbones: size, cost, clip shape, public weights, what they need installed."""
+    """List the backbones: size, cost, clip shape, public weights, required packages."""
     from adaptfocus.infra.cli.models import table_of_backbones
 
     show(out, table_of_backbones())
@@ -199,7 +199,7 @@ def export_model(
 ) -> None:
     """Export a run's trained model, with its class names and input shape.
 
-    The file is read back, and its output compared with the model's.
+    The file is read back, and its output is compared with the model's.
     """
     from adaptfocus.trainers.evaluation.export import export_model as export
 
@@ -222,7 +222,7 @@ def world(
         bool, typer.Option("--long-tail", help="Make some classes rare: class frequencies of 1/rank.")
     ] = False,
     processes: Processes = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a world that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing world.")] = False,
 ) -> None:
     """Make a synthetic benchmark: H.264 videos whose actions are known to the frame, packed and indexed."""
     from adaptfocus.infra.running.worlds import make_world
@@ -259,7 +259,7 @@ def main() -> None:
     """The console command."""
     try:
         code = app(standalone_mode=False)
-        if isinstance(code, int):  # of Ctrl-C, which typer takes for an answer: 130
+        if isinstance(code, int):  # typer returns 130 after Ctrl-C
             sys.exit(code)
     except AdaptFocusError as error:
         from adaptfocus.infra.running.progress import console

@@ -1,7 +1,6 @@
-"""`adaptfocus extract | export | verify`: features of whole videos, out and into the layouts of other projects.
+"""`adaptfocus extract | export | verify`: features of whole videos, and their layouts in other projects.
 
-Input: arguments. Does: hands them to `trainers.evaluation.extraction` and `pipelines.features.layouts`.
-Output: a line or a table a command.
+The work is done by `trainers.evaluation.extraction` and `pipelines.features.layouts`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 
 
 def add_to(app: typer.Typer) -> None:
-    """Put the commands into the command line."""
+    """Add the commands of this file to the app."""
     app.command()(extract)
     app.command()(export)
     app.command()(verify)
@@ -78,13 +77,13 @@ def extract(
             from adaptfocus.infra.running.cluster import check_seen, connect
             from adaptfocus.trainers.on_ray.extraction import make_on_cluster
 
-            if address in OWN:  # it takes the GPUs that are there
+            if address in OWN:  # it takes all GPUs of this machine
                 check_this_machine(config.placement.model_copy(update={"worker_resources": {}, "gpus_per_worker": 0}))
             with connect(address, cpus=cpus_of(config)):
                 check_seen({"the run": store.join(run, "config.json"), "the index": store.join(index, "index.json")})
                 facts = extract_features(job, out_url, make_on_cluster, progress)
     _say(facts, out_url)
-    counts_line(out, "indexed, but not as written (rows in refused/ of the index)", notes_of(index))
+    counts_line(out, "indexed with changes (rows in refused/ of the index)", notes_of(index))
 
 
 def _say(facts: dict[str, Any], out_url: str) -> None:
@@ -110,7 +109,7 @@ LayoutName = Annotated[
 Fps = Annotated[float, typer.Option(help="Frames per second of labels and of frame-aligned features.")]
 Align = Annotated[
     Literal["linear", "nearest"],
-    typer.Option(help="How a frame gets its feature: interpolated, or the nearest window's."),
+    typer.Option(help="How a frame gets its feature: interpolated, or from the nearest window."),
 ]
 Steps = Annotated[int | None, typer.Option(help="Steps per video, in layouts with the same number for all.")]
 
@@ -161,7 +160,7 @@ def verify(
 ) -> None:
     """Check that the target project would read this folder correctly.
 
-    Exits with 2 if not.
+    The exit code is 2 if it would not.
     """
     from adaptfocus.pipelines.features.layouts import layout_of
     from adaptfocus.pipelines.features.layouts import verify as look

@@ -1,8 +1,4 @@
-"""The order, groups and examples of the commands, as `adaptfocus --help` and `adaptfocus COMMAND --help` show them.
-
-Input: the command line's typer app. Does: sorts its commands as one uses them, and puts examples below each.
-Output: the same app.
-"""
+"""The order, groups and examples of the commands, as `adaptfocus --help` and `adaptfocus COMMAND --help` show them."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ import typer
 
 @dataclass(frozen=True)
 class Page:
-    """What stands around a command's options."""
+    """What the help shows around a command's options."""
 
     panel: str
     docs: str  # the page that says more
@@ -110,7 +106,7 @@ FIRST_STEPS = (
 
 
 def arrange(app: typer.Typer) -> None:
-    """Put the commands into the order of `PAGES`, with its groups, and examples below the options."""
+    """Sort the commands of `app` as `PAGES` does, set their groups, and add examples below the options."""
     order = list(PAGES)
     for command in app.registered_commands:
         page = PAGES[_name(command)]
@@ -127,6 +123,6 @@ def _name(command: typer.models.CommandInfo) -> str:
 
 
 def _below(examples: tuple[str, ...], docs: str) -> str:
-    """Blank lines keep lines apart where typer lays them out; brackets would be markup."""
+    """Examples as an epilog: typer joins lines without a blank line between them, and takes brackets for markup."""
     lines = [f"[dim]$[/] adaptfocus {example}".replace("[ID]", r"\[ID]") for example in examples]
     return "\n\n".join(["[bold]Examples[/]", *lines, f"More: {docs} of the source"])

@@ -1,6 +1,6 @@
-"""`adaptfocus index`: tars as they are to an index of their videos, and what it left out.
+"""`adaptfocus index`: index the videos of tars as they are, and list what the index left out.
 
-Input: arguments. Does: hands them to `pipelines.index.build`. Output: the index, and lines of counts and reasons.
+The work is done by `pipelines.index.build`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def index(
     workers: Processes = None,
     isolate: Annotated[bool, typer.Option(help="Read each video in its own process, with a time limit.")] = True,
     prefix_shard: Annotated[
-        bool, typer.Option("--prefix-shard", help="Use SHARD/KEY as id, for tars whose keys start anew in each.")
+        bool, typer.Option("--prefix-shard", help="Use SHARD/KEY as id, for tars that repeat each other's keys.")
     ] = False,
     show_refused: Annotated[
         bool,
@@ -65,7 +65,7 @@ def index(
     if sum(done.refused.values()) > len(done.reasons) and not show_refused:
         out.print(f"    adaptfocus index {out_url} --show-refused lists all", markup=False, soft_wrap=True)
     counts_line(out, "intervals cut or dropped", done.intervals_changed)
-    counts_line(out, "indexed, but not as written (rows in refused/)", done.noted)
+    counts_line(out, "indexed with changes (rows in refused/)", done.noted)
     if done.unlabelled:
         out.print(f"  without labels: {many(done.unlabelled, 'video')}")
     if done.labels_without_video:
@@ -80,7 +80,7 @@ def index(
 
 
 def _show(index_url: str) -> None:
-    """All rows of an index's refused/, one a line, and how many there are of each kind."""
+    """Print all rows of an index's refused/, one a line, and how many there are of each kind."""
     from adaptfocus.pipelines.index.checks import line_of
     from adaptfocus.pipelines.index.load import refused_of
 

@@ -1,7 +1,6 @@
 """The commands about clusters and about many runs: `adaptfocus submit | runs`.
 
-Input: arguments. Does: hands them to infra/jobs/submit.py and infra/jobs/run_list.py.
-Output: a job that is followed; a table or JSON.
+The work is done by infra/jobs/submit.py and infra/jobs/run_list.py.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 
 
 def add_to(app: typer.Typer) -> None:
-    """Put the commands of this file into the command line."""
+    """Add the commands of this file to the app."""
     app.command()(submit)
     app.command()(runs)
 

@@ -1,4 +1,4 @@
-"""`adaptfocus backbones`: what there is to train. Input: the table of backbones. Does: lays it out. Output: a table."""
+"""`adaptfocus backbones`: the table of backbones."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from adaptfocus.trainers.backbones import BACKBONES
 
 
 def _significant(billions: float) -> str:
-    """Three digits at the least, so that what is small is not shown as nothing."""
+    """At least three significant digits, so that a small number is not shown as 0."""
     return f"{billions:.1f}" if billions >= 10 else f"{billions:.3g}"
 
 
 def table_of_backbones() -> Table:
-    """A row a backbone; what a clip costs is in 1e9 multiply-adds of a forward pass, which papers call GFLOPs."""
+    """One row for each backbone. A clip's cost is in 1e9 multiply-adds of a forward pass, which papers call GFLOPs."""
     table = Table(box=None)
     for title in ("backbone", "parameters", "G multiply-adds", "frames x stride", "pixels", "needs", "public weights"):
         table.add_column(title, justify="right" if title in ("parameters", "G multiply-adds", "pixels") else "left")

@@ -1,7 +1,6 @@
-"""What several commands take and print: their arguments, settings that are put together from them, lines of counts.
+"""Arguments that several commands share, and the settings of a run.
 
-Input: a recipe's name, a YAML file, `key=value` words. Does: lays them over each other, later over earlier.
-Output: one checked TrainConfig.
+Settings come from a recipe, a YAML file and `key=value` words. The later of these override the earlier.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import typer
 from adaptfocus.trainers.settings.recipes import RECIPES
 
 if TYPE_CHECKING:
-    pass  # brings torch, which help does not need: 3 s of a core
+    pass  # imports torch, which help does not need: 3 s of a core
 
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help=f"One of: {', '.join(sorted(RECIPES))}.")]
@@ -29,7 +28,7 @@ Engine = Annotated[
     Literal["auto", "ray", "local"], typer.Option(help="ray: a cluster; local: this process; auto: as in training.")
 ]
 TakeOver = Annotated[
-    bool, typer.Option("--take-over", help="Also where another process trains the run; that one stops.")
+    bool, typer.Option("--take-over", help="Train even if another process trains the run; that process stops.")
 ]
 Address = Annotated[str | None, typer.Option(help="Address of a Ray cluster. Default: start one on this machine.")]
 Processes = Annotated[int | None, typer.Option(help="Number of processes. Default: one per core.", min=1)]

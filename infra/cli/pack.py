@@ -1,7 +1,7 @@
-"""`adaptfocus pack`: videos and labels to WebDataset shards, from a list or from a data set as it was released.
+"""`adaptfocus pack`: pack videos and labels into WebDataset shards, from a list or from a data set as it was released.
 
-Input: arguments. Does: gives them to `pipelines.datasets` and to `pipelines.shards`. Output: shards, or with
-`--validate` a summary of what would go into them.
+The work is done by `pipelines.datasets` and `pipelines.shards`. With `--validate`, the command only summarises what
+would go into the shards.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ IDS_SHOWN = 10
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is to be packed, and what was found to be wrong so far."""
+    """What is to be packed, and the problems found so far."""
 
     videos: list[AnnotatedVideo]
     classes: Sequence[str] | None
     problems: list[Problem]
     release: Release | None = None
-    warnings: Sequence[str] = ()  # what looks like a slip, of all splits
+    warnings: Sequence[str] = ()  # likely mistakes, in all splits
 
 
 INPUT, RELEASE, OUTPUT = "Input: one of these", "Of a data set (--format)", "Output"
@@ -101,7 +101,7 @@ def pack(
     }  # fmt: skip
     strange = [option for option, given in of_formats.items() if given and not format_name]
     if strange:
-        raise ConfigError(f"{strange[0]} is of --format; a manifest goes in as --format csv --annotations URL")
+        raise ConfigError(f"{strange[0]} belongs to --format; for a manifest, give --format csv --annotations URL")
     names = read_classes(classes) if classes else None
     if format_name:
         if annotations is None:
@@ -133,7 +133,7 @@ def _of_release(release: Release, folders: list[str], with_intervals: bool, warn
     found, problems = release.located(folders)
     if not found:
         said = "; ".join(problem.message for problem in problems[:3])
-        raise InputError(f"not one of {len(release.videos)} videos was found: {said}")
+        raise InputError(f"none of {len(release.videos)} videos was found: {said}")
     if not with_intervals:
         found = [replace(video, intervals=None) for video in found]
     return Chosen(found, release.classes, [*release.problems, *problems], release, warnings)
@@ -157,15 +157,15 @@ def _of_list(
     missing = [f"{p.where}: {p.message}" for p in problems if p.kind == "missing_file"]
     if not videos and missing:
         raise InputError(
-            f"not one of the {many(len(missing), 'file')} of {manifest or gmdcsa24} is there; the first: {missing[0]}. "
-            "A relative path begins at the folder of the list"
+            f"none of the {many(len(missing), 'file')} in {manifest or gmdcsa24} exists; the first: {missing[0]}. "
+            "A relative path starts at the folder of the list"
         )
     if not known:
-        raise InputError(f"{manifest or gmdcsa24}: no video of it can be packed; {_first_of(problems)}")
+        raise InputError(f"{manifest or gmdcsa24}: none of its videos can be packed; {_first_of(problems)}")
     if not videos:
         wanted, there = "' or '".join(splits), ", ".join(sorted({str(video.split) for video in known})) or "none"
         raise InputError(f"no video of {len(known)} is in the split '{wanted}'; there are: {there}")
-    # One class list for all splits, so that what is trained on one can be evaluated on another.
+    # One class list for all splits, so that a model trained on one split can be evaluated on another.
     classes = names or sorted({label for video in known for label in labels_and(video.intervals, video.labels)})
     return Chosen(videos, classes, problems, warnings=_checked(classes, known))
 
@@ -175,7 +175,7 @@ def _held_out(videos: list[AnnotatedVideo], groups: list[str]) -> list[Annotated
 
 
 def _checked(classes: Sequence[str], videos: Sequence[AnnotatedVideo]) -> list[str]:
-    """What looks like a slip in the videos of all splits, whichever is packed. Raises InputError: a group is split."""
+    """Likely mistakes in the videos of all splits, whichever is packed. Raises InputError: a group is split."""
     check_groups(videos)
     return [*label_warnings(classes), *video_warnings(videos)]
 
@@ -246,7 +246,7 @@ def _warn(warnings: Sequence[str]) -> None:
 
 
 def _not_found(problems: Sequence[Problem], more: str) -> None:
-    """The ids of videos whose file is not there or not clear: what people go and look for."""
+    """Print the ids of videos whose file is missing or ambiguous, so that people can look for them."""
     ids = [problem.where for problem in problems if problem.kind in ("missing_video", "ambiguous_video")]
     if ids:
         rest = f" and {len(ids) - IDS_SHOWN} more; {more}" if len(ids) > IDS_SHOWN else ""

@@ -1,8 +1,7 @@
-"""`adaptfocus pretrain`: a start for a backbone, from one's own videos.
+"""`adaptfocus pretrain`: pre-train a backbone on your own videos.
 
-Input: an index; a task: labels of trimmed clips, or the order of frames, which needs no label.
-Does: trains a run beside the file, by the recipe `pretrain_labels` or `pretrain_order`, and exports its weights.
-Output: a file for `weights=`.
+A run is trained next to the file, by the recipe `pretrain_labels` (labels of trimmed clips) or `pretrain_order` (the
+order of frames, which needs no labels). Its weights are then exported to a file for `weights=`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ def pretrain(
     overrides: Overrides = None,
     task: Annotated[
         Literal["order", "labels"],
-        typer.Option(help="order: tell how a clip is played; no labels. labels: of trimmed clips."),
+        typer.Option(help="order: predict the order of frames, without labels. labels: of trimmed clips."),
     ] = "order",
     backbone: Annotated[str, typer.Option(help="One of `adaptfocus backbones`.")] = "r2plus1d_tiny",
     epochs: Annotated[int | None, typer.Option(help="Number of epochs. Default: the recipe's.", min=1)] = None,
@@ -32,7 +31,7 @@ def pretrain(
     address: Address = None,
     take_over: TakeOver = False,
 ) -> None:
-    """Make a start for weights=, from your own videos.
+    """Pre-train a backbone on your own videos, for weights=.
 
     Give the same command again to resume.
     """

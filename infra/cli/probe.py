@@ -1,7 +1,7 @@
-"""`adaptfocus probe TASK`: what features are worth for a downstream task.
+"""`adaptfocus probe TASK`: measure what features are worth for a downstream task.
 
-Input: URLs of features and annotations. Does: trains small heads, scores them. Output: OUT/result.json,
-OUT/predictions.jsonl of the first seed, OUT/report.html, and a table.
+Small heads are trained on the features and scored. The command prints a table and writes OUT/result.json,
+OUT/predictions.jsonl (of the first seed) and OUT/report.html.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def probe(
     show(screen, table)
     for split, ids in result.missing.items():
         if ids:
-            screen.print(f"  {split}: {len(ids)} annotated videos left out, without features (such as {ids[0]})",
+            screen.print(f"  {split}: {len(ids)} annotated videos without features left out (such as {ids[0]})",
                          markup=False, highlight=False)  # fmt: skip
     screen.print(f"report: {store.join(out_url, REPORT)}", highlight=False)
 
@@ -75,14 +75,14 @@ def _seeds(text: str) -> list[int]:
     wrong = [word for word in words if not word.isdigit()]
     if wrong or not 0 < len(words) <= MOST_SEEDS:
         raise ConfigError(
-            f"--seeds '{text}': give 1 to {MOST_SEEDS} whole numbers from 0 on with commas between, such as 0,1,2"
+            f"--seeds '{text}': give 1 to {MOST_SEEDS} whole numbers of at least 0, separated by commas, such as 0,1,2"
         )
     return [int(word) for word in words]
 
 
 @contextlib.contextmanager
 def _bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
-    """A function that opens a bar for a stage of that title."""
+    """Yield a function that opens a progress bar for a stage with the given title."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from adaptfocus.infra.running.progress import console

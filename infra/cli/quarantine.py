@@ -1,6 +1,6 @@
 """`adaptfocus quarantine list | retry | export`: the videos that a run, or its index, has left out.
 
-Input: the URL of a run. Does: hands it to `trainers.runs.quarantine`. Output: tables; a file; what was released.
+The work is done by `trainers.runs.quarantine`.
 """
 
 from __future__ import annotations
@@ -80,14 +80,14 @@ def retry(
     from adaptfocus.trainers.runs.quarantine import choose_rows, read_quarantine, release_decoded
     from adaptfocus.trainers.runs.quarantine import retry as tried_again
 
-    config = with_placement(load_config(run), overrides)  # only what training would decode is released
+    config = with_placement(load_config(run), overrides)  # a video is released only if training would decode it
     here = Run(run)
     tried = []
     for each in tried_again(here, config, choose_rows(read_quarantine(here, config), ids or [])):
         tried.append(each)
         out.print(_plain(f"{each.row['video_id']}: {each.error or 'decodes'}"), markup=False, highlight=False)
     back = release_decoded(here, tried)
-    then = "; the next epoch that is planned has them" if back else ""
+    then = "; the next epoch that is planned uses them" if back else ""
     out.print(f"{len(tried)} tried, {len(back)} released{then}")
 
 
@@ -110,7 +110,7 @@ def export(
     suffix = out_url.rsplit(".", 1)[-1].lower()
     writers = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}
     if suffix not in writers:
-        raise ConfigError(f"--out {out_url}: it has to end in .csv, .jsonl or .parquet")
+        raise ConfigError(f"--out {out_url}: the name must end in .csv, .jsonl or .parquet")
     store.write_bytes(out_url, writers[suffix](table))
     out.print(f"{table.num_rows} rows -> {out_url}")
 
@@ -125,7 +125,7 @@ def _rows(run: Run, config: TrainConfig, index_refused: bool) -> list[dict]:
 
 
 def _plain(text: str) -> str:
-    """Names and messages come from others' files: nothing of them steers a terminal."""
+    """Text without control characters: names and messages come from foreign files and must not control a terminal."""
     return "".join(c if c.isprintable() else "?" for c in text or "")
 
 

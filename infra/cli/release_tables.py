@@ -1,7 +1,4 @@
-"""A release's summary on the terminal.
-
-Input: a ReleaseSummary and the problems that it counts. Does: lays them out. Output: tables.
-"""
+"""A release's summary, printed as tables on the terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ UNUSED_SHOWN = 5
 
 
 def print_summary(out: Console, summary: ReleaseSummary, problems: Sequence[Problem]) -> None:
-    """What there is, which labels go together, what is wrong with it (with one example of each kind)."""
+    """Print what the release has, which labels occur together, and its problems (with one example of each kind)."""
     videos = sum(split.videos for split in summary.splits)
     activities = f", {summary.activities} activities" if summary.activities else ""
     groups = f", {many(summary.groups, 'group')}" if summary.groups else ""

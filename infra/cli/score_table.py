@@ -1,4 +1,4 @@
-"""`adaptfocus evaluate`: its scores on the terminal. Input: Scores. Does: lays them out. Output: a table."""
+"""The scores of `adaptfocus evaluate` as a table for the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAPS = {"mAP, max over views": "map_max", "mAP, mean over views": "map_mean", "p
 
 
 def table_of_scores(scores: Scores) -> Table:
-    """A row for each mAP, with its interval over test videos; narrow, so that it fits any terminal."""
+    """One row for each mAP, with its interval over test videos. The table is narrow, so that it fits any terminal."""
     table = Table(box=None)
     for title in ("", "%", "95 % interval"):
         table.add_column(title, justify="right" if title else "left")
@@ -29,7 +29,7 @@ def table_of_scores(scores: Scores) -> Table:
 
 
 def conditions_of_scores(name: str, scores: Scores) -> str:
-    """What they are scores of, in one line."""
+    """What was scored, in one line."""
     classes = f"{scores.classes_with_positives} of {len(scores.class_positives)} classes have a test video"
     lost = f", {scores.undecodable} of them undecodable" if scores.undecodable else ""
     return (f"evaluation '{name}': {scores.videos} videos{lost}, {scores.views} x {scores.crops} views each, "

@@ -1,10 +1,9 @@
-"""The whole idea in some minutes, on this machine, from nothing.
+"""The whole idea in a few minutes, on this machine, from nothing.
 
-Input: a folder and a seed.
-Does: makes a world of H.264 videos whose truth is known, packs it into tars on a local S3 server, indexes them,
-trains Noisy and Ours on two Ray workers with the same seed and budget, kills the training of Ours in the middle of an
-epoch and resumes it on one worker, evaluates both, counts the ledger, writes the report.
-Output: a table on the terminal, a page to look at, and the store as files, for other commands to look at.
+The demo makes a world of H.264 videos whose true intervals are known, packs it into tars on a local S3 server and
+indexes them. It trains Noisy and Ours on two Ray workers with the same seed and budget. It kills the training of Ours
+in the middle of an epoch and resumes it on one worker. Then it evaluates both, counts the ledger and writes the report.
+It leaves a table on the terminal, a page, and the store as files that other commands can read.
 """
 
 from __future__ import annotations
@@ -47,24 +46,24 @@ VIEWS = 12
 SHARD_BYTES = 1 << 19  # several tars, so that there is something to shard
 WORKERS, WORKERS_AFTER_KILL = 2, 1
 KILL_TIMEOUT_SECONDS = 300
-POLL_SECONDS = 0.25  # an epoch of the demo takes some seconds and has four commits
+POLL_SECONDS = 0.25  # an epoch of the demo takes a few seconds and has four commits
 REGIMES = ("noisy", "ours")
 LOGS = ("pretrain.log", *(f"train-{regime}.log" for regime in REGIMES))
 VARIES = (
-    "Another run of this seed gives slightly other figures: the kill comes at another step, one worker adds up in\n"
-    "another order than two, and training makes much of a last digit. README.md says by how much."
+    "Another run with this seed gives slightly different figures: the kill comes at another step, one worker sums\n"
+    "in a different order than two, and training amplifies a last digit. README.md says by how much."
 )
 MADE = ("store", "world", "s3", "report.html", "demo.json", *LOGS)
 
 
 def run_demo(folder: Path, seed: int) -> None:
-    """Run everything; leaves `report.html`, logs and figures of each stage in `folder`.
+    """Run everything, and leave `report.html`, logs and figures of each stage in `folder`.
 
     Raises:
         AdaptFocusError: a stage failed; the message names its log.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in MADE:  # by a demo before this one
+    for name in MADE:  # by an earlier demo
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).unlink(missing_ok=True)
     stages = Stages()
@@ -72,7 +71,7 @@ def run_demo(folder: Path, seed: int) -> None:
     with LocalS3(folder / "s3") as s3:
         os.environ.update(s3.environment)
         _prepare_data(s3, folder, seed, stages)
-        # What a killed command had asked for stays reserved for some minutes.
+        # The resources of a killed command stay reserved for a few minutes.
         with contextlib.ExitStack() as ray:
             with spinner("starting Ray on this machine"):
                 ray.enter_context(connect(None, cpus=2 * WORKERS + 6))
@@ -94,9 +93,9 @@ def run_demo(folder: Path, seed: int) -> None:
 
 
 def _prepare_data(s3: LocalS3, folder: Path, seed: int, stages: Stages) -> None:
-    """Videos, shards, indexes; the backbone's start is made beside them, in a process of its own."""
+    """Make videos, shards and indexes. Another process pre-trains the backbone at the same time."""
     log = folder / "pretrain.log"
-    # One thread: another number of threads adds up in another order, and gives other weights.
+    # One thread: a different number of threads sums in a different order, and gives different weights.
     pretraining = _start(
         ["-m", "adaptfocus.trainers.pretraining.training", "--out", s3.url("weights.pt"), "--seed", "0"], log, threads=1
     )
@@ -105,7 +104,7 @@ def _prepare_data(s3: LocalS3, folder: Path, seed: int, stages: Stages) -> None:
     with stages("pack into tars on S3, index"):
         pack_and_index(manifest, s3.url(), SHARD_BYTES, workers=1, overwrite=True)
     with (
-        stages("pre-training, begun beside all that"),
+        stages("pre-training, started alongside"),
         progress_bar("pre-training on other labels") as progress,
     ):
         _wait(pretraining, log, progress)
@@ -121,7 +120,7 @@ def _judge(s3: LocalS3, report: Path, stages: Stages) -> None:
 
 
 def _train(s3: LocalS3, folder: Path, regime: str, seed: int, stages: Stages) -> None:
-    """Train one regime in a process of its own; Ours is killed once and resumed on another number of workers."""
+    """Train one regime in its own process. Ours is killed once and resumed on a different number of workers."""
     url = s3.url("runs", regime)
     overrides = [
         f"name={regime}", f"runs={s3.url('runs')}", f"index={s3.url('index/train')}", f"weights={s3.url('weights.pt')}",
@@ -150,7 +149,7 @@ def _training(overrides: Sequence[str], workers: int) -> list[str]:
 
 
 def _start(arguments: Sequence[str], log: Path, threads: int | None = None) -> subprocess.Popen:
-    """A process of its own, in a session of its own, which says what it says in a log."""
+    """Start a process in its own session; its output goes to a log."""
     environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     with log.open("a") as out:
         return subprocess.Popen(
@@ -176,7 +175,7 @@ def _kill_in_mid_epoch(process: subprocess.Popen, run: Run, log: Path) -> tuple[
 
 
 def _wait(process: subprocess.Popen, log: Path, progress: Callable[[int, int], None] | None = None) -> None:
-    """Until the process ends; `progress` is told the last "step N of M" of its log."""
+    """Wait until the process ends; `progress` gets the last "step N of M" of its log."""
     while progress and process.poll() is None:
         if steps := re.findall(r"step (\d+) of (\d+)", log.read_text(errors="replace")):
             progress(int(steps[-1][0]), int(steps[-1][1]))
@@ -217,7 +216,7 @@ def _show(rows: dict[str, dict], counts: Audit, stages: Stages, report: Path) ->
 
 
 def _say_next(folder: Path) -> None:
-    """What to do with what is kept."""
+    """Print what to do with the files that are kept."""
     console.print(f"The store is kept in {folder / 'store'}. Look at it:", highlight=False, soft_wrap=True)
     for line in next_steps(folder / "store"):
         console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)

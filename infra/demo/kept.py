@@ -1,7 +1,7 @@
-"""What the demo leaves to look at: its bucket as files of this machine, which every command reads without a server.
+"""Keep the demo's bucket as files of this machine, which every command reads without a server.
 
-Input: the URL of the bucket while its server runs, a folder. Does: copies the objects, indexes the copied tars, and
-writes the new places into the runs' settings. Output: FOLDER/{shards,index,runs} and FOLDER/weights.pt.
+The objects are copied, the copied tars are indexed, and the runs' settings get the new places. The result is
+FOLDER/{shards,index,runs} and FOLDER/weights.pt.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def keep(bucket_url: str, folder: Path, classes_file: Path) -> None:
     for path in files.find(root):
         name = path.removeprefix(root).lstrip("/")
         if name.startswith("index/"):
-            continue  # it names tars of the bucket
+            continue  # the bucket's index names tars of the bucket
         place = folder / name
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(store.read_bytes(f"s3://{path}"))
@@ -42,7 +42,7 @@ def keep(bucket_url: str, folder: Path, classes_file: Path) -> None:
 
 
 def next_steps(folder: Path) -> list[str]:
-    """Commands that look at what is kept, as this terminal would find them."""
+    """Commands that look at what is kept, as a user of this terminal would type them."""
     command = "adaptfocus"
     if shutil.which(command) is None:
         here = Path(sys.argv[0])

@@ -1,4 +1,4 @@
-"""An S3 server for this machine: what the demo and the tests store into when no bucket is at hand.
+"""An S3 server on this machine, for the demo and for tests that have no bucket.
 
 Input: nothing, or a port. Does: runs `infra.demo.s3_server` in a process of its own, so that it shares no interpreter
 lock with the work it serves, and ends it with the work. Output: an endpoint and a bucket, as the environment
@@ -26,7 +26,7 @@ from adaptfocus.infra.demo.s3_server import HOST
 from adaptfocus.pipelines.errors import AdaptFocusError
 
 BUCKET = "adaptfocus"
-# It takes 0.5 to 2 s on two busy cores, most of it importing moto; well past that, something else is wrong.
+# A start takes 0.5 to 2 s on two busy cores, most of it importing moto. Far beyond that, something else is wrong.
 READY_SECONDS = 60.0
 _LOG_TAIL_LINES = 5
 
@@ -90,7 +90,7 @@ class LocalS3:
                 stderr=log,
                 text=True,
                 env=_child_environment(folder),
-                start_new_session=True,  # Ctrl-C is for us: what we then still write has to have a place to go
+                start_new_session=True,  # Ctrl-C is meant for this process, which may still have to write to the store
             )
         try:
             self.port = self._await_port(self._process, log_path)
@@ -99,9 +99,9 @@ class LocalS3:
             raise
 
     def stop(self) -> None:
-        """End the server; everything stored in it is gone. Nothing happens if it does not run."""
+        """End the server; everything stored in it is lost. Does nothing if the server does not run."""
         if self._process is not None:
-            self._process.kill()  # it holds nothing that a polite end would save
+            self._process.kill()  # a polite end would save nothing
             self._process.wait()
             if self._process.stdout:
                 self._process.stdout.close()
@@ -125,7 +125,7 @@ class LocalS3:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What to put into `os.environ`, here and in every process that is to use this server.
+        """The variables to put into `os.environ`, here and in every process that is to use this server.
 
         Both endpoint names are set, because the service's own wins over the general one, and loopback is taken
         out of any proxy's hands.

@@ -1,4 +1,4 @@
-"""The process behind `infra.demo.local_s3`: moto's S3 with the two things mended that a run leans on.
+"""The process behind `infra.demo.local_s3`: moto's S3, with two fixes that runs depend on.
 
 Input: a port and the parent's process id. Does: serves S3 from memory on the loopback interface, keeps racing
 exclusive creations exclusive, and cuts ranges without copying whole objects. Output: the line ``port N`` when ready.
@@ -23,14 +23,14 @@ HOST = "127.0.0.1"
 PARENT_CHECK_SECONDS = 0.5
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-# (bucket, key, first byte, last byte) -> (those bytes, size of the object, ETag); None leaves the answer to moto.
+# (bucket, key, first byte, last byte) -> (those bytes, size of the object, ETag); with None, moto answers.
 ReadRange = Callable[[str, str, int, int], "tuple[bytes, int, str] | None"]
 
 
 def with_exclusive_writes(app: WsgiApp) -> WsgiApp:
     """`app`, with writes that carry If-None-Match or If-Match passed through one lock.
 
-    moto looks whether the key is there and then writes it, in threads and with nothing between: with Python's
+    moto checks whether the key exists and then writes it, in threads and without a lock. With Python's
     switch interval at 10 us, 1 race of 16 writers in 120 had two winners. Amazon's and Ceph's puts are atomic.
     """
     lock = threading.Lock()
@@ -78,7 +78,7 @@ def _range_headers(data: bytes, start_bytes: int, size_bytes: int, tag: str) -> 
 
 
 def range_from_moto(bucket: str, key: str, start: int, last: int) -> tuple[bytes, int, str] | None:
-    """A range out of moto's own buffer; None for whatever is not the plain case (no such key, past the end)."""
+    """A range from moto's own buffer; None for anything but the plain case (no such key, a range past the end)."""
     from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.s3.models import s3_backends
 
@@ -89,7 +89,7 @@ def range_from_moto(bucket: str, key: str, start: int, last: int) -> tuple[bytes
         with found.lock:
             found._value_buffer.seek(start)
             return found._value_buffer.read(last + 1 - start), found.size, found.etag
-    except Exception:  # no such bucket, or the object was replaced and closed while we looked: moto has the words
+    except Exception:  # no such bucket, or the object was just replaced and closed: moto words the error
         return None
 
 
@@ -110,7 +110,7 @@ def serve(port: int, bucket: str, parent_pid: int | None) -> None:
         disable_nagle_algorithm = True  # headers and body go out in two writes
 
         def log_request(self, *args: Any, **kwargs: Any) -> None:
-            """No line a request: a demo makes thousands."""
+            """Log nothing: a demo makes thousands of requests."""
 
     app = with_exclusive_writes(DomainDispatcherApplication(create_backend_app))
     app = with_cheap_ranges(app, range_from_moto)

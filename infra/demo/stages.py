@@ -1,7 +1,4 @@
-"""How long each stage takes, and how much memory.
-
-Input: named blocks of code. Does: samples the memory of this process and all below it. Output: a table.
-"""
+"""How long each stage takes, and how much memory this process and its descendants use in it."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ SAMPLE_SECONDS = 1.0
 class Stage:
     name: str
     seconds: float = 0.0
-    peak_bytes: int = 0  # of all processes; a page that N of them share counts 1/N in each, so once in all
+    peak_bytes: int = 0  # sum over all processes; a page that N of them share counts 1/N in each
 
 
 class Stages:
@@ -59,7 +56,7 @@ class Stages:
 
 
 def _sample(stage: Stage, over: threading.Event) -> None:
-    """Ray's processes are started in sessions of their own but stay this process's descendants."""
+    """Record the peak until `over`. Ray's processes have their own sessions, but stay descendants of this one."""
     me = psutil.Process()
     while True:
         total = 0
@@ -72,7 +69,7 @@ def _sample(stage: Stage, over: threading.Event) -> None:
 
 
 def _memory_bytes(process: psutil.Process) -> int:
-    """Proportional set size where the kernel tells it at once; resident memory elsewhere, with shared pages whole."""
+    """Proportional set size where the kernel gives it quickly; elsewhere resident memory, with shared pages in full."""
     with contextlib.suppress(OSError, ValueError, StopIteration):
         lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("Pss:")).split()[1]) * 1024

@@ -1,7 +1,6 @@
-"""Ray Jobs, as far as we need them.
+"""Ray Jobs, as far as we need them: submit a job, look for jobs of a run, follow a log through lost connections.
 
-Input: the address of a cluster's dashboard. Does: submits, looks for jobs of a run, follows a log through lost
-connections. Output: a submission id, log lines on standard output, an exit code.
+The log goes to standard output.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ HOW_TO_REACH = (
     "Kubernetes"
 )
 RECONNECT_SECONDS = 2.0
-RECONNECT_ATTEMPTS = 30  # in a row without a new line: the head may be away for a minute
+RECONNECT_ATTEMPTS = 30  # in a row without a new line: the head may be unreachable for a minute
 
 
 def dashboard_url(address: str) -> str:
-    """`HEAD:8265` gets its scheme.
+    """Add the scheme to an address such as `HEAD:8265`.
 
     Raises:
-        ConfigError: it is no address of a dashboard.
+        ConfigError: it is not the address of a dashboard.
         StorageError: it contains credentials.
     """
     full = address if "://" in address else f"http://{address}"
@@ -44,7 +43,7 @@ class JobClient:
     """A cluster that takes jobs.
 
     Raises:
-        ConfigError: the address is none of a dashboard.
+        ConfigError: the address is not that of a dashboard.
         AdaptFocusError: nobody answers there, or it wants a token that this environment does not have.
     """
 
@@ -58,7 +57,7 @@ class JobClient:
             raise _explained(self.address, error) from error
 
     def refuse_second(self, key: str, run_url: str) -> None:
-        """Two jobs on one run would take it from each other.
+        """Refuse a run that another job trains: two jobs would take it from each other.
 
         Raises:
             ConfigError: a job that has not ended trains the run.
@@ -66,20 +65,20 @@ class JobClient:
         for job in self._client.list_jobs():
             if (job.metadata or {}).get(key) == run_url and not job.status.is_terminal():
                 raise ConfigError(
-                    f"job {job.submission_id} trains {run_url} already; follow it with `ray job logs "
+                    f"job {job.submission_id} already trains {run_url}; follow it with `ray job logs "
                     f"{job.submission_id} --address {self.address} --follow`, or stop it first with `ray job stop "
                     f"{job.submission_id} --address {self.address}`"
                 )
 
     def submit(self, **job: Any) -> str:
-        """Upload and submit; the submission id. The driver takes no CPU: the head may offer none."""
+        """Upload and submit a job -> its submission id. The driver reserves no CPU, because the head may offer none."""
         try:
             return self._client.submit_job(entrypoint_num_cpus=0, **job)
         except Exception as error:
             raise _explained(self.address, error) from error
 
     def follow(self, job: str) -> int:
-        """Show the log until the job ends -> its exit code. Ctrl-C detaches, and the job goes on (exit code 130)."""
+        """Show the log until the job ends -> its exit code. Ctrl-C detaches (exit code 130), and the job continues."""
         try:
             self._show_log(job)
             info = self._ended(job)
@@ -109,7 +108,7 @@ class JobClient:
         raise _explained(self.address, broken)
 
     async def _tail(self, job: str, log: _Log) -> None:
-        """Print what has not been shown yet, until the job ends: every connection tells the log from its start."""
+        """Print what has not been shown yet, until the job ends: every connection sends the log from its start."""
         at = 0
         async for text in self._client.tail_job_logs(job):
             sys.stdout.write(text[max(log.shown - at, 0) :])
@@ -120,11 +119,11 @@ class JobClient:
     def _is_over(self, job: str) -> bool:
         try:
             return self._client.get_job_status(job).is_terminal()
-        except Exception:  # not there for the moment
+        except Exception:  # the dashboard is unreachable for the moment
             return False
 
     def _ended(self, job: str) -> Any:
-        """What is known of a job whose log has ended; its state follows some moments later."""
+        """The final state of a job whose log has ended. The state follows the end of the log by some moments."""
         for _ in range(RECONNECT_ATTEMPTS):
             info = self._client.get_job_info(job)
             if info.status.is_terminal():

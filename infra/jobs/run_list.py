@@ -1,7 +1,7 @@
 """The runs at a URL, at a glance.
 
-Input: the URL of a folder of runs. Does: for each run a handful of small requests, many runs at a time: settings,
-heartbeat, the end of the log, a score, the exclusions. Output: one RunState a run.
+A run costs a handful of small requests: settings, heartbeat, the end of the log, a score, the exclusions. Many runs
+are read at the same time.
 """
 
 from __future__ import annotations
@@ -22,39 +22,39 @@ from adaptfocus.trainers.runs.epochs import EXCLUDED, SALIENCY
 from adaptfocus.trainers.runs.holder import SIGN_SECONDS, read_holder, seems_alive
 from adaptfocus.trainers.runs.log import RESTORE, Commit, Run
 
-# A run says where it stands at most once a second, but not between two steps: a slow step is no sign of death.
+# A run reports its position at most once a second, and only between steps: a slow step does not mean that it died.
 FRESH_SECONDS = 120.0
-THREADS = 32  # they wait for the store, most of the time
+THREADS = 32  # threads mostly wait for the store
 
 
 @dataclass(frozen=True)
 class RunState:
-    """One line of the list. Ages are by this machine's clock against that of the machine that wrote."""
+    """One line of the list. Ages compare this machine's clock with that of the machine that wrote."""
 
     name: str
     url: str
     state: str  # finished, running, stopped (give its command again to resume), never started, unreadable
     position: float = 0.0  # in epochs
     epochs: int | None = None
-    epoch: int = 0  # the one that it is in, or ended with, counted from 1; 0 before the first commit
+    epoch: int = 0  # the current or last epoch, counted from 1; 0 before the first commit
     clips_trained: int = 0  # by its commits
-    clips_are_estimated: bool = False  # in logs that were begun before commits counted clips
+    clips_are_estimated: bool = False  # in logs that were started before commits counted clips
     map_max: float | None = None  # of the evaluation that was asked for
-    evaluation: str = ""  # its name, what it was made with, and how many others there are
+    evaluation: str = ""  # its name, its settings, and the number of other evaluations
     last_commit_age_seconds: float | None = None
     workers: int | None = None  # of the last entry of the log
     bad_videos: int = 0  # left out of the newest plan
     classes_found: int | None = None  # clearly above chance after the newest merged epoch
-    classes_judged: int | None = None  # of which that can be told
+    classes_judged: int | None = None  # classes with enough videos to judge
     classes_not_found: tuple[str, ...] = ()
     problem: str | None = None
 
 
 def list_runs(url: str, evaluation: str = "test") -> list[RunState]:
-    """All runs directly in a folder, or the one run that the URL itself is; by name.
+    """All runs directly in a folder, or the one run at the URL itself, sorted by name.
 
     Raises:
-        StorageError: the folder cannot be listed. A run that cannot be read is a line of its own.
+        StorageError: the folder cannot be listed. (A run that cannot be read becomes a line of the list.)
     """
     folders = [url] if store.exists(store.join(url, "config.json")) else store.list_folders(url)
     with ThreadPoolExecutor(THREADS) as threads:
@@ -72,7 +72,7 @@ def epoch_of(row: RunState) -> str:
 
 
 def age(seconds: float | None) -> str:
-    """`95 -> "95 s ago"`; None if it never was."""
+    """`95 -> "95 s ago"`; `None` means never."""
     if seconds is None:
         return "-"
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
@@ -82,7 +82,7 @@ def age(seconds: float | None) -> str:
 
 
 def _looked_at(url: str, evaluation: str) -> RunState | None:
-    """The state of a folder; None if it is no run."""
+    """The state of a folder; None if it is not a run."""
     name = url.rstrip("/").rsplit("/", 1)[-1]
     try:
         if not store.exists(store.join(url, "config.json")):
@@ -125,7 +125,7 @@ def _state_of(url: str, name: str, evaluation: str) -> RunState:
 
 
 def _is_alive(url: str, seen: float, now: float) -> bool:
-    """Whether somebody trains it: the one who has signed for it, if anybody has since `seen`."""
+    """Whether a process trains the run, by its claim, or by its heartbeat at `seen` if no claim is as new."""
     holder = read_holder(url)
     if holder is None or (holder.ended is not None and holder.ended < seen - SIGN_SECONDS):
         return now - seen < FRESH_SECONDS
@@ -150,7 +150,7 @@ def _scored(url: str, evaluation: str) -> dict:
 
 
 def _found(run: Run, epoch: int) -> dict:
-    """What the newest summary says of the classes: that of this epoch, once it is merged, or of the one before."""
+    """What the newest summary says about the classes: that of this epoch once it is merged, else the previous one."""
     told = newest_found(run, epoch)
     if told is None:
         return {}
@@ -160,7 +160,7 @@ def _found(run: Run, epoch: int) -> dict:
 
 
 def _bad_videos(run: Run, epoch: int) -> int:
-    """Of the newest exclusions: those of the next epoch are there once this one is merged."""
+    """The number of videos in the newest exclusions: those of the next epoch exist once this epoch is merged."""
     for number in (epoch + 1, epoch):
         url = run.epoch_url(number, EXCLUDED)
         if store.exists(url):

@@ -1,9 +1,8 @@
-"""A training as a job on a Ray cluster that is already there.
+"""A training as a job on an existing Ray cluster.
 
-Input: what `train` takes, and the address of a cluster's dashboard.
-Does: checks everything that can be checked before anything is sent, packs the code, submits through Ray Jobs, follows
-the log. Output: the exit code of the job. Nothing that is sent holds a secret: a job's environment and command are
-shown in the dashboard, so nodes need credentials of their own.
+`submit` takes what `train` takes, and the address of a cluster's dashboard. It checks everything that can be checked
+before anything is sent, packs the code, submits it through Ray Jobs, and follows the log. Nothing that is sent holds a
+secret: the dashboard shows a job's environment and command, so nodes need their own credentials.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ from adaptfocus.trainers.settings.run import TrainConfig
 PACKAGE = "adaptfocus"
 MAX_PACKAGE_BYTES = 10_000_000  # the head keeps every package in its memory, and every node fetches it
 SETTINGS_FILE = "settings.yaml"
-# Where the store is, and no more: these are shown to everybody who sees the dashboard.
+# Only where the store is: everybody who sees the dashboard sees these.
 PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
 FOR_ALL_PROCESSES = {
-    "PYTHONUNBUFFERED": "1",  # lines of the log come as they are written
-    # What a job that was stopped had reserved for its decoders stays reserved, 180 s by default: resumed at once on a
-    # cluster without room for both, a run would stand still that long. A living job asks anew every 10 s.
+    "PYTHONUNBUFFERED": "1",  # lines reach the log as soon as they are written
+    # The decoders of a stopped job stay reserved, for 180 s by default. A run that resumes at once on a
+    # cluster without room for both would wait that long. A living job renews its request every 10 s.
     "RAY_DATA_AUTOSCALING_REQUEST_EXPIRE_TIME_S": "30",
 }
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -57,16 +56,16 @@ def submit_training(
     shared_paths: bool,
     take_over: bool = False,
 ) -> int:
-    """Submit a run, or say that it is finished; the exit code of the command.
+    """Submit a run, or say that it is finished -> the exit code of the command.
 
     Args:
         command: what the user typed, which is also how the run is resumed.
-        package: send this code; without, the nodes must have adaptfocus installed.
-        check: look at index, weights and run folder from here, as `train` does before it begins.
+        package: send this code; otherwise the nodes must have adaptfocus installed.
+        check: check index, weights and run folder from this machine, as `train` does before it begins.
         shared_paths: local paths are on a file system that every node mounts at the same place.
 
     Raises:
-        AdaptFocusError: settings, places, package or cluster are not fit for it; nothing has been submitted.
+        AdaptFocusError: settings, places, package or cluster do not allow it; nothing has been submitted.
     """
     if importlib.util.find_spec("ray") is None:
         raise ConfigError("submitting needs Ray's client, which is not installed; pip install 'adaptfocus[jobs]'")
@@ -92,18 +91,18 @@ def submit_training(
             runtime_env=runtime_env,
             metadata={RUN_KEY: config.url, "adaptfocus_recipe": recipe_name},
         )
-    _say_how_to_go_on(job, client.address, config.url, command)
+    _say_how_to_resume(job, client.address, config.url, command)
     return client.follow(job) if follow else 0
 
 
 def entrypoint(recipe_name: str, overrides: list[str], with_settings: bool, take_over: bool = False) -> str:
-    """What the job runs on the head: the command that a user would type there."""
+    """The command that the job runs on the head, as a user would type it there."""
     more = (["--config", SETTINGS_FILE] if with_settings else []) + (["--take-over"] if take_over else [])
     return shlex.join(["python", "-m", "adaptfocus", "train", recipe_name, *overrides, *more, "--address", "auto"])
 
 
 def variables_to_pass() -> dict[str, str]:
-    """The variables of this environment that a job is given."""
+    """The variables of this environment that a job gets."""
     given = {name: store.check_url(os.environ[name]) for name in PASSED_ON if os.environ.get(name)}
     return given | FOR_ALL_PROCESSES
 
@@ -118,18 +117,18 @@ def visible_from_nodes(config: TrainConfig, address: str, shared_paths: bool) ->
         if not shared_paths:
             raise ConfigError(
                 f"{key}={url} is a path of one machine, and a cluster's nodes each have their own; use s3://..., "
-                "or say --shared-paths where every node mounts the same file system there"
+                "or --shared-paths if every node mounts the same file system there"
             )
     given = variables_to_pass()
     endpoint = given.get("AWS_ENDPOINT_URL_S3") or given.get("AWS_ENDPOINT_URL", "")
     if urlsplit(endpoint).hostname in _LOOPBACK and urlsplit(address).hostname not in _LOOPBACK:
         raise ConfigError(
-            f"AWS_ENDPOINT_URL is {endpoint}, which on a node is that node itself; give an address that the nodes reach"
+            f"AWS_ENDPOINT_URL is {endpoint}, which on a node means that node itself; give one that nodes can reach"
         )
 
 
 def _paths(config: TrainConfig) -> dict[str, str]:
-    """The places that are paths, whole: a job works in a folder of its own."""
+    """The local places as absolute paths, because a job works in its own folder."""
     places = {key: getattr(config, key) for key in ("runs", "index", "features", "weights", "start_from")}
     return {key: url for key, url in places.items() if url is not None and store.is_local(url)}
 
@@ -161,11 +160,11 @@ def _copy_packages(folder: Path) -> None:
         raise ConfigError(
             f"the code to send has {sum(sizes.values()) / 1e6:.1f} MB, at most {MAX_PACKAGE_BYTES / 1e6:.0f} MB are "
             f"sent; the largest files are {named}. Move data out of {PACKAGE}'s folders, or install adaptfocus on "
-            "the nodes and say --no-package"
+            "the nodes and give --no-package"
         )
     for target, source in files.items():
         (folder / target).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, folder / target)  # links are followed: a node could not
+        shutil.copyfile(source, folder / target)  # links are followed, because a node could not follow them
 
 
 def _files_of(package: str) -> Iterator[tuple[Path, Path]]:
@@ -180,10 +179,10 @@ def _files_of(package: str) -> Iterator[tuple[Path, Path]]:
             yield Path(package) / path.relative_to(top), path
 
 
-def _say_how_to_go_on(job: str, address: str, run_url: str, command: str) -> None:
+def _say_how_to_resume(job: str, address: str, run_url: str, command: str) -> None:
     for line in (
         f"job {job} trains {run_url}",
-        "  nodes use credentials of their own; of this environment they are given "
+        "  nodes use their own credentials; from this environment they get "
         f"{', '.join(n for n in PASSED_ON if os.environ.get(n)) or 'none of the AWS variables'}",
         f"  its log:     ray job logs {job} --address {address} --follow",
         f"  to stop it:  ray job stop {job} --address {address}",

@@ -1,1 +1,1 @@
-"""Runs as a page that a person can look at."""
+"""Reports: training runs and probes as pages for a browser."""

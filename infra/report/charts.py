@@ -1,9 +1,8 @@
 """Where the marks of a chart stand, as plain numbers; the templates turn them into SVG.
 
-Input: numbers with their units.
-Does: picks ticks, styles runs, thins long curves without losing their extremes.
-Output: frozen records. Across, a place is a percentage of the plot's width; downwards it is pixels: a chart
-then fills any width while its text keeps its size, on a phone as on a desktop.
+Ticks are picked, runs get styles, and long curves are thinned without losing their extremes. Horizontal places are in
+percent of the plot's width, vertical places in pixels. A chart then fills any width while its text keeps its size, on
+a phone as on a desktop.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 
 PLOT_HEIGHT_PX = 170
 TOP_PX = 26  # above every plot: the label of the y axis, or of the spike
-# A plot on a desktop is about 350 px wide: more points than that only make the file longer.
+# A plot on a desktop is about 350 px wide: more points only make the file longer.
 MAX_POINTS = 300
 MAX_HOVERS = 60
 HUES, MARKS, DASHES = (
@@ -26,7 +25,7 @@ HUES, MARKS, DASHES = (
 
 @dataclass(frozen=True)
 class Style:
-    """How one run looks everywhere in a report: hue, mark and dash differ together, never hue alone."""
+    """How one run looks everywhere in a report: runs never differ by hue only, but also by mark or dash."""
 
     hue: int  # 0 .. HUES - 1, a CSS variable
     mark: str  # one of MARKS
@@ -92,11 +91,11 @@ def duration(seconds: float) -> str:
     whole = round(seconds)
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     parts = (f"{hours:,} h", f"{minutes} min") if hours else (f"{minutes} min", f"{rest} s")
-    return " ".join(part.replace(" ", "\u00a0") for part in parts)  # a number stays with its unit
+    return " ".join(part.replace(" ", "\u00a0") for part in parts)  # no line break between a number and its unit
 
 
 def number(value: float) -> str:
-    """Three significant digits, thousands apart, no exponent where a person would not write one."""
+    """Three significant digits, with separated thousands, and no exponent where a person would not write one."""
     if not math.isfinite(value):
         return str(value)
     if abs(value) >= 1000:
@@ -108,7 +107,7 @@ def number(value: float) -> str:
 
 
 def nice_ticks(low: float, high: float, wanted: int = 5, whole: bool = False) -> list[float]:
-    """Round numbers, 1, 2 or 5 times a power of ten apart, from at or below `low` to at or above `high`.
+    """Round numbers from at most `low` to at least `high`; their distance is 1, 2 or 5 times a power of ten.
 
     `whole` leaves out steps below 1: nobody counts half epochs.
     """
@@ -124,7 +123,7 @@ def nice_ticks(low: float, high: float, wanted: int = 5, whole: bool = False) ->
 
 
 def styles_of(runs: Sequence[tuple[str, str]]) -> dict[str, Style]:
-    """(run, regime) in their order -> a style each: a regime has a hue and a mark, its runs differ by dash.
+    """(run, regime) in their order -> a style for each: a regime has a hue and a mark, its runs differ by dash.
 
     With one regime only, hue and mark tell the runs apart instead.
     """
@@ -143,7 +142,7 @@ def styles_of(runs: Sequence[tuple[str, str]]) -> dict[str, Style]:
 
 
 def thin(xs: Sequence[float], ys: Sequence[float], limit: int = MAX_POINTS) -> tuple[list[float], list[float]]:
-    """About `limit` points: of each stretch the lowest and the highest, so that no spike is smoothed away."""
+    """About `limit` points: the lowest and the highest of each stretch of the curve, so that no peak is lost."""
     if len(xs) <= limit:
         return list(xs), list(ys)
     kept = {0, len(xs) - 1}
@@ -163,14 +162,14 @@ def line_chart(
     curves: Sequence[tuple[str, Sequence[float], Sequence[float]]],
     styles: dict[str, Style],
 ) -> LineChart:
-    """(run, xs, ys) over common axes; values that are not numbers break the line and are counted."""
+    """Draw each (run, xs, ys) on common axes. Values that are not finite break the line and are counted."""
     finite = [
         (x, y) for _, xs, ys in curves for x, y in zip(xs, ys, strict=True) if math.isfinite(x) and math.isfinite(y)
     ]
     x_low, x_high = (min(x for x, _ in finite), max(x for x, _ in finite)) if finite else (0.0, 1.0)
     y_low, y_high = (min(y for _, y in finite), max(y for _, y in finite)) if finite else (0.0, 1.0)
     if 0 < y_low < 0.5 * y_high:
-        y_low = 0.0  # a curve that falls by half or more is read against zero
+        y_low = 0.0  # the axis of a curve that falls by half or more starts at zero
     ticks = nice_ticks(y_low, y_high)
     x_low, x_high = (x_low, x_high) if x_high > x_low else (x_low - 0.5, x_high + 0.5)
     frame = (x_low, x_high, ticks[0], ticks[-1])
@@ -201,7 +200,7 @@ def _series(
     units: tuple[str, str],
     shift: float,
 ) -> Series:
-    """Thin, scale and split one curve. `shift` in (0, 1) keeps the marks of runs from hiding each other."""
+    """Thin, scale and split one curve. `shift` in (0, 1) keeps the marks of different runs apart."""
     xs, ys = thin(xs, ys)
     pieces: list[list[str]] = [[]]
     points: list[Point] = []

@@ -1,7 +1,6 @@
-"""Runs in tables: facts of a few side by side, many runs with what differs between them, classes by their AP.
+"""Tables of runs: the facts of a few side by side, many runs with their differing settings, and classes by their AP.
 
-Input: what is known about each run. Does: lays it out, and marks the best where scores can be ranked.
-Output: cells with a text and a value to sort by.
+The best is marked where scores can be ranked. A cell has a text and a value to sort by.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from adaptfocus.infra.report.verdict_facts import SIDE_BY_SIDE, percent, rankabl
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a table; `value` is what it is sorted by, `note` small behind the text."""
+    """A cell of a table: `value` is the sort key, `note` is small text after the main text."""
 
     text: str
     value: float | str | None = None
@@ -26,7 +25,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A name (of a fact, a run or a class) and its cells; what a reader must know of it stands below the name."""
+    """A name (of a fact, a run or a class), its cells, and a remark that stands below the name."""
 
     name: str
     cells: list[Cell]
@@ -39,7 +38,7 @@ class ClassTable:
 
     runs: list[str]
     rows: list[TableRow]  # cells: test videos, then AP of each run
-    without: list[str]  # classes without a test video: they have no AP
+    without: list[str]  # classes without a test video, which have no AP
 
 
 _FACTS: list[tuple[str, Callable[[RunRow], object], Callable[..., str], bool]] = [
@@ -76,7 +75,7 @@ _OF_MANY = (*_INTERVALS, "Salient times inside a true interval (%)", "Test video
 
 
 def comparison_table(runs: Sequence[RunRow]) -> list[TableRow]:
-    """Facts downwards, runs across: a few runs then fit a phone. Facts that are known of no run are left out."""
+    """A row for each fact, a column for each run: a few runs then fit a phone. Facts known of no run are left out."""
     alike = rankable_runs(runs)
     rankable = alike if len(runs) > SIDE_BY_SIDE or len(alike) == sum(r.map_max is not None for r in runs) else []
     rows = []
@@ -96,7 +95,7 @@ def comparison_table(runs: Sequence[RunRow]) -> list[TableRow]:
 
 
 def table_of_many(runs: Sequence[RunRow]) -> tuple[list[str], list[TableRow]]:
-    """Runs downwards: (titles of the columns, rows). Settings that differ come after the score.
+    """One row for each run -> (titles of the columns, rows). Settings that differ come after the score.
 
     The best comes first. Runs that were scored on other videos or views than most come after them, unranked.
     """
@@ -125,7 +124,7 @@ def _why_unranked(run: RunRow, ranked: bool) -> str:
 
 
 def class_table(runs: Sequence[RunRow]) -> ClassTable:
-    """The AP of each class in each run, the lowest of the last run first; its number of test videos, if recorded."""
+    """The AP of each class in each run, lowest of the last run first; and its number of test videos if recorded."""
     scored = [r for r in runs if r.evaluated and r.evaluated.class_ap]
     classes = list(dict.fromkeys(name for r in scored for name in r.evaluated.class_ap))  # type: ignore[union-attr]
     rows, without = [], []

@@ -1,7 +1,7 @@
 """What a report is made of: runs, curves, videos as a run saw them, and what was left out.
 
-Input: whoever knows where runs are stored fills these in (infra/report/gather.py). Does: refuses what cannot be meant.
-Output: ReportData, all that one page shows. Scores (mAP, hit rates, saliency) are fractions in [0, 1].
+infra/report/gather.py fills ReportData, which holds all that one page shows. Values that make no sense are refused.
+Scores (mAP, hit rates, saliency) are fractions in [0, 1].
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What a run's scores are scores of, and how sure they are; None or empty for what was not recorded.
+    """What was scored, and how sure the scores are; None or empty for what was not recorded.
 
-    `intervals` and `resamples` are by the name of the score in RunRow: 95 % over test videos, and the score on each of
-    the resamples that two runs on the same videos share.
+    The keys of `intervals` and `resamples` are names of scores in RunRow. The values are 95 % intervals over test
+    videos, and the score on each of the resamples that two runs on the same videos share.
     """
 
     evaluation: str
@@ -46,7 +46,7 @@ class Evaluated:
     undecodable: int | None = None
     views: int | None = None
     crops: int | None = None
-    epoch: int | None = None  # trained when it was scored, counted from 1
+    epoch: int | None = None  # the last epoch trained when it was scored, counted from 1
     class_ap: Mapping[str, float | None] = field(default_factory=dict)
     class_positives: Mapping[str, int] = field(default_factory=dict)
     intervals: Mapping[str, Sequence[float] | None] = field(default_factory=dict)
@@ -55,18 +55,18 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Waiting:
-    """How training's time went: shares in [0, 1]."""
+    """How training spent its time, as shares in [0, 1]."""
 
-    share: float  # of the time, that training waited for clips
-    at_epoch_starts: float  # of that waiting, before the first commit of an epoch
-    decode_seconds: float  # a clip
-    store_seconds: float  # a clip, that its decoder waited for the store
+    share: float  # share of the time in which training waited for clips
+    at_epoch_starts: float  # share of that waiting before the first commit of an epoch
+    decode_seconds: float  # per clip
+    store_seconds: float  # per clip, in which its decoder waited for the store
     decode_workers: int | None = None  # None: training decodes in its own process
 
 
 @dataclass(frozen=True)
 class RunRow:
-    """What is known about a run; None for what is not. Scores are fractions in [0, 1]."""
+    """What is known about a run; None for what is unknown. Scores are fractions in [0, 1]."""
 
     run: str
     regime: str
@@ -81,13 +81,13 @@ class RunRow:
     workers: int | None = None
     notes: str = ""
     seed: int | None = None
-    hit_chance: float | None = None  # what random moments would score as hit_rate
+    hit_chance: float | None = None  # the hit_rate of random moments
     epochs_planned: int | None = None
     url: str = ""
-    settings: Mapping[str, str] = field(default_factory=dict)  # those in which the runs of the page differ
+    settings: Mapping[str, str] = field(default_factory=dict)  # settings in which the runs of the page differ
     evaluated: Evaluated | None = None
     waiting: Waiting | None = None
-    found: Findings | None = None  # which classes, after the newest epoch
+    found: Findings | None = None  # which classes are found, after the newest epoch
 
     def __post_init__(self) -> None:
         for name in ("map_max", "map_mean", "per_time_map", "hit_rate", "hit_chance"):
@@ -98,7 +98,7 @@ class RunRow:
 
 @dataclass(frozen=True)
 class ActionTimeline:
-    """Saliency of one action in one video: n bins over it, None where never visited."""
+    """Saliency of one action in one video, in n bins over the video; None for bins never visited."""
 
     label: str
     score_bins: Sequence[float | None]  # [n]
@@ -139,7 +139,7 @@ class Thumbnail(NamedTuple):
 
 
 class Dropped(NamedTuple):
-    """What was left out: a stable kind, how often, one message as an example, and the stage that left it out."""
+    """Something left out: a stable kind, its count, one message as an example, and the stage that left it out."""
 
     kind: str
     count: int
@@ -158,8 +158,8 @@ class VideoSample:
     actions: Sequence[ActionTimeline]
     drawn_clips: Sequence[DrawnClip] = ()
     thumbnails: Sequence[Thumbnail] = ()
-    strip: Sequence[tuple[float, bytes]] = ()  # (seconds, image) of frames all along the video
-    why: str = ""  # it is shown
+    strip: Sequence[tuple[float, bytes]] = ()  # (seconds, image) of frames evenly over the video
+    why: str = ""  # the reason why it is shown
 
     def __post_init__(self) -> None:
         if not self.duration_seconds > 0:

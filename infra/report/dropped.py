@@ -1,7 +1,7 @@
-"""What a run left out on its way from tars to scores: counts, reasons, an example of each.
+"""What a run left out on its way from tars to scores: counts, reasons, and an example of each.
 
-Input: runs, their configs and scores. Does: reads what indexing refused, training excluded, evaluation could not
-decode. Output: rows of the report, stage by stage. A video that several runs left out counts once.
+The stages are indexing (refused videos), training (excluded videos) and evaluation (videos that do not decode). A
+video that several runs left out counts once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from adaptfocus.trainers.settings.run import TrainConfig
 
 
 def count_dropped(runs: Sequence[tuple[Run, str, TrainConfig, dict]], evaluation: str) -> list[Dropped]:
-    """What (run, name on the page, config, scores) left out."""
+    """What each (run, name on the page, config, scores) left out, stage by stage."""
     indexes = dict.fromkeys(config.index for _, _, config, _ in runs)
     refused = [_told(row) for index in indexes for row in refused_rows(index)]
     excluded = [row for run, _, config, _ in runs for row in _excluded(run, config)]
@@ -31,7 +31,7 @@ def count_dropped(runs: Sequence[tuple[Run, str, TrainConfig, dict]], evaluation
 
 
 def _counted(stage: str, rows: Sequence[tuple[str, str, str]]) -> list[Dropped]:
-    """(kind, what, why) of each thing left out, things that come up again counted once -> a row for each kind."""
+    """(kind, what, why) of each thing left out -> a row for each kind. Repeated things count once."""
     kinds: dict[str, dict[str, str]] = {}
     for kind, what, why in rows:
         kinds.setdefault(kind, {})[what] = f"{what}: {why}" if why else what
@@ -39,14 +39,14 @@ def _counted(stage: str, rows: Sequence[tuple[str, str, str]]) -> list[Dropped]:
 
 
 def refused_rows(index_url: str) -> list[dict]:
-    """REFUSED_SCHEMA: what the index was made without. Only parts that refused something are read."""
+    """What the index left out, as rows of REFUSED_SCHEMA. Only parts that refused something are read."""
     entry = strict_json.read(store.join(index_url, "index.json"), "run `adaptfocus index` again")
     urls = [part_urls(index_url, part["name"])[1] for part in entry["parts"] if part["facts"]["refused"]]
     return [row for url in urls for row in read_part(url).to_pylist()]
 
 
 def _excluded(run: Run, config: TrainConfig) -> list[tuple[str, str, str]]:
-    """The videos that training gave up, as of the newest epoch that was prepared."""
+    """The videos that training excludes, as of the newest epoch that was prepared."""
     for epoch in range(config.epochs, -1, -1):
         if store.exists(run.epoch_url(epoch, "excluded.parquet")):
             return [_told(row) for row in read_excluded(run, epoch).to_pylist()]
@@ -54,7 +54,7 @@ def _excluded(run: Run, config: TrainConfig) -> list[tuple[str, str, str]]:
 
 
 def _unscored(run: Run, evaluation: str) -> list[tuple[str, str, str]]:
-    """The test videos whose views would not decode: they rank last for every class."""
+    """The test videos whose views did not decode: they rank last for every class."""
     columns = pa.schema([PREDICTIONS_SCHEMA.field(name) for name in ("video_id", "ok")])
     rows = read_table(run.at("evaluations", evaluation, "predictions.parquet"), columns).to_pylist()
     return [("not_decoded", row["video_id"], "ranks last for every class") for row in rows if not row["ok"]]

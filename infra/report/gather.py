@@ -1,7 +1,6 @@
-"""From run folders to what the report shows.
+"""Gather what a report shows from run folders: logs, summaries, scores, and what was left out at each stage.
 
-Input: URLs of runs. Does: reads logs, summaries, scores, and what was left out at each stage.
-Output: ReportData; the sample videos come from infra/report/samples.py.
+The sample videos come from infra/report/samples.py.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ DIAGNOSTICS = {
     "hit_rate": ("Salient times inside a true interval", "%"),
     "temperature_over_p": ("Temperature over median p", "ratio"),
 }
-_OF_A_REPEAT = ("name", "runs", "seed", "weights")  # settings in which mere repeats of a run may differ
+_OF_A_REPEAT = ("name", "runs", "seed", "weights")  # settings in which repeats of a run may differ
 _COMPARED_WITH_CHANCE = ("precision_of_positives", "hit_rate")
 
 
@@ -47,7 +46,7 @@ class GatheredRun:
     """One run, read once."""
 
     run: Run
-    name: str  # on the page; no other run of the page has it
+    name: str  # unique on the page
     config: TrainConfig
     entries: list[Commit]
     summaries: list[dict]
@@ -66,18 +65,18 @@ _TIMES = ("seconds", "input_wait_seconds")
 def gather(
     run_urls: list[str], evaluation: str, samples: int, command: str, video_ids: Sequence[str] = ()
 ) -> ReportData:
-    """All that a report shows of some runs.
+    """All that a report shows about some runs.
 
     Args:
-        evaluation: name of the evaluation whose scores are shown; a run that has none gets none.
-        samples: videos to show, the same of all runs on one index.
-        video_ids: show these instead.
+        evaluation: name of the evaluation whose scores are shown; a run without it shows no scores.
+        samples: number of videos to show, the same ones for all runs on one index.
+        video_ids: videos to show instead.
 
     Raises:
-        ConfigError: a URL is no run. InputError: a run has nothing to show yet, or is given twice, or no index has a
-            video of an id.
+        ConfigError: a URL is not a run. InputError: a run has nothing to show yet or is given twice, or no index has a
+            video with a given id.
     """
-    opened: dict[str, Videos] = {}  # runs that are compared share an index; it is read once
+    opened: dict[str, Videos] = {}  # runs that are compared share an index, which is read once
     runs = [_read(url, name, evaluation, opened) for url, name in zip(run_urls, _names(run_urls), strict=True)]
     settings = _differing_settings(runs)
     rows = [_row(*each, evaluation) for each in zip(runs, _regimes(runs), settings, strict=True)]
@@ -113,7 +112,7 @@ def _read(url: str, name: str, evaluation: str, opened: dict[str, Videos]) -> Ga
 
 
 def _names(run_urls: Sequence[str]) -> list[str]:
-    """The last part of each URL, or as many parts as it takes to tell the runs apart."""
+    """The last part of each URL, or as many parts as are needed to tell the runs apart."""
     parts = [url.rstrip("/").split("/") for url in run_urls]
     for depth in range(1, max(map(len, parts), default=1) + 1):
         names = ["/".join(part[-depth:]) for part in parts]
@@ -124,7 +123,7 @@ def _names(run_urls: Sequence[str]) -> list[str]:
 
 
 def _regimes(runs: Sequence[GatheredRun]) -> list[str]:
-    """The regime of each run, with the settings in which runs of one regime differ: those are no mere repeats."""
+    """The regime of each run, with the settings in which runs of one regime differ: such runs are not repeats."""
     trained = [{k: v for k, v in r.config.what_is_trained().items() if k not in _OF_A_REPEAT} for r in runs]
     regimes = []
     for run, own in zip(runs, trained, strict=True):
@@ -137,7 +136,7 @@ def _regimes(runs: Sequence[GatheredRun]) -> list[str]:
 
 
 def _differing_settings(runs: Sequence[GatheredRun]) -> list[dict[str, str]]:
-    """Of each run, the settings in which not all runs of the page agree."""
+    """For each run, its values of the settings that differ between runs of the page."""
     dumped = [r.config.what_is_trained() for r in runs]
     keys = {key for other in dumped[1:] for key in differences(dumped[0], other)} - {"name", "runs"}
     return [{key: str(_setting(own, key)) for key in sorted(keys)} for own in dumped]
@@ -179,7 +178,7 @@ def _row(r: GatheredRun, regime: str, settings: dict[str, str], evaluation: str)
 
 
 def _evaluated(r: GatheredRun, evaluation: str) -> Evaluated | None:
-    """None if there is no such evaluation; an old one has not recorded all of it."""
+    """What an evaluation recorded; None if it does not exist. Old evaluations lack some of the fields."""
     saved = r.scores
     if not saved:
         return None
@@ -248,7 +247,7 @@ def _diagnostic_curves(runs: Sequence[GatheredRun]) -> list[Curve]:
 
 
 def _chance_lines(runs: Sequence[GatheredRun], scale: int) -> list[tuple[list[float], list[float], str]]:
-    """What moments drawn at random would score, from the first epoch to the last: one line for each index."""
+    """The score of random moments, from the first epoch to the last: one line for each index."""
     epochs = [s["epoch"] + 1 for r in runs for s in r.summaries]
     known = {r.config.index: r.videos.hit_chance for r in runs if r.videos.hit_chance is not None}
     if len(set(epochs)) < 2:
@@ -258,19 +257,19 @@ def _chance_lines(runs: Sequence[GatheredRun], scale: int) -> list[tuple[list[fl
 
 
 def _ledger(found: Sequence[Audit]) -> list[tuple[str, list[str | int]]]:
-    """A fact of the ledger and its value for each run, in order."""
+    """Each fact of the ledger, and its value for each run in order."""
     return [
         ("Clips planned", [f.clips_planned for f in found]),
         ("Clips trained exactly once", [f.clips_trained - f.clips_twice for f in found]),
         ("Clips lost", [f.clips_lost for f in found]),
         ("Clips trained twice", [f.clips_twice for f in found]),
-        ("Clips that would not decode", [f.clips_undecodable for f in found]),
+        ("Clips that did not decode", [f.clips_undecodable for f in found]),
         ("Workers", [_workers(f) for f in found]),
     ]
 
 
 def _reading(runs: Sequence[GatheredRun]) -> list[tuple[str, list[str]]]:
-    """What a clip cost on its way to the model, for each run."""
+    """The cost of bringing a clip to the model, for each run."""
     facts = {
         "Bytes read a clip": lambda m, clips: f"{m['read_bytes'] / clips / 1000:.1f} kB",
         "Requests a clip": lambda m, clips: f"{m['read_requests'] / clips:.2f}",
@@ -289,7 +288,7 @@ def _reading(runs: Sequence[GatheredRun]) -> list[tuple[str, list[str]]]:
 
 
 def retries_of(total: Mapping[str, float], clips: float) -> str:
-    """How often a request had to be sent again for a clip, and the commonest reasons."""
+    """How often a request was sent again for a clip, and the most common reasons."""
     reasons = sorted(
         ((total[name], name.removeprefix("read_retries_")) for name in RETRIES if total[name]), reverse=True
     )

@@ -1,4 +1,4 @@
-"""What the words of the report mean, and what a broken run looks like. Input: none. Output: texts by name."""
+"""What the words of the report mean, and what a broken run looks like: texts by name."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ GLOSSARY = {
     "the videos that show the class, and mAP the mean over the classes that have test videos.",
     "mAP, max over views (%)": "A video's score for a class is its highest over the views.",
     "mAP, mean over views (%)": "A video's score for a class is the mean over the views.",
-    "Per-time mAP (%)": "Ranks moments instead of videos: is the action going on at this view? Needs true intervals.",
-    "95 % interval": "What other test videos would change. The test videos are drawn again with replacement, up to "
-    "1,000 times, and scored each time; the interval is the middle 95 % of that. Differences see the same draws.",
+    "Per-time mAP (%)": "Ranks moments instead of videos: does the action happen at this view? Needs true intervals.",
+    "95 % interval": "How far the score depends on the test videos chosen. They are redrawn with replacement, up to "
+    "1,000 times, and scored each time; the interval is the middle 95 % of that. Differences use the same draws.",
     "Regime": "How a video's labels are used for its clips. Noisy: every clip has all of the video's labels. Ours: "
     "AdaptFocus, which finds when an action happens. Full: true intervals, as an upper reference.",
-    "Saliency": "What the model believes of an action at a time of a video, kept in bins over the video.",
+    "Saliency": "How likely the model finds an action at a time of a video, kept in bins over the video.",
     "Spike": "The highest bin of an action's saliency; its height is the spike-actionness.",
     "Salient time": "Where the spike is: when the model believes the action happens.",
     "Salient times inside a true interval (%)": "How often the salient time is where the action truly is.",
     "… of random moments (%)": "What moments drawn at random would score: the share of a video that its actions cover.",
-    "Found": "A class whose spikes stand out further of their videos than in videos without the tag, more clearly than "
+    "Found": "A class whose spikes stand out more in videos with the tag than in videos without it, more clearly than "
     "chance explains. It needs no intervals, and does not say that the salient times are right.",
     "Clip focusing": "Positives far from an action's salient time are masked: they do not count as positives there.",
     "Weak negatives": "Masked positives that count as negatives, with the weight focus.background_weight.",
@@ -28,7 +28,7 @@ GLOSSARY = {
     "Ledger": "The count of every planned clip, from the store: each must be trained exactly once.",
 }
 
-# Of a chart, by its name in lower case: what it shows, and what it looks like when something is wrong.
+# Lower-case name of a chart -> what it shows, and what it looks like when something is wrong.
 CHART_NOTES = {
     "training loss": (
         "Regimes weigh positives differently: compare the shapes of their losses, not the heights. "
@@ -40,10 +40,10 @@ CHART_NOTES = {
     ),
     "mean spike-actionness": (
         "How sure the model is at each action's spike. It should rise after warm-up. Broken: flat for several epochs, "
-        "it has found no action."
+        "the model has found no action."
     ),
     "precision of weak negatives": (
-        "Of the weight that labels far from their salient times had as negatives, the share on clips that truly do not "
+        "Labels far from their salient times count as negatives: the share of their weight on clips that do not "
         "show the action. None before weak negatives begin. Broken: no higher than 100 minus random moments."
     ),
     "precision of weighted positives": (

@@ -1,9 +1,8 @@
 """One page about one or several training runs, in one file that needs nothing else.
 
-Input: ReportData, gathered by whoever knows where runs are stored.
-Does: lays out verdict, tables, curves and timelines, fills the templates with everything escaped.
-Output: an HTML document without outside references: it works offline, by mail, on paper. Its one script, our own and
-allowed by its hash, sorts, filters and enlarges; nothing is missing without it.
+The page is an HTML document without outside references: it works offline, by mail and on paper. Everything in it is
+escaped. Its only script is our own, allowed by its hash. It sorts, filters and enlarges; the page is complete
+without it.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from adaptfocus.pipelines import store
 
 def write_report(data: ReportData, url: str) -> None:
     """Render and write the page to a URL. Raises StorageError if the place cannot be written."""
-    # A file name may carry bytes that are not UTF-8; one odd name must not cost the report.
+    # A file name may contain bytes that are not UTF-8. One odd name must not prevent the report.
     store.write_bytes(url, render_report(data).encode("utf-8", errors="replace"))
 
 

@@ -1,7 +1,7 @@
 """One page about one probe, in one file that needs nothing else.
 
-Input: a ProbeResult. Does: lays out scores, losses, classes, and some test videos beside what is true.
-Output: an HTML document without scripts or outside references.
+The page is an HTML document without scripts or outside references. It shows scores, losses, classes, and the
+predictions for some test videos next to the truth.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HEAD_NOTES = {
         "vectors learned on the task."
     ),
 }
-NO_ACTION = {BACKGROUND, "SIL"}  # drawn as nothing
+NO_ACTION = {BACKGROUND, "SIL"}  # not drawn
 
 
 def write_probe_report(result: ProbeResult, url: str, created: str, command: str) -> None:
@@ -78,7 +78,7 @@ def render_probe_report(result: ProbeResult, created: str, command: str) -> str:
 
 
 def _loss_charts(result: ProbeResult) -> list[charts.LineChart]:
-    """One chart a head, one curve a seed."""
+    """One chart for each head, one curve for each seed."""
     runs = [f"seed {outcome.seed}" for outcome in result.outcomes]
     styles = charts.styles_of([(run, "seeds") for run in runs])
     return [
@@ -97,7 +97,7 @@ def _loss_charts(result: ProbeResult) -> list[charts.LineChart]:
 
 
 def _numbers(strips: Sequence[Strips]) -> dict[str, int | None]:
-    """Every label that is drawn, and its number, from which its colour follows; None for what is no action."""
+    """Every label that is drawn, with its number, which sets its colour; None for a label that is not an action."""
     labels = sorted({span.label for strip in strips for _, spans in strip.rows for span in spans})
     actions = [label for label in labels if label not in NO_ACTION]
     return {label: n for n, label in enumerate(actions, start=1)} | {

@@ -1,7 +1,7 @@
-"""Which videos a report shows: those where the model is surely wrong, then those where it is least sure.
+"""Which videos a report shows: those with confident misses, then those where the model is least sure.
 
-Input: an index, snapshots of runs, or ids that a user gave. Does: ranks (video, action) pairs by their spikes.
-Output: rows of the index, each with the reason in words.
+(video, action) pairs are ranked by their spikes: a spike is the highest bin of an action's saliency over a video. A
+user can ask for videos by id instead. Each choice has its reason in words.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Choice(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """What a run believes after some epochs."""
+    """A run's saliency after some epochs."""
 
     name: str
     saliency: SaliencyTable
@@ -46,13 +46,13 @@ class _Pair(NamedTuple):
 
 
 def rows_of_ids(planner: Planner, video_ids: Sequence[str]) -> list[Choice]:
-    """The videos of an index with some ids; ids of others are left out."""
+    """The videos of an index with the given ids; ids that the index does not have are left out."""
     rows = {name: row for row, name in enumerate(planner.table.column("video_id").to_pylist())}
     return [Choice(rows[name], "asked for by its id") for name in video_ids if name in rows]
 
 
 def refuse_unknown(planners: Sequence[Planner], video_ids: Sequence[str]) -> None:
-    """Raises InputError: an id is in none of the indexes; names the nearest that is."""
+    """Raises InputError: an id is in none of the indexes; the message names the most similar id that is."""
     known = [name for planner in planners for name in planner.table.column("video_id").to_pylist()]
     for name in video_ids:
         if name not in set(known):
@@ -62,10 +62,10 @@ def refuse_unknown(planners: Sequence[Planner], video_ids: Sequence[str]) -> Non
 
 
 def worst_videos(planner: Planner, snapshots: Sequence[Snapshot], count: int, excluded: set[int]) -> list[Choice]:
-    """`count` labelled videos: half with the surest misses, the others with the weakest spikes.
+    """`count` labelled videos: half with the most confident misses, the others with the weakest spikes.
 
-    Where no interval is known nothing is known to be missed, and all are those with the weakest spikes. Where nothing
-    was scored yet, they are taken evenly from the index.
+    Where no interval is known, no miss is known, and all videos are those with the weakest spikes. Where nothing has
+    been scored yet, the videos are taken evenly from the index.
     """
     pairs = [pair for snapshot in snapshots for pair in _pairs(planner, snapshot) if pair.row not in excluded]
     misses = sorted((p for p in pairs if p.hit is False), key=lambda p: -p.spike)
@@ -85,7 +85,7 @@ def worst_videos(planner: Planner, snapshots: Sequence[Snapshot], count: int, ex
 
 
 def _pairs(planner: Planner, snapshot: Snapshot) -> list[_Pair]:
-    """Every visited (video, action)."""
+    """Every visited (video, action) pair."""
     a, salient = (t.numpy() for t in spikes(snapshot.saliency.bins, max(0, snapshot.epochs - 1), snapshot.staleness))
     duration = planner.table.column("duration_seconds").to_numpy()
     intervals = planner.table.column("intervals").to_pylist()

@@ -1,7 +1,4 @@
-"""One video as the runs of a page see it, laid out: for each action one timeline, with a lane a run.
-
-Input: the VideoSamples of one video. Does: places marks, turns pictures into data. Output: what the template shows.
-"""
+"""One video as the runs of a page see it, laid out for the template: a timeline an action, a lane a run."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from adaptfocus.infra.report.timeline import SHORT_SECONDS, Seen, Timeline, time
 
 @dataclass(frozen=True)
 class Picture:
-    """A frame; `uri` is empty for bytes that are no picture."""
+    """A frame; `uri` is empty if its bytes are not a picture."""
 
     caption: str
     at: str
@@ -25,7 +22,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run says of one action, in words."""
+    """What one run says about one action, in words."""
 
     run: str
     style: Style
@@ -60,18 +57,18 @@ class SampleView:
     summary: str
     actions: list[ActionView]
     strip: list[Picture]
-    others: list[Picture]  # of what is no action of the video
+    others: list[Picture]  # frames that belong to no action of the video
 
 
 def hit_or_miss(hit: bool | None) -> str:
-    """With a shape and a word, not by colour only."""
+    """A hit or a miss as a sign and words, so that colour is not the only difference."""
     if hit is None:
         return "hit or miss not known"
     return "✓ hit: inside a true interval" if hit else "✗ miss: outside every true interval"
 
 
 def sample_view(samples: Sequence[VideoSample], styles: Mapping[str, Style]) -> SampleView:
-    """`samples` are of one video, one of each run."""
+    """`samples` are of one video, one for each run."""
     first = samples[0]
     labels = list(dict.fromkeys(action.label for sample in samples for action in sample.actions))
     actions = [_action(label, samples, styles) for label in labels]
@@ -94,7 +91,7 @@ def sample_view(samples: Sequence[VideoSample], styles: Mapping[str, Style]) -> 
 
 
 def data_uri(image: bytes) -> str:
-    """An image inside the page; empty for bytes that are neither JPEG nor PNG."""
+    """An image as a data URI; empty for bytes that are neither JPEG nor PNG."""
     for magic, kind in ((b"\xff\xd8\xff", "jpeg"), (b"\x89PNG\r\n\x1a\n", "png")):
         if image.startswith(magic):
             return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
@@ -102,7 +99,7 @@ def data_uri(image: bytes) -> str:
 
 
 def _action(label: str, samples: Sequence[VideoSample], styles: Mapping[str, Style]) -> ActionView:
-    """The clips that explore, and those that focus on this action."""
+    """The view of one action, with the clips that explore and those that focus on it."""
     duration = samples[0].duration_seconds
     seen, outcomes, truth = [], [], None
     for sample in samples:

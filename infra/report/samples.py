@@ -1,7 +1,6 @@
-"""Some videos as each run saw them: saliency over time, the clips drawn, a picture of each spike.
+"""Some videos as each run saw them: saliency over time, the clips drawn, and a picture of each spike.
 
-Input: runs on an index. Does: takes the same videos for all of them, reads snapshots and plans, cuts frames.
-Output: VideoSamples, those of one video side by side, and what could not be shown, with its reason.
+All runs on an index show the same videos. What could not be shown is returned with its reason.
 """
 
 from __future__ import annotations
@@ -35,16 +34,18 @@ STRIP_FRAMES = 8  # as many as can be told apart on a phone
 
 @dataclass(frozen=True)
 class Videos:
-    """An index, opened."""
+    """An opened index."""
 
     planner: Planner
     fingerprint: str
-    hit_chance: float | None  # how often a random moment lies in a true interval of an action; None: none known
+    hit_chance: (
+        float | None
+    )  # how often a random moment lies in a true interval of an action; None if no interval is known
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A run's newest snapshot: what it believes after `epochs` epochs."""
+    """A run's newest snapshot: its saliency after `epochs` epochs."""
 
     name: str
     config: TrainConfig
@@ -62,14 +63,14 @@ def open_videos(index_url: str) -> Videos:
 def samples_of(
     runs: Sequence[tuple[Run, str, TrainConfig, Videos]], count: int, video_ids: Sequence[str] = ()
 ) -> tuple[list[VideoSample], list[Dropped]]:
-    """Videos of each index, the same for each of its runs, as they see them; and what cannot be shown.
+    """Videos of each index as its runs see them, the same for each run; and what cannot be shown.
 
     Args:
-        count: of videos, where none are asked for.
-        video_ids: of videos that are shown instead.
+        count: number of videos, if none are asked for by id.
+        video_ids: ids of videos to show instead.
 
     Raises:
-        InputError: no index has a video of that id.
+        InputError: no index has a video with that id.
     """
     refuse_unknown([videos.planner for *_, videos in runs], video_ids)
     shown: list[tuple[int, VideoSample]] = []
@@ -95,12 +96,12 @@ def samples_of(
 
 
 def _fingerprint(run: Run) -> str:
-    """Of the index that a run was trained on."""
+    """The fingerprint of the index that a run was trained on."""
     return strict_json.read(run.at("index.json"), RESTORE)["fingerprint"]
 
 
 def _worst(runs: Sequence[tuple[Run, str, TrainConfig, Videos]], count: int) -> list[Choice]:
-    """By what any of the runs believes."""
+    """The worst videos by the newest snapshot of any of the runs."""
     if not count:
         return []
     snapshots = []
@@ -111,7 +112,7 @@ def _worst(runs: Sequence[tuple[Run, str, TrainConfig, Videos]], count: int) -> 
 
 
 def _strips(planner: Planner, choices: Sequence[Choice]) -> tuple[dict[int, list[tuple[float, bytes]]], list[Dropped]]:
-    """Frames all along each video, by its row; those of all runs are the same."""
+    """Row of a video -> frames evenly over it. They are the same for all runs."""
     found: dict[int, list[tuple[float, bytes]]] = {}
     lost: list[Dropped] = []
     for choice in choices:
@@ -124,7 +125,7 @@ def _strips(planner: Planner, choices: Sequence[Choice]) -> tuple[dict[int, list
 
 
 def _pictures(video: dict, times: Sequence[float], size_pixels: int, what: str) -> tuple[list[bytes], list[Dropped]]:
-    """The frames at some times, or none of them and why."""
+    """The frames at some times, or no frames and the reason."""
     try:
         return (frames_jpeg(video, times, size_pixels) if times else []), []
     except AdaptFocusError as error:
@@ -133,7 +134,7 @@ def _pictures(video: dict, times: Sequence[float], size_pixels: int, what: str) 
 
 
 def _excluded_by(runs: Sequence[tuple[Run, str, TrainConfig, Videos]], index_url: str) -> set[int]:
-    """Video rows that any run on this index gave up: there is nothing to see in them."""
+    """Rows of the videos that any run on this index excludes: there is nothing to see in them."""
     tables = [read_excluded(run, _newest_snapshot(run, config)) for run, _, config, _ in runs
               if config.index == index_url]  # fmt: skip
     return {row for table in tables for row in table.column("video_row").to_pylist()}
@@ -145,12 +146,12 @@ def _seen(run: Run, name: str, config: TrainConfig, planner: Planner, rows: set[
 
 
 def _newest_snapshot(run: Run, config: TrainConfig) -> int:
-    """Epochs whose scores are merged; a run with a checkpoint has at least the snapshot of epoch 0."""
+    """The number of epochs whose scores are merged. A run with a checkpoint has at least the snapshot of epoch 0."""
     return next(e for e in range(config.epochs, -1, -1) if e == 0 or store.exists(run.epoch_url(e, SALIENCY)))
 
 
 def _drawn(run: Run, config: TrainConfig, rows: set[int], planner: Planner, epochs: int) -> dict[int, list[DrawnClip]]:
-    """Every clip that was drawn of some videos, epoch by epoch."""
+    """Every clip that was drawn from some videos, epoch by epoch."""
     half = (config.clip.frames - 1) / 2
     wanted = sorted(rows)
     found: dict[int, list[DrawnClip]] = {row: [] for row in rows}
@@ -188,7 +189,7 @@ def _sample(seen: Seen, planner: Planner, row: int) -> tuple[VideoSample, list[D
 
 
 def _timeline(seen: Seen, bins: Bins, number: int, label: str, video: dict) -> ActionTimeline:
-    """Bins are shown as faded as the spike is found: the spike is then the highest of them."""
+    """Scores are faded as they are for finding the spike, so that the spike is the highest bin shown."""
     last, staleness = max(0, seen.epochs - 1), seen.config.saliency.staleness
     own = Bins(bins.score[number], bins.tau[number], bins.epoch[number])
     visited = own.epoch.numpy() != NEVER_VISITED
@@ -210,7 +211,7 @@ def _timeline(seen: Seen, bins: Bins, number: int, label: str, video: dict) -> A
 
 
 def _chance_of_a_hit(table: pa.Table) -> float | None:
-    """Mean, over (video, action) with known intervals, of the share of the video that the action covers."""
+    """The share of a video that an action covers: the mean over (video, action) pairs with known intervals."""
     shares = []
     columns = (table.column(name).to_pylist() for name in ("duration_seconds", "labels", "intervals"))
     for duration, labels, spans in zip(*columns, strict=True):
@@ -223,7 +224,7 @@ def _chance_of_a_hit(table: pa.Table) -> float | None:
 
 
 def _covered_seconds(spans: Sequence[tuple[float, float]]) -> float:
-    """Of sorted spans; what two of them cover counts once."""
+    """The time that sorted spans cover; time in two spans counts once."""
     total, reached = 0.0, 0.0
     for start, end in spans:
         total += max(0.0, end - max(start, reached))

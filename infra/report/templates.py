@@ -1,7 +1,6 @@
-"""Pages made from templates: one environment for all of them.
+"""Pages made from templates: one environment for all of them, with escaping on.
 
-Input: a template's name. Does: loads it with escaping on, and refuses names that a page does not get.
-Output: a template.
+A name in a template that its page does not get is an error.
 """
 
 from __future__ import annotations
@@ -29,5 +28,5 @@ def template(name: str) -> jinja2.Template:
 
 
 def _breakable(name: str) -> Markup:
-    """A dotted name that may be broken behind its dots and underscores."""
+    """A dotted name in which a line may break after each dot and underscore."""
     return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[._])", name))

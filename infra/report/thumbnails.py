@@ -1,7 +1,4 @@
-"""Pictures of moments of a video.
-
-Input: a row of the index and times. Does: the same range read and decode as training. Output: small JPEGs.
-"""
+"""Pictures of moments of a video, as small JPEGs. They are read and decoded as in training."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from adaptfocus.pipelines.store.ahead import read_ahead
 from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
 
 SIZE_PIXELS = 192  # shown at 140 CSS pixels; a page of 40 pictures stays below half a MiB
-STRIP_PIXELS = 96  # of a frame in a strip along a timeline
+STRIP_PIXELS = 96  # size of a frame in a strip along a timeline
 
 
 def frames_jpeg(video: dict, seconds: Sequence[float], size_pixels: int = SIZE_PIXELS) -> list[bytes]:

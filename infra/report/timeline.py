@@ -1,9 +1,7 @@
 """Where the marks of one action's timeline stand: saliency over a video, true intervals, and the clips drawn.
 
-Input: what each run believes of one action of one video: bins, times in seconds, clips by epoch.
-Does: places them over one axis, across in percent of the plot, downwards in pixels. One run has bars; several have
-steps, which can lie over each other.
-Output: a frozen Timeline, which the templates turn into SVG.
+All runs share one time axis. Horizontal places are in percent of the plot, vertical places in pixels. One run has
+bars; several runs have steps, which can lie over each other. The templates turn the frozen Timeline into SVG.
 """
 
 from __future__ import annotations
@@ -15,10 +13,10 @@ from adaptfocus.infra.report.charts import TOP_PX, Point, Style, Tick, anchor, c
 
 BARS_HEIGHT_PX = 64
 CLIPS_GAP_PX = 32  # below the bars: the strip's own label
-CLIP_ROW_PX = 7  # one epoch's clips stand a row below the last one's
-MAX_STRIP_PX = 84  # 30 epochs then share their rows' height; more rows than pixels would be a grey block
+CLIP_ROW_PX = 7  # each epoch's clips are one row below those of the previous epoch
+MAX_STRIP_PX = 84  # more than 13 epochs get thinner rows; more rows than pixels would be a grey block
 MAX_CLIPS = 240  # drawn per timeline; the report says how many were left out
-SHORT_SECONDS = 60  # of videos whose times are told in tenths
+SHORT_SECONDS = 60  # times of shorter videos are shown in tenths of a second
 _CLOCK_STEPS_SECONDS = (
     *(0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30),
     *(60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400),
@@ -27,7 +25,7 @@ _CLOCK_STEPS_SECONDS = (
 
 @dataclass(frozen=True)
 class Span:
-    """A piece of the time axis, in percent of it, at pixels down; and what hovering over it says."""
+    """A piece of the time axis (in percent, with its vertical place in pixels) and its hover text."""
 
     x: float
     width: float
@@ -118,7 +116,7 @@ def timeline(
 
 
 def _lane(seen: Seen, duration_seconds: float, top_score: float, top_px: float, as_bars: bool) -> Lane:
-    """`top_px`: where its clips may begin."""
+    """One run's lane. `top_px` is the highest place for its clips."""
     bars = _bars(seen, duration_seconds, top_score)
     count, tenths = len(seen.score_bins), duration_seconds < SHORT_SECONDS
     spike = min(count - 1, int(seen.spike_tau * count)) if seen.spike_tau is not None else -1
@@ -144,7 +142,7 @@ def _lane(seen: Seen, duration_seconds: float, top_score: float, top_px: float, 
 
 
 def _bars(seen: Seen, duration_seconds: float, top_score: float) -> dict[int, Span]:
-    """By bin; bins that were never visited have none."""
+    """Bin -> its bar; a bin that was never visited has no bar."""
     count, tenths = len(seen.score_bins), duration_seconds < SHORT_SECONDS
     bars: dict[int, Span] = {}
     for b, (score, tau) in enumerate(zip(seen.score_bins, seen.tau_bins, strict=True)):
@@ -180,7 +178,7 @@ def time_ticks(duration_seconds: float, wanted: int = 5) -> list[Tick]:
 def _clips(
     clips: Sequence[tuple[float, float, str, int]], duration_seconds: float, base_px: float
 ) -> tuple[list[Clip], list[Tick], float, str]:
-    """Rows of clips below the bars, the oldest epoch on top; the latest MAX_CLIPS of them."""
+    """Rows of the latest MAX_CLIPS clips below the bars, with the oldest epoch on top."""
     kept = sorted(clips, key=lambda c: c[3])[-MAX_CLIPS:]
     if not kept:
         return [], [], base_px, ""

@@ -1,8 +1,7 @@
 """Did it work? One sentence about some runs, as strong as their numbers and no stronger.
 
-Input: what is known about each run. Does: compares two of them, or two regimes, by mAP, if they were scored on the same
-videos in the same way; against what other test videos and other seeds would change.
-Output: a Verdict with its caveats. Scores are fractions here, percent in every text.
+Two runs or two regimes are compared by mAP if they were scored on the same videos in the same way. The difference is
+set against what other test videos and other seeds would change. Scores are fractions here, and percent in every text.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Verdict:
 
 
 def judge(runs: Sequence[RunRow], evaluation: str = "test") -> Verdict:
-    """Compare Ours with Noisy, else the best run with a reference, by mAP, as far as the data carries."""
+    """Compare Ours with Noisy, else the best run with a reference, by mAP, as far as the data allows."""
     groups = _groups(runs)
     if len(groups) < 2:
         return _of_one(runs, evaluation, [tile_of(name, rows) for name, rows in groups.items()])
@@ -67,7 +66,7 @@ def judge(runs: Sequence[RunRow], evaluation: str = "test") -> Verdict:
     scores = f"{new} has {percent(score_of(ours))} mAP, {old} {percent(score_of(base))}"
     if why:
         sentence = f"No winner is named: {why}. {scores}, which cannot be compared."
-        caveats.append("Score them alike, under a name of its own, and report with --evaluation same:")
+        caveats.append("Score them alike, under a new name, and report with --evaluation same:")
         return Verdict("none", sentence, caveats, tiles, to_evaluate_alike([*base, *ours]))
     return _compared((new, ours), (old, base), groups, caveats, tiles)
 
@@ -92,7 +91,7 @@ def choose_curves(runs: Sequence[RunRow]) -> set[str]:
 
 
 def _of_one(runs: Sequence[RunRow], evaluation: str, tiles: list[Tile]) -> Verdict:
-    """One run or one group of repeats: its score, and what is missing."""
+    """The verdict on one run or one group of repeats: its score, and what is missing for a comparison."""
     if not runs:
         return Verdict("none", "No run: there is nothing to show.")
     unknown = [r for r in runs if r.map_max is None]
@@ -112,7 +111,7 @@ def _compared(
     caveats: list[str],
     tiles: list[Tile],
 ) -> Verdict:
-    """Two groups that were scored alike."""
+    """The verdict on two groups that were scored alike."""
     (name, ours), (base_name, base) = new, old
     both = [*ours, *base]
     points = 100 * (score_of(ours) - score_of(base))
@@ -134,7 +133,7 @@ def _compared(
         outcome, sentence = "won", f"{name} {verb}: {scores}, {points:.1f} points more{bounds}{unequal}."
     else:
         verb = "did not win" if seeds else "scored lower"
-        outcome, sentence = "lost", f"{name} {verb}: {scores}, {-points:.1f} points less{bounds}{unequal}."
+        outcome, sentence = "lost", f"{name} {verb}: {scores}, {-points:.1f} points fewer{bounds}{unequal}."
     caveats = [*what_is_sure(videos, seeds, ours, base), *size_of(both), *caveats, *budget]
     caveats += [c for r in both for c in of_progress(r)] + of_moments(ours, base, base_name)
     if _role(base[0].regime) == "noisy":
@@ -189,7 +188,7 @@ def _pair(groups: dict[str, list[RunRow]]) -> tuple[str, str, list[str]]:
 
 
 def _best_ranked(names: Sequence[str], groups: dict[str, list[RunRow]]) -> str:
-    """The best of the groups that were scored as most runs were; one that is worse would flatter what is compared."""
+    """The best of the groups that were scored as most runs were; a worse reference would flatter the contender."""
     runs = [r for rows in groups.values() for r in rows]
     ranked = {id(runs[i]) for i in rankable_runs(runs)}
 

@@ -1,7 +1,6 @@
-"""What a verdict is made of: whether scores can be compared, what chance explains, what else a reader must know.
+"""What a verdict is made of: whether scores can be compared, what chance explains, and what else a reader must know.
 
-Input: what is known about some runs. Does: intervals over test videos and over seeds, differences of budget, progress.
-Output: facts in words, and numbers. Scores are fractions, percent in every text.
+Facts are in words; intervals are over test videos and over seeds. Scores are fractions, and percent in every text.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from adaptfocus.trainers.metrics.bootstrap import interval
 # Student's t, two-sided 95 %, for n paired differences: three seeds prove less than two standard errors
 # suggest.
 _T95 = {3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31}
-SIDE_BY_SIDE = 4  # runs; of more, the best is compared with a reference, and only those two are shown in full
-_SAME_BUDGET = 0.01  # relative; a padded last batch moves the number of clips by less
+SIDE_BY_SIDE = 4  # runs; if there are more, only the best and its reference are shown in full
+_SAME_BUDGET = 0.01  # relative; a padded last batch changes the number of clips by less than this
 _SEEDS = (
-    "What another seed would change is not in that interval. Train at least three seeds of each to know it: on this "
-    "project's synthetic worlds, seeds of one setting had a standard deviation of 1 to 7 points of mAP."
+    "That interval does not include what another seed would change. Train at least three seeds of each to know it: "
+    "on this project's synthetic worlds, seeds of one setting had a standard deviation of 1 to 7 points of mAP."
 )
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A number that matters, large, with what it is made of below it."""
+    """A key number in large type, with its details below."""
 
     name: str
     value: str
@@ -38,13 +37,13 @@ class Tile:
 
 
 def label_of(row: RunRow) -> str:
-    """The name that its user gave a run, and its regime unless that is the name."""
+    """The name that the user gave a run, followed by its regime unless that is the name."""
     regime = row.regime.split(" (")[0]
     return row.run if regime.lower() in row.run.lower() else f"{row.run} ({regime})"
 
 
 def why_not_comparable(rows: Sequence[RunRow]) -> str:
-    """Why scores cannot be ranked; empty if they can, or if nothing is known that speaks against it."""
+    """Why scores cannot be ranked; empty if they can, or if nothing is known against it."""
     known = [r.evaluated for r in rows if r.evaluated is not None]
 
     def values(name: str) -> list:
@@ -60,7 +59,7 @@ def why_not_comparable(rows: Sequence[RunRow]) -> str:
 
 
 def rankable_runs(runs: Sequence[RunRow]) -> list[int]:
-    """Places of the runs whose scores can be ranked: the most that were scored on the same videos and views."""
+    """Positions of the runs whose scores can be ranked: the largest group with the same videos and views."""
     looks: dict[tuple | None, list[int]] = {}
     for i, r in enumerate(runs):
         if r.map_max is not None:
@@ -70,7 +69,7 @@ def rankable_runs(runs: Sequence[RunRow]) -> list[int]:
 
 
 def over_videos(ours: Sequence[RunRow], base: Sequence[RunRow], points: float) -> tuple[float, float] | None:
-    """95 % of the difference in points, over test videos: both sides on the same resamples; None if they are not."""
+    """95 % interval of the difference in points over test videos; None if the sides have no common resamples."""
     prints = {r.evaluated.fingerprint if r.evaluated else None for r in (*ours, *base)}
     sides = [[_resamples(r) for r in rows] for rows in (ours, base)]
     if len(prints) > 1 or None in prints or any(not len(each) for side in sides for each in side):
@@ -85,7 +84,7 @@ def _resamples(row: RunRow) -> np.ndarray:
 
 
 def over_seeds(ours: Sequence[RunRow], base: Sequence[RunRow]) -> tuple[float, float] | None:
-    """95 % of the difference in points, over seeds; None with fewer than three pairs of equal seeds."""
+    """95 % interval of the difference in points over seeds; None with fewer than three pairs of equal seeds."""
     by_seed = {r.seed: r.map_max for r in base if r.seed is not None and r.map_max is not None}
     pairs = [100 * (r.map_max - by_seed[r.seed]) for r in ours if r.map_max is not None and r.seed in by_seed]
     if len(pairs) < 3:
@@ -97,13 +96,13 @@ def over_seeds(ours: Sequence[RunRow], base: Sequence[RunRow]) -> tuple[float, f
 def what_is_sure(
     videos: tuple | None, seeds: tuple | None, ours: Sequence[RunRow], base: Sequence[RunRow]
 ) -> list[str]:
-    """What the intervals are of, and what is in none of them."""
+    """What each interval covers, and what none of them covers."""
     found = []
     if videos:
         found.append("[..] is the 95 % interval over test videos: both runs on the same resamples of them (bootstrap).")
     elif any(r.evaluated is None or r.evaluated.fingerprint is None for r in (*ours, *base)):
         found.append(
-            "It is not recorded on which test videos these scores were made: an older version wrote them, so they may "
+            "An older version wrote these scores and did not record their test videos, so they may "
             "differ. `adaptfocus evaluate --overwrite` makes them again, with intervals."
         )
     if seeds:
@@ -115,7 +114,7 @@ def what_is_sure(
 
 
 def size_of(rows: Sequence[RunRow]) -> list[str]:
-    """On how much the scores stand."""
+    """How many test videos and classes the scores rest on."""
     e = next((r.evaluated for r in rows if r.evaluated and r.evaluated.videos is not None), None)
     if e is None:
         return []
@@ -126,7 +125,7 @@ def size_of(rows: Sequence[RunRow]) -> list[str]:
 
 
 def of_progress(r: RunRow) -> list[str]:
-    """A run that is not finished, or was scored before its end."""
+    """Notes on a run that is not finished, or was scored before its end."""
     e: Evaluated | None = r.evaluated
     found = []
     if r.epochs_planned and r.epochs is not None and r.epochs < r.epochs_planned:
@@ -137,7 +136,7 @@ def of_progress(r: RunRow) -> list[str]:
 
 
 def of_budgets(rows: Sequence[RunRow]) -> list[str]:
-    """Named differences of budget. A comparison means little if one side trained on more."""
+    """Differences of budget. A comparison means little if one side trained on more."""
     found = []
     for what, values in (
         ("epochs", [r.epochs for r in rows if r.epochs is not None]),
@@ -149,7 +148,7 @@ def of_budgets(rows: Sequence[RunRow]) -> list[str]:
 
 
 def of_moments(ours: Sequence[RunRow], base: Sequence[RunRow], base_name: str) -> list[str]:
-    """Whether the moments were found, which a video's mAP does not say; nothing where no intervals are known."""
+    """Whether the moments were found, which a video's mAP does not tell; empty where no intervals are known."""
     told = []
     for what, name in (("per-time mAP", "per_time_map"), ("salient times right, in %,", "hit_rate")):
         new, old = (mean([getattr(r, name) for r in rows]) for rows in (ours, base))
@@ -161,7 +160,7 @@ def of_moments(ours: Sequence[RunRow], base: Sequence[RunRow], base_name: str) -
 
 
 def gap_closed(upper: float | None, ours: float, base: float, base_name: str) -> list[str]:
-    """How far towards training with true intervals, whose score is `upper`."""
+    """The share of the gap to training with true intervals (whose score is `upper`) that is closed."""
     if upper is None or upper <= base:
         return []
     share = 100 * (ours - base) / (upper - base)
@@ -189,7 +188,7 @@ def _command(row: RunRow, index: str, more: str = "") -> str:
 
 
 def tile_of(name: str, rows: Sequence[RunRow]) -> Tile:
-    """The score of a run, or the mean of several, with what else is known."""
+    """The score of a run, or the mean of several, with details."""
     scores = [r.map_max for r in rows if r.map_max is not None]
     spread = f" ± {100 * statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
     means = {"mean over views": mean([r.map_mean for r in rows]), "per-time": mean([r.per_time_map for r in rows])}
@@ -209,7 +208,7 @@ def tile_of(name: str, rows: Sequence[RunRow]) -> Tile:
 
 
 def interval_of(rows: Sequence[RunRow]) -> tuple[float, float] | None:
-    """Of the score of one run, over test videos; None of several."""
+    """The interval of one run's score over test videos; None for several runs."""
     found = rows[0].evaluated.intervals.get("map_max") if len(rows) == 1 and rows[0].evaluated else None
     return None if found is None else (found[0], found[1])
 

@@ -1,7 +1,4 @@
-"""A Ray cluster to run on: an existing one, or one of this machine's own that ends with this process.
-
-Input: an address, or nothing. Does: connects, quietly. Output: a connected driver.
-"""
+"""A Ray cluster to run on: an existing one, or one on this machine that ends with this process."""
 
 from __future__ import annotations
 
@@ -25,12 +22,12 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.trainers.settings.parts import PlacementConfig
 
-# Ray Train looks after its workers every 2 s by default; its waits add up to seconds at each start.
+# Ray Train polls its workers every 2 s by default, which adds up to seconds at each start.
 _SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    # A notice that a node is taken away often leaves 30 s; Ray looks for one every 5 s by default.
+    # A notice that a node is taken away often leaves 30 s; Ray checks for one every 5 s by default.
     "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
-    # A group that was planned for a node that is just gone is planned anew after this time, 60 s by default.
+    # A group that was planned for a node that has just left is planned again after this time, 60 s by default.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -42,7 +39,7 @@ SEEN_SECONDS = 60.0  # a node may have to start a process to answer in
 
 
 def quiet_driver() -> None:
-    """Ray Data reports each execution and warns of sizes it does not know; what matters raises."""
+    """Silence Ray Data, which reports each execution and warns of unknown sizes. What matters raises an error."""
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"ray\.")
@@ -55,7 +52,7 @@ def connect(address: str | None, cpus: int) -> Iterator[None]:
     Logical CPUs only count how many processes may run; training and decoding share this machine's cores.
     """
     if ray.is_initialized():
-        yield  # whoever connected disconnects
+        yield  # the caller that connected disconnects
         return
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -64,12 +61,12 @@ def connect(address: str | None, cpus: int) -> Iterator[None]:
         "log_to_driver": False,
     }
     if address is None:
-        # Nobody takes this machine away with a notice; each of Ray's helpers costs some seconds of a core to start.
+        # Nobody announces that this machine goes away, and each of Ray's helpers costs some seconds of a core to start.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-        # Ray takes what it may start at once from the machine's cores, and warns of more; most processes here wait.
+        # Ray limits parallel starts to the machine's cores and warns beyond that; most processes here only wait.
         os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(cpus))
         options |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-    # "local": with no address at all, Ray would join any cluster that somebody has started on this machine.
+    # "local": without an address, Ray would join any cluster that somebody has started on this machine.
     ray.init(address=address or "local", **options)
     if threading.current_thread() is threading.main_thread():
         # Ray's own handler ends in a C++ stack and exit code 134.
@@ -82,12 +79,12 @@ def connect(address: str | None, cpus: int) -> Iterator[None]:
 
 
 def offered_resources() -> str:
-    """What the cluster has, and how much of it nobody uses."""
+    """What the cluster has, and how much of it is free, in words."""
     return f"the cluster has {amounts(ray.cluster_resources())}, and {amounts(ray.available_resources())} of it free"
 
 
 def check_offered(place: PlacementConfig) -> None:
-    """Whether a cluster that does not grow can ever hold the run's workers.
+    """Check that a cluster that does not grow can ever hold the run's workers.
 
     Raises:
         ConfigError: it cannot.
@@ -104,16 +101,16 @@ def check_offered(place: PlacementConfig) -> None:
 
 
 def check_seen(places: Mapping[str, str], own_host: str | None = None) -> None:
-    """Whether the nodes that work see the local paths that this machine sees; places in a store they reach themselves.
+    """Check that the nodes see the local paths that this machine sees. They reach places in a store themselves.
 
-    Nodes that come later are not asked.
+    Nodes that join later are not checked.
 
     Args:
-        places: what it is -> the path of a file that is there.
-        own_host: the host whose nodes need not be asked; this one by default.
+        places: name of the place -> the path of an existing file in it.
+        own_host: the host whose nodes need no check; this one by default.
 
     Raises:
-        ConfigError: a node does not; names the path and the node.
+        ConfigError: a node does not see a path; the message names both.
     """
     paths = {what: store.filesystem(url)[1] for what, url in places.items() if store.is_local(url)}
     own_host = own_host or socket.gethostname()
@@ -125,7 +122,7 @@ def check_seen(places: Mapping[str, str], own_host: str | None = None) -> None:
     if not paths or not hosts:
         return
 
-    def missing(paths: dict[str, str]) -> list[str]:  # sent as it is: a node need not have this project yet
+    def missing(paths: dict[str, str]) -> list[str]:  # sent by value: a node may not have this project yet
         import os
 
         return [what for what, path in paths.items() if not os.path.exists(path)]  # noqa: PTH110
@@ -138,10 +135,10 @@ def check_seen(places: Mapping[str, str], own_host: str | None = None) -> None:
     for node, ref in refs.items():
         try:
             lost = ray.get(ref, timeout=SEEN_SECONDS)
-        except RayError:  # it is gone, or slow to start: training will tell
+        except RayError:  # the node is gone, or slow to start: training will report it
             continue
         if lost:
             raise ConfigError(
                 f"{lost[0]} is {places[lost[0]]}, a path of this machine, and the node {hosts[node]} has nothing "
-                "there; put it where every node sees the same: s3://..., or a file system that all of them mount"
+                "there; put it where every node sees the same files: s3://..., or a file system that all of them mount"
             )

@@ -1,7 +1,7 @@
-"""How a command that trains is ended by a person or a machine: Ctrl-C and SIGTERM.
+"""How a person or a machine ends a command that trains: Ctrl-C and SIGTERM.
 
-Input: signals. Does: the first one asks the run to commit after the step it is in; the second ends the process.
-Output: exit code 130 (Ctrl-C) or 143 (SIGTERM).
+The first signal asks the run to commit after the current step. The second one ends the process. The exit code is 130
+(Ctrl-C) or 143 (SIGTERM).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
-    """A signal came while nothing was trained yet that could be committed."""
+    """A signal came before anything was trained that could be committed."""
 
 
 class Ending:
@@ -28,7 +28,7 @@ class Ending:
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self.clean_up: Callable[[], None] = lambda: None  # before this process ends at once
+        self.clean_up: Callable[[], None] = lambda: None  # called before this process ends at once
         self._ask: Callable[[], None] | None = None
 
     @property
@@ -37,7 +37,7 @@ class Ending:
 
     @contextlib.contextmanager
     def asks(self, ask: Callable[[], None]) -> Iterator[None]:
-        """Inside the block, the first signal calls `ask`; elsewhere it raises Interrupted."""
+        """Inside the block, the first signal calls `ask`; outside, it raises Interrupted."""
         self._ask = ask
         try:
             yield
@@ -50,11 +50,11 @@ class Ending:
         self.signal = number
         if self._ask is None:
             raise Interrupted
-        console.print("asked to stop: the step under way is committed first. A second time ends at once")
+        console.print("asked to stop: the current step is committed first. A second signal ends at once")
         self._ask()
 
     def end_now(self, code: int, words: str = "") -> None:
-        """End this process, whatever its threads do; what it has started ends with it."""
+        """End this process, whatever its threads do; the processes that it started end too."""
         with contextlib.suppress(Exception):
             sys.stdout.flush()
             os.write(2, words.encode())
@@ -64,7 +64,7 @@ class Ending:
 
 @contextlib.contextmanager
 def hear_signals() -> Iterator[Ending]:
-    """Hear Ctrl-C and SIGTERM for as long as the block lasts; only a main thread can."""
+    """Handle Ctrl-C and SIGTERM inside the block. Only a main thread can do so."""
     made = Ending()
     if threading.current_thread() is not threading.main_thread():
         yield made
@@ -78,7 +78,7 @@ def hear_signals() -> Iterator[Ending]:
 
 
 def hear_again(made: Ending) -> None:
-    """Ray puts handlers of its own in the place of ours as it starts."""
+    """Set our handlers again: Ray replaces them with its own when it starts."""
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             signal.signal(number, made.on_signal)

@@ -1,8 +1,7 @@
-"""Which classes a run has found, in words, and what to change: told against chance, within a few epochs.
+"""Which classes a run has found, in words, and what to change: judged against chance, within a few epochs.
 
-Input: an epoch's summary, the run's settings.
-Does: tests each class's spikes against those of the videos without the tag; 5 % over all classes together.
-Output: Findings: a sentence, what lies behind it, what to change.
+Each class's spikes are tested against those of the videos without the tag: a spike is the highest bin of an action's
+saliency over a video. The error rate is 5 % over all classes together.
 """
 
 from __future__ import annotations
@@ -19,25 +18,25 @@ from adaptfocus.trainers.runs.epochs import SUMMARY
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.settings.run import TrainConfig
 
-BY_CHANCE = 0.05  # how often a class that means nothing to the model is called found; shared by all classes of a run
+BY_CHANCE = 0.05  # probability that any class of a run is called found by chance
 NAMED = 8  # classes in a sentence
 LONG = 60  # epochs, of the longest runs of docs/results.md
 
 
 @dataclass(frozen=True)
 class ClassFound:
-    """A class against chance; `is_found` is None where the videos are too few to tell."""
+    """One class tested against chance; `is_found` is None if there are too few videos to tell."""
 
     name: str
     bags: int
-    above_untagged: float | None  # share of the videos without the tag that a video with it exceeds
-    needed: float | None  # that share, for the class to be found
+    above_untagged: float | None  # mean share of the videos without the tag that a video with the tag exceeds
+    needed: float | None  # the share from which the class counts as found
     is_found: bool | None
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What is said of a run after an epoch, counted from 1."""
+    """What is known about a run's classes after an epoch (counted from 1), with advice."""
 
     epoch: int
     classes: Sequence[ClassFound]
@@ -63,24 +62,24 @@ class Findings:
 
     @property
     def short(self) -> str:
-        """`5 of 8 classes found`; of those of which that can be told."""
+        """`5 of 8 classes found`; classes with too few videos are not counted."""
         return f"{len(self.found)} of {self.judged} classes found"
 
 
 def count_found(summary: Mapping[str, Any]) -> Findings | None:
-    """The classes of a summary against chance, without words; None where none was ranked."""
+    """The classes of a summary, tested against chance, without words; None if no class was ranked."""
     evidence = summary.get("evidence") or {}
     ranked = sorted((n for n, e in evidence.items() if e["z"] is not None), key=lambda n: -evidence[n]["z_at_most"])
     if not ranked:
         return None
-    # One side, Bonferroni; classes that are too rare for any ranking to show that they are found take no part.
+    # One-sided, with Bonferroni's correction. Classes too rare for any ranking to find them do not count.
     judged = next((n for n in range(len(ranked), 0, -1) if evidence[ranked[n - 1]]["z_at_most"] >= _needed(n)), 0)
     can, needed = set(ranked[:judged]), _needed(max(judged, 1))
     return Findings(summary["epoch"] + 1, [_class(name, e, name in can, needed) for name, e in evidence.items()])
 
 
 def newest_found(run: Run, epoch: int) -> Findings | None:
-    """The classes by the newest summary of a run that is in `epoch`: that of this one, if it is merged, or the last."""
+    """The classes by a run's newest summary: that of `epoch`, the current one, if it is merged, or the one before."""
     for number in (epoch, epoch - 1):
         if number >= 0 and store.exists(url := run.epoch_url(number, SUMMARY)):
             return count_found(json.loads(store.read_bytes(url)))
@@ -88,7 +87,7 @@ def newest_found(run: Run, epoch: int) -> Findings | None:
 
 
 def findings(summary: Mapping[str, Any], config: TrainConfig) -> Findings | None:
-    """What is said of a run after the epoch of a summary; None where nothing was ranked."""
+    """The findings after the epoch of a summary, in words; None if no class was ranked."""
     told = count_found(summary)
     if told is None:
         return None
@@ -102,8 +101,8 @@ def findings(summary: Mapping[str, Any], config: TrainConfig) -> Findings | None
         sentence += f"; not found: {_listed(told.not_found)} (spikes stand out no more than in videos without the tag)"
     notes = []
     if told.not_found and focusing:
-        notes.append("Nothing shows that focusing trains there on the action, and not on moments of chance.")
-    if told.not_found and not (focusing and config.plan.resample):  # which looks at salient times again on purpose
+        notes.append("Nothing shows that focusing trains on the action there, and not on random moments.")
+    if told.not_found and not (focusing and config.plan.resample):  # plan.resample returns to salient times on purpose
         notes += _of_recency([summary["evidence"][name] for name in told.not_found], told.epoch)
     if told.too_few:
         notes.append(f"Too few videos with the tag, or without it, to tell: {_listed(told.too_few)}.")
@@ -114,7 +113,7 @@ def findings(summary: Mapping[str, Any], config: TrainConfig) -> Findings | None
 
 
 def describe_at_end(config: TrainConfig) -> list[str]:
-    """What the terminal says of the classes when a run ends; nothing where none was ranked."""
+    """What the terminal says about the classes when a run ends; empty if no class was ranked."""
     url = Run(config.url).epoch_url(config.epochs - 1, SUMMARY)
     told = findings(json.loads(store.read_bytes(url)), config) if store.exists(url) else None
     if told is None:
@@ -124,7 +123,7 @@ def describe_at_end(config: TrainConfig) -> list[str]:
 
 
 def _needed(classes: int) -> float:
-    """The z that one class must reach, for any of so many to reach it by chance in 5 % at the most."""
+    """The z that one class must reach, so that any of `classes` reaches it by chance in at most 5 % of cases."""
     return NormalDist().inv_cdf(1 - BY_CHANCE / classes)
 
 
@@ -135,20 +134,20 @@ def _class(name: str, evidence: Mapping[str, Any], can_tell: bool, needed: float
 
 
 def _of_recency(evidence: Sequence[Mapping[str, Any]], epoch: int) -> list[str]:
-    """Whether the salient times of some classes are rather when they were looked at than what was seen."""
+    """A note if salient times follow when a moment was last visited more than what was seen there."""
     names = ("salient", "salient_new", "salient_new_by_chance", "salient_new_variance")
     pairs, new, by_chance, variance = (sum(e[name] for e in evidence) for name in names)
     if not variance or new - by_chance < NormalDist().inv_cdf(1 - BY_CHANCE) * sqrt(variance):
         return []
     share, chance = (f"{100 * number / pairs:.0f} %" for number in (new, by_chance))
     return [
-        f"Their salient times lean to the newest looks: {share} were last visited in epoch {epoch}, where any visited "
-        f"moment would give {chance}. When the model looked counts, and not only what it saw."
+        f"Their salient times favour the newest visits: {share} were last visited in epoch {epoch}; of all visited "
+        f"moments, {chance} were. When the model looked counts, and not only what it saw."
     ]
 
 
 def _advice(config: TrainConfig) -> list[str]:
-    """What helps, of what docs/results.md and docs/method.md have measured, by what the run has not got yet."""
+    """What helps by the measurements in docs/results.md and docs/method.md, and the run does not use yet."""
     focus, told = config.focus, []
     if focus.regime == "ours" and not (focus.negative_focus and focus.noisy_or):
         told.append(
@@ -158,7 +157,7 @@ def _advice(config: TrainConfig) -> list[str]:
     if config.backbone == "small3d" and config.input.motion == "rgb" and not (config.weights or config.start_from):
         told.append("input.motion=auto: from scratch on RGB, small3d learnt nothing of real people.")
     if not (config.weights or config.start_from):
-        told.append("A start: weights=URL, of a backbone that was trained on other clips.")
+        told.append("Pre-trained weights: weights=URL, of a backbone that was trained on other clips.")
     if config.epochs < LONG:
         told.append(
             f"More epochs (now {config.epochs}): on real people a quarter of the salient times were right after 20, "

@@ -1,7 +1,7 @@
-"""What a run asks of a cluster that this machine starts by itself, looked at before anything is started.
+"""Check what a run asks of a cluster that this machine starts itself, before anything is started.
 
-Input: settings under `placement`. Does: counts GPUs; looks for resources and labels that only a real cluster has.
-Output: nothing, or an error: on such a cluster, what is not there would be waited for without an end.
+Such a cluster has only this machine's GPUs, and none of the resources and labels of a real cluster. Ray would wait
+without end for what is missing.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ _OF_ANY_MACHINE = ("CPU", "GPU", "memory")
 
 
 def needed_resources(place: PlacementConfig) -> str:
-    """What a run's workers take: `2 x {CPU: 1, GPU: 1}`."""
+    """What a run's workers reserve, such as `2 x {CPU: 1, GPU: 1}`."""
     least = place.min_workers or place.workers
     number = f"{place.workers}" if least == place.workers else f"{least} to {place.workers}"
     return f"{number} x {amounts(place.of_each_worker())}"
 
 
 def amounts(resources: Mapping[str, float]) -> str:
-    """`{CPU: 8, GPU: 1}`, without what Ray counts for itself: addresses, places of groups, memory."""
+    """`{CPU: 8, GPU: 1}`, without Ray's internal resources: addresses, placement groups, memory."""
     own = [name for name in sorted(resources) if ":" not in name and "_group_" not in name and "memory" not in name]
     return "{" + ", ".join(f"{name}: {resources[name]:g}" for name in own) + "}"
 
 
 def check_this_machine(place: PlacementConfig) -> None:
-    """Whether this machine can hold the run's workers.
+    """Check that this machine can hold the run's workers.
 
     Raises:
-        ConfigError: it cannot; says what is missing.
+        ConfigError: it cannot; the message says what is missing.
     """
     workers = place.min_workers or place.workers
     wanted, there = workers * place.of_each_worker().get("GPU", 0.0), torch.cuda.device_count()
@@ -58,9 +58,10 @@ def check_this_machine(place: PlacementConfig) -> None:
 
 
 def cpus_of(config: TrainConfig) -> int:
-    """Logical CPUs of a local cluster: a worker and a decoder each take one, or what `worker_resources` says.
+    """Logical CPUs of a local cluster: one for each worker and decoder, or what `worker_resources` says.
 
-    Four more: two stages that only regroup rows reserve one each, and without that Ray Data gives the decoders none.
+    Four more are added: two stages that only regroup rows reserve one each, and without these Ray Data gives the
+    decoders none.
     """
     place = config.placement
     return round(place.workers * max(1.0, place.of_each_worker()["CPU"])) + place.decode_workers + 4

@@ -1,7 +1,4 @@
-"""What an epoch would cost, before anything is spent on it.
-
-Input: a TrainConfig. Does: draws the first epoch's plan. Output: requests, bytes and frames to decode.
-"""
+"""What an epoch would cost in requests, bytes and frames to decode, before anything is spent on it."""
 
 from __future__ import annotations
 
@@ -16,21 +13,21 @@ from adaptfocus.trainers.settings.run import TrainConfig
 
 
 def first_plan(config: TrainConfig) -> EpochPlan:
-    """The plan of the first epoch: the very one that training would publish."""
+    """The plan of the first epoch, identical to the one that training would publish."""
     index = training_index(config)
     planner = Planner.of(index.table, index.classes)
     return draw_plan(config, planner, planner.empty_saliency(config.saliency), epoch=0)
 
 
 def left_out_line(config: TrainConfig) -> str | None:
-    """What is said of the videos that the regime leaves out of every plan; None if there are none."""
+    """A line about the videos that the regime leaves out of every plan; None if there are none."""
     table = training_index(config, columns=["labels", "intervals"]).table
     left_out = find_unused(config, table)
     return describe_unused(left_out, table.num_rows) if left_out.rows else None
 
 
 def summary_of(plan: EpochPlan, config: TrainConfig) -> dict[str, str]:
-    """Figures of a plan, fit to be shown."""
+    """Figures of a plan as texts to show."""
     bags = plan.table.select(["clips", "spans", "access", "shard_url"]).to_pylist()
     clips = sum(len(bag["clips"]) for bag in bags)
     ranged = [bag for bag in bags if bag["access"] == "packets"]

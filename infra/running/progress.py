@@ -1,8 +1,8 @@
-"""Progress on the terminal.
+"""Progress on the terminal, as bars drawn with rich.
 
-Input: a run's folder, where the loop leaves a sign of life; or counts from a task in this process.
-Does: draws bars with rich; for a run that is followed into a file, plain lines now and then.
-Output: to standard error, so that standard output stays fit for pipes.
+A task in this process reports counts. A run leaves a heartbeat in its folder, wherever it trains. Output that goes to
+a file gets plain lines now and then instead of a bar. All goes to standard error, so that standard output stays usable
+in pipes.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from adaptfocus.trainers.loop.heartbeat import heartbeat_url
 
 console = Console(stderr=True)
 POLL_SECONDS = 1.0
-LINE_SECONDS = 30.0  # between two lines of a log, where a bar would be redrawn
-BAR_COLUMNS = 36  # of a terminal, which the bar, its count and the time take
-SCORE = "test"  # the evaluation whose score stands beside a run's progress
+LINE_SECONDS = 30.0  # between two lines of a log, in place of a bar
+BAR_COLUMNS = 36  # columns of a terminal that the bar, its count and the time take
+SCORE = "test"  # the evaluation whose score stands next to a run's progress
 
 
 @contextlib.contextmanager
 def progress_bar(title: str) -> Iterator[Callable[..., None]]:
-    """A bar for a task that reports (done, total), and whatever else it has to say."""
+    """A bar for a task that reports (done, total) and further facts."""
     with _bar() as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total, *_: bar.update(task, completed=done, total=total)
@@ -39,7 +39,7 @@ def progress_bar(title: str) -> Iterator[Callable[..., None]]:
 
 @contextlib.contextmanager
 def spinner(title: str) -> Iterator[None]:
-    """A bar without an end for a task that does not tell how far it is."""
+    """A spinner for a task that does not report its progress."""
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(title, total=None)
@@ -49,10 +49,10 @@ def spinner(title: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def follow_run(run_url: str, title: str) -> Iterator[Callable[[str], None]]:
-    """A bar that follows a run's heartbeat, wherever the run is; lines where there is no terminal.
+    """A bar that follows a run's heartbeat, wherever the run is; plain lines if there is no terminal.
 
-    Yields a function that is told what is waited for until the run gives a sign of life. A sign that was there before
-    is an earlier command's, and not shown.
+    Yields a function that takes what the run waits for; it is shown until the first heartbeat. A heartbeat from before
+    the block belongs to an earlier command, and is not shown.
     """
     over, before = threading.Event(), read_heartbeat(run_url)
     with contextlib.ExitStack() as stack:
@@ -69,7 +69,7 @@ def follow_run(run_url: str, title: str) -> Iterator[Callable[[str], None]]:
 
 
 def read_heartbeat(run_url: str) -> dict:
-    """The last sign of life; empty if there is none yet."""
+    """The last heartbeat; empty if there is none yet."""
     return _read_json(heartbeat_url(run_url))
 
 
@@ -116,7 +116,7 @@ def _read_json(url: str) -> dict:
 def _follow(run_url: str, show: Callable[[dict, float | None], None], over: threading.Event, before: dict) -> None:
     last, looked_at, score, found = False, -LINE_SECONDS, None, _Found(run_url)
     while not last:
-        last = over.wait(POLL_SECONDS)  # one look more when all is over
+        last = over.wait(POLL_SECONDS)  # one more look at the end
         if time.monotonic() - looked_at >= LINE_SECONDS:
             looked_at = time.monotonic()
             score = _read_json(store.join(run_url, "evaluations", SCORE, "scores.json")).get("map_max")
@@ -126,7 +126,7 @@ def _follow(run_url: str, show: Callable[[dict, float | None], None], over: thre
 
 
 class _Found:
-    """Which classes the run has found, looked up once an epoch."""
+    """Which classes the run has found, read once an epoch."""
 
     def __init__(self, run_url: str) -> None:
         self._run_url, self._epoch, self._said = run_url, None, None
@@ -135,7 +135,7 @@ class _Found:
         """`5 of 8 classes found`, by the newest epoch that is merged."""
         if beat.get("epoch") != self._epoch:
             from adaptfocus.infra.running.found import (
-                newest_found,  # torch comes with it, which a short command does not need
+                newest_found,  # imports torch, which a short command does not need
             )
             from adaptfocus.trainers.runs.log import Run
 
@@ -147,7 +147,7 @@ class _Found:
 
 
 def _fitting(facts: list[str], columns: int) -> str:
-    """As many of the facts as stand on one line; at 80 columns the bar was folded into three."""
+    """As many of the facts as fit on one line; at 80 columns, all of them took three lines."""
     while len(facts) > 2 and len(", ".join(facts)) > columns:
         facts = facts[:-1]
     return ", ".join(facts)
@@ -166,9 +166,9 @@ def _bar_of_run(bar: Progress, title: str) -> Callable[[dict, float | None], Non
 
 
 def _lines_of_run(title: str) -> Callable[[dict, float | None], None]:
-    """A line for whatever is waited for before the first step, then every LINE_SECONDS and at the end of each epoch."""
+    """A line for each thing that the run waits for before its first step, then every LINE_SECONDS and at epoch ends."""
     shown, shown_at = None, 0.0
-    stages: set[str] = set()  # each is said once: epochs may be shorter than the time between two looks
+    stages: set[str] = set()  # each is shown once
 
     def show(beat: dict, score: float | None) -> None:
         nonlocal shown, shown_at

@@ -1,7 +1,4 @@
-"""Runs from the command line's point of view: on this process or on a cluster.
-
-Input: a TrainConfig. Does: checks, connects, trains or evaluates, shows progress. Output: the run folder; scores.
-"""
+"""Train or evaluate a run, in this process or on a cluster, and show progress."""
 
 from __future__ import annotations
 
@@ -31,16 +28,16 @@ from adaptfocus.trainers.runs.preparation import is_finished, prepare
 from adaptfocus.trainers.runs.unused_videos import describe_unused, find_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 
-OWN = (None, "local")  # addresses of a cluster that this command starts, and that does not grow
+OWN = (None, "local")  # addresses of a cluster that this command starts and that does not grow
 POLL_SECONDS = 0.25
-WAITING_SECONDS = 20.0  # before it is said for what workers are waited
+WAITING_SECONDS = 20.0  # before the terminal says which workers are awaited
 
 
 def run_training(config: TrainConfig, address: str | None, take_over: bool = False) -> None:
     """Begin a run, or resume it from its last checkpoint.
 
     Args:
-        take_over: also where another process trains it, which then stops.
+        take_over: train even if another process trains the run; that process then stops.
 
     Raises:
         AdaptFocusError: something the user can fix, or the worker group failed too often.
@@ -69,7 +66,7 @@ def say(text: str) -> None:
 
 
 def _begin(config: TrainConfig) -> bool:
-    """Check a run, and say what it begins or resumes with; False if there is nothing left to train."""
+    """Check a run, and say whether it begins or where it resumes; False if there is nothing left to train."""
     index, commit, said = prepare(config)
     for line in said:
         say(line)
@@ -80,7 +77,7 @@ def _begin(config: TrainConfig) -> bool:
     if commit:
         epoch, cursor = commit.next_position
         at = f"bag {cursor} of {commit.num_bags}" if cursor else "its beginning"
-        last = epoch == config.epochs  # all is trained but for the merge
+        last = epoch == config.epochs  # everything is trained, and only the merge is missing
         say(f"resuming {config.url} " + ("at its end" if last else f"from epoch {epoch + 1} of {config.epochs}, {at}"))
     unlabelled = sum(1 for labels in index.table.column("labels").to_pylist() if not labels)
     if unlabelled and config.plan.unlabelled == "negative":
@@ -124,7 +121,7 @@ def run_evaluation(
         features: URL of features of the test index, for a run on features.
 
     Raises:
-        InputError: the name is taken by an evaluation of something else; said before a cluster is started.
+        InputError: the name belongs to an evaluation of something else; raised before a cluster is started.
     """
     run_url, index_url = absolute(run_url), absolute(index_url)
     run, config = Run(run_url), load_config(run_url)
@@ -142,7 +139,7 @@ def run_evaluation(
     from adaptfocus.infra.running.cluster import check_seen, connect
     from adaptfocus.trainers.on_ray.predict import predict_on_cluster
 
-    if address in OWN:  # all of its actors are wanted, and none of a rank's own resources
+    if address in OWN:  # use all of its actors, and no resources of a training worker
         check_this_machine(config.placement.model_copy(update={"worker_resources": {}, "min_workers": None}))
     with connect(address, cpus=cpus_of(config)):
         check_seen({"the run": store.join(run_url, "config.json"), "the index": store.join(index_url, "index.json")})
@@ -150,7 +147,7 @@ def run_evaluation(
 
 
 def engine_of(config: TrainConfig, engine: str, address: str | None) -> str:
-    """Where `--engine auto` looks at videos: as training would, but here if what it had is not on this machine."""
+    """The engine of `--engine auto`: that of training, or this process if the machine lacks the run's resources."""
     if engine != "auto":
         return engine
     if address in OWN:
@@ -200,7 +197,7 @@ def _train_on_cluster(config: TrainConfig, address: str | None, end: Ending, sta
 
 
 def places_of(config: TrainConfig) -> dict[str, str]:
-    """What the workers read and write, and a file of each that is there by now."""
+    """Each place that the workers read or write -> an existing file in it."""
     places = {"runs": store.join(config.url, "config.json"), "index": store.join(config.index, "index.json")}
     start = config.start_from and store.join(config.start_from, "config.json")
     features = config.features and store.join(config.features, "features.json")
@@ -209,7 +206,7 @@ def places_of(config: TrainConfig) -> dict[str, str]:
 
 
 def _reason_of_failure(error: BaseException) -> str:
-    """The user's own error inside Ray's, or the last line of the first worker's."""
+    """The user's own error inside Ray's, or the last line of the first worker's error."""
     failures = getattr(error, "worker_failures", None) or {}
     for failure in failures.values():
         if own := own_error_in(failure):

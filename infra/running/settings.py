@@ -8,11 +8,11 @@ from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.trainers.settings.recipes import recipe
 
 if TYPE_CHECKING:
-    from adaptfocus.trainers.settings.run import TrainConfig  # brings torch, which help does not need: 3 s of a core
+    from adaptfocus.trainers.settings.run import TrainConfig  # imports torch, which help does not need: 3 s of a core
 
 
 def settings_from(name: str, overrides: list[str] | None, config_url: str | None) -> TrainConfig:
-    """The settings of a run: recipe, file, `key=value`."""
+    """The settings of a run, from a recipe, a file and `key=value` words; the later override the earlier."""
     from adaptfocus.pipelines.settings import make
     from adaptfocus.trainers.settings.run import TrainConfig
 
@@ -23,22 +23,22 @@ def settings_from(name: str, overrides: list[str] | None, config_url: str | None
 
 
 def settings_file(config_url: str) -> dict:
-    """The keys of a YAML file, and their values as texts, which `make` reads as each setting's type says."""
+    """The keys of a YAML file and their values as texts; `make` converts each to its setting's type."""
     from adaptfocus.pipelines import store
     from adaptfocus.pipelines.setting_values import read_yaml
 
     given = read_yaml(store.read_bytes(config_url), config_url) or {}
     if not isinstance(given, dict):
         kind = "a list" if isinstance(given, list) else "text"
-        raise ConfigError(f"{config_url} holds {kind}; wanted settings, one a line, such as epochs: 8")
+        raise ConfigError(f"{config_url} holds {kind}; write one setting a line, such as epochs: 8")
     return given
 
 
 def with_placement(config: TrainConfig, overrides: list[str] | None) -> TrainConfig:
-    """The settings of a run, with others of where things run.
+    """The settings of a run, with other settings of where it runs.
 
     Raises:
-        ConfigError: an override is of anything else: that would be another run.
+        ConfigError: an override changes anything else, which would make it another run.
     """
     from adaptfocus.pipelines.settings import make
     from adaptfocus.trainers.settings.run import TrainConfig

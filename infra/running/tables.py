@@ -1,7 +1,6 @@
-"""Tables on any terminal: what a user may have to type is never cut.
+"""Tables on any terminal: text that a user may have to type is never cut.
 
-Input: a rich table. Does: prints it where its rows fit; where they do not, each row as lines of its own, whole.
-Output: lines.
+A table is printed as such if its rows fit. Otherwise each row is printed as whole lines.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-UNLIMITED = 10_000  # columns: of a file or a pipe, whose lines nothing cuts
+UNLIMITED = 10_000  # columns of a file or a pipe, where lines are never cut
 
 
 def show(out: Console, table: Table) -> None:
-    """Print a table; where a row is wider than the terminal, each row as its first value and `title: value` pairs.
+    """Print a table. If a row is wider than the terminal, print each row as its first value and `title: value` pairs.
 
     A pipe or a file gets whole rows, unless COLUMNS says how wide its lines may be.
     """
@@ -61,8 +60,7 @@ def _plain(out: Console, cell: object) -> str:
 
 
 def _line(out: Console, line: str) -> None:
-    """A line, wrapped between words; a word that is wider than the terminal is left to the terminal, which copies it
-    whole."""
+    """Print a line, wrapped between words. A word wider than the terminal is not broken, so that it is copied whole."""
     fits = all(cell_len(word) + 4 <= out.width for word in line.split())
     if not fits or cell_len(line) <= out.width:
         out.print(line, markup=False, highlight=False, soft_wrap=True)

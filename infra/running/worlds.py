@@ -1,10 +1,11 @@
-"""A benchmark world on a store, ready to train on.
+"""Make a benchmark world on a store, ready to train on.
 
-Input: a WorldConfig and a place.
-Does: encodes the videos into a folder of this machine, packs both splits into tars, indexes those.
-Output: OUT/shards/{train,test}, OUT/index/{train,test}, OUT/classes.txt, in a world of activities OUT/annotations/ for
-downstream tasks, and OUT/world.json last: the configuration.
-Intervals are in the tars and indexes: Full, diagnosis and per-time scores need them, weak training does not look.
+The videos are encoded into a folder of this machine; both splits are packed into tars and indexed. The result is
+OUT/shards/{train,test}, OUT/index/{train,test} and OUT/classes.txt. A world of activities also has OUT/annotations/
+for downstream tasks. OUT/world.json, the configuration, is written last.
+
+Intervals are in the tars and indexes, because Full, diagnosis and per-time scores need them. Weak training does not
+read them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from adaptfocus.pipelines.shards.packing import pack
 from adaptfocus.pipelines.worlds.config import SPLITS, WorldConfig
 from adaptfocus.pipelines.worlds.encode import write_world
 
-# The training videos of world A are 9 MB: some tars, so that there is something to share out.
+# The training videos of world A are 9 MB: several tars, so that there is something to distribute.
 SHARD_BYTES = 2 << 20
 
 
@@ -33,12 +34,12 @@ def make_world(config: WorldConfig, out_url: str, processes: int, overwrite: boo
 
     Args:
         config: the world.
-        out_url: where it goes; what else lies there stays.
-        processes: how many encode, and index, at the same time.
-        overwrite: replace a world that is there.
+        out_url: where the world goes; other files there stay.
+        processes: number of processes that encode, and then index.
+        overwrite: replace an existing world.
 
     Returns:
-        What was indexed, by split.
+        Split -> what was indexed.
 
     Raises:
         InputError: `out_url` is not empty.
@@ -60,7 +61,7 @@ def make_world(config: WorldConfig, out_url: str, processes: int, overwrite: boo
 def pack_and_index(
     manifest: Path, out_url: str, shard_size_bytes: int, workers: int, overwrite: bool
 ) -> dict[str, IndexSummary]:
-    """The videos that `write_world` wrote -> shards and index of each split, below `out_url`."""
+    """Make shards and an index of each split, below `out_url`, from the videos that `write_world` wrote."""
     videos, problems = read_manifest(str(manifest))
     classes = read_classes(str(manifest.parent / "classes.txt"))
     done = {}
@@ -77,7 +78,7 @@ def pack_and_index(
 
 
 def _make_room(out_url: str, overwrite: bool) -> None:
-    """Refuse a place with files in it. With `overwrite`, the old world stops being one until the new one is whole."""
+    """Refuse a place with files in it. With `overwrite`, remove the old world's mark until the new one is complete."""
     folders = [out_url, *(store.join(out_url, kind, split) for kind in ("shards", "index") for split in SPLITS)]
     there = [url for folder in folders for url in store.list_files(folder)]
     if there and not overwrite:

@@ -1,8 +1,7 @@
 """Groups of videos that belong together: of a person, a room, a film. No group is both trained on and tested on.
 
-Input: videos with their groups and splits. Does: looks for groups in two splits; makes splits by groups.
-Output: videos; InputError where a group is split. A model that has seen a person or a room in training knows them in a
-test, and its scores then say little about people whom it has not seen.
+A model that has seen a person or a room in training knows them in a test. Its scores then say little about people whom
+it has not seen. This module finds groups that are in two splits, and makes splits by groups.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from adaptfocus.pipelines.errors import InputError
 
 
 class Grouped(Protocol):
-    """A video as an annotation or a release has it: a dataclass with these fields."""
+    """A video of an annotation or a release: a dataclass with these fields."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -33,8 +32,8 @@ Video = TypeVar("Video", bound=Grouped)
 
 
 def check_groups(videos: Iterable[Grouped]) -> None:
-    """Raises InputError if a group is in two splits, with a video of each. Videos without a group or split may be
-    anywhere."""
+    """Raises InputError if a group is in two splits, and names a video of each. Videos without a group or a split
+    do not matter."""
     first: dict[str, Grouped] = {}
     two: dict[str, tuple[Grouped, Grouped]] = {}
     for video in videos:
@@ -57,14 +56,14 @@ def split_by_groups(videos: Sequence[Video], held_out: Sequence[str]) -> list[Vi
     """The videos with splits: "test" if their group is held out, else "train".
 
     Raises:
-        InputError: a video has a split already or no group, or no video is of a group that is to be held out, or none
-            is left to train on.
+        InputError: a video already has a split or has no group, a held-out group has no video, or no group is left to
+            train on.
     """
     names = {normal(name) for name in held_out}
     there = {video.group for video in videos if video.group}
     for video in videos:
         if video.split or not video.group:
-            what = f"has the split {video.split!r} already" if video.split else "has no group"
+            what = f"already has the split {video.split!r}" if video.split else "has no group"
             raise InputError(
                 f"no split can be made by groups: the video {video.video_id!r} {what}; give each video a group and no "
                 "split, or each its split and no --hold-out"
@@ -72,7 +71,7 @@ def split_by_groups(videos: Sequence[Video], held_out: Sequence[str]) -> list[Vi
     for name in sorted(names - there):
         nearest = difflib.get_close_matches(name, sorted(there), n=1, cutoff=0.0)
         hint = f"; the nearest is {nearest[0]!r}" if nearest else ""
-        raise InputError(f"the group {name!r} cannot be held out: no video of {len(videos)} is of it{hint}")
+        raise InputError(f"the group {name!r} cannot be held out: none of {len(videos)} videos belongs to it{hint}")
     if names == there:
         raise InputError(f"all {len(there)} groups are held out, and none is left to train on; hold out fewer")
     return [replace(video, split="test" if video.group in names else "train") for video in videos]

@@ -1,7 +1,7 @@
-"""What looks like a slip in lists of labels and videos, before anything is trained on it.
+"""Likely mistakes in lists of labels and videos, found before training.
 
-Input: a class list; videos with their splits. Does: compares names with names, files with files.
-Output: sentences for whoever packs. Nothing is changed: two classes may well differ in little.
+Names are compared with names, and files with files. The results are sentences for the person who packs. Nothing is
+changed, because two similar names may well be two classes.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def _alike(names: Iterable[str]) -> list[str]:
 
 
 def _is_joined(name: str, known: set[str]) -> bool:
-    """Whether a name falls into classes at a separator, or has one that lists are written with."""
+    """Whether a name splits into known classes at a separator, or contains a typical separator of lists."""
     parts = [part.strip().casefold() for part in _SEPARATORS.split(name)]
     return len(parts) > 1 and (any(part in known for part in parts) or bool(re.search(r"[;|]|,\S", name)))
 
 
 def video_warnings(videos: Iterable[AnnotatedVideo]) -> list[str]:
-    """Files that several rows name, above all those that are in two splits; groups whose names are nearly one."""
+    """Warnings about files that several rows name, above all in two splits, and about groups with similar names."""
     videos = list(videos)
     rows: dict[str, list[AnnotatedVideo]] = defaultdict(list)
     for video in videos:

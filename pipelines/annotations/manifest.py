@@ -1,13 +1,11 @@
-"""A manifest: the plainest way in for annotated videos.
+"""A manifest: the simplest format for annotated videos.
 
-Input: the URL of a CSV or a JSONL file with `path` and `labels`, and if you have them `id`, `intervals`,
-`split`, `group`.
-Does: reads it line by line, checks ids and labels, leaves out what is not there.
-Output: AnnotatedVideo rows and Problem rows; or the labels of videos that lie in shards already (a sidecar).
+A manifest is a CSV or a JSONL file with `path` and `labels`, and optionally `id`, `intervals`, `split` and `group`. The
+ids and labels of each line are checked, and rows whose file is missing are left out as Problem rows. A file with labels
+of videos that are already in shards (a sidecar) is read in the same way.
 
-Without `id`, a video's id is its path without the extension (see `_names_of`).
-In a CSV, labels are separated by ";" and intervals read "walk 1.5 3.0;sit down 4 5". In JSONL both are lists.
-Relative paths are relative to the manifest.
+Without `id`, a video's id is its path without the extension (see `_names_of`). In a CSV, labels are separated by ";"
+and intervals read "walk 1.5 3.0;sit down 4 5". In JSONL both are lists. Relative paths are relative to the manifest.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.urls import common_folder, redact_url
 
-# A look-up in an object store costs about 20 ms; sixteen at a time check a thousand files in about a second.
+# A look-up in an object store takes about 20 ms; sixteen at a time check a thousand files in about a second.
 LOOKUP_THREADS = 16
 
 
@@ -59,7 +57,7 @@ def read_manifest(
 
 
 def tidy_list(listed: Iterable[tuple[AnnotatedVideo, str]]) -> tuple[list[AnnotatedVideo], list[Problem]]:
-    """The rows of a list whose file is there, with intervals that hold time; and what was left out of it."""
+    """The rows of a list whose file exists, without empty intervals; and what was left out."""
     rows: list[tuple[AnnotatedVideo, str]] = []
     problems: list[Problem] = []
     for video, where in listed:
@@ -73,7 +71,7 @@ def tidy_list(listed: Iterable[tuple[AnnotatedVideo, str]]) -> tuple[list[Annota
 def read_listed(
     list_url: str, classes: Sequence[str] | None = None, required: Sequence[str] = ("labels",)
 ) -> list[tuple[AnnotatedVideo, str]]:
-    """(video, place) of each row, whether its file is there or not; intervals as they were written.
+    """(video, place) of each row, whether or not its file exists; intervals as written.
 
     A row without a path has an id, and an empty path.
 
@@ -123,7 +121,7 @@ def read_classes(classes_url: str, may_be_empty: bool = False) -> list[str]:
     """The class list of a text file, one name a line.
 
     Raises:
-        InputError: a name occurs twice (two Unicode forms of a name are one), is no line of text, or there is none.
+        InputError: a name occurs twice (two Unicode forms of a name are one), is not a line of text, or there is none.
     """
     names: list[str] = []
     for number, line in enumerate(re.split(r"\r\n?|\n", decode_text(classes_url)), start=1):
@@ -133,13 +131,13 @@ def read_classes(classes_url: str, may_be_empty: bool = False) -> list[str]:
             raise InputError(f"{classes_url} line {number}: {error}") from None
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice or not (names or may_be_empty):
-        what = f"the class {twice[0]!r} occurs twice" if twice else "there is no class in it"
+        what = f"the class {twice[0]!r} occurs twice" if twice else "it names no class"
         raise InputError(f"{classes_url}: {what}; write one name a line, each once")
     return names
 
 
 def _rows(url: str, required: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, row) of each line; the format is told by the name, else by the first character."""
+    """(place, row) of each line; the file name tells the format, else the first character does."""
     text = decode_text(url)
     name = url.split("?", 1)[0].lower()
     is_csv = name.endswith(".csv") or (
@@ -197,7 +195,7 @@ def _check_columns(names: Any, required: Sequence[str], where: str) -> None:
     missing = [name for name in required if name not in names]
     if missing:
         raise InputError(
-            f"{where}: there is no {' and no '.join(map(repr, missing))}; there are {', '.join(names) or 'none'}; "
+            f"{where}: {' and '.join(map(repr, missing))} missing; there are {', '.join(names) or 'none'}; "
             f"needed are {', '.join(required)}"
         )
 
@@ -212,7 +210,7 @@ def _text(row: dict[str, Any], name: str, where: str) -> str:
 def _labels(
     row: dict[str, Any], where: str, classes: Sequence[str] | None
 ) -> tuple[tuple[str, ...], tuple[Interval, ...] | None]:
-    """Labels and intervals of a row; an empty field of a CSV means that there are no intervals."""
+    """Labels and intervals of a row; an empty field of a CSV means no intervals."""
     value = row.get("intervals")
     try:
         intervals = parse_intervals(None if isinstance(value, str) and not value.strip() else value)
@@ -224,10 +222,10 @@ def _labels(
 
 
 def _names_of(paths: Iterable[str], list_url: str) -> dict[str, str]:
-    """An id for each path: the path without its extension, as it is written relative to the list.
+    """An id for each path: the path without its extension, as written relative to the list.
 
-    Where one is absolute, a URL or leads out of the list's folder, all are relative to the folder that they share, so
-    that ``train/a.mp4`` and ``test/a.mp4`` stay two.
+    If any path is absolute, a URL or leads out of the list's folder, all are relative to their common folder, so that
+    ``train/a.mp4`` and ``test/a.mp4`` stay different.
     """
     plain = {path: path.removeprefix("./") for path in paths}
     if any("://" in path or path.startswith("/") or ".." in path.split("/") for path in plain):
@@ -252,7 +250,7 @@ def _absolute(path: str, manifest_url: str) -> str:
 
 
 def present(rows: list[tuple[AnnotatedVideo, str]]) -> tuple[list[AnnotatedVideo], list[Problem]]:
-    """Split off the rows whose file is not there."""
+    """Separate the rows whose file is missing."""
     with ThreadPoolExecutor(LOOKUP_THREADS) as threads:
         there = list(threads.map(lambda row: store.exists(row[0].path), rows))
     videos = [video for (video, _), found in zip(rows, there, strict=True) if found]

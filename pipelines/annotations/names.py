@@ -1,4 +1,4 @@
-"""Names of videos, files and groups: which are safe, which are the same, which are given twice."""
+"""Names of videos, files and groups: whether they are safe, equal, or repeated."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from adaptfocus.pipelines.errors import InputError
 
 
 def normal(text: str) -> str:
-    """A label, class or split as it is compared: in NFC, without a byte-order mark, white space as single spaces.
+    """A label, class or split in the form that is compared: NFC, without a byte-order mark, with single spaces.
 
-    macOS writes an accent apart from its letter (NFD), other systems do not: both are one name.
+    macOS separates an accent from its letter (NFD), other systems do not: both are one name.
     """
     return unicodedata.normalize("NFC", " ".join(text.replace("\ufeff", "").split()))
 
 
 def normal_id(text: str) -> str:
-    """An id as it is compared: in NFC, without white space around it. What is inside stays: ids are file names."""
+    """An id in the form that is compared: NFC, without outer white space. Ids are file names, so inner space stays."""
     return unicodedata.normalize("NFC", text.strip())
 
 
@@ -27,7 +27,7 @@ def text_reason(text: str) -> str | None:
     """Why text cannot be stored or shown as one line of UTF-8, or None if it can."""
     kinds = {unicodedata.category(c) for c in text}
     if "Cs" in kinds:
-        return "it contains half of a surrogate pair, which is no character"
+        return "it contains half of a surrogate pair, which is not a character"
     return "it contains control characters" if "Cc" in kinds else None
 
 
@@ -80,15 +80,15 @@ VIDEO_EXTENSIONS = frozenset(
 def key_and_extension(name: str) -> tuple[str | None, str]:
     """WebDataset's key rule: the base name up to its first dot, and what follows.
 
-    The same as ``webdataset.tariterators.base_plus_ext`` (a test compares them); importing that brings in torch, 2 s
-    for each indexing process.
+    The same as ``webdataset.tariterators.base_plus_ext`` (a test compares them); importing that
+    imports torch, which takes 2 s in each indexing process.
     """
     match = re.match(r"^((?:.*/|)[^.]+)[.]([^/]*)$", name)
     return (match[1], match[2].lower()) if match else (None, "")
 
 
 def is_video(extension: str) -> bool:
-    """Whether a sample's extension (``mp4``, or ``left.mp4``) is that of a video."""
+    """Whether a sample's extension (``mp4``, or ``left.mp4``) means a video."""
     return extension.rsplit(".", 1)[-1] in VIDEO_EXTENSIONS
 
 

@@ -1,9 +1,8 @@
-"""What every reader of annotations hands on, and the rules that all of them share.
+"""The rows that every reader of annotations returns, and the rules that all readers share.
 
-Input: rows of some annotation format.
-Does: names a video, its labels and its intervals; checks ids, labels and intervals in one place. Text that looks the
-same is the same: ids, labels and splits are brought to Unicode's form NFC where they enter.
-Output: AnnotatedVideo, and Problem rows for whatever was left out and why.
+AnnotatedVideo names a video, its labels and its intervals; a Problem says what was left out or changed, and why. Ids,
+labels and intervals are checked here only. Ids, labels and splits are brought to Unicode's form NFC, so that text that
+looks the same is the same.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ Interval = tuple[str, float, float]  # label, start_seconds, end_seconds
 class AnnotatedVideo:
     """One video and what is known about it.
 
-    ``intervals`` is None where nobody wrote down when things happen (the weak regime), and a tuple, perhaps empty,
-    where somebody did. Times count from the first frame shown.
+    ``intervals`` is None if nobody annotated times (the weak regime), and otherwise a tuple, perhaps empty. Times
+    count from the first frame shown.
     """
 
     video_id: str
@@ -35,12 +34,12 @@ class AnnotatedVideo:
     labels: tuple[str, ...]
     intervals: tuple[Interval, ...] | None = None
     split: str | None = None
-    group: str | None = None  # a person, a room, a film: what must not be in two splits
+    group: str | None = None  # a person, a room, a film; must not be in two splits
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that was left out or changed; tables count by ``kind``, a short stable word."""
+    """Something that was left out or changed. Tables count by ``kind``, a short stable word."""
 
     kind: str
     where: str
@@ -48,7 +47,7 @@ class Problem:
 
 
 def check_split(split: str | None, where: str) -> str | None:
-    """`split` in its normal form, None if it is empty. Splits become names of files.
+    """`split` in its normal form, None if it is empty. Splits become file names.
 
     Raises:
         InputError: it contains a slash or control characters, or is '.' or '..'.
@@ -83,7 +82,7 @@ def check_labels(labels: Iterable[str], classes: Sequence[str] | None, where: st
 
 
 def unknown_label(label: str, classes: Sequence[str]) -> str:
-    """The sentence about a label that is not among the classes."""
+    """The message about a label that is not among the classes."""
     nearest = difflib.get_close_matches(label, classes, n=1, cutoff=0.0)
     hint = (
         f"the nearest is {nearest[0]!r}; correct the label, or add it to the class list" if nearest else "it is empty"
@@ -92,7 +91,7 @@ def unknown_label(label: str, classes: Sequence[str]) -> str:
 
 
 def labels_and(intervals: Iterable[Interval] | None, labels: Iterable[str]) -> tuple[str, ...]:
-    """The labels without repeats, then those that only the intervals name."""
+    """The labels without repeats, followed by labels that occur only in intervals."""
     return tuple(dict.fromkeys([*labels, *(label for label, _, _ in intervals or ())]))
 
 
@@ -100,7 +99,7 @@ def parse_labels(value: Any) -> tuple[str, ...]:
     """``"a; b"`` or ``["a", "b"]`` -> ``("a", "b")``, each once and in its normal form.
 
     Raises:
-        ValueError: it is anything else, or a label cannot be written as a line of text.
+        ValueError: the value is anything else, or a label is not a line of text.
     """
     if value is None:
         return ()
@@ -112,7 +111,7 @@ def parse_labels(value: Any) -> tuple[str, ...]:
 
 
 def parse_label(text: str) -> str:
-    """A label in its normal form, perhaps empty. Raises ValueError if it cannot be written as a line of text."""
+    """A label in its normal form, perhaps empty. Raises ValueError if it is not a line of text."""
     label = normal(text)
     if reason := text_reason(label):
         raise ValueError(f"the label {label!r:.200} cannot be used because {reason}")
@@ -151,7 +150,7 @@ def parse_interval(part: Any) -> Interval:
 def tidy_intervals(
     intervals: Iterable[Interval] | None, where: str, duration_seconds: float = math.inf
 ) -> tuple[tuple[Interval, ...] | None, list[Problem]]:
-    """Clamp what sticks out of the video and drop what holds no time; each is a Problem.
+    """Clamp intervals to the video and drop empty ones; each change is a Problem.
 
     Kinds: ``interval_clamped`` (kept, cut to the video) and ``interval_dropped``.
     """

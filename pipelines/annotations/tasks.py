@@ -1,8 +1,7 @@
-"""What the downstream tasks are measured against: segments, activities and sentences with their moments.
+"""The ground truth of the downstream tasks: segments, activities and sentences with their moments.
 
-Input: typed rows, or a JSON-lines file of them. Does: checks each row; reads and writes.
-Output: ``segmentation.jsonl``, ``activity.jsonl`` and ``grounding.jsonl``, one object a line. They lie apart from the
-shards: training on weak labels never sees them.
+It is kept in ``segmentation.jsonl``, ``activity.jsonl`` and ``grounding.jsonl``, one object a line. These files are
+separate from the shards, so that training on weak labels never sees them. Each row is checked.
 
     {"video_id", "split", "duration_seconds", "segments": [[start_seconds, end_seconds, label], ...]}
     {"video_id", "split", "activities": [name, ...]}
@@ -26,20 +25,19 @@ from adaptfocus.pipelines.store import strict_json
 SEGMENTATION, ACTIVITY, GROUNDING = "segmentation.jsonl", "activity.jsonl", "grounding.jsonl"
 
 Segment = tuple[float, float, str]  # start_seconds, end_seconds, label
-# Seconds are written with six decimals, so a border may be off by half of the last one on either side.
+# Seconds are written with six decimals, so a border may be off by half of the last decimal on either side.
 TOLERANCE_SECONDS = 2e-6
 Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
 class SegmentedVideo:
-    """A video cut into segments without a gap: the first begins at 0, each where the one before it ends.
+    """A video cut into segments without gaps: the first begins at 0, and each other where the previous one ends.
 
-    ``duration_seconds`` is where the last one ends: the time that is labelled, which may be a little shorter than the
-    video.
+    ``duration_seconds`` is the end of the last segment. This labelled time may be a little shorter than the video.
 
     Raises:
-        ValueError: there is no segment, one holds no time, or they do not meet.
+        ValueError: there is no segment, one is empty, or there is a gap or an overlap.
     """
 
     video_id: str
@@ -57,7 +55,7 @@ class SegmentedVideo:
             if not start < end < math.inf:
                 raise ValueError(f"the segment {label!r} goes from {start:g} to {end:g} s; its end must be later")
             if abs(start - at) > TOLERANCE_SECONDS:
-                raise ValueError(f"the segment {label!r} begins at {start:g} s; the one before it ends at {at:g} s")
+                raise ValueError(f"the segment {label!r} begins at {start:g} s; the previous one ends at {at:g} s")
             at = end
         if abs(at - self.duration_seconds) > TOLERANCE_SECONDS:
             raise ValueError(f"the last segment ends at {at:g} s; duration_seconds is {self.duration_seconds:g}")
@@ -65,7 +63,7 @@ class SegmentedVideo:
 
 @dataclass(frozen=True)
 class ActivityVideo:
-    """A video and the activities in it: exactly one where a data set says so, or any number, perhaps none.
+    """A video and the activities in it: exactly one in some data sets, otherwise any number, even none.
 
     Raises:
         ValueError: an activity occurs twice or is empty.
@@ -85,10 +83,10 @@ class ActivityVideo:
 
 @dataclass(frozen=True)
 class Moment:
-    """A sentence, and when it is true of its video.
+    """A sentence, and the time in its video that it describes.
 
     Raises:
-        ValueError: the moment holds no time, begins before 0, or the sentence is empty.
+        ValueError: the moment is empty or begins before 0, or the sentence is empty.
     """
 
     video_id: str
@@ -125,12 +123,12 @@ def read_activities(url: str) -> list[ActivityVideo]:
 
 
 def read_grounding(url: str) -> list[Moment]:
-    """The moments of a ``grounding.jsonl``, in its order; any number a video. Raises as `read_segmentation`."""
+    """The moments of a ``grounding.jsonl``, in its order; any number per video. Raises as `read_segmentation`."""
     return [row for _, row in _read(url, _moment)]
 
 
 def write_segmentation(url: str, videos: Iterable[SegmentedVideo]) -> None:
-    """Write them in their order, seconds with six decimals."""
+    """Write the rows in their order, with seconds in six decimals."""
     _write(
         url,
         (
@@ -146,12 +144,12 @@ def write_segmentation(url: str, videos: Iterable[SegmentedVideo]) -> None:
 
 
 def write_activities(url: str, videos: Iterable[ActivityVideo]) -> None:
-    """Write them in their order."""
+    """Write the rows in their order."""
     _write(url, ({"video_id": v.video_id, "split": v.split, "activities": list(v.activities)} for v in videos))
 
 
 def write_grounding(url: str, moments: Iterable[Moment]) -> None:
-    """Write them in their order, seconds with six decimals."""
+    """Write the rows in their order, with seconds in six decimals."""
     _write(
         url,
         (
@@ -188,7 +186,7 @@ def _moment(row: dict[str, Any]) -> Moment:
 
 
 def _normal(value: Any, form: Callable[[str], str]) -> Any:
-    """Text in its normal form; what is no text stays, and its row's check refuses it."""
+    """Text in its normal form. A value that is not text stays, and its row's check refuses it."""
     return form(value) if isinstance(value, str) else value
 
 
@@ -205,12 +203,12 @@ def _seconds(value: Any) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise ValueError(f"seconds must be numbers of usual size, not one of {len(str(value))} digits") from None
+        raise ValueError(f"seconds must be numbers of usual size, not of {len(str(value))} digits") from None
 
 
 def _check_name(value: Any, field: str) -> None:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{field} must be text that is not empty, not {value!r:.200}")
+        raise ValueError(f"{field} must be non-empty text, not {value!r:.200}")
     if reason := text_reason(" ".join(value.split())):
         raise ValueError(f"{field} {value!r:.200} cannot be used because {reason}")
 
@@ -229,7 +227,7 @@ def _read(url: str, parse: Callable[[dict[str, Any]], Row]) -> list[tuple[str, R
             rows.append((where, parse(row)))
         except KeyError as error:
             raise InputError(f"{where}: there is no {error}; pipelines/annotations/tasks.py lists the fields") from None
-        except (ValueError, InputError) as error:  # what is not JSON or not UTF-8 is a ValueError too
+        except (ValueError, InputError) as error:  # bad JSON or UTF-8 is a ValueError too
             raise InputError(f"{where}: {error}") from None
     if not rows:
         raise InputError(f"{url} holds no rows")
@@ -240,7 +238,7 @@ def _write(url: str, rows: Iterable[dict[str, Any]]) -> None:
     store.write_bytes(url, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
 
 
-ANNOTATIONS = "annotations"  # the folder of what `annotate` writes
+ANNOTATIONS = "annotations"  # the folder of the task files
 
 ANNOTATIONS = "annotations"
 TASK_FILES = (SEGMENTATION, ACTIVITY, GROUNDING)

@@ -1,4 +1,4 @@
-"""Decoding and inspecting in a process beside, which may hang or die without harm."""
+"""Decoding and inspecting in another process, which may hang or die without harm."""
 
 from typing import TYPE_CHECKING
 

@@ -1,10 +1,10 @@
-"""The process that decodes for another: what happens to it does not happen to the job.
+"""The process that decodes for another process, so that a bad video cannot harm the job.
 
-Input: jobs over a socket, one at a time: a bag to decode into memory that both map, windows of a video, or a video to
-index.
-Does: what `decode.bag`, `decode.windows` and `inspection` do in the job's own process. It has no credentials and
-reads no store: bytes of members are asked for from the process that it works for, whose clock then stands still.
-Output: what the job gives, or what it raised. It ends when the other process does, however that ends.
+It gets jobs over a socket, one at a time: a bag (clips of one video) to decode into memory that both processes map,
+windows of a video, or a video to index. It does what `decode.bag`, `decode.windows` and `inspection` do in the job's
+own process, and answers with the result or the error. It has no credentials and reads no store: it asks the other
+process for bytes of members, and the deadline does not count the time until they come. It ends when the other process
+ends, however that happens.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from adaptfocus.pipelines.decode.settings import How
 from adaptfocus.pipelines.errors import BadVideoError, ConfigError
 from adaptfocus.pipelines.store.range_file import RangeFile
 
-# Ended first where the machine's memory is used up: it is started again, a trainer is not.
+# When memory runs out, the kernel ends this process first: it can be restarted, a trainer cannot.
 OOM_SCORE = 800
 
 _mapped = Mapped()
-_filler: Any = None  # of the video whose windows are being made
+_filler: Any = None  # the video whose windows are being made
 
 
 class AskedFile(RangeFile):
@@ -56,8 +56,8 @@ def main(fd: int, life_fd: int) -> None:
     """Serve jobs until the other end is gone.
 
     Args:
-        fd: of our end of the socket pair.
-        life_fd: of a pipe of whose other end only that process holds a copy.
+        fd: descriptor of our end of the socket pair.
+        life_fd: descriptor of a pipe; only the other process holds the other end.
     """
     _end_with_the_other(life_fd)
     sock = socket.socket(fileno=fd)
@@ -106,7 +106,7 @@ def _decode(
 
 
 def _windows(sock: socket.socket, memory: int, begin: dict[str, Any] | None, place: Place, shape: tuple) -> Any:
-    """The next windows of a video; `begin` says of which, with the first of its jobs."""
+    """The next windows of a video. `begin` describes the video; it comes with the video's first job only."""
     from adaptfocus.pipelines.decode.filler import FileSource, Filler
     from adaptfocus.pipelines.decode.settings import DecodeConfig
     from adaptfocus.pipelines.decode.window_jobs import dense_job
@@ -131,16 +131,16 @@ def _index(sock: socket.socket, _: None, size_bytes: int, head: bytes, blocks: t
 
 
 def _end_with_the_other(life_fd: int) -> None:
-    """Have the kernel end this process when the pipe's other end closes, whatever a native decoder does meanwhile.
+    """Let the kernel end this process when the pipe's other end closes, whatever a native decoder is doing.
 
-    A signal for the death of the parent (PR_SET_PDEATHSIG) would come when the thread ends that started us.
+    A signal at the parent's death (PR_SET_PDEATHSIG) would already come when the thread that started us ends.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the other process decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal: the other process decides
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     fcntl.fcntl(life_fd, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(life_fd, fcntl.F_SETFL, fcntl.fcntl(life_fd, fcntl.F_GETFL) | os.O_ASYNC | os.O_NONBLOCK)
     with contextlib.suppress(BlockingIOError):
-        if os.read(life_fd, 1) == b"":  # it ended before we were ready
+        if os.read(life_fd, 1) == b"":  # the other process ended before we were ready
             sys.exit(0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):
@@ -148,7 +148,7 @@ def _end_with_the_other(life_fd: int) -> None:
 
 
 def _private_bytes() -> int | None:
-    """Writable memory of this process; None where the kernel does not count it so."""
+    """Bytes of writable private memory of this process; None if the kernel does not report it."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -157,7 +157,7 @@ def _private_bytes() -> int | None:
 
 
 def _limit_memory(base_bytes: int | None, memory_bytes: int) -> None:
-    """At most `memory_bytes` more than the libraries take; memory that is shared does not count."""
+    """Limit memory to `memory_bytes` above what the libraries take; shared memory does not count."""
     if base_bytes is not None:
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         wanted = base_bytes + memory_bytes

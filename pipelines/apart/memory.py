@@ -1,4 +1,4 @@
-"""Memory that two processes share: arrays are written into it and not sent."""
+"""Memory that two processes share: arrays are written into it instead of being sent."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import numpy as np
 
 
 class SharedMemory(mmap.mmap):
-    """Memory that another process can map through `fd`: without a name, so that nothing is left when both end."""
+    """Memory that another process can map through `fd`. It has no name, so nothing is left when both end."""
 
     fd: int
-    key: int  # its own in this process
+    key: int  # unique in this process
 
     def __new__(cls, size_bytes: int) -> SharedMemory:
         if hasattr(os, "memfd_create"):
@@ -42,7 +42,7 @@ class SharedMemory(mmap.mmap):
 
 
 class Place(NamedTuple):
-    """Where in shared memory an array lies; with its descriptor, all that another process needs."""
+    """Where in shared memory an array lies. With the descriptor, another process needs nothing else."""
 
     key: int
     size_bytes: int  # of the memory
@@ -50,14 +50,14 @@ class Place(NamedTuple):
 
 
 _keys = itertools.count()
-# Fresh memory costs a fault for each 4 KiB, of both processes: 7 ms of CPU a clip of 4.8 MB, measured.
-# One batch is kept. It may be let go in any thread, even in the midst of taking one, so both are one step of a deque.
+# Fresh memory costs a page fault for each 4 KiB in both processes: 7 ms of CPU for a clip of 4.8 MB, measured.
+# One batch is kept. Any thread may free one, even while another takes one, so both are single steps of a deque.
 _free: deque[SharedMemory] = deque(maxlen=1)
-_MAX_MAPPED = 3  # a batch that trains, one that waits, one that is being made
+_MAX_MAPPED = 3  # one batch in training, one waiting, one in preparation
 
 
 def shared_array(shape: tuple[int, ...]) -> np.ndarray:
-    """uint8 array in shared memory, not initialised; with its last view the memory goes, or is kept for the next."""
+    """uint8 array in shared memory, uninitialised. With its last view, it is freed or kept for the next array."""
     size_bytes = max(math.prod(shape), 1)
     memory = None
     with contextlib.suppress(IndexError):
@@ -70,7 +70,7 @@ def shared_array(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def place_of(array: np.ndarray) -> tuple[int, Place] | None:
-    """(descriptor, place) of an array that lies in shared memory; None if it does not."""
+    """(descriptor, place) of an array in shared memory; None if the array is not there."""
     base: Any = array
     while isinstance(base, np.ndarray):
         base = base.base
@@ -82,15 +82,15 @@ def place_of(array: np.ndarray) -> tuple[int, Place] | None:
 
 
 class Mapped:
-    """Shared memory of another process, mapped here; kept for the next job, as the other keeps it for its own."""
+    """Shared memory of another process, mapped here and kept for the next job, as the owner keeps it."""
 
     def __init__(self) -> None:
         self._mapped: dict[int, mmap.mmap] = {}
 
     def array(self, fd: int, place: Place, shape: tuple[int, ...]) -> np.ndarray:
-        """The array of `shape` at a place of the memory behind `fd`."""
+        """The array of `shape` at `place` in the memory of `fd`."""
         memory = self._mapped.pop(place.key, None) or mmap.mmap(fd, place.size_bytes)
-        self._mapped[place.key] = memory  # the last used is the last
+        self._mapped[place.key] = memory  # the most recently used comes last
         for key in [*self._mapped][:-_MAX_MAPPED]:
             del self._mapped[key]
         return np.frombuffer(memory, np.uint8, math.prod(shape), place.offset_bytes).reshape(shape)

@@ -1,7 +1,7 @@
-"""Messages between a process and the one that decodes for it, and memory that both map.
+"""Messages between a process and the one that decodes for it.
 
-Input: plain values, arrays, a file descriptor. Does: sends them over a socket pair as a length and a pickle (both
-ends are the same program, and nothing else can reach them); maps memory that has no name. Output: the same values.
+A message is a length and a pickle over a socket pair. Pickle is safe here, because both ends are the same program and
+nothing else can reach them. A message may carry a file descriptor.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _LENGTH = struct.Struct("<Q")
 
 
 def send(sock: socket.socket, message: Any, fd: int | None = None) -> None:
-    """Raises OSError if nobody is there any more."""
+    """Send a message. Raises OSError if the other end is gone."""
     data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
     socket.send_fds(sock, [_LENGTH.pack(len(data))], [] if fd is None else [fd])
     sock.sendall(data)

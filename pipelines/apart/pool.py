@@ -1,10 +1,9 @@
-"""Decoding in a process of its own, so that no video can hang, crash or fill the process that trains.
+"""Decoding in another process, so that no video can hang, crash or fill the process that trains.
 
-Input: a bag and its bytes, or a video to index.
-Does: has it done by a process that is kept for the next; judges what happened where that one was too late, died or ran
-out of memory. A verdict is only ever that of a fresh process: one that has done other jobs may have been damaged by
-them, so the job is done once more, alone, before it is blamed.
-Output: frames in their place, a packet table; or BadVideoError. docs/decisions/0013 has the reasons and the cost.
+A bag (clips of one video) or a video to index goes to a process that is kept for the next job. A process may be too
+late, die or run out of memory. Only a fresh process's failure is blamed on the video, because earlier jobs may have
+damaged an older one. The job is therefore done once more in a fresh process before it raises BadVideoError.
+docs/decisions/0013 has the reasons and the cost.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ from adaptfocus.pipelines.store.range_file import RangeFile, open_member
 from adaptfocus.pipelines.video.display import DISPLAY_COLUMNS
 from adaptfocus.pipelines.video.table import PacketTable
 
-# To each packet, far more than the slowest that is usual: 8K AV1 takes about 0.2 s a frame on one core.
+# Per packet, far above the slowest usual case: 8K AV1 takes about 0.2 s a frame on one core.
 PACKET_SECONDS = 0.25
-# Packets of a clip that a demuxer reads, whose number is not known: a GOP of 10 s at 30 Hz.
+# Assumed packets of a clip that a demuxer reads, whose number is unknown: a GOP of 10 s at 30 Hz.
 DEMUXED_PACKETS = 300
-# Demuxing a whole video goes through 100 MB/s and more.
+# Demuxing a whole video runs at 100 MB/s or more.
 INDEX_BYTES_A_SECOND = 4e6
 TRIES_IF_KILLED = 3
-DECORD_COPIES = 3  # of a member, while it is handed over
+DECORD_COPIES = 3  # copies of a member during the handover
 
 _BAG = ("codec", "extradata", *DISPLAY_COLUMNS, "access", "keys_in_order", "member_size_bytes", "clips", "spans")
 
@@ -47,12 +46,12 @@ def decode_clips_apart(
     out: np.ndarray,
     isolation: Isolation,
 ) -> None:
-    """`decode.decode_clips` in a process of its own. Frames in an array of `memory.shared_array` are not copied.
+    """`decode.decode_clips` in another process. Frames in an array of `memory.shared_array` are not copied.
 
     Raises:
         BadVideoError: as there; decode_deadline, decoder_died, decoder_out_of_memory.
         ConfigError, StorageError: as there.
-        AdaptFocusError: something ends the decoding processes.
+        AdaptFocusError: something outside ends the decoding processes.
     """
     check_out(bag, size_pixels, decode, out)
     found = place_of(out)
@@ -77,12 +76,12 @@ def decode_clips_apart(
 
 
 def read_packet_table_apart(file: RangeFile, size_bytes: int, head: bytes, isolation: Isolation) -> PacketTable:
-    """`inspection.packet_table.read_packet_table` in a process of its own.
+    """`inspection.packet_table.read_packet_table` in another process.
 
     Raises:
         BadVideoError: as there; index_deadline, decoder_died, decoder_out_of_memory.
         StorageError: the bytes cannot be fetched.
-        AdaptFocusError: something ends the decoding processes.
+        AdaptFocusError: something outside ends the decoding processes.
     """
     job = {"size_bytes": size_bytes, "head": head, "blocks": (file.block_bytes, file.max_blocks)}
     seconds = isolation.deadline_seconds + size_bytes / INDEX_BYTES_A_SECOND
@@ -90,7 +89,7 @@ def read_packet_table_apart(file: RangeFile, size_bytes: int, head: bytes, isola
 
 
 class JobFailedError(Exception):
-    """A process did not do its job, and is gone. `killed`: from outside, which says nothing about the job."""
+    """A process did not finish its job, and is gone. `killed`: from outside, so the job is not to blame."""
 
     def __init__(self, failure: BadVideoError, killed: bool = False) -> None:
         super().__init__(str(failure))
@@ -106,7 +105,7 @@ def _done(
     member: RangeFile | None,
     deadline_kind: str,
 ) -> Any:
-    """A job's result, done again in a fresh process where the first answer does not count."""
+    """A job's result; the job is repeated in a fresh process if the first failure does not count."""
     fresh, killed = False, 0
     while True:
         process = take(fresh)
@@ -132,13 +131,13 @@ def ask(
     """A process's answer to a job (work, values, bytes of memory).
 
     Raises:
-        JobFailedError: it was too late, died or ran out of memory.
-        StorageError: the member cannot be read; the process is gone as well.
+        JobFailedError: the process was too late, died or ran out of memory.
+        StorageError: the member cannot be read; the process is gone too.
     """
     try:
         answer = process.ask(job, fd, seconds, member)
     except TooLateError:
-        text = f"it was not done after {seconds:g} s; placement.decode_deadline_seconds gives it more"
+        text = f"it was not done after {seconds:g} s; raise placement.decode_deadline_seconds to allow more"
         raise JobFailedError(BadVideoError(deadline_kind, text)) from None
     except DiedError as error:
         raise JobFailedError(BadVideoError("decoder_died", str(error)), error.killed) from None
@@ -150,15 +149,15 @@ def ask(
 
 
 def check(failed: JobFailedError, is_fresh: bool, killed: int) -> None:
-    """Raise what a failure says of its video, if it counts; nothing if the job is to be done again.
+    """Raise the error for a failure that counts; return if the job is to be repeated.
 
     Args:
-        is_fresh: whether the process had done nothing else.
-        killed: how many of the job's processes were ended from outside.
+        is_fresh: whether this was the process's first job.
+        killed: number of the job's processes that were ended from outside.
 
     Raises:
         BadVideoError: the verdict.
-        AdaptFocusError: something ends the decoding processes.
+        AdaptFocusError: something outside ends the decoding processes.
     """
     if failed.killed and killed >= TRIES_IF_KILLED:
         raise AdaptFocusError(
@@ -170,17 +169,17 @@ def check(failed: JobFailedError, is_fresh: bool, killed: int) -> None:
 
 
 def result_of(answer: tuple) -> Any:
-    """What a job gave. Raises BadVideoError or ConfigError as it did; the process can be given back."""
+    """A job's result. Raises the job's own BadVideoError or ConfigError; the process can be used again."""
     if answer[0] == "done":
         return answer[1]
     if answer[0] == "bad":
         raise BadVideoError(*answer[1:])
     if answer[0] == "config":
         raise ConfigError(answer[1])
-    raise RuntimeError(f"the process that decodes met an error of its own:\n{answer[1]}")
+    raise RuntimeError(f"the decoding process failed with an unexpected error:\n{answer[1]}")
 
 
-# Processes that wait for a job: the last used is taken first, so there are as many as threads decode at a time.
+# Processes that wait for a job. The last used is taken first, so there are as many as threads decode at a time.
 _idle: list[DecoderProcess] = []
 _alive: weakref.WeakSet[DecoderProcess] = weakref.WeakSet()
 _lock = threading.Lock()
@@ -212,7 +211,7 @@ def end_idle() -> None:
 
 
 def _forget() -> None:
-    """In a fork: the processes are the other's, and our copies of the pipes would keep them alive after it."""
+    """In a fork: the processes belong to the parent, and our copies of the pipes would keep them alive after it."""
     global _lock
     _lock = threading.Lock()
     for process in _alive:

@@ -1,7 +1,7 @@
-"""A decoding process as its owner sees it: started, given jobs, waited for, ended.
+"""A decoding process as its owner sees it: started, given jobs, watched, ended.
 
-Input: jobs. Does: starts the process, answers its requests for bytes, keeps the deadline.
-Output: what a job gives; TooLateError or DiedError if it does not, after which the process is gone.
+The owner answers the process's requests for bytes and keeps the deadline. A job that gives no result raises
+TooLateError or DiedError, and the process is then gone.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ import adaptfocus
 from adaptfocus.pipelines.apart.messages import receive, send
 from adaptfocus.pipelines.store.range_file import RangeFile
 
-START_SECONDS = 120  # it takes 0.2 s; on a machine that is out of memory, long
+START_SECONDS = 120  # usually 0.2 s, but long on a machine that is out of memory
 _ROOT = str(Path(adaptfocus.__file__).resolve().parents[1])
 _PROGRAM = "import sys; from adaptfocus.pipelines.apart.child import main; main(int(sys.argv[1]), int(sys.argv[2]))"
-_LOOKS, _LOOK_SECONDS = 10, 0.02  # at a process that is past its time
+_LOOKS, _LOOK_SECONDS = 10, 0.02  # checks of a process that is past its deadline
 
 
 class TooLateError(Exception):
-    """The process did not answer in its time."""
+    """The process did not answer in time."""
 
 
 class DiedError(Exception):
-    """The process ended inside a job. `killed`: from outside, which says nothing about the job."""
+    """The process ended inside a job. `killed`: it was ended from outside, so the job is not to blame."""
 
     def __init__(self, message: str, killed: bool) -> None:
         super().__init__(message)
@@ -39,13 +39,13 @@ class DiedError(Exception):
 
 
 class DecoderProcess:
-    """One process; used by one thread at a time."""
+    """One decoding process, used by one thread at a time."""
 
     def __init__(self) -> None:
         self.jobs = 0
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         life, self._life = os.pipe()
-        # Credentials are for the store, which this process does not read.
+        # No credentials: this process does not read the store.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         path = [_ROOT, environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
@@ -61,8 +61,8 @@ class DecoderProcess:
         except (TooLateError, DiedError) as error:
             self.end()
             raise RuntimeError(
-                f"a process to decode in did not start ({error}); what it wrote to standard error says why. "
-                "placement.isolate_decoding=false decodes without one"
+                f"the decoding process did not start ({error}); its standard error says why. "
+                "To decode without one, set placement.isolate_decoding=false"
             ) from None
 
     @property
@@ -70,10 +70,10 @@ class DecoderProcess:
         return self._process.pid
 
     def ask(self, job: tuple, fd: int | None, seconds: float, member: RangeFile | None) -> tuple:
-        """A job's answer; requests for bytes of `member` are served meanwhile, and do not count as its time.
+        """A job's answer. Requests for bytes of `member` are served meanwhile, and do not count against the deadline.
 
         Raises:
-            TooLateError, DiedError: the process is gone then.
+            TooLateError, DiedError: the job failed, and the process is gone.
             StorageError: the member cannot be read.
         """
         self.jobs += 1
@@ -99,7 +99,7 @@ class DecoderProcess:
             raise self._died() from None
 
     def _answer(self, seconds: float, cpu_seconds: float) -> tuple:
-        """The next message, within `seconds`; within more if the process has not had `cpu_seconds` in all by then."""
+        """The next message within `seconds`, or later if the process has not had `cpu_seconds` of CPU by then."""
         wait = max(seconds, 0.0)
         while not select.select([self._sock], [], [], wait)[0]:
             if self._has_had(cpu_seconds):
@@ -111,9 +111,9 @@ class DecoderProcess:
             raise self._died() from None
 
     def _has_had(self, cpu_seconds: float) -> bool:
-        """Whether the process has had its time: a machine with other work, or one that slept, gives it less.
+        """Whether the process has had its CPU time. A busy machine, or one that slept, gives it less.
 
-        It counts as had if it was spent on a core, or if the process does not ask for one.
+        The time counts if it was spent on a core, or if the process does not ask for a core.
         """
         now = _cpu_seconds(self.pid)
         if now is None or now >= cpu_seconds:
@@ -125,7 +125,7 @@ class DecoderProcess:
         return True
 
     def _died(self) -> DiedError:
-        """How it ended. A process whose socket is closed is ending."""
+        """How the process ended. A process that closed its socket is about to end."""
         try:
             code = self._process.wait(10)
         except subprocess.TimeoutExpired:
@@ -135,13 +135,13 @@ class DecoderProcess:
         return DiedError(f"signal {signal.Signals(-code).name}", killed=-code in (signal.SIGKILL, signal.SIGTERM))
 
     def end(self) -> None:
-        """End it now."""
+        """End the process now."""
         self._process.kill()
         self._process.wait()
         self.let_go()
 
     def let_go(self) -> None:
-        """Close our ends: the process ends by itself. All that a fork of this process may do with its copies."""
+        """Close our ends, so that the process ends itself. A fork of this process must do no more with its copies."""
         self._sock.close()
         if self._life >= 0:
             os.close(self._life)
@@ -149,7 +149,7 @@ class DecoderProcess:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat behind the program's name; None where there is none."""
+    """The fields of /proc/PID/stat after the program's name; None if the file does not exist."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,10 +1,8 @@
-"""Windows of a video, made in a process of its own: `isolated` for `dense`.
+"""Windows of a video, made in another process: `apart.pool`'s protection for `decode.windows`.
 
-Input: a row of the index, the shape of its windows; places in shared memory.
-Does: has a process decode the video for as long as it lasts, a part of a batch at a time, and fetches the bytes that
-the process asks for, ahead of it. Where the process is too late, dies or runs out of memory, a fresh one goes on with
-the first window that is missing; only a fresh one's failure is the video's.
-Output: windows in their place.
+One process decodes the video from its first window to its last, a part of a batch at a time. The bytes that it asks
+for are fetched ahead. If it is too late, dies or runs out of memory, a fresh process resumes at the first missing
+window. Only a fresh process's failure is blamed on the video.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ _NEEDED = (
 
 
 class FillerApart:
-    """`decode.filler.Filler` in a process of its own."""
+    """`decode.filler.Filler` in another process."""
 
     def __init__(
         self,
@@ -44,7 +42,7 @@ class FillerApart:
         isolation: Isolation,
         read: ReadConfig | None = None,
     ) -> None:
-        """`windows`: as `decode.window_jobs.dense_job` takes them."""
+        """`windows`: arguments of `decode.window_jobs.dense_job`."""
         self._video, self._windows, self._decode, self._isolation, self._read = video, windows, decode, isolation, read
         self._job = dense_job(video, decode=decode, **windows)
         self._done = self._killed = 0
@@ -53,7 +51,7 @@ class FillerApart:
         self._member: RangeFile | None = None
 
     def fill(self, out: np.ndarray) -> Filled:
-        """Write the next windows into uint8 [windows, T, C, H, W] of `memory.shared_array`, from its beginning on.
+        """Write the next windows into uint8 [windows, T, C, H, W] of `memory.shared_array`, from its start.
 
         Raises:
             BadVideoError: as `dense_windows`; decode_deadline, decoder_died, decoder_out_of_memory.
@@ -87,13 +85,13 @@ class FillerApart:
             return filled
 
     def close(self) -> None:
-        """Nothing more is read or decoded."""
+        """Stop: nothing more is read or decoded."""
         if self._process:
             self._process.end()
         self._let_go(keep=False)
 
     def _begin(self) -> dict[str, Any]:
-        """Take a process for the rest of the windows; what it has to know."""
+        """Take a process for the remaining windows -> what it has to know."""
         self._process = pool.take(self._fresh)
         self._is_fresh, self._fresh = self._process.jobs == 0, True
         self._member = Member(self._video, self._job.after(self._done), Store(self._read))
@@ -113,7 +111,7 @@ class FillerApart:
         self._process = self._member = None
 
     def _packets(self, windows: int) -> int:
-        """How many packets the next windows take at the most."""
+        """The largest number of packets that the next windows can take."""
         if self._job.reads_member:
             return DEMUXED_PACKETS * windows
         centers = self._job.centers_seconds[self._done : self._done + windows]
@@ -130,7 +128,7 @@ class FillerApart:
 
 
 class Member(RangeFile):
-    """A video's bytes: its pieces are fetched before the process asks for them, in the order in which it will."""
+    """A video's bytes. Its pieces are fetched before the process asks for them, in the order in which it will ask."""
 
     def __init__(self, video: Mapping[str, Any], job: DenseJob, store: Store) -> None:
         like = store.member(video)
@@ -145,9 +143,9 @@ class Member(RangeFile):
             (span,) = piece.bag["spans"]
             if (span["offset_bytes"], span["size_bytes"]) == (self.offset_bytes + offset_bytes, size_bytes):
                 return piece.data[0]
-            self.stop()  # it has begun again, with packets that it had left out
+            self.stop()  # the process started again, with packets that it had left out
         return super().read_range(offset_bytes, size_bytes)
 
     def stop(self) -> None:
-        """Fetch nothing more ahead."""
+        """Stop fetching ahead."""
         self._pieces.close()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Published data sets as they are released, read as they are."""
+"""Readers of published data sets, in the form in which they are released."""
 
 from typing import TYPE_CHECKING
 

@@ -1,8 +1,8 @@
 """ActivityNet's JSON, which many later data sets copy: HACS, FineAction, THUMOS'14 in several projects.
 
-Input: the file: ``{"database": {ID: {"duration", "subset", "annotations": [{"label", "segment": [start, end]}]}}}``.
-Does: reads all subsets; classes are all labels of the file in alphabetical order, unless a class list is given.
-Output: a Release; the videos' activities are their labels.
+The file is ``{"database": {ID: {"duration", "subset", "annotations": [{"label", "segment": [start, end]}]}}}``. All
+subsets are read. The classes are all labels of the file in alphabetical order, unless a class list is given. The
+videos' activities are their labels.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ SPLITS = {"training": "train", "testing": "test"}  # other subsets keep their na
 
 
 def read_activitynet(annotations_url: str, classes: Sequence[str] | None = None) -> Release:
-    """All subsets. Files are looked for as ``v_ID`` and as ``ID``.
+    """Read all subsets. Files are looked for as ``v_ID`` and as ``ID``.
 
-    A subset that nobody annotated has intervals, none: it can be packed, and evaluated by its owners.
+    A subset without annotations gets empty intervals: it can be packed, and its owners can evaluate it.
 
     Problem kinds: ``bad_row``, ``bad_length``, ``label_not_in_classes``.
 
@@ -31,7 +31,7 @@ def read_activitynet(annotations_url: str, classes: Sequence[str] | None = None)
     """
     database = parse_json(annotations_url).get("database")
     if not isinstance(database, dict) or not database:
-        raise InputError(f"{annotations_url} has no 'database'; ActivityNet's JSON has its videos in one")
+        raise InputError(f"{annotations_url} has no 'database'; ActivityNet's JSON keeps its videos there")
     problems: list[Problem] = []
     videos = [_video(video_id, entry, classes, problems) for video_id, entry in database.items()]
     kept = [video for video in videos if video is not None]

@@ -1,9 +1,9 @@
 """Breakfast: 52 people, 10 activities, up to five cameras, every frame labelled with one of 48 actions.
 
-Input: a folder with ``groundTruth/*.txt`` (one label a frame, 15 frames a second), ``mapping.txt`` and ``splits/``, as
-segmentation projects share it; or with the ``segmentation_coarse`` of the dataset's authors (lines ``1-30 SIL``).
-Does: takes activity, person and camera from the file name, ``P03_cam01_P03_cereals``; runs of a label are segments.
-Output: a Release. A video's split is the one that it is tested in, ``s1`` to ``s4``: train on the other three.
+The folder holds ``groundTruth/*.txt`` (one label a frame, 15 frames a second), ``mapping.txt`` and ``splits/``, as
+segmentation projects share it; or the ``segmentation_coarse`` of the dataset's authors (lines ``1-30 SIL``). Activity,
+person and camera come from the file name, ``P03_cam01_P03_cereals``. Runs of a label are segments. A video's split is
+the one in which it is tested, ``s1`` to ``s4``: train on the other three.
 
 https://serre-lab.clps.brown.edu/resource/breakfast-actions-dataset/
 """
@@ -30,7 +30,7 @@ from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.store.walk import files_below
 
 FRAMES_PER_SECOND = 15
-BACKGROUND = "SIL"  # silence: nothing of what the other 47 labels say
+BACKGROUND = "SIL"  # silence: none of the other 47 labels
 NEEDED = "needed are groundTruth/NAME.txt or segmentation_coarse/ACTIVITY/NAME.txt, NAME as P03_cam01_P03_cereals"
 _NAME = re.compile(r"P(\d+)_([a-z]+\d*)_P(\d+)_([A-Za-z]+)")
 _BUNDLE = re.compile(r"(train|test)\.split(\d+)\.bundle")
@@ -40,13 +40,13 @@ Run = tuple[int, int, str]  # first frame, end frame, label
 
 
 def read_breakfast(annotations_url: str, activities_as_labels: bool = False) -> Release:
-    """All four splits.
+    """Read all four splits.
 
     Args:
-        activities_as_labels: the weak label of a video is its activity, one of 10, and there are no intervals.
+        activities_as_labels: a video's weak label is its activity, one of 10, and there are no intervals.
             Otherwise it is tagged with the actions of its segments, and the segments are its intervals.
 
-    Problem kinds: ``bad_name``, ``bad_row`` (a file without labels, a line that is none), ``label_not_in_classes`` (the
+    Problem kinds: ``bad_name``, ``bad_row`` (a file without labels, a malformed line), ``label_not_in_classes`` (the
     video is left out), ``gap_filled`` (a hole in coarse segments became SIL), ``segment_overlap`` (the later one
     begins where the earlier one ends), ``no_split``, ``not_annotated`` (a bundle lists it).
 
@@ -64,7 +64,7 @@ def read_breakfast(annotations_url: str, activities_as_labels: bool = False) -> 
         if _NAME.fullmatch(name):
             named[name] = url
         else:
-            problems.append(Problem("bad_name", name, f"{name}.txt is not called as P03_cam01_P03_cereals.txt"))
+            problems.append(Problem("bad_name", name, f"{name}.txt is not named like P03_cam01_P03_cereals.txt"))
     runs: dict[str, list[Run]] = {}
     for (name, _), lines in zip(named.items(), in_threads(lines_of, [*named.values()]), strict=True):
         read = _frames if folder == "/groundTruth/" else _ranges
@@ -98,10 +98,10 @@ def _video(name: str, runs: list[Run], split: str | None, activities_as_labels: 
 
 
 def video_names(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names that a video's file may go by, and those that are its second choice.
+    """The possible names of a video's file, and its second-choice names.
 
     ``P03_cam01_P03_tea`` is released as ``P03/cam01/P03_tea.avi``; ``P03_stereo01_P03_tea`` as the two files
-    ``P03/stereo/P03_tea_ch0.avi`` and ``..._ch1.avi``, which show the same: channel 0 is taken where it is there.
+    ``P03/stereo/P03_tea_ch0.avi`` and ``..._ch1.avi``, which show the same: channel 0 is taken if it exists.
     """
     person, camera, _, activity = name.split("_")
     short = f"{person}_{activity}"
@@ -115,7 +115,7 @@ def video_names(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _frames(name: str, lines: Lines, problems: list[Problem]) -> list[Run]:
     """One label a frame -> runs."""
     if lines and lines[-1][0] != len(lines):
-        # Which frames the lines behind an empty one belong to, nobody can tell.
+        # After an empty line, nobody can tell which frames the lines belong to.
         problems.append(Problem("bad_row", name, "there are empty lines among its labels"))
         return []
     runs: list[Run] = []
@@ -142,7 +142,7 @@ def _ranges(name: str, lines: Lines, problems: list[Problem]) -> list[Run]:
     for first, end, label in sorted(given):
         if first > at:
             problems.append(
-                Problem("gap_filled", name, f"frames {at + 1} to {first} have no label; {BACKGROUND} it is")
+                Problem("gap_filled", name, f"frames {at + 1} to {first} have no label; they became {BACKGROUND}")
             )
             runs.append((at, first, BACKGROUND))
         elif first < at:
@@ -156,16 +156,16 @@ def _ranges(name: str, lines: Lines, problems: list[Problem]) -> list[Run]:
 
 
 def _classes(files: Sequence[str], place: str, runs: dict[str, list[Run]]) -> list[str]:
-    """Those of mapping.txt in its order; without one, all labels in alphabetical order."""
+    """The classes of mapping.txt in its order; without that file, all labels in alphabetical order."""
     if any(posixpath.basename(url) == "mapping.txt" for url in files):
         return list(read_ids_and_names(only_file(files, "mapping.txt", place, NEEDED)).values())
     return sorted({label for of_video in runs.values() for _, _, label in of_video})
 
 
 def _splits(files: Sequence[str], names: Iterable[str], problems: list[Problem]) -> dict[str, str]:
-    """The split that each video is tested in: as its test bundle says, or by person where that split has no bundle.
+    """The split in which each video is tested: by its test bundle, or by person if that split has no bundle.
 
-    The bundles of one split say what is tested in it, and of all other videos only that they are not.
+    A split's bundles say which videos are tested in it. About other videos they only say that these are not.
     """
     splits: dict[str, str] = {}
     listed: set[str] = set()
@@ -173,7 +173,7 @@ def _splits(files: Sequence[str], names: Iterable[str], problems: list[Problem])
     for url in files:
         bundle = _BUNDLE.fullmatch(posixpath.basename(url))
         if bundle:
-            # "#bundle" in front, then "./data/groundTruth/P03_cam01_P03_cereals.txt" or the name alone
+            # "#bundle" in front, then "./data/groundTruth/P03_cam01_P03_cereals.txt" or only the name
             inside = [posixpath.basename(line).removesuffix(".txt") for _, line in lines_of(url) if line[0] != "#"]
             listed.update(inside)
             bundled.add(f"s{bundle[2]}")
@@ -184,13 +184,13 @@ def _splits(files: Sequence[str], names: Iterable[str], problems: list[Problem])
                 splits.update((name, f"s{bundle[2]}") for name in inside)
     known = set(names)
     for name in sorted(listed - known):
-        problems.append(Problem("not_annotated", name, "a bundle lists it, and there are no labels of it"))
+        problems.append(Problem("not_annotated", name, "a bundle lists it, but it has no labels"))
     for name in sorted(known):
         by_person = _split_of_person(name)
         if name not in splits and by_person and by_person not in bundled:
             splits[name] = by_person
         elif name not in splits:
-            said = f"no test bundle lists it, and its person is of {by_person}, whose bundles are there"
+            said = f"no test bundle lists it, but its person belongs to {by_person}, which has bundles"
             problems.append(Problem("no_split", name, said if by_person else "no split has its person"))
     return splits
 

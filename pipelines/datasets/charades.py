@@ -1,9 +1,8 @@
 """Charades v1: people at home, 157 classes of actions that overlap.
 
-Input: the folder that holds ``Charades_v1_train.csv``, ``Charades_v1_test.csv`` and ``Charades_v1_classes.txt``.
-Does: reads the lists as they are. Classes keep the order of their ids, so class k is cK in the official evaluation.
-All classes that a row names are labels of its video, whatever their times: so does the official evaluation.
-Output: a Release; the videos' activities are their labels.
+The folder holds ``Charades_v1_train.csv``, ``Charades_v1_test.csv`` and ``Charades_v1_classes.txt``. Classes keep the
+order of their ids, so class k is cK in the official evaluation. All classes that a row names are labels of its video,
+whatever their times, as in the official evaluation. The videos' activities are their labels.
 
 https://prior.allenai.org/projects/charades
 """
@@ -28,10 +27,10 @@ SPLITS = ("train", "test")
 
 
 def read_charades(annotations_url: str) -> Release:
-    """Both splits.
+    """Read both splits.
 
     Problem kinds: ``bad_row`` (no id), ``bad_action`` (not a class and two times), ``label_not_in_classes``,
-    ``bad_length`` (no number), ``missing_list`` (one of the two splits).
+    ``bad_length`` (not a number), ``missing_list`` (of one of the two splits).
 
     Raises:
         InputError: there are no lists or classes, a list lacks a column, an id is unsafe or occurs twice.
@@ -86,7 +85,7 @@ def _row(
 def _actions(
     text: str, names: dict[str, str], where: str
 ) -> tuple[tuple[Interval, ...], tuple[str, ...], list[Problem]]:
-    """``c092 11.90 21.20;c147 0.00 12.60`` -> intervals, labels, problems. No action at all is no problem."""
+    """``c092 11.90 21.20;c147 0.00 12.60`` -> intervals, labels, problems. A row without actions is allowed."""
     intervals: list[Interval] = []
     problems: list[Problem] = []
     for part in filter(None, map(str.strip, text.split(";"))):

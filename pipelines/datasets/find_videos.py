@@ -1,10 +1,8 @@
-"""Which file is which video: by name, in whatever folders people keep them.
+"""Find the file of each video by its name, in whatever folders people keep the files.
 
-Input: the names each video's file may go by; folders. Does: lists the folders once and looks names up.
-Output: a URL a video, or a Problem that says that there is none, or more than one.
-
-A name is a path without its extension, such as ``P03/cam01/P03_tea``: a file has it if its own path ends in those
-segments. Upper and lower case differ: identifiers of YouTube differ in nothing else.
+The folders are listed once. A name is a path without its extension, such as ``P03/cam01/P03_tea``: a file has that name
+if its own path ends in those segments. Upper and lower case differ, because identifiers of YouTube may differ in
+nothing else.
 """
 
 from __future__ import annotations
@@ -21,14 +19,14 @@ from adaptfocus.pipelines.store.walk import files_below
 def find_videos(
     names_of: Mapping[str, Sequence[str]], folder_urls: Sequence[str]
 ) -> tuple[dict[str, tuple[str, str]], list[Problem]]:
-    """Look each video up under its names, in their order; the first name that any file has decides.
+    """Look each video up under its names, in their order. The first name that any file has decides.
 
     Args:
         names_of: names by video id.
 
     Returns:
-        (URL, name) of each video that was found, and a Problem for each other: ``missing_video`` where no file has
-        one of its names, ``ambiguous_video`` where several have the same (none of them is taken).
+        (URL, name) of each video found, and a Problem for each other video: ``missing_video`` if no file has one of
+        its names, ``ambiguous_video`` if several files have the same name (none of them is taken).
 
     Raises:
         StorageError: a folder cannot be listed.
@@ -37,7 +35,7 @@ def find_videos(
     for url in dict.fromkeys(url for folder in folder_urls for url in files_below(folder)):
         path, extension = posixpath.splitext(url)
         if extension.removeprefix(".").lower() in VIDEO_EXTENSIONS:
-            path = normal_id(path)  # macOS writes names in another Unicode form than most lists
+            path = normal_id(path)  # macOS writes names in a different Unicode form than most lists
             by_stem[posixpath.basename(path)].append((path, url))
     found: dict[str, tuple[str, str]] = {}
     problems: list[Problem] = []

@@ -1,7 +1,4 @@
-"""The formats that `adaptfocus pack --format` reads.
-
-Input: the name of a format and where the annotations are. Does: calls its reader. Output: a Release.
-"""
+"""The formats that `adaptfocus pack --format` reads."""
 
 from __future__ import annotations
 
@@ -28,16 +25,16 @@ def read_release(
     activities_as_labels: bool = False,
     sentences_urls: Sequence[str] = (),
 ) -> Release:
-    """All videos of a release.
+    """Read all videos of a release.
 
     Args:
         name: one of FORMATS.
-        classes: of activitynet and csv; the others have class lists of their own.
-        activities_as_labels: of breakfast: tags are activities, not actions.
-        sentences_urls: of charades: files of Charades-STA.
+        classes: class list, for activitynet and csv; the other formats have their own.
+        activities_as_labels: for breakfast: tags are activities, not actions.
+        sentences_urls: for charades: files of Charades-STA.
 
     Raises:
-        ConfigError: there is no such format, or an option is of another.
+        ConfigError: there is no such format, or an option belongs to another format.
         InputError: the files are not those of this format.
         StorageError: they cannot be read.
     """
@@ -49,7 +46,7 @@ def read_release(
         (bool(sentences_urls), "--sentences", ("charades",)),
     ):
         if given and name not in formats:
-            raise ConfigError(f"{option} is of the format {' or '.join(formats)}, not of {name}")
+            raise ConfigError(f"{option} belongs to the format {' or '.join(formats)}, not to {name}")
     if name == "charades":
         sentences, problems = read_charades_sta(sentences_urls)
         release = read_charades(annotations_url)
@@ -64,7 +61,7 @@ def read_release(
 
 
 def _read_csv(list_url: str, classes: Sequence[str] | None) -> Release:
-    """A manifest: with a path a row, or without paths, where the files are looked for by the rows' ids."""
+    """Read a manifest. Its rows have paths, or files are looked for by the rows' ids."""
     videos = [
         ReleasedVideo(
             v.video_id, v.split, v.labels, v.intervals, path=v.path or None, names=(v.video_id,), group=v.group

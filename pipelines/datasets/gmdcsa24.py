@@ -1,9 +1,8 @@
 """GMDCSA24: people in real rooms, some of whom fall; overlapping intervals with labels, written by hand.
 
-Input: the folder that holds ``subject_N/{ADL,Fall}/NN.mp4`` and ``subject_N/{ADL,Fall}.csv``.
-Does: reads the CSVs as they are: stray ":" and spaces, unclosed brackets, two spellings of one label, clips that
-are listed and absent. The length column is rounded and sometimes wrong, so nothing here uses it.
-Output: AnnotatedVideo rows (id ``subject_1/Fall/13``) and Problem rows.
+The folder holds ``subject_N/{ADL,Fall}/NN.mp4`` and ``subject_N/{ADL,Fall}.csv``. The CSVs are read with their flaws:
+stray ":" and spaces, unclosed brackets, two spellings of one label, clips that are listed but missing. The length
+column is rounded and sometimes wrong, so nothing here uses it. A video's id is like ``subject_1/Fall/13``.
 
 https://github.com/ekramalam/GMDCSA24-A-Dataset-for-Human-Fall-Detection-in-Videos
 """
@@ -27,7 +26,7 @@ _TIMES = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*(?:to)?\s+(\d+\.?\d*|\.\d+)\s*:?\s*
 
 
 def read_gmdcsa24(root_url: str) -> tuple[list[AnnotatedVideo], list[Problem]]:
-    """The clips that are there, ordered by subject, kind and number, and what is wrong with the lists.
+    """The existing clips, ordered by subject, kind and number, and the problems of the lists.
 
     The dataset has no split. A clip's group is its subject's folder.
 
@@ -81,7 +80,7 @@ def _read_list(csv_url: str, subject: str) -> tuple[list[AnnotatedVideo], list[P
         if name not in there:
             problems.append(Problem("missing_file", where, f"{name} is listed, but is not in {folder_url}"))
             continue
-        # A description with a comma in it gives more fields; the classes stay the last.
+        # A description with a comma gives more fields; the classes stay the last field.
         labels, intervals, trouble = parse_classes(fields[-1], where)
         problems += trouble
         video_id = f"{prefix}/{name.removesuffix('.mp4')}"
@@ -94,7 +93,7 @@ def _read_list(csv_url: str, subject: str) -> tuple[list[AnnotatedVideo], list[P
 def parse_classes(text: str, where: str) -> tuple[tuple[str, ...], tuple[Interval, ...], list[Problem]]:
     """``"Falling (BW)[6.9 to 12]; Walking[0 to 3.6]"`` -> labels, intervals, problems.
 
-    A label without times stays a label of the video; it is counted (``label_without_interval``).
+    A label without times stays a label of the video, and is counted (``label_without_interval``).
     """
     labels: list[str] = []
     intervals: list[Interval] = []

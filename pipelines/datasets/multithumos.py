@@ -1,9 +1,9 @@
 """MultiTHUMOS: 413 sports videos of THUMOS'14 with 65 classes, densely labelled.
 
-Input: a folder with ``class_list.txt`` and either one text file a class (``annotations/Billiards.txt``: ``video start
-end``) or one JSON (``{"video_...": {"subset", "duration", "actions": [[class, start, end], ...]}}``).
-Does: reads either; classes keep the order of their ids, which begin at 1.
-Output: a Release; the videos' activities are their labels. Only the JSON says how long the videos are.
+The folder holds ``class_list.txt`` and either one text file for each class (``annotations/Billiards.txt``: ``video
+start end``) or one JSON (``{"video_...": {"subset", "duration", "actions": [[class, start, end], ...]}}``). Only the
+JSON says how long the videos are. Classes keep the order of their ids, which begin at 1. The videos' activities are
+their labels.
 
 http://ai.stanford.edu/~syyeung/everymoment.html
 """
@@ -34,15 +34,15 @@ SPLITS = {"training": "train", "validation": "train", "testing": "test", "test":
 
 
 def read_multithumos(annotations_url: str) -> Release:
-    """Both splits: videos of THUMOS's validation set are ``train``, those of its test set ``test``.
+    """Read both splits: videos of THUMOS's validation set are ``train``, those of its test set ``test``.
 
     Args:
-        annotations_url: the folder, or the JSON with the class list beside it.
+        annotations_url: the folder, or the JSON with the class list next to it.
 
     Problem kinds: ``bad_row``, ``label_not_in_classes``, ``missing_list`` (no file of a class), ``no_split``.
 
     Raises:
-        InputError: a file is missing, the JSON is none of this kind, or its classes begin at 0.
+        InputError: a file is missing, the JSON has another form, or its classes begin at 0.
     """
     if annotations_url.endswith(".json"):
         files, json_urls = files_below(posixpath.dirname(annotations_url) or "."), [annotations_url]
@@ -59,7 +59,9 @@ def read_multithumos(annotations_url: str) -> Release:
     if texts and not annotations_url.endswith(".json"):
         return _from_texts(texts, names)
     if len(json_urls) != 1:
-        raise InputError(f"{annotations_url}: there are {len(json_urls)} .json files and no class's text; {NEEDED}")
+        raise InputError(
+            f"{annotations_url}: there are {len(json_urls)} .json files and no class's text file; {NEEDED}"
+        )
     return _from_json(json_urls[0], names)
 
 
@@ -76,7 +78,7 @@ def _from_texts(texts: dict[str, str], names: dict[int, str]) -> Release:
             except ValueError:
                 problems.append(Problem("bad_row", where, f"{line!r:.200} is not a video and two times"))
                 continue
-            intervals[check_id(video_id, where)].append((name, start, end))  # an id may be in each line
+            intervals[check_id(video_id, where)].append((name, start, end))  # each line has an id
     problems += [
         Problem("missing_list", name, f"there is no {name}.txt") for name in names.values() if name not in texts
     ]
@@ -119,6 +121,6 @@ def _video(
     said = str(subset) if subset else video_id.removeprefix("video_").partition("_")[0]
     split = SPLITS.get(said)
     if split is None:
-        problems.append(Problem("no_split", video_id, f"{said!r} is none of {', '.join(SPLITS)}"))
+        problems.append(Problem("no_split", video_id, f"{said!r} is not one of {', '.join(SPLITS)}"))
     labels = labels_and(intervals, ())
     return ReleasedVideo(video_id, split, labels, tuple(intervals), duration, activities=labels, names=(video_id,))

@@ -1,10 +1,8 @@
-"""A data set as it was released, in one form whatever its files looked like.
+"""A data set as it was released, in one form for all formats.
 
-Input: what a reader of one format found in the annotations; folders with videos.
-Does: chooses splits, leaves labels out, checks intervals, finds each video's file.
-Output: AnnotatedVideo rows to pack, and Problem rows for whatever was left out and why.
-
-Labels say what is in a video, intervals when: a reader fills in both, and they stay apart from here on.
+A Release is what a reader found in the annotations. It can choose splits, leave labels out, check intervals and find
+each video's file. Labels say what is in a video, and intervals say when: a reader fills in both, and they stay separate
+from here on.
 """
 
 from __future__ import annotations
@@ -22,24 +20,24 @@ from adaptfocus.pipelines.errors import InputError
 
 @dataclass(frozen=True)
 class ReleasedVideo:
-    """One video of a release. What a release does not say is None."""
+    """One video of a release. A field is None if the release does not say it."""
 
     video_id: str
     split: str | None = None
     labels: tuple[str, ...] = ()
-    intervals: tuple[Interval, ...] | None = None  # as they were written, nothing clamped
+    intervals: tuple[Interval, ...] | None = None  # as written, not clamped
     duration_seconds: float | None = None  # as the release says
     activities: tuple[str, ...] | None = None
     segments: tuple[Segment, ...] | None = None  # from 0 to duration_seconds, without a gap
-    path: str | None = None  # where the release says; otherwise the file is looked for by its names
+    path: str | None = None  # as the release says; without one, the file is looked for by its names
     names: tuple[str, ...] = ()
-    second_names: tuple[str, ...] = ()  # taken where no file has one of the names, and counted
-    group: str | None = None  # what must not be in two splits
+    second_names: tuple[str, ...] = ()  # used if no file has one of the names; such videos are counted
+    group: str | None = None  # must not be in two splits
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence about some seconds of a video, as it was written."""
+    """A sentence about some seconds of a video, as written."""
 
     video_id: str
     start_seconds: float
@@ -50,7 +48,7 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Release:
-    """All videos of a release and its class list. Problems are those of reading it."""
+    """All videos of a release, its class list, and the problems of reading it."""
 
     name: str
     classes: tuple[str, ...]
@@ -59,7 +57,7 @@ class Release:
     sentences: tuple[Sentence, ...] = ()
 
     def of_splits(self, splits: Sequence[str]) -> Release:
-        """Only the videos of these splits and the sentences about them; all where no split is named.
+        """Only the videos of these splits and the sentences about them; all videos if no split is named.
 
         Raises:
             InputError: a split has no video.
@@ -80,7 +78,7 @@ class Release:
         )
 
     def without_labels(self, names: Sequence[str]) -> Release:
-        """Without these classes: in the class list, as labels, as intervals. Segments stay whole.
+        """The release without these classes in class list, labels and intervals. Segments stay complete.
 
         Raises:
             InputError: one of them is not a class.
@@ -103,13 +101,13 @@ class Release:
         return replace(self, classes=classes, videos=tuple(kept(video) for video in self.videos))
 
     def listed(self) -> list[AnnotatedVideo]:
-        """All videos, whether their file is there or not; an empty path where the release does not say it."""
+        """All videos, whether or not their file exists; the path is empty if the release does not give it."""
         return [_annotated(video, video.path or "") for video in self.videos]
 
     def interval_problems(self) -> list[Problem]:
-        """What would be clamped or dropped if the videos were as long as the release says.
+        """The intervals that would be clamped or dropped if the videos were as long as the release says.
 
-        Packing does the same with the true durations, and counts that instead.
+        Packing uses the true durations instead, and counts by them.
         """
         problems: list[Problem] = []
         for video in self.videos:
@@ -123,11 +121,11 @@ class Release:
         Kinds: ``missing_file``, ``missing_video``, ``ambiguous_video`` (left out), ``second_choice`` (taken).
 
         Raises:
-            InputError: videos have to be looked for, and no folder was given.
+            InputError: videos must be looked for, and no folder was given.
         """
         sought = [video for video in self.videos if video.path is None]
         if sought and not folder_urls:
-            raise InputError(f"{len(sought)} videos have to be looked for; give the folder that holds them (--videos)")
+            raise InputError(f"{len(sought)} videos must be looked for; give the folder that holds them (--videos)")
         names_of = {video.video_id: [*video.names, *video.second_names] for video in sought}
         found, problems = find_videos(names_of, folder_urls) if sought else ({}, [])
         paths = {video_id: url for video_id, (url, _) in found.items()}

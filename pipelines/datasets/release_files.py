@@ -1,7 +1,4 @@
-"""What the readers of official releases share: text, lists of classes, JSON.
-
-Input: URLs. Does: reads and checks. Output: values, or an error that names the file and the line.
-"""
+"""What the readers of official releases share: text, class lists, JSON. Errors name the file and the line."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ _NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
 def lines_of(url: str) -> list[tuple[int, str]]:
     """(number, text) of each line that is not empty, in its normal form; counted from 1.
 
-    What is no text, bytes that are not UTF-8 or control characters, becomes U+FFFD.
+    Bytes that are not UTF-8, and control characters, become U+FFFD.
     """
     text = store.read_bytes(url).decode("utf-8-sig", errors="replace")
     lines = (normal(_NO_TEXT.sub("\ufffd", line)) for line in text.splitlines())
@@ -47,13 +44,13 @@ def only_file(urls: Sequence[str], name: str, place: str, needed: str) -> str:
     """
     found = [url for url in urls if posixpath.basename(url) == name]
     if len(found) != 1:
-        what = f"there is no {name}" if not found else f"{name} is there {len(found)} times ({found[0]}, {found[1]})"
+        what = f"there is no {name}" if not found else f"there are {len(found)} {name} ({found[0]}, {found[1]})"
         raise InputError(f"{place}: {what}; {needed}")
     return found[0]
 
 
 def texts_by_name(urls: Iterable[str], place: str) -> dict[str, str]:
-    """The .txt files among the URLs, by their names without it.
+    """Name without ``.txt`` -> URL, for the .txt files among the URLs.
 
     Raises:
         InputError: two have the same name.
@@ -65,7 +62,7 @@ def texts_by_name(urls: Iterable[str], place: str) -> dict[str, str]:
             continue
         if name in found:
             raise InputError(
-                f"{place}: {name}.txt is there twice ({found[name]}, {url}); give a folder with one of them"
+                f"{place}: there are two {name}.txt ({found[name]}, {url}); give a folder with one of them"
             )
         found[name] = url
     return found
@@ -74,10 +71,10 @@ def texts_by_name(urls: Iterable[str], place: str) -> dict[str, str]:
 def read_ids_and_names(url: str) -> dict[str, str]:
     """``c008 Opening a door`` or ``5 Billiards``, one a line -> name by id, in the file's order.
 
-    A name that two ids have is followed by its id.
+    A name shared by two ids is followed by its id.
 
     Raises:
-        InputError: there is none, a line is not an id and a name, or an id occurs twice.
+        InputError: the file is empty, a line is not an id and a name, or an id occurs twice.
     """
     names: dict[str, str] = {}
     for number, line in lines_of(url):
@@ -94,18 +91,18 @@ def read_ids_and_names(url: str) -> dict[str, str]:
 
 
 def parse_json(url: str) -> dict[str, Any]:
-    """The object in a JSON file. Raises InputError if it holds none, or a name (an id) occurs twice in an object."""
+    """The object in a JSON file. Raises InputError if there is none, or a name (an id) occurs twice in an object."""
     try:
         table = strict_json.loads(store.read_bytes(url))
     except ValueError as error:
-        raise InputError(f"{url} is not JSON that can be used: {error}") from None
+        raise InputError(f"{url} is not usable JSON: {error}") from None
     if not isinstance(table, dict):
         raise InputError(f"{url} holds a {type(table).__name__}; wanted an object")
     return table
 
 
 def seconds_of(value: Any, where: str, problems: list[Problem]) -> float | None:
-    """A duration as a release has it; None, and a ``bad_length``, if it is not a number above 0."""
+    """A duration in a release. A value that is not a number above 0 gives None and a ``bad_length`` problem."""
     try:
         seconds = float(value)
     except (TypeError, ValueError, OverflowError):

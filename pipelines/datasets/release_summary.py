@@ -1,7 +1,4 @@
-"""What a release holds, before anything of it is packed.
-
-Input: a Release, and the problems of reading and finding it. Does: counts. Output: ReleaseSummary.
-"""
+"""Counts of what a release holds, before any of it is packed."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ MOST_PAIRS = 10
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """One split. Hours are those that the release states; None where it does not say them of every video."""
+    """One split. Hours are those that the release states; None if it does not state them for every video."""
 
     split: str | None
     videos: int
@@ -34,7 +31,7 @@ class SplitSummary:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two labels that occur in the same videos. `lift` is how much more often than if they were independent."""
+    """Two labels that occur in the same videos. `lift`: how many times more often than if they were independent."""
 
     labels: tuple[str, str]
     videos: int
@@ -48,11 +45,11 @@ class ReleaseSummary:
     name: str
     classes: int
     unused_classes: list[str]
-    activities: int  # distinct activities; 0 where the release has none
+    activities: int  # distinct activities; 0 if the release has none
     groups: int
     splits: list[SplitSummary]
-    videos_of_a_class: tuple[int, int, int]  # least, median, most, over the classes in use
-    labels_of_a_video: float  # mean over videos that have any
+    videos_of_a_class: tuple[int, int, int]  # least, median, most; over the classes in use
+    labels_of_a_video: float  # mean over videos with labels
     pairs: list[Pair]  # the most frequent
     sentences: int
     problems: dict[str, int]  # by kind
@@ -62,7 +59,7 @@ def summarise(release: Release, problems: Sequence[Problem]) -> ReleaseSummary:
     """Count what is in a release.
 
     Args:
-        problems: all that are to be counted, those of the release itself included.
+        problems: all problems to count, including those of the release itself.
     """
     of_class = Counter(label for video in release.videos for label in video.labels)
     tagged = [video for video in release.videos if video.labels]

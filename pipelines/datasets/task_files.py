@@ -1,8 +1,8 @@
-"""The files that downstream tasks are measured with, of the videos that were packed.
+"""Write the ground truth of downstream tasks for the packed videos.
 
-Input: a Release, and how long each packed video is. Does: cuts segments and moments to the videos.
-Output: ``OUT/annotations/segmentation.jsonl``, ``activity.jsonl`` and ``grounding.jsonl``, each where the release knows
-of such a thing (`annotations.tasks`), and Problem rows. For videos that lie in tars already, a list of their tags, too.
+The files are ``OUT/annotations/segmentation.jsonl``, ``activity.jsonl`` and ``grounding.jsonl``, each only if the
+release has such annotations (`annotations.tasks`). Segments and moments are cut to the true lengths of the videos. For
+videos that are already in tars, this module writes a list of their tags, too.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from adaptfocus.pipelines.annotations.tasks import (
 )
 from adaptfocus.pipelines.datasets.release import Release, ReleasedVideo
 
-# Frame labels and containers differ by some frames: by more than this, the labels may be of another video.
+# Frame labels and containers differ by a few frames. With a larger difference, labels may belong to another video.
 SLACK_SECONDS = 1.0
 
 
 def write_tasks(release: Release, out_url: str, seconds: Mapping[str, float]) -> list[Problem]:
-    """Write the files; the videos' ids in them are those of an index of the shards.
+    """Write the files. The videos have the same ids as in an index of the shards.
 
-    Problem kinds: ``labels_too_long``, ``labels_too_short`` (segments end over a second after or before their video;
-    what sticks out is cut off), ``moment_clamped``, ``moment_dropped``, ``sentence_without_video``.
+    Problem kinds: ``labels_too_long``, ``labels_too_short`` (segments end over a second after or before their video's
+    end; what is beyond the end is cut off), ``moment_clamped``, ``moment_dropped``, ``sentence_without_video``.
     """
     packed = [video for video in release.videos if video.video_id in seconds]
     problems: list[Problem] = []
@@ -58,9 +58,9 @@ def write_tasks(release: Release, out_url: str, seconds: Mapping[str, float]) ->
 
 
 def write_list(release: Release, list_url: str, with_intervals: bool = True) -> list[Problem]:
-    """What `adaptfocus index --labels` reads, for tars that hold the videos already under their ids.
+    """Write what `adaptfocus index --labels` reads, for tars that already hold the videos under their ids.
 
-    Beside the list go ``classes.txt`` and the files of `write_tasks`, by the lengths that the release states.
+    ``classes.txt`` and the files of `write_tasks` go next to the list. They use the lengths that the release states.
     """
     rows = []
     for video in release.videos:
@@ -73,12 +73,12 @@ def write_list(release: Release, list_url: str, with_intervals: bool = True) -> 
 
 
 def stated_seconds(release: Release) -> dict[str, float]:
-    """How long the release says that each video is, by id; infinite where it does not."""
+    """Id -> duration that the release states, in seconds; infinite if it states none."""
     return {video.video_id: video.duration_seconds or math.inf for video in release.videos}
 
 
 def _cut(video: ReleasedVideo, duration_seconds: float, problems: list[Problem]) -> SegmentedVideo:
-    """Its segments up to the video's end; what of the video lies after the last one has no label."""
+    """The segments up to the video's end. Time after the last segment has no label."""
     segments = video.segments
     assert segments
     end = segments[-1][1]
@@ -92,20 +92,20 @@ def _cut(video: ReleasedVideo, duration_seconds: float, problems: list[Problem])
 
 
 def moments_of(release: Release, seconds: Mapping[str, float]) -> tuple[list[Moment], list[Problem]]:
-    """The sentences about the videos of `seconds`, cut to these lengths, and what is wrong with the others."""
+    """The sentences about the videos of `seconds`, cut to these lengths, and the problems of the others."""
     split_of = {video.video_id: video.split for video in release.videos if video.video_id in seconds}
     moments: list[Moment] = []
     problems: list[Problem] = []
     for sentence in release.sentences:
         where = f"{sentence.where} ({sentence.video_id})"
         if sentence.video_id not in split_of:
-            problems.append(Problem("sentence_without_video", where, "its video is not there"))
+            problems.append(Problem("sentence_without_video", where, "its video is missing"))
             continue
         start = max(sentence.start_seconds, 0.0)
         end = min(sentence.end_seconds, seconds[sentence.video_id])
         shown = f"{sentence.start_seconds:g} to {sentence.end_seconds:g} s"
         if not start < end < math.inf:
-            problems.append(Problem("moment_dropped", where, f"{shown} holds no time of the video; it was left out"))
+            problems.append(Problem("moment_dropped", where, f"{shown} is outside the video or empty; it was left out"))
             continue
         if (start, end) != (sentence.start_seconds, sentence.end_seconds):
             problems.append(Problem("moment_clamped", where, f"{shown} was cut to {start:g} to {end:g} s"))

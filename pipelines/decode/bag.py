@@ -1,9 +1,9 @@
-"""The frames of a bag's clips, written where the batch holds them. What a decoding process of its own runs too.
+"""Decode the frames of a bag's clips directly into the batch. A decoding process runs the same code.
 
-Input: a bag of a plan and the bytes of its spans, or a file of the member where a demuxer has to read it.
-Does: decodes what the clips need, each frame once (packet_decoder, member_decoders); cuts out, scales, converts,
-turns and mirrors it (pictures).
-Output: uint8 [clips, frames, C, H, W], in place. Imports little, because a process that starts waits for it.
+A bag is the clips of one video that are planned together; a span is a run of its packets that is fetched as one range.
+Each needed frame is decoded once (`decode.span`, `decode.member`), then cut, scaled, converted, turned and mirrored
+(`decode.pictures`) into uint8 [clips, frames, C, H, W]. This module imports little, because a starting process waits
+for its imports.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Place = tuple[int, int]  # (clip, frame) in a bag
 
 
 def reads_member(bag: Mapping[str, Any], backend: str) -> bool:
-    """Whether a bag's member is read as a file, and not by spans."""
+    """Whether a bag's member is read as a file instead of by spans."""
     return backend != "packets" or bag["access"] != "packets"
 
 
@@ -68,7 +68,7 @@ def _frames(
     wanted: Mapping[int, Any],
     open_member: Callable[[], RangeFile],
 ) -> Iterator[tuple[int, av.VideoFrame, Display]]:
-    """(pts, frame, how to show it) of the frames wanted; of one that comes twice the last counts."""
+    """(pts, frame, how to show it) of the wanted frames. If a frame comes twice, the last one counts."""
     if reads_member(bag, backend):
         yield from member_frames(bag, backend, wanted, open_member())
         return
@@ -81,7 +81,7 @@ def _frames(
 def runs_of_spans(
     spans: Sequence[Mapping[str, Any]], data: Sequence[bytes]
 ) -> Iterator[tuple[Mapping[str, Any], bytes]]:
-    """(span, its bytes) of each run of packets: spans that continue each other as one."""
+    """(span, its bytes) of each run of packets; spans that continue each other are joined."""
     at = 0
     while at < len(spans):
         end = at + 1
@@ -104,10 +104,10 @@ def _joined(spans: Sequence[Mapping[str, Any]], data: Sequence[bytes]) -> tuple[
 def member_frames(
     bag: Mapping[str, Any], backend: str, wanted_pts: Collection[int], member: RangeFile
 ) -> Iterator[tuple[int, av.VideoFrame, Display]]:
-    """The same of a member that is read as a file, by decord or through PyAV's demuxer, in order of time.
+    """The same for a member that is read as a file, by decord or through PyAV's demuxer, in order of time.
 
     Args:
-        bag: or a row of the index.
+        bag: a row of a plan, or of the index.
     """
     display = display_of(bag)
     if backend == "decord":
@@ -130,8 +130,8 @@ def decode_clips(
         data: the bytes of each of the bag's spans, as fetched; not used by the backends that read the member.
 
     Raises:
-        BadVideoError: the packets do not decode, or not to whole pictures, or a wanted frame does not come.
-        ConfigError: `decode` asks for what is not installed, or cannot be had at this size.
+        BadVideoError: the packets do not decode to complete pictures, or a wanted frame is missing.
+        ConfigError: `decode` asks for something that is not installed or not possible at this size.
         StorageError: the member cannot be read.
     """
     check_out(bag, size_pixels, decode, out)
@@ -139,7 +139,7 @@ def decode_clips(
 
 
 def check_out(bag: Mapping[str, Any], size_pixels: int, decode: DecodeConfig, out: np.ndarray) -> None:
-    """Raises ValueError if `out` is not where a bag's clips fit."""
+    """Raises ValueError if a bag's clips do not fit into `out`."""
     shape = (len(bag["clips"]), len(bag["clips"][0]["frame_pts"]), *decode.frame_shape(size_pixels))
     if out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
         raise ValueError(f"out is {out.dtype} {out.shape}; wanted contiguous uint8 {shape}")
@@ -148,7 +148,7 @@ def check_out(bag: Mapping[str, Any], size_pixels: int, decode: DecodeConfig, ou
 def to_square_rgb(
     frame: av.VideoFrame, size_pixels: int, rotation_degrees: int, crop_fraction: float = 1.0
 ) -> np.ndarray:
-    """One decoded frame as the clips show it: uint8 [3, size, size], RGB, upright."""
+    """One decoded frame as clips show it: uint8 [3, size, size], RGB, upright."""
     out = np.empty((3, size_pixels, size_pixels), np.uint8)
     write_picture(frame, crop_fraction, "rgb", Display(rotation_degrees), out)
     return out

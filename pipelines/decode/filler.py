@@ -1,7 +1,6 @@
-"""Windows of a video, written where batches have them. What a decoding process of its own runs too.
+"""Write the windows of a video where batches have them. A decoding process runs the same code.
 
-Input: a job of `dense`, and where its bytes come from; parts of batches.
-Does: makes the next windows into each part. Output: their times, and what they cost.
+A batch is filled in parts; each part gets the video's next windows.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class Filled(NamedTuple):
 
 
 class Filler:
-    """The windows of a job, written where batches have them."""
+    """Writes the windows of a job where batches have them."""
 
     def __init__(self, job: DenseJob, source: Source) -> None:
         self._left = len(job.centers_seconds)
@@ -36,25 +35,25 @@ class Filler:
         self._windows = windows_of(job, self._counts, source)
 
     def fill(self, out: np.ndarray) -> Filled:
-        """Write the next windows into uint8 [windows, T, C, H, W], from its beginning on. Raises as `dense_windows`."""
+        """Write the next windows into uint8 [windows, T, C, H, W], from its start. Raises as `dense_windows`."""
         before, centers = replace(self._counts), []
         for place in out[: self._left]:
             window = next(self._windows)
             place[:] = window.frames
             centers.append(window.center_seconds)
         self._left -= len(centers)
-        for _ in () if self._left else self._windows:  # what is shown behind the last window may be damaged
+        for _ in () if self._left else self._windows:  # frames after the last window may be damaged
             pass
         return Filled(centers, self._counts.since(before), not self._left)
 
     def close(self) -> None:
-        """Nothing more is read."""
+        """Stop reading."""
         self._windows.close()
 
 
 @dataclass(frozen=True)
 class FileSource:
-    """Bytes of a video that is here as a file: in a decoding process, one whose bytes the other process fetches."""
+    """Bytes of a video that is open as a file; in a decoding process, the other process fetches them."""
 
     file: RangeFile
 

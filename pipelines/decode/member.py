@@ -1,8 +1,7 @@
 """Frames of a member that is read as a file: through a demuxer, or by decord.
 
-Input: a member of a tar as a file, and the times (pts) of the frames wanted of it.
-Does: opens it once for all of them; "demux" reads ranges as it needs them, "decord" the whole member first.
-Output: the frames wanted, in the order of presentation.
+The member is opened once for all wanted frames, which are given by their times (pts). "demux" reads ranges as it needs
+them; "decord" reads the whole member first. Frames come in the order of presentation.
 """
 
 from __future__ import annotations
@@ -27,26 +26,27 @@ from adaptfocus.pipelines.video.ffv1_slices import refuse_damaged
 from adaptfocus.pipelines.video.main_stream import main_video_stream
 from adaptfocus.pipelines.video.shown_packets import ShownPackets
 
-# Frames at most this far apart are reached by decoding on; a seek goes back to a keyframe, which lies 2 to 10 s apart.
+# Frames at most this far apart are reached without a seek. A seek goes back to a keyframe; these are 2 to 10 s apart.
 NEAR_SECONDS = 4
 # How far before the first frame wanted to seek: a seek may land on a keyframe that is decoded before it and shown
-# after it. None is to just before where the first seek has led: an index of AVI may call a packet without a picture a
-# keyframe, in each group of pictures behind the true one.
+# after it. None means just before the place that the first seek found: an index of AVI may mark a packet without a
+# picture as a keyframe, in each group of pictures after the true one.
 _STEPS_BACK_SECONDS = (0, None, 2, 8, 32, 128, 10**9)
-MAX_MEMBER_BYTES = 2 * 2**30  # decord keeps the member in memory, twice while it is handed over
+MAX_MEMBER_BYTES = 2 * 2**30  # decord keeps the member in memory, and two copies during the handover
 _DECORD_BATCH_FRAMES = 16
 
 
 def demux_frames(
     wanted_pts: Collection[int], member: RangeFile | BinaryIO, from_start: bool = False
 ) -> Iterator[av.VideoFrame]:
-    """Frames by PyAV over ranges of the member, one container for all.
+    """Frames by PyAV over ranges of the member, with one container for all.
 
-    It seeks to a keyframe before each group of frames that lie near each other. Where frames do not come that way (a
-    container that cannot seek there, keyframes that are none), the rest is decoded from the member's start.
+    It seeks to a keyframe before each group of nearby frames. If frames are missing after that (the container cannot
+    seek there, or its keyframes are false), the rest is decoded from the member's start.
 
     Args:
-        from_start: decode from the start at once: the index found that a seek loses what the decoder needs.
+        from_start: decode from the start without a seek, because the index found that a seek loses what the decoder
+            needs.
 
     Raises:
         BadVideoError: no_video_stream, unknown_codec, decode_error.
@@ -74,10 +74,10 @@ class MissingFrameError(Exception):
 def seek_frames(
     wanted_pts: Sequence[int], member: RangeFile | BinaryIO, options: Mapping[str, str] | None = None
 ) -> Iterator[av.VideoFrame]:
-    """Frames, each group by a seek, by a decoder with these options.
+    """Frames by a decoder with these options, with a seek for each group.
 
     Raises:
-        MissingFrameError: before any is given that comes after one that is not.
+        MissingFrameError: a frame is missing. No frame after it has been given.
     """
     with _opened(member) as container:
         stream = main_stream(container)
@@ -95,7 +95,7 @@ def seek_frames(
 
 
 def _in_order(wanted_pts: Sequence[int], member: RangeFile | BinaryIO) -> Iterator[av.VideoFrame]:
-    """Frames of a decode from the member's first packet, as a player shows them: packets that fail are passed over."""
+    """Frames of a decode from the member's first packet. Packets that fail are skipped, as in a player."""
     missing, first_pts, failure, is_shown, fed = set(wanted_pts), None, None, False, _Fed(wanted_pts)
     try:
         with _opened(member) as container:
@@ -107,7 +107,7 @@ def _in_order(wanted_pts: Sequence[int], member: RangeFile | BinaryIO) -> Iterat
                     first_pts = packet.pts
                 try:
                     frames = packet.decode()
-                except FFmpegError as error:  # before the first frame: a stream that was cut
+                except FFmpegError as error:  # before the first frame: the stream was cut
                     failure = (failure or error) if is_shown and is_needed else failure
                     continue
                 is_shown |= bool(frames)
@@ -133,7 +133,7 @@ def _opened(member: RangeFile | BinaryIO) -> Iterator[Any]:
         with av.open(reader, "r", **TOLERANT) as container:
             yield container
     finally:
-        reader.detach()  # or it closes the member when it is collected, and nobody can try again
+        reader.detach()  # otherwise garbage collection closes the member, and no retry is possible
 
 
 def main_stream(container: Any) -> Any:
@@ -156,7 +156,7 @@ def _near_each_other(pts: Sequence[int], time_base: Fraction) -> list[list[int]]
 
 
 def _frames_between(container: Any, stream: Any, wanted_pts: Sequence[int]) -> Iterator[av.VideoFrame]:
-    """All frames from a keyframe that is shown at or before the first that is wanted, up to the last."""
+    """All frames from a keyframe shown at or before the first wanted frame, up to the last wanted one."""
     packets, from_pts = _from_keyframe(container, stream, wanted_pts[0])
     context, fed = stream.codec_context, _Fed(wanted_pts)
     for packet in packets:
@@ -172,7 +172,7 @@ def _frames_between(container: Any, stream: Any, wanted_pts: Sequence[int]) -> I
                 refuse_corrupt(frame, from_pts)
             is_last = frame.pts is not None and frame.pts >= wanted_pts[-1]
             behind = (context.decode(None) if packet.size else frames[number + 1 :]) if is_last else ()
-            for held in behind:  # shown after it, but it may refer to them
+            for held in behind:  # shown after the frame, which may still refer to them
                 if held.pts not in fed.behind:
                     refuse_corrupt(held, from_pts)
             yield frame
@@ -181,7 +181,7 @@ def _frames_between(container: Any, stream: Any, wanted_pts: Sequence[int]) -> I
 
 
 def _from_keyframe(container: Any, stream: Any, first_pts: int) -> tuple[Iterator[Any], int]:
-    """Packets from a keyframe on that is shown at or before a time, and its own time."""
+    """Packets starting at a keyframe that is shown at or before a time, and the keyframe's time."""
     packets, from_pts, before_landing = iter(()), first_pts, first_pts
     context = stream.codec_context
     for step_back in _STEPS_BACK_SECONDS:
@@ -194,7 +194,7 @@ def _from_keyframe(container: Any, stream: Any, first_pts: int) -> tuple[Iterato
         packets = chain([first] if first else [], packets)
         before_landing = first_pts if shown.first_dts is None else min(shown.first_dts - 1, first_pts)
         from_pts = first_pts if first is None or first.pts is None else min(first.pts, first_pts)
-        # A demuxer of raw H.264 takes a recovery point for a keyframe, though it is whole only some frames later.
+        # A demuxer of raw H.264 takes a recovery point for a keyframe; pictures are complete only some frames later.
         starts = DecoderStarts(context.codec.canonical_name, context.extradata or b"")
         is_found = first and first.pts == from_pts and (first.is_keyframe or is_last)
         if is_found and first and starts.add(bytes(first)) == 0:
@@ -203,9 +203,9 @@ def _from_keyframe(container: Any, stream: Any, first_pts: int) -> tuple[Iterato
 
 
 class _Fed:
-    """What a decoder has been given: behind the last packet of a wanted frame, nothing that fails matters.
+    """The packets that a decoder got. After the last packet of a wanted frame, failures do not matter.
 
-    A file that was cut off ends in half a picture, which others that are whole are shown after.
+    A file that was cut off ends in half a picture, and complete pictures are shown after it.
     """
 
     def __init__(self, wanted_pts: Collection[int]) -> None:
@@ -213,7 +213,7 @@ class _Fed:
         self.behind: set[int] = set()  # pts of packets that no wanted frame refers to
 
     def add(self, packet: Any) -> bool:
-        """Whether a wanted frame may need this packet. Raises BadVideoError (decode_error) if it then is damaged."""
+        """Whether a wanted frame may need this packet. Raises BadVideoError (decode_error) if it is then damaged."""
         pts, context = packet.pts, packet.stream.codec_context
         if self._left or pts is None:
             refuse_damaged(context.codec.canonical_name, context.extradata, packet, pts)
@@ -226,8 +226,8 @@ class _Fed:
 def _seek(container: Any, stream: Any, pts: int) -> None:
     """Seek to a keyframe at or before a time, or to the start.
 
-    A transport stream asked for its very start answers with its second keyframe, so it is asked for a second before
-    it; AVI and FLV refuse a time before their start.
+    A seek to the very start of a transport stream lands on its second keyframe, so the seek goes to a second before
+    the start. AVI and FLV refuse a time before their start.
     """
     start = stream.start_time or 0
     try:
@@ -239,7 +239,7 @@ def _seek(container: Any, stream: Any, pts: int) -> None:
 def decord_frames(
     bag: Mapping[str, Any], wanted_pts: Collection[int], member: RangeFile
 ) -> Iterator[tuple[int, av.VideoFrame]]:
-    """(pts, frame) by decord, of the whole member. Frames are RGB and upright already.
+    """(pts, frame) by decord, from the whole member. Frames are already RGB and upright.
 
     Pixels differ a little from those of the other backends (about one level in the mean): decord converts to RGB
     before we cut and scale.
@@ -250,22 +250,22 @@ def decord_frames(
         StorageError: the member cannot be read.
     """
     decord = import_decord()
-    mend = "set decode.backend=packets"
+    fix = "set decode.backend=packets"
     if not bag["keys_in_order"]:
-        text = f"it has open GOPs, of which decord shows wrong frames; {mend}"
+        text = f"it has open GOPs, for which decord returns wrong frames; {fix}"
         raise BadVideoError("decord_unsafe", text)
     if bag["is_mirrored"]:
-        raise BadVideoError("decord_unsafe", f"it is mirrored for display, which decord does not do; {mend}")
+        raise BadVideoError("decord_unsafe", f"it is mirrored for display, which decord does not support; {fix}")
     if bag["member_size_bytes"] > MAX_MEMBER_BYTES:
         text = f"decord keeps the member in memory: {bag['member_size_bytes']:,} bytes, at most {MAX_MEMBER_BYTES:,}"
-        raise BadVideoError("member_too_large", f"{text}; {mend}")
+        raise BadVideoError("member_too_large", f"{text}; {fix}")
     file = io.BytesIO(member.read_range(0, bag["member_size_bytes"]))
     try:
         shown = _shown_pts(file)
         reader = decord.VideoReader(file, ctx=decord.cpu(0), num_threads=1)
         if len(reader) != len(shown):
-            text = f"decord counts {len(reader)} frames where {len(shown)} are shown, and would show wrong ones"
-            raise BadVideoError("decord_unsafe", f"{text}; {mend}")
+            text = f"decord counts {len(reader)} frames where {len(shown)} are shown, and would return wrong ones"
+            raise BadVideoError("decord_unsafe", f"{text}; {fix}")
         known = sorted(set(wanted_pts) & set(shown.tolist()))
         numbers = np.searchsorted(shown, known).tolist()
         for at in range(0, len(known), _DECORD_BATCH_FRAMES):
@@ -273,13 +273,13 @@ def decord_frames(
             pictures = reader.get_batch(numbers[part]).asnumpy()
             for pts, picture in zip(known[part], pictures, strict=True):
                 yield pts, av.VideoFrame.from_ndarray(picture, "rgb24")
-        reader.seek(0)  # or it decodes on, into memory without bound, until it is collected
+        reader.seek(0)  # otherwise it keeps decoding into memory without bound until it is collected
     except (FFmpegError, ValueError, decord.DECORDError, decord.DECORDLimitReachedError) as error:
         raise BadVideoError("decode_error", str(error).splitlines()[0]) from error
 
 
 def import_decord() -> Any:
-    """The module, once it is needed. Raises ConfigError: it is not installed."""
+    """Import decord when it is needed. Raises ConfigError: it is not installed."""
     try:
         import decord
     except ImportError:
@@ -291,14 +291,14 @@ def import_decord() -> Any:
 
 
 def _shown_pts(file: BinaryIO) -> np.ndarray:
-    """The times of the frames, sorted: decord knows frames by their number among them.
+    """The times of the frames, sorted: decord identifies a frame by its number in this order.
 
-    Packets that are not shown (an edit list hides them, a cut took their references, there is no picture in them) are
-    left out, so that the numbers of both disagree where decord counts them.
+    Packets that are not shown are left out: an edit list hides them, a cut removed their references, or they have no
+    picture. The two counts then differ if decord counts such packets.
     """
     with av.open(file, "r", **TOLERANT) as container:
         if container.format.name in ("mpegts", "mpeg"):
-            text = "of transport and program streams decord shows other frames than are asked for"
+            text = "for transport and program streams, decord returns other frames than the wanted ones"
             raise BadVideoError("decord_unsafe", f"{text}; set decode.backend=packets")
         source = ShownPackets(container, main_stream(container))
         packets = [p for p in source if p.size and p.pts is not None and source.holds_picture]

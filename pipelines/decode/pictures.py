@@ -1,14 +1,15 @@
-"""Decoded frames to what a model is shown: cut out, scaled, converted, turned upright, mirrored, in that order.
+"""Decoded frames to what a model is shown: cut, scaled, converted, turned upright and mirrored, in that order.
 
-Input: a decoded frame of any size and pixel format.
-Does: cuts what is shown as a square out of the planes (no copy), scales and converts it in one pass of swscale.
-Output: uint8 [3, S, S], RGB; or [1, S * 3 / 2, S], the planes Y, U and V of I420 one below the other.
+A frame may have any size and pixel format. The result is uint8: [3, S, S] for RGB, or [1, S * 3 / 2, S] for the planes
+Y, U and V of I420, one below the other. The shown square is cut out of the planes without a copy, then scaled and
+converted in one pass of swscale.
 
-Cutting before scaling: 155 us a frame of 456 x 256 to 224, against 321 the other way round. It gives other pixels, so a
-crop is defined in the source: a square of `crop_fraction` of the short side, its side and corner on even pixels so that
-subsampled chroma is cut where luma is (on multiples of four in interlaced frames, whose fields are scaled apart). It is
-centred along the short side; along the long side it may lie anywhere. Scaling is bilinear. Where pixels are not square,
-the square is one of what a viewer sees: a rectangle of stored pixels, which scaling makes square in the same pass.
+Cutting before scaling takes 155 us for a frame of 456 x 256 to 224, against 321 us in the opposite order. It gives
+different pixels, so a crop is defined in the source: a square of `crop_fraction` of the short side. Its side and corner
+are on even pixels, so that subsampled chroma is cut where luma is (on multiples of four in interlaced frames, whose
+fields are scaled separately). It is centred along the short side; along the long side it may lie anywhere. Scaling is
+bilinear. If pixels are not square, the square is one that a viewer sees: a rectangle of stored pixels, which scaling
+makes square in the same pass.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 from adaptfocus.pipelines.video.display import Display
 
-# Accurate rounding changes no pixel of what is scaled, at no cost. Where nothing is scaled it keeps swscale from its
-# fast way, which leaves up to 8 columns at the right unwritten in widths that are no multiple of 16 (FFmpeg 8).
-# PyAV names the flag (SWS_ACCURATE_RND) since 18, which Python 3.10 does not get.
+# Accurate rounding changes no pixel of a scaled frame and costs nothing. Without scaling, it keeps swscale from a fast
+# path that leaves up to 8 columns at the right unwritten if the width is not a multiple of 16 (FFmpeg 8).
+# PyAV names the flag (SWS_ACCURATE_RND) since version 18, which does not support Python 3.10.
 _RGB = int(Interpolation.BILINEAR) | 0x40000
 _MAX_KEPT_CROPS = 32
 
@@ -41,8 +42,8 @@ def write_picture(
     """Write a frame into `out`.
 
     Args:
-        pixel_format: "rgb" or "yuv420p". Planes of YUV are BT.601 in limited range, whatever the video's are.
-        display: the shape of its pixels, how it is turned and mirrored.
+        pixel_format: "rgb" or "yuv420p". YUV planes are BT.601 in limited range, whatever the video uses.
+        display: the shape of the frame's pixels, and how it is turned and mirrored.
         out: uint8 [C, H, W], contiguous: [3, S, S] or [1, S * 3 / 2, S].
         place: where along the long side the square is cut: -1 at the left or top of the upright picture, 0 in the
             middle, 1 at the right or bottom.
@@ -77,11 +78,11 @@ def planes_of_yuv420p(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
 def square_in(
     width: int, height: int, crop_fraction: float, step: int = 2, place: float = 0.0, pixel_aspect: float = 1.0
 ) -> tuple[int, int, int, int]:
-    """(left, top, width, height) of stored pixels that are shown as a square, all multiples of `step`, where the
-    picture is not smaller than that.
+    """(left, top, width, height) of the stored pixels that are shown as a square. All are multiples of `step`, unless
+    the picture is smaller than that.
 
-    `place`: along the long side, from -1 at its beginning to 1 at its end; of two equal sides, the width.
-    `pixel_aspect`: the width of a pixel by its height.
+    `place`: along the long side, from -1 at its start to 1 at its end; with equal sides, the width is the long side.
+    `pixel_aspect`: the width of a pixel divided by its height.
     """
     is_wide = width * pixel_aspect >= height
     short = min(width * pixel_aspect, height)
@@ -91,7 +92,7 @@ def square_in(
 
 
 def _cut(length: int, wanted: float, step: int, place: float) -> tuple[int, int]:
-    """(where it begins, how long it is) of a part of one side."""
+    """(start, length) of a part of one side."""
     part = round(wanted)
     part = max(part - part % step, min(step, length))
     start = int((length - part) * (1 + place) / 2)
@@ -99,7 +100,7 @@ def _cut(length: int, wanted: float, step: int, place: float) -> tuple[int, int]
 
 
 def _keeps_ends(frame: av.VideoFrame, display: Display) -> bool:
-    """Whether the long side begins at the left or top in what a viewer sees too, and not at its other end."""
+    """Whether the start of the long side is also at the left or top for a viewer, and not at the opposite end."""
     quarter_turns = display.rotation_degrees // 90 % 4
     is_wide = frame.width * display.pixel_aspect >= frame.height
     keeps = quarter_turns in ((0, 3) if is_wide else (0, 1))
@@ -123,7 +124,7 @@ def _cropped(frame: av.VideoFrame, crop_fraction: float, pixel_aspect: float, pl
 
 
 class _Crop:
-    """A filter graph that cuts a rectangle out of frames of one kind: 5 us a frame, and no pixel is copied.
+    """A filter graph that cuts a rectangle out of frames of one kind. It takes 5 us a frame and copies no pixel.
 
     The graph is kept here because filters point into it without keeping it alive.
     """

@@ -1,8 +1,8 @@
 """A bare decoder over packets: no demuxer, no container, nothing opened twice.
 
-Input: codec and extradata, the packets of a span and its bytes, the frames wanted of it.
-Does: leaves out what nothing wanted needs (nal_units), decodes the rest in a context of the span's own.
-Output: the frames wanted, in the order of presentation, with the pixels of a sequential decode.
+A span is a run of a video's packets that is fetched as one range of bytes. Packets that no wanted frame needs are left
+out (`video.nal_units`). The rest is decoded in the span's own context, given codec and extradata. Wanted frames come in
+the order of presentation, with the pixels of a sequential decode.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.video.nal_units import find_needed
 from adaptfocus.pipelines.video.table import pad_packet
 
-# What matters comes out as an exception or a corrupt frame; a clip that begins at an open GOP alone makes libavcodec
-# print a line of complaint.
+# What matters appears as an exception or a corrupt frame. Even a clip that begins at an open GOP makes libavcodec
+# print a warning.
 av.logging.set_level(av.logging.PANIC)
 
 
@@ -42,14 +42,14 @@ def frames_of_span(
     wanted_pts: Collection[int],
     options: Mapping[str, str] | None = None,
 ) -> Iterator[av.VideoFrame]:
-    """The frames of a span that are wanted; those that do not come out are missing.
+    """The wanted frames of a span; frames that do not decode are missing.
 
-    Of a frame that comes twice the last counts: the first was decoded from too few packets.
+    If a frame comes twice, the last one counts: the first was decoded from too few packets.
 
     Args:
-        span: of SPAN_TYPE.
+        span: a value of SPAN_TYPE.
         data: its bytes.
-        options: of the decoder.
+        options: options of the decoder.
 
     Raises:
         BadVideoError: unknown_codec, decode_error.
@@ -60,8 +60,8 @@ def frames_of_span(
         codec, extradata, [packet.data for packet in packets], [packet.pts in wanted for packet in packets]
     )
     few = [packet for packet, is_kept in zip(packets, keep, strict=True) if is_kept]
-    # What an encoder marks as not referred to may be referred to all the same: the decoder then says so, and all
-    # packets are decoded, as if nothing could be left out.
+    # Frames may refer to a picture that the encoder marked as unreferenced. The decoder then reports it, and all
+    # packets are decoded.
     for attempt in [few, packets] if len(few) < len(packets) else [packets]:
         context, missing = new_context(codec, extradata), set(wanted)
         context.options = {**context.options, **(options or {})}
@@ -76,17 +76,17 @@ def frames_of_span(
         except FFmpegError as error:
             if attempt is packets:
                 raise BadVideoError("decode_error", str(error)) from error
-        except BadVideoError:  # also behind the last frame wanted: it may be shown before what it refers to
+        except BadVideoError:  # also after the last wanted frame: it may be shown before the frames it refers to
             if attempt is packets:
                 raise
 
 
 def refuse_corrupt(frame: av.VideoFrame, first_pts: int) -> None:
-    """Frames that others may refer to have to be whole, wanted or not: the damage spreads, and only they are marked.
+    """Refuse a corrupt frame that others may refer to, wanted or not: its damage spreads to frames that are not marked.
 
     Args:
-        first_pts: of the keyframe that decoding began with. What is shown before it refers to what was not decoded,
-            and is not wanted.
+        first_pts: pts of the first decoded keyframe. Frames shown before it refer to frames that were not decoded, and
+            are not wanted.
 
     Raises:
         BadVideoError: decode_error.
@@ -102,10 +102,10 @@ def _decoded(context: Any, packets: Sequence[PacketBytes]) -> Iterator[av.VideoF
 
 
 def flush_frames(context: Any, last_pts: int, highest_pts: int) -> Iterator[av.VideoFrame]:
-    """What a decoder still holds for reordering, behind the last packet.
+    """The frames that a decoder still holds for reordering after the last packet.
 
-    Of MPEG-4, it holds the last picture that others refer to, and shows it at the time of a last packet that is no
-    picture. Where that lies before the picture's own, another is on display then: it is left out.
+    For MPEG-4, it holds the last picture that others refer to. If the last packet has no picture, it gives that picture
+    the packet's time. If this time is before the picture's own, another picture is on display then, so it is left out.
     """
     is_reordered = context.codec.canonical_name == "mpeg4" and last_pts < highest_pts
     for frame in context.decode(None):
@@ -114,7 +114,7 @@ def flush_frames(context: Any, last_pts: int, highest_pts: int) -> Iterator[av.V
 
 
 def packets_in(span: Mapping[str, Any], data: bytes) -> list[PacketBytes]:
-    """The packets of a span (SPAN_TYPE), of its bytes; nothing is copied."""
+    """The packets of a span (SPAN_TYPE), as views of its bytes."""
     view = memoryview(data)
     names = ("packet_offset_bytes", "packet_size_bytes", "packet_pts", "packet_dts")
     # Plans of earlier versions do not say which packets are keys: a span begins with one.
@@ -126,11 +126,11 @@ def packets_in(span: Mapping[str, Any], data: bytes) -> list[PacketBytes]:
 
 
 def new_context(codec: str, extradata: bytes) -> Any:
-    """A decoder that has seen nothing: what it takes of parameter sets, palettes and pictures is of one span.
+    """A new decoder: its parameter sets, palettes and pictures must come from one span only.
 
-    Flushing a decoder drops pictures and keeps parameter sets. One that was kept for the next span of the same
-    `extradata` showed wrong pictures of a video once a span of another had brought sets of its own. Opening one takes
-    0.01 to 0.03 ms, and its first pictures 0.2 ms more; a clip takes 90 ms.
+    Flushing a decoder drops pictures but keeps parameter sets. A decoder that was reused for spans with the same
+    `extradata` showed wrong pictures after another video's span had brought its own parameter sets. Opening a decoder
+    takes 0.01 to 0.03 ms, and its first pictures take 0.2 ms more; a clip takes 90 ms.
 
     Raises:
         BadVideoError: unknown_codec.
@@ -140,12 +140,12 @@ def new_context(codec: str, extradata: bytes) -> Any:
     except (FFmpegError, ValueError) as error:
         raise BadVideoError("unknown_codec", f"no decoder for '{codec}' ({error})") from error
     if not isinstance(context, av.VideoCodecContext):
-        raise BadVideoError("unknown_codec", f"'{codec}' is no video codec")
+        raise BadVideoError("unknown_codec", f"'{codec}' is not a video codec")
     context.extradata = extradata or None
     context.thread_count = 1  # the pipeline's parallelism is over bags; threads inside a clip only add latency
     context.thread_type = ThreadType.NONE
     if codec == "h264":
-        # Where a stream does not say how far it reorders, wait as long as its level allows. Otherwise FFmpeg learns
-        # it from frames that it has to throw away.
+        # If a stream does not say how far it reorders, wait as long as its level allows. Otherwise FFmpeg learns
+        # it from frames that it has to drop.
         context.options = {"strict": "strict"}
     return context

@@ -1,4 +1,4 @@
-"""What is to be decoded of one video for its windows: which pieces of the file, which runs of packets."""
+"""What is to be decoded of one video for its windows: pieces of the file, and runs of packets."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from adaptfocus.pipelines.store.reads import ReadConfig
 from adaptfocus.pipelines.video.packets import Packets
 from adaptfocus.pipelines.video.spans import Run, frames_at, packets_of, parts_in_place, shown_pts, span_of
 
-PIECE_BYTES = 4 * 2**20  # of one request: at 50 ms each, 80 MB/s on one connection
+PIECE_BYTES = 4 * 2**20  # size of one request: at 50 ms each, 80 MB/s on one connection
 _PIECES_IN_FLIGHT = 4
-_WINDOWS_AT_ONCE = 1024  # whose frames are looked up together
+_WINDOWS_AT_ONCE = 1024  # number of windows whose frames are looked up together
 
 
 @dataclass(frozen=True)
 class Window:
-    """Some frames around a moment."""
+    """Frames around a moment."""
 
     center_seconds: float  # from the first frame shown
     frames: np.ndarray  # uint8 [T, C, H, W]
@@ -37,7 +37,7 @@ class Window:
 
 @dataclass
 class DenseCounts:
-    """What the windows of a video cost, added up while they are made."""
+    """The cost of a video's windows, added up while they are made."""
 
     read_bytes: int = 0
     requests: int = 0
@@ -58,13 +58,13 @@ class Source(Protocol):
         ...
 
     def member(self, video: Mapping[str, Any]) -> RangeFile:
-        """The video as a file, where a demuxer or decord reads it."""
+        """The video as a file, for a demuxer or decord."""
         ...
 
 
 @dataclass(frozen=True)
 class Store:
-    """The store itself, read ahead of the decoder."""
+    """A Source that reads from the store, ahead of the decoder."""
 
     config: ReadConfig | None = None
 
@@ -86,14 +86,14 @@ class DenseJob:
     steps_seconds: np.ndarray  # [frames of a window], around 0
     size_pixels: int
     decode: DecodeConfig
-    leave_out: bool = True  # packets that nothing refers to
+    leave_out: bool = True  # whether to skip packets that no frame refers to
 
     @property
     def reads_member(self) -> bool:
         return reads_member(self.video, self.decode.backend)
 
     def after(self, done: int) -> DenseJob:
-        """The same without its first windows."""
+        """The same job without its first `done` windows."""
         return replace(self, centers_seconds=self.centers_seconds[done:])
 
     def windows(self) -> Iterator[tuple[float, np.ndarray]]:
@@ -119,10 +119,10 @@ def dense_job(
     start_seconds: float = 0,
     end_seconds: float | None = None,
 ) -> DenseJob:
-    """What `dense_windows` makes.
+    """The job of `dense_windows`.
 
     Raises:
-        ConfigError: a stretch that is empty, a stride or hop that is not positive.
+        ConfigError: the stretch of the video is empty, or a stride or hop is not positive.
     """
     until_seconds: float = video["duration_seconds"] if end_seconds is None else end_seconds
     until_seconds = min(until_seconds, video["duration_seconds"])
@@ -145,12 +145,12 @@ def dense_job(
 
 
 def number_of_hops(seconds: float, hop_seconds: float) -> int:
-    """Windows of a stretch; a rest that is rounding alone is none."""
+    """The number of windows of a stretch; a rest that is only rounding gives none."""
     return int(np.ceil(seconds / hop_seconds - 1e-9))
 
 
 def pieces_to_read(job: DenseJob, wanted_pts: np.ndarray) -> Iterator[dict]:
-    """The ranges of bytes that a job needs, each as a bag with one span; `is_last` of a run of packets."""
+    """The byte ranges that a job needs, each as a bag with one span; `is_last` marks the end of a run of packets."""
     shard = {name: job.video.get(name) for name in ("shard_url", "shard_size_bytes", "shard_tag")}
     for run in runs_of(job.packets, wanted_pts, job.video.get("recovery_ticks") or 0):
         for piece, is_last in pieces_of(job.packets, run):
@@ -158,10 +158,10 @@ def pieces_to_read(job: DenseJob, wanted_pts: np.ndarray) -> Iterator[dict]:
 
 
 def runs_of(packets: Packets, wanted_pts: np.ndarray, recovery_ticks: int = 0) -> list[Run]:
-    """Packets to decode without a break: whole GOPs that follow each other, up to the last wanted frame's packet.
+    """Packets to decode without a break: complete consecutive GOPs, up to the last wanted frame's packet.
 
-    A GOP is decoded if a frame of it is wanted, or if a frame is that leads the next GOP's keyframe, or comes less than
-    `recovery_ticks` behind it.
+    A GOP is decoded if one of its frames is wanted. It is also decoded if a wanted frame leads the next GOP's keyframe
+    (is shown before it), or comes less than `recovery_ticks` after it.
     """
     keys = np.flatnonzero(packets.is_key)
     if not len(keys) or keys[0]:
@@ -181,7 +181,7 @@ def runs_of(packets: Packets, wanted_pts: np.ndarray, recovery_ticks: int = 0) -
 
 
 def pieces_of(packets: Packets, run: Run) -> Iterator[tuple[Run, bool]]:
-    """A run cut into ranges of at most PIECE_BYTES (or one packet): (packets, whether they are the run's last)."""
+    """(packets, whether they are the run's last): a run cut into ranges of at most PIECE_BYTES (or one packet)."""
     for part in parts_in_place(packets, run):
         places = slice(part.first, part.last + 1)
         ends = np.maximum.accumulate(packets.offset_bytes[places] + packets.size_bytes[places])

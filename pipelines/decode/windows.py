@@ -1,11 +1,9 @@
-"""Overlapping windows over a whole video: for evaluation along time and for features.
+"""Overlapping windows over a whole video, for evaluation along time and for features.
 
-Input: a row of the index, the shape of a window, how far apart windows are; where its bytes come from.
-Does: fetches the packets once, in pieces of some MiB and ahead of the decoder; decodes and converts each frame once,
-without a break between pieces, so that open GOPs decode across them; keeps the converted frames that windows to come
-still show.
-Output: the windows, in order of time. Memory is bounded by the span of a window
-and the pieces in flight, whatever the video's length. `apart.windows` has it done in a process of its own.
+Packets are fetched once, in pieces of some MiB and ahead of the decoder. Each frame is decoded and converted once,
+without a break between pieces, so that open GOPs decode across them. Converted frames are kept while later windows
+still show them. Windows come in order of time. Memory is bounded by the length of a window and the pieces in flight,
+whatever the video's length. `apart.windows` does the same in another process.
 """
 
 from __future__ import annotations
@@ -41,19 +39,19 @@ def dense_windows(
 ) -> Iterator[Window]:
     """Windows of `frames` frames, `stride_seconds` apart, around the middle of each hop of a stretch of a video.
 
-    The stretch is cut into hops of `hop_seconds`, the last of which may be shorter. Frames before the first and after
-    the last of the video are those: a window is always full.
+    The stretch, a part of the video's time, is cut into hops of `hop_seconds`, the last of which may be shorter. A
+    window is always full: beyond the video's ends it repeats the first or the last frame.
 
     Args:
         video: a row of INDEX_SCHEMA.
-        counts: is added to, if given.
-        source: where the bytes come from; the store if not given.
+        counts: the cost is added to it, if given.
+        source: where the bytes come from; the store by default.
         shape: as `dense_job` takes it. A stretch counts from the first frame shown; it ends at `end_seconds`, or
             with the video.
 
     Raises:
-        BadVideoError: the video does not decode, or a wanted frame does not come out of it.
-        ConfigError: a stretch that is empty, a stride or hop that is not positive.
+        BadVideoError: the video does not decode, or a wanted frame is missing.
+        ConfigError: the stretch is empty, or a stride or hop is not positive.
         StorageError: the video cannot be read.
     """
     return windows_of(dense_job(video, **shape), counts or DenseCounts(), source or Store())
@@ -69,14 +67,14 @@ def windows_of(job: DenseJob, counts: DenseCounts, source: Source) -> Generator[
     except BadVideoError as error:
         if job.reads_member:
             raise
-        # An encoder may mark pictures as not referred to that others refer to (see packet_decoder). The last window
-        # is made again: what was wrong may be shown behind frames that refer to it.
+        # An encoder may mark pictures as unreferenced although others refer to them (see `decode.span`). The last
+        # window is made again, because a wrong picture may be shown after frames that refer to it.
         again = _windows(replace(job.after(max(done - 1, 0)), leave_out=False), counts, source)
         if last is not None:
             counts.windows -= 1
             if not np.array_equal(next(again).frames, last.frames):
                 raise BadVideoError(
-                    "decode_error", "pictures refer to others that are marked as not referred to"
+                    "decode_error", "pictures refer to others that are marked as unreferenced"
                 ) from error
         yield from again
 
@@ -98,7 +96,7 @@ def _windows(job: DenseJob, counts: DenseCounts, source: Source) -> Iterator[Win
             for old in [each for each in held if following is None or each < following[1][0]]:
                 del held[old]
     if following is not None:
-        _window(following, held)  # raises: its last frame has not come
+        _window(following, held)  # raises, because its last frame is missing
 
 
 def _window(wanted: tuple[float, np.ndarray], held: Mapping[int, np.ndarray]) -> Window:
@@ -110,7 +108,7 @@ def _window(wanted: tuple[float, np.ndarray], held: Mapping[int, np.ndarray]) ->
 
 
 def _frames(job: DenseJob, counts: DenseCounts, source: Source) -> Iterator[tuple[int, av.VideoFrame, Display]]:
-    """(pts, frame, how to show it) of the frames wanted, in order of time, each once."""
+    """(pts, frame, how to show it) of the wanted frames, in order of time, each once."""
     wanted = job.wanted_pts()
     if job.reads_member:
         yield from member_frames(job.video, job.decode.backend, wanted.tolist(), source.member(job.video))
@@ -146,4 +144,4 @@ def _frames_of_runs(job: DenseJob, wanted: np.ndarray, counts: DenseCounts, sour
                     missing.discard(frame.pts)
                     yield frame
         if bag["is_last"]:
-            context, first_pts = None, None  # the next run begins with a decoder that has seen nothing
+            context, first_pts = None, None  # the next run begins with a new decoder

@@ -252,12 +252,12 @@ def test_what_does_not_go_together_is_said(type_, charades: Path, tmp_path: Path
         (["pack", "--format", "charades"], "--format charades needs --annotations URL"),
         ([*release, "--videos", charades], "--out is missing"),
         ([*release, "--out", tmp_path / "o"], "4 videos have to be looked for; give the folder that holds them"),
-        ([*release, "--out", tmp_path / "o", "--videos", tmp_path / "no"], "not one of 4 videos was found: no video"),
+        ([*release, "--out", tmp_path / "o", "--videos", tmp_path / "no"], "none of 4 videos was found: no video"),
         ([*release, "--split", "val", "--validate"], "no video of 4 is in the split 'val'; there are: test, train"),
         ([*release, "--labels", "activities"], "--labels activities is of the format breakfast, not of charades"),
-        (["pack", "--manifest", "m.csv", "--validate"], "--validate is of --format"),
-        (["pack", "--manifest", "m.csv", "--no-intervals"], "--no-intervals is of --format"),
-        (["pack", "--gmdcsa24", "x", "--leave-out", "a"], "--leave-out is of --format"),
+        (["pack", "--manifest", "m.csv", "--validate"], "--validate belongs to --format"),
+        (["pack", "--manifest", "m.csv", "--no-intervals"], "--no-intervals belongs to --format"),
+        (["pack", "--gmdcsa24", "x", "--leave-out", "a"], "--leave-out belongs to --format"),
         ([*release, "--hold-out", "Ann"], "the video 'AAAA1' has the split 'train' already"),
         ([*release[:2], "kinetics", *release[3:]], "there is no format 'kinetics'"),
     ):
@@ -272,6 +272,6 @@ def test_a_list_none_of_whose_files_is_there_names_the_first(type_, tmp_path: Pa
     (tmp_path / "list.csv").write_text("path,labels,split\nvideos/a.mp4,run,train\nvideos/b.mp4,sit,test\n")
     code, _, err = type_("pack", "--manifest", tmp_path / "list.csv", "--out", tmp_path / "out", *more)
     assert code == 2
-    assert f"not one of the {'1 file' if more else '2 files'} of" in err
+    assert f"none of the {'1 file' if more else '2 files'} in" in err
     assert f"there is no file at {tmp_path}/videos/a.mp4" in err
     assert "split ''" not in err

@@ -105,8 +105,8 @@ def test_videos_without_features_are_left_out_and_counted(type_, world: Path, tm
     command = ["probe", "activity", "--features", url, "--annotations", world / "annotations/activity.jsonl"]
     code, out, err = type_(*command, "--out", tmp_path / "out", "--epochs", 1, "--seeds", 0)
     assert code == 0, err
-    assert "train: 2 annotated videos left out, without features (such as d-train-00010)" in out
-    assert "test: 2 annotated videos left out" in out
+    assert "train: 2 annotated videos without features left out (such as d-train-00010)" in out
+    assert "test: 2 annotated videos without features left out" in out
     result = json.loads((tmp_path / "out/result.json").read_text())
     assert result["without_features"]["train"] == {"videos": 2, "examples": ["d-train-00010", "d-train-00011"]}
     assert (result["items"]["train"]["videos"], result["items"]["test"]["videos"]) == (10, 3)

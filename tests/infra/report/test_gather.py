@@ -242,7 +242,7 @@ def test_scores_of_an_older_version_are_shown_with_what_they_lack(compared: Comp
     page = render_report(data)
     assert "No clear winner" in page
     assert "may be chance: no interval is known" in page
-    assert "It is not recorded on which test videos these scores were made" in page
+    assert "An older version wrote these scores and did not record their test videos" in page
 
 
 def test_an_unfinished_run_says_so_and_waiting_is_told_with_what_to_do(
@@ -315,7 +315,7 @@ def test_dropped_videos_come_with_their_reason(small_world: SmallWorld, tmp_path
     assert sum(d.count for d in lost) == 2
     assert {d.kind for d in lost} <= {"decode_error", "missing_frame"}
     assert all(".tar " in d.example and ".mp4: " in d.example for d in lost)
-    assert dict(data.ledger)["Clips that would not decode"] == [6, 6]
+    assert dict(data.ledger)["Clips that did not decode"] == [6, 6]
     ids = list(rows_of(world))
     assert {s.video_id for s in data.samples} == set(ids[2:])
     page = render_report(data)

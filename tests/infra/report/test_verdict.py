@@ -144,11 +144,11 @@ def test_classes_come_with_their_test_videos_and_those_without_are_named() -> No
 @pytest.mark.parametrize(
     ("waiting", "words"),
     [
-        (Waiting(0.04, 0, 0.01, 0.0, 2), "4 % of the time: the model is what takes the time. Nothing to change."),
+        (Waiting(0.04, 0, 0.01, 0.0, 2), "4 % of the time: the model takes most of the time. Nothing to change."),
         (Waiting(0.99, 0.1, 0.06, 0.01, 2), "99 % of the time: decode-bound (60 ms of decoding a clip, 10 ms of "
          "waiting for the store). Raise placement.decode_workers (now 2)"),
         (Waiting(0.5, 0.1, 0.01, 0.06, 2), "50 % of the time: store-bound (10 ms"),
-        (Waiting(0.3, 0.9, 0.01, 0.06, 2), "nearly all of it at the beginnings of epochs. Raise plan.lead_batches"),
+        (Waiting(0.3, 0.9, 0.01, 0.06, 2), "nearly all of it at the starts of epochs. Raise plan.lead_batches"),
         (Waiting(0.3, 0.1, 0.06, 0.01, None), "Train with placement.engine=ray"),
     ],
 )  # fmt: skip

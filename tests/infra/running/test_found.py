@@ -46,7 +46,7 @@ def test_what_is_found_what_is_not_and_what_to_change() -> None:
 
 def test_a_lock_by_recency_is_named_where_nothing_looks_again_on_purpose() -> None:
     """10 of 40 new against 4: (10 - 4) / sqrt(3.6) = 3.2. With resampling, salient times are looked at again."""
-    note = "25 % were last visited in epoch 6, where any visited moment would give 10 %"
+    note = "25 % were last visited in epoch 6; of all visited moments, 10 % were"
     lost = {"tick": evidence(0.1)}
     assert any(note in said for said in told(lost).notes)
     assert not any(note in said for said in told({"tick": evidence(0.1, new=7)}).notes), "7: z = 1.58, by chance"
