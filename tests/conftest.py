@@ -19,6 +19,7 @@ import pytest
 from adaptfocus.infra.demo.local_s3 import LocalS3
 from tests.ceph import CephGateway, missing_programs
 from tests.clean_install import build_wheel, install
+from tests.s3_server import ExclusiveS3
 from tests.worlds import SmallWorld, make_world
 
 MAY_BE_MISSING = ("ceph", "chromium", "footage", "install", "library")
@@ -71,8 +72,8 @@ def own_place(request: pytest.FixtureRequest, store: LocalS3 | CephGateway) -> s
 
 @pytest.fixture(scope="session")
 def local_s3() -> Iterator[LocalS3]:
-    """The S3 server of the demo, once for all tests. To write to it, ask for `s3_url`."""
-    with LocalS3() as server:
+    """The S3 server of the demo, made exclusive, once for all tests. To write to it, ask for `s3_url`."""
+    with ExclusiveS3() as server:
         yield server
 
 
