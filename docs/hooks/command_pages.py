@@ -63,18 +63,20 @@ def _section(path: str, function: Callable[..., Any]) -> Iterator[str]:
 def _row(param: inspect.Parameter, hint: Any) -> str:
     assert get_origin(hint) is Annotated, param.name
     kind, info = get_args(hint)[:2]
-    default = info.default if param.default is inspect.Parameter.empty else param.default
+    decls = [info.default, *(info.param_decls or ())]  # with Annotated, typer keeps the first name as the default
+    decls = [name for name in decls if isinstance(name, str) and name.startswith("-")]
     if isinstance(info, ArgumentInfo):
         names = [info.metavar or param.name.upper()]
     else:
-        names = list(info.param_decls or [f"--{param.name.replace('_', '-')}"])
-        if kind is bool and not info.param_decls:
+        names = decls or [f"--{param.name.replace('_', '-')}"]
+        if kind is bool and not decls:
             names.append(f"--no-{param.name.replace('_', '-')}")
-    if default is ... or (param.default is inspect.Parameter.empty and default is None):
+    if param.default is inspect.Parameter.empty:
         shown = "required"
     else:
-        shown = "" if default in (None, False, [], ()) else f"`{default}`"
-    takes = _words(kind) + "".join(f", {sign} {limit}" for sign, limit in ((">=", info.min), ("<=", info.max))
+        is_said = param.default is not None and param.default is not False and param.default not in ([], ())
+        shown = f"`{param.default}`" if is_said else ""
+    takes = _words(kind) + "".join(f", {sign}&nbsp;{limit}" for sign, limit in ((">=", info.min), ("<=", info.max))
                                    if limit is not None)  # fmt: skip
     cells = (", ".join(f"`{name}`" for name in names), takes, shown, _line(info.help))
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
