@@ -1,4 +1,5 @@
-"""The README's commands, word for word, in an empty folder, with what `pip install 'adaptfocus[demo]'` brings."""
+"""The commands of the README and of the pages for users, word for word, in an empty folder, with what
+`pip install 'adaptfocus[demo]'` brings; and what the tutorial says that they print."""
 
 from __future__ import annotations
 
@@ -18,64 +19,74 @@ from infra.options import settings_from
 from tests.clean_install import ROOT, run
 from tests.footage import footage_folder
 
-README = (ROOT / "README.md").read_text()
+TUTORIAL = ROOT / "docs/tutorial.md"
+STORES = ROOT / "docs/how-to/stores.md"
+PAGES = [ROOT / "README.md", ROOT / "docs/start.md", TUTORIAL, *sorted((ROOT / "docs/how-to").glob("*.md"))]
 LIMIT_SECONDS = 700  # of a line; the slowest, training on two Ray workers, takes minutes beside other tests
 CONFUSING = ("Traceback", "core_worker", "Warning", "WARNING")
 
 
-def commands(title: str) -> list[str]:
-    """The `adaptfocus` lines of the indented blocks below a heading, up to the next of its level or above."""
-    level = re.search(rf"^(#+) {re.escape(title)}$", README, re.MULTILINE)
-    assert level, f"README.md has no heading {title!r}"
-    rest = README[level.end() :]
-    end = re.search(rf"^#{{1,{len(level[1])}}} ", rest, re.MULTILINE)
-    section = rest[: end.start()] if end else rest
-    return re.findall(r"^    (adaptfocus .*)$", section.replace("\\\n", ""), re.MULTILINE)
+def commands(page: Path) -> list[str]:
+    """The `adaptfocus` lines of a page's blocks of code."""
+    return re.findall(r"^(?:    |\$ )(adaptfocus .*)$", page.read_text().replace("\\\n", ""), re.MULTILINE)
 
 
-def own_videos() -> list[str]:
-    """Steps 1 to 6: what stands before the first heading below "Your own videos"."""
-    later = [line for part in ("The same in a bucket", "After `small`", "On a cluster") for line in commands(part)]
-    return [line for line in commands("Your own videos") if line not in later]
+ALL = list(dict.fromkeys(line for page in PAGES for line in commands(page) if "-completion" not in line))
 
 
-ALL = commands("AdaptFocus")
+def test_each_page_has_what_is_looked_for() -> None:
+    """Else the tests below pass because they look at nothing."""
+    assert {page.stem: bool(commands(page)) for page in PAGES} == {page.stem: True for page in PAGES} | {
+        "README": False, "index": False,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("line", ALL)
-def test_each_command_of_the_readme_is_understood(line: str) -> None:
+def test_each_command_is_understood(line: str) -> None:
     """Its options are there, and its settings are those of a run."""
     _, name, *rest = shlex.split(line)
     command = get_command(cli.app).commands[name]  # type: ignore[attr-defined]
+    if hasattr(command, "commands"):
+        command, rest = command.commands[rest[0]], rest[1:]
     given = command.make_context(name, rest).params
     if name in ("plan", "train", "submit"):
         assert settings_from(given["name"], given["overrides"], None).runs
 
 
 def write_videos(folder: Path) -> None:
-    """Somebody's own videos: people's gestures, four of which are learned in two rooms and tested in a third, and a
-    manifest as the README shows it. They are small, because a training decodes each of them some forty times."""
+    """The ten videos of the tutorial, from people's gestures, and its manifest: four a class are from rooms a and b,
+    and the last, for testing, from room c."""
     source = footage_folder() / "people" / "gestures"
-    (folder / "videos").symlink_to(source)
-    header = re.search(r"^path,labels,split$", README, re.MULTILINE)
-    assert header, "the README shows a manifest"
     clips = list(csv.DictReader((source / "clips.csv").open()))
-    wanted = sorted({row["class"] for row in clips})[:4]
-    with (folder / "videos.csv").open("w", newline="") as out:
-        rows = csv.writer(out)
-        rows.writerow(header[0].split(","))
-        for name in wanted:
-            for group in "abc":
-                chosen = [row["path"] for row in clips if (row["class"], row["group"]) == (name, group)][:2]
-                assert chosen, (name, group)
-                rows.writerows((f"videos/{path}", name, "test" if group == "c" else "train") for path in chosen)
+    manifest = re.search(r"```csv\n(.*?)```", TUTORIAL.read_text(), re.DOTALL)
+    assert manifest, "the tutorial shows a manifest"
+    (folder / "videos.csv").write_text(manifest[1])
+    (folder / "videos").mkdir()
+    rows = list(csv.DictReader(manifest[1].splitlines()))
+    for name in {row["labels"] for row in rows}:
+        rooms = {room: [c["path"] for c in clips if (c["class"], c["group"]) == (name, room)] for room in "abc"}
+        chosen = [*rooms["a"][:2], *rooms["b"][:2], rooms["c"][0]]
+        for row, path in zip([row for row in rows if row["labels"] == name], chosen, strict=True):
+            (folder / row["path"]).symlink_to(source / path)
+
+
+def shown_by_the_tutorial() -> dict[str, list[str]]:
+    """Command -> the lines that the tutorial shows below it; without those of `train`, which say how quick it was."""
+    blocks = re.findall(r"```console\n(.*?)```", TUTORIAL.read_text(), re.DOTALL)
+    each = [part.splitlines() for block in blocks for part in re.split(r"^\$ ", block, flags=re.MULTILINE) if part]
+    return {lines[0]: lines[1:] for lines in each if not lines[0].startswith("adaptfocus train")}
+
+
+def without_numbers(line: str, folder: str) -> str:
+    """What a line says whatever it counted, and wherever the folder is."""
+    return re.sub(r"\d[\d,.]*", "#", re.sub(r"\s+", " ", line.replace(folder, "FOLDER"))).strip()
 
 
 def follow(lines: list[str], folder: Path, environment: Path, **more: str) -> str:
     """Each line in a shell, one after the other, with an own temporary folder; all that they said."""
     said = ""
     with tempfile.TemporaryDirectory(prefix="af-", dir="/tmp") as temporary:  # Ray's sockets allow short paths only
-        more |= {"PATH": f"{environment}:/usr/bin:/bin", "TMPDIR": temporary}
+        more |= {"PATH": f"{environment}:/usr/bin:/bin", "TMPDIR": temporary, "COLUMNS": "100"}
         for line in lines:
             began = time.monotonic()
             done = run("bash", "-c", line, cwd=folder, seconds=LIMIT_SECONDS, **more)
@@ -92,15 +103,18 @@ def follow(lines: list[str], folder: Path, environment: Path, **more: str) -> st
 @pytest.mark.install
 @pytest.mark.footage
 @pytest.mark.timeout(1500)
-def test_own_videos_on_relative_paths(demo_environment: Path, tmp_path: Path) -> None:
-    lines = own_videos()
+def test_the_tutorial(demo_environment: Path, tmp_path: Path) -> None:
+    lines = commands(TUTORIAL)
     assert [line.split()[1] for line in lines] == [
-        "pack", "pack", "index", "index", "plan", "train", "train", "runs", "evaluate", "evaluate", "report",
+        "pack", "pack", "index", "index", "plan", "train", "train", "evaluate", "evaluate", "runs", "report",
         "extract", "export", "verify",
     ]  # fmt: skip
     write_videos(tmp_path)
     said = follow(lines, tmp_path, demo_environment)
-    assert "nothing is wrong" in said
+    printed = {without_numbers(line, str(tmp_path)) for line in said.splitlines()}
+    shown = [line for lines in shown_by_the_tutorial().values() for line in lines]
+    assert len(shown) > 25, "the tutorial shows what commands print"
+    assert [line for line in shown if without_numbers(line, "/data/own") not in printed] == []
     page = (tmp_path / "report.html").read_text()
     assert "baseline" in page
     assert "first" in page
@@ -117,6 +131,6 @@ def test_own_videos_in_a_bucket(demo_environment: Path, tmp_path: Path) -> None:
     """Ray with two workers once, this process once."""
     write_videos(tmp_path)
     with LocalS3(bucket="bucket") as s3:
-        follow(commands("The same in a bucket"), tmp_path, demo_environment, **s3.environment)
+        follow(commands(STORES), tmp_path, demo_environment, **s3.environment)
     assert (tmp_path / "report.html").stat().st_size > 10_000
     assert {path.name for path in tmp_path.iterdir()} == {"videos", "videos.csv", "report.html"}
