@@ -25,10 +25,12 @@ def settings_page(configuration: str) -> tuple[str, list[str]]:
     """The page; and a sentence for each setting that docs/configuration.md leaves out, or that is none."""
     meanings = meanings_of(configuration)
     lines = [
-        "# Settings", "",
-        "Every setting of a run, as `key=value` after a recipe or in a file for `--config`. Types, limits and defaults are "
-        "read from the code. [Configuration](../configuration.md) says how the values are put together and written.", "",
-    ]  # fmt: skip
+        "# Settings",
+        "",
+        "Every setting of a run, as `key=value` after a recipe or in a file for `--config`. Types, limits and defaults "
+        "are read from the code. [Configuration](../configuration.md) says how values are put together and written.",
+        "",
+    ]
     keys: set[str] = set()
     for prefix, group in groups(TrainConfig):
         lines += [f"## {f'`{prefix}`' if prefix else 'The run'}", ""]
@@ -61,7 +63,9 @@ def _is_group(kind: Any) -> bool:
 
 def type_of(field: FieldInfo) -> str:
     """Words for a field's type and its limits."""
-    limits = [f"{SIGNS[sign]} {getattr(each, sign)}" for each in field.metadata for sign in SIGNS if hasattr(each, sign)]
+    limits = [
+        f"{SIGNS[sign]} {getattr(each, sign)}" for each in field.metadata for sign in SIGNS if hasattr(each, sign)
+    ]
     return ", ".join([_words(field.annotation), *limits]).replace("|", "\\|")
 
 
@@ -74,7 +78,9 @@ def _words(kind: Any) -> str:
         return "list of " + _words(get_args(kind)[0])
     if get_origin(kind) is dict:
         return "group"
-    return {str: "text", int: "integer", float: "number", bool: "true or false"}.get(kind, getattr(kind, "__name__", "?"))
+    return {str: "text", int: "integer", float: "number", bool: "true or false"}.get(
+        kind, getattr(kind, "__name__", "?")
+    )
 
 
 def default_of(field: FieldInfo) -> str:
@@ -100,8 +106,13 @@ def meanings_of(configuration: str) -> dict[str, str]:
 
 def recipes_page() -> str:
     """What each recipe is for, as its function says."""
-    lines = ["# Recipes", "", "A recipe is the word after `adaptfocus train`, `plan` or `submit`: a set of settings that "
-             "belong together. Any [setting](settings.md) after it overrides it.", ""]  # fmt: skip
+    lines = [
+        "# Recipes",
+        "",
+        "A recipe is the word after `adaptfocus train`, `plan` or `submit`: settings that belong together. Any "
+        "[setting](settings.md) after it overrides it.",
+        "",
+    ]
     for name, make in recipes.RECIPES.items():
         lines += [f"## `{name}`", "", inspect.cleandoc(make.__doc__ or "").replace("<", "&lt;"), ""]
         lines += ["| key | value |", "|---|---|", *(f"| `{key}` | `{value}` |" for key, value in _flat(make())), ""]

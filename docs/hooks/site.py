@@ -1,7 +1,7 @@
 """What mkdocs asks while it builds the site: the pages that are made from the code, and what GitHub's Markdown needs.
 
-The pages below "Reference" come from the code that is imported here, so they cannot say anything else than it does. A setting
-without a row in docs/configuration.md, or a row without a setting, is a warning, which `make docs` takes for an error.
+The pages below "Reference" come from the code that is imported here, so they say what it does. A setting without a row
+in docs/configuration.md, or a row without a setting, is a warning, which `make docs` takes for an error.
 """
 
 from __future__ import annotations
