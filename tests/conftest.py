@@ -33,6 +33,24 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", rf"error:::{package}(\.|$)")
 
 
+# Fixtures that bring a store, a rendered world or a process: what asks for one is not quick.
+COSTLY = {"local_s3", "ceph_s3", "small_world", "wheel", "core_environment", "demo_environment", "browser", "type_"}
+# Files whose tests decode, train or start processes by themselves, for more than five seconds in all.
+COSTLY_FILES = {
+    *("test_isolated", "test_dense_apart", "test_dense", "test_frames", "test_member_decoders", "test_range_get"),
+    *("test_crops", "test_pretrain_set", "test_no_sync", "test_step", "test_probe_heads", "test_jobs", "test_worlds"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `quick` what needs nothing but this process: `make check` runs these."""
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        asks = set(getattr(item, "fixturenames", ())) & COSTLY or item.path.stem in COSTLY_FILES
+        if not asks and not marks & {"ray", "slow", *MAY_BE_MISSING}:
+            item.add_marker("quick")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[None, Any, Any]:
     report = yield
