@@ -1,6 +1,8 @@
-"""For pre-commit: text files end with one newline, and no line ends with a space. Writes what differs, and then fails.
+"""For pre-commit: text files end with one newline, and no line ends with a space.
 
     python .ci/end_of_file.py FILE...
+
+It writes the files that differ, names them, and fails.
 """
 
 from __future__ import annotations
