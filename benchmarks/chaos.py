@@ -24,27 +24,29 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.chaos_cluster import ChaosCluster
-from benchmarks.chaos_strikes import COMMAND, DECODER, DRAIN, EVERYTHING, NODE, WORKER, Chaos, Kill
-from benchmarks.figures import Figure, count, say, show
-from infra.local_s3 import LocalS3
-from pipelines import storage
-from pipelines.clip_plan import Planner
-from pipelines.config import make
-from pipelines.datasets.manifest import read_manifest
-from pipelines.pack import pack
-from pipelines.plan_store import PlanFacts, read_plan
-from pipelines.records import PLAN_SCHEMA
-from pipelines.shard_index import build_index, load_index
-from pipelines.tables import read_table
-from pipelines.world import WorldConfig, write_world
-from trainers.checkpoint import Run
-from trainers.config import TrainConfig
-from trainers.engine import LocalEngine
-from trainers.epochs import draw_plan, read_excluded, read_head, read_saliency
-from trainers.ledger import audit
-from trainers.loop import train
-from trainers.prepare import prepare
+from adaptfocus.infra.demo.local_s3 import LocalS3
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.annotations.manifest import read_manifest
+from adaptfocus.pipelines.index.build import build_index
+from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.plan.draw import Planner
+from adaptfocus.pipelines.plan.published import PlanFacts, read_plan
+from adaptfocus.pipelines.schemas import PLAN_SCHEMA
+from adaptfocus.pipelines.settings import make
+from adaptfocus.pipelines.shards.packing import pack
+from adaptfocus.pipelines.store.tables import read_table
+from adaptfocus.pipelines.worlds.encode import write_world
+from adaptfocus.pipelines.worlds.video import WorldConfig
+from adaptfocus.trainers.loop.engine import LocalEngine
+from adaptfocus.trainers.loop.training import train
+from adaptfocus.trainers.runs.epochs import draw_plan, read_excluded, read_head, read_saliency
+from adaptfocus.trainers.runs.ledger import audit
+from adaptfocus.trainers.runs.log import Run
+from adaptfocus.trainers.runs.preparation import prepare
+from adaptfocus.trainers.settings.run import TrainConfig
+from benchmarks.faults.chaos_cluster import ChaosCluster
+from benchmarks.faults.chaos_strikes import COMMAND, DECODER, DRAIN, EVERYTHING, NODE, WORKER, Chaos, Kill
+from benchmarks.measuring.figures import Figure, count, say, show
 
 SHARES = {WORKER: 7, DECODER: 3, NODE: 4, COMMAND: 2, DRAIN: 2, EVERYTHING: 2}  # of the kills
 EVERY_BATCHES = 4
@@ -57,7 +59,7 @@ def corpus(url: str, folder: Path, videos: int) -> str:
         num_train_videos=videos, num_test_videos=0, min_seconds=20, max_seconds=30, num_sprites=3, seed=1
     )
     found, _ = read_manifest(str(write_world(config, folder / "raw")))
-    shards, index = storage.join(url, "shards"), storage.join(url, "index")
+    shards, index = store.join(url, "shards"), store.join(url, "index")
     pack(found, shards, classes=config.classes, shard_size_bytes=1 << 20)
     build_index([shards], index, classes=config.classes, workers=1)
     return index

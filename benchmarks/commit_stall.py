@@ -19,14 +19,14 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from adaptfocus.infra.demo.local_s3 import LocalS3
+from adaptfocus.pipelines.plan.published import PlanFacts
+from adaptfocus.trainers.loop.commits import Commits, SinceCommit
+from adaptfocus.trainers.loop.engine import LocalEngine
+from adaptfocus.trainers.runs.log import Run
 from benchmarks.chaos import settings
-from benchmarks.figures import Figure, median, show
 from benchmarks.focus_overhead import Shape, random_batch
-from infra.local_s3 import LocalS3
-from pipelines.plan_store import PlanFacts
-from trainers.checkpoint import Run
-from trainers.commits import Commits, SinceCommit
-from trainers.engine import LocalEngine
+from benchmarks.measuring.figures import Figure, median, show
 
 SHAPE = Shape(bags=8, clips=4, frames=4, size_pixels=20, classes=12, labels=(1, 5), commit_steps=1)
 WIDTH = 1024

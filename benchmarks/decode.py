@@ -20,13 +20,13 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/decode.py`
 
-from benchmarks import figures
-from benchmarks.check import wrong_frames
-from benchmarks.clips import Clips, clips_of
-from benchmarks.corpus import default_work_folder, name_of
-from benchmarks.figures import Figure, say
-from benchmarks.isolated import CandidateError, Isolated, isolated
-from benchmarks.videos import NAMES, video
+from benchmarks.measuring import figures
+from benchmarks.measuring.figures import Figure, say
+from benchmarks.reading.check import wrong_frames
+from benchmarks.reading.clips import Clips, clips_of
+from benchmarks.reading.corpus import default_work_folder, name_of
+from benchmarks.reading.isolated import CandidateError, Isolated, isolated
+from benchmarks.reading.videos import NAMES, video
 
 TIMED = ("floor", "ours", "ours_yuv420p", "pyav_kept", "pyav_reopened", "decord_kept", "decord_reopened",
          "torchcodec_kept", "torchcodec_reopened")  # fmt: skip

@@ -34,23 +34,25 @@ from av.codec.context import ThreadType
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/extract.py`
 
-from benchmarks import figures
-from benchmarks.corpus import CLIP, DECODE, default_work_folder, indexed, write_shards
-from benchmarks.figures import Figure, say
-from benchmarks.minimal import needed_run
-from benchmarks.process_cost import ProcessCost, on_one_core
-from benchmarks.videos import NAMES, video
-from pipelines import isolated, storage
-from pipelines.clip_plan import ClipConfig
-from pipelines.dense import DenseCounts, dense_job, dense_windows
-from pipelines.isolated import Isolation
-from pipelines.packets import packets_of
-from pipelines.shard_index import load_index
-from pipelines.window_stream import VideoRange, WindowShape, batches_of_ranges, window_batches
-from trainers.backbones import build
-from trainers.config import TrainConfig
-from trainers.extract import Extraction, extract, make_here
-from trainers.feature_model import Weights
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.apart import pool
+from adaptfocus.pipelines.decode.settings import Isolation
+from adaptfocus.pipelines.decode.window_jobs import DenseCounts, dense_job
+from adaptfocus.pipelines.decode.windows import dense_windows
+from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.plan.settings import ClipConfig
+from adaptfocus.pipelines.stream.windows import VideoRange, WindowShape, batches_of_ranges, window_batches
+from adaptfocus.pipelines.video.spans import packets_of
+from adaptfocus.trainers.backbones import build
+from adaptfocus.trainers.evaluation.extraction import Extraction, extract, make_here
+from adaptfocus.trainers.evaluation.feature_model import Weights
+from adaptfocus.trainers.settings.run import TrainConfig
+from benchmarks.measuring import figures
+from benchmarks.measuring.figures import Figure, say
+from benchmarks.reading.corpus import CLIP, DECODE, default_work_folder, indexed, write_shards
+from benchmarks.reading.minimal import needed_run
+from benchmarks.reading.process_cost import ProcessCost, on_one_core
+from benchmarks.reading.videos import NAMES, video
 
 HOP_SECONDS, VIDEO_SECONDS = 1.0, 60
 SHAPE = WindowShape(CLIP, HOP_SECONDS, DECODE)
@@ -76,7 +78,7 @@ def main(
             for name, row in rows.items():
                 found += over_floor(name, row, 2 if quick else repeats)
         found += whole(folder, index.fingerprint, rows, 2 if quick else repeats)
-    isolated.end_idle()
+    pool.end_idle()
     figures.show(found, as_json, "Features of whole videos")
 
 
@@ -132,7 +134,7 @@ def clips_of(row: Row) -> list[tuple[int, int]]:
 def bare(row: Row, runs: list[tuple[int, int]]) -> Callable[[], int]:
     """Decoding of some runs of packets, each from its keyframe on, and nothing else; says how many frames came."""
     packets = packets_of(row)
-    data = storage.read_ranges([row["shard_url"]], [row["member_offset_bytes"]], [row["member_size_bytes"]])[0]
+    data = store.read_ranges([row["shard_url"]], [row["member_offset_bytes"]], [row["member_size_bytes"]])[0]
     context: Any = av.CodecContext.create(row["codec"], "r")
     context.extradata = row["extradata"] or None
     context.thread_count, context.thread_type = 1, ThreadType.NONE
@@ -181,7 +183,7 @@ def small_weights(config: TrainConfig, url: str) -> Weights:
     """A fresh small backbone as a file: what it knows makes no difference to what it costs."""
     data = io.BytesIO()
     torch.save({"backbone": config.backbone, "state_dict": build(config.backbone, 1).state_dict()}, data)
-    storage.write_bytes(url, data.getvalue())
+    store.write_bytes(url, data.getvalue())
     return Weights(hashlib.sha256(data.getvalue()).hexdigest(), url=url)
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.fetch [--quick] [--json] [--video PATH ...]
 
-Tars of 10-minute videos (a and b of benchmarks/videos.py, and yours) lie in the local S3 server, behind a proxy that
+Tars of 10-minute videos (of `benchmarks.reading.videos`, and yours) lie in the local S3 server, behind a proxy that
 counts and waits. An epoch draws 4 clips of 32 frames, stride 3, of each video. Bytes are bodies of GETs. Ratios are of
 totals, with a 90 % bootstrap interval over the videos (bytes) or over the repetitions (throughput).
 """
@@ -23,8 +23,20 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/fetch.py`
 
-from benchmarks import figures
-from benchmarks.corpus import (
+from adaptfocus.infra.demo.local_s3 import LocalS3
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.plan.draw import Planner
+from adaptfocus.pipelines.plan.published import PlanFacts
+from adaptfocus.pipelines.store.ahead import read_ahead
+from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.pipelines.stream.clips import stream
+from adaptfocus.pipelines.video.spans import packets_of
+from benchmarks.faults.s3_latency import FarStore
+from benchmarks.measuring import figures
+from benchmarks.measuring.figures import Figure, say
+from benchmarks.measuring.pace import clips_in
+from benchmarks.reading.corpus import (
     BAGS_PER_BATCH,
     CLIPS_PER_BAG,
     default_work_folder,
@@ -35,22 +47,10 @@ from benchmarks.corpus import (
     stored_plan,
     write_shards,
 )
-from benchmarks.figures import Figure, say
-from benchmarks.minimal import minimal_bytes
-from benchmarks.pace import clips_in
-from benchmarks.process_cost import on_one_core
-from benchmarks.range_readers import READERS
-from benchmarks.s3_latency import FarStore
-from benchmarks.videos import NAMES, video
-from infra.local_s3 import LocalS3
-from pipelines import storage
-from pipelines.clip_plan import Planner
-from pipelines.clip_reader import read_ahead
-from pipelines.clip_stream import stream
-from pipelines.packets import packets_of
-from pipelines.plan_store import PlanFacts
-from pipelines.records import ClipBatch
-from pipelines.shard_index import load_index
+from benchmarks.reading.minimal import minimal_bytes
+from benchmarks.reading.process_cost import on_one_core
+from benchmarks.reading.range_readers import READERS
+from benchmarks.reading.videos import NAMES, video
 
 SHARD_SIZE_BYTES = 200 << 20
 LATENCY_MS = 50
@@ -111,7 +111,7 @@ def index_figures(far: FarStore, files: dict[str, Path]) -> tuple[Corpus, list[F
     corpus = Corpus(far, shards_url, index_url, indexed(shards_url, index_url))
     gets, size_bytes = corpus.on_tars()
     rows = corpus.rows
-    fs, path = storage.filesystem(index_url)
+    fs, path = store.filesystem(index_url)
     hours = sum(row["packet_count"] for row in rows) / 30 / 3600
     n = len(rows)
     return corpus, [
@@ -167,7 +167,7 @@ def peer_figures(corpus: Corpus) -> list[Figure]:
     """The same clips through other readers; a video is opened once for its clips."""
     bags = [bag for bag in planned(corpus.planner, CLIPS_PER_BAG, epoch=0).to_pylist() if bag["spans"]]
     minimal, clips = sum(minimal_of(corpus, bags)), len(bags) * CLIPS_PER_BAG
-    fs, path = storage.filesystem(corpus.shards_url)
+    fs, path = store.filesystem(corpus.shards_url)
     tars = fs.glob(f"{path}/*.tar")
     tar_bytes = sum(fs.info(tar)["size"] for tar in tars)
     found = [
@@ -224,9 +224,9 @@ def _in_process(plan: PlanFacts) -> Iterator[ClipBatch]:
 def ray_figures(corpus: Corpus, folder: Path, repeats: int) -> list[Figure]:
     """The same through Ray Data, all of it on one core, which the decoding processes share as they do in training."""
     try:
-        from benchmarks.through_ray import batches
-        from infra.cluster import connected
-        from pipelines.ray_data import Decoding
+        from adaptfocus.infra.running.cluster import connected
+        from adaptfocus.pipelines.stream.on_ray import Decoding
+        from benchmarks.reading.through_ray import batches
     except ImportError as error:
         say(f"Ray Data: not installed ({error})")
         return []

@@ -3,7 +3,7 @@
     python -m benchmarks.focus_overhead [--quick] [--json]
 
 The baseline is `plain_step` below: forward, multi-hot targets, mean BCE, backward, AdamW on the same batch, as anybody
-would write it. Against it stands `trainers.step.train_step`, with the recipe `ours_resampled` after the warm-up and in
+would write it. Against it stands `trainers.loop.step.train_step`, with `ours_resampled` after the warm-up and in
 it, and with the recipe `best`, and its share of the ledger's table, which is made once a commit. CPU, one thread, CPU
 time of the process. They take turns step by step; figures are medians over the steps, with a 90 % bootstrap interval.
 
@@ -28,16 +28,17 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/focus_overhead.py`
 
-from benchmarks import figures
-from pipelines.config import make
-from pipelines.records import ERROR_BYTES, NEVER_VISITED, NO_LABEL, ClipBatch
-from pipelines.store_errors import RETRY_REASONS
-from trainers.backbones import InputSpec, build, input_spec_of, normalise
-from trainers.commits import SinceCommit
-from trainers.config import TrainConfig
-from trainers.engine import LocalEngine
-from trainers.recipes import recipe
-from trainers.step import train_step
+from adaptfocus.pipelines.errors import RETRY_REASONS
+from adaptfocus.pipelines.schemas import NEVER_VISITED, NO_LABEL
+from adaptfocus.pipelines.settings import make
+from adaptfocus.pipelines.stream.batches import ERROR_BYTES, ClipBatch
+from adaptfocus.trainers.backbones import InputSpec, build, input_spec_of, normalise
+from adaptfocus.trainers.loop.commits import SinceCommit
+from adaptfocus.trainers.loop.engine import LocalEngine
+from adaptfocus.trainers.loop.step import train_step
+from adaptfocus.trainers.settings.recipes import recipe
+from adaptfocus.trainers.settings.run import TrainConfig
+from benchmarks.measuring import figures
 
 EPOCH = 15  # of the recipes' 30: after the warm-up, and weak negatives have begun
 # Recipe and epoch of each side; None is the plain step.

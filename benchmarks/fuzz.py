@@ -26,13 +26,13 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/fuzz.py`
 
-from benchmarks import figures
-from benchmarks.figures import Figure, say
-from benchmarks.fuzz_base import Base, bases, footage_folder
-from benchmarks.fuzz_inputs import Input, made
-from benchmarks.fuzz_run import CONTAINED, outcome
-from benchmarks.process_cost import peak_resident_mb
-from pipelines.isolated import end_idle
+from adaptfocus.pipelines.apart.pool import end_idle
+from benchmarks.fuzzing.base import Base, bases, footage_folder
+from benchmarks.fuzzing.inputs import Input, made
+from benchmarks.fuzzing.run import CONTAINED, outcome
+from benchmarks.measuring import figures
+from benchmarks.measuring.figures import Figure, say
+from benchmarks.reading.process_cost import peak_resident_mb
 
 # Two attempts within their deadlines, on a machine that is busy.
 HANG_SECONDS = 300.0
@@ -223,9 +223,9 @@ def _serve(pipe: Any, every: list[Base], numbers: list[int], seed: int) -> None:
 
 
 def _decoders_peak_mb() -> float:
-    from pipelines import isolated
+    from adaptfocus.pipelines.apart import pool
 
-    return max((peak_resident_mb(process.pid) for process in isolated._idle), default=0.0)
+    return max((peak_resident_mb(process.pid) for process in pool._idle), default=0.0)
 
 
 if __name__ == "__main__":

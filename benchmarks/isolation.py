@@ -21,8 +21,16 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/isolation.py`
 
-from benchmarks import figures
-from benchmarks.corpus import (
+from adaptfocus.infra.running.cluster import connected
+from adaptfocus.pipelines.apart import pool
+from adaptfocus.pipelines.apart.process import DecoderProcess
+from adaptfocus.pipelines.decode.settings import Isolation
+from adaptfocus.pipelines.plan.published import PlanFacts
+from adaptfocus.pipelines.stream.clips import stream
+from benchmarks.measuring import figures
+from benchmarks.measuring.figures import Figure, say
+from benchmarks.measuring.pace import clips_in, paced
+from benchmarks.reading.corpus import (
     BAGS_PER_BATCH,
     CLIPS_PER_BAG,
     default_work_folder,
@@ -31,17 +39,9 @@ from benchmarks.corpus import (
     stored_plan,
     write_shards,
 )
-from benchmarks.figures import Figure, say
-from benchmarks.pace import clips_in, paced
-from benchmarks.process_cost import ProcessCost
-from benchmarks.through_ray import batches as through_ray
-from benchmarks.videos import NAMES, video
-from infra.cluster import connected
-from pipelines import isolated
-from pipelines.clip_stream import stream
-from pipelines.decoder_process import DecoderProcess
-from pipelines.isolated import Isolation
-from pipelines.plan_store import PlanFacts
+from benchmarks.reading.process_cost import ProcessCost
+from benchmarks.reading.through_ray import batches as through_ray
+from benchmarks.reading.videos import NAMES, video
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDES: dict[str, Isolation | None] = {"without": None, "with": Isolation()}
@@ -107,7 +107,7 @@ def compared(loop: str, plans: list[PlanFacts]) -> list[Figure]:
             if number:
                 cpu[side].append(cost.cpu_seconds)
                 wall[side].append(seconds)
-    isolated.end_idle()
+    pool.end_idle()
     per_clip = {side: [1000 * s / (clips + BAGS_PER_BATCH * CLIPS_PER_BAG) for s in cpu[side]] for side in SIDES}
     return [
         figures.as_percent(figures.ratio(f"isolation.{loop}_cpu", cpu["with"], cpu["without"]), less=1),

@@ -29,17 +29,18 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/people.py`
 
-from benchmarks import figures, people_report
-from benchmarks.figures import Figure, say
-from benchmarks.people_videos import Corpus, is_made, make_corpus
-from benchmarks.regime_figures import Outcome, curves_of, outcome_of, share_of_gap
-from benchmarks.regime_runs import RunJob, finish
+from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
+from adaptfocus.pipelines.settings import make
+from adaptfocus.trainers.settings.recipes import recipe
+from adaptfocus.trainers.settings.run import TrainConfig
+from benchmarks.measuring import figures
+from benchmarks.measuring.figures import Figure, say
 from benchmarks.regimes import numbers, words
-from benchmarks.variants import Variant, chosen
-from pipelines.config import make
-from pipelines.errors import AdaptFocusError, ConfigError
-from trainers.config import TrainConfig
-from trainers.recipes import recipe
+from benchmarks.studies import people_report
+from benchmarks.studies.people_videos import Corpus, is_made, make_corpus
+from benchmarks.studies.regime_figures import Outcome, curves_of, outcome_of, share_of_gap
+from benchmarks.studies.regime_runs import RunJob, finish
+from benchmarks.studies.variants import Variant, chosen
 
 # In every regime alike. Twice the rate, which small3d likes, breaks this backbone's discovery (docs/results.md).
 SETTINGS = ("backbone=r2plus1d_tiny", "clip.fps=4", "input.motion=auto", "optim.learning_rate=3e-3")
@@ -155,7 +156,7 @@ def main(
         Path | None, typer.Option(help="JSON file of several corpora, in the place of --source.")
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Numbers, with commas between; three at the least.")] = None,
-    variants: Annotated[str | None, typer.Option(help="Names of benchmarks/variants.py, or people.")] = None,
+    variants: Annotated[str | None, typer.Option(help="Names of benchmarks/studies/variants.py, or people.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value for all variants; repeatable.")] = None,
     epochs: Annotated[int, typer.Option(help="Epochs of every run.", min=1)] = 60,
     views: Annotated[int, typer.Option(help="Uniform views a test video.", min=1, max=255)] = 20,

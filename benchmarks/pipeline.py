@@ -23,8 +23,20 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/pipeline.py`
 
-from benchmarks import figures, ray_readers
-from benchmarks.corpus import (
+from adaptfocus.infra.demo.local_s3 import LocalS3
+from adaptfocus.infra.running.cluster import connected
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.plan.draw import Planner
+from adaptfocus.pipelines.plan.published import PlanFacts
+from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.pipelines.stream.clips import stream
+from adaptfocus.pipelines.stream.on_ray import Decoding
+from benchmarks.faults.s3_latency import FarStore
+from benchmarks.measuring import figures
+from benchmarks.measuring.figures import Figure, say
+from benchmarks.measuring.pace import clips_in, paced
+from benchmarks.reading import ray_readers
+from benchmarks.reading.corpus import (
     BAGS_PER_BATCH,
     CLIPS_PER_BAG,
     default_work_folder,
@@ -34,21 +46,10 @@ from benchmarks.corpus import (
     stored_plan,
     write_shards,
 )
-from benchmarks.figures import Figure, say
-from benchmarks.member_memory import peak_mb, write_tar_of_one
-from benchmarks.pace import clips_in, paced
-from benchmarks.process_cost import ProcessCost
-from benchmarks.s3_latency import FarStore
-from benchmarks.through_ray import batches as through_ray
-from benchmarks.videos import NAMES, video
-from infra.cluster import connected
-from infra.local_s3 import LocalS3
-from pipelines import storage
-from pipelines.clip_plan import Planner
-from pipelines.clip_stream import stream
-from pipelines.plan_store import PlanFacts
-from pipelines.ray_data import Decoding
-from pipelines.records import ClipBatch
+from benchmarks.reading.member_memory import peak_mb, write_tar_of_one
+from benchmarks.reading.process_cost import ProcessCost
+from benchmarks.reading.through_ray import batches as through_ray
+from benchmarks.reading.videos import NAMES, video
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARD_SIZE_BYTES = 100 << 20  # two 10-minute videos: every worker of the DataLoader gets shards
@@ -195,12 +196,12 @@ def dataloader(files: dict[str, Path], folder: Path, repeats: int) -> list[Figur
 
 def _signed(url: str) -> str:
     """An HTTP address of an object, for those who do not speak S3."""
-    fs, path = storage.filesystem(url)
+    fs, path = store.filesystem(url)
     return fs.sign(path, expiration=86_400)
 
 
 def _run_dataloader(scaler: str, workers: int, urls: list[str], videos: int) -> tuple[int, float]:
-    command = [sys.executable, "-m", "benchmarks.dataloader", scaler, str(workers), *urls]
+    command = [sys.executable, "-m", "benchmarks.reading.dataloader", scaler, str(workers), *urls]
     answer = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     expected = CLIPS_PER_BAG * (videos - 1)  # its clock starts with the first
     if answer["clips"] != expected:

@@ -26,12 +26,18 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/regimes.py`
 
-from benchmarks import figures, regime_report
-from benchmarks.figures import Figure, say
-from benchmarks.imprecision import Imprecision
-from benchmarks.regime_figures import Outcome, curves_of, figures_of, outcome_of
-from benchmarks.regime_runs import RunJob, finish
-from benchmarks.regime_worlds import (
+from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
+from adaptfocus.pipelines.settings import make
+from adaptfocus.pipelines.worlds.config import KINDS, TRIMMED, WorldConfig
+from adaptfocus.trainers.settings.recipes import recipe
+from adaptfocus.trainers.settings.run import TrainConfig
+from benchmarks.measuring import figures
+from benchmarks.measuring.figures import Figure, say
+from benchmarks.studies import regime_report
+from benchmarks.studies.imprecision import Imprecision
+from benchmarks.studies.regime_figures import Outcome, curves_of, figures_of, outcome_of
+from benchmarks.studies.regime_runs import RunJob, finish
+from benchmarks.studies.regime_worlds import (
     annotated_url,
     has_annotations,
     has_start,
@@ -42,12 +48,7 @@ from benchmarks.regime_worlds import (
     start_url,
     world_name,
 )
-from benchmarks.variants import GROUPS, Variant, chosen
-from pipelines.config import make
-from pipelines.errors import AdaptFocusError, ConfigError
-from pipelines.world_config import KINDS, TRIMMED, WorldConfig
-from trainers.config import TrainConfig
-from trainers.recipes import recipe
+from benchmarks.studies.variants import GROUPS, Variant, chosen
 
 
 class Usual(NamedTuple):
@@ -192,7 +193,7 @@ def main(
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Numbers, with commas between; three at the least.")] = None,
     variants: Annotated[
-        str | None, typer.Option(help=f"Names of benchmarks/variants.py, or {', '.join(GROUPS)}.")
+        str | None, typer.Option(help=f"Names of benchmarks/studies/variants.py, or {', '.join(GROUPS)}.")
     ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value for all variants; repeatable.")] = None,
     epochs: Annotated[int, typer.Option(help="Epochs of every run.", min=1)] = 30,

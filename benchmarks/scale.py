@@ -9,7 +9,7 @@ The CPU of a clip, over all processes of the cluster, says what coordination add
 ranks are spread over the nodes. Throughput is that of whole epochs after the first, from the run's own log.
 
 `from_zero` starts Ray's head with the node kinds of ray_cluster.yaml, scaled down, in Ray's fake cloud
-(benchmarks/fake_cloud.py), and trains: both kinds of node come, the run ends, the nodes go.
+(benchmarks/faults/fake_cloud.py), and trains: both kinds of node come, the run ends, the nodes go.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/scale.py`
 
-from benchmarks import figures
-from benchmarks.fake_cloud import ROOT, from_zero
-from benchmarks.figures import Figure, say
-from benchmarks.process_cost import ProcessCost
-from benchmarks.s3_latency import FarStore
-from infra.cluster import OBJECT_STORE_BYTES, connected
-from infra.local_s3 import LocalS3
-from infra.worlds import make_world
-from pipelines.config import make
-from pipelines.world_config import world_of
-from trainers.checkpoint import Run
-from trainers.config import TrainConfig
-from trainers.ledger import audit
-from trainers.prepare import prepare
-from trainers.recipes import recipe
+from adaptfocus.infra.demo.local_s3 import LocalS3
+from adaptfocus.infra.running.cluster import OBJECT_STORE_BYTES, connected
+from adaptfocus.infra.running.worlds import make_world
+from adaptfocus.pipelines.settings import make
+from adaptfocus.pipelines.worlds.config import world_of
+from adaptfocus.trainers.runs.ledger import audit
+from adaptfocus.trainers.runs.log import Run
+from adaptfocus.trainers.runs.preparation import prepare
+from adaptfocus.trainers.settings.recipes import recipe
+from adaptfocus.trainers.settings.run import TrainConfig
+from benchmarks.faults.fake_cloud import ROOT, from_zero
+from benchmarks.faults.s3_latency import FarStore
+from benchmarks.measuring import figures
+from benchmarks.measuring.figures import Figure, say
+from benchmarks.reading.process_cost import ProcessCost
 
 NODES = (1, 2, 4)
 LATENCY_MS = 400
@@ -108,17 +108,17 @@ def _trained(config: TrainConfig, number: int, without: frozenset[int]) -> tuple
     from ray.cluster_utils import Cluster
     from ray.train import ScalingConfig
 
-    from trainers import ray_train
+    from adaptfocus.trainers.on_ray import train
 
     # By itself Ray Train would put as many ranks on one node as fit.
-    ray_train.ScalingConfig = partial(ScalingConfig, placement_strategy="SPREAD")  # type: ignore[misc]
+    train.ScalingConfig = partial(ScalingConfig, placement_strategy="SPREAD")  # type: ignore[misc]
     prepare(config)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": OBJECT_STORE_BYTES})
     try:
         for _ in range(number):
             cluster.add_node(num_cpus=CPUS_OF_NODE, object_store_memory=OBJECT_STORE_BYTES)
         with connected(cluster.address, cpus=0), ProcessCost(without) as cost:
-            ray_train.fit(config)
+            train.fit(config)
     finally:
         cluster.shutdown()
         time.sleep(2)  # its processes end

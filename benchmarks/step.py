@@ -2,10 +2,10 @@
 
     python -m benchmarks.step [BACKBONE ...] [--set step.precision=bf16] [--quick] [--json]
 
-Three sides take turns, step by step, on the same clips: ours (`trainers.step`, recipe `ours_resampled` after the
+Three sides take turns, step by step, on the same clips: ours (`trainers.loop.step`, recipe `ours_resampled` after the
 warm-up, ledger columns and all), a plain step of the same backbone (forward, multi-hot targets, mean BCE, backward, the
 same AdamW), and the plain step of the library's own model where pytorchvideo is installed and has it. All work at rate
-0, so that weights stay. Noise as frames; `benchmarks.step_waits` measures the wait for real clips.
+0, so that weights stay. Noise as frames; `benchmarks.stepping.step_waits` measures the wait for real clips.
 
 A backbone has a process of its own. On a CPU there is one thread, clips of large backbones are small (`CPU_CLIPS`), and
 the overhead is one of CPU time; on a GPU clips are the backbone's own, and times are those between two waits for it.
@@ -32,18 +32,18 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/step.py`
 
-from benchmarks import figures
-from benchmarks.figures import Figure, say
+from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.trainers.backbones import BACKBONES, build
+from adaptfocus.trainers.loop.commits import SinceCommit
+from adaptfocus.trainers.loop.engine import LocalEngine
+from adaptfocus.trainers.loop.step import logits_of, make_optimiser, ready, step_function
+from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks.focus_overhead import EPOCH, Shape, config_of, multi_hot, random_batch
-from benchmarks.library_models import library_model
-from benchmarks.machine import held_bytes, matrix_flops_per_second, step_flops
-from benchmarks.step_waits import wait_share
-from pipelines.records import ClipBatch
-from trainers.backbones import BACKBONES, build
-from trainers.commits import SinceCommit
-from trainers.config import TrainConfig
-from trainers.engine import LocalEngine
-from trainers.step import logits_of, make_optimiser, ready, step_function
+from benchmarks.measuring import figures
+from benchmarks.measuring.figures import Figure, say
+from benchmarks.measuring.machine import held_bytes, matrix_flops_per_second, step_flops
+from benchmarks.stepping.library_models import library_model
+from benchmarks.stepping.step_waits import wait_share
 
 CLASSES, LABELS, CLIPS = 157, (1, 13), 2  # as in Charades; clips of a bag
 QUICK = ("small3d", "x3d_s", "i3d_r50", "mvit_b_16x4")
@@ -129,7 +129,7 @@ def ours_model(config: TrainConfig, device: torch.device) -> nn.Module:
 
 
 def our_side(config: TrainConfig, device: torch.device) -> Callable[[ClipBatch], None]:
-    """`trainers.step`, as the loop calls it."""
+    """`trainers.loop.step`, as the loop calls it."""
     model = ours_model(config, device)
     step = step_function(config, LocalEngine(1, device), model, model, _still(config, model, device))
     return lambda batch: step(batch, EPOCH, EPOCH / config.epochs, SinceCommit())

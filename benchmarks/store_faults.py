@@ -2,7 +2,7 @@
 
     python -m benchmarks.store_faults [--quick] [--json] [--no-ray]
 
-Before Ceph's gateway where it is installed, else before the local S3 server, stands a proxy (benchmarks/s3_faults.py)
+Before Ceph's gateway where it is installed, else before the local S3 server, stands a proxy (faults/s3_faults.py)
 with 20 ms of latency and up to 20 ms more by chance; then the same with 503 SlowDown for 5 % of the requests, resets
 for 1 % and bodies that end early for 1 %. Clips of 32 frames, 224 pixels; 4 clips of each 10-minute video at 360p.
 Both sides take turns; the ratios are of medians of wall times, with a 90 % bootstrap interval over the repetitions.
@@ -27,8 +27,27 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/store_faults.py`
 
-from benchmarks import figures
-from benchmarks.corpus import (
+from adaptfocus.infra.demo.local_s3 import LocalS3
+from adaptfocus.infra.running.worlds import make_world
+from adaptfocus.pipelines.plan.draw import Planner
+from adaptfocus.pipelines.plan.published import PlanFacts, read_plan
+from adaptfocus.pipelines.schemas import PLAN_SCHEMA
+from adaptfocus.pipelines.settings import make
+from adaptfocus.pipelines.store.ahead import read_ahead
+from adaptfocus.pipelines.store.tables import read_table
+from adaptfocus.pipelines.stream.clips import stream
+from adaptfocus.pipelines.worlds.config import WorldConfig
+from adaptfocus.trainers.loop.engine import LocalEngine
+from adaptfocus.trainers.loop.training import train
+from adaptfocus.trainers.runs.log import Run
+from adaptfocus.trainers.runs.preparation import prepare
+from adaptfocus.trainers.settings.run import TrainConfig
+from benchmarks.faults.s3_faults import Faults, FaultyStore
+from benchmarks.faults.s3_latency import Store
+from benchmarks.measuring import figures
+from benchmarks.measuring.figures import Figure, say
+from benchmarks.measuring.pace import clips_in
+from benchmarks.reading.corpus import (
     BAGS_PER_BATCH,
     CLIPS_PER_BAG,
     default_work_folder,
@@ -38,26 +57,7 @@ from benchmarks.corpus import (
     stored_plan,
     write_shards,
 )
-from benchmarks.figures import Figure, say
-from benchmarks.pace import clips_in
-from benchmarks.s3_faults import Faults, FaultyStore
-from benchmarks.s3_latency import Store
-from benchmarks.videos import NAMES, video
-from infra.local_s3 import LocalS3
-from infra.worlds import make_world
-from pipelines.clip_plan import Planner
-from pipelines.clip_reader import read_ahead
-from pipelines.clip_stream import stream
-from pipelines.config import make
-from pipelines.plan_store import PlanFacts, read_plan
-from pipelines.records import PLAN_SCHEMA
-from pipelines.tables import read_table
-from pipelines.world_config import WorldConfig
-from trainers.checkpoint import Run
-from trainers.config import TrainConfig
-from trainers.engine import LocalEngine
-from trainers.loop import train
-from trainers.prepare import prepare
+from benchmarks.reading.videos import NAMES, video
 
 T = TypeVar("T")
 
@@ -209,9 +209,9 @@ def trained(url: str, name: str, *overrides: str) -> Run:
     if config.placement.engine == "local":
         train(config, LocalEngine(config.plan.bags_per_batch))
     else:
-        from infra.cluster import connected
-        from infra.running import cpus_of
-        from trainers.ray_train import fit
+        from adaptfocus.infra.running.cluster import connected
+        from adaptfocus.infra.running.run import cpus_of
+        from adaptfocus.trainers.on_ray.train import fit
 
         with connected(None, cpus_of(config)):
             fit(config)

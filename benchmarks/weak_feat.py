@@ -3,7 +3,7 @@
     python -m benchmarks.weak_feat [--quick] [--json] [--seeds 0,1,2] [--out FOLDER]
 
 Makes world d (activities, which are actions in an order; sentences about them), trains the backbone on it with video
-tags alone and with annotated intervals, from the same start (frames decoded once: `benchmarks/frame_cache.py`);
+tags alone and with annotated intervals, from the same start (frames decoded once: `benchmarks/studies/frame_cache.py`);
 extracts features of all videos by both and by the start itself; trains the same small heads on each (`adaptfocus
 probe`) and compares seed by seed. What is finished in --out is not run again.
 
@@ -23,14 +23,14 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/weak_feat.py`
 
-from benchmarks import figures
-from benchmarks.figures import Figure, mean_and_std, say
-from benchmarks.regime_runs import make_all, workers
+from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
+from adaptfocus.pipelines.worlds.config import WORLDS, WorldConfig, world_of
+from benchmarks.measuring import figures
+from benchmarks.measuring.figures import Figure, mean_and_std, say
 from benchmarks.regimes import Benchmark, run_benchmark
-from benchmarks.variants import chosen
-from benchmarks.weak_feat_runs import KINDS, make_features, make_probe, probe_file, score_of
-from pipelines.errors import AdaptFocusError, ConfigError
-from pipelines.world_config import WORLDS, WorldConfig, world_of
+from benchmarks.studies.regime_runs import make_all, workers
+from benchmarks.studies.variants import chosen
+from benchmarks.studies.weak_feat_runs import KINDS, make_features, make_probe, probe_file, score_of
 
 WORLD = "d"
 # Of each task, what its figure is; other scores are in OUT/probes.

@@ -15,9 +15,9 @@ from typing import Any
 import av
 import numpy as np
 
-from pipelines.clip_plan import ClipConfig, Planner, plan_views
-from pipelines.clip_stream import ClipShape, read_and_decode
-from pipelines.shard_index import load_index
+from adaptfocus.pipelines.index import load_index
+from adaptfocus.pipelines.plan import ClipConfig, Planner, plan_views
+from adaptfocus.pipelines.stream import ClipShape, read_and_decode
 
 CLIPS = 3  # of each video
 

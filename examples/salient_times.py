@@ -11,11 +11,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pipelines.saliency_table import spikes
-from pipelines.shard_index import load_index
-from trainers.checkpoint import Run
-from trainers.epochs import read_saliency
-from trainers.evaluate import load_config
+from adaptfocus.pipelines.index import load_index
+from adaptfocus.pipelines.saliency import spikes
+from adaptfocus.trainers.runs import Run
+from adaptfocus.trainers.runs.epochs import read_saliency
+from adaptfocus.trainers.runs.open import load_config
 
 
 def main(folder: str) -> None:

@@ -10,17 +10,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from infra.worlds import make_world
-from pipelines.config import make
-from pipelines.world_config import world_of
-from trainers.checkpoint import Run
-from trainers.config import TrainConfig
-from trainers.engine import LocalEngine
-from trainers.evaluate import evaluate, predict_here
-from trainers.ledger import audit
-from trainers.loop import train
-from trainers.prepare import prepare
-from trainers.recipes import recipe
+from adaptfocus.infra.running.worlds import make_world
+from adaptfocus.pipelines.settings import make
+from adaptfocus.pipelines.worlds.config import world_of
+from adaptfocus.trainers.evaluation import evaluate
+from adaptfocus.trainers.evaluation.scoring import predict_here
+from adaptfocus.trainers.loop import LocalEngine, train
+from adaptfocus.trainers.runs import Run, audit, prepare
+from adaptfocus.trainers.settings import TrainConfig, recipe
 
 
 def main(folder: str, epochs: int = 2) -> None:

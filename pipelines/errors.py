@@ -6,7 +6,11 @@ traceback. Output: exception classes; every message gives the value, the limit a
 
 from __future__ import annotations
 
-from pipelines.url_secrets import scrubbed
+from adaptfocus.pipelines.url_secrets import scrubbed
+
+# Why a request was tried again. The order is that of ClipBatch.read_retries.
+RETRY_REASONS = ("throttled", "reset", "truncated", "timeout", "server_error", "wrong_range", "whole_body", "expired",
+                 "short", "other")  # fmt: skip
 
 
 class AdaptFocusError(Exception):

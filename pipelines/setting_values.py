@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origi
 
 import yaml
 
-from pipelines.errors import ConfigError
+from adaptfocus.pipelines.errors import ConfigError
 
 NOTHING = ("", "null", "~", "none")  # where a setting may be left open
 WHOLE, NUMBER = "a whole number in decimals, such as 8", "a number in decimals, such as 0.5 or 1e-3"

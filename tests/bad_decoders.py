@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import isolated
+from adaptfocus.pipelines.apart import pool
 
 _SITECUSTOMIZE = """
 import sys
 
 if any("decoder_child" in each for each in sys.orig_argv):
     import ctypes, json, os, signal, time
-    import pipelines.clip_decoder as clip_decoder
-    import pipelines.decoder_child as decoder_child
-    import pipelines.packet_table as packet_table
+    import adaptfocus.pipelines.decode.bag as clip_decoder
+    import adaptfocus.pipelines.apart.child as decoder_child
+    import adaptfocus.pipelines.inspection.packet_table as packet_table
 
     done = 0
 
@@ -82,4 +82,4 @@ def bad_members(monkeypatch: pytest.MonkeyPatch, folder: Path, what: dict[int, s
     (folder / "sitecustomize.py").write_text(_SITECUSTOMIZE)
     (folder / "bad.json").write_text(json.dumps(what))
     monkeypatch.setenv("PYTHONPATH", f"{folder}:{Path(__file__).resolve().parents[1]}")
-    isolated.end_idle()
+    pool.end_idle()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("pipelines", "trainers", "infra", "docs", "pyproject.toml", "LICENSE")
+SOURCES = ("adaptfocus", "pipelines", "trainers", "infra", "docs", "pyproject.toml", "LICENSE")
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 LIMIT_SECONDS = 420  # of pip; it takes 60 s with a warm cache on two busy cores
 
@@ -34,7 +34,9 @@ def build_wheel(folder: Path) -> Path:
     """The wheel, built from a copy, so that nothing is left in the checkout."""
     for name in SOURCES:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / "src" / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                ROOT / name, folder / "src" / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+            )
         else:
             shutil.copy(ROOT / name, folder / "src" / name)
     build = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, folder / "src")

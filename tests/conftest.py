@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from infra.local_s3 import LocalS3
+from adaptfocus.infra.demo.local_s3 import LocalS3
 from tests.ceph import CephGateway, missing_programs
 from tests.clean_install import build_wheel, install
 from tests.worlds import SmallWorld, make_world
@@ -29,8 +29,7 @@ def require_all() -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for package in ("pipelines", "trainers", "infra"):
-        config.addinivalue_line("filterwarnings", rf"error:::{package}(\.|$)")
+    config.addinivalue_line("filterwarnings", r"error:::adaptfocus(\.|$)")
 
 
 # Fixtures that bring a store, a rendered world or a process: what asks for one is not quick.

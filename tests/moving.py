@@ -17,8 +17,8 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation
 
-from pipelines.index_rows import _stream_columns
-from pipelines.packet_table import main_video_stream, read_packet_table
+from adaptfocus.pipelines.index.rows import _stream_columns
+from adaptfocus.pipelines.inspection.packet_table import main_video_stream, read_packet_table
 
 # Small versions of the six files that docs/performance.md measures, and streams that mark their pictures differently.
 X264 = "bframes=3:b-pyramid=normal:weightp=2:ref=4:scenecut=0"
@@ -160,8 +160,8 @@ def expected_rgb(
 
 def bags_of(video: dict[str, Any], clips_each: Sequence[int], frames: int, seed: int = 0) -> list[dict[str, Any]]:
     """Bags of random clips (strides of 1 to 20 frames) with their spans."""
-    from pipelines.clip_stream import bare_bag
-    from pipelines.packets import find_clips, packets_of, shown_pts
+    from adaptfocus.pipelines.plan.draw import bare_bag
+    from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
 
     random, packets = np.random.default_rng(seed), packets_of(video)
     shown, bags = shown_pts(video, packets), []

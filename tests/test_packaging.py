@@ -21,15 +21,12 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DISTRIBUTION = {"yaml": "pyyaml"}  # where an import has another name
 # Files that import a library of an extra at their top, and are themselves only imported by each other or in functions.
 OF_AN_EXTRA = {
-    "pipelines/ray_data.py": "ray",
-    "trainers/ray_train.py": "ray",
-    "trainers/ray_elastic.py": "ray",
-    "trainers/ray_extract.py": "ray",
-    "trainers/ray_fit.py": "ray",
-    "trainers/ray_stop.py": "ray",
-    "infra/cluster.py": "ray",
-    "infra/stages.py": "demo",
-    "infra/demo.py": "demo",
+    **{f"trainers/on_ray/{name}.py": "ray" for name in ("datasets", "elastic", "engine", "extraction", "fit")},
+    **{f"trainers/on_ray/{name}.py": "ray" for name in ("predict", "stop", "train")},
+    "pipelines/stream/on_ray.py": "ray",
+    "infra/running/cluster.py": "ray",
+    "infra/demo/stages.py": "demo",
+    "infra/demo/demo.py": "demo",
 }
 
 
@@ -78,8 +75,8 @@ def undeclared(name: str, source: str) -> list[str]:
     extra = OF_AN_EXTRA.get(name)
     for module, at_once in imports_in(source):
         top = module.split(".")[0]
-        if top in PACKAGES:
-            file = f"{module.replace('.', '/')}.py"
+        if top == "adaptfocus":
+            file = f"{module.removeprefix('adaptfocus.').replace('.', '/')}.py"
             if at_once and file in OF_AN_EXTRA and extra is None:
                 wrong.append(f"{module}, which needs the extra {OF_AN_EXTRA[file]}")
         elif top not in sys.stdlib_module_names:
@@ -96,9 +93,11 @@ def test_the_rule_finds_what_is_undeclared() -> None:
     assert undeclared("pipelines/a.py", "import requests\ndef f():\n    import pandas.io") == ["pandas", "requests"]
     assert undeclared("pipelines/a.py", "import ray\nimport yaml, os.path, numpy as np") == ["ray"]
     assert undeclared("pipelines/a.py", "def f():\n    import h5py") == []
-    assert undeclared("pipelines/ray_data.py", "import ray\nimport h5py") == ["h5py"]
-    assert undeclared("infra/a.py", "from infra import stages") == ["infra.stages, which needs the extra demo"]
-    assert undeclared("infra/a.py", "def f():\n    from infra.stages import Stages") == []
+    assert undeclared("pipelines/stream/on_ray.py", "import ray\nimport h5py") == ["h5py"]
+    assert undeclared("infra/a.py", "from adaptfocus.infra.demo import stages") == [
+        "adaptfocus.infra.demo.stages, which needs the extra demo"
+    ]
+    assert undeclared("infra/a.py", "def f():\n    from adaptfocus.infra.demo.stages import Stages") == []
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -114,7 +113,7 @@ def test_what_tests_import_comes_with_dev() -> None:
     found = {
         module.split(".")[0] for path in (ROOT / "tests").rglob("*.py") for module, _ in imports_in(path.read_text())
     }
-    ours = {*PACKAGES, "tests", "benchmarks"}
+    ours = {"adaptfocus", "tests", "benchmarks"}
     strange = {top for top in found if top not in sys.stdlib_module_names and top not in ours}
     assert {top for top in strange if DISTRIBUTION.get(top, top).lower() not in known} == set()
 

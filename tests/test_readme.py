@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from infra import cli
-from infra.local_s3 import LocalS3
-from infra.options import settings_from
+from adaptfocus.infra.cli import app
+from adaptfocus.infra.demo.local_s3 import LocalS3
+from adaptfocus.infra.running.settings import settings_from
 from tests.clean_install import ROOT, run
 from tests.footage import footage_folder
 
@@ -45,7 +45,7 @@ def test_each_page_has_what_is_looked_for() -> None:
 def test_each_command_is_understood(line: str) -> None:
     """Its options are there, and its settings are those of a run."""
     _, name, *rest = shlex.split(line)
-    command = get_command(cli.app).commands[name]  # type: ignore[attr-defined]
+    command = get_command(app.app).commands[name]  # type: ignore[attr-defined]
     if hasattr(command, "commands"):
         command, rest = command.commands[rest[0]], rest[1:]
     given = command.make_context(name, rest).params

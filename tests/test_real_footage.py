@@ -11,18 +11,19 @@ import av
 import numpy as np
 import pytest
 
-from infra import cli
-from pipelines import storage
-from pipelines.clip_stream import ClipShape, stream
-from pipelines.plan_store import write_plan
-from pipelines.shard_index import build_index, load_index
+from adaptfocus.infra.cli import app
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.index.build import build_index
+from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.plan.published import write_plan
+from adaptfocus.pipelines.stream.clips import ClipShape, stream
+from adaptfocus.trainers.runs.ledger import audit
+from adaptfocus.trainers.runs.log import Run
+from adaptfocus.trainers.runs.open import load_config
 from tests.ceph import CephGateway
 from tests.footage import footage_folder, write_tar
 from tests.moving import expected_rgb, sequential
 from tests.secrets import assert_no_secret
-from trainers.checkpoint import Run
-from trainers.evaluate import load_config
-from trainers.ledger import audit
 
 pytestmark = [pytest.mark.footage, pytest.mark.ceph, pytest.mark.slow]
 
@@ -31,7 +32,7 @@ pytestmark = [pytest.mark.footage, pytest.mark.ceph, pytest.mark.slow]
 def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def run(*words: object) -> None:
         monkeypatch.setattr(sys, "argv", ["adaptfocus", *map(str, words)])
-        cli.main()
+        app.main()
 
     return run
 
@@ -42,7 +43,7 @@ def test_gmdcsa24_packed_and_trained_for_two_epochs_through_s3(
 ) -> None:
     """People in real rooms: variable frame rate, fragmented mp4, several labels a video, overlapping intervals."""
     pytest.importorskip("ray")
-    shards, index, run = (storage.join(ceph_url, name) for name in ("shards", "index", "runs/real"))
+    shards, index, run = (store.join(ceph_url, name) for name in ("shards", "index", "runs/real"))
     command("pack", "--gmdcsa24", footage_folder() / "gmdcsa24", "--out", shards, "--shard-size", 4_000_000)
     command("index", shards, "--out", index)
     videos = load_index(index)
@@ -61,7 +62,7 @@ def test_gmdcsa24_packed_and_trained_for_two_epochs_through_s3(
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/jpeg") >= 4
     said = capsys.readouterr()
-    for text in (page, said.out, said.err, storage.read_bytes(storage.join(run, "config.json")).decode()):
+    for text in (page, said.out, said.err, store.read_bytes(store.join(run, "config.json")).decode()):
         assert_no_secret(text, ceph_s3.environment)
 
 
@@ -97,17 +98,18 @@ def test_long_videos_are_indexed_planned_and_decoded(ceph_url: str, tmp_path: Pa
         {"film.mp4": film.read_bytes(), "film.json": b'{"labels": ["person"]}',
          "signs.mp4": (tmp_path / "signs.mp4").read_bytes(), "signs.json": b'{"labels": ["gesture", "person"]}'},
     )  # fmt: skip
-    storage.write_bytes(storage.join(ceph_url, "long.tar"), tar.read_bytes())
-    build_index([storage.join(ceph_url, "long.tar")], storage.join(ceph_url, "index"), workers=1)
-    from pipelines.clip_plan import ClipConfig, Planner, plan_views
+    store.write_bytes(store.join(ceph_url, "long.tar"), tar.read_bytes())
+    build_index([store.join(ceph_url, "long.tar")], store.join(ceph_url, "index"), workers=1)
+    from adaptfocus.pipelines.plan.draw import Planner, plan_views
+    from adaptfocus.pipelines.plan.settings import ClipConfig
 
-    index = load_index(storage.join(ceph_url, "index"))
+    index = load_index(store.join(ceph_url, "index"))
     durations = dict(zip(*(index.table.column(n).to_pylist() for n in ("video_id", "duration_seconds")), strict=True))
     assert durations["film"] == pytest.approx(139, abs=1)
     assert durations["signs"] >= 600
     clip = ClipConfig(frames=8, frame_stride=2, size_pixels=64)
     plan = plan_views(Planner.of(index.table, index.classes), clip, num_views=12)
-    facts = write_plan(plan, storage.join(ceph_url, "plan"), 0, bags_per_batch=1)
+    facts = write_plan(plan, store.join(ceph_url, "plan"), 0, bags_per_batch=1)
     ranges = [span["size_bytes"] for spans in plan.table.column("spans").to_pylist() for span in spans]
     assert max(ranges) < sum(index.table.column("member_size_bytes").to_pylist()) / 4, "a span is a part of a video"
     batches = list(stream(facts.slices(0), ClipShape(12, 8, 64, 2, 20), bags_per_batch=1))

@@ -13,9 +13,10 @@ from threading import Thread
 
 import pytest
 
-from infra.local_s3 import LocalS3
-from pipelines import storage, store_errors
-from pipelines.errors import StorageError
+from adaptfocus.infra.demo.local_s3 import LocalS3
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.errors import StorageError
+from adaptfocus.pipelines.store import reasons
 from tests.conftest import own_place, use_environment
 from tests.secrets import SECRETS, assert_no_secret, environment_with_secrets
 from tests.worlds import SmallWorld
@@ -36,11 +37,11 @@ def test_a_leak_is_found_in_texts_files_and_folders(tmp_path: Path) -> None:
 
 
 def test_an_unreachable_store_is_reported_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_errors, "RETRY_ATTEMPTS", 2)
+    monkeypatch.setattr(reasons, "RETRY_ATTEMPTS", 2)
     endpoint = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
     use_environment(monkeypatch, environment_with_secrets(endpoint))
     with pytest.raises(StorageError) as caught:
-        storage.write_bytes("s3://bucket/x", b"x")
+        store.write_bytes("s3://bucket/x", b"x")
     assert_no_secret(str(caught.value), repr(caught.value.__cause__))
 
 
@@ -53,7 +54,7 @@ def test_commands_that_succeed_write_and_print_no_secret(
     use_environment(monkeypatch, environment)
     url = own_place(request, local_s3)
     for path in sorted((small_world.folder / "shards-train").glob("*.tar")):
-        storage.write_bytes(f"{url}/shards/{path.name}", path.read_bytes())
+        store.write_bytes(f"{url}/shards/{path.name}", path.read_bytes())
     settings = [
         "small", "name=quiet", f"runs={url}/runs", f"index={url}/index", "epochs=1", "placement.engine=local",
         "clip.fps=4",
@@ -67,7 +68,7 @@ def test_commands_that_succeed_write_and_print_no_secret(
     )
     assert (done.returncode, "report: " in done.stdout) == (0, True), done.stderr[-2000:]
     assert_no_secret(done.stdout, done.stderr)
-    fs, path = storage.filesystem(url)
+    fs, path = store.filesystem(url)
     fs.get(path, str(tmp_path / "everything"), recursive=True)
     names = {found.name for found in (tmp_path / "everything").rglob("*")}
     assert {"config.json", "index.json", "report.html", "scores-0-of-1.parquet", "scores.json"} <= names
@@ -80,7 +81,7 @@ def commands(environment: dict[str, str], *words: list[str]) -> subprocess.Compl
     Its exit code is that of the commands, if that is the same for all.
     """
     code = (
-        "import json, sys; from infra import cli\nfound = set()\n"
+        "import json, sys; from adaptfocus.infra.cli import app as cli\nfound = set()\n"
         "for words in json.loads(sys.argv[1]):\n"
         "    sys.argv, code = ['adaptfocus', *words], 0\n"
         "    try: cli.main()\n"

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from infra import cli
-from pipelines.config import known_keys
-from trainers.config import TrainConfig
-from trainers.recipes import RECIPES
+from adaptfocus.infra.cli import app as cli
+from adaptfocus.pipelines.settings import known_keys
+from adaptfocus.trainers.settings import TrainConfig
+from adaptfocus.trainers.settings.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
 

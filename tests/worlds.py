@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.clip_plan import Planner
-from pipelines.config import make
-from pipelines.datasets.manifest import read_manifest
-from pipelines.pack import pack
-from pipelines.shard_index import build_index, load_index
-from pipelines.storage import size_and_tag
-from pipelines.world import WorldConfig, write_world
-from trainers.config import TrainConfig
+from adaptfocus.pipelines.annotations.manifest import read_manifest
+from adaptfocus.pipelines.index.build import build_index
+from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.plan.draw import Planner
+from adaptfocus.pipelines.settings import make
+from adaptfocus.pipelines.shards.packing import pack
+from adaptfocus.pipelines.store.objects import size_and_tag
+from adaptfocus.pipelines.worlds.encode import write_world
+from adaptfocus.pipelines.worlds.video import WorldConfig
+from adaptfocus.trainers.settings.run import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import infra
-import pipelines
-import trainers
+from adaptfocus import infra, pipelines, trainers
 
 ROOTS: tuple[ModuleType, ...] = (pipelines, trainers, infra)
 TOPS = {root.__name__.split(".")[0] for root in ROOTS}

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import typer
 from typer.models import ArgumentInfo
 
-from infra import cli
-from infra.help_pages import PAGES
+from adaptfocus.infra.cli import app as cli
+from adaptfocus.infra.cli.help_pages import PAGES
 
 NAMES = {str: "text", int: "integer", float: "number", bool: ""}
 

@@ -14,9 +14,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from pipelines.config import Settings
-from trainers import recipes
-from trainers.config import TrainConfig
+from adaptfocus.pipelines.settings import Settings
+from adaptfocus.trainers.settings import TrainConfig, recipes
 
 SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 

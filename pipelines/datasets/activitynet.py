@@ -10,18 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.datasets.annotations import (
-    Interval,
-    Problem,
-    check_id,
-    check_split,
-    check_unique,
-    labels_and,
-    parse_interval,
-)
-from pipelines.datasets.release import Release, ReleasedVideo
-from pipelines.datasets.release_files import parse_json, seconds_of
-from pipelines.errors import InputError
+from adaptfocus.pipelines.annotations.names import check_id, check_unique
+from adaptfocus.pipelines.annotations.rows import Interval, Problem, check_split, labels_and, parse_interval
+from adaptfocus.pipelines.datasets.release import Release, ReleasedVideo
+from adaptfocus.pipelines.datasets.release_files import parse_json, seconds_of
+from adaptfocus.pipelines.errors import InputError
 
 SPLITS = {"training": "train", "testing": "test"}  # other subsets keep their names
 

@@ -16,12 +16,18 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from pipelines.datasets.annotations import Problem, labels_and
-from pipelines.datasets.release import Release, ReleasedVideo
-from pipelines.datasets.release_files import in_threads, lines_of, only_file, read_ids_and_names, texts_by_name
-from pipelines.datasets.tasks import Segment
-from pipelines.errors import InputError
-from pipelines.file_tree import files_below
+from adaptfocus.pipelines.annotations.rows import Problem, labels_and
+from adaptfocus.pipelines.annotations.tasks import Segment
+from adaptfocus.pipelines.datasets.release import Release, ReleasedVideo
+from adaptfocus.pipelines.datasets.release_files import (
+    in_threads,
+    lines_of,
+    only_file,
+    read_ids_and_names,
+    texts_by_name,
+)
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.store.walk import files_below
 
 FRAMES_PER_SECOND = 15
 BACKGROUND = "SIL"  # silence: nothing of what the other 47 labels say

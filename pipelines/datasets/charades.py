@@ -15,12 +15,13 @@ import io
 import posixpath
 from collections.abc import Sequence
 
-from pipelines import storage
-from pipelines.datasets.annotations import Interval, Problem, check_id, check_unique, labels_and, normal_id
-from pipelines.datasets.release import Release, ReleasedVideo, Sentence
-from pipelines.datasets.release_files import lines_of, only_file, read_ids_and_names, seconds_of
-from pipelines.errors import InputError
-from pipelines.file_tree import files_below
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.annotations.names import check_id, check_unique, normal_id
+from adaptfocus.pipelines.annotations.rows import Interval, Problem, labels_and
+from adaptfocus.pipelines.datasets.release import Release, ReleasedVideo, Sentence
+from adaptfocus.pipelines.datasets.release_files import lines_of, only_file, read_ids_and_names, seconds_of
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.store.walk import files_below
 
 NEEDED = "needed are Charades_v1_train.csv, Charades_v1_test.csv and Charades_v1_classes.txt"
 SPLITS = ("train", "test")
@@ -59,7 +60,7 @@ def read_charades(annotations_url: str) -> Release:
 
 def _read_list(url: str, split: str, names: dict[str, str]) -> list[tuple[str, ReleasedVideo | None, list[Problem]]]:
     """(place, video, problems) of each row."""
-    text = storage.read_bytes(url).decode("utf-8-sig", errors="replace")
+    text = store.read_bytes(url).decode("utf-8-sig", errors="replace")
     reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
         missing = [name for name in ("id", "actions", "length") if name not in (reader.fieldnames or [])]

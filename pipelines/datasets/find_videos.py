@@ -13,9 +13,9 @@ import posixpath
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from pipelines.datasets.annotations import Problem, normal_id
-from pipelines.file_tree import files_below
-from pipelines.tar_samples import VIDEO_EXTENSIONS
+from adaptfocus.pipelines.annotations.names import VIDEO_EXTENSIONS, normal_id
+from adaptfocus.pipelines.annotations.rows import Problem
+from adaptfocus.pipelines.store.walk import files_below
 
 
 def find_videos(

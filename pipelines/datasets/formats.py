@@ -9,13 +9,13 @@ import posixpath
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pipelines.datasets.activitynet import read_activitynet
-from pipelines.datasets.breakfast import read_breakfast
-from pipelines.datasets.charades import read_charades, read_charades_sta
-from pipelines.datasets.manifest import read_listed
-from pipelines.datasets.multithumos import read_multithumos
-from pipelines.datasets.release import Release, ReleasedVideo
-from pipelines.errors import ConfigError
+from adaptfocus.pipelines.annotations.manifest import read_listed
+from adaptfocus.pipelines.datasets.activitynet import read_activitynet
+from adaptfocus.pipelines.datasets.breakfast import read_breakfast
+from adaptfocus.pipelines.datasets.charades import read_charades, read_charades_sta
+from adaptfocus.pipelines.datasets.multithumos import read_multithumos
+from adaptfocus.pipelines.datasets.release import Release, ReleasedVideo
+from adaptfocus.pipelines.errors import ConfigError
 
 FORMATS = ("charades", "breakfast", "multithumos", "activitynet", "csv")
 

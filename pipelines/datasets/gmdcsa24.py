@@ -15,17 +15,10 @@ import io
 import posixpath
 import re
 
-from pipelines import storage
-from pipelines.datasets.annotations import (
-    AnnotatedVideo,
-    Interval,
-    Problem,
-    labels_and,
-    normal,
-    normal_id,
-    tidy_intervals,
-)
-from pipelines.errors import InputError
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.annotations.names import normal, normal_id
+from adaptfocus.pipelines.annotations.rows import AnnotatedVideo, Interval, Problem, labels_and, tidy_intervals
+from adaptfocus.pipelines.errors import InputError
 
 # A label, perhaps with a direction in brackets, and its times: "Falling (BW)[6.9 to 12; 13 to 14]". Either closing
 # bracket may be missing (subject 2 Fall 11, subject 3 ADL 04), and so may "to" (subject 2 Fall 19).
@@ -43,8 +36,8 @@ def read_gmdcsa24(root_url: str) -> tuple[list[AnnotatedVideo], list[Problem]]:
     """
     lists = [
         url
-        for folder in storage.list_folders(root_url)
-        for url in storage.list_files(folder)
+        for folder in store.list_folders(root_url)
+        for url in store.list_files(folder)
         if posixpath.basename(url).lower() in ("adl.csv", "fall.csv")
     ]
     if not lists:
@@ -64,8 +57,8 @@ def read_gmdcsa24(root_url: str) -> tuple[list[AnnotatedVideo], list[Problem]]:
 def _read_list(csv_url: str, subject: str) -> tuple[list[AnnotatedVideo], list[Problem]]:
     folder_url = csv_url.removesuffix(".csv")
     prefix = f"{subject.lower().replace(' ', '_')}/{posixpath.basename(folder_url)}"
-    there = {normal_id(posixpath.basename(url)): url for url in storage.list_files(folder_url)}
-    text = storage.read_bytes(csv_url).decode("utf-8-sig", errors="replace")
+    there = {normal_id(posixpath.basename(url)): url for url in store.list_files(folder_url)}
+    text = store.read_bytes(csv_url).decode("utf-8-sig", errors="replace")
     lines = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
     header = [name.strip() for name in next(lines, [])]
     if header[:1] != ["File Name"] or header[-1:] != ["Classes"]:

@@ -14,9 +14,10 @@ import posixpath
 from collections import defaultdict
 from typing import Any
 
-from pipelines.datasets.annotations import Interval, Problem, check_id, check_unique, labels_and
-from pipelines.datasets.release import Release, ReleasedVideo
-from pipelines.datasets.release_files import (
+from adaptfocus.pipelines.annotations.names import check_id, check_unique
+from adaptfocus.pipelines.annotations.rows import Interval, Problem, labels_and
+from adaptfocus.pipelines.datasets.release import Release, ReleasedVideo
+from adaptfocus.pipelines.datasets.release_files import (
     in_threads,
     lines_of,
     only_file,
@@ -25,8 +26,8 @@ from pipelines.datasets.release_files import (
     seconds_of,
     texts_by_name,
 )
-from pipelines.errors import InputError
-from pipelines.file_tree import files_below
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.store.walk import files_below
 
 NEEDED = "needed are class_list.txt and either a .json or a text file for each class"
 SPLITS = {"training": "train", "validation": "train", "testing": "test", "test": "test"}

@@ -13,11 +13,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pipelines.datasets.annotations import AnnotatedVideo, Interval, Problem, tidy_intervals
-from pipelines.datasets.find_videos import find_videos
-from pipelines.datasets.manifest import present
-from pipelines.datasets.tasks import Segment
-from pipelines.errors import InputError
+from adaptfocus.pipelines.annotations.manifest import present
+from adaptfocus.pipelines.annotations.rows import AnnotatedVideo, Interval, Problem, tidy_intervals
+from adaptfocus.pipelines.annotations.tasks import Segment
+from adaptfocus.pipelines.datasets.find_videos import find_videos
+from adaptfocus.pipelines.errors import InputError
 
 
 @dataclass(frozen=True)

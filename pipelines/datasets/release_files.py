@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from pipelines import storage, strict_json
-from pipelines.datasets.annotations import Problem, normal
-from pipelines.datasets.manifest import LOOKUP_THREADS
-from pipelines.errors import InputError
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.annotations.manifest import LOOKUP_THREADS
+from adaptfocus.pipelines.annotations.names import normal
+from adaptfocus.pipelines.annotations.rows import Problem
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.store import strict_json
 
 T = TypeVar("T")
 _NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
@@ -26,7 +28,7 @@ def lines_of(url: str) -> list[tuple[int, str]]:
 
     What is no text, bytes that are not UTF-8 or control characters, becomes U+FFFD.
     """
-    text = storage.read_bytes(url).decode("utf-8-sig", errors="replace")
+    text = store.read_bytes(url).decode("utf-8-sig", errors="replace")
     lines = (normal(_NO_TEXT.sub("\ufffd", line)) for line in text.splitlines())
     return [(number, line) for number, line in enumerate(lines, start=1) if line]
 
@@ -94,7 +96,7 @@ def read_ids_and_names(url: str) -> dict[str, str]:
 def parse_json(url: str) -> dict[str, Any]:
     """The object in a JSON file. Raises InputError if it holds none, or a name (an id) occurs twice in an object."""
     try:
-        table = strict_json.loads(storage.read_bytes(url))
+        table = strict_json.loads(store.read_bytes(url))
     except ValueError as error:
         raise InputError(f"{url} is not JSON that can be used: {error}") from None
     if not isinstance(table, dict):

@@ -12,8 +12,8 @@ from itertools import combinations
 
 import numpy as np
 
-from pipelines.datasets.annotations import Problem
-from pipelines.datasets.release import Release, ReleasedVideo
+from adaptfocus.pipelines.annotations.rows import Problem
+from adaptfocus.pipelines.datasets.release import Release, ReleasedVideo
 
 MOST_PAIRS = 10
 

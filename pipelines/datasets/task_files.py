@@ -12,11 +12,12 @@ import math
 import posixpath
 from collections.abc import Mapping
 
-from pipelines import storage
-from pipelines.datasets.annotations import Problem
-from pipelines.datasets.release import Release, ReleasedVideo
-from pipelines.datasets.tasks import (
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.annotations.names import key_of
+from adaptfocus.pipelines.annotations.rows import Problem
+from adaptfocus.pipelines.annotations.tasks import (
     ACTIVITY,
+    ANNOTATIONS,
     GROUNDING,
     SEGMENTATION,
     ActivityVideo,
@@ -26,7 +27,7 @@ from pipelines.datasets.tasks import (
     write_grounding,
     write_segmentation,
 )
-from pipelines.pack import ANNOTATIONS, key_of
+from adaptfocus.pipelines.datasets.release import Release, ReleasedVideo
 
 # Frame labels and containers differ by some frames: by more than this, the labels may be of another video.
 SLACK_SECONDS = 1.0
@@ -42,17 +43,17 @@ def write_tasks(release: Release, out_url: str, seconds: Mapping[str, float]) ->
     problems: list[Problem] = []
     segmented = [_cut(video, seconds[video.video_id], problems) for video in packed if video.segments]
     if segmented:
-        write_segmentation(storage.join(out_url, ANNOTATIONS, SEGMENTATION), segmented)
+        write_segmentation(store.join(out_url, ANNOTATIONS, SEGMENTATION), segmented)
     active = [
         ActivityVideo(key_of(video.video_id), video.split, video.activities)
         for video in packed
         if video.activities is not None
     ]
     if active:
-        write_activities(storage.join(out_url, ANNOTATIONS, ACTIVITY), active)
+        write_activities(store.join(out_url, ANNOTATIONS, ACTIVITY), active)
     moments, wrong = moments_of(release, seconds)
     if moments:
-        write_grounding(storage.join(out_url, ANNOTATIONS, GROUNDING), moments)
+        write_grounding(store.join(out_url, ANNOTATIONS, GROUNDING), moments)
     return problems + wrong
 
 
@@ -66,8 +67,8 @@ def write_list(release: Release, list_url: str, with_intervals: bool = True) -> 
         row = {"id": key_of(video.video_id), "labels": video.labels, "split": video.split}
         rows.append(row | ({"intervals": video.intervals} if with_intervals and video.intervals is not None else {}))
     folder = posixpath.dirname(list_url) or "."
-    storage.write_bytes(list_url, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
-    storage.write_bytes(storage.join(folder, "classes.txt"), "".join(f"{c}\n" for c in release.classes).encode())
+    store.write_bytes(list_url, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+    store.write_bytes(store.join(folder, "classes.txt"), "".join(f"{c}\n" for c in release.classes).encode())
     return write_tasks(release, folder, stated_seconds(release))
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from infra import cli
+from adaptfocus.infra.cli import app
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def type_(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         monkeypatch.setenv("COLUMNS", "400")
         code = 0
         try:
-            cli.main()
+            app.main()
         except SystemExit as stop:
             code = int(stop.code or 0)
         out, err = capsys.readouterr()

@@ -10,11 +10,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.options import settings_from
-from pipelines.config import make
-from pipelines.errors import ConfigError
-from pipelines.setting_values import read_yaml
-from trainers.config import TrainConfig
+from adaptfocus.infra.running.settings import settings_from
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.setting_values import read_yaml
+from adaptfocus.pipelines.settings import make
+from adaptfocus.trainers.settings.run import TrainConfig
 
 BASE = {"name": "a", "runs": "/runs", "index": "/index"}
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines import storage
-from pipelines.errors import BadVideoError, InputError, StorageError
-from pipelines.store_errors import as_storage_error, shown
-from pipelines.url_secrets import scrubbed, secret_in
-from trainers.config import TrainConfig
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.errors import BadVideoError, InputError, StorageError
+from adaptfocus.pipelines.store.reasons import as_storage_error
+from adaptfocus.pipelines.store.urls import shown
+from adaptfocus.pipelines.url_secrets import scrubbed, secret_in
+from adaptfocus.trainers.settings.run import TrainConfig
 
 # Each with HIDDEN where the credential is.
 SECRET = [
@@ -39,7 +40,7 @@ INNOCENT = [
 
 @pytest.mark.parametrize("url", SECRET)
 def test_a_credential_is_refused_and_not_shown(url: str) -> None:
-    for use in (storage.check_url, storage.read_bytes, storage.exists, storage.glob, storage.check_writable):
+    for use in (store.check_url, store.read_bytes, store.exists, store.glob, store.check_writable):
         with pytest.raises(StorageError, match="contains credentials") as caught:
             use(url)
         assert "HID" not in str(caught.value)
@@ -52,7 +53,7 @@ def test_a_credential_is_refused_and_not_shown(url: str) -> None:
 @pytest.mark.parametrize("url", INNOCENT)
 def test_innocent_urls_stay_as_they_are(url: str) -> None:
     assert secret_in(url) is None
-    assert storage.check_url(url) == url
+    assert store.check_url(url) == url
     assert scrubbed(f"at {url} there") == f"at {url} there"
 
 
@@ -63,13 +64,13 @@ def test_names_from_data_stay_in_their_folder(tmp_path) -> None:
     (out / "link").symlink_to(tmp_path / "elsewhere")
     (out / "within").symlink_to(out / "real")
     for name in ("a.json", "new/a.json", "real/a.json", "within/a.json"):
-        assert storage.inside(str(out), *name.split("/")) == f"{out}/{name}"
+        assert store.inside(str(out), *name.split("/")) == f"{out}/{name}"
     for name in ("../x.json", "a/../../x.json", "/etc/x", "s3://b/x", "./x", "link/x.json"):
         with pytest.raises(StorageError, match="would lead out of"):
-            storage.inside(str(out), name)
-    assert storage.inside("s3://b/out", "x.json") == "s3://b/out/x.json"
+            store.inside(str(out), name)
+    assert store.inside("s3://b/out", "x.json") == "s3://b/out/x.json"
     with pytest.raises(StorageError, match="would lead out of s3://b/out"):
-        storage.inside("s3://b/out", "../x.json")
+        store.inside("s3://b/out", "../x.json")
 
 
 def test_no_error_of_ours_shows_one_whoever_prints_it() -> None:

@@ -20,54 +20,13 @@ split over workers (docs/decisions/0017). What dropout and stochastic depth leav
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from pipelines.errors import ConfigError
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """What a backbone wants to be shown: RGB, channels first.
-
-    ``frame_stride`` counts frames of the video as it is stored; ``mean`` and ``std`` are per channel, of pixels
-    scaled to [0, 1]. ``frames`` and ``size_pixels`` are what the public weights were trained on. Others are taken
-    too, as far as the fields from `frames_multiple_of` to `size_fixed` let them.
-    """
-
-    frames: int
-    frame_stride: float
-    size_pixels: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    frames_multiple_of: int = 1
-    size_multiple_of: int = 1
-    frames_fixed: bool = False
-    size_fixed: bool = False
-    is_features: bool = False  # it is shown steps of features, as they are, in the place of frames
-
-    def check(self, frames: int, size_pixels: int) -> None:
-        """Whether clips of this shape can be taken.
-
-        Raises:
-            ConfigError: they cannot; gives the value, the limit and the mend.
-        """
-        for key, given, own, step, fixed in (
-            ("clip.frames", frames, self.frames, self.frames_multiple_of, self.frames_fixed),
-            ("clip.size_pixels", size_pixels, self.size_pixels, self.size_multiple_of, self.size_fixed),
-        ):
-            if fixed and given != own:
-                raise ConfigError(f"{key} is {given}; this backbone takes {own} alone. Leave {key} out, or give {own}")
-            if given % step:
-                raise ConfigError(
-                    f"{key} is {given}; this backbone takes multiples of {step}. Leave {key} out for {own}, or give "
-                    f"{max(1, round(given / step)) * step}"
-                )
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.trainers.backbones.specs import InputSpec
 
 
 class Backbone(nn.Module):

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainers.backbones.contract import Backbone, InputSpec
+from adaptfocus.trainers.backbones.contract import Backbone
+from adaptfocus.trainers.backbones.specs import INCEPTION_I3D, InputSpec
 
-SPEC = InputSpec(64, 1, 224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 # Widths of a module's branches: 1x1; 1x1 and 3x3; 1x1 and 3x3; 1x1 after a maximum.
 MIXED = {
     "Mixed_3b": (64, 96, 128, 16, 32, 32),
@@ -87,7 +87,7 @@ class InceptionI3D(Backbone):
 
     layer_kinds = (Inception,)
 
-    def __init__(self, num_classes: int, spec: InputSpec = SPEC) -> None:
+    def __init__(self, num_classes: int, spec: InputSpec = INCEPTION_I3D) -> None:
         super().__init__()
         self.input_spec = spec
         self.add_module("Conv3d_1a_7x7", Unit(3, 64, 7, stride=2))

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from trainers.backbones.x3d import SHORTCUT_NORM
+from adaptfocus.trainers.backbones.x3d import SHORTCUT_NORM
 
 State = dict[str, torch.Tensor]
 HEAD_PREFIX = "head."

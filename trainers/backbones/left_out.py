@@ -1,7 +1,7 @@
 """Dropout and stochastic depth whose draws are those of a clip's id.
 
 Input: a backbone, the ids of the clips that it is about to see.
-Does: draws what is left out for each clip (`trainers/draws.py`) and sets it on the model as factors: 0, or 1 over the
+Does: draws what is left out for each clip (`device/draws.py`) and sets it on the model as factors: 0, or 1 over the
 share that stays.
 Output: none; `Backbone.forward` and the blocks read the factors while the model trains.
 
@@ -14,9 +14,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from pipelines.errors import ConfigError
-from trainers.backbones.contract import Backbone
-from trainers.draws import DROP_PATH, DROPOUT, uniforms
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.trainers.backbones.contract import Backbone
+from adaptfocus.trainers.device.draws import DROP_PATH, DROPOUT, uniforms
 
 
 def check(model: nn.Module, dropout: float, drop_path: float) -> None:

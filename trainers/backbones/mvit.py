@@ -18,9 +18,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainers.backbones.contract import Backbone, InputSpec
+from adaptfocus.trainers.backbones.contract import Backbone
+from adaptfocus.trainers.backbones.specs import InputSpec
 
-MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
 PATCH = (2, 4, 4)  # strides of the first convolution
 GROWS_AT = {16: (1, 3, 14), 24: (2, 5, 21)}  # by depth: blocks that halve the size and double the heads
 KEYS_AT = 8  # stride of the first keys and values; it halves where queries are pooled, so that their grid stays
@@ -32,10 +32,6 @@ Kernels = Literal["3x3x3", "of strides"]
 # In all norms, those of pools with them: PySlowFast since June 2022, torchvision and pytorchvideo's main. Before,
 # and in pytorchvideo 0.1.5, the norms of pools had 1e-5.
 layer_norm = partial(nn.LayerNorm, eps=1e-6)
-
-
-def spec(frames: int, frame_stride: int) -> InputSpec:
-    return InputSpec(frames, frame_stride, 224, MEAN, STD, frames_multiple_of=2, size_multiple_of=32)
 
 
 def pooled_tokens(x: torch.Tensor, grid: Grid, pool: nn.Module | None) -> tuple[torch.Tensor, Grid]:

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainers.backbones.contract import Backbone, InputSpec
-from trainers.backbones.small3d import HEAD_BIAS
+from adaptfocus.trainers.backbones.contract import Backbone
+from adaptfocus.trainers.backbones.small3d import HEAD_BIAS
+from adaptfocus.trainers.backbones.specs import R2PLUS1D_TINY, InputSpec
 
 
 class Block(nn.Module):
@@ -41,7 +42,7 @@ class R2Plus1DTiny(Backbone):
     """
 
     layer_kinds = (Block,)
-    input_spec = InputSpec(frames=12, frame_stride=1, size_pixels=24, mean=(0.35, 0.35, 0.35), std=(0.2, 0.2, 0.2))
+    input_spec = R2PLUS1D_TINY
 
     def __init__(self, num_classes: int, spec: InputSpec | None = None) -> None:
         super().__init__()

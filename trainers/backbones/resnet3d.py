@@ -15,12 +15,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainers.backbones.contract import Backbone, InputSpec
+from adaptfocus.trainers.backbones.contract import Backbone
+from adaptfocus.trainers.backbones.specs import I3D_R50, InputSpec
 
 DEPTHS_50 = (3, 4, 6, 3)
 I3D_KERNELS = ((3,), (3, 1), (3, 1), (1, 3))  # over time, of each stage's blocks in turn
 NONLOCAL_AFTER = ((), (1, 3), (1, 3, 5), ())  # blocks of each stage that a non-local block follows
-I3D_SPEC = InputSpec(8, 8, 224, (0.45, 0.45, 0.45), (0.225, 0.225, 0.225), frames_multiple_of=2, size_multiple_of=32)
 
 
 def convolution(
@@ -132,7 +132,7 @@ class ResNet3D(Backbone):
     def __init__(
         self,
         num_classes: int,
-        spec: InputSpec = I3D_SPEC,
+        spec: InputSpec = I3D_R50,
         width: int = 64,
         depths: Sequence[int] = DEPTHS_50,
         nonlocal_after: Sequence[Sequence[int]] = ((), (), (), ()),

@@ -14,13 +14,20 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainers.backbones.contract import Backbone, InputSpec
-from trainers.backbones.resnet3d import DEPTHS_50, ResBlock, Stage, Stem, convolution, initialise_convolutions
+from adaptfocus.trainers.backbones.contract import Backbone
+from adaptfocus.trainers.backbones.resnet3d import (
+    DEPTHS_50,
+    ResBlock,
+    Stage,
+    Stem,
+    convolution,
+    initialise_convolutions,
+)
+from adaptfocus.trainers.backbones.specs import SLOWFAST_R50, InputSpec
 
 ALPHA = 4  # frames of the fast pathway for one of the slow
 BETA = 8  # channels of the slow pathway for one of the fast
 SLOW_KERNELS, FAST_KERNELS = (1, 1, 3, 3), (3, 3, 3, 3)  # over time, of each stage's blocks
-SPEC = InputSpec(32, 2, 224, (0.45, 0.45, 0.45), (0.225, 0.225, 0.225), frames_multiple_of=ALPHA, size_multiple_of=32)
 
 Paths = tuple[torch.Tensor, torch.Tensor]
 
@@ -58,7 +65,7 @@ class SlowFast(Backbone):
     layer_kinds = (ResBlock,)
 
     def __init__(
-        self, num_classes: int, spec: InputSpec = SPEC, width: int = 64, depths: Sequence[int] = DEPTHS_50
+        self, num_classes: int, spec: InputSpec = SLOWFAST_R50, width: int = 64, depths: Sequence[int] = DEPTHS_50
     ) -> None:
         super().__init__()
         self.input_spec = spec

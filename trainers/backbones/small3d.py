@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from trainers.backbones.contract import Backbone, InputSpec
+from adaptfocus.trainers.backbones.contract import Backbone
+from adaptfocus.trainers.backbones.specs import SMALL3D, InputSpec
 
 HEAD_BIAS = -2.0
 
@@ -22,7 +23,7 @@ class Small3D(Backbone):
 
     layer_kinds = (nn.Sequential,)
     decays_all = True  # what docs/results.md reports was trained so
-    input_spec = InputSpec(frames=8, frame_stride=1, size_pixels=20, mean=(0.35, 0.35, 0.35), std=(0.2, 0.2, 0.2))
+    input_spec = SMALL3D
 
     def __init__(
         self, num_classes: int, channels: tuple[int, int, int] = (8, 16, 32), spec: InputSpec | None = None

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from trainers.backbones.contract import Backbone, InputSpec
-from trainers.backbones.small3d import HEAD_BIAS
+from adaptfocus.trainers.backbones.contract import Backbone
+from adaptfocus.trainers.backbones.small3d import HEAD_BIAS
+from adaptfocus.trainers.backbones.specs import TEMPORAL_HEAD, InputSpec
 
 CHANNELS = 128
 FEATURES = 512  # until `take_form` says how many there are
@@ -25,9 +26,7 @@ class TemporalHead(Backbone):
     """
 
     layer_kinds = (nn.Sequential,)
-    input_spec = InputSpec(
-        frames=8, frame_stride=1, size_pixels=1, mean=(0, 0, 0), std=(1, 1, 1), size_fixed=True, is_features=True
-    )
+    input_spec = TEMPORAL_HEAD
 
     def __init__(self, num_classes: int, features: int = FEATURES, spec: InputSpec | None = None) -> None:
         super().__init__()

@@ -13,14 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipelines.errors import ConfigError
-from trainers.backbones.contract import IMAGENET_MEAN, IMAGENET_STD, Backbone, InputSpec
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.trainers.backbones import specs
+from adaptfocus.trainers.backbones.contract import Backbone
+from adaptfocus.trainers.backbones.specs import InputSpec
 
-VIDEOMAE_SPEC = InputSpec(
-    16, 4, 224, IMAGENET_MEAN, IMAGENET_STD, frames_multiple_of=2, frames_fixed=True, size_fixed=True
-)
-TIMESFORMER_SPEC = InputSpec(8, 32, 224, (0.45, 0.45, 0.45), (0.225, 0.225, 0.225), size_fixed=True)
-VJEPA2_SPEC = InputSpec(64, 4, 256, IMAGENET_MEAN, IMAGENET_STD, frames_multiple_of=2, size_fixed=True)
 PATCH_PIXELS = 16  # of all three
 VJEPA2_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
 
@@ -60,7 +57,7 @@ class LibraryBackbone(Backbone):
 class VideoMAE(LibraryBackbone):
     """VideoMAE ViT-B: tubelets of two frames; mean over all tokens, then a norm."""
 
-    def __init__(self, num_classes: int, spec: InputSpec = VIDEOMAE_SPEC, **config: Any) -> None:
+    def __init__(self, num_classes: int, spec: InputSpec = specs.VIDEOMAE, **config: Any) -> None:
         super().__init__()
         self.input_spec = spec
         models = library()
@@ -91,7 +88,7 @@ class VideoMAE(LibraryBackbone):
 class TimeSformer(LibraryBackbone):
     """TimeSformer B, divided space-time attention; the head reads the class token."""
 
-    def __init__(self, num_classes: int, spec: InputSpec = TIMESFORMER_SPEC, **config: Any) -> None:
+    def __init__(self, num_classes: int, spec: InputSpec = specs.TIMESFORMER, **config: Any) -> None:
         super().__init__()
         self.input_spec = spec
         models = library()
@@ -116,7 +113,7 @@ class TimeSformer(LibraryBackbone):
 class VJEPA2(LibraryBackbone):
     """V-JEPA 2's encoder (ViT-L), mean over its tokens. The library's predictor and attentive pooler are left out."""
 
-    def __init__(self, num_classes: int, spec: InputSpec = VJEPA2_SPEC, **config: Any) -> None:
+    def __init__(self, num_classes: int, spec: InputSpec = specs.VJEPA2, **config: Any) -> None:
         super().__init__()
         self.input_spec = spec
         models = library()

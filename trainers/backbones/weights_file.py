@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines.errors import AdaptFocusError, ConfigError
-from trainers.backbones.key_styles import State
+from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
+from adaptfocus.trainers.backbones.key_styles import State
 
 # Where a checkpoint keeps its weights, beside its epoch, optimiser and so on; blobs are Caffe2's.
 INSIDE = ("state_dict", "model_state", "model_state_dict", "model", "blobs")

@@ -14,13 +14,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainers.backbones.contract import Backbone, InputSpec
-from trainers.backbones.resnet3d import Bottleneck, ResBlock, convolution, initialise_convolutions
+from adaptfocus.trainers.backbones.contract import Backbone
+from adaptfocus.trainers.backbones.resnet3d import Bottleneck, ResBlock, convolution, initialise_convolutions
+from adaptfocus.trainers.backbones.specs import X3D_M, InputSpec
 
-MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
-SPEC_S = InputSpec(13, 6, 160, MEAN, STD)
-SPEC_M = InputSpec(16, 5, 224, MEAN, STD)
-SPEC_L = InputSpec(16, 5, 312, MEAN, STD)
 DEPTHS_M, DEPTHS_L = (3, 5, 11, 7), (5, 10, 25, 15)
 WIDTHS = (24, 48, 96, 192)
 INNER = 2.25  # width of a block's middle over that of its ends
@@ -117,7 +114,7 @@ class X3D(Backbone):
 
     layer_kinds = (ResBlock,)
 
-    def __init__(self, num_classes: int, spec: InputSpec = SPEC_M, depths: Sequence[int] = DEPTHS_M) -> None:
+    def __init__(self, num_classes: int, spec: InputSpec = X3D_M, depths: Sequence[int] = DEPTHS_M) -> None:
         super().__init__()
         self.input_spec = spec
         self.blocks = nn.ModuleList([SeparableStem(WIDTHS[0])])

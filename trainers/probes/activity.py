@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainers.probes.training import Progress, Schedule, fit, fresh, resampled
+from adaptfocus.trainers.probes.training import Progress, Schedule, fit, fresh, resampled
 
 SCHEDULE = Schedule(epochs=60, batch_items=16, learning_rate=4e-3, weight_decay=5e-2)
 STRETCHES = 64

@@ -21,8 +21,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainers.metrics_grounding import moment_iou, non_maximum_suppression
-from trainers.probes.training import Progress, Schedule, fit, fresh, padded, resampled
+from adaptfocus.trainers.metrics.grounding import moment_iou, non_maximum_suppression
+from adaptfocus.trainers.probes.training import Progress, Schedule, fit, fresh, padded, resampled
 
 SCHEDULE = Schedule(epochs=16, batch_items=32, learning_rate=4e-3)
 CLIPS = 32

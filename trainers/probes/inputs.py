@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipelines.errors import InputError
-from pipelines.feature_store import FeatureSet, VideoFeatures, open_features
-from trainers.probes.training import Progress
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.features.store import FeatureSet, VideoFeatures, open_features
+from adaptfocus.trainers.probes.training import Progress
 
 TRAIN, TEST = "train", "test"
 LEAST_SCALE = 1e-6  # of the deviation of a dimension that hardly changes

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipelines.datasets.tasks import ActivityVideo
-from pipelines.errors import InputError
-from trainers.metrics import accuracy, mean_average_precision
-from trainers.probes.activity import HEADS, activity_probabilities, has_one_each, train_activity
-from trainers.probes.inputs import ProbeFeatures
-from trainers.probes.results import Details, SeedOutcome
-from trainers.probes.training import Progress, Schedule
+from adaptfocus.pipelines.annotations.tasks import ActivityVideo
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.trainers.metrics.video import accuracy, mean_average_precision
+from adaptfocus.trainers.probes.activity import HEADS, activity_probabilities, has_one_each, train_activity
+from adaptfocus.trainers.probes.inputs import ProbeFeatures
+from adaptfocus.trainers.probes.results import Details, SeedOutcome
+from adaptfocus.trainers.probes.training import Progress, Schedule
 
 HEADLINE = ("temporal: accuracy", "temporal: mAP", "mlp: mAP")
 LISTED = 5  # probabilities of a prediction that are written

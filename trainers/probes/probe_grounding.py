@@ -11,13 +11,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipelines.datasets.tasks import Moment
-from pipelines.errors import InputError
-from trainers.metrics_grounding import ABOVE, AT_LEAST, grounding_scores, moment_iou
-from trainers.probes.grounding import Query, Vocabulary, ground, train_grounding, words_of
-from trainers.probes.inputs import ProbeFeatures
-from trainers.probes.results import Details, SeedOutcome, Span, Strips, evenly
-from trainers.probes.training import Progress, Schedule
+from adaptfocus.pipelines.annotations.tasks import Moment
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.trainers.metrics.grounding import ABOVE, AT_LEAST, grounding_scores, moment_iou
+from adaptfocus.trainers.probes.grounding import Query, Vocabulary, ground, train_grounding, words_of
+from adaptfocus.trainers.probes.inputs import ProbeFeatures
+from adaptfocus.trainers.probes.results import Details, SeedOutcome, Span, Strips, evenly
+from adaptfocus.trainers.probes.training import Progress, Schedule
 
 HEADLINE = ("R@1,IoU>=0.5", "R@1,IoU>=0.7", "R@5,IoU>=0.5", "mIoU")
 WORDS_OF_ORDER = frozenset({"first", "second", "third", "last", "again", "after", "before", "then", "while"})

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipelines.datasets.tasks import SegmentedVideo
-from trainers.metrics_segmentation import segmentation_scores
-from trainers.probes.inputs import ProbeFeatures
-from trainers.probes.results import Details, SeedOutcome, Span, Strips, evenly
-from trainers.probes.segmentation import segment, train_segmentation
-from trainers.probes.training import Progress, Schedule
+from adaptfocus.pipelines.annotations.tasks import SegmentedVideo
+from adaptfocus.trainers.metrics.segmentation import segmentation_scores
+from adaptfocus.trainers.probes.inputs import ProbeFeatures
+from adaptfocus.trainers.probes.results import Details, SeedOutcome, Span, Strips, evenly
+from adaptfocus.trainers.probes.segmentation import segment, train_segmentation
+from adaptfocus.trainers.probes.training import Progress, Schedule
 
 HEADLINE = ("F1@50", "MoF", "edit")
 EVALUATED_HZ = 15.0

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pipelines import storage
-from pipelines.datasets.tasks import (
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.annotations.tasks import (
     ACTIVITY,
     GROUNDING,
     SEGMENTATION,
@@ -20,11 +20,18 @@ from pipelines.datasets.tasks import (
     read_grounding,
     read_segmentation,
 )
-from pipelines.errors import ConfigError, InputError
-from trainers.probes import activity, grounding, probe_activity, probe_grounding, probe_segmentation, segmentation
-from trainers.probes.inputs import TEST, TRAIN, ProbeFeatures, read_features
-from trainers.probes.results import ProbeResult, SeedOutcome
-from trainers.probes.training import Progress, Schedule
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.trainers.probes import (
+    activity,
+    grounding,
+    probe_activity,
+    probe_grounding,
+    probe_segmentation,
+    segmentation,
+)
+from adaptfocus.trainers.probes.inputs import TEST, TRAIN, ProbeFeatures, read_features
+from adaptfocus.trainers.probes.results import ProbeResult, SeedOutcome
+from adaptfocus.trainers.probes.training import Progress, Schedule
 
 Run = Callable[[Sequence[Any], Sequence[Any], ProbeFeatures, int, Schedule, Progress | None], SeedOutcome]
 Stage = Callable[[str], Progress]  # a bar for a stage of that title
@@ -82,7 +89,7 @@ def run_probe(
         raise ConfigError("a probe needs at least one feature set and one seed")
     task = TASKS[task_name]
     schedule = task.schedule if epochs is None else replace(task.schedule, epochs=epochs)
-    url = annotations if annotations.endswith(".jsonl") else storage.join(annotations, task.file)
+    url = annotations if annotations.endswith(".jsonl") else store.join(annotations, task.file)
     rows = _by_split(task.read(url), url)
     wanted = {split: list(dict.fromkeys(row.video_id for row in of_split)) for split, of_split in rows.items()}
     found = read_features(features, wanted, stage("reading features") if stage else None)

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainers.probes.training import Progress, Schedule, fit, fresh, padded
+from adaptfocus.trainers.probes.training import Progress, Schedule, fit, fresh, padded
 
 SCHEDULE = Schedule(epochs=24, batch_items=8, learning_rate=4e-3)
 STAGES, LAYERS, CHANNELS = 3, 8, 32  # eight layers see 255 moments to either side

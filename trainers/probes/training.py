@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.functional import pad
 
-from pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.errors import ConfigError, InputError
 
 Progress = Callable[[int, int], None]  # (steps done, steps in all)
 

@@ -1,0 +1,111 @@
+"""Annotation as people make it: intervals that start early, end late, or are missing.
+
+Input: an index whose intervals are true, shares, a seed.
+Does: perturbs each interval by draws from (seed, video id) alone, and leaves some out.
+Output: an index of the same videos with the annotation that `full` is trained on. A label of which no interval is left
+goes with it: who annotates intervals knows no other labels. Nothing is scored with it: scores and hit rates are of the
+true intervals, and weak variants keep the true index and all of its tags.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.index.parts import part_urls, read_part, write_parts
+
+
+@dataclass(frozen=True)
+class Imprecision:
+    """How imprecise an annotation is: shares of its intervals, each drawn apart from the others.
+
+    Raises:
+        ConfigError: a share outside 0 to 1, or a negative length.
+    """
+
+    early: float = 0.5  # start early
+    late: float = 0.5  # end late
+    missing: float = 0.1
+    most: float = 1.0  # an end is off by a uniform share, up to this, of the interval's own length
+
+    def __post_init__(self) -> None:
+        for name in ("early", "late", "missing"):
+            share = getattr(self, name)
+            if not 0 <= share <= 1:
+                raise ConfigError(f"{name} is {share}; a share of the intervals is from 0 to 1")
+        if not self.most >= 0:
+            raise ConfigError(f"most is {self.most}; intervals are lengthened by 0 or more of their length")
+
+
+def perturbed(
+    intervals: Sequence[dict[str, Any]], duration_seconds: float, video_id: str, seed: int, how: Imprecision
+) -> list[dict[str, Any]]:
+    """A video's intervals as somebody imprecise would have marked them: a pure function of the arguments.
+
+    Args:
+        intervals: `label`, `start_seconds`, `end_seconds` of each.
+        duration_seconds: of the video: none begins before 0 or ends after it.
+        video_id: with the seed, decides the draws.
+        seed: of the annotation.
+        how: the shares.
+
+    Returns:
+        Those that are left, in their order.
+    """
+    rng = np.random.default_rng([seed, *video_id.encode()])
+    kept = []
+    for each in intervals:
+        # All six are drawn for each, so that a share changes nothing but what it is a share of.
+        is_missing, is_early, is_late = rng.random(3) < (how.missing, how.early, how.late)
+        before, after = how.most * rng.random(2) * (each["end_seconds"] - each["start_seconds"])
+        if is_missing:
+            continue
+        start = max(0.0, each["start_seconds"] - is_early * before)
+        end = max(each["end_seconds"], min(duration_seconds, each["end_seconds"] + is_late * after))
+        kept.append({**each, "start_seconds": float(start), "end_seconds": float(end)})
+    return kept
+
+
+def write_imprecise(index: Path, out: Path, seed: int, how: Imprecision) -> None:
+    """The index `out`: that of `index` with perturbed intervals. Written whole, under another name first.
+
+    A video without intervals (null) stays as it is.
+    """
+    part = out.with_name(f"{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(index, part)
+    entry = json.loads((part / "index.json").read_text())
+    for shard in entry["parts"]:
+        videos_url, refused_url = part_urls(str(part), shard["name"])
+        videos = _with_annotation(read_part(videos_url), seed, how)
+        facts = asdict(write_parts(videos_url, refused_url, videos, pq.read_table(refused_url), 0.0))
+        shard["facts"] = {key: facts[key] for key in shard["facts"]}
+    said = json.dumps([entry["fingerprint"], seed, asdict(how)])
+    entry["fingerprint"] = hashlib.sha256(said.encode()).hexdigest()[:16]
+    (part / "index.json").write_text(json.dumps(entry, indent=1))
+    part.rename(out)
+
+
+def _with_annotation(videos: pa.Table, seed: int, how: Imprecision) -> pa.Table:
+    rows = videos.select(["video_id", "duration_seconds", "labels", "intervals"]).to_pylist()
+    for row in rows:
+        if row["intervals"] is not None:
+            known = {each["label"] for each in row["intervals"]}
+            row["intervals"] = perturbed(row["intervals"], row["duration_seconds"], row["video_id"], seed, how)
+            left = {each["label"] for each in row["intervals"]}
+            row["labels"] = [label for label in row["labels"] if label in left or label not in known]
+    for name in ("labels", "intervals"):
+        place = videos.schema.get_field_index(name)
+        column = pa.array([row[name] for row in rows], videos.schema.field(name).type)
+        videos = videos.set_column(place, videos.schema.field(name), column)
+    return videos

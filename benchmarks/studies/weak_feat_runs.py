@@ -1,0 +1,69 @@
+"""Features of each kind on world d, and what small heads make of them; each a call in a process of its own.
+
+Input: folders of worlds, starts and runs that `benchmarks.regimes` has made. Does: extracts, trains and scores heads.
+Output: feature sets, and one JSON file a probe, which are not made again where they are there.
+
+    OUT/features/d-0/weak/train      features of the training videos by the run of the weak recipe
+    OUT/probes/d-0/weak/activity.json
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.annotations.tasks import ANNOTATIONS
+from adaptfocus.pipelines.worlds.config import SPLITS, WorldConfig
+from adaptfocus.trainers.evaluation.extraction import Extraction, classes_of, extract, make_here
+from adaptfocus.trainers.evaluation.feature_model import weights_of
+from adaptfocus.trainers.probes.run import run_probe
+from adaptfocus.trainers.runs.open import load_config
+from adaptfocus.trainers.settings.parts import InputConfig
+from benchmarks.studies.regime_worlds import index_url, world_folder, world_name
+
+STRIDE_SECONDS = 0.5
+# Kind of feature -> the run it comes from (`variants.py`): the same input, schedule and clips for both. None:
+# the start of these runs, untouched.
+KINDS = {"full": "full_moving", "pretrained": None, "weak": "best_moving"}
+
+
+def run_url(out: Path, world: WorldConfig, variant: str) -> str:
+    """Where `benchmarks.regimes` trains a variant with --cached."""
+    return str(out / "cached-runs" / world_name(world) / variant)
+
+
+def features_url(out: Path, world: WorldConfig, kind: str, split: str) -> str:
+    return str(out / "features" / world_name(world) / kind / split)
+
+
+def probe_file(out: Path, world: WorldConfig, kind: str, task: str) -> Path:
+    return out / "probes" / world_name(world) / kind / f"{task}.json"
+
+
+def make_features(out: Path, world: WorldConfig, kind: str) -> None:
+    """Extract the features of both splits; what is whole stays."""
+    variant = KINDS[kind]
+    config = load_config(run_url(out, world, variant or KINDS["full"] or ""))
+    if variant is None:
+        config = config.model_copy(update={"input": InputConfig()})  # the start knows of no other input
+    weights = weights_of(config, start=variant is None)
+    for split in SPLITS:
+        job = Extraction(
+            config, len(classes_of(config)), weights, index_url(out, world, split), "pooled", STRIDE_SECONDS, split
+        )
+        url = features_url(out, world, kind, split)
+        if not store.exists(store.join(url, "features.json")):
+            extract(job, url, make_here)
+
+
+def make_probe(out: Path, world: WorldConfig, kind: str, task: str) -> None:
+    """Train and score the heads of a task, and write their result; the seed of the heads is the world's."""
+    features = [features_url(out, world, kind, split) for split in SPLITS]
+    result = run_probe(task, features, str(world_folder(out, world) / ANNOTATIONS), seeds=(world.seed,))
+    store.write_bytes(str(probe_file(out, world, kind, task)), json.dumps(result.as_json(), indent=1).encode())
+
+
+def score_of(out: Path, world: WorldConfig, kind: str, task: str, metric: str) -> float:
+    """A metric of a finished probe, a fraction."""
+    return json.loads(probe_file(out, world, kind, task).read_text())["metrics"][metric]["mean"]

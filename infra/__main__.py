@@ -1,5 +1,0 @@
-"""`python -m infra` is the `adaptfocus` command."""
-
-from infra.cli import main
-
-main()

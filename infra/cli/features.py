@@ -1,0 +1,181 @@
+"""`adaptfocus extract | export | verify`: features of whole videos, out and into the layouts of other projects.
+
+Input: arguments. Does: hands them to `trainers.evaluation.extraction` and `pipelines.features.layouts`.
+Output: a line or a table a command.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from adaptfocus.infra.cli.options import Address, Engine, Epoch, RunUrl
+from adaptfocus.infra.running.settings import placed
+from adaptfocus.infra.running.wording import counts_line, many
+from adaptfocus.pipelines.errors import InputError
+
+out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put the commands into the command line."""
+    app.command()(extract)
+    app.command()(export)
+    app.command()(verify)
+
+
+def extract(
+    run: RunUrl,
+    index: Annotated[str, typer.Option(help="URL of the index of the videos.")],
+    out_url: Annotated[str, typer.Option("--out", help="URL of the folder to write the features to.")],
+    epoch: Epoch = None,
+    start: Annotated[bool, typer.Option("--start", help="Use the weights that the run began with.")] = False,
+    weights: Annotated[
+        str | None, typer.Option(help="Use other weights for the run's backbone: URL of a file.")
+    ] = None,
+    stride_seconds: Annotated[float, typer.Option(help="Seconds from one window to the next.")] = 1.0,
+    maps: Annotated[bool, typer.Option("--maps/--pooled", help="Per window: a map [H, W, C], or one vector.")] = False,
+    split: Annotated[
+        str | None, typer.Option(help="Name of the split (train or test), which some exports need.")
+    ] = None,
+    engine: Engine = "auto",
+    address: Address = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="A placement setting, such as placement.decode_workers=8.")
+    ] = None,
+) -> None:
+    """Compute features of whole videos with a run's backbone.
+
+    Give the same command again to resume.
+    """
+    from adaptfocus.infra.running.placement import check_this_machine, cpus_of
+    from adaptfocus.infra.running.progress import counted
+    from adaptfocus.infra.running.run import OWN, check_ray, engine_of
+    from adaptfocus.pipelines import store
+    from adaptfocus.pipelines.annotations.rows import check_split
+    from adaptfocus.pipelines.index.load import notes_of
+    from adaptfocus.pipelines.store.urls import absolute
+    from adaptfocus.trainers.evaluation.extraction import Extraction, classes_of, make_here
+    from adaptfocus.trainers.evaluation.extraction import extract as extract_features
+    from adaptfocus.trainers.evaluation.feature_model import weights_of
+    from adaptfocus.trainers.runs.open import load_config
+
+    run, index, out_url = absolute(run), absolute(index), absolute(out_url)
+    config = placed(load_config(run), overrides)
+    split = check_split(split, "--split")
+    end_of = None if epoch is None else epoch - 1
+    job = Extraction(
+        config, len(classes_of(config)), weights_of(config, end_of, start, weights and absolute(weights)), index,
+        "maps" if maps else "pooled", stride_seconds, split,
+    )  # fmt: skip
+    with counted("extracting videos") as progress:
+        if engine_of(config, engine, address) == "local":
+            facts = extract_features(job, out_url, make_here, progress)
+        else:
+            check_ray()
+            from adaptfocus.infra.running.cluster import check_seen, connected
+            from adaptfocus.trainers.on_ray.extraction import make_on_cluster
+
+            if address in OWN:  # it takes the GPUs that are there
+                check_this_machine(config.placement.model_copy(update={"worker_resources": {}, "gpus_per_worker": 0}))
+            with connected(address, cpus=cpus_of(config)):
+                check_seen({"the run": store.join(run, "config.json"), "the index": store.join(index, "index.json")})
+                facts = extract_features(job, out_url, make_on_cluster, progress)
+    _say(facts, out_url)
+    counts_line(out, "indexed, but not as written (rows in refused/ of the index)", notes_of(index))
+
+
+def _say(facts: dict[str, Any], out_url: str) -> None:
+    shape = " x ".join(map(str, facts["feature_shape"] or []))
+    out.print(
+        f"{many(facts['steps'], 'window')} from {many(facts['videos'], 'video')} (every "
+        f"{facts['stride_seconds']:g} s), {shape or 'no'} {facts['backbone']} features each -> {out_url}"
+    )
+    out.print(
+        f"  decoded {facts['packets_decoded']} packets, converted {facts['frames_converted']} frames, read "
+        f"{facts['read_bytes'] / 1e6:,.1f} MB"
+    )
+    counts_line(out, "refused (rows in refused/)", facts["refused"])
+
+
+Features = Annotated[
+    list[str], typer.Argument(metavar="URL...", help="URLs of feature sets, such as those of train and test.")
+]
+LayoutName = Annotated[
+    str,
+    typer.Option("--as", help="Layout: mstcn, asformer, ltcontext, poc, cpl, mmn, d3g, timeception or opentad."),
+]
+Fps = Annotated[float, typer.Option(help="Frames per second of labels and of frame-aligned features.")]
+Align = Annotated[
+    Literal["linear", "nearest"],
+    typer.Option(help="How a frame gets its feature: interpolated, or the nearest window's."),
+]
+Steps = Annotated[int | None, typer.Option(help="Steps per video, in layouts with the same number for all.")]
+
+
+def export(
+    features: Features,
+    layout: LayoutName,
+    out_url: Annotated[str, typer.Option("--out", help="Folder to write to.")],
+    fps: Fps = 15.0,
+    align: Align = "linear",
+    steps: Steps = None,
+    segmentation: Annotated[
+        str | None, typer.Option(help="URL of segmentation.jsonl. Default: the index's intervals.")
+    ] = None,
+    grounding: Annotated[str | None, typer.Option(help="URL of grounding.jsonl, for cpl, mmn and d3g.")] = None,
+    activities: Annotated[str | None, typer.Option(help="URL of activity.jsonl (the recipes), for poc.")] = None,
+    background: Annotated[str, typer.Option(help="Label of frames outside every interval.")] = "background",
+    split_number: Annotated[int, typer.Option(help="N of train.splitN.bundle.", min=1)] = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
+) -> None:
+    """Write features in the layout that another project reads."""
+    from adaptfocus.pipelines.features.layouts import export as write
+    from adaptfocus.pipelines.features.layouts.given import Given
+    from adaptfocus.pipelines.features.store import open_features
+
+    given = Given(
+        tuple(map(open_features, features)), fps, align, steps, split_number, background, segmentation, grounding,
+        activities,
+    )  # fmt: skip
+    done = write(layout, given, out_url, overwrite)
+    out.print(f"{done.pop('videos')} videos as {layout} -> {out_url}")
+    for what, count in done.items():
+        out.print(f"  {what}: {count}")
+
+
+def verify(
+    path: Annotated[str, typer.Argument(help="Folder to check.")],
+    layout: LayoutName,
+    features: Annotated[
+        list[str] | None, typer.Option(help="URL of a feature set to compare with; may be given again.")
+    ] = None,
+    fps: Fps = 15.0,
+    align: Align = "linear",
+    steps: Steps = None,
+    activities: Annotated[
+        str | None, typer.Option(help="URL of the activity.jsonl that poc's names were made with.")
+    ] = None,
+) -> None:
+    """Check that the target project would read this folder correctly.
+
+    Exits with 2 if not.
+    """
+    from adaptfocus.pipelines.features.layouts import layout_of
+    from adaptfocus.pipelines.features.layouts import verify as look
+    from adaptfocus.pipelines.features.layouts.given import Given
+    from adaptfocus.pipelines.features.store import open_features
+
+    given = Given(
+        tuple(map(open_features, features or [])), fps, align, steps, activities_url=activities
+    )  # fmt: skip
+    videos, problems = look(layout, path, given)
+    if problems:
+        raise InputError(
+            f"{path} is not as {layout_of(layout).reader} reads it; {videos} videos, {len(problems)} problems:\n"
+            + "\n".join(f"  {problem}" for problem in problems)
+        )
+    against = f" and as {', '.join(features)} have them" if features else ""
+    out.print(f"{videos} videos as {layout_of(layout).reader} reads them{against}: nothing is wrong")

@@ -1,0 +1,102 @@
+"""The commands about clusters and about many runs: `adaptfocus submit | runs`.
+
+Input: arguments. Does: hands them to infra/jobs/submit.py and infra/jobs/run_list.py.
+Output: a job that is followed; a table or JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from adaptfocus.infra.cli.options import ConfigFile, Overrides, RecipeName, TakeOver
+from adaptfocus.infra.running.tables import show
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.store.strict_json import json_text
+
+out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put the commands of this file into the command line."""
+    app.command()(submit)
+    app.command()(runs)
+
+
+def submit(
+    name: RecipeName,
+    overrides: Overrides = None,
+    config_url: ConfigFile = None,
+    address: Annotated[
+        str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="Address of the cluster's dashboard.")
+    ] = "http://127.0.0.1:8265",
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Show the job's log until it ends.")] = True,
+    package: Annotated[
+        bool, typer.Option("--package/--no-package", help="Send this code, or use what is installed on the nodes.")
+    ] = True,
+    check: Annotated[
+        bool,
+        typer.Option("--check/--no-check", help="Check index and run before submitting; needs access to the store."),
+    ] = True,
+    take_over: TakeOver = False,
+    shared_paths: Annotated[
+        bool, typer.Option("--shared-paths", help="Local paths are on a file system that all nodes share.")
+    ] = False,
+) -> None:
+    """Start or resume a training run as a job on a Ray cluster.
+
+    Give the same command again to resume. Ctrl-C leaves the job running.
+    """
+    from adaptfocus.infra.jobs.submit import submit_training
+
+    command = shlex.join(["adaptfocus", *sys.argv[1:]])
+    code = submit_training(
+        name, overrides or [], config_url, address, command,
+        package=package, check=check, follow=follow, shared_paths=shared_paths, take_over=take_over,
+    )  # fmt: skip
+    sys.exit(code)
+
+
+def runs(
+    url: Annotated[str, typer.Argument(help="URL of a folder of runs, or of one run.")],
+    evaluation: Annotated[str, typer.Option(help="Name of the evaluation to show the score of.")] = "test",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")] = False,
+) -> None:
+    """List runs: state, position, score."""
+    from adaptfocus.infra.jobs.run_list import age, epoch_of, list_runs
+
+    found = list_runs(url, evaluation)
+    if not found:
+        raise InputError(
+            f"there is no run at {url}: a run's folder holds config.json. Give the folder that training was given as "
+            "`runs`, or one run's folder in it"
+        )
+    if as_json:
+        for row in found:
+            print(json_text(dataclasses.asdict(row)))
+        return
+    table = Table(box=None)
+    for title in ("run", "state", "epoch", "clips", "mAP, max", "last commit", "classes found", "workers", "bad videos",
+                  "evaluation"):  # fmt: skip
+        table.add_column(
+            title, justify="left" if title in ("run", "state", "evaluation") else "right", no_wrap=title != "evaluation"
+        )
+    for row in found:
+        score = "-" if row.map_max is None else f"{100 * row.map_max:.1f}"
+        told = "-" if row.classes_found is None else f"{row.classes_found} of {row.classes_judged}"
+        clips = ("~" if row.clips_are_estimated else "") + f"{row.clips_trained:,}"
+        table.add_row(
+            escape(row.name), row.state, epoch_of(row), clips, score, age(row.last_commit_age_seconds),
+            told, str(row.workers or "-"), str(row.bad_videos), row.evaluation or "-",
+        )  # fmt: skip
+    show(out, table)
+    for row in found:
+        if row.problem:
+            out.print(f"  {row.name}: {row.problem}", markup=False, highlight=False, soft_wrap=True)

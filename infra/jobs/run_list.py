@@ -1,0 +1,168 @@
+"""The runs at a URL, at a glance.
+
+Input: the URL of a folder of runs. Does: for each run a handful of small requests, many runs at a time: settings,
+heartbeat, the end of the log, a score, the exclusions. Output: one RunState a run.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from adaptfocus.infra.running.found import newest_found
+from adaptfocus.infra.running.progress import read_heartbeat
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.errors import AdaptFocusError
+from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA
+from adaptfocus.pipelines.store import strict_json
+from adaptfocus.pipelines.store.tables import read_table
+from adaptfocus.trainers.evaluation.saved import names_of, read_scores
+from adaptfocus.trainers.runs.epochs import EXCLUDED, SALIENCY
+from adaptfocus.trainers.runs.holder import SIGN_SECONDS, read_holder, seems_alive
+from adaptfocus.trainers.runs.log import RESTORE, Commit, Run
+
+# A run says where it stands at most once a second, but not between two steps: a slow step is no sign of death.
+FRESH_SECONDS = 120.0
+THREADS = 32  # they wait for the store, most of the time
+
+
+@dataclass(frozen=True)
+class RunState:
+    """One line of the list. Ages are by this machine's clock against that of the machine that wrote."""
+
+    name: str
+    url: str
+    state: str  # finished, running, stopped (give its command again to resume), never started, unreadable
+    position: float = 0.0  # in epochs
+    epochs: int | None = None
+    epoch: int = 0  # the one that it is in, or ended with, counted from 1; 0 before the first commit
+    clips_trained: int = 0  # by its commits
+    clips_are_estimated: bool = False  # in logs that were begun before commits counted clips
+    map_max: float | None = None  # of the evaluation that was asked for
+    evaluation: str = ""  # its name, what it was made with, and how many others there are
+    last_commit_age_seconds: float | None = None
+    workers: int | None = None  # of the last entry of the log
+    bad_videos: int = 0  # left out of the newest plan
+    classes_found: int | None = None  # clearly above chance after the newest merged epoch
+    classes_judged: int | None = None  # of which that can be told
+    classes_not_found: tuple[str, ...] = ()
+    problem: str | None = None
+
+
+def list_runs(url: str, evaluation: str = "test") -> list[RunState]:
+    """All runs directly in a folder, or the one run that the URL itself is; by name.
+
+    Raises:
+        StorageError: the folder cannot be listed. A run that cannot be read is a line of its own.
+    """
+    folders = [url] if store.exists(store.join(url, "config.json")) else store.list_folders(url)
+    with ThreadPoolExecutor(THREADS) as threads:
+        found = threads.map(lambda folder: _looked_at(folder, evaluation), folders)
+        return [state for state in found if state]
+
+
+def epoch_of(row: RunState) -> str:
+    """`3 of 10, 50 %`: the epoch that a run is in, counted from 1, and how much of it is committed."""
+    if row.epochs is None:
+        return "-"
+    if not row.epoch:
+        return f"0 of {row.epochs}"
+    return f"{row.epoch} of {row.epochs}, {100 * (row.position - row.epoch + 1):.0f} %"
+
+
+def age(seconds: float | None) -> str:
+    """`95 -> "95 s ago"`; None if it never was."""
+    if seconds is None:
+        return "-"
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{max(seconds, 0):.0f} s ago"
+
+
+def _looked_at(url: str, evaluation: str) -> RunState | None:
+    """The state of a folder; None if it is no run."""
+    name = url.rstrip("/").rsplit("/", 1)[-1]
+    try:
+        if not store.exists(store.join(url, "config.json")):
+            return None
+        return _state_of(url, name, evaluation)
+    except (AdaptFocusError, ValueError, KeyError, TypeError) as error:
+        return RunState(name, url, "unreadable", problem=f"{type(error).__name__}: {error}")
+
+
+def _state_of(url: str, name: str, evaluation: str) -> RunState:
+    run = Run(url)
+    config = strict_json.read(run.at("config.json"), RESTORE)
+    epochs, clips_per_bag = int(config["epochs"]), int(config["plan"]["clips_per_bag"])
+    (last,) = run.entries(last=1) or [None]
+    if last is None:
+        return RunState(name, url, "never started", epochs=epochs)
+    commit = last if last.kind == "checkpoint" else run.newest()[1]
+    beat, now = read_heartbeat(url), time.time()
+    done = store.exists(run.epoch_url(epochs, SALIENCY))
+    alive = _is_alive(url, max(last.seconds, float(beat.get("seconds", 0))), now)
+    epoch, cursor, num_bags = _position(commit)
+    exact = commit is None or commit.clips is not None
+    return RunState(
+        name=name,
+        url=url,
+        state="finished" if done else "running" if alive else "stopped",
+        position=epoch + (cursor / num_bags if num_bags else 0),
+        epochs=epochs,
+        epoch=epoch + 1 if commit else 0,
+        clips_trained=(
+            commit.clips if commit and commit.clips is not None else (epoch * num_bags + cursor) * clips_per_bag
+        ),
+        clips_are_estimated=not exact,
+        **_scored(url, evaluation),
+        last_commit_age_seconds=now - commit.seconds if commit else None,
+        workers=last.workers,
+        bad_videos=_bad_videos(run, epoch),
+        **_found(run, epoch),
+    )
+
+
+def _is_alive(url: str, seen: float, now: float) -> bool:
+    """Whether somebody trains it: the one who has signed for it, if anybody has since `seen`."""
+    holder = read_holder(url)
+    if holder is None or (holder.ended is not None and holder.ended < seen - SIGN_SECONDS):
+        return now - seen < FRESH_SECONDS
+    return seems_alive(holder, now)
+
+
+def _position(commit: Commit | None) -> tuple[int, int, int]:
+    return (commit.epoch, commit.cursor, commit.num_bags) if commit else (0, 0, 0)
+
+
+def _scored(url: str, evaluation: str) -> dict:
+    """The score of an evaluation, and which one it is: `test, 20 x 1, epoch 6 (1 more)`; views x crops."""
+    names = names_of(url)
+    others = len(set(names) - {evaluation})
+    more = f" ({others} more)" if others else ""
+    if evaluation not in names:
+        return {"map_max": None, "evaluation": more and f"-{more}"}
+    saved = read_scores(url, evaluation)
+    said = [evaluation, *([f"{saved['views']} x {saved.get('crops', 1)}"] if "views" in saved else [])]
+    said += [f"epoch {saved['epoch'] + 1}"] if saved.get("epoch") is not None else []
+    return {"map_max": saved.get("map_max"), "evaluation": ", ".join(said) + more}
+
+
+def _found(run: Run, epoch: int) -> dict:
+    """What the newest summary says of the classes: that of this epoch, once it is merged, or of the one before."""
+    told = newest_found(run, epoch)
+    if told is None:
+        return {}
+    return {
+        "classes_found": len(told.found), "classes_judged": told.judged, "classes_not_found": tuple(told.not_found),
+    }  # fmt: skip
+
+
+def _bad_videos(run: Run, epoch: int) -> int:
+    """Of the newest exclusions: those of the next epoch are there once this one is merged."""
+    for number in (epoch + 1, epoch):
+        url = run.epoch_url(number, EXCLUDED)
+        if store.exists(url):
+            return read_table(url, EXCLUDED_SCHEMA).num_rows
+    return 0

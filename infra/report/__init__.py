@@ -1,0 +1,1 @@
+"""Runs as a page that a person can look at."""

@@ -1,0 +1,188 @@
+"""What a report is made of: runs, curves, videos as a run saw them, and what was left out.
+
+Input: whoever knows where runs are stored fills these in (infra/report/gather.py). Does: refuses what cannot be meant.
+Output: ReportData, all that one page shows. Scores (mAP, hit rates, saliency) are fractions in [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from adaptfocus.infra.running.found import Findings
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One quantity of one run. Curves of the same name share a chart."""
+
+    name: str
+    unit: str
+    xs: Sequence[float]
+    ys: Sequence[float]
+    run: str
+    x_label: str = "epoch"
+
+    def __post_init__(self) -> None:
+        if len(self.xs) != len(self.ys):
+            raise ValueError(f"curve {self.name!r} of {self.run!r}: {len(self.xs)} xs but {len(self.ys)} ys")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a run's scores are scores of, and how sure they are; None or empty for what was not recorded.
+
+    `intervals` and `resamples` are by the name of the score in RunRow: 95 % over test videos, and the score on each of
+    the resamples that two runs on the same videos share.
+    """
+
+    evaluation: str
+    index: str | None = None
+    fingerprint: str | None = None
+    videos: int | None = None
+    undecodable: int | None = None
+    views: int | None = None
+    crops: int | None = None
+    epoch: int | None = None  # trained when it was scored, counted from 1
+    class_ap: Mapping[str, float | None] = field(default_factory=dict)
+    class_positives: Mapping[str, int] = field(default_factory=dict)
+    intervals: Mapping[str, Sequence[float] | None] = field(default_factory=dict)
+    resamples: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How training's time went: shares in [0, 1]."""
+
+    share: float  # of the time, that training waited for clips
+    at_epoch_starts: float  # of that waiting, before the first commit of an epoch
+    decode_seconds: float  # a clip
+    store_seconds: float  # a clip, that its decoder waited for the store
+    decode_workers: int | None = None  # None: training decodes in its own process
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """What is known about a run; None for what is not. Scores are fractions in [0, 1]."""
+
+    run: str
+    regime: str
+    epochs: int | None = None
+    clips_trained: int | None = None
+    map_max: float | None = None
+    map_mean: float | None = None
+    per_time_map: float | None = None
+    hit_rate: float | None = None
+    clips_per_video: float | None = None
+    seconds: float | None = None
+    workers: int | None = None
+    notes: str = ""
+    seed: int | None = None
+    hit_chance: float | None = None  # what random moments would score as hit_rate
+    epochs_planned: int | None = None
+    url: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)  # those in which the runs of the page differ
+    evaluated: Evaluated | None = None
+    waiting: Waiting | None = None
+    found: Findings | None = None  # which classes, after the newest epoch
+
+    def __post_init__(self) -> None:
+        for name in ("map_max", "map_mean", "per_time_map", "hit_rate", "hit_chance"):
+            value = getattr(self, name)
+            if value is not None and not (0 <= value <= 1):
+                raise ValueError(f"run {self.run!r}: {name} is {value}, must be a fraction in [0, 1] or None")
+
+
+@dataclass(frozen=True)
+class ActionTimeline:
+    """Saliency of one action in one video: n bins over it, None where never visited."""
+
+    label: str
+    score_bins: Sequence[float | None]  # [n]
+    tau_bins: Sequence[float | None]  # [n] fraction of the video
+    spike_score: float | None
+    spike_tau: float | None
+    salient_seconds: float | None
+    intervals_seconds: Sequence[tuple[float, float]] | None = None
+    hit: bool | None = None
+
+    def __post_init__(self) -> None:
+        if not self.score_bins or len(self.score_bins) != len(self.tau_bins):
+            raise ValueError(
+                f"action {self.label!r}: {len(self.score_bins)} scores, {len(self.tau_bins)} taus; "
+                "there must be as many of both, and at least one"
+            )
+
+
+class DrawnClip(NamedTuple):
+    """A drawn clip: ``reason`` is "explore" or "focus"; ``label`` is the action it was drawn around.
+
+    ``epoch`` counts from 1, as the axes of the curves do.
+    """
+
+    center_seconds: float
+    half_width_seconds: float
+    reason: str
+    label: str | None
+    epoch: int
+
+
+class Thumbnail(NamedTuple):
+    """A frame as JPEG or PNG, for the action it belongs to."""
+
+    label: str
+    seconds: float
+    image: bytes
+
+
+class Dropped(NamedTuple):
+    """What was left out: a stable kind, how often, one message as an example, and the stage that left it out."""
+
+    kind: str
+    count: int
+    example: str
+    stage: str = ""
+
+
+@dataclass(frozen=True)
+class VideoSample:
+    """One video as one run saw it."""
+
+    run: str
+    video_id: str
+    duration_seconds: float
+    labels: Sequence[str]
+    actions: Sequence[ActionTimeline]
+    drawn_clips: Sequence[DrawnClip] = ()
+    thumbnails: Sequence[Thumbnail] = ()
+    strip: Sequence[tuple[float, bytes]] = ()  # (seconds, image) of frames all along the video
+    why: str = ""  # it is shown
+
+    def __post_init__(self) -> None:
+        if not self.duration_seconds > 0:
+            raise ValueError(f"video {self.video_id!r}: duration is {self.duration_seconds} s, must be above 0")
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """All that one page shows."""
+
+    title: str
+    created: str
+    command: str
+    runs: Sequence[RunRow]
+    curves: Sequence[Curve] = ()
+    diagnostics: Sequence[Curve] = ()
+    samples: Sequence[VideoSample] = ()
+    dropped: Sequence[Dropped] = ()
+    config_text: str = ""
+    ledger: Sequence[tuple[str, Sequence[str | int | float]]] = ()  # a fact, and its value for each of `runs`
+    evaluation: str = "test"
+
+    def __post_init__(self) -> None:
+        for name, values in self.ledger:
+            if len(values) != len(self.runs):
+                raise ValueError(f"ledger fact {name!r}: {len(values)} values for {len(self.runs)} runs")

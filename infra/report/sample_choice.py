@@ -1,0 +1,99 @@
+"""Which videos a report shows: those where the model is surely wrong, then those where it is least sure.
+
+Input: an index, snapshots of runs, or ids that a user gave. Does: ranks (video, action) pairs by their spikes.
+Output: rows of the index, each with the reason in words.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.plan.draw import Planner
+from adaptfocus.pipelines.plan.labels import is_shown
+from adaptfocus.pipelines.saliency.bins import spikes
+from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
+
+
+class Choice(NamedTuple):
+    """A video to show."""
+
+    row: int
+    why: str
+
+
+class Snapshot(NamedTuple):
+    """What a run believes after some epochs."""
+
+    name: str
+    saliency: SaliencyTable
+    epochs: int
+    staleness: float
+
+
+class _Pair(NamedTuple):
+    """An action of a video, as one run sees it."""
+
+    row: int
+    label: str
+    run: str
+    spike: float
+    hit: bool | None
+
+
+def rows_of_ids(planner: Planner, video_ids: Sequence[str]) -> list[Choice]:
+    """The videos of an index with some ids; ids of others are left out."""
+    rows = {name: row for row, name in enumerate(planner.table.column("video_id").to_pylist())}
+    return [Choice(rows[name], "asked for by its id") for name in video_ids if name in rows]
+
+
+def refuse_unknown(planners: Sequence[Planner], video_ids: Sequence[str]) -> None:
+    """Raises InputError: an id is in none of the indexes; names the nearest that is."""
+    known = [name for planner in planners for name in planner.table.column("video_id").to_pylist()]
+    for name in video_ids:
+        if name not in set(known):
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f"; the nearest is {near[0]!r}" if near else ""
+            raise InputError(f"--video {name}: no video of the runs' indexes has that id{hint}")
+
+
+def worst_videos(planner: Planner, snapshots: Sequence[Snapshot], count: int, excluded: set[int]) -> list[Choice]:
+    """`count` labelled videos: half with the surest misses, the others with the weakest spikes.
+
+    Where no interval is known nothing is known to be missed, and all are those with the weakest spikes. Where nothing
+    was scored yet, they are taken evenly from the index.
+    """
+    pairs = [pair for snapshot in snapshots for pair in _pairs(planner, snapshot) if pair.row not in excluded]
+    misses = sorted((p for p in pairs if p.hit is False), key=lambda p: -p.spike)
+    weak = sorted(pairs, key=lambda p: p.spike)
+    chosen: dict[int, str] = {}
+    for ranked, wanted, what in ((misses, (count + 1) // 2, "surest miss"), (weak, count, "weakest spike")):
+        for pair in ranked:
+            if len(chosen) >= wanted:
+                break
+            said = f"{what}: {pair.label}, spike {pair.spike:.2f}"
+            where = ", outside every true interval" if pair.hit is False else ""
+            chosen.setdefault(pair.row, f"{said}{where} ({pair.run})")
+    left = [row for row, ids in enumerate(planner.label_ids) if ids and row not in excluded | set(chosen)]
+    more = min(count - len(chosen), len(left))
+    chosen |= {left[(2 * i + 1) * len(left) // (2 * more)]: "taken evenly from the index" for i in range(more)}
+    return [Choice(row, why) for row, why in chosen.items()]
+
+
+def _pairs(planner: Planner, snapshot: Snapshot) -> list[_Pair]:
+    """Every visited (video, action)."""
+    a, salient = (t.numpy() for t in spikes(snapshot.saliency.bins, max(0, snapshot.epochs - 1), snapshot.staleness))
+    duration = planner.table.column("duration_seconds").to_numpy()
+    intervals = planner.table.column("intervals").to_pylist()
+    rows, labels = snapshot.saliency.video_row, snapshot.saliency.label_id
+    found = []
+    for n in np.flatnonzero(a >= 0):
+        row, label = int(rows[n]), planner.classes[int(labels[n])]
+        spans = intervals[row]
+        hit = None if spans is None else is_shown(spans, label, float(salient[n]) * duration[row])
+        found.append(_Pair(row, label, snapshot.name, float(a[n]), hit))
+    return found

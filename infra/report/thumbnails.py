@@ -1,0 +1,48 @@
+"""Pictures of moments of a video.
+
+Input: a row of the index and times. Does: the same range read and decode as training. Output: small JPEGs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import av
+import numpy as np
+
+from adaptfocus.pipelines.decode.bag import decode_clips
+from adaptfocus.pipelines.decode.settings import DecodeConfig
+from adaptfocus.pipelines.plan.draw import bare_bag
+from adaptfocus.pipelines.store.ahead import read_ahead
+from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
+
+SIZE_PIXELS = 192  # shown at 140 CSS pixels; a page of 40 pictures stays below half a MiB
+STRIP_PIXELS = 96  # of a frame in a strip along a timeline
+
+
+def frames_jpeg(video: dict, seconds: Sequence[float], size_pixels: int = SIZE_PIXELS) -> list[bytes]:
+    """The frames on display at some times, cut to the square that the model sees, as JPEG; read and decoded together.
+
+    Args:
+        video: a row of INDEX_SCHEMA.
+
+    Raises:
+        BadVideoError: it does not decode. StorageError: it cannot be read.
+    """
+    packets = packets_of(video)
+    times = [np.array([each]) for each in seconds]
+    frame_pts, spans = find_clips(video, packets, shown_pts(video, packets), times)
+    ((bag, data, _),) = read_ahead([bare_bag(video, frame_pts, spans)])
+    out = np.empty((len(times), 1, 3, size_pixels, size_pixels), np.uint8)
+    decode_clips(bag, data, size_pixels, DecodeConfig(), out)
+    return [_jpeg(clip[0]) for clip in out]
+
+
+def _jpeg(frame_CHW: np.ndarray) -> bytes:
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_CHW.transpose(1, 2, 0)), format="rgb24")
+    encoder = av.CodecContext.create("mjpeg", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "yuvj420p"  # type: ignore[attr-defined]
+    encoder.time_base = Fraction(1, 25)
+    packets = [*encoder.encode(frame.reformat(format="yuvj420p")), *encoder.encode(None)]  # type: ignore[attr-defined]
+    return b"".join(bytes(p) for p in packets)

@@ -1,0 +1,79 @@
+"""Settings of decoding, and of the process that it may happen in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import pydantic
+
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.settings import Settings
+
+# Along the long side (`pictures.write_picture`). A drawn one is one of nine: what cuts at a place is kept for the next.
+IN_TURN = (-1.0, 0.0, 1.0)
+DRAWN = tuple(number / 4 - 1 for number in range(9))
+
+
+class How(NamedTuple):
+    """DecodeConfig as plain values."""
+
+    backend: str
+    pixel_format: str
+    crop_fraction: float
+    crop_place: str = "centre"
+
+    def place_of(self, number: int, clip_id: int) -> float:
+        """Where a bag's clip of this number is cut out, along the long side: from -1 to 1."""
+        if self.crop_place == "in_turn":
+            return IN_TURN[number % len(IN_TURN)]
+        if self.crop_place == "drawn":  # the middle bits of a product are mixed well enough for nine places
+            return DRAWN[(clip_id * 0x9E3779B97F4A7C15 >> 32 & 0xFFFFFFFF) * len(DRAWN) >> 32]
+        return 0.0
+
+
+class DecodeConfig(Settings):
+    """How bytes become frames.
+
+    `backend`: "packets" feeds fetched packets to a bare decoder; "demux" (PyAV) and "decord" read the whole member.
+    `pixel_format`: "rgb" gives [3, S, S]; "yuv420p" gives the planes Y, U, V below each other as [1, S * 3 / 2, S],
+    half the bytes, to be converted on the device.
+    `crop_fraction`: side of the square that is cut out, as a fraction of the picture's short side.
+    `crop_place`: where along the long side. "centre"; "drawn" by the clip's id, one of nine places from end to end;
+    "in_turn": the clips of a bag at the beginning, in the middle and at the end, as `evaluate --crops 3` has it.
+    """
+
+    backend: Literal["packets", "demux", "decord"] = "packets"
+    pixel_format: Literal["rgb", "yuv420p"] = "rgb"
+    crop_fraction: float = pydantic.Field(default=1.0, gt=0, le=1)
+    crop_place: Literal["centre", "drawn", "in_turn"] = "centre"
+
+    @property
+    def how(self) -> How:
+        return How(self.backend, self.pixel_format, self.crop_fraction, self.crop_place)
+
+    def frame_shape(self, size_pixels: int) -> tuple[int, int, int]:
+        """[C, H, W] of a frame. Raises ConfigError: planes of YUV need an even size."""
+        if self.pixel_format == "rgb":
+            return (3, size_pixels, size_pixels)
+        if size_pixels % 2:
+            raise ConfigError(
+                f"clip.size_pixels is {size_pixels}; decode.pixel_format=yuv420p needs an even size, because its "
+                f"chroma has half of it: take {size_pixels + 1}"
+            )
+        return (1, size_pixels * 3 // 2, size_pixels)
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """What one bag or video may take.
+
+    `deadline_seconds` goes to each, and PACKET_SECONDS more to each packet. `memory_bytes` is beyond what the
+    libraries take: an 8K decoder holds 17 frames of 100 MB.
+    """
+
+    deadline_seconds: float = 60.0
+    memory_bytes: int = 2 << 30
+
+
+DEFAULT_ISOLATION = Isolation()

@@ -1,0 +1,23 @@
+"""Tars -> an index: one row a video, with its packets."""
+
+from typing import TYPE_CHECKING
+
+from adaptfocus.lazily import lazily
+
+if TYPE_CHECKING:
+    from adaptfocus.pipelines.index.build import build_index
+    from adaptfocus.pipelines.index.load import VideoIndex, load_index, read_rows, refused_of
+
+__all__ = ["VideoIndex", "build_index", "load_index", "read_rows", "refused_of"]
+__getattr__ = lazily(
+    __name__,
+    {
+        "build": ("build_index",),
+        "load": (
+            "VideoIndex",
+            "load_index",
+            "read_rows",
+            "refused_of",
+        ),
+    },
+)

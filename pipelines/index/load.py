@@ -1,0 +1,136 @@
+"""An index, read: its videos, rows, refused files and notes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.index.checks import refused_rows
+from adaptfocus.pipelines.index.parts import READ_THREADS, Part, ShardFacts, part_urls, read_part
+from adaptfocus.pipelines.schemas import INDEX_SCHEMA, SCHEMA_VERSION, SHARD_FIELDS
+from adaptfocus.pipelines.store import strict_json
+from adaptfocus.pipelines.store.tables import read_table
+from adaptfocus.pipelines.video.table import NOTES
+
+# Raise it when a row would say something else about the same video: all shards are then read again.
+ROWS_VERSION = 3
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """The whole index in memory. A video's row in `table` is its `video_row` everywhere else."""
+
+    table: pa.Table  # INDEX_SCHEMA and SHARD_FIELDS
+    classes: list[str]
+    fingerprint: str  # changes with any row
+
+
+def load_index(index_url: str, columns: list[str] | None = None) -> VideoIndex:
+    """The index as one table, in the order of its parts.
+
+    Args:
+        columns: of INDEX_SCHEMA; all, and SHARD_FIELDS, if None. The packets are most of an index.
+
+    Raises:
+        InputError: there is no index, or another version wrote it.
+        StorageError: it cannot be read.
+    """
+    entry = _entry_of(index_url)
+    if entry["schema_version"] < SCHEMA_VERSION:
+        raise InputError(
+            f"the index at {index_url} has schema version {entry['schema_version']}, this version of adaptfocus reads "
+            f"{SCHEMA_VERSION}; run `adaptfocus index` again with the same shards (they are only read)"
+        )
+    names = [part["name"] for part in entry["parts"]]
+    with ThreadPoolExecutor(READ_THREADS) as threads:
+        tables = list(threads.map(lambda name: read_part(part_urls(index_url, name)[0], columns), names))
+    schema = INDEX_SCHEMA if columns is None else pa.schema([INDEX_SCHEMA.field(name) for name in columns])
+    tables = [table.select(schema.names).cast(schema) for table in tables]
+    if columns is None:
+        tables = [_with_shard(table, part) for table, part in zip(tables, entry["parts"], strict=True)]
+    table = pa.concat_tables(tables)
+    return VideoIndex(table, list(entry["classes"]), entry["fingerprint"])
+
+
+def refused_of(index_url: str) -> Iterator[dict[str, str]]:
+    """What an index leaves out or changed, row by row (REFUSED_SCHEMA). Raises InputError if there is no index."""
+    entry = _entry_of(index_url)
+    parts = [Part(**{**part, "facts": ShardFacts(labels=[], **part["facts"])}) for part in entry["parts"]]
+    return refused_rows(index_url, parts)
+
+
+def read_rows(index_url: str, start: int, stop: int, fingerprint: str) -> pa.Table:
+    """Rows [start, stop) of an index, INDEX_SCHEMA and SHARD_FIELDS, without reading the others.
+
+    Raises:
+        InputError: the index is not the one with this fingerprint any more.
+        StorageError: it cannot be read.
+    """
+    entry = _index_with(index_url, fingerprint)
+    tables, first = [], 0
+    for part in entry["parts"]:
+        rows = part["facts"]["rows"]
+        begin, end = max(start - first, 0), min(stop - first, rows)
+        if begin < end:
+            table = read_table(part_urls(index_url, part["name"])[0], INDEX_SCHEMA, begin, end)
+            tables.append(_with_shard(table, part))
+        first += rows
+    return pa.concat_tables(tables)
+
+
+def notes_of(index_url: str) -> dict[str, int]:
+    """Kind -> videos of an index that are not as they were written (packet_arrays.NOTES): files that end early."""
+    entry = read_entry(index_url) or {"parts": []}
+    counts = sum((Counter(part["facts"]["refused"]) for part in entry["parts"]), Counter())
+    return {kind: n for kind, n in sorted(counts.items()) if kind in NOTES}
+
+
+@lru_cache(maxsize=2)
+def _index_with(index_url: str, fingerprint: str) -> dict:
+    entry = read_entry(index_url)
+    if entry is None or entry["fingerprint"] != fingerprint:
+        raise InputError(f"the index at {index_url} has been made anew meanwhile; begin again, in another folder")
+    return entry
+
+
+def _with_shard(table: pa.Table, part: Mapping[str, Any]) -> pa.Table:
+    """A part's rows with what index.json says of their shard."""
+    for (name, kind), value in zip(SHARD_FIELDS, (part["size_bytes"], part["tag"]), strict=True):
+        table = table.append_column(name, pa.repeat(pa.scalar(value, kind), table.num_rows))
+    return table
+
+
+def _entry_of(index_url: str) -> dict:
+    """index.json. Raises InputError if there is none."""
+    entry = read_entry(index_url)
+    if entry is None:
+        store.list_files(index_url)  # raises if it is the bucket that is not there
+        raise InputError(f"there is no index at {index_url} (no index.json); make it with `adaptfocus index`")
+    return entry
+
+
+def read_entry(index_url: str) -> dict | None:
+    """index.json, or None if there is none. Raises InputError if it is of a newer version or damaged."""
+    url = store.join(index_url, "index.json")
+    if not store.exists(url):
+        return None
+    fix = "remove it and run `adaptfocus index` again"
+    content = strict_json.read(url, fix)
+    try:
+        version = int(content["schema_version"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{url} is damaged; {fix}") from None
+    if version > SCHEMA_VERSION:
+        raise InputError(
+            f"{url} has schema version {version}, this version of adaptfocus knows {SCHEMA_VERSION}; "
+            "update adaptfocus, or index again into another folder"
+        )
+    return content

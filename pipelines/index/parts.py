@@ -1,0 +1,174 @@
+"""The parts of an index on disk: two Parquet files for each shard.
+
+Input: a shard's rows of INDEX_SCHEMA and of REFUSED_SCHEMA.
+Does: writes and reads them; leaves out ids that an earlier shard has.
+Output: ``OUT/videos/NAME.parquet`` and ``OUT/refused/NAME.parquet``. The facts about both lie in the footer of the
+first, so that a later run can take them over without reading the shard again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.schemas import REFUSED_SCHEMA
+from adaptfocus.pipelines.shards.members import Refusal, printable
+from adaptfocus.pipelines.store.range_file import RangeFile
+
+READ_THREADS = 8
+MAX_TEXT = 2000  # characters of a refused row's columns
+FACTS = b"adaptfocus"  # the footer's key
+
+
+@dataclass(frozen=True)
+class ShardFacts:
+    """What a part holds; lies in its footer as JSON."""
+
+    rows: int
+    unlabelled: int
+    refused: dict[str, int]  # kind -> rows
+    labels: list[str]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Part:
+    """One shard's entry in index.json."""
+
+    shard_url: str
+    size_bytes: int
+    tag: str
+    identity: str  # hash of the shard and of all that decides what its rows say
+    name: str  # of the files in videos/ and refused/
+    facts: ShardFacts
+
+
+def part_urls(out_url: str, name: str) -> tuple[str, str]:
+    """URLs of a part's videos and refused rows."""
+    return store.join(out_url, "videos", f"{name}.parquet"), store.join(out_url, "refused", f"{name}.parquet")
+
+
+def refused_table(shard_url: str, refusals: Sequence[Refusal]) -> pa.Table:
+    """Refusals as rows of REFUSED_SCHEMA."""
+    rows = [
+        {"shard_url": shard_url, **{k: printable(v)[:MAX_TEXT] for k, v in vars(refusal).items()}}
+        for refusal in refusals
+    ]
+    return pa.Table.from_pylist(rows, schema=REFUSED_SCHEMA)
+
+
+def write_parts(videos_url: str, refused_url: str, videos: pa.Table, refused: pa.Table, seconds: float) -> ShardFacts:
+    """Write both parts, the videos last: a part that is there is complete."""
+    labels = videos["labels"].to_pylist()
+    facts = ShardFacts(
+        rows=videos.num_rows,
+        unlabelled=sum(not names for names in labels),
+        refused=dict(sorted(Counter(refused["kind"].to_pylist()).items())),
+        labels=sorted({name for names in labels for name in names}),
+        seconds=round(seconds, 3),
+    )
+    store.write_bytes(refused_url, _parquet(refused))
+    store.write_bytes(videos_url, _parquet(videos.replace_schema_metadata({FACTS: json.dumps(vars(facts))})))
+    return facts
+
+
+def read_facts(videos_url: str) -> ShardFacts:
+    """The facts in a part's footer: two small range reads."""
+    size_bytes, _ = store.size_and_tag(videos_url)
+    with pq.ParquetFile(RangeFile(videos_url, 0, size_bytes, block_bytes=64 * 1024)) as part:
+        return ShardFacts(**json.loads(part.schema_arrow.metadata[FACTS]))
+
+
+def read_part(url: str, columns: list[str] | None = None) -> pa.Table:
+    """One part, without the footer's facts."""
+    if columns is None:
+        return pq.read_table(pa.BufferReader(store.read_bytes(url))).replace_schema_metadata(None)
+    size_bytes, _ = store.size_and_tag(url)
+    with pq.ParquetFile(RangeFile(url, 0, size_bytes)) as part:
+        return part.read(columns=columns).replace_schema_metadata(None)
+
+
+def _parquet(table: pa.Table) -> bytes:
+    """zstd for all columns but the packets, which are compressed already (packet_codec)."""
+    out = pa.BufferOutputStream()
+    plain: Any = ["shard_url", "codec", "access", "indexed_by", "kind", "labels.list.element"]
+    compression: Any = {name: "none" if name == "packets" else "zstd" for name in _leaves(table.schema)}
+    # Row groups of 1,024 videos: a reader of some columns holds some thousand packets of each at once.
+    pq.write_table(table, out, compression=compression, row_group_size=1024, use_dictionary=plain)
+    return out.getvalue().to_pybytes()
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    """Parquet's names of a schema's columns."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), sink)
+    columns = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
+    return [columns.column(number).path for number in range(len(columns.names))]
+
+
+def leave_out_duplicates(parts: Sequence[Part], out_url: str) -> list[Part]:
+    """The parts with each id once: the first in the order of shards and offsets stays.
+
+    A part that loses rows is written anew under another name, so that it is never taken for the shard's whole part.
+    Memory: 8 bytes a video, and the ids that occur twice.
+    """
+    with ThreadPoolExecutor(READ_THREADS) as threads:
+        hashes = list(threads.map(lambda part: _hashed(read_ids(out_url, part)), parts))
+    values, counts = np.unique(np.concatenate(hashes), return_counts=True)
+    suspects = values[counts > 1]  # 64-bit hashes: two ids may share one, so the ids themselves decide
+    first: dict[str, str] = {}  # id -> where it was seen first
+    kept: list[Part] = []
+    for part, hashed in zip(parts, hashes, strict=True):
+        rows = np.flatnonzero(np.isin(hashed, suspects))
+        ids = read_ids(out_url, part) if len(rows) else []
+        repeated: dict[int, str] = {}
+        for row in rows.tolist():
+            if ids[row] in first:
+                repeated[row] = first[ids[row]]
+            first.setdefault(ids[row], part.shard_url)
+        kept.append(_without(part, repeated, out_url) if repeated else part)
+    return kept
+
+
+def read_ids(out_url: str, part: Part) -> list[str]:
+    """The ids of a part's videos, in their order."""
+    return read_part(part_urls(out_url, part.name)[0], ["video_id"])["video_id"].to_pylist()
+
+
+def _hashed(ids: Sequence[str]) -> np.ndarray:
+    digests = b"".join(hashlib.blake2b(i.encode(), digest_size=8).digest() for i in ids)
+    return np.frombuffer(digests, dtype=np.uint64)
+
+
+def _without(part: Part, repeated: dict[int, str], out_url: str) -> Part:
+    """Move rows from a part's videos to its refused rows; `repeated` says where each id was seen first."""
+    videos_url, refused_url = part_urls(out_url, part.name)
+    videos, refused = read_part(videos_url), read_part(refused_url)
+    keep = np.ones(videos.num_rows, dtype=bool)
+    keep[list(repeated)] = False
+    left_out = videos.filter(pa.array(~keep)).select(["member_name", "video_id"]).to_pylist()
+    refusals = [
+        Refusal(
+            "duplicate_id",
+            f"{first_url} has this id already; the first stays. Where keys repeat in each shard, index with "
+            "--prefix-shard",
+            row["member_name"],
+            row["video_id"],
+        )
+        for first_url, row in zip(repeated.values(), left_out, strict=True)
+    ]
+    refused = pa.concat_tables([refused, refused_table(part.shard_url, refusals)])
+    ids = json.dumps([row["video_id"] for row in left_out])
+    name = f"{part.name}-{hashlib.sha256(ids.encode()).hexdigest()[:8]}"
+    facts = write_parts(*part_urls(out_url, name), videos.filter(pa.array(keep)), refused, part.facts.seconds)
+    return replace(part, name=name, facts=facts)

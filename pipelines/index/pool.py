@@ -1,0 +1,60 @@
+"""Shards side by side in processes, and what happens when one of those dies.
+
+Input: ShardTasks.
+Does: runs them in a pool of spawned processes (s3fs does not survive a fork), or here if one worker is enough.
+Output: the facts about each shard's parts, in the order in which they are done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+
+from adaptfocus.pipelines.index.parts import ShardFacts, refused_table, write_parts
+from adaptfocus.pipelines.index.rows import ShardTask, index_shard
+from adaptfocus.pipelines.schemas import INDEX_SCHEMA
+from adaptfocus.pipelines.shards.members import Refusal
+
+
+def index_shards(tasks: dict[int, ShardTask], workers: int) -> Iterator[tuple[int, ShardFacts]]:
+    """(number, facts) of each task as it is done.
+
+    Raises:
+        StorageError: a shard cannot be read or a part cannot be written; tasks not yet begun are given up.
+    """
+    if workers == 1 or len(tasks) <= 1:
+        yield from ((number, index_shard(task)) for number, task in tasks.items())
+        return
+    left = dict(tasks)
+    try:
+        yield from _in_pool(left, min(workers, len(tasks)))
+    except BrokenProcessPool:
+        # A native library died on some video and took the pool with it: one process a shard finds which.
+        for number in list(left):
+            task = left[number]
+            try:
+                yield from _in_pool({number: task}, 1)
+            except BrokenProcessPool:
+                yield number, _write_off(task)
+
+
+def _in_pool(left: dict[int, ShardTask], workers: int) -> Iterator[tuple[int, ShardFacts]]:
+    """Run tasks in processes; what is done is taken out of `left`."""
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        numbers = {pool.submit(index_shard, task): number for number, task in left.items()}
+        for future in as_completed(numbers):
+            facts = future.result()
+            del left[numbers[future]]
+            yield numbers[future], facts
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _write_off(task: ShardTask) -> ShardFacts:
+    """Parts of a shard whose reading ended the process."""
+    message = "the process that read it died (a crash in a native decoder, or out of memory); leave the shard out"
+    refused = refused_table(task.shard_url, [Refusal("reader_died", message)])
+    return write_parts(task.videos_url, task.refused_url, INDEX_SCHEMA.empty_table(), refused, 0.0)

@@ -1,0 +1,242 @@
+"""Which clips an epoch looks at: a pure function of index, saliency, seed and epoch.
+
+Input: the video index, the saliency snapshot, (seed, epoch), the bags carried over from the last epoch.
+Does: draws N clips a video, half of them around what was salient; orders the bags; looks up the packets.
+Output: a plan: one row a bag, complete enough that a task can read and decode it without asking anybody.
+
+Every video draws from its own counter-based generator, keyed by (seed, epoch, video id, occurrence): no draw
+depends on another video, on the number of workers or on the order in which anything is computed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.plan.labels import FullLabels, shown_labels
+from adaptfocus.pipelines.plan.order import generator, label_weights, order_of_epoch, repeat_weights, repeated_order
+from adaptfocus.pipelines.plan.settings import ClipConfig, DrawRules
+from adaptfocus.pipelines.saliency.bins import spikes
+from adaptfocus.pipelines.saliency.settings import SaliencyConfig
+from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
+from adaptfocus.pipelines.schemas import NO_LABEL, PLAN_SCHEMA, EpochPlan, clip_id
+from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
+
+
+@dataclass(frozen=True)
+class Planner:
+    """What planning needs of an index, computed once: columns as numpy and lists."""
+
+    table: pa.Table
+    classes: tuple[str, ...]
+    label_ids: tuple[tuple[int, ...], ...]
+    max_labels: int
+
+    @classmethod
+    def of(cls, table: pa.Table, classes: Sequence[str]) -> Planner:
+        ids = {name: number for number, name in enumerate(classes)}
+        found = [tuple(sorted({ids[n] for n in names})) for names in table.column("labels").to_pylist()]
+        return cls(table, tuple(classes), tuple(found), max([len(f) for f in found], default=0) or 1)
+
+    def empty_saliency(self, config: SaliencyConfig) -> SaliencyTable:
+        return SaliencyTable.empty([list(ids) for ids in self.label_ids], config.bins)
+
+
+def plan_clips(
+    planner: Planner,
+    saliency: SaliencyTable,
+    *,
+    seed: int,
+    epoch: int,
+    clip: ClipConfig,
+    rules: DrawRules,
+    staleness: float,
+    carried: Iterable[int] = (),
+    excluded: Iterable[int] = (),
+    head: pa.Table | None = None,
+    only_bags: int | None = None,
+) -> EpochPlan:
+    """Draw one epoch. The same arguments always give the same plan, bit for bit.
+
+    A global batch is a whole number of bags: the tail of the order that does not fill one is carried into the next
+    epoch, so that nobody pads or drops.
+
+    Args:
+        head: the epoch's first bags, drawn before (with `only_bags`); they stay as they are.
+        only_bags: draw only so many bags from the beginning of the order.
+
+    Raises:
+        ConfigError: fewer videos than one global batch takes.
+    """
+    first = [] if head is None else head.column("video_row").to_pylist()
+    order = _rows_in_order(planner, seed, epoch, carried, set(excluded), rules.repeat_factor)
+    # A video left out since the head was drawn changes who is repeated: the head's surplus must not lengthen the epoch.
+    room = max(len(order) - len(first), 0) if rules.repeat_factor else None
+    rows = (first + _without(first, order)[:room])[:only_bags]
+    fits = len(rows) // rules.bags_per_batch * rules.bags_per_batch
+    if not fits:
+        raise ConfigError(
+            f"{len(rows)} usable videos do not fill one global batch of {rules.bags_per_batch}; "
+            "lower plan.bags_per_batch or index more videos"
+        )
+    focus = rules.focus_from_epoch is not None and epoch >= rules.focus_from_epoch
+    a, salient = spikes(saliency.bins, epoch, staleness)
+    wanted = label_weights(planner.label_ids, rules.focus_balance)
+    seen: dict[int, int] = {}
+    bags = []
+    for slot, row in enumerate(rows[:fits]):
+        occurrence = seen[row] = seen.get(row, -1) + 1
+        if slot < len(first):
+            continue
+        video = planner.table.slice(row, 1).to_pylist()[0]
+        labels = planner.label_ids[row]
+        pairs = saliency.pairs_of(row)
+        seen_at = zip(labels, salient[pairs].tolist(), a[pairs].tolist(), strict=True)
+        spots = [(k, t, wanted[k]) for k, t, s in seen_at if s >= 0]
+        random = generator(seed, epoch, video["video_id"], occurrence)
+        draws = _draws(video, spots if focus else [], random, clip, rules)
+        ids = [clip_id(epoch, slot, d) for d in range(len(draws))]
+        clips, spans = _clips(video, [c for c, _ in draws], clip, ids)
+        for made, (_, label) in zip(clips, draws, strict=True):
+            made["focus_label_id"] = label
+        bins = saliency.bins
+        bags.append(
+            _bag(slot, row, occurrence, video, labels, clips, spans)
+            | {
+                "clip_positive": _positives(video, planner, labels, clips, clip, rules.full_labels),
+                "saliency_score": bins.score[pairs].flatten().tolist(),
+                "saliency_tau": bins.tau[pairs].flatten().tolist(),
+                "saliency_epoch": bins.epoch[pairs].flatten().tolist(),
+            }
+        )
+    drawn = pa.Table.from_pylist(bags, schema=PLAN_SCHEMA)
+    table = drawn if head is None else pa.concat_tables([head, drawn])
+    return EpochPlan(table, tuple(rows[fits:]), planner.max_labels)
+
+
+def plan_views(planner: Planner, clip: ClipConfig, num_views: int, crops: int = 1) -> EpochPlan:
+    """N uniform views of every video, each `crops` clips of the same frames: the plan of an evaluation."""
+    bags = []
+    for row in range(planner.table.num_rows):
+        video = planner.table.slice(row, 1).to_pylist()[0]
+        low, high = center_range_seconds(video, clip)
+        centers = np.linspace(low, high, num_views) if num_views > 1 else np.array([(low + high) / 2])
+        ids = [clip_id(0, row, d) for d in range(num_views * crops)]
+        clips, spans = _clips(video, np.repeat(centers, crops).tolist(), clip, ids)
+        labels = planner.label_ids[row]
+        bags.append(
+            _bag(row, row, 0, video, labels, clips, spans)
+            | {"clip_positive": [True] * (len(clips) * len(labels))}
+            | {"saliency_score": [], "saliency_tau": [], "saliency_epoch": []}
+        )
+    return EpochPlan(pa.Table.from_pylist(bags, schema=PLAN_SCHEMA), (), planner.max_labels)
+
+
+def _rows_in_order(
+    planner: Planner, seed: int, epoch: int, carried: Iterable[int], left_out: set[int], repeat_factor: float
+) -> list[int]:
+    """Carried rows, then the epoch's: all videos, or as many draws of them, in the epoch's order."""
+    names = planner.table.column("video_id").to_pylist()
+    kept = [row for row in carried if row not in left_out]
+    if not repeat_factor:
+        return kept + [row for row in order_of_epoch(names, seed, epoch) if row not in left_out]
+    usable = [row for row in range(len(names)) if row not in left_out]
+    weights = repeat_weights([planner.label_ids[row] for row in usable], repeat_factor)
+    return kept + repeated_order([names[row] for row in usable], usable, weights, seed, epoch)
+
+
+def _without(taken: Sequence[int], rows: Sequence[int]) -> list[int]:
+    """`rows` less one occurrence of each of `taken`."""
+    left = Counter(taken)
+    kept = []
+    for row in rows:
+        if left[row] > 0:
+            left[row] -= 1
+        else:
+            kept.append(row)
+    return kept
+
+
+def center_range_seconds(video: dict, clip: ClipConfig) -> tuple[float, float]:
+    """The earliest and latest centre at which a clip lies inside its video; the middle for a video shorter than it."""
+    half = (clip.frames - 1) / 2 * clip.stride_seconds(video["frame_rate_hz"])
+    middle = video["duration_seconds"] / 2
+    return min(half, middle), max(video["duration_seconds"] - half, middle)
+
+
+def _draws(
+    video: dict, spots: list[tuple[int, float, float]], random: np.random.Generator, clip: ClipConfig, rules: DrawRules
+) -> list[tuple[float, int]]:
+    """(centre in seconds, label drawn around or NO_LABEL) of each clip of a bag.
+
+    Three numbers a clip are always drawn, used or not, so that a change of saliency moves only the clips it is
+    about. `spots`: label, salient time and weight of the actions that have been seen.
+    """
+    low, high = center_range_seconds(video, clip)
+    duration = video["duration_seconds"]
+    radius = rules.radius(duration)
+    ends = np.cumsum([weight for *_, weight in spots])
+    drawn = []
+    for explore, which, where in random.random((rules.clips_per_bag, 3)).tolist():
+        if not spots or explore < rules.explore_probability:
+            drawn.append((low + where * (high - low), NO_LABEL))
+            continue
+        place = np.searchsorted(ends, which * ends[-1], side="right")
+        label, salient, _ = spots[min(int(place), len(spots) - 1)]
+        start = min(max((salient - radius) * duration, low), high)
+        end = max(min((salient + radius) * duration, high), low)
+        drawn.append((start + where * (end - start), label))
+    return drawn
+
+
+def _clips(
+    video: dict, centers_seconds: list[float], clip: ClipConfig, ids: list[int]
+) -> tuple[list[dict], list[dict]]:
+    """Clips (CLIP_TYPE) around some centres, and the spans (SPAN_TYPE) that hold their packets."""
+    packets = packets_of(video)
+    stride = clip.stride_seconds(video["frame_rate_hz"])
+    steps = (np.arange(clip.frames) - (clip.frames - 1) / 2) * stride
+    times = [center + steps for center in centers_seconds]
+    frame_pts, spans = find_clips(video, packets, shown_pts(video, packets), times)
+    clips = [
+        {"clip_id": number, "center_seconds": center, "tau": center / video["duration_seconds"], "frame_pts": pts}
+        | {"focus_label_id": NO_LABEL}
+        for number, center, pts in zip(ids, centers_seconds, frame_pts, strict=True)
+    ]
+    return clips, spans
+
+
+def _bag(
+    slot: int, row: int, occurrence: int, video: dict, labels: tuple[int, ...], clips: list[dict], spans: list[dict]
+) -> dict:
+    same = {name: video[name] for name in PLAN_SCHEMA.names if name in video}
+    return same | {
+        "slot": slot, "video_row": row, "occurrence": occurrence, "label_ids": list(labels), "clips": clips,
+        "spans": spans,
+    }  # fmt: skip
+
+
+def _positives(
+    video: dict, planner: Planner, labels: tuple[int, ...], clips: list[dict], clip: ClipConfig, full: FullLabels | None
+) -> list[bool]:
+    """[clips x labels]: everything in the weak regimes, in Full what intervals say."""
+    if not full:
+        return [True] * (len(clips) * len(labels))
+    half = (clip.frames - 1) / 2 * clip.stride_seconds(video["frame_rate_hz"]) if full == "overlap" else 0.0
+    return shown_labels(video["intervals"], [planner.classes[k] for k in labels], clips, half)
+
+
+def bare_bag(video: dict, frame_pts: list[list[int]], spans: list[dict]) -> dict:
+    """A bag outside any plan, of a row of the index and what `packets.find_clips` found: for pictures and tools."""
+    names = ("label_ids", "clip_positive", "saliency_score", "saliency_tau", "saliency_epoch")
+    nothing: dict = {name: [] for name in names}
+    clips = [
+        {"clip_id": number, "tau": 0.0, "focus_label_id": NO_LABEL, "frame_pts": pts}
+        for number, pts in enumerate(frame_pts)
+    ]
+    return video | nothing | {"slot": 0, "video_row": 0, "clips": clips, "spans": spans}

@@ -1,0 +1,69 @@
+"""The order in which an epoch comes to the videos, and how often to each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def order_of_epoch(video_ids: Sequence[str], seed: int, epoch: int) -> list[int]:
+    """Video rows in the epoch's order: sorted by a hash of (seed, epoch, video id), so that a part of a corpus
+    keeps its relative order whatever else is in the corpus."""
+    keys = [(_hash(seed, epoch, "order", name), row) for row, name in enumerate(video_ids)]
+    return [row for _, row in sorted(keys)]
+
+
+def repeat_weights(label_ids: Sequence[Sequence[int]], exponent: float) -> np.ndarray:
+    """How often each video is wanted, relative to the others: max over its labels of (n_mean / n_k)^exponent, [V].
+
+    n_k is the number of videos with label k, n_mean its mean over the labels that occur. A video without labels
+    weighs 1. Repeat-factor sampling after Gupta, Dollar, Girshick, "LVIS" (arXiv 1908.03195), section 4.2, without
+    its threshold.
+    """
+    counts = Counter(k for ids in label_ids for k in ids)
+    mean = sum(counts.values()) / max(len(counts), 1)
+    return np.array([max(((mean / counts[k]) ** exponent for k in ids), default=1.0) for ids in label_ids])
+
+
+def label_weights(label_ids: Sequence[Sequence[int]], exponent: float) -> dict[int, float]:
+    """How often each label is wanted as the one that a clip is drawn around: n_k^-exponent, n_k its videos."""
+    counts = Counter(k for ids in label_ids for k in ids)
+    return {k: count**-exponent for k, count in counts.items()}
+
+
+def repeated_order(
+    video_ids: Sequence[str], rows: Sequence[int], weights: np.ndarray, seed: int, epoch: int
+) -> list[int]:
+    """As many draws as there are videos, each video in proportion to its weight, in the epoch's order.
+
+    Systematic resampling: one offset an epoch, so that a video wanted r times comes floor(r) or ceil(r) times, and the
+    sum is always the number of videos. Which of the two follows from a shuffled order, not from neighbours in the
+    index.
+    """
+    if not len(rows):
+        return []
+    shuffled = np.array(order_of_epoch(video_ids, seed, epoch))
+    wanted = weights[shuffled] / weights.sum() * len(rows)
+    offset = _hash(seed, epoch, "repeat") / 2**64
+    ends = np.floor(np.cumsum(wanted) - offset + 1e-9)
+    copies = np.diff(ends, prepend=np.floor(-offset + 1e-9)).astype(int)
+    copies[-1] += len(rows) - copies.sum()  # rounding of the last sum alone
+    keys = [
+        (_hash(seed, epoch, "order", copy, video_ids[place]), rows[place])
+        for place, count in zip(shuffled.tolist(), copies.tolist(), strict=True)
+        for copy in range(count)
+    ]
+    return [row for _, row in sorted(keys)]
+
+
+def generator(seed: int, epoch: int, video_id: str, occurrence: int = 0) -> np.random.Generator:
+    """The video's own stream of random numbers in an epoch."""
+    return np.random.Generator(np.random.Philox(key=_hash(seed, epoch, "draw", occurrence, video_id)))
+
+
+def _hash(*parts: object) -> int:
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")

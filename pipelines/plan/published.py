@@ -1,0 +1,156 @@
+"""Plans on the store: parts of Parquet, and one small JSON that names them.
+
+Input: an EpochPlan. Does: writes parts first and `plan.json` last, so that a plan is there whole or not at all.
+Output: PlanFacts, which says which rows of which part hold which slots; and `follow`, which goes from one epoch's
+plan to the next as they are published.
+
+    RUN/epochs/0007/plan/   the plan
+    RUN/epochs/0007/head/   its first batches, drawn an epoch earlier: they are read while epoch 6 still trains
+                            (docs/decisions/0008)
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.errors import StorageError
+from adaptfocus.pipelines.schemas import EpochPlan
+from adaptfocus.pipelines.store import strict_json
+from adaptfocus.pipelines.store.tables import write_table
+
+# One read task reads one part: more parts cost the coordinator about a millisecond each, larger ones delay the
+# first batch of an epoch.
+BAGS_PER_PART = 2000
+# One look-up, one block of plan rows in Ray: some MB at 200 packets a clip.
+BAGS_PER_CHUNK = 64
+# Batches at the beginning of an epoch that are looked up one by one: as many as a head usually has.
+LEAD_CHUNKS = 4
+# Between two looks for a plan that is not there yet. One at a time, but for hours where an epoch takes hours.
+MIN_POLL_SECONDS, MAX_POLL_SECONDS = 0.02, 0.5
+
+
+@dataclass(frozen=True)
+class PlanFacts:
+    """An immutable plan at `folder_url`: its length, its parts' lengths, and what the next epoch begins with."""
+
+    folder_url: str
+    epoch: int
+    num_bags: int
+    part_bags: tuple[int, ...]
+    carried: tuple[int, ...]
+    max_labels: int
+
+    def slices(self, first_slot: int = 0, end_slot: int | None = None) -> Iterator[tuple[str, int, int]]:
+        """(part URL, first row, end row) of all slots from `first_slot` to `end_slot` or the end, in order."""
+        end_slot = self.num_bags if end_slot is None else end_slot
+        begin = 0
+        for number, bags in enumerate(self.part_bags):
+            if begin + bags > first_slot and begin < end_slot:
+                yield part_url(self.folder_url, number), max(0, first_slot - begin), min(bags, end_slot - begin)
+            begin += bags
+
+
+def epoch_url(run_url: str, epoch: int, *parts: str) -> str:
+    """A place in the folder of one epoch of a run."""
+    return store.join(run_url, "epochs", f"{epoch:04d}", *parts)
+
+
+class Chunk(NamedTuple):
+    """Slots [first_slot, end_slot) of an epoch: what is looked up at once. May reach beyond the end of its plan."""
+
+    epoch: int
+    first_slot: int
+    end_slot: int
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The plans of a run from (epoch, slot) to the end of its last epoch, most of which are not drawn yet."""
+
+    run_url: str
+    epoch: int
+    first_slot: int
+    epochs: int
+    bags_per_batch: int
+    max_bags: int  # no plan has more: the videos, and a batch carried over
+
+    def chunks(self) -> Iterator[Chunk]:
+        """In order. The first ones of an epoch are single batches, so that a head serves them."""
+        for epoch in range(self.epoch, self.epochs):
+            slot = self.first_slot if epoch == self.epoch else 0
+            while slot < self.max_bags:
+                is_lead = slot < LEAD_CHUNKS * self.bags_per_batch
+                bags = (1 if is_lead else max(1, BAGS_PER_CHUNK // self.bags_per_batch)) * self.bags_per_batch
+                yield Chunk(epoch, slot, slot + bags)
+                slot += bags
+
+
+def look_for(run_url: str, chunk: Chunk) -> Iterator[list[tuple[str, int, int]] | None]:
+    """The slices of plan or head that hold a chunk's slots; None, at longer and longer times, while there are none."""
+    pause_seconds, is_first = MIN_POLL_SECONDS, True
+    while True:
+        plan = read_plan(epoch_url(run_url, chunk.epoch, "plan"))
+        if plan is None and is_first:  # a head is there before anybody looks, or not at all
+            head = read_plan(epoch_url(run_url, chunk.epoch, "head"))
+            plan = head if head and head.num_bags >= chunk.end_slot else None
+        if plan:
+            yield list(plan.slices(chunk.first_slot, chunk.end_slot))
+            return
+        yield None
+        time.sleep(pause_seconds)
+        pause_seconds, is_first = min(1.5 * pause_seconds, MAX_POLL_SECONDS), False
+
+
+def wait_for_chunk(run_url: str, chunk: Chunk) -> list[tuple[str, int, int]]:
+    """The slices of a chunk, as soon as they are there."""
+    return next(slices for slices in look_for(run_url, chunk) if slices is not None)
+
+
+def follow(stretch: Stretch) -> Iterator[tuple[str, int, int] | None]:
+    """Slices of the plans of a run, one after the other as they are published.
+
+    While the next slice is not there yet, each call gives None, after a moment: whoever holds bags back to fill
+    something first has to let them go then.
+    """
+    for chunk in stretch.chunks():
+        for slices in look_for(stretch.run_url, chunk):
+            yield from [None] if slices is None else slices
+
+
+def part_url(folder_url: str, number: int) -> str:
+    return store.join(folder_url, f"part-{number:05d}.parquet")
+
+
+def write_plan(plan: EpochPlan, folder_url: str, epoch: int, bags_per_batch: int) -> PlanFacts:
+    """Write a plan in parts of whole global batches; writing the same plan again changes nothing."""
+    bags_per_part = max(1, BAGS_PER_PART // bags_per_batch) * bags_per_batch
+    starts = range(0, plan.table.num_rows, bags_per_part)
+    parts = [plan.table.slice(start, bags_per_part) for start in starts]
+    for number, part in enumerate(parts):
+        write_table(part, part_url(folder_url, number), row_group_size=BAGS_PER_CHUNK)
+    facts = PlanFacts(
+        folder_url, epoch, plan.table.num_rows, tuple(p.num_rows for p in parts), plan.carried, plan.max_labels
+    )
+    values = asdict(facts)
+    values.pop("folder_url")  # a run may be copied to another place
+    store.write_bytes(store.join(folder_url, "plan.json"), json.dumps(values).encode())
+    return facts
+
+
+def read_plan(folder_url: str) -> PlanFacts | None:
+    """The plan at a folder, or None if it has not been written (whole)."""
+    try:
+        values = strict_json.read(store.join(folder_url, "plan.json"), "remove it, and it is drawn again")
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+    return PlanFacts(
+        folder_url, values["epoch"], values["num_bags"], tuple(values["part_bags"]), tuple(values["carried"]),
+        values["max_labels"],
+    )  # fmt: skip

@@ -1,0 +1,68 @@
+"""Settings of clips and of plans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pydantic
+
+from adaptfocus.pipelines.plan.labels import FullLabels
+from adaptfocus.pipelines.settings import Settings
+
+
+class ClipConfig(Settings):
+    """One clip: `frames` frames, `frame_stride` frames apart at `fps`, cropped to a square of `size_pixels`.
+
+    `fps` is the rate in which strides are counted; without it, each video's own mean rate.
+    """
+
+    frames: int = pydantic.Field(default=8, ge=1, le=1024)
+    frame_stride: float = pydantic.Field(default=1, gt=0)
+    fps: float | None = pydantic.Field(default=None, gt=0)
+    size_pixels: int = pydantic.Field(default=224, ge=1, le=4096)
+
+    def stride_seconds(self, frame_rate_hz: float) -> float:
+        return self.frame_stride / (self.fps or frame_rate_hz or 25.0)
+
+
+class PlanConfig(Settings):
+    """An epoch: `clips_per_bag` clips of each video, `bags_per_batch` bags in a global batch."""
+
+    clips_per_bag: int = pydantic.Field(default=4, ge=1, le=255)
+    bags_per_batch: int = pydantic.Field(default=8, ge=1)
+    unlabelled: Literal["negative", "left_out"] = "negative"  # what a video without labels is to every class
+    resample: bool = True  # draw around salient times once warm-up is over (Ours alone)
+    explore_probability: float = pydantic.Field(default=0.5, ge=0, le=1)  # epsilon
+    # Exponent of class balance in focus: the action k that a clip is drawn around is taken with probability ~ n_k^-this
+    # among its video's. 0: all alike.
+    focus_balance: float = pydantic.Field(default=0.0, ge=0, le=2)
+    # Exponent of repeat-factor sampling for long tails: a video is drawn in proportion to max_k (n_mean / n_k)^this
+    # over its labels k, at the same number of clips an epoch. 0: every video once.
+    repeat_factor: float = pydantic.Field(default=0.0, ge=0, le=2)
+    # Batches at the beginning of an epoch that are drawn one epoch earlier, so that they can be read while that one
+    # still trains; at most a quarter of an epoch. Their videos wait one epoch longer for what the model says of them.
+    lead_batches: int = pydantic.Field(default=2, ge=0)
+
+    def head_bags(self, num_bags: int) -> int:
+        """How many bags the head of the next epoch has, after an epoch of `num_bags`."""
+        return min(self.lead_batches, num_bags // self.bags_per_batch // 4) * self.bags_per_batch
+
+
+@dataclass(frozen=True)
+class DrawRules:
+    """How clips are drawn, with all that the regime decides filled in."""
+
+    clips_per_bag: int
+    bags_per_batch: int
+    explore_probability: float = 1.0
+    delta: float = 0.15  # clips are drawn in salient time +- delta, a fraction of the video
+    delta_seconds: float | None = None  # instead of `delta`, for long videos
+    focus_from_epoch: int | None = None  # None: every clip explores
+    full_labels: FullLabels | None = None  # positives from intervals; None: all of the video's labels
+    focus_balance: float = 0.0
+    repeat_factor: float = 0.0
+
+    def radius(self, duration_seconds: float) -> float:
+        """delta of one video as a fraction of it."""
+        return self.delta_seconds / duration_seconds if self.delta_seconds else self.delta

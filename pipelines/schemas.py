@@ -1,0 +1,191 @@
+"""What flows between the stages, and the Arrow schema of every table on disk.
+
+Input: nothing. Does: names the columns once, with units, and checks shapes where tensors are built.
+Output: schemas, and ClipBatch, the only thing a training worker sees.
+
+The unit of a plan is a *bag*: one video with its N clips of the epoch (the multiple-instance term). Strings stop
+at the decoder: `iter_torch_batches` cannot carry them, so a worker knows a video by its row in the index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 3
+
+# One row a video. Offsets of packets count from the member's first byte: `member_offset_bytes` + one of them is a
+# place in the tar.
+INDEX_SCHEMA = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("shard_url", pa.string()),
+        ("member_name", pa.string()),
+        ("member_offset_bytes", pa.int64()),
+        ("member_size_bytes", pa.int64()),
+        ("codec", pa.string()),
+        ("extradata", pa.binary()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("rotation_degrees", pa.int32()),  # counter-clockwise, to be applied after decoding
+        ("is_mirrored", pa.bool_()),  # left to right, once it is turned
+        ("pixel_aspect_numerator", pa.int64()),  # width of a stored pixel by its height
+        ("pixel_aspect_denominator", pa.int64()),
+        ("time_base_numerator", pa.int64()),
+        ("time_base_denominator", pa.int64()),
+        ("duration_seconds", pa.float64()),
+        ("frame_rate_hz", pa.float64()),  # mean over the video; frames are asked for by pts, never by number
+        ("labels", pa.list_(pa.string())),
+        (
+            "intervals",
+            pa.list_(
+                pa.struct([("label", pa.string()), ("start_seconds", pa.float64()), ("end_seconds", pa.float64())])
+            ),
+        ),
+        # "packets": one range GET and a bare codec context. "demux": PyAV over a ranged file.
+        ("access", pa.string()),
+        ("indexed_by", pa.string()),  # "header": from the container's tables. "demux": every packet was read.
+        # Whether each sync sample is shown in the place in which it is decoded. If not (an open GOP), readers that
+        # count frames from a sync sample show wrong ones; decord does.
+        ("keys_in_order", pa.bool_()),
+        # Behind a sync sample's own time: how long pictures may not be whole yet, where a stream is refreshed in parts.
+        ("recovery_ticks", pa.int64()),
+        ("packet_count", pa.int64()),
+        ("packets", pa.binary()),  # packet_codec
+    ]
+)
+
+# What each video's shard was when it was indexed (storage.size_and_tag): columns of a loaded index and of plans. On the
+# store they are said once a shard, in index.json.
+SHARD_FIELDS = [("shard_size_bytes", pa.int64()), ("shard_tag", pa.string())]
+
+# What the index or a run leaves out, and why. Nothing is dropped without a row here.
+REFUSED_SCHEMA = pa.schema(
+    [
+        ("shard_url", pa.string()),
+        ("member_name", pa.string()),
+        ("video_id", pa.string()),
+        ("kind", pa.string()),
+        ("message", pa.string()),
+    ]
+)
+
+# What a run has left out so far: the same, with the video's row and the epoch in which it failed.
+EXCLUDED_SCHEMA = pa.schema([*REFUSED_SCHEMA, pa.field("video_row", pa.int64()), pa.field("epoch", pa.int64())])
+
+CLIP_TYPE = pa.struct(
+    [
+        ("clip_id", pa.int64()),
+        ("center_seconds", pa.float64()),  # from the first frame shown
+        ("tau", pa.float64()),  # center as a fraction of the video
+        ("focus_label_id", pa.int64()),  # the action it was drawn around; -1 if it explores
+        ("frame_pts", pa.list_(pa.int64())),  # the F frames wanted, in the stream's time base
+    ]
+)
+
+# A run of packets, in decoding order from a keyframe on, that is fetched as one range (or one for each of some spans
+# that continue each other) and decoded at once. It serves one clip, or several that need the same packets.
+SPAN_TYPE = pa.struct(
+    [
+        ("offset_bytes", pa.int64()),  # of the range to fetch, in the tar
+        ("size_bytes", pa.int64()),
+        ("packet_offset_bytes", pa.list_(pa.int64())),  # inside that range
+        ("packet_size_bytes", pa.list_(pa.int64())),
+        ("packet_pts", pa.list_(pa.int64())),
+        ("packet_dts", pa.list_(pa.int64())),
+        ("packet_is_key", pa.list_(pa.bool_())),  # decoders of PNG and of screens ask for it
+        # Its packets follow those of the span before: the two are decoded as one. So it is where a run's packets lie
+        # far apart, or in another order than they are decoded.
+        ("continues", pa.bool_()),
+    ]
+)
+
+# One row a bag. A row holds all that reading and decoding it needs, so that a task looks nothing up.
+PLAN_SCHEMA = pa.schema(
+    [
+        ("slot", pa.int64()),  # position in the epoch: global batch s is slots [s G, (s + 1) G)
+        ("video_row", pa.int64()),  # row in the index, counted over its parts in their order
+        ("occurrence", pa.int64()),  # 1 for the second bag of a video in one epoch
+        ("video_id", pa.string()),
+        ("shard_url", pa.string()),
+        ("member_name", pa.string()),
+        ("member_offset_bytes", pa.int64()),
+        ("member_size_bytes", pa.int64()),
+        *SHARD_FIELDS,
+        ("codec", pa.string()),
+        ("extradata", pa.binary()),
+        ("rotation_degrees", pa.int32()),
+        ("is_mirrored", pa.bool_()),
+        ("pixel_aspect_numerator", pa.int64()),
+        ("pixel_aspect_denominator", pa.int64()),
+        ("access", pa.string()),
+        ("keys_in_order", pa.bool_()),
+        ("duration_seconds", pa.float64()),
+        ("label_ids", pa.list_(pa.int64())),
+        ("clips", pa.list_(CLIP_TYPE)),
+        ("spans", pa.list_(SPAN_TYPE)),  # none where a demuxer reads the video
+        # [clips x labels], row by row: may this clip count as a positive of this label? All true in weak regimes;
+        # from the intervals in Full.
+        ("clip_positive", pa.list_(pa.bool_())),
+        # [labels x bins], row by row: the video's saliency at the start of the epoch.
+        ("saliency_score", pa.list_(pa.float32())),
+        ("saliency_tau", pa.list_(pa.float32())),
+        ("saliency_epoch", pa.list_(pa.int32())),
+    ]
+)
+
+# One row a bag that went through the model and into the gradient (ok) or was lost in decoding (not ok).
+LEDGER_SCHEMA = pa.schema(
+    [
+        ("slot", pa.int64()),
+        ("video_row", pa.int64()),
+        ("ok", pa.bool_()),
+        ("error", pa.string()),  # "kind: message" if not ok
+        ("clip_id", pa.list_(pa.int64())),
+        ("tau", pa.list_(pa.float64())),
+        ("label_ids", pa.list_(pa.int64())),
+        ("probability", pa.list_(pa.float32())),  # [clips x labels], row by row: the training pass, detached
+        # [labels]: how the bag's spike of the label, over clips drawn anywhere, ranks among those of bags without the
+        # label (trainers/method/null_ranks.py), and the variance of that rank where the label means nothing.
+        ("null_rank", pa.list_(pa.float32())),
+        ("null_variance", pa.list_(pa.float32())),
+    ]
+)
+
+# Columns that ledgers of earlier versions have not; they are null there.
+LATER_IN_LEDGER = ("null_rank", "null_variance")
+
+# One row a (video, action of the video), ordered by (video_row, label_id).
+SALIENCY_SCHEMA = pa.schema(
+    [
+        ("video_row", pa.int64()),
+        ("label_id", pa.int64()),
+        ("score", pa.list_(pa.float32())),
+        ("tau", pa.list_(pa.float32())),
+        ("epoch", pa.list_(pa.int32())),  # of the last visit; -1 if never visited
+    ]
+)
+
+NEVER_VISITED = -1
+NO_LABEL = -1
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """An epoch's bags in their order, and what did not fit into a whole number of global batches."""
+
+    table: pa.Table  # PLAN_SCHEMA
+    carried: tuple[int, ...]  # video rows that open the next epoch
+    max_labels: int  # places for labels in a batch: the index's largest number of labels of a video
+
+
+def clip_id(epoch: int, slot: int, draw: int) -> int:
+    """One number for (epoch, slot, draw): 19 bits of epoch, 36 of slot, 8 of draw; sorts in that order.
+
+    Raises:
+        ValueError: a part does not fit (over 524,287 epochs, 68 billion bags an epoch or 255 clips a bag).
+    """
+    if not (0 <= epoch < 1 << 19 and 0 <= slot < 1 << 36 and 0 <= draw < 1 << 8):
+        raise ValueError(f"epoch {epoch}, slot {slot}, draw {draw}: limits are 2^19, 2^36 and 2^8")
+    return epoch << 44 | slot << 8 | draw

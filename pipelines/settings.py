@@ -1,0 +1,159 @@
+"""Typed settings: unknown keys fail and suggest the nearest; `key=value` overrides; no secrets inside.
+
+Input: a dict (from YAML or JSON) and overrides such as ``focus.delta=0.2``.
+Does: checks them against a tree of pydantic models, each of which lives with the code that it configures.
+Output: a frozen settings object, or a ConfigError that names the key, the value and the fix.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, TypeVar, get_args
+
+import pydantic
+
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.setting_values import NUMBER, SWITCH, WHOLE, typed
+
+S = TypeVar("S", bound="Settings")
+
+
+class Settings(pydantic.BaseModel):
+    """Base of every settings class: frozen, no unknown keys, values checked, numbers finite."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+    # What other projects call a setting -> its dotted key here: what to suggest to people who come from there.
+    also_called: ClassVar[Mapping[str, str]] = {}
+
+
+def make(cls: type[S], values: Mapping[str, Any], overrides: Iterable[str] = ()) -> S:
+    """Build settings from a nested dict, then apply ``a.b=value`` overrides; texts are read as the setting's type says.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one), or a value out of range.
+    """
+    tree = _copied(values)
+    for override in overrides:
+        key, found, text = override.partition("=")
+        if not found or not key.strip():
+            raise ConfigError(f"'{override}' is not an override; write key=value, such as focus.delta=0.2")
+        _set(cls, tree, key.strip(), text)
+    try:
+        return cls.model_validate(_typed(cls, tree))
+    except pydantic.ValidationError as error:
+        raise ConfigError(_explained(cls, error)) from None
+
+
+def known_keys(cls: type[Settings], prefix: str = "") -> list[str]:
+    """Every dotted key that can be set."""
+    keys: list[str] = []
+    for name, field in cls.model_fields.items():
+        child = _settings_in(field.annotation)
+        keys += known_keys(child, f"{prefix}{name}.") if child else [prefix + name]
+    return keys
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Dotted key -> (old, new) wherever two nested dicts of settings differ."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in sorted(set(old) | set(new)):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found |= differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found[prefix + key] = (a, b)
+    return found
+
+
+def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _copied(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+
+
+def _typed(cls: type[Settings], tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    made = dict(tree)
+    for name in tree.keys() & cls.model_fields.keys():
+        annotation = cls.model_fields[name].annotation
+        child = _settings_in(annotation)
+        if child is None:
+            made[name] = typed(tree[name], annotation, prefix + name)
+        elif isinstance(tree[name], Mapping):
+            made[name] = _typed(child, tree[name], f"{prefix}{name}.")
+    return made
+
+
+def _set(cls: type[Settings], tree: dict[str, Any], dotted: str, value: Any) -> None:
+    if dotted not in known_keys(cls):
+        raise ConfigError(_unknown(cls, dotted))
+    *folders, last = dotted.split(".")
+    for folder in folders:
+        if not isinstance(tree.setdefault(folder, {}), dict):
+            raise ConfigError(f"{folder} = {tree[folder]!r}: it must be {GROUP}")
+        tree = tree[folder]
+    tree[last] = value
+
+
+def _unknown(cls: type[Settings], dotted: str) -> str:
+    keys = known_keys(cls)
+    if inside := [key for key in keys if key.startswith(f"{dotted}.")]:
+        return f"'{dotted}' is a group of settings; give one of {', '.join(inside)}"
+    if own := cls.also_called.get(dotted.rsplit(".", 1)[-1].replace("-", "_").lower()):
+        return f"there is no setting '{dotted}'; did you mean '{own}'?"
+    near = difflib.get_close_matches(dotted, keys, n=1, cutoff=0.5) or difflib.get_close_matches(
+        dotted.rsplit(".", 1)[-1], [k.rsplit(".", 1)[-1] for k in keys], n=1, cutoff=0.6
+    )
+    full = [k for k in keys if near and (k == near[0] or k.rsplit(".", 1)[-1] == near[0])]
+    hint = f"did you mean '{full[0]}'?" if full else f"known keys: {', '.join(keys)}"
+    return f"there is no setting '{dotted}'; {hint}"
+
+
+def _explained(cls: type[Settings], error: pydantic.ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        dotted = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            lines.append(_unknown(cls, dotted))
+        elif item["type"] == "missing":
+            lines.append(f"'{dotted}' is required; give it as {dotted}=VALUE")
+        else:
+            value = f"{dotted} = {item['input']!r}: " if dotted else ""  # without a key it is about several
+            lines.append(value + _wanted(item))
+    return "; ".join(lines)
+
+
+GROUP = "a group of settings, such as {KEY: VALUE}"
+# What pydantic's kinds of errors mean, by the beginning of their names.
+_WANTED = {
+    "int_": WHOLE,
+    "float_": NUMBER,
+    "finite_number": "a number that is finite",
+    "bool_": SWITCH,
+    "string_type": "text",
+    "model_type": GROUP,
+    "dict_type": GROUP,
+    "tuple_type": "a list, such as [0.5, 1]",
+    "list_type": "a list, such as [0.5, 1]",
+}
+
+
+def _wanted(item: Any) -> str:
+    """What may stand in the place of a wrong value, in our words."""
+    kind, limits = item["type"], item.get("ctx", {})
+    for name, words in (("gt", "above"), ("ge", "at least"), ("lt", "below"), ("le", "at most")):
+        if name in limits:
+            return f"it must be {words} {limits[name]:g}"
+    if "multiple_of" in limits:
+        return f"it must be a multiple of {limits['multiple_of']:g}"
+    if kind == "literal_error":
+        return f"it must be {limits['expected']}"
+    for beginning, wanted in _WANTED.items():
+        if kind.startswith(beginning):
+            return f"it must be {wanted}"
+    return str(item["msg"]).removeprefix("Value error, ")
+
+
+def _settings_in(annotation: Any) -> type[Settings] | None:
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, Settings):
+            return candidate
+    return None

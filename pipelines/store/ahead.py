@@ -1,0 +1,131 @@
+"""Ranges of the store, fetched ahead of the decoder.
+
+Input: bags of a plan, in order.
+Does: asks for the spans of the next bags while the first ones are being decoded, never more bytes at a time than
+allowed; spans of a bag that lie near each other are one request.
+Output: (bag, bytes of its spans, what the reading cost), in the same order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from adaptfocus.pipelines.errors import RETRY_REASONS
+from adaptfocus.pipelines.store import objects
+from adaptfocus.pipelines.store.range_file import version_of
+from adaptfocus.pipelines.store.ranges import Range, coalesce
+from adaptfocus.pipelines.store.reads import PROCESS, ReadConfig, ReadCounts
+
+# At 50 ms a request and 60 ms of decoding a clip, two requests under way keep one decoder busy; 16 keep one busy that
+# takes 3 ms a clip.
+MAX_REQUESTS = 16
+# Of one reader: some twenty bags of four clips of 360p, or one bag of 4K.
+MAX_BYTES_IN_FLIGHT = 64 * 2**20
+
+
+_END: dict = {}  # no bag
+
+
+class Reading(NamedTuple):
+    """What one bag's bytes cost."""
+
+    size_bytes: int  # fetched, with what lies between spans that were joined
+    requests: int
+    wait_seconds: float  # that the caller stood still
+    retries: np.ndarray  # [RETRY_REASONS] int64
+
+
+class Fetched(NamedTuple):
+    """A bag whose bytes are here."""
+
+    bag: dict
+    data: list[bytes]  # of each span
+    reading: Reading
+
+
+class _Asked(NamedTuple):
+    bag: dict
+    future: Future[list[bytes]] | None
+    size_bytes: int
+    requests: int
+    counts: ReadCounts
+
+
+def read_ahead(
+    bags: Iterable[dict | None],
+    max_bytes_in_flight: int = MAX_BYTES_IN_FLIGHT,
+    max_requests: int = MAX_REQUESTS,
+    config: ReadConfig | None = None,
+) -> Iterator[Fetched]:
+    """Fetch the spans of each bag; bags beyond the first that would pass a limit wait until there is room.
+
+    A None among the bags says that the next is not known yet: those asked for are then handed out before another look.
+    Bytes count from the request until the bag after theirs is asked for: the caller may then drop them.
+
+    Args:
+        config: how long to wait for the store.
+
+    Raises:
+        ReplacedError: a bag's shard is not the one that was indexed.
+        StorageError: the store cannot be read, in the order of the bags.
+    """
+    asked: deque[_Asked] = deque()
+    source = iter(bags)
+    following: dict | None = None
+    is_end = False
+    in_flight = requests = 0
+    pool = ThreadPoolExecutor(max_requests, thread_name_prefix="clip-reader")
+    try:
+        while True:
+            while not is_end:
+                if following is None:
+                    following = next(source, _END)
+                if following is None or following is _END:
+                    is_end = following is _END
+                    break
+                size_bytes, count = cost_of(following)
+                over = in_flight + size_bytes > max_bytes_in_flight or requests + count > max_requests
+                if asked and over:
+                    break
+                counts = ReadCounts(PROCESS)
+                future = _ask(pool, following, config, counts)
+                asked.append(_Asked(following, future, size_bytes, count, counts))
+                in_flight, requests = in_flight + size_bytes, requests + count
+                following = None
+            if asked:
+                bag, future, size_bytes, count, counts = asked.popleft()
+                began = time.monotonic()
+                data = future.result() if future else []
+                waited_seconds = time.monotonic() - began
+                retries = np.array([counts.retries[reason] for reason in RETRY_REASONS], np.int64)
+                yield Fetched(bag, data, Reading(size_bytes, count, waited_seconds, retries))
+                in_flight, requests = in_flight - size_bytes, requests - count
+            elif is_end:
+                return
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def cost_of(bag: dict) -> tuple[int, int]:
+    """(bytes, requests) that the spans of a bag take."""
+    fetch, _ = coalesce([_range(bag, span) for span in bag["spans"]])
+    return sum(each.size_bytes for each in fetch), len(fetch)
+
+
+def _ask(
+    pool: ThreadPoolExecutor, bag: dict, config: ReadConfig | None, counts: ReadCounts
+) -> Future[list[bytes]] | None:
+    if not bag["spans"]:
+        return None
+    urls, offsets, sizes = zip(*(_range(bag, span) for span in bag["spans"]), strict=True)
+    return pool.submit(objects.read_ranges, urls, offsets, sizes, version_of(bag), config, counts)
+
+
+def _range(bag: dict, span: dict) -> Range:
+    return Range(bag["shard_url"], span["offset_bytes"], span["size_bytes"])

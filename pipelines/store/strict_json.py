@@ -1,0 +1,77 @@
+"""JSON that is written and read strictly: no NaN, no key twice, and errors that name the place."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.store import objects
+
+
+def loads(data: bytes | str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is not JSON or not UTF-8, it is nested too deeply, a number has thousands of digits, or a name
+            occurs twice in one object.
+    """
+    try:
+        return json.loads(data, object_pairs_hook=_object, parse_int=_whole)
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise ValueError(f"byte {error.start} (0x{byte:02x}) is not UTF-8; save it as UTF-8") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read(url: str, fix: str) -> dict[str, Any]:
+    """The object in a file that this program has written.
+
+    Args:
+        fix: what to do where it is damaged.
+
+    Raises:
+        InputError: it is not the JSON of an object.
+        StorageError: it cannot be read.
+    """
+    try:
+        content = loads(objects.read_bytes(url))
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}")
+    except ValueError as error:
+        raise InputError(f"{url} is damaged ({error}); {fix}") from None
+    return content
+
+
+def _whole(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:  # Python's limit, whose advice is of no use here
+        raise ValueError(f"a number has {len(digits):,} digits; correct it") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"{twice!r:.200} occurs twice in one object; keep one of them")
+    return found
+
+
+def json_text(value: Any, **how: Any) -> str:
+    """As `json.dumps`, with null in the place of a number that is not finite: where a value is undefined."""
+    return json.dumps(_defined(value), allow_nan=False, **how)
+
+
+def _defined(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _defined(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_defined(each) for each in value]
+    return value

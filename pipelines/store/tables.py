@@ -1,0 +1,111 @@
+"""Arrow tables at URLs: every table of the project is Parquet, compressed with zstd.
+
+Input: a table and a URL. Does: writes it whole, reads it back, checks the columns. Output: tables.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.store import objects
+
+FOOTER_BYTES = 64 * 1024  # of the end of a file, where its footer is: that of 30 row groups of a plan takes some 40 KB
+
+
+def write_table(table: pa.Table, url: str, row_group_size: int = 1024) -> None:
+    """Write one Parquet file at once; `row_group_size` rows are what a reader of a slice must read at least."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", row_group_size=row_group_size)
+    objects.write_bytes(url, sink.getvalue().to_pybytes())
+
+
+def read_table(
+    url: str, schema: pa.Schema, start: int = 0, stop: int | None = None, *, later: Sequence[str] = ()
+) -> pa.Table:
+    """Rows [start, stop) of a Parquet file, with the columns and types of `schema`; of those in `later`, which files of
+    earlier versions have not, nulls where they are missing.
+
+    Raises:
+        InputError: it is not Parquet, or columns are missing: it was written by another version.
+    """
+    try:
+        file = pq.ParquetFile(pa.BufferReader(objects.read_bytes(url))) if stop is None else _opened(url, start, stop)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{url} is not a Parquet file ({error})") from None
+    there = [name for name in schema.names if name in file.schema_arrow.names]
+    missing = set(schema.names) - set(there)
+    if missing - set(later):
+        missing -= set(later)
+        raise InputError(f"{url} lacks the columns {sorted(missing)}: it was written by another version; make it anew")
+    groups, first = _row_groups(file.metadata, start, file.metadata.num_rows if stop is None else stop)
+    table = file.read_row_groups(groups, columns=there)
+    for name in sorted(missing):
+        table = table.append_column(name, pa.nulls(table.num_rows, schema.field(name).type))
+    table = table.select(schema.names).cast(schema)
+    return table.slice(start - first, None if stop is None else stop - start)
+
+
+def _opened(url: str, start: int, stop: int) -> pq.ParquetFile:
+    """The file, with only the row groups of [start, stop) fetched: the footer, then their bytes as one range."""
+    size_bytes, _ = objects.size_and_tag(url)
+    tail_bytes = min(size_bytes, FOOTER_BYTES)
+    tail = objects.read_ranges([url], [size_bytes - tail_bytes], [tail_bytes])[0]
+    footer_bytes = int.from_bytes(tail[-8:-4], "little") + 8
+    if tail_bytes < footer_bytes <= size_bytes:
+        tail_bytes = footer_bytes
+        tail = objects.read_ranges([url], [size_bytes - tail_bytes], [tail_bytes])[0]
+    metadata = pq.read_metadata(pa.BufferReader(tail))
+    columns = [metadata.row_group(g).column(c) for g in _row_groups(metadata, start, stop)[0]
+               for c in range(metadata.num_columns)]  # fmt: skip
+    begin = min((c.dictionary_page_offset or c.data_page_offset for c in columns), default=0)
+    end = max(((c.dictionary_page_offset or c.data_page_offset) + c.total_compressed_size for c in columns), default=0)
+    body = objects.read_ranges([url], [begin], [end - begin])[0]
+    return pq.ParquetFile(_Part(size_bytes, {begin: body, size_bytes - tail_bytes: tail}), metadata=metadata)
+
+
+class _Part(io.RawIOBase):
+    """A file of which only some pieces are here."""
+
+    def __init__(self, size_bytes: int, pieces: dict[int, bytes]) -> None:
+        super().__init__()
+        self.size_bytes, self.pieces, self.position = size_bytes, pieces, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size_bytes}[whence]
+        return self.position
+
+    def read(self, size: int = -1) -> bytes:
+        end = self.size_bytes if size < 0 else min(self.position + size, self.size_bytes)
+        for begin, data in self.pieces.items():
+            if begin <= self.position and end <= begin + len(data):
+                found = data[self.position - begin : end - begin]
+                self.position = end
+                return found
+        raise OSError(f"bytes {self.position} to {end} of a table were not fetched")
+
+
+def _row_groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[int], int]:
+    """The row groups that hold rows [start, stop), and the number of the first row in them."""
+    groups, first, row = [], 0, 0
+    for group in range(metadata.num_row_groups):
+        rows = metadata.row_group(group).num_rows
+        if row < stop and row + rows > start:
+            if not groups:
+                first = row
+            groups.append(group)
+        row += rows
+    return groups, first

@@ -1,0 +1,212 @@
+"""The stages of `clip_stream` as a Ray Dataset. The only file of pipelines/ that imports ray.
+
+Input: a folder of markers on the store, the newest of which says where in the run to begin.
+Does: chunks of slots, epoch after epoch -> plan rows, as they are published -> blocks of k bags -> range read and
+decode in a pool of tasks, in order.
+Output: a Dataset that Ray Train splits so that rank r gets its slice of every global batch, in order.
+
+One execution serves all epochs: a new one for each would stop the decoders at every boundary (0.7 s with tasks, 3.6 s
+with actors, on two cores), and could not read the next epoch's first clips while the last still trains.
+
+Why markers: Ray plans a dataset in a process of its own, with a counter that restarts when a worker group does. So
+rank 0 writes down what is to be read before it asks for the first batch, under the name of its own worker group; Ray's
+barrier at the beginning of an iteration makes every rank wait until that has been seen. A process left over from an
+older group can write only into that group's folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.data import Dataset, Datasource, ReadTask, TaskPoolStrategy
+from ray.data.block import BlockMetadata
+
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.errors import StorageError
+from adaptfocus.pipelines.plan.published import BAGS_PER_CHUNK, Chunk, PlanFacts, Stretch, wait_for_chunk
+from adaptfocus.pipelines.schemas import PLAN_SCHEMA
+from adaptfocus.pipelines.store.tables import read_table
+from adaptfocus.pipelines.stream.clips import ClipShape, read_and_decode
+from adaptfocus.pipelines.stream.windows import VideoRange, WindowShape, window_batches
+
+# Larger blocks delay the first batch; smaller ones cost Ray about 10 ms each.
+MAX_BLOCK_BYTES = 64 * 2**20
+
+
+def claim_stream(run_url: str) -> str:
+    """A new folder for the markers of one worker group; called in the controller as the group starts."""
+    for number in range(_newest_stream_number(run_url) + 1, 1 << 20):
+        url = store.join(run_url, "streams", f"{number:06d}.json")
+        if store.create_exclusive(url, b"{}"):
+            return url.removesuffix(".json")
+    raise StorageError(f"{run_url}/streams: no number is free")
+
+
+def newest_stream(run_url: str) -> str:
+    """The folder claimed last; rank 0 asks once, as its loop starts."""
+    return store.join(run_url, "streams", f"{_newest_stream_number(run_url):06d}")
+
+
+def mark(stream_url: str, stretch: Stretch) -> None:
+    """Say what the next iteration reads; rank 0 alone, before its own iteration begins."""
+    number = len(store.list_files(stream_url))
+    data = json.dumps(asdict(stretch)).encode()
+    if not store.create_exclusive(store.join(stream_url, f"{number:06d}.json"), data):
+        raise StorageError(f"{stream_url}: marker {number} exists already; two processes lead the same worker group")
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Where and how widely bags are decoded.
+
+    There are half as many tasks again as cores, so that cores are busy while some tasks wait for their first bytes.
+    Each task is a process.
+    """
+
+    cores: int = 1
+    cpus_per_core: float = 1.0  # that Ray counts; less than 1 where something else sleeps while bags are decoded
+    label_selector: tuple[tuple[str, str], ...] = ()  # of the nodes that decode, as (label, value)
+
+    @property
+    def tasks(self) -> int:
+        return self.cores + (self.cores + 1) // 2
+
+    @property
+    def lookups(self) -> int:
+        """Tasks that look plan rows up: one reads some thousand clips a second."""
+        return 1 + self.cores // 64
+
+
+def plan_rows(stream_url: str, decoding: Decoding) -> Dataset:
+    """Plan rows of the run, from what the newest marker names on, as they are published."""
+    chunks = ray.data.read_datasource(ChunkSource(stream_url), override_num_blocks=1, num_cpus=0)
+    return chunks.repartition(target_num_rows_per_block=1).map_batches(
+        _rows_of_chunks,
+        batch_size=1,
+        # A task sleeps while its plan is not there yet: it must not hold a core meanwhile.
+        num_cpus=0,
+        compute=TaskPoolStrategy(size=decoding.lookups),
+    )
+
+
+def plan_dataset(plan: PlanFacts, shape: ClipShape, decoding: Decoding, bags_per_block: int = 1) -> Dataset:
+    """Decoded bags of one plan."""
+    chunks = [
+        {"url": url, "start": at, "stop": min(at + BAGS_PER_CHUNK, stop)}
+        for url, start, stop in plan.slices()
+        for at in range(start, stop, BAGS_PER_CHUNK)
+    ]
+    rows = (
+        ray.data.from_items(chunks)
+        .repartition(target_num_rows_per_block=1)
+        .map_batches(_rows_of_slices, batch_size=1, num_cpus=0, compute=TaskPoolStrategy(size=decoding.lookups))
+    )
+    return decoded(rows, shape, bags_per_block, decoding)
+
+
+def decoded(plan_rows: Dataset, shape: ClipShape, bags_per_block: int, decoding: Decoding) -> Dataset:
+    """Plan rows -> ClipBatch columns, `bags_per_block` bags a block."""
+    labels: Any = {"label_selector": dict(decoding.label_selector)} if decoding.label_selector else {}
+    return plan_rows.repartition(target_num_rows_per_block=bags_per_block).map_batches(
+        partial(decode_columns, shape=shape),
+        batch_size=bags_per_block,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        num_cpus=decoding.cpus_per_core * decoding.cores / decoding.tasks,
+        # Tasks, not actors: their processes stay when a worker group is started again. The pool's size is fixed:
+        # without it Ray starts a process a task.
+        compute=TaskPoolStrategy(size=decoding.tasks),
+        **labels,
+    )
+
+
+def window_dataset(ranges: Iterable[VideoRange], shape: WindowShape, decoding: Decoding) -> Dataset:
+    """WindowBatch columns of the videos of an index, in no particular order; a range is decoded by one task."""
+    ray.data.DataContext.get_current().target_max_block_size = MAX_BLOCK_BYTES
+    labels: Any = {"label_selector": dict(decoding.label_selector)} if decoding.label_selector else {}
+    return (
+        ray.data.from_items([{"range": json.dumps(asdict(each))} for each in ranges])
+        .repartition(target_num_rows_per_block=1)
+        .map_batches(
+            partial(_windows_of_ranges, shape=shape),
+            batch_size=1,
+            num_cpus=decoding.cpus_per_core * decoding.cores / decoding.tasks,
+            compute=TaskPoolStrategy(size=decoding.tasks),
+            **labels,
+        )
+    )
+
+
+def _windows_of_ranges(ranges: Any, shape: WindowShape) -> Iterator[dict[str, Any]]:
+    for each in ranges["range"].tolist():
+        for batch in window_batches(VideoRange(**json.loads(each)).videos(), shape):
+            yield batch.columns()
+
+
+def bags_per_block(bags_per_rank: int, shape: ClipShape) -> int:
+    """The largest divisor of a rank's share of a global batch whose frames fit a block."""
+    bag_bytes = shape.clips * shape.frames * (4 * shape.features.dim if shape.features else 3 * shape.size_pixels**2)
+    fits = [k for k in range(1, bags_per_rank + 1) if bags_per_rank % k == 0 and k * bag_bytes <= MAX_BLOCK_BYTES]
+    return max(fits, default=1)
+
+
+def decode_columns(rows: pa.Table, shape: ClipShape) -> dict[str, Any]:
+    """`read_and_decode` as Ray Data wants it; codec contexts stay in the process for the next block."""
+    return read_and_decode(rows, shape).columns()
+
+
+class ChunkSource(Datasource):
+    """The chunks of a run's plans, known long before the plans are, as one small table.
+
+    Chunks and not plan rows, because Ray hands out what a read task yields only once it fills a block of 128 MB.
+    """
+
+    def __init__(self, stream_url: str) -> None:
+        super().__init__()
+        self.stream_url = stream_url
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        return None
+
+    def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
+        """One task, bound to what the newest marker says: retried, it reads the same. None before training begins."""
+        markers = store.list_files(self.stream_url)
+        if not markers:
+            return []
+        stretch = Stretch(**json.loads(store.read_bytes(markers[-1])))
+        # num_rows must be None: Ray caches the answer of its first call, which knows no plan yet.
+        facts = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
+        return [ReadTask(partial(_chunks, stretch), facts)]
+
+
+def _chunks(stretch: Stretch) -> list[pa.Table]:
+    columns = list(zip(*stretch.chunks(), strict=True))
+    names = dict(zip(Chunk._fields, columns, strict=True))
+    return [pa.table({"run_url": pa.array([stretch.run_url] * len(columns[0])), **names})]
+
+
+def _rows_of_chunks(chunks: Any) -> pa.Table:
+    """The plan rows of one chunk, as soon as they are there; none beyond the end of its plan."""
+    ((run_url, *slots),) = zip(*(chunks[name].tolist() for name in ("run_url", *Chunk._fields)), strict=True)
+    return _tables(wait_for_chunk(run_url, Chunk(*slots)))
+
+
+def _rows_of_slices(slices: Any) -> pa.Table:
+    return _tables(zip(*(slices[name].tolist() for name in ("url", "start", "stop")), strict=True))
+
+
+def _tables(slices: Iterable[tuple[str, int, int]]) -> pa.Table:
+    return pa.concat_tables(
+        [PLAN_SCHEMA.empty_table(), *(read_table(url, PLAN_SCHEMA, start, stop) for url, start, stop in slices)]
+    )
+
+
+def _newest_stream_number(run_url: str) -> int:
+    urls = store.list_files(store.join(run_url, "streams"))
+    return int(urls[-1].rsplit("/", 1)[-1].removesuffix(".json")) if urls else -1

@@ -1,0 +1,66 @@
+"""What world d is annotated with for downstream tasks: segments, activities, sentences.
+
+Input: videos as they were drawn, without their pixels.
+Does: fills what no action covers with background.
+Output: ``annotations/segmentation.jsonl``, ``activity.jsonl`` and ``grounding.jsonl`` below a folder or URL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.annotations.tasks import (
+    ACTIVITY,
+    ANNOTATIONS,
+    BACKGROUND,
+    GROUNDING,
+    SEGMENTATION,
+    ActivityVideo,
+    Moment,
+    Segment,
+    SegmentedVideo,
+    write_activities,
+    write_grounding,
+    write_segmentation,
+)
+
+
+@dataclass(frozen=True)
+class ShownActivity:
+    """A video of an activity: what happens when, no two things at a time."""
+
+    video_id: str
+    split: str
+    duration_seconds: float
+    activity: str
+    intervals: tuple[tuple[str, float, float], ...]  # (label, start_seconds, end_seconds), in order of time
+    sentences: tuple[tuple[float, float, str], ...]  # (start_seconds, end_seconds, text)
+
+
+def write_tasks(folder_url: str, videos: Sequence[ShownActivity]) -> None:
+    """Write the three files, videos in the order given."""
+
+    def place(name: str) -> str:
+        return store.join(folder_url, ANNOTATIONS, name)
+
+    write_segmentation(
+        place(SEGMENTATION), (SegmentedVideo(v.video_id, v.split, v.duration_seconds, segments_of(v)) for v in videos)
+    )
+    write_activities(place(ACTIVITY), (ActivityVideo(v.video_id, v.split, (v.activity,)) for v in videos))
+    write_grounding(place(GROUNDING), (Moment(v.video_id, v.split, *said) for v in videos for said in v.sentences))
+
+
+def segments_of(video: ShownActivity) -> tuple[Segment, ...]:
+    """The whole video in segments; what shows no action is `BACKGROUND`."""
+    segments: list[Segment] = []
+    at = 0.0
+    for label, start, end in video.intervals:
+        if start > at:
+            segments.append((at, start, BACKGROUND))
+        segments.append((start, end, label))
+        at = end
+    if at < video.duration_seconds:
+        segments.append((at, video.duration_seconds, BACKGROUND))
+    return tuple(segments)

@@ -1,0 +1,515 @@
+"""Exports are read back here as the projects that they are for read them, with code of the tests' own.
+
+What each reader does was taken from its source: MS-TCN's and POC's data sets, LTContext's, CPL's and MMN's, OpenTAD's
+`LoadFeats`, Timeception's loader.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pickle
+import pickletools
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adaptfocus.pipelines.annotations.tasks import (
+    ActivityVideo,
+    Moment,
+    SegmentedVideo,
+    write_activities,
+    write_grounding,
+    write_segmentation,
+)
+from adaptfocus.pipelines.errors import ConfigError, InputError, StorageError
+from adaptfocus.pipelines.features.layouts import LAYOUTS, export, verify
+from adaptfocus.pipelines.features.layouts.given import Given, at_times, names_of
+from adaptfocus.pipelines.features.layouts.grounding import glance_seconds
+from adaptfocus.pipelines.features.layouts.pickles import dump_array, load_array
+from adaptfocus.pipelines.features.store import FeatureSet, VideoFeatures, claim, finish, open_features, write_part
+
+DIM, STRIDE, FPS = 6, 0.5, 15
+# Their lengths are neither whole steps nor whole frames; an id has a dot.
+DURATIONS = {"P03_cam01_P03_tea": 7.3, "P04_webcam_P04_milk": 4.02, "P05_v1.5_P05_tea": 9.97, "P06_a_P06_milk": 5.0}
+TEST = "P06_a_P06_milk"
+COUNTS = {"packets_decoded": 0, "frames_converted": 0, "read_bytes": 0}
+MATRICES = [name for name in LAYOUTS if name != "timeception"]
+SEGMENTATION = ("mstcn", "asformer", "ltcontext", "poc")
+
+
+def feature_set(url: Path, split: str, maps: bool = False) -> FeatureSet:
+    claim(str(url), {"kind": "maps" if maps else "pooled", "stride_seconds": STRIDE, "split": split, "index": "none",
+                     "weights_sha256": "1f"})  # fmt: skip
+    videos = []
+    for row, (video_id, duration) in enumerate(DURATIONS.items()):
+        if (video_id == TEST) != (split == "test"):
+            continue
+        steps = int(np.ceil(duration / STRIDE))
+        edges = np.minimum(np.arange(steps + 1) * STRIDE, duration)
+        shape = (steps, 3, 3, DIM) if maps else (steps, DIM)
+        values = np.random.default_rng(row).standard_normal(shape, np.float32)
+        videos.append(
+            (VideoFeatures(video_id, row, split, ("make",), duration, (edges[1:] + edges[:-1]) / 2, values), COUNTS)
+        )
+    write_part(str(url), "000000", videos, [])
+    finish(str(url), ["000000"])
+    return open_features(str(url))
+
+
+def segments(duration: float) -> tuple[tuple[float, float, str], ...]:
+    return ((0.0, 1.7, "SIL"), (1.7, duration - 1.1, "pour milk"), (duration - 1.1, duration, "SIL"))
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Given:
+    """Features of four videos in two splits, with segments, moments and activities."""
+    split = {video_id: "test" if video_id == TEST else "train" for video_id in DURATIONS}
+    urls = [str(tmp_path / f"{name}.jsonl") for name in ("segmentation", "grounding", "activity")]
+    write_segmentation(urls[0], [SegmentedVideo(i, split[i], d, segments(d)) for i, d in DURATIONS.items()])
+    write_grounding(urls[1], [Moment(i, split[i], 1.0, 3.5, f"a person, {i}") for i in DURATIONS])
+    write_activities(urls[2], [ActivityVideo(i, split[i], ("tea",)) for i in DURATIONS])
+    sets = (feature_set(tmp_path / "train", "train"), feature_set(tmp_path / "test", "test"))
+    return Given(sets, fps=FPS, segmentation_url=urls[0], grounding_url=urls[1])
+
+
+@pytest.fixture
+def maps(tmp_path: Path) -> Given:
+    return Given((feature_set(tmp_path / "maps", "train", maps=True),), steps=8)
+
+
+def exported(layout: str, given: Given, maps: Given, tmp_path: Path) -> tuple[Path, Given]:
+    of = maps if layout == "timeception" else given
+    export(layout, of, str(tmp_path / "out"))
+    return tmp_path / "out", of
+
+
+def ids_of(given: Given) -> list[str]:
+    return [video_id for each in given.sets for video_id in each.video_ids]
+
+
+def original(given: Given, video_id: str) -> VideoFeatures:
+    return next(each.video(video_id) for each in given.sets if video_id in each.video_ids)
+
+
+def by_hand(video: VideoFeatures, seconds: float) -> np.ndarray:
+    """The features at a moment, between the steps around it, one number at a time."""
+    return np.array([np.interp(seconds, video.center_seconds, column) for column in video.features.T])
+
+
+@pytest.mark.parametrize("layout", ["mstcn", "asformer", "ltcontext"])
+def test_segmentation_projects_read_features_and_labels_of_the_same_frames(
+    layout: str, given: Given, maps: Given, tmp_path: Path
+) -> None:
+    out, _ = exported(layout, given, maps, tmp_path)
+    actions = {}
+    for line in (out / "mapping.txt").read_text().split("\n")[:-1]:
+        actions[line.split()[1]] = int(line.split()[0])
+    assert actions == {"SIL": 0, "pour_milk": 1}
+    seen = []
+    for split in ("train", "test"):
+        for line in (out / "splits" / f"{split}.split1.bundle").read_text().split("\n")[:-1]:
+            features = np.load(out / "features" / (line.split(".")[0] + ".npy"))
+            assert Path(line).stem == line.split(".")[0], "the two ways of taking a name apart agree"
+            content = (out / "groundTruth" / line).read_text().split("\n")[:-1]
+            classes = [actions[label] for label in content]
+            video_id = next(i for i in DURATIONS if i.replace(".", "-") + ".txt" == line)
+            duration, video = DURATIONS[video_id], original(given, video_id)
+            assert (video_id == TEST) == (split == "test")
+            assert features.dtype == np.float32
+            assert features.shape == (DIM, round(duration * FPS)) == (DIM, len(classes))
+            for frame in range(features.shape[1]):
+                seconds = (frame + 0.5) / FPS
+                np.testing.assert_allclose(features[:, frame], by_hand(video, seconds), atol=1e-5)
+                on = next((name for s, e, name in segments(duration) if s <= seconds < e), "SIL")
+                assert content[frame] == on.replace(" ", "_")
+            seen.append(video_id)
+    assert sorted(seen) == sorted(DURATIONS)
+    assert verify(layout, str(out), given) == (4, [])
+    assert verify(layout, str(out), Given()) == (4, [])
+
+
+def test_poc_finds_recipes_in_names(given: Given, maps: Given, tmp_path: Path) -> None:
+    out, _ = exported("poc", given, maps, tmp_path)
+    recipes = dict(line.split()[::-1] for line in (out / "recipe_mapping.txt").read_text().split("\n")[:-1])
+    assert recipes == {"milk": "0", "tea": "1"}
+    names = [n for split in ("train", "test") for n in (out / f"split1.{split}").read_text().split("\n")[:-1]]
+    assert len(names) == 4
+    for name in names:
+        assert name.split("_")[3] in recipes
+        feature = np.load(out / "features" / f"{name}.npy")
+        assert feature.shape[0] == DIM
+        assert feature.shape[1] == len((out / "groundTruth" / f"{name}.txt").read_text().split("\n")) - 1
+    assert verify("poc", str(out), given) == (4, [])
+
+
+def test_poc_is_given_recipes_where_names_have_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "DURATIONS", {"a.1": 4.0, TEST: 5.0})
+    train = feature_set(tmp_path / "train", "train")
+    segmentation, activities = str(tmp_path / "s.jsonl"), str(tmp_path / "a.jsonl")
+    write_segmentation(segmentation, [SegmentedVideo("a.1", "train", 4.0, segments(4.0))])
+    write_activities(activities, [ActivityVideo("a.1", "train", ("fried egg",))])
+    given = Given((train,), segmentation_url=segmentation)
+    with pytest.raises(ConfigError, match=r"P03_cam01_P03_cereals.*'a-1' has none; give an activity\.jsonl"):
+        export("poc", given, str(tmp_path / "out"))
+    export("poc", Given((train,), segmentation_url=segmentation, activities_url=activities), str(tmp_path / "out"))
+    (name,) = (tmp_path / "out" / "split1.train").read_text().split()
+    assert name.split("_")[3] == "fried-egg"
+
+
+def test_cpl_reads_steps_first(given: Given, maps: Given, tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    out, _ = exported("cpl", given, maps, tmp_path)
+    rows = json.loads((out / "train.json").read_text()) + json.loads((out / "test.json").read_text())
+    assert len(rows) == 4
+    with h5py.File(out / "features.hdf5", "r") as file:
+        for video_id, duration, (start, end), sentence in rows:
+            assert (duration, start, end) == (DURATIONS[video_id], 1.0, 3.5)
+            assert sentence == f"a person, {video_id}"
+            assert np.array_equal(np.asarray(file[video_id]).astype(np.float32), original(given, video_id).features)
+    assert verify("cpl", str(out), given) == (4, [])
+
+
+def test_d3g_finds_a_glance_in_each_moment_that_it_trains_on(given: Given, maps: Given, tmp_path: Path) -> None:
+    """Its loader takes ``glances[i]`` of each video in train.json, to a cell of 32: a time inside the moment."""
+    pytest.importorskip("h5py")
+    out, _ = exported("d3g", given, maps, tmp_path)
+    trained = json.loads((out / "train.json").read_text())
+    seen = []
+    for video in trained.values():
+        assert len(video["glances"]) == len(video["timestamps"]) == len(video["sentences"])
+        for (start, end), glance in zip(video["timestamps"], video["glances"], strict=True):
+            assert start <= glance <= min(end, video["duration"])
+            assert 0 <= round(glance / video["duration"] * 31) <= 31
+            seen.append(glance)
+    assert len(set(seen)) == 3, "drawn, and not all the same"
+    export("d3g", given, str(tmp_path / "again"))
+    assert json.loads((tmp_path / "again" / "train.json").read_text()) == trained
+    export("mmn", given, str(tmp_path / "mmn"))
+    assert "glances" not in (tmp_path / "mmn" / "train.json").read_text()
+
+    def said(change: Callable[[dict[str, Any]], Any]) -> str:
+        changed = json.loads(json.dumps(trained))
+        change(changed["P03_cam01_P03_tea"])
+        (out / "train.json").write_text(json.dumps(changed))
+        return "\n".join(verify("d3g", str(out), Given())[1])
+
+    assert said(lambda video: None) == ""
+    assert "'P03_cam01_P03_tea' has no 'glances', which D3G reads for training" in said(lambda v: v.pop("glances"))
+    assert "does not have one glance for each of its moments" in said(lambda v: v["glances"].append(2.0))
+    assert "has a glance at 3.6 s, outside its moment [1.0, 3.5]" in said(lambda v: v.update(glances=[3.6]))
+    assert "one glance for each" in said(lambda v: v.update(glances=["2"]))
+    assert "outside its moment" in said(lambda v: v.update(glances=[float("nan")]))
+
+
+def test_a_glance_is_never_behind_the_videos_end() -> None:
+    """Moments of annotation files end up to seconds after the video."""
+    glances = [glance_seconds(Moment("v", None, 4.0, 9.0, f"sentence {n}"), 5.0) for n in range(200)]
+    assert 4.0 <= min(glances) < 4.1
+    assert 4.9 < max(glances) <= 5.0
+    assert glance_seconds(Moment("v", None, 6.0, 9.0, "after its end"), 5.0) == 5.0
+
+
+@pytest.mark.parametrize("layout", ["mmn", "d3g"])
+def test_mmn_gets_what_was_written(layout: str, given: Given, maps: Given, tmp_path: Path) -> None:
+    """Its reader normalises rows and averages to 32 of them: what it is given survives both."""
+    h5py, torch = pytest.importorskip("h5py"), pytest.importorskip("torch")
+    out, _ = exported(layout, given, maps, tmp_path)
+    annotations = json.loads((out / "train.json").read_text())
+    assert [*annotations] == [i for i in DURATIONS if i != TEST]
+    with h5py.File(out / "features.hdf5", "r") as file:
+        for video_id, annotation in annotations.items():
+            assert (annotation["timestamps"], annotation["duration"]) == ([[1.0, 3.5]], DURATIONS[video_id])
+            stored = file[video_id][:]
+            rows = torch.nn.functional.normalize(torch.from_numpy(stored), dim=1)
+            edges = (torch.arange(0, 33, 1.0) / 32 * len(rows)).round().long().clamp(max=len(rows) - 1)
+            read = torch.stack([rows[s:e].mean(0) if s < e else rows[s] for s, e in pairwise(edges.tolist())])
+            assert stored.shape == (32, DIM)
+            np.testing.assert_allclose(read.numpy(), stored, atol=1e-6)
+            plain = torch.nn.functional.normalize(torch.from_numpy(original(given, video_id).features), dim=1)
+            cut = (torch.arange(0, 33, 1.0) / 32 * len(plain)).round().long().clamp(max=len(plain) - 1)
+            wanted = [plain[s:e].mean(0) if s < e else plain[s] for s, e in pairwise(cut.tolist())]
+            along = torch.nn.functional.cosine_similarity(torch.stack(wanted), read, dim=1)
+            assert along.min() > 1 - 1e-5, "each row points where the mean of its stretch does"
+    assert verify(layout, str(out), given) == (4, [])
+
+
+def test_opentad_reads_steps_first(given: Given, maps: Given, tmp_path: Path) -> None:
+    out, _ = exported("opentad", given, maps, tmp_path)
+    for video_id in DURATIONS:
+        found = np.load(out / f"{video_id.replace('.', '-')}.npy").astype(np.float32)
+        assert np.array_equal(found, original(given, video_id).features)
+    assert verify("opentad", str(out), given) == (4, [])
+
+
+def test_timeception_reads_maps_of_as_many_times(given: Given, maps: Given, tmp_path: Path) -> None:
+    out, _ = exported("timeception", given, maps, tmp_path)
+    for video_id in ids_of(maps):
+        data = (out / f"{video_id.replace('.', '-')}.pkl").read_bytes()
+        found, video = pickle.loads(data), original(maps, video_id)
+        assert found.shape == (8, 3, 3, DIM)
+        assert b"numpy.core.multiarray" in data[:60], "numpy 1 knows no other name"
+        # Python 2.7's reader knows the opcodes up to protocol 2; it raises at any other.
+        assert max(opcode.proto for opcode, _, _ in pickletools.genops(data)) <= 2
+        for step, features in enumerate(found):
+            seconds = (step + 0.5) / 8 * video.duration_seconds
+            assert np.array_equal(features, video.features[np.abs(video.center_seconds - seconds).argmin()])
+    assert verify("timeception", str(out), maps) == (3, [])
+    assert verify("timeception", str(out), Given()) == (3, [])
+
+
+def test_pickles_that_python_2_cannot_read_are_caught(given: Given, maps: Given, tmp_path: Path) -> None:
+    """Timeception's code is for Python 2.7, whose numpy ends at 1.16."""
+    out, _ = exported("timeception", given, maps, tmp_path)
+    one, two, three = sorted(out.glob("*.pkl"))
+    one.write_bytes(pickle.dumps(load_array(one.read_bytes(), "x"), 3).replace(b"numpy._core", b"numpy.core"))
+    two.write_bytes(dump_array(load_array(two.read_bytes(), "x")).replace(b"numpy.core", b"numpy._core"))
+    _, problems = verify("timeception", str(out), maps)
+    assert [text.split(",")[0] for text in problems] == [
+        f"{one.name} is pickle protocol 3",
+        f"{two.name} has numpy 2's names",
+    ]
+    assert "Python 2.7 reads 2 at most" in problems[0]
+    assert three.name not in "".join(problems)
+
+
+def rewritten(out: Path, layout: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Change every array of an export."""
+    if layout in ("cpl", "mmn", "d3g"):
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(out / "features.hdf5", "r+") as file:
+            for name in [*file]:
+                array = change(file[name][:])
+                del file[name]
+                file[name] = array
+    for path in out.rglob("*.npy"):
+        np.save(path, change(np.load(path)))
+    for path in out.rglob("*.pkl"):
+        path.write_bytes(dump_array(change(pickle.loads(path.read_bytes()))))
+
+
+@pytest.mark.parametrize("with_features", [True, False])
+@pytest.mark.parametrize("layout", MATRICES)
+def test_a_wrong_order_of_axes_is_caught_and_said(
+    layout: str, with_features: bool, given: Given, maps: Given, tmp_path: Path
+) -> None:
+    out, of = exported(layout, given, maps, tmp_path)
+    rewritten(out, layout, lambda array: np.ascontiguousarray(array.T))
+    _, problems = verify(layout, str(out), of if with_features else Given())
+    reader = LAYOUTS[layout].reader
+    wrong, right = ("[T, D]", "[D, T]")[:: 1 if layout in SEGMENTATION else -1]
+    assert f"where {reader} reads {right}: transpose it (array.T)" in problems[0]
+    assert f" is {wrong} (" in problems[0]
+    assert sum("transpose it" in each for each in problems) == 4
+
+
+@pytest.mark.parametrize("layout", MATRICES)
+def test_a_wrong_order_of_axes_is_caught_in_a_folder_that_somebody_else_made(
+    layout: str, given: Given, maps: Given, tmp_path: Path
+) -> None:
+    """Nothing is known of it: that one axis is as long in every video tells which is which."""
+    out, _ = exported(layout, given, maps, tmp_path)
+    (out / "adaptfocus.json").unlink()
+    assert verify(layout, str(out), Given()) == (4, [])
+    rewritten(out, layout, lambda array: np.ascontiguousarray(array.T))
+    _, problems = verify(layout, str(out), Given())
+    assert sum("transpose it" in each for each in problems) == 4
+
+
+@pytest.mark.parametrize(("axes", "order"), [((0, 3, 1, 2), "(T, C, H, W)"), ((3, 0, 1, 2), "(C, T, H, W)")])
+@pytest.mark.parametrize("with_features", [True, False])
+def test_a_wrong_order_of_maps_is_caught_and_said(
+    axes: tuple[int, ...], order: str, with_features: bool, given: Given, maps: Given, tmp_path: Path
+) -> None:
+    out, _ = exported("timeception", given, maps, tmp_path)
+    rewritten(out, "timeception", lambda array: array.transpose(axes))
+    _, problems = verify("timeception", str(out), maps if with_features else Given())
+    assert f"is {order} " in problems[0]
+    assert "where Timeception reads (T, H, W, C): array.transpose" in problems[0]
+
+
+def test_each_thing_that_can_be_wrong_is_said_with_its_mend(given: Given, maps: Given, tmp_path: Path) -> None:
+    out, _ = exported("mstcn", given, maps, tmp_path)
+    name = "P03_cam01_P03_tea"
+    feature, truth = out / "features" / f"{name}.npy", out / "groundTruth" / f"{name}.txt"
+    bundle = out / "splits" / "train.split1.bundle"
+    whole = np.load(feature)
+
+    def said(*with_features: FeatureSet) -> str:
+        return "\n".join(verify("mstcn", str(out), Given(with_features, fps=FPS))[1])
+
+    cases: list[tuple[Callable[[], Any], str]] = [
+        (lambda: np.save(feature, whole[:, :-3]), "frames and its groundTruth 110 labels; MS-TCN cuts to the shorter"),
+        (lambda: np.save(feature, whole.astype(np.float64)), "is float64; MS-TCN is given float32"),
+        (lambda: np.save(feature, whole[:-1]), "has 5 numbers a step"),
+        (lambda: np.save(feature, whole * np.nan), "not finite"),
+        (lambda: np.save(feature, whole[None]), "reads a matrix"),
+        (lambda: feature.write_bytes(b"rubbish"), "is no plain .npy file"),
+        (lambda: np.save(feature, np.array([{}]), allow_pickle=True), "is no plain .npy file"),
+        (feature.unlink, f"features/{name}.npy is missing"),
+        (truth.unlink, f"groundTruth/{name}.txt is missing"),
+        (lambda: truth.write_text("SIL\n" * 109 + "stir\n"), "labels that mapping.txt lacks: ['stir']"),
+        (lambda: bundle.write_text(bundle.read_text().rstrip()), "its last line has no end, and MS-TCN drops it"),
+        (lambda: bundle.write_text(f"{name}.txt\n{name}.txt\n"), "twice: remove one"),
+        (lambda: bundle.write_text(f"{name}\n"), "MS-TCN reads NAME.txt, with no other dot in it"),
+        (lambda: bundle.unlink(), "train.split1.bundle is missing; MS-TCN reads train and test"),
+        (lambda: (out / "mapping.txt").write_text("1 SIL\n2 pour_milk\n"), "numbers from 0 on"),
+    ]
+    for change, text in cases:
+        change()
+        assert text in said(), text
+        export("mstcn", given, str(out), overwrite=True)
+    np.save(feature, np.roll(whole, 7, axis=1))
+    assert said() == "", "nothing can be told without the features"
+    assert "110 of 110 steps are not those of its features, the first at step 0 (0.033 s)" in said(*given.sets)
+
+
+def test_features_at_another_rate_are_caught(given: Given, maps: Given, tmp_path: Path) -> None:
+    out, _ = exported("opentad", given, maps, tmp_path)
+    rewritten(out, "opentad", lambda array: array[::2])
+    assert "its features give" in verify("opentad", str(out), given)[1][0]
+    (out / "P06_a_P06_milk.npy").unlink()
+    (out / "stranger.npy").write_bytes((out / "P03_cam01_P03_tea.npy").read_bytes())
+    said = "\n".join(verify("opentad", str(out), given)[1])
+    assert "1 videos of the features have no file: ['P06_a_P06_milk']" in said
+    assert "files of no video in the features: ['stranger']" in said
+
+
+def test_rows_that_are_not_of_length_one_are_caught(given: Given, maps: Given, tmp_path: Path) -> None:
+    out, _ = exported("mmn", given, maps, tmp_path)
+    rewritten(out, "mmn", lambda array: array * 3)
+    assert "MMN reads rows that are L2-normalised" in verify("mmn", str(out), Given())[1][0]
+    rewritten(out, "mmn", lambda array: array[:20] / 3)
+    assert "has 20 rows; MMN reads 32" in verify("mmn", str(out), Given())[1][0]
+    (out / "train.json").write_text("[]")
+    assert "does not have MMN's form" in verify("mmn", str(out), Given())[1][-1]
+    (out / "features.hdf5").write_bytes(b"rubbish")
+    assert "is no HDF5 file" in verify("mmn", str(out), Given())[1][0]
+
+
+@pytest.mark.parametrize("layout", ["mstcn", "cpl", "opentad"])
+def test_exports_lie_on_the_store_as_on_a_disk(layout: str, given: Given, s3_url: str) -> None:
+    export(layout, given, s3_url)
+    assert verify(layout, s3_url, given) == (4, [])
+    with pytest.raises(ConfigError, match="is not empty"):
+        export(layout, given, s3_url)
+
+
+class Evil:
+    def __reduce__(self) -> tuple:
+        return os.system, ("touch /tmp/adaptfocus-was-here",)
+
+
+def test_a_pickle_runs_nothing(given: Given, maps: Given, tmp_path: Path) -> None:
+    out, _ = exported("timeception", given, maps, tmp_path)
+    victim = next(out.glob("*.pkl"))
+    victim.write_bytes(pickle.dumps(Evil()))
+    _, problems = verify("timeception", str(out), maps)
+    assert "is no pickle of a numpy array (it names posix.system" in problems[0]
+    assert not Path("/tmp/adaptfocus-was-here").exists()
+    for data in (pickle.dumps([1, 2]), pickle.dumps(np.array([{}], object))):
+        with pytest.raises(InputError, match=r"wanted a numpy array|is no pickle of a numpy array"):
+            load_array(data, "x.pkl")
+    for protocol in (2, 4, 5):
+        array = np.arange(6.0, dtype=np.float32).reshape(2, 3)
+        assert np.array_equal(load_array(pickle.dumps(array, protocol), "x"), array)
+    np.testing.assert_array_equal(load_array(pickle.dumps(np.zeros((2, 2))), "x"), np.zeros((2, 2)))
+
+
+def test_pooled_vectors_are_no_maps_and_the_other_way_round(given: Given, maps: Given, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"Timeception reads maps features.* pooled ones; extract with --maps"):
+        export("timeception", given, str(tmp_path / "out"))
+    with pytest.raises(ConfigError, match="extract without --maps"):
+        export("mstcn", maps, str(tmp_path / "out"))
+    exported("timeception", given, maps, tmp_path)
+    rewritten(tmp_path / "out", "timeception", lambda array: array.mean(axis=(1, 2)))
+    assert "not pooled vectors: extract with --maps" in verify("timeception", str(tmp_path / "out"), Given())[1][0]
+
+
+def test_names_that_readers_would_mix_up_are_refused() -> None:
+    assert names_of(["a.b", "c d", "e/f"]) == {"a.b": "a-b", "c d": "c-d", "e/f": "e-f"}
+    with pytest.raises(InputError, match=r"'a\.b' and 'a-b' would both be named 'a-b'"):
+        names_of(["a.b", "a-b"])
+    with pytest.raises(InputError, match="'a' is in two of the feature sets"):
+        names_of(["a", "a"])
+
+
+def test_what_does_not_fit_is_said(given: Given, maps: Given, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no layout 'mstc'; choose one of: mstcn"):
+        export("mstc", given, str(tmp_path / "out"))
+    with pytest.raises(ConfigError, match="--fps is 0"):
+        Given(fps=0)
+    exported("opentad", given, maps, tmp_path)
+    with pytest.raises(ConfigError, match="is not empty"):
+        export("opentad", given, str(tmp_path / "out"))
+    with pytest.raises(InputError, match="there is nothing at"):
+        verify("opentad", str(tmp_path / "nowhere"), given)
+    empty = tmp_path / "empty.jsonl"
+    write_segmentation(str(empty), [SegmentedVideo("stranger", "train", 4.0, segments(4.0))])
+    with pytest.raises(InputError, match="no video of the features has labels"):
+        export("mstcn", Given(given.sets, segmentation_url=str(empty)), str(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("rule", ["linear", "nearest"])
+def test_features_at_other_times(rule: Any) -> None:
+    video = VideoFeatures("a", 0, None, (), 3.0, np.array([0.5, 1.5, 2.5]), np.float32([[0], [10], [40]]))
+    found = at_times(video, np.array([0.0, 0.5, 0.75, 1.0, 1.25, 2.5, 9.0]), rule)[:, 0]
+    expected = [0, 0, 2.5, 5, 7.5, 40, 40] if rule == "linear" else [0, 0, 0, 0, 10, 40, 40]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    one = VideoFeatures("b", 0, None, (), 0.4, np.array([0.2]), np.float32([[7]]))
+    assert at_times(one, np.array([0.0, 0.4]), rule)[:, 0].tolist() == [7, 7]
+
+
+@pytest.mark.parametrize("layout", ["mstcn", "opentad", "mmn"])
+def test_one_odd_video_is_left_out_of_an_export_and_counted(
+    layout: str, given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = {"mstcn": "frames.at_frames", "opentad": "arrays.laid_out", "mmn": "grounding.averaged"}[layout]
+    odd = f"adaptfocus.pipelines.features.layouts.{odd}"
+    module, _, name = odd.rpartition(".")
+    plain = getattr(importlib.import_module(module), name)
+    left = [True]
+
+    def broken_once(*given: Any) -> Any:
+        if left and left.pop():
+            raise IndexError("index 7 is out of bounds")
+        return plain(*given)
+
+    monkeypatch.setattr(odd, broken_once)
+    done = export(layout, given, str(tmp_path / "out"))
+    assert (done["videos"], done["left out"]) == (3, 1)
+    assert any("P03_cam01_P03_tea: unexpected_error: IndexError: index 7" in name for name in done)
+
+    def broken(*given: Any) -> Any:
+        raise IndexError("index 7 is out of bounds")
+
+    monkeypatch.setattr(odd, broken)
+    with pytest.raises(InputError, match="index 7 is out of bounds"):
+        export(layout, given, str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("layout", ["cpl", "mmn", "d3g"])
+@pytest.mark.parametrize("split", ["../../x", "adaptfocus"])
+def test_a_split_chooses_no_file_outside_or_of_ours(layout: str, split: str, given: Given, tmp_path: Path) -> None:
+    pytest.importorskip("h5py")
+    row = {"video_id": TEST, "split": split, "start_seconds": 0, "end_seconds": 1, "sentence": "s"}
+    (tmp_path / "g.jsonl").write_text(json.dumps(row))
+    out = tmp_path / "top" / "one" / "out"
+    with pytest.raises(InputError, match="split"):
+        export(layout, replace(given, grounding_url=str(tmp_path / "g.jsonl")), str(out))
+    assert not [*(tmp_path / "top").rglob("*.json")]
+
+
+def test_a_link_in_the_folder_does_not_lead_an_export_out(given: Given, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "features").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match="would lead out of"):
+        export("mstcn", given, str(tmp_path / "out"), overwrite=True)
+    assert not [*(tmp_path / "elsewhere").iterdir()]

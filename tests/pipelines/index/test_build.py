@@ -1,0 +1,423 @@
+"""An index must point at the right bytes, account for every member, and cost nothing when nothing has changed."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import tarfile
+import tracemalloc
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.annotations.names import key_and_extension
+from adaptfocus.pipelines.errors import InputError, StorageError
+from adaptfocus.pipelines.index.build import IndexSummary, build_index
+from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.index.pool import index_shards
+from adaptfocus.pipelines.index.rows import ShardTask
+from adaptfocus.pipelines.schemas import INDEX_SCHEMA, REFUSED_SCHEMA, SHARD_FIELDS
+from adaptfocus.pipelines.shards.read import read_samples
+from adaptfocus.pipelines.video.spans import packets_of
+from tests.footage import encode, footage_files, footage_folder, write_tar
+
+VIDEO = encode(10)
+
+
+def sample(key: str, annotation: Any = None, video: bytes = VIDEO) -> dict[str, bytes]:
+    """Members of one sample; `annotation` as it stands in the .json."""
+    members = {f"{key}.mp4": video}
+    if annotation is not None:
+        members[f"{key}.json"] = json.dumps(annotation).encode()
+    return members
+
+
+def index(*shards: Path | str, out: Path, **options: Any) -> IndexSummary:
+    return build_index([str(shard) for shard in shards], str(out), workers=options.pop("workers", 1), **options)
+
+
+def refused_rows(out: Path) -> list[dict]:
+    names = [part["name"] for part in json.loads((out / "index.json").read_text())["parts"]]
+    tables = [pq.read_table(out / "refused" / f"{name}.parquet") for name in names]
+    assert all(table.schema.equals(REFUSED_SCHEMA) for table in tables)
+    return [row for table in tables for row in table.to_pylist()]
+
+
+def test_rows_point_at_the_bytes_of_the_videos(tmp_path: Path):
+    other = encode(20, container="matroska")
+    shard = write_tar(
+        tmp_path / "s.tar",
+        {**sample("dir.x/a", {"labels": ["sit"], "intervals": [["sit", 0, 9]]}), "./b.mkv": other, "./b.json": b"{}"},
+    )
+    summary = index(shard, out=tmp_path / "index")
+    loaded = load_index(str(tmp_path / "index"))
+    first, second = loaded.table.to_pylist()
+    assert loaded.table.schema.equals(pa.schema([*INDEX_SCHEMA, *(pa.field(*each) for each in SHARD_FIELDS)]))
+    assert (first["video_id"], second["video_id"]) == ("dir.x/a", "b")
+    tar = shard.read_bytes()
+    for row, video in ((first, VIDEO), (second, other)):
+        assert tar[row["member_offset_bytes"] :][: row["member_size_bytes"]] == video
+        assert row["shard_url"] == str(shard)
+    assert first["access"] == "packets"
+    assert first["intervals"] == [{"label": "sit", "start_seconds": 0.0, "end_seconds": 1.0}]
+    assert (second["labels"], second["intervals"], second["member_name"]) == ([], None, "./b.mkv")
+    assert (summary.videos, summary.unlabelled, summary.intervals_changed) == (2, 1, {"interval_clamped": 1})
+    assert loaded.classes == ["sit"]
+
+
+@given(st.text(st.sampled_from("ab./_\n"), max_size=12))
+def test_keys_are_those_of_webdataset(name: str):
+    key, extension = webdataset.tariterators.base_plus_ext(name)
+    assert key_and_extension(name) == (key, (extension or "").lower())
+
+
+def test_labels_in_every_form_that_tars_hold_them(tmp_path: Path):
+    members = {
+        **sample("names", {"labels": ["sit", "walk"]}),
+        **sample("text", {"labels": "walk; sit"}),
+        **sample("numbers", {"labels": [1, 0]}),
+        "number.mp4": VIDEO,
+        "number.cls": b"1\n",
+        **sample("none"),
+    }
+    index(write_tar(tmp_path / "s.tar", members), out=tmp_path / "index", classes=["walk", "sit"])
+    rows = {row["video_id"]: row["labels"] for row in load_index(str(tmp_path / "index")).table.to_pylist()}
+    assert rows == {
+        "names": ["sit", "walk"],
+        "text": ["walk", "sit"],
+        "numbers": ["sit", "walk"],
+        "number": ["sit"],
+        "none": [],
+    }
+
+
+def test_a_labels_file_goes_before_what_lies_in_the_tar(tmp_path: Path):
+    shard = write_tar(tmp_path / "s.tar", {**sample("a", {"labels": ["sit"]}), **sample("b", {"labels": ["sit"]})})
+    (tmp_path / "l.csv").write_text("id,labels\na,walk;run\nelsewhere,walk\n")
+    summary = index(shard, out=tmp_path / "index", labels_url=str(tmp_path / "l.csv"))
+    assert load_index(str(tmp_path / "index")).table["labels"].to_pylist() == [["walk", "run"], ["sit"]]
+    assert summary.labels_without_video == 1
+    with pytest.raises(InputError, match=r"l\.csv line 2: the label 'run'"):
+        index(shard, out=tmp_path / "index", labels_url=str(tmp_path / "l.csv"), classes=["sit", "walk"])
+
+
+def test_the_class_list_beside_the_shards_is_used(tmp_path: Path):
+    write_tar(tmp_path / "s.tar", sample("a", {"labels": [1]}))
+    (tmp_path / "classes.txt").write_text("zebra\nant\n")
+    assert index(tmp_path, out=tmp_path / "index").classes == ("zebra", "ant")
+    assert load_index(str(tmp_path / "index")).table["labels"].to_pylist() == [["ant"]]
+
+
+BAD = {
+    "unsafe_name": {"../../x.mp4": VIDEO},
+    "no_key": {"README": b"hello"},
+    "no_video_in_sample": {"x.jpg": b"jpg", "x.txt": b"text"},
+    "several_videos": {"x.left.mp4": VIDEO, "x.right.mp4": VIDEO},
+    "unreadable_video": {"x.mp4": b"\0" * 4096},
+    "bad_sample_json": {"x.mp4": VIDEO, "x.json": b'{"labels": '},
+    "label_not_in_classes": sample("x", {"labels": ["wolk"]}),
+}
+ODD_LABELS = [
+    ({"labels": [7]}, "label_not_in_classes"),
+    ({"labels": [True]}, "bad_sample_json"),
+    ({"labels": {"walk": 1}}, "bad_sample_json"),
+    ({"labels": ["walk", 1]}, "bad_sample_json"),
+    ({"labels": ["walk"], "intervals": [["walk", 1]]}, "bad_sample_json"),
+    (["walk"], "bad_sample_json"),
+]
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_is_left_out_is_counted_with_its_reason(tmp_path: Path, kind: str):
+    shard = write_tar(tmp_path / "s.tar", {**sample("good"), **BAD[kind]})
+    summary = index(shard, out=tmp_path / "index", classes=["walk"])
+    assert summary.refused == {kind: 1}
+    (row,) = refused_rows(tmp_path / "index")
+    assert (row["kind"], row["shard_url"]) == (kind, str(shard))
+    assert len(row["message"]) > 20
+    ids = load_index(str(tmp_path / "index")).table["video_id"].to_pylist()
+    assert ids == (["good", "x"] if kind == "several_videos" else ["good"])
+
+
+@pytest.mark.parametrize(("annotation", "kind"), ODD_LABELS)
+def test_odd_annotations_refuse_their_video_only(tmp_path: Path, annotation: Any, kind: str):
+    shard = write_tar(tmp_path / "s.tar", {**sample("x", annotation), **sample("good")})
+    assert index(shard, out=tmp_path / "index", classes=["walk"]).refused == {kind: 1}
+
+
+def test_a_number_without_a_class_list_asks_for_one(tmp_path: Path):
+    shard = write_tar(tmp_path / "s.tar", {**sample("x", {"labels": [1]}), **sample("good")})
+    assert index(shard, out=tmp_path / "index").refused == {"label_not_in_classes": 1}
+    assert "give a class list" in refused_rows(tmp_path / "index")[0]["message"]
+
+
+def test_links_devices_and_sparse_members_are_refused(tmp_path: Path):
+    shard = tmp_path / "s.tar"
+    with tarfile.open(shard, "w", format=tarfile.GNU_FORMAT) as tar:
+        for name, kind in (("l.mp4", tarfile.SYMTYPE), ("h.mp4", tarfile.LNKTYPE), ("d.mp4", tarfile.CHRTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "/etc/passwd"
+            tar.addfile(info)
+        folder = tarfile.TarInfo("folder")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+        info = tarfile.TarInfo("good.mp4")
+        info.size = len(VIDEO)
+        tar.addfile(info, io.BytesIO(VIDEO))
+    summary = index(shard, out=tmp_path / "index")
+    assert (summary.videos, summary.refused) == (1, {"unsafe_name": 3})
+
+
+def test_a_sparse_member_is_refused(tmp_path: Path):
+    pax = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "x.mp4", "GNU.sparse.realsize": "4096"}
+    with tarfile.open(tmp_path / "s.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("x.mp4")
+        content = b"1\n0\n512\n".ljust(512, b"\0") + b"\1" * 512
+        info.size, info.pax_headers = len(content), pax
+        tar.addfile(info, io.BytesIO(content))
+    _, (refusal,) = read_samples(str(tmp_path / "s.tar"), (tmp_path / "s.tar").stat().st_size)
+    assert (refusal.kind, refusal.member_name) == ("sparse_member", "x.mp4")
+
+
+@pytest.mark.parametrize("cut_bytes", [11_000, 1])
+def test_a_truncated_tar_keeps_what_is_whole(tmp_path: Path, cut_bytes: int):
+    whole = write_tar(tmp_path / "s.tar", {**sample("a"), **sample("b")}).read_bytes()
+    end = whole.rindex(VIDEO) + len(VIDEO)
+    (tmp_path / "s.tar").write_bytes(whole[: end - min(cut_bytes, len(VIDEO) - 1)])
+    summary = index(tmp_path / "s.tar", out=tmp_path / "index")
+    assert (summary.videos, summary.refused) == (1, {"truncated_member": 1})
+    assert "copy the tar again" in refused_rows(tmp_path / "index")[0]["message"]
+
+
+def test_a_damaged_header_is_said_and_not_taken_for_the_end(tmp_path: Path):
+    whole = bytearray(write_tar(tmp_path / "s.tar", {**sample("a"), **sample("b")}).read_bytes())
+    whole[whole.rindex(b"b.mp4")] ^= 1  # the header's checksum no longer fits
+    (tmp_path / "s.tar").write_bytes(whole)
+    assert index(tmp_path / "s.tar", out=tmp_path / "index").refused == {"broken_tar": 1}
+
+
+def test_a_header_that_asks_for_gigabytes_is_not_read(tmp_path: Path):
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, 1 << 31
+    good = write_tar(tmp_path / "good.tar", sample("a")).read_bytes().rstrip(b"\0")
+    good += b"\0" * (-len(good) % 512)
+    with open(tmp_path / "s.tar", "wb") as out:
+        out.write(good + info.tobuf(tarfile.GNU_FORMAT))
+        out.truncate(1 << 32)  # sparse on disk
+    tracemalloc.start()
+    samples, refusals = read_samples(str(tmp_path / "s.tar"), 1 << 32)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 8 << 20
+    assert [s.key for s in samples] == ["a"]
+    assert [r.kind for r in refusals] == ["broken_tar"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("compressed_tar", gzip.compress(b"x" * 2000)),
+        ("compressed_tar", b"\x28\xb5\x2f\xfd" + b"x" * 2000),
+        ("not_a_tar", b"<html>404</html>" * 100),
+        ("empty_shard", b""),
+        ("empty_shard", b"\0" * 10240),
+    ],
+)
+def test_what_is_no_usable_tar_is_refused_and_the_others_stay(tmp_path: Path, kind: str, data: bytes):
+    write_tar(tmp_path / "0.tar", sample("a"))
+    (tmp_path / "1.tar").write_bytes(data)
+    summary = index(tmp_path, out=tmp_path / "index")
+    assert (summary.videos, summary.refused) == (1, {kind: 1})
+
+
+def test_if_nothing_can_be_indexed_the_first_reasons_are_said(tmp_path: Path):
+    (tmp_path / "a.tar").write_bytes(gzip.compress(b"x" * 2000))
+    write_tar(tmp_path / "b.tar", {"x.mp4": b"no video"})
+    with pytest.raises(InputError, match=r"(?s)nothing could be indexed: 2 shards, .*decompress it.*unreadable_video"):
+        index(tmp_path, out=tmp_path / "index")
+    assert not (tmp_path / "index" / "index.json").exists()
+    for name in ("a.tar", "b.tar"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(InputError, match="all 2 shards are empty"):
+        index(tmp_path, out=tmp_path / "index")
+
+
+def test_shards_may_be_named_in_every_way(tmp_path: Path):
+    for i in range(3):
+        write_tar(tmp_path / f"train-{i:06d}.tar", sample(f"v{i}"))
+    everything = [f"v{i}" for i in range(3)]
+    for pattern in (tmp_path, tmp_path / "*.tar", tmp_path / "train-{000000..000002}.tar"):
+        index(pattern, out=tmp_path / "index")
+        assert load_index(str(tmp_path / "index")).table["video_id"].to_pylist() == everything
+    chosen = [tmp_path / "train-000002.tar", tmp_path / "train-00000{0,2}.tar"]
+    index(*chosen, out=tmp_path / "index")
+    assert load_index(str(tmp_path / "index")).table["video_id"].to_pylist() == ["v2", "v0"]
+    assert len(list((tmp_path / "index" / "videos").iterdir())) == 2, "parts that no index names are removed"
+    for pattern, error, message in [
+        ("*.zip", InputError, "no shard matches"),
+        ("nothing", (InputError, StorageError), "nothing"),
+        ("train-{0..2.tar", InputError, "braces do not close"),
+        ("train-{000002..000003}.tar", StorageError, "there is nothing at .*train-000003.tar"),
+    ]:
+        with pytest.raises(error, match=message):
+            index(tmp_path / pattern, out=tmp_path / "index")
+
+
+def test_an_id_stays_with_its_first_shard(tmp_path: Path):
+    write_tar(tmp_path / "0.tar", {**sample("a", {"labels": ["first"]}), **sample("b")})
+    write_tar(
+        tmp_path / "1.tar", {**sample("a", {"labels": ["second"]}), **sample("c"), **sample("d", {"labels": ["x"]})}
+    )
+    write_tar(tmp_path / "2.tar", {**sample("e"), **sample("c"), "f.mp4": VIDEO, "g.mp4": VIDEO, "e.mov": VIDEO})
+    summary = index(tmp_path, out=tmp_path / "index")
+    table = load_index(str(tmp_path / "index")).table
+    assert table["video_id"].to_pylist() == ["a", "b", "c", "d", "e", "f", "g"]
+    assert table["labels"].to_pylist()[0] == ["first"]
+    assert summary.refused == {"duplicate_id": 3}
+    assert [row["video_id"] for row in refused_rows(tmp_path / "index")] == ["a", "c", "e"]
+    assert summary.classes == ("first", "x"), "a label that only a repeated video has is no class"
+
+    assert index(tmp_path, out=tmp_path / "index").shards_read == 0
+    write_tar(tmp_path / "3.tar", sample("h"))
+    assert index(tmp_path, out=tmp_path / "index").shards_read == 1
+    (tmp_path / "0.tar").unlink()
+    summary = index(tmp_path, out=tmp_path / "index")
+    assert load_index(str(tmp_path / "index")).table["labels"].to_pylist()[0] == ["second"], "its first shard has gone"
+    assert summary.refused == {"duplicate_id": 2}
+
+
+def test_only_what_has_changed_is_read_again(tmp_path: Path):
+    for i in range(3):
+        write_tar(tmp_path / f"{i}.tar", sample(f"v{i}", {"labels": ["x"]}))
+    done: list[tuple[int, int, str]] = []
+    first = index(tmp_path, out=tmp_path / "index", progress=lambda *step: done.append(step))
+    assert [(n, total, Path(url).name) for n, total, url in done] == [(i, 3, f"{i - 1}.tar") for i in (1, 2, 3)]
+    fingerprint = load_index(str(tmp_path / "index")).fingerprint
+    again = index(tmp_path, out=tmp_path / "index")
+    assert (first.shards_read, again.shards_read, again.shards_unchanged, again.videos) == (3, 0, 3, 3)
+    assert load_index(str(tmp_path / "index")).fingerprint == fingerprint
+
+    write_tar(tmp_path / "1.tar", {**sample("v1"), **sample("new")})
+    write_tar(tmp_path / "00.tar", sample("before"))
+    assert index(tmp_path, out=tmp_path / "index").shards_read == 2
+    loaded = load_index(str(tmp_path / "index"))
+    assert loaded.table["video_id"].to_pylist() == ["v0", "before", "v1", "new", "v2"]
+    assert loaded.fingerprint != fingerprint
+    files = sorted(path.name[:5] for path in (tmp_path / "index" / "videos").iterdir())
+    assert files == ["00000", "00001", "00002", "00003"], "the files' order is the rows' order"
+    assert index(tmp_path, out=tmp_path / "index", classes=["x"]).shards_read == 4, "another class list, other rows"
+
+
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path):
+    for i in range(3):
+        write_tar(tmp_path / f"{i}.tar", sample(f"v{i}"))
+
+    def interrupt(done: int, total: int, url: str) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        index(tmp_path, out=tmp_path / "index", progress=interrupt)
+    with pytest.raises(InputError, match="there is no index at"):
+        load_index(str(tmp_path / "index"))
+    assert index(tmp_path, out=tmp_path / "index").shards_read == 1
+
+
+def test_processes_give_the_same_rows(tmp_path: Path):
+    for i in range(4):
+        write_tar(tmp_path / f"{i}.tar", {**sample(f"v{i}", {"labels": ["x"]}), "bad.mp4": b"?"})
+    index(tmp_path, out=tmp_path / "one", workers=1)
+    index(tmp_path, out=tmp_path / "two", workers=2)
+    assert load_index(str(tmp_path / "one")).table.equals(load_index(str(tmp_path / "two")).table)
+    assert refused_rows(tmp_path / "one") == refused_rows(tmp_path / "two")
+
+
+@dataclass(frozen=True)
+class DeadlyTask(ShardTask):
+    """Ends the process that receives it, as a crash in a native decoder does."""
+
+    def __reduce__(self) -> Any:
+        return os._exit, (1,)
+
+
+def test_a_shard_that_kills_its_process_costs_that_shard_only(tmp_path: Path):
+    tasks: dict[int, ShardTask] = {}
+    for i in range(3):
+        shard = write_tar(tmp_path / f"{i}.tar", sample(f"v{i}"))
+        make = DeadlyTask if i == 1 else ShardTask
+        out = str(tmp_path / f"v{i}.parquet"), str(tmp_path / f"r{i}.parquet")
+        tasks[i] = make(str(shard), shard.stat().st_size, *out, None, None)
+    facts = dict(index_shards(tasks, workers=2))
+    assert {i: f.rows for i, f in facts.items()} == {0: 1, 1: 0, 2: 1}
+    assert facts[1].refused == {"reader_died": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "is damaged"),
+        (b'{"schema_version": 99}', "has schema version 99, this version of adaptfocus knows 3"),
+        (b'{"schema_version": 2, "parts": []}', "has schema version 2, .* run `adaptfocus index` again"),
+    ],
+)
+def test_an_index_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes, message: str):
+    (tmp_path / "index.json").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        load_index(str(tmp_path))
+
+
+def test_some_columns_can_be_loaded_alone(tmp_path: Path):
+    index(write_tar(tmp_path / "s.tar", sample("a")), out=tmp_path / "index")
+    assert load_index(str(tmp_path / "index"), ["duration_seconds", "video_id"]).table.to_pydict() == {
+        "duration_seconds": [1.0],
+        "video_id": ["a"],
+    }
+
+
+def test_an_object_store_is_indexed_by_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    server_module = pytest.importorskip("moto.server")
+    s3fs = pytest.importorskip("s3fs")
+    server = server_module.ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    try:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "test")
+        s3fs.S3FileSystem.clear_instance_cache()
+        s3fs.S3FileSystem().mkdir("shards")
+        for i in range(2):
+            data = write_tar(tmp_path / "x.tar", sample(f"v{i}", {"labels": ["x"]})).read_bytes()
+            store.write_bytes(f"s3://shards/in/train-{i:06d}.tar", data)
+        shards = ["s3://shards/in/train-{000000..000001}.tar"]
+        assert build_index(shards, "s3://shards/index", workers=2).shards_read == 2
+        assert load_index("s3://shards/index").table["video_id"].to_pylist() == ["v0", "v1"]
+        assert build_index(["s3://shards/in"], "s3://shards/index", workers=2).shards_read == 0
+    finally:
+        s3fs.S3FileSystem.clear_instance_cache()
+        server.stop()
+
+
+@pytest.mark.footage
+def test_all_real_footage_is_indexed_or_refused(tmp_path: Path):
+    folder, files = footage_folder(), footage_files()
+    members = {str(p.relative_to(folder)): p.read_bytes() for p in files}
+    shard = write_tar(tmp_path / "s.tar", members)
+    summary = index(shard, out=tmp_path / "index")
+    assert summary.videos + sum(summary.refused.values()) == len(files)
+    assert summary.refused == {"encrypted": 1, "no_packets": 1, "no_video_stream": 1, "unreadable_video": 2}
+    assert summary.seconds < 20
+    for row in load_index(str(tmp_path / "index")).table.to_pylist():
+        if row["access"] == "packets":
+            packets = packets_of(row)
+            assert packets.offset_bytes[-1] + packets.size_bytes[-1] <= row["member_size_bytes"]
+            assert packets.is_key[0]

@@ -1,0 +1,352 @@
+"""A packet table must tell the truth about every container, or say why it cannot."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from adaptfocus.pipelines.errors import BadVideoError, StorageError
+from adaptfocus.pipelines.inspection.demux import demux_packet_table
+from adaptfocus.pipelines.inspection.packet_table import PacketTable, main_video_stream, read_packet_table
+from adaptfocus.pipelines.video import table as packet_arrays
+from adaptfocus.pipelines.video.table import padded_packet
+from tests.footage import cut_start, encode, footage_folder, with_display_matrix
+
+
+def table_of(video: bytes) -> PacketTable:
+    return read_packet_table(io.BytesIO(video), len(video))
+
+
+def refusal_of(video: bytes) -> BadVideoError:
+    with pytest.raises(BadVideoError) as caught:
+        table_of(video)
+    return caught.value
+
+
+def decoded_pts(video: bytes) -> list[int]:
+    with av.open(io.BytesIO(video)) as container:
+        return [frame.pts for frame in container.decode(main_video_stream(container))]
+
+
+def bare_frames(video: bytes, table: PacketTable, first: int) -> dict[int, np.ndarray]:
+    """Frames by pts, without the container, from packet number `first` on and not before it is shown."""
+    context: Any = av.CodecContext.create(table.codec, "r")
+    context.extradata = table.extradata or None
+    context.thread_count = 1
+    frames: list[Any] = []
+    for i in range(first, len(table.pts)):
+        data = video[table.offset_bytes[i] : table.offset_bytes[i] + table.size_bytes[i]]
+        frames += context.decode(padded_packet(data, int(table.pts[i]), int(table.dts[i])))
+    frames += context.decode(None)
+    return {frame.pts: frame.to_ndarray() for frame in frames if frame.pts >= table.pts[first]}
+
+
+def assert_packets_show_what_the_container_shows(video: bytes, table: PacketTable) -> None:
+    """Every frame from the first, a middle and the last keyframe on is that of a decode in order."""
+    with av.open(io.BytesIO(video)) as container:
+        wanted = {frame.pts: frame.to_ndarray() for frame in container.decode(main_video_stream(container))}
+    assert sorted(table.pts.tolist()) == list(wanted)
+    keys = np.flatnonzero(table.is_key)
+    for first in {int(keys[0]), int(keys[len(keys) // 2]), int(keys[-1])}:
+        found = bare_frames(video, table, first)
+        assert list(found) == [pts for pts in wanted if pts >= table.pts[first]]
+        assert all(np.array_equal(found[pts], wanted[pts]) for pts in found)
+
+
+def test_packets_of_an_mp4_decode_without_the_container():
+    video = encode(b_frames=2, options={"g": "12"})
+    table = table_of(video)
+    frames = bare_frames(video, table, first=0)
+    assert (table.access, table.indexed_by) == ("packets", "header")
+    assert list(frames) == sorted(table.pts.tolist()) == decoded_pts(video)
+    assert table.is_key.sum() == 4
+    assert table.duration_seconds == pytest.approx(4.0)
+    assert table.frame_rate_hz == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(
+    ("codec", "container"), [("libx264", "mpegts"), ("mpeg4", "avi"), ("mpeg2video", "mpeg"), ("libx264", "flv")]
+)
+def test_other_containers_are_read_by_demuxing_and_hold_the_frames_shown(codec: str, container: str):
+    video = encode(codec=codec, container=container, rate_hz=25)
+    table = table_of(video)
+    assert (table.access, table.indexed_by) == ("demux", "demux")
+    assert sorted(table.pts.tolist()) == decoded_pts(video)
+    assert table.duration_seconds == pytest.approx(1.6, abs=0.05)
+
+
+OPEN_GOP = "open-gop=1:keyint=10:min-keyint=10:bframes=3:b-adapt=0:scenecut=0"
+
+
+@pytest.mark.parametrize(
+    ("codec", "container", "options"),
+    [
+        ("libx264", "matroska", {"g": "12", "bf": "2"}),
+        ("libx264", "matroska", {"x264-params": OPEN_GOP}),
+        ("libx265", "matroska", {"x265-params": f"{OPEN_GOP}:log-level=error"}),
+        ("libvpx", "webm", {"g": "15", "deadline": "realtime"}),
+        ("libvpx-vp9", "webm", {"g": "15", "deadline": "realtime", "cpu-used": "8"}),
+        ("libvpx-vp9", "webm", {"g": "15", "lag-in-frames": "12", "auto-alt-ref": "1", "cpu-used": "5"}),
+        ("libsvtav1", "webm", {"g": "15", "preset": "12"}),
+        ("libsvtav1", "matroska", {"g": "15", "preset": "12"}),
+        ("mpeg4", "matroska", {"g": "12", "bf": "2"}),
+    ],
+)
+def test_matroska_keeps_its_packets_behind_its_block_headers(codec: str, container: str, options: dict[str, str]):
+    video = encode(codec=codec, container=container, rate_hz=25, size=(128, 96), options=options)
+    table = table_of(video)
+    assert (table.access, table.indexed_by) == ("packets", "demux")
+    assert table.duration_seconds == pytest.approx(1.6, abs=0.05)
+    assert_packets_show_what_the_container_shows(video, table)
+
+
+def matroska(video: bytes, table: PacketTable, stripped: bytes = b"", laced: int = 1) -> bytes:
+    """The packets in a Matroska file written by hand: with first bytes stored once, or several packets a block."""
+
+    def element(kind: str, *content: bytes) -> bytes:
+        payload = b"".join(content)
+        return bytes.fromhex(kind) + (1 << 56 | len(payload)).to_bytes(8, "big") + payload
+
+    def number(kind: str, value: int) -> bytes:
+        return element(kind, value.to_bytes(4, "big"))
+
+    def block(first: int) -> bytes:
+        places = range(first, min(first + laced, len(table.pts)))
+        ranges = [(table.offset_bytes[i], table.offset_bytes[i] + table.size_bytes[i]) for i in places]
+        packets = [video[start:end] for start, end in ranges]
+        assert all(packet.startswith(stripped) for packet in packets)
+        sizes = b"".join(b"\xff" * (len(p) // 255) + bytes([len(p) % 255]) for p in packets[:-1])
+        lace = bytes([len(packets) - 1]) + sizes if laced > 1 else b""
+        flags = (0x80 if table.is_key[first] else 0) | (0x02 if laced > 1 else 0)
+        data = b"".join(packet[len(stripped) :] for packet in packets)
+        return element("a3", b"\x81", (100 * first).to_bytes(2, "big"), bytes([flags]), lace, data)
+
+    stripping = element("6d80", element("6240", element("5034", number("4254", 3), element("4255", stripped))))
+    track = [number("d7", 1), number("73c5", 1), number("83", 1), number("23e383", 100_000_000)]
+    track += [element("86", b"V_MPEG4/ISO/ASP"), element("63a2", table.extradata)]
+    track += [element("e0", number("b0", table.width), number("ba", table.height)), stripping if stripped else b""]
+    blocks = [block(first) for first in range(0, len(table.pts), laced)]
+    cluster = element("1f43b675", number("e7", 0), *blocks)
+    info, tracks = element("1549a966", number("2ad7b1", 1_000_000)), element("1654ae6b", element("ae", *track))
+    return element("1a45dfa3", element("4282", b"matroska")) + element("18538067", info, tracks, cluster)
+
+
+@pytest.mark.parametrize(
+    ("options", "access"),
+    [({}, "packets"), ({"stripped": b"\0\0\1"}, "demux"), ({"laced": 4}, "demux")],
+    ids=["plain", "stripped", "laced"],
+)
+def test_matroska_that_stores_packets_in_another_form_is_read_by_demuxing(options: dict[str, Any], access: str):
+    source = encode(codec="mpeg4")
+    table = table_of(source)
+    video = matroska(source, table, **options)
+    found = table_of(video)
+    assert found.access == access
+    assert found.size_bytes.tolist() == table.size_bytes.tolist()
+    assert sorted(found.pts.tolist()) == decoded_pts(video)
+
+
+def test_a_fragmented_mp4_keeps_its_packets():
+    whole = encode()
+    out = io.BytesIO()
+    options = {"movflags": "frag_keyframe+empty_moov"}
+    with av.open(io.BytesIO(whole)) as source, av.open(out, "w", format="mp4", options=options) as muxer:
+        stream = muxer.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size:
+                packet.stream = stream
+                muxer.mux(packet)
+    table = table_of(out.getvalue())
+    assert (table.access, table.indexed_by) == ("packets", "demux")
+    assert_packets_show_what_the_container_shows(out.getvalue(), table)
+
+
+def test_frames_that_an_edit_list_hides_are_not_offered():
+    video = cut_start(encode(b_frames=2, options={"g": "20"}), seconds=0.5)
+    table = table_of(video)
+    assert len(table.pts) == 35
+    assert sorted(table.pts.tolist()) == decoded_pts(video)
+    assert table.access == "demux", "frames shown refer to hidden ones, which the table does not hold"
+    assert table.duration_seconds == pytest.approx(3.5)
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska"])
+def test_pictures_cut_off_from_their_references_are_not_offered(container: str):
+    """A stream cut inside an open GOP: the second keyframe is led by pictures that refer to the first GOP."""
+    options = {"x264-params": "open-gop=1:keyint=10:min-keyint=10:bframes=3:b-adapt=0:scenecut=0"}
+    out = io.BytesIO()
+    with av.open(io.BytesIO(encode(options=options))) as source, av.open(out, "w", format=container) as muxer:
+        stream = muxer.add_stream_from_template(source.streams.video[0])
+        packets = [p for p in source.demux(source.streams.video[0]) if p.size]
+        second_key = [i for i, p in enumerate(packets) if p.is_keyframe][1]
+        for packet in packets[second_key:]:
+            packet.stream = stream
+            muxer.mux(packet)
+    kept = out.getvalue()
+    with av.open(io.BytesIO(kept)) as cut:
+        pts = [p.pts for p in cut.demux(video=0) if p.size]
+    leading = [value for value in pts if value < pts[0]]
+    assert leading, "the encoder made no open GOP: this test would show nothing"
+    table = table_of(kept)
+    assert sorted(table.pts.tolist()) == sorted(set(pts) - set(leading))
+    assert table.is_key[0]
+
+
+def test_bytes_that_are_not_the_packets_are_not_promised():
+    """As where a demuxer puts packets together itself: here the file's bytes differ from what it was given."""
+
+    class Differing(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            data = super().read(size)
+            is_comparison = size is not None and size in sizes
+            return data[:-1] + b"?" if is_comparison else data
+
+    video = encode()
+    sizes = set(table_of(video).size_bytes.tolist())
+    table = demux_packet_table(Differing(video), len(video))
+    assert table.access == "demux"
+    assert len(table.pts) == 40
+
+
+def test_hidden_reference_frames_of_vp8_are_not_offered():
+    out = io.BytesIO()
+    with av.open(io.BytesIO(encode(codec="libvpx", container="webm"))) as source, av.open(out, "w", "webm") as muxer:
+        stream = muxer.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(p for p in source.demux(source.streams.video[0]) if p.size):
+            data = bytearray(bytes(packet))
+            data[0] &= 0xEF if number in (7, 20) else 0xFF  # the show_frame bit
+            changed = av.Packet(bytes(data))
+            changed.pts, changed.dts, changed.is_keyframe = packet.pts, packet.dts, packet.is_keyframe
+            changed.time_base, changed.stream = packet.time_base, stream
+            muxer.mux(changed)
+    video = out.getvalue()
+    assert sorted(table_of(video).pts.tolist()) == decoded_pts(video)
+    assert len(table_of(video).pts) == 38
+
+
+def test_decoding_times_in_the_place_of_presentation_times_are_refused():
+    error = refusal_of(encode(container="avi", b_frames=2))
+    assert error.kind == "unreliable_timestamps"
+    assert "ffmpeg" in str(error)
+
+
+# Cosine and sine of a counter-clockwise turn; and mirrors, where the answer is the turn that stands the picture up.
+TURNS = {(1, 0, 0, 1): 0, (0, -1, 1, 0): 90, (-1, 0, 0, -1): 180, (0, 1, -1, 0): 270}
+MIRRORS = {(-1, 0, 0, 1): 0, (1, 0, 0, -1): 180}
+
+
+@pytest.mark.parametrize(("matrix", "degrees"), [*TURNS.items(), *MIRRORS.items(), ((0, 0, 0, 0), 0)])
+def test_a_display_matrix_is_read_as_counter_clockwise_degrees(matrix: tuple[int, ...], degrees: int):
+    assert table_of(with_display_matrix(encode(2), *matrix)).rotation_degrees == degrees
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\0" * 5000, b"no video at all", encode(3)[:200]], ids=["empty", "zeros", "text", "cut"]
+)
+def test_what_is_no_video_is_unreadable(data: bytes):
+    assert refusal_of(data).kind in ("unreadable_video", "no_video_stream", "cut_off")
+
+
+def test_audio_alone_has_no_video_stream():
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as muxer:
+        stream = muxer.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        muxer.mux(stream.encode(frame))
+        muxer.mux(stream.encode())
+    error = refusal_of(out.getvalue())
+    assert (error.kind, str(error)) == ("no_video_stream", "there is no video stream in it, only audio")
+
+
+def test_too_large_frames_and_too_many_packets_are_refused(monkeypatch: pytest.MonkeyPatch):
+    video = encode(12)
+    monkeypatch.setattr(packet_arrays, "MAX_PACKETS", 11)
+    assert refusal_of(video).kind == "too_many_packets"
+    assert refusal_of(encode(12, container="matroska")).kind == "too_many_packets"
+    monkeypatch.setattr(packet_arrays, "MAX_PACKETS", 12)
+    monkeypatch.setattr(packet_arrays, "MAX_SIDE_PIXELS", 63)
+    error = refusal_of(video)
+    assert error.kind == "absurd_size"
+    assert "64 x 48" in str(error)
+
+
+def test_a_store_that_fails_is_not_the_videos_fault():
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell() > 2000:
+                raise StorageError("the network is down")
+            return super().read(min(size or 0, 1024))
+
+    video = encode(40, options={"qp": "0"}, size=(320, 240), codec="mpeg4")
+    with pytest.raises(StorageError, match="network is down"):
+        read_packet_table(Failing(video), len(video))
+
+
+AWKWARD = {
+    "afconvert-aac-0.5s.mp4": "no_video_stream",
+    "av1_video.mkv": "packets",
+    "bipbop_cbcs_video_init.mp4": "no_packets",
+    "chunk_out_of_range.mp4": "unreadable_video",
+    "corrupted.mp4": "packets",  # its start decodes; decoding says the rest
+    "flipping_a_pancake.mkv": "packets",
+    "h265_10bits.mp4": "packets",
+    "nasa_13013.mp4": "packets",
+    "no_timescale.mp4": "packets",
+    "short-cenc.mp4": "encrypted",
+    "zero_empty_stsc.mp4": "unreadable_video",
+}
+
+
+@pytest.mark.footage
+def test_every_awkward_file_is_indexed_or_classified_within_a_second():
+    for path in sorted((footage_folder() / "awkward").iterdir()):
+        data = path.read_bytes()
+        started = time.perf_counter()
+        try:
+            result = table_of(data).access
+        except BadVideoError as error:
+            result = error.kind
+        seconds = time.perf_counter() - started
+        assert seconds < 1.0, f"{path.name} took {seconds:.1f} s"
+        assert result == AWKWARD.get(path.name, result), path.name
+        assert result in ("packets", "demux") or path.name in AWKWARD or path.suffix == ".json", path.name
+
+
+@pytest.mark.footage
+def test_the_times_are_those_that_others_measured():
+    """nasa_13013 has two video streams; the .json beside it holds the times of every frame of the main one."""
+    folder = footage_folder() / "awkward"
+    table = table_of((folder / "nasa_13013.mp4").read_bytes())
+    truth = json.loads((folder / "nasa_13013.mp4.stream3.all_frames_info.json").read_text())
+    seconds = np.sort(table.pts) * table.time_base_numerator / table.time_base_denominator
+    assert np.allclose(seconds, [float(frame["pts_time"]) for frame in truth], atol=1e-6)
+
+
+@pytest.mark.footage
+@pytest.mark.parametrize("name", ["video_0.mov", "video_90.mov", "video_180.mov", "video_270.mov"])
+def test_rotations_agree_with_decord(name: str):
+    decord = pytest.importorskip("decord")
+    path = footage_folder() / "awkward" / name
+    with av.open(str(path)) as container:
+        coded = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    quarter_turns = table_of(path.read_bytes()).rotation_degrees // 90
+    upright = np.rot90(coded, quarter_turns).astype(np.int16)
+    shown = decord.VideoReader(str(path))[0].asnumpy().astype(np.int16)
+    assert upright.shape == shown.shape
+    assert np.abs(upright - shown).mean() < 2.0
+
+
+@pytest.mark.footage
+@pytest.mark.parametrize("name", ["signs/again.mkv", "signs/bird.mkv", "awkward/av1_video.mkv"])
+def test_real_matroska_is_read_by_one_range_a_clip(name: str):
+    video = (footage_folder() / name).read_bytes()
+    table = table_of(video)
+    assert table.access == "packets"
+    assert_packets_show_what_the_container_shows(video, table)

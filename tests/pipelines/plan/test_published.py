@@ -1,0 +1,146 @@
+"""A plan on the store: whole or not there, and every slot found in exactly one place."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from unittest import mock
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.plan import published as plan_store
+from adaptfocus.pipelines.plan.published import PlanFacts, Stretch, epoch_url, follow, read_plan, write_plan
+from adaptfocus.pipelines.schemas import PLAN_SCHEMA, EpochPlan
+from adaptfocus.pipelines.store.tables import read_table, write_table
+from adaptfocus.pipelines.stream.clips import ClipShape
+from tests.pipelines.plan.test_draw import FIVE, RULES, draw
+
+SHAPE = ClipShape(clips=4, frames=8, size_pixels=224, max_labels=3, bins=20)
+
+
+def test_a_plan_comes_back_and_its_parts_hold_whole_batches(tmp_path: Path) -> None:
+    plan = draw(planner=FIVE)
+    with mock.patch.object(plan_store, "BAGS_PER_PART", 3):  # batches of 2: parts of 2, not of 3
+        facts = write_plan(plan, str(tmp_path / "plan"), 7, bags_per_batch=2)
+    assert facts.part_bags == (2, 2)
+    again = read_plan(str(tmp_path / "plan"))
+    assert again == facts
+    rows = [row for url, a, b in facts.slices(0) for row in read_table(url, PLAN_SCHEMA, a, b).to_pylist()]
+    assert rows == plan.table.to_pylist()
+
+
+def test_a_plan_without_its_last_file_is_not_there(tmp_path: Path) -> None:
+    """Killed while publishing: the parts lie there, the plan does not."""
+    write_plan(draw(), str(tmp_path), 0, bags_per_batch=2)
+    (tmp_path / "plan.json").unlink()
+    assert read_plan(str(tmp_path)) is None
+
+
+def test_writing_the_same_plan_again_changes_no_byte(tmp_path: Path) -> None:
+    """Two processes may publish the plan of an epoch at once."""
+    write_plan(draw(), str(tmp_path / "a"), 0, bags_per_batch=2)
+    write_plan(draw(), str(tmp_path / "b"), 0, bags_per_batch=2)
+    for name in ("plan.json", "part-00000.parquet"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.data())
+def test_slices_cover_every_slot_from_the_cursor_on_once(parts: list[int], data: st.DataObject) -> None:
+    total = sum(parts)
+    first = data.draw(st.integers(0, total))
+    facts = PlanFacts("plan", 0, total, tuple(parts), (), 1)
+    begins = [sum(parts[:n]) for n in range(len(parts))]
+    slots = []
+    for url, start, stop in facts.slices(first):
+        number = int(url.removesuffix(".parquet").rsplit("-", 1)[-1])
+        slots += [begins[number] + row for row in range(start, stop)]
+    assert slots == list(range(first, total))
+
+
+def test_a_table_of_another_version_says_so(tmp_path: Path) -> None:
+    url = str(tmp_path / "t.parquet")
+    write_table(draw().table.drop_columns(["clips"]), url)
+    with pytest.raises(InputError, match=r"lacks the columns \['clips'\]: it was written by another version"):
+        read_table(url, PLAN_SCHEMA)
+    store.write_bytes(url, b"no parquet")
+    with pytest.raises(InputError, match="is not a Parquet file"):
+        read_table(url, PLAN_SCHEMA)
+
+
+def test_blocks_divide_a_ranks_share_and_stay_small() -> None:
+    """Order through Ray needs blocks that divide a rank's part of a global batch."""
+    from adaptfocus.pipelines.stream.on_ray import MAX_BLOCK_BYTES, bags_per_block
+
+    bag_bytes = 4 * 8 * 3 * 224 * 224  # 4.8 MB
+    for share in range(1, 65):
+        block = bags_per_block(share, SHAPE)
+        assert share % block == 0
+        assert block * bag_bytes <= MAX_BLOCK_BYTES
+    assert bags_per_block(8, SHAPE) == 8
+    assert bags_per_block(64, SHAPE) == 8
+    assert bags_per_block(13, SHAPE) == 13
+    assert bags_per_block(17, SHAPE) == 1
+
+
+def test_an_empty_plan_is_a_plan(tmp_path: Path) -> None:
+    facts = write_plan(EpochPlan(PLAN_SCHEMA.empty_table(), (), 1), str(tmp_path), 0, bags_per_batch=2)
+    assert list(facts.slices(0)) == []
+
+
+def rows_of(slices) -> list[tuple[int, int]]:
+    """(epoch, slot) of some slices."""
+    return [(row["occurrence"], row["slot"]) for part in slices for row in read_table(*_args(part)).to_pylist()]
+
+
+def _args(part):
+    url, start, stop = part
+    return url, PLAN_SCHEMA, start, stop
+
+
+def published(run_url: str, epoch: int, kind: str, bags: int) -> None:
+    """A plan whose rows say the epoch (as their occurrence) and the slot."""
+    whole = draw(planner=FIVE, rules=dataclasses.replace(RULES, bags_per_batch=1)).table
+    row = whole.slice(0, 1).to_pylist()[0]
+    rows = [row | {"slot": slot, "occurrence": epoch} for slot in range(bags)]
+    write_plan(EpochPlan(pa.Table.from_pylist(rows, schema=PLAN_SCHEMA), (), 2), epoch_url(run_url, epoch, kind), 0, 1)
+
+
+def test_following_goes_from_plan_to_plan_and_says_when_it_waits(tmp_path: Path) -> None:
+    run = str(tmp_path)
+    published(run, 3, "plan", 4)
+    published(run, 4, "head", 2)
+    slices = follow(Stretch(run, 3, 2, 6, 1, 6))
+    assert rows_of([next(slices), next(slices)]) == [(3, 2), (3, 3)]
+    assert rows_of([next(slices), next(slices)]) == [(4, 0), (4, 1)], "the head is there before its plan"
+    assert next(slices) is None
+    published(run, 4, "plan", 5)
+    published(run, 5, "plan", 3)
+    assert rows_of(slices) == [(4, 2), (4, 3), (4, 4), (5, 0), (5, 1), (5, 2)], "and is not handed out twice"
+
+
+def test_a_plan_that_is_there_whole_is_read_without_its_head(tmp_path: Path) -> None:
+    published(str(tmp_path), 0, "head", 2)
+    published(str(tmp_path), 0, "plan", 3)
+    assert rows_of(follow(Stretch(str(tmp_path), 0, 1, 1, 1, 3))) == [(0, 1), (0, 2)]
+
+
+@given(st.integers(0, 30), st.integers(1, 7), st.integers(0, 3), st.integers(1, 300))
+def test_chunks_are_whole_batches_and_cover_every_slot_once(
+    batches_done: int, per_batch: int, epoch: int, videos: int
+) -> None:
+    """A resumed run begins in the middle; whatever the plans will hold, no slot is missing and none is read twice."""
+    first, most = batches_done * per_batch, videos + per_batch
+    stretch = Stretch("run", epoch, first, epoch + 2, per_batch, most)
+    chunks = list(stretch.chunks())
+    for number, begin in ((epoch, first), (epoch + 1, 0)):
+        own = [chunk for chunk in chunks if chunk.epoch == number]
+        assert own == sorted(own)
+        slots = [slot for chunk in own for slot in range(chunk.first_slot, chunk.end_slot)]
+        assert slots == list(range(begin, begin + len(slots)))
+        assert begin + len(slots) >= most or begin >= most
+        assert all((chunk.end_slot - chunk.first_slot) % per_batch == 0 for chunk in own)

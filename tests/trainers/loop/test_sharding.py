@@ -1,0 +1,125 @@
+"""DDP and FSDP2 train the same, and each goes on from the other's states. Two real processes, joined by gloo."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from adaptfocus.trainers.device.transfer import Leaving
+from adaptfocus.trainers.loop.commits import SinceCommit, on_cpu
+from adaptfocus.trainers.loop.engine import LocalEngine
+from adaptfocus.trainers.loop.sharding import is_sharded
+from adaptfocus.trainers.loop.step import train_step
+from adaptfocus.trainers.loop.training import joined
+from adaptfocus.trainers.ranks import Engine
+from benchmarks.focus_overhead import config_of
+from tests.trainers.backbones.small_backbones import small
+from tests.trainers.loop.test_distributed import GlooEngine, part
+from tests.trainers.loop.test_step import CLASSES, batch_for, shape_of
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
+
+# What each step of a run is computed with: the same steps, and its state is carried from one to the next.
+RUNS = {
+    "ddp": ("", "", ""),
+    "ddp in parts": ("step.accumulate=2", "step.accumulate=2", "step.accumulate=2"),
+    "fsdp2": ("step.sharding=fsdp2",) * 3,
+    "fsdp2 in parts": ("step.sharding=fsdp2 step.accumulate=2",) * 3,
+    "fsdp2, activations again": ("step.sharding=fsdp2 step.checkpoint_activations=true",) * 3,
+    "in turns": ("step.sharding=fsdp2", "", "step.sharding=fsdp2"),
+    "in turns, all else too": ("step.sharding=fsdp2", "step.channels_last=true",
+                               "step.sharding=fsdp2 step.fused_optimiser=false"),
+}  # fmt: skip
+# A small one: AdamW's first step is the sign of a gradient, rounding included, at the whole rate.
+RATE = "optim.learning_rate=1e-4"
+CASES = [
+    *(("small3d", name) for name in RUNS),
+    *(("mvit_b_16x4", name) for name in ("ddp", "fsdp2, activations again", "in turns")),
+]
+TOLERANCE = 1e-5
+
+
+def run(engine: Engine, backbone: str, switches: tuple[str, ...]) -> dict[str, Any]:
+    """Some steps, each of a worker group of its own that goes on from the state of the one before."""
+    state: dict[str, Any] | None = None
+    said: list[Any] = []
+    for seed, overrides in enumerate(switches):
+        model = small(backbone, CLASSES)
+        config = config_of(shape_of(model), "best", f"backbone={backbone}", "optim.clip_gradient_norm=1", RATE,
+                           "focus.background_from=0", "plan.bags_per_batch=4", *overrides.split())  # fmt: skip
+        engine.sharding = config.step.sharding  # type: ignore[attr-defined]
+        trained, optimiser = joined(config, engine, model, state)
+        assert is_sharded(model) == (config.step.sharding == "fsdp2" and engine.workers > 1)
+        done, batch = SinceCommit(), part(batch_for(model, seed).head(4), engine)
+        train_step(config, engine, trained, model, optimiser, batch, 20, 0.5, done)
+        said += [row["probability"] for row in done.scores.to_arrow().to_pylist()]
+        state = on_cpu({"model": model.state_dict(), "optimiser": optimiser.state_dict()}, Leaving())
+    assert state is not None
+    return {"state": state, "said": said}
+
+
+def one_rank(rank: int, workers: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    store = dist.FileStore(str(Path(folder) / "store"), workers)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=workers, timeout=timedelta(seconds=120))
+    engine = GlooEngine(rank, workers)
+    found = {(backbone, name): run(engine, backbone, RUNS[name]) for backbone, name in CASES}
+    torch.save(found, Path(folder) / f"rank-{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    """What each of two ranks has at the end of every run."""
+    folder = tmp_path_factory.mktemp("sharding")
+    mp.spawn(one_rank, args=(2, str(folder)), nprocs=2)  # type: ignore[attr-defined]
+    return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, dict]:
+    """The same steps in one process."""
+    return {backbone: run(LocalEngine(4, torch.device("cpu")), backbone, RUNS["ddp"]) for backbone in dict(CASES)}
+
+
+@pytest.mark.parametrize(("backbone", "name"), CASES)
+def test_every_way_of_sharing_a_model_trains_the_same(ranks: list, alone: dict, backbone: str, name: str) -> None:
+    # One process adds up in another order, and where an entry of MViT's gradient is nearly nothing, AdamW takes
+    # rounding for a direction: it is held to DDP on as many ranks.
+    wanted = (alone[backbone] if backbone == "small3d" else ranks[0][backbone, "ddp"])["state"]
+    for rank in ranks:
+        found = rank[backbone, name]["state"]
+        assert found["model"].keys() == wanted["model"].keys()
+        for key, value in wanted["model"].items():
+            torch.testing.assert_close(found["model"][key], value, rtol=0, atol=TOLERANCE, msg=f"{name}: {key}")
+        for at, moments in wanted["optimiser"]["state"].items():
+            for moment, value in moments.items():
+                apart = (found["optimiser"]["state"][at][moment] - value).abs().max()
+                assert float(apart) <= 1e-3 * float(value.abs().max()) + 1e-9, (at, moment)
+
+
+@pytest.mark.parametrize(("backbone", "name"), CASES)
+def test_the_ledger_is_that_of_one_process(ranks: list, alone: dict, backbone: str, name: str) -> None:
+    """Rank 0 has the first half of each step's bags."""
+    both = [rank[backbone, name]["said"] for rank in ranks]
+    steps = len(RUNS[name])
+    said = [p for step in range(steps) for rank in both for p in rank[2 * step : 2 * step + 2]]
+    for found, wanted in zip(said, alone[backbone]["said"], strict=True):
+        assert found == pytest.approx(wanted, abs=TOLERANCE)
+
+
+def test_a_state_holds_plain_whole_tensors(ranks: list) -> None:
+    """What evaluation and export read knows nothing of how it was trained."""
+    state = ranks[0]["small3d", "fsdp2"]["state"]
+    values = [*state["model"].values(), *(v for each in state["optimiser"]["state"].values() for v in each.values())]
+    assert {type(value) for value in values} == {torch.Tensor}
+    small("small3d", CLASSES).load_state_dict(state["model"])

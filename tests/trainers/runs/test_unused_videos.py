@@ -1,0 +1,107 @@
+"""Full takes a clip outside every interval as a negative: of a label without intervals that is known of no clip."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from adaptfocus.infra.running.planning import first_plan, left_out_line
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.settings import make
+from adaptfocus.trainers.runs.preparation import prepare
+from adaptfocus.trainers.runs.unused_videos import said_of, unused
+from adaptfocus.trainers.settings.run import TrainConfig
+from tests.worlds import SmallWorld
+
+
+def config(regime: str, *settings: str) -> TrainConfig:
+    return make(TrainConfig, {"name": "a", "runs": "/r", "index": "/i"}, [f"focus.regime={regime}", *settings])
+
+
+def spans(*labels: str) -> list[dict]:
+    return [{"label": label, "start_seconds": 1.0, "end_seconds": 2.0} for label in labels]
+
+
+VIDEOS = pa.Table.from_pylist(
+    [
+        {"labels": ["x"], "intervals": spans("x")},
+        {"labels": ["x"], "intervals": None},  # nobody has looked
+        {"labels": ["x"], "intervals": []},  # somebody has, and says nothing of x
+        {"labels": ["x", "y"], "intervals": spans("y")},  # nothing of x
+        {"labels": ["x", "y"], "intervals": spans("y", "x", "y")},
+        {"labels": [], "intervals": []},  # looked at, and shows nothing
+        {"labels": [], "intervals": None},  # a negative of all classes, as in every regime
+    ],
+    schema=pa.schema(
+        [
+            ("labels", pa.list_(pa.string())),
+            ("intervals", pa.list_(pa.struct([("label", pa.string()), ("start_seconds", pa.float64()),
+                                              ("end_seconds", pa.float64())]))),
+        ]
+    ),
+)  # fmt: skip
+
+
+def test_not_annotated_and_annotated_without_the_label_are_told_apart() -> None:
+    found = unused(config("full"), VIDEOS)
+    assert (found.not_annotated, found.label_left_out, found.rows) == ([1], [2, 3], [1, 2, 3])
+    assert said_of(found, 7).endswith("true: 1 have no intervals, 2 have a label without an interval")
+    assert "leaves out 3 of 7 videos" in said_of(found, 7)
+
+
+@pytest.mark.parametrize("regime", ["noisy", "ours", "full"])
+def test_videos_without_labels_are_left_out_where_that_is_asked_for(regime: str) -> None:
+    found = unused(config(regime, "plan.unlabelled=left_out"), VIDEOS)
+    assert found.unlabelled == [5, 6]
+    assert found.rows == ([1, 2, 3, 5, 6] if regime == "full" else [5, 6])
+    assert said_of(found, 7).startswith("plan.unlabelled=left_out leaves out 2 of 7 videos")
+
+
+@pytest.mark.parametrize("regime", ["noisy", "ours"])
+def test_weak_regimes_need_no_intervals(regime: str) -> None:
+    assert unused(config(regime), VIDEOS).rows == []
+
+
+def index_with(world: SmallWorld, folder: Path, kept: int) -> str:
+    """The small world's index, of whose videos only the first `kept` have intervals."""
+    copy, seen = folder / "index", 0
+    shutil.copytree(world.train_index, copy)
+    for part in sorted((copy / "videos").glob("*.parquet")):
+        table = pq.read_table(part)
+        rows = []
+        for row in table.to_pylist():
+            rows.append(row if seen < kept else row | {"intervals": None})
+            seen += 1
+        pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), part)
+    return str(copy)
+
+
+def test_full_plans_the_videos_that_it_knows_and_says_what_it_leaves_out(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
+    index = index_with(small_world, tmp_path, 11)
+    run = small_world.run_config(tmp_path, "full", "focus.regime=full", f"index={index}")
+    prepare(run)
+    plan = first_plan(run)
+    assert plan.table.num_rows + len(plan.carried) == 11
+    known = load_index(index).table.column("intervals").is_valid().to_pylist()
+    assert all(known[row] for row in [*plan.table.column("video_row").to_pylist(), *plan.carried])
+    assert left_out_line(run) == (
+        "focus.regime=full leaves out 7 of 18 videos, because nobody knows when their labels are true: "
+        "7 have no intervals"
+    )
+    weak = small_world.run_config(tmp_path, "ours", f"index={index}")
+    assert left_out_line(weak) is None
+    weak_plan = first_plan(weak)
+    assert weak_plan.table.num_rows + len(weak_plan.carried) == 18
+
+
+def test_too_few_that_are_known_are_refused_before_training(small_world: SmallWorld, tmp_path: Path) -> None:
+    index = index_with(small_world, tmp_path, 3)
+    with pytest.raises(ConfigError, match=r"3 usable videos, fewer than .*leaves out 15 of 18 videos.*no intervals"):
+        prepare(small_world.run_config(tmp_path, "full", "focus.regime=full", f"index={index}"))

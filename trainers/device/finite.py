@@ -1,0 +1,54 @@
+"""Which numbers of weights are not finite: such weights are neither kept nor started from.
+
+Input: a state on the CPU: nested dicts and lists of tensors. Does: looks at each tensor once, without a copy of it.
+Output: the names of those that hold NaN or infinity, or an error that names them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from adaptfocus.pipelines.errors import InputError
+
+SHOWN = 3
+
+
+def not_finite(tree: Any, place: str = "") -> Iterator[str]:
+    """The places of a state (nested dicts and lists of tensors on the CPU) that hold a number that is not finite."""
+    if isinstance(tree, torch.Tensor):
+        if tree.numel() and (tree.is_floating_point() or tree.is_complex()) and not _is_finite(tree):
+            yield place
+    elif isinstance(tree, Mapping):
+        for name, each in tree.items():
+            yield from not_finite(each, f"{place}.{name}" if place else str(name))
+    elif isinstance(tree, list | tuple):
+        for number, each in enumerate(tree):
+            yield from not_finite(each, f"{place}.{number}" if place else str(number))
+
+
+def _is_finite(values: torch.Tensor) -> bool:
+    """One pass without a copy: whatever is not finite shows in the least or the largest."""
+    if values.is_complex() or values.is_sparse:
+        return bool(torch.isfinite(values.to_dense()).all())
+    least, most = torch.aminmax(values)
+    return math.isfinite(least) and math.isfinite(most)
+
+
+def listed(places: Sequence[str]) -> str:
+    """The first places by name, and how many more there are."""
+    more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
+    return ", ".join(places[:SHOWN]) + more
+
+
+def check_weights(state: Any, url: str, fix: str) -> None:
+    """Refuse weights that cannot be started from.
+
+    Raises:
+        InputError: a number in them is not finite: names where.
+    """
+    if places := list(not_finite(state)):
+        raise InputError(f"{url} holds numbers that are not finite (NaN or infinite) in {listed(places)}. {fix}")

@@ -1,0 +1,21 @@
+"""Errors that training knows how to answer."""
+
+from __future__ import annotations
+
+from adaptfocus.pipelines.errors import AdaptFocusError, StorageError
+
+
+class StoppedError(AdaptFocusError):
+    """The run cannot go on as it is: told to every rank, which all stop; starting them again would not help."""
+
+
+class DrainedError(AdaptFocusError):
+    """The worker group was asked to stop, has committed all that it trained, and may be started again elsewhere."""
+
+
+class TakenOverError(AdaptFocusError):
+    """Another process has claimed the run since; this one must stop without writing anything more."""
+
+
+class DamagedStateError(StorageError):
+    """The weights of a checkpoint are not the bytes that were written, or are gone."""

@@ -1,0 +1,104 @@
+"""A backbone without its head: what turns windows into features.
+
+Input: a run's settings, and which weights. Does: loads them, shows windows as training shows clips.
+Output: one vector a window, or one map.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.trainers.backbones import build, load_pretrained
+from adaptfocus.trainers.inputs.shown import adapted, build_adapted, shown
+from adaptfocus.trainers.runs.log import Commit, Run
+from adaptfocus.trainers.runs.on_features import refuse
+from adaptfocus.trainers.settings.run import TrainConfig
+
+Kind = Literal["pooled", "maps"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Which weights: those of a checkpoint, or else those of a file."""
+
+    sha256: str
+    commit: Commit | None = None
+    url: str | None = None
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What identifies them."""
+        if self.commit is None:
+            return {"checkpoint": None, "epoch": None, "weights": self.url, "weights_sha256": self.sha256}
+        named = {"checkpoint": self.commit.number, "epoch": self.commit.epoch}
+        return {**named, "weights": None, "weights_sha256": self.sha256}
+
+
+def weights_of(
+    config: TrainConfig, epoch: int | None = None, start: bool = False, weights_url: str | None = None
+) -> Weights:
+    """The newest checkpoint of a run, that at the end of an epoch, the run's pre-trained start, or a file of one's own.
+
+    Raises:
+        ConfigError: more than one of them is asked for, or the run had no pre-trained start, or no backbone.
+        InputError: the run has no such checkpoint.
+    """
+    refuse(config, "extract from")
+    if (epoch is not None) + start + (weights_url is not None) > 1:
+        raise ConfigError("an epoch, the start and weights of one's own exclude each other; give one of them")
+    url = weights_url or (config.weights if start else None)
+    if start and url is None:
+        raise ConfigError(f"{config.url} began from fresh weights, which know nothing; give a file with --weights")
+    if url is not None:
+        return Weights(hashlib.sha256(store.read_bytes(url)).hexdigest(), url=url)
+    run = Run(config.url)
+    commit = run.newest()[1] if epoch is None else run.end_of_epoch(epoch)
+    if commit is None:
+        raise InputError(f"{config.url} has no checkpoint yet; train it first, or take its start (--start)")
+    state_url = run.at(commit.folder or "", "state.pt")
+    sha256 = commit.state_sha256 or hashlib.sha256(store.read_bytes(state_url)).hexdigest()
+    return Weights(sha256, commit=commit)
+
+
+class FeatureModel:
+    """A backbone, ready for windows.
+
+    Raises:
+        AdaptFocusError: the weights are not those of the run's backbone.
+    """
+
+    def __init__(self, config: TrainConfig, num_classes: int, weights: Weights, kind: Kind) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.input, self.kind = config.input, kind
+        self.model: nn.Module = _loaded(config, num_classes, weights).to(self.device).eval()
+
+    @torch.inference_mode()
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        """Windows as the decoder writes them, uint8 [B, T, C, H, W] -> float32 [B, D], or maps [B, H', W', D].
+
+        Maps are the mean over a window's time. A window's features do not depend on the other windows.
+        """
+        clips = shown(torch.from_numpy(frames).to(self.device), self.model, self.input)
+        if self.kind == "pooled":
+            found = self.model.pooled(clips)  # type: ignore[operator]
+        else:
+            found = self.model.feature_maps(clips).mean(dim=2).movedim(1, 3)  # type: ignore[operator]
+        return found.float().cpu().numpy()
+
+
+def _loaded(config: TrainConfig, num_classes: int, weights: Weights) -> nn.Module:
+    if weights.commit is not None:
+        model = build_adapted(config.backbone, num_classes, config.input)
+        model.load_state_dict(Run(config.url).load_state(weights.commit)["model"])
+        return model
+    model = build(config.backbone, num_classes)
+    load_pretrained(model, weights.url or "")
+    return adapted(model, config.input)

@@ -1,0 +1,140 @@
+"""The evaluations of a run: where they lie, what each was made with, and that none takes another's place unseen.
+
+    RUN/evaluations/NAME/scores.json          scores, and what they were made with
+    RUN/evaluations/NAME/predictions.parquet  every view's probabilities
+    RUN/evaluations/NAME/resamples.parquet    the scores on resamples of the test videos (trainers/metrics/bootstrap.py)
+
+Input: a run and a name. Output: saved scores; an error where a name is taken by an evaluation of something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.store import strict_json
+from adaptfocus.pipelines.store.tables import read_table, write_table
+from adaptfocus.pipelines.store.urls import is_folder_name
+from adaptfocus.trainers.backbones import entry_of
+from adaptfocus.trainers.runs.log import Commit, Run
+from adaptfocus.trainers.settings.run import TrainConfig
+
+RESAMPLES_SCHEMA = pa.schema(
+    [("map_max", pa.float64()), ("map_mean", pa.float64()), ("per_time_map", pa.float64())]  # a row a resample
+)
+CROPS = {1: "centre", 3: "in_turn"}  # number -> decode.crop_place
+MAX_CLIPS = 255  # of a video, which a clip's id can tell apart
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What scores are scores of: those of other conditions are another evaluation."""
+
+    index_fingerprint: str
+    views: int
+    crops: int
+    size_pixels: int
+    checkpoint: int  # number of the commit
+    epoch: int  # of the commit, counted from 0
+
+
+@dataclass(frozen=True)
+class Looked:
+    """How the videos of an index are looked at."""
+
+    index: str
+    index_fingerprint: str
+    views: int
+    crops: int
+    size_pixels: int
+
+    def at(self, commit: Commit) -> Conditions:
+        return Conditions(
+            self.index_fingerprint, self.views, self.crops, self.size_pixels, commit.number, commit.epoch
+        )  # fmt: skip
+
+
+def looked_at(config: TrainConfig, index_url: str, views: int, crops: int, size_pixels: int | None) -> Looked:
+    """Raises ConfigError: there cannot be so many crops or views, or the backbone does not take that size."""
+    if crops not in CROPS or views * crops > MAX_CLIPS:
+        raise ConfigError(
+            f"{views} views of {crops} crops: there can be 1 crop or 3, and up to {MAX_CLIPS} views x crops; take "
+            f"{MAX_CLIPS // 3} views or fewer of 3 crops"
+        )
+    if config.features and crops > 1:
+        raise ConfigError(f"{crops} crops of a view: features are of the whole picture; leave --crops out")
+    size_pixels = size_pixels or config.clip.size_pixels
+    entry_of(config.backbone).spec.check(config.clip.frames, size_pixels)
+    fingerprint = load_index(index_url, columns=["labels"]).fingerprint
+    return Looked(index_url, fingerprint, views, crops, size_pixels)
+
+
+def scores_url(run_url: str, name: str) -> str:
+    """Where the scores of an evaluation of that name lie.
+
+    Raises:
+        InputError: the name is no name of a folder: it could lead out of the run.
+    """
+    if not is_folder_name(name):
+        raise InputError(
+            f"an evaluation cannot be named {name!r}: names have up to 100 letters, digits, '.', '_' and '-', and "
+            "begin with a letter or a digit"
+        )
+    return store.join(run_url, "evaluations", name, "scores.json")
+
+
+def read_scores(run_url: str, name: str) -> dict:
+    """The saved scores of an evaluation; empty if there is none."""
+    url = scores_url(run_url, name)
+    return strict_json.read(url, "evaluate again with --overwrite") if store.exists(url) else {}
+
+
+def names_of(run_url: str) -> list[str]:
+    """The evaluations that a run has, by name."""
+    folders = store.list_folders(store.join(run_url, "evaluations"))
+    names = sorted(url.rstrip("/").rsplit("/", 1)[-1] for url in folders)
+    return [name for name in names if store.exists(scores_url(run_url, name))]
+
+
+def refuse_other(run: Run, name: str, asked: Conditions) -> None:
+    """Raises InputError: an evaluation of that name is there, made with other settings or of another checkpoint."""
+    saved = read_scores(run.url, name)
+    if not saved:
+        return
+    changed = {key: (saved.get(key), new) for key, new in asdict(asked).items() if saved.get(key) != new}
+    if not changed:
+        return
+    said = ", ".join(f"{key}: {'not recorded' if old is None else old} -> {new}" for key, (old, new) in changed.items())
+    raise InputError(
+        f"{run.url} has an evaluation {name!r} of something else ({said}); keep both with --name "
+        f"{_own_name(name, changed)}, or replace the one that is there with --overwrite"
+    )
+
+
+def save_resamples(run: Run, name: str, columns: Mapping[str, np.ndarray]) -> None:
+    """Scores on resamples: [R] each, nan where a resample has none; the columns of RESAMPLES_SCHEMA, or fewer."""
+    length = len(next(iter(columns.values())))
+    empty = np.full(length, np.nan)
+    arrays = [pa.array(columns.get(field, empty), from_pandas=True) for field in RESAMPLES_SCHEMA.names]
+    write_table(pa.Table.from_arrays(arrays, schema=RESAMPLES_SCHEMA), run.at("evaluations", name, "resamples.parquet"))
+
+
+def read_resamples(run: Run, name: str) -> dict[str, np.ndarray]:
+    """What `save_resamples` saved; empty if the evaluation is older than that."""
+    url = run.at("evaluations", name, "resamples.parquet")
+    if not store.exists(url):
+        return {}
+    table = read_table(url, RESAMPLES_SCHEMA)
+    return {field: table.column(field).to_numpy().astype(float) for field in RESAMPLES_SCHEMA.names}
+
+
+def _own_name(name: str, changed: Mapping[str, tuple[object, object]]) -> str:
+    """A name that says what differs: `test-views-10-crops-3`."""
+    said = [f"{key}-{new}" for key, (_, new) in changed.items() if key in ("views", "crops", "size_pixels", "epoch")]
+    return "-".join([name, *said]).replace("_", "-") if said else f"{name}-2"

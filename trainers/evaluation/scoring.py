@@ -1,0 +1,313 @@
+"""What a run is worth: multi-view video-level mAP, per-time mAP where intervals are known.
+
+Input: checkpoints of a run (the newest, or those at the ends of some epochs) and a test index.
+Does: N uniform views a video, of one crop or three, through the same stages as training, then each checkpoint's model.
+However many are scored, the views are decoded once, and each frame once for all its crops.
+Output: scores, saved with the run in `evaluations/NAME/` (trainers/evaluation/saved.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.decode.settings import DecodeConfig
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.index.load import VideoIndex, load_index
+from adaptfocus.pipelines.plan.draw import Planner, plan_views
+from adaptfocus.pipelines.plan.published import PlanFacts, write_plan
+from adaptfocus.pipelines.store.strict_json import json_text
+from adaptfocus.pipelines.store.tables import write_table
+from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.pipelines.stream.clips import ClipShape, stream
+from adaptfocus.trainers.evaluation.saved import CROPS, Looked, looked_at, refuse_other, save_resamples, scores_url
+from adaptfocus.trainers.inputs.shown import build_adapted, shown
+from adaptfocus.trainers.inputs.time_order import training_index
+from adaptfocus.trainers.metrics.bootstrap import draws, interval_of_score, resampled_map, resamples_for
+from adaptfocus.trainers.metrics.video import charades_map, charades_ranked, max_and_mean_over_views, per_time_map
+from adaptfocus.trainers.runs.log import Commit, Run
+from adaptfocus.trainers.runs.on_features import test_source
+from adaptfocus.trainers.settings.run import TrainConfig
+
+PREDICTIONS_SCHEMA = pa.schema(
+    [
+        ("slot", pa.int64()),
+        ("video_id", pa.string()),
+        ("ok", pa.bool_()),
+        # Of each clip: the crops of a view one after the other.
+        ("center_seconds", pa.list_(pa.float64())),
+        ("crop_place", pa.list_(pa.float32())),  # along the long side: -1 left or top, 0 middle, 1 right or bottom
+        ("probability", pa.list_(pa.float32())),  # [clips x classes], row by row
+    ]
+)
+
+# (slot, ok, probabilities [checkpoints, views x crops, classes]) of a video
+Prediction = tuple[int, bool, np.ndarray]
+# (plan, shape, settings of the run, number of classes, checkpoints) -> all videos, in any order
+Predict = Callable[[PlanFacts, ClipShape, TrainConfig, int, Sequence[Commit]], Iterable[Prediction]]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Fractions in [0, 1]; None where nothing is known to compare with."""
+
+    videos: int
+    undecodable: int  # videos whose views did not decode: they rank last for every class
+    views: int
+    checkpoint: int  # number of the commit
+    epoch: int  # of the commit, counted from 0
+    map_max: float | None  # over views and crops
+    map_mean: float | None
+    per_time_map: float | None
+    per_class_ap: dict[str, float | None]
+    crops: int  # of each view
+    size_pixels: int
+    index: str  # URL of the test index
+    index_fingerprint: str
+    classes_with_positives: int  # the others have no AP, and mAP leaves them out
+    class_positives: dict[str, int]  # test videos that show the class
+    intervals: dict[str, tuple[float, float] | None]  # of each mAP: 95 % over test videos, by bootstrap
+    resamples: int
+
+
+def evaluate(
+    run: Run,
+    config: TrainConfig,
+    index_url: str,
+    views: int,
+    name: str,
+    predict: Predict,
+    epoch: int | None = None,
+    crops: int = 1,
+    size_pixels: int | None = None,
+    overwrite: bool = False,
+    features: str | None = None,
+) -> Scores:
+    """Score the run's newest checkpoint on an index, or the one at the end of an epoch (counted from 0).
+
+    Raises:
+        ConfigError: there cannot be so many crops or views.
+        InputError: the run has no such checkpoint, the test index has classes that the run was not trained on, or the
+            name is taken by an evaluation of something else and is not to be overwritten.
+    """
+    commits = {name: commit_of(run, epoch)}
+    how = (crops, size_pixels, overwrite, features)
+    return evaluate_checkpoints(run, config, index_url, views, commits, predict, *how)[name]
+
+
+def commit_of(run: Run, epoch: int | None) -> Commit:
+    """The newest checkpoint, or the one at the end of an epoch. Raises InputError: there is none."""
+    commit = run.newest()[1] if epoch is None else run.end_of_epoch(epoch)
+    if commit is None:
+        raise InputError(f"{run.url} has no checkpoint yet; train it first")
+    return commit
+
+
+def evaluate_checkpoints(
+    run: Run,
+    config: TrainConfig,
+    index_url: str,
+    views: int,
+    commits: Mapping[str, Commit],
+    predict: Predict,
+    crops: int = 1,
+    size_pixels: int | None = None,
+    overwrite: bool = False,
+    features: str | None = None,
+) -> dict[str, Scores]:
+    """Score several checkpoints of a run on the same views, which are read and decoded once.
+
+    All models are in memory at once, and one video's views at a time.
+
+    Args:
+        commits: by the name that the evaluation of each is to have; at least one.
+        crops: of each view: 1, the centred square, or 3, squares at the beginning, middle and end of the long side.
+        size_pixels: that they are scaled to, instead of the size that the run was trained on.
+        overwrite: replace evaluations of these names, whatever they are of.
+        features: URL of features of the test index, for a run on features.
+
+    Raises:
+        ConfigError: there cannot be so many crops or views, or the backbone does not take that size; the run needs
+            features that are not those.
+        InputError: the test index has classes that the run was not trained on or no labels, the scores of a checkpoint
+            are not finite, or a name is taken by an evaluation of something else.
+    """
+    looked = looked_at(config, index_url, views, crops, size_pixels)
+    for name, commit in commits.items():
+        if not overwrite:
+            refuse_other(run, name, looked.at(commit))
+    classes = training_index(config, columns=["labels"]).classes
+    index = load_index(index_url)
+    check_scorable(config, classes, index, index_url)
+    source = test_source(run, config, features, index_url, index.fingerprint)
+    planner = Planner.of(index.table, classes)
+    plan = plan_views(planner, config.clip, views, crops)
+    facts = write_plan(plan, run.at("evaluations", next(iter(commits)), "plan"), 0, bags_per_batch=1)
+    shape = ClipShape(
+        views * crops,
+        config.clip.frames,
+        looked.size_pixels,
+        plan.max_labels,
+        config.saliency.bins,
+        config.decode.model_copy(update={"crop_place": CROPS[crops]}),
+        config.read,
+        config.placement.isolation,
+        source,
+    )
+    results = sorted(predict(facts, shape, config, len(classes), [*commits.values()]), key=lambda row: row[0])
+    if [slot for slot, _, _ in results] != list(range(facts.num_bags)):
+        raise RuntimeError(f"{len(results)} of {facts.num_bags} videos came back from prediction")
+    scores = {}
+    for number, (name, commit) in enumerate(commits.items()):
+        own = [(slot, ok, probability[number]) for slot, ok, probability in results]
+        _check_finite(run, commit, own)
+        scores[name], resampled = _scores(planner, plan.table, own, looked, commit)
+        save_resamples(run, name, resampled)
+        _save(run, name, plan.table, own, scores[name], shape.decode)
+    return scores
+
+
+def check_scorable(config: TrainConfig, classes: Sequence[str], index: VideoIndex, index_url: str) -> None:
+    """Whether an index can say how good a run is, before anything is decoded for it.
+
+    Raises:
+        InputError: it has classes that the run was not trained on, or none of its videos has a label.
+    """
+    if strange := sorted(set(index.classes) - set(classes)):
+        what = "no class of the run" if not set(index.classes) & set(classes) else "classes the run was not trained on"
+        raise InputError(
+            f"{index_url} cannot be scored: it has {what} (such as {strange[:5]}; the run has {list(classes[:5])}); "
+            f"index it with the class list of {config.index} (--classes)"
+        )
+    if not any(index.table.column("labels").to_pylist()):
+        raise InputError(
+            f"{index_url} cannot be scored: none of its {index.table.num_rows} videos has a label, so there is no "
+            "positive of any class; index it with labels (`adaptfocus index --labels`). Features need none: `extract`"
+        )
+
+
+def _check_finite(run: Run, commit: Commit, results: list[Prediction]) -> None:
+    for slot, _, probability in results:
+        if not np.isfinite(probability).all():
+            raise InputError(
+                f"the scores of checkpoint {commit.number} of {run.url} are not finite (video {slot} of the index): "
+                "its weights have grown without bound. Evaluate the end of an earlier epoch (--epoch), or train again "
+                "with a lower optim.learning_rate"
+            )
+
+
+def predict_here(
+    facts: PlanFacts, shape: ClipShape, config: TrainConfig, num_classes: int, commits: Sequence[Commit]
+) -> Iterable[Prediction]:
+    """Prediction in this process."""
+    predictor = Predictor(config, num_classes, commits)
+    for batch in stream(facts.slices(0), shape, bags_per_batch=1):
+        yield from predictor(batch)
+
+
+class Predictor:
+    """The weights of some checkpoints of a run, ready to score batches of views."""
+
+    def __init__(self, config: TrainConfig, num_classes: int, commits: Sequence[Commit]) -> None:
+        run = Run(config.url)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.input = config.input
+        self.models = [build_adapted(config.backbone, num_classes, config.input) for _ in commits]
+        for model, commit in zip(self.models, commits, strict=True):
+            model.load_state_dict(run.load_state(commit)["model"])
+            model.to(self.device).eval()
+
+    @torch.inference_mode()
+    def __call__(self, batch: ClipBatch) -> Iterable[Prediction]:
+        for bag in range(batch.num_bags):
+            clips = shown(torch.from_numpy(batch.frames[bag]).to(self.device), self.models[0], self.input)
+            probability = torch.stack([torch.sigmoid(model(clips)).float() for model in self.models])
+            yield int(batch.slot[bag]), bool(batch.ok[bag]), probability.cpu().numpy()
+
+
+def _scores(
+    planner: Planner, plan: pa.Table, results: list[Prediction], looked: Looked, commit: Commit
+) -> tuple[Scores, dict[str, np.ndarray]]:
+    """The scores of one checkpoint, whose probabilities are [views x crops, classes], and those on resamples."""
+    classes = planner.classes
+    probability = np.stack([p for _, _, p in results]).astype(np.float64)  # [V, N x crops, K]
+    ok = np.array([ok for _, ok, _ in results])
+    probability[~ok] = -np.inf
+    truth = np.zeros((len(results), len(classes)), bool)
+    for row, ids in enumerate(planner.label_ids):
+        truth[row, list(ids)] = True
+    by_max, by_mean = max_and_mean_over_views(probability)
+    map_max, per_class = charades_map(by_max, truth)
+    maps = {"map_max": map_max, "map_mean": charades_map(by_mean, truth)[0]}
+    rows = {name: (charades_ranked(by, truth), truth) for name, by in (("map_max", by_max), ("map_mean", by_mean))}
+    times = _truth_at_views(planner, plan)
+    if times is not None:
+        crops = (len(results), looked.views, looked.crops, len(classes))
+        at_once = probability.reshape(crops).max(axis=2)  # over the crops of a time
+        rows["per_time_map"] = at_once, times[:, :: looked.crops]
+        maps["per_time_map"], _ = per_time_map(*rows["per_time_map"])
+    resampled = {
+        name: resampled_map(values, true, draws(len(true), resamples_for(true, len(true))))
+        for name, (values, true) in rows.items()
+    }
+    positives = {name: int(n) for name, n in zip(classes, truth.sum(axis=0), strict=True)}
+    return Scores(
+        videos=len(results),
+        undecodable=int((~ok).sum()),
+        views=looked.views,
+        checkpoint=commit.number,
+        epoch=commit.epoch,
+        map_max=_known(map_max),
+        map_mean=_known(maps["map_mean"]),
+        per_time_map=_known(maps.get("per_time_map")),
+        per_class_ap={name: _known(value) for name, value in zip(classes, per_class, strict=True)},
+        crops=looked.crops,
+        size_pixels=looked.size_pixels,
+        index=looked.index,
+        index_fingerprint=looked.index_fingerprint,
+        classes_with_positives=sum(n > 0 for n in positives.values()),
+        class_positives=positives,
+        intervals={name: interval_of_score(maps[name], values) for name, values in resampled.items()},
+        resamples=len(resampled["map_max"]),
+    ), resampled
+
+
+def _truth_at_views(planner: Planner, plan: pa.Table) -> np.ndarray | None:
+    """[V, N x crops, K]: is a clip's centre in an interval of the class? None unless every video has intervals."""
+    every = planner.table.column("intervals").to_pylist()
+    if any(spans is None for spans in every):
+        return None
+    ids = {name: k for k, name in enumerate(planner.classes)}
+    centers = [[clip["center_seconds"] for clip in clips] for clips in plan.column("clips").to_pylist()]
+    truth = np.zeros((len(every), len(centers[0]), len(planner.classes)), bool)
+    for row, (spans, at) in enumerate(zip(every, centers, strict=True)):
+        for span in spans:
+            inside = (np.array(at) >= span["start_seconds"]) & (np.array(at) <= span["end_seconds"])
+            truth[row, inside, ids[span["label"]]] = True
+    return truth
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or np.isnan(value) else float(value)
+
+
+def _save(run: Run, name: str, plan: pa.Table, results: list[Prediction], scores: Scores, decode: DecodeConfig) -> None:
+    rows = [
+        {
+            "slot": slot,
+            "video_id": bag["video_id"],
+            "ok": ok,
+            "center_seconds": [clip["center_seconds"] for clip in bag["clips"]],
+            "crop_place": [decode.how.place_of(n, clip["clip_id"]) for n, clip in enumerate(bag["clips"])],
+            "probability": p.flatten().tolist(),
+        }
+        for (slot, ok, p), bag in zip(results, plan.select(["video_id", "clips"]).to_pylist(), strict=True)
+    ]
+    table = pa.Table.from_pylist(rows, schema=PREDICTIONS_SCHEMA)
+    write_table(table, run.at("evaluations", name, "predictions.parquet"))
+    store.write_bytes(scores_url(run.url, name), json_text(asdict(scores), indent=1).encode())

@@ -1,0 +1,1 @@
+"""Frames as a backbone wants them."""

@@ -1,0 +1,80 @@
+"""Pre-training without labels: a model tells how a clip's frames are shown (`task=order`).
+
+Input: an index; batches whose clips have twice the frames that a model takes.
+Does: gives every video the labels `ORDERS`; draws for each clip, by its id, which of them is true, and shows it so.
+Output: an index and batches like any other, so that plan, stream, step, commit and export stay what they are.
+
+Whatever of a clip does not move looks the same in every order: what is learnt is movement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import permutations
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from adaptfocus.pipelines.index.load import VideoIndex, load_index
+from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.trainers.device.draws import ORDER, uniforms
+from adaptfocus.trainers.settings.run import TrainConfig
+
+ORDERS = ("as_filmed", "reversed", "parts_swapped", "twice_as_fast")
+PARTS = 3  # that a clip is cut into; each order of them but the one that was filmed
+SWAPS = tuple(permutations(range(PARTS)))[1:]
+
+
+def training_index(config: TrainConfig, columns: list[str] | None = None) -> VideoIndex:
+    """The index that a run is trained on, as `load_index` gives it; for `task=order` with `ORDERS` as every label.
+
+    Raises:
+        InputError, StorageError: as `load_index` does.
+    """
+    index = load_index(config.index, columns)
+    if config.task == "labels":
+        return index
+    table = index.table
+    instead = {"labels": [list(ORDERS)] * table.num_rows, "intervals": [None] * table.num_rows}
+    for name in instead.keys() & set(table.column_names):
+        field = table.schema.field(name)
+        values = pa.array(instead[name], field.type)
+        table = table.set_column(table.schema.get_field_index(name), field, values)
+    return replace(index, table=table, classes=list(ORDERS))
+
+
+def reordered(batch: ClipBatch, seed: int) -> ClipBatch:
+    """The batch with each clip shown in an order that is drawn by its id; that order is its only positive label.
+
+    Args:
+        batch: of 2 T frames a clip, and `ORDERS` as the labels of every bag.
+
+    Returns:
+        A batch of T frames a clip.
+    """
+    frames = batch.frames.shape[2] // 2
+    label, shown = orders_of(torch.from_numpy(batch.clip_id.ravel()), frames, seed)
+    bags, clips = batch.clip_id.shape
+    chosen = np.take_along_axis(batch.frames, shown.reshape(bags, clips, frames, 1, 1, 1), axis=2)
+    positive = batch.label_ids[:, None] == label.reshape(bags, clips, 1)
+    return replace(batch, frames=chosen, clip_positive=positive)
+
+
+def orders_of(clip_id: torch.Tensor, frames: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """What is shown of clips of 2 `frames` frames -> places in `ORDERS`, int64 [B]; the frames, int64 [B, frames].
+
+    Twice as fast, a clip shows every second frame; else `frames` neighbours, from a drawn one on.
+    """
+    drawn = uniforms(clip_id, seed, ORDER, 3).double().numpy()  # in float32, 0.99999994 of 13 is 13
+    label, start, swap = (drawn * (len(ORDERS), frames + 1, len(SWAPS))).astype(np.int64).T
+    ways = np.stack(_ways(frames))  # [3 + swaps, frames]
+    way = np.where(label == 2, 3 + swap, np.where(label == 3, 2, label))
+    return label, ways[way] + np.where(label == 3, 0, start)[:, None]
+
+
+def _ways(frames: int) -> list[np.ndarray]:
+    """Frames counted from the first shown: as filmed, reversed, twice as fast, then each swap of the parts."""
+    filmed = np.arange(frames)
+    parts = np.array_split(filmed, PARTS)
+    return [filmed, filmed[::-1], 2 * filmed, *(np.concatenate([parts[p] for p in swap]) for swap in SWAPS)]

@@ -1,0 +1,105 @@
+"""A step on a batch whose activations do not fit: parts of it one after the other, the gradient that of the whole.
+
+Input: this rank's part of a global batch.
+Does: adds up what the loss is divided and scaled by, over all parts and ranks; then goes forward and backward by parts.
+Output: probabilities and loss of all parts, gradients in the weights.
+
+The loss is a sum over entries, so gradients of parts add up, but for what it is divided by. The numbers of positives,
+clips and bags are known beforehand. The mass of the weights is not: it needs every clip's p before the first part's
+backward pass. Where it is used (`focus.normalise_mass`, past the warm-up) a pass without gradients finds it: a third
+more work in a step (docs/decisions/0015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import nn
+
+from adaptfocus.pipelines.schemas import NO_LABEL
+from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.trainers.device.transfer import on_device, part_of
+from adaptfocus.trainers.loop.sharding import adding_up
+from adaptfocus.trainers.method import objective
+from adaptfocus.trainers.method.loss import masses
+from adaptfocus.trainers.ranks import Engine
+from adaptfocus.trainers.settings.run import TrainConfig
+
+Score = Callable[[nn.Module, ClipBatch], torch.Tensor]
+
+
+class _Sum:
+    """In an engine's place: adds up over the parts of one rank."""
+
+    def __init__(self) -> None:
+        self.total: Any = 0
+
+    def add_up(self, values: torch.Tensor) -> torch.Tensor:
+        self.total = self.total + values
+        return values
+
+
+class _Known:
+    """In an engine's place: what all parts of all ranks add up to."""
+
+    def __init__(self, total: torch.Tensor) -> None:
+        self.total = total
+
+    def add_up(self, values: torch.Tensor) -> torch.Tensor:
+        return self.total
+
+
+def accumulated(
+    config: TrainConfig,
+    engine: Engine,
+    score: Score,
+    trained: nn.Module,
+    batch: ClipBatch,
+    epoch: int,
+    progress: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The objective and its backward pass in `step.accumulate` parts -> p [B, N, L]; logits [B N, K]; this rank's loss;
+    all detached.
+
+    Args:
+        score: (module, batch) -> logits float32 [B N, K].
+    """
+    parts = [part_of(batch, bags) for bags in split(batch.num_bags, config.step.accumulate)]
+    known = _Known(engine.add_up(_masses(config, engine, score, trained, parts, batch, epoch, progress)))
+    probabilities, all_logits, losses = [], [], []
+    for part in parts:
+        with adding_up(trained, last=part is parts[-1]):
+            logits = score(trained, part)
+            p, loss = objective.objective(config, known, logits, part, epoch, progress)
+            (loss * engine.workers).backward()
+        probabilities.append(p)
+        all_logits.append(logits.detach())
+        losses.append(loss.detach())
+    return torch.cat(probabilities), torch.cat(all_logits), torch.stack(losses).sum()
+
+
+def split(bags: int, parts: int) -> list[slice]:
+    """`parts` runs of bags whose sizes differ by one at most; fewer where there are fewer bags."""
+    parts = min(parts, bags)
+    ends = [bags * part // parts for part in range(parts + 1)]
+    return [slice(first, last) for first, last in pairwise(ends)]
+
+
+@torch.no_grad()
+def _masses(
+    config: TrainConfig, engine: Engine, score: Score, trained: nn.Module, parts: list[ClipBatch], batch: ClipBatch,
+    epoch: int, progress: float,
+) -> torch.Tensor:  # fmt: skip
+    """`loss.masses` of this rank's bags; the model is asked only where they depend on what it says."""
+    found, focus = _Sum(), config.focus
+    weighs = focus.normalise_mass and (focus.action_focusing or focus.clip_focusing)
+    if focus.active(epoch) and (weighs or focus.negatives_at(epoch)):
+        for part in parts:
+            objective.objective(config, found, score(trained, part), part, epoch, progress)
+        return found.total
+    ids, ok = (on_device(batch, name, engine.device) for name in ("label_ids", "ok"))
+    chosen = on_device(batch, "clip_positive", engine.device) & (ids != NO_LABEL).unsqueeze(1)
+    return masses(torch.ones((), device=engine.device), chosen, ok)  # a mass that is not used, or all weights are 1

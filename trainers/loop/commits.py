@@ -1,0 +1,244 @@
+"""Committing while training goes on.
+
+Input: what has been trained since the last commit, on each rank.
+Does: decides with all ranks when to commit; copies the weights at that point; a thread of its own writes ledger, state
+and log entry, in this order. One commit is under way at a time: the next one, and the end of an epoch, wait for it.
+Output: log entries, and the time for which the loop stood still for them (`commit_stall_seconds`).
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from adaptfocus.pipelines.plan.published import PlanFacts
+from adaptfocus.trainers.device.finite import listed, not_finite
+from adaptfocus.trainers.device.transfer import Leaving
+from adaptfocus.trainers.errors import DrainedError
+from adaptfocus.trainers.loop.divergence import DivergedError, LossWatch, said_of_step
+from adaptfocus.trainers.loop.scores import READING, RETRIES, Scores
+from adaptfocus.trainers.loop.sharding import is_sharded, whole
+from adaptfocus.trainers.ranks import Engine
+from adaptfocus.trainers.runs.log import Commit, Lineage
+from adaptfocus.trainers.settings.run import TrainConfig
+
+# What a rank asks for at the end of a step. All ranks do the largest of what they asked for.
+NOTHING, COMMIT, STOP, DIVERGED, FAILED = range(5)
+
+
+@dataclass
+class SinceCommit:
+    """What has been trained since the last commit, on this rank."""
+
+    scores: Scores = field(default_factory=Scores)
+    losses: list[torch.Tensor | float] = field(default_factory=list)  # this rank's share of each step's
+    rates: list[float] = field(default_factory=list)  # each step's learning rate
+    watch: LossWatch = field(default_factory=LossWatch)
+    input_wait_seconds: float = 0.0  # that this rank stood still for the next batch
+    began: float = field(default_factory=time.monotonic)
+
+
+class Commits:
+    """The commits of one worker group, as one rank takes part in them. Every rank calls the same, after each step."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        engine: Engine,
+        lineage: Lineage,
+        last: Commit | None,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+    ) -> None:
+        self.config, self.engine, self.lineage, self.model, self.optimiser = config, engine, lineage, model, optimiser
+        self._batches_apart = config.checkpoint.batches_apart(config.plan.bags_per_batch * config.plan.clips_per_bag)
+        self._aside = engine.aside()
+        self._last = last
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._stall_seconds = 0.0  # since the commit before
+        self._asked = False
+
+    def after_step(self, plan: PlanFacts, cursor: int, done: SinceCommit) -> SinceCommit:
+        """Commit if it is time -> what has been trained since the last commit: `done`, or nothing yet.
+
+        Raises:
+            DrainedError: this group was asked to stop, and everything it has trained is committed.
+            DivergedError: a number is not finite, on any rank; on every rank alike.
+            TakenOverError, StorageError: of a commit that was under way.
+        """
+        order = self.engine.agreed(self._wish(done))
+        if order in (DIVERGED, FAILED):
+            self.wait()
+        if order == DIVERGED:
+            raise self._diverged(self._aside.gather(self._problem(plan, cursor, done)))
+        # The order may have been given a step ago; a commit at that very step has served it.
+        by_time = order == COMMIT and (len(done.losses) > 1 or self.engine.workers == 1)
+        counted = len(done.losses) >= self._batches_apart or cursor == plan.num_bags
+        if counted or by_time or order == STOP:
+            self.begin(plan, cursor, done)
+            done = SinceCommit()
+        if order == STOP:
+            self.wait()
+            raise DrainedError(said_of_stop(self.config, plan.epoch, cursor, plan.num_bags))
+        return done
+
+    def _wish(self, done: SinceCommit) -> int:
+        if self._error:
+            return FAILED
+        if done.watch.look(done.losses) is not None:
+            return DIVERGED
+        if self.engine.asked_to_stop():
+            return STOP
+        limit = self.config.checkpoint.every_seconds
+        is_late = limit is not None and time.monotonic() - done.began >= limit
+        if self.engine.rank == 0 and is_late and not self._asked:
+            self._asked = True
+            return COMMIT
+        return NOTHING
+
+    def _problem(self, plan: PlanFacts, cursor: int, done: SinceCommit) -> tuple[int, str] | None:
+        """The first of this rank's steps since the last commit whose loss or scores are not finite: the bag at which
+        it ends, and what to say of it. Waits for the device."""
+        loss, score = done.watch.look(done.losses, wait=True), done.scores.first_not_finite()
+        steps = [step for step in (loss, score) if step is not None]
+        if not steps:
+            return None
+        step = min(steps)
+        what = f"the loss is not finite ({done.watch.value(step)})" if step == loss else "a score is not finite"
+        end = cursor - (len(done.losses) - 1 - step) * self.config.plan.bags_per_batch
+        rate = done.rates[step] if step < len(done.rates) else self.optimiser.param_groups[0]["lr"]
+        return end, said_of_step(self.config, plan, end, rate, what)
+
+    def _diverged(self, problems: list[tuple[int, str] | None]) -> DivergedError:
+        """The earliest of all ranks' problems, so that every rank says the same."""
+        return DivergedError(min(each for each in problems if each)[1])
+
+    def begin(self, plan: PlanFacts, cursor: int, done: SinceCommit) -> None:
+        """Copy what a commit holds as it is now, and begin to write it."""
+        facts = {
+            "batches": len(done.losses),
+            "seconds": time.monotonic() - done.began,
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+        }
+        self.wait()
+        done.watch.look(done.losses)
+        began = time.monotonic()
+        leaving, state = Leaving(), {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
+        if self.engine.rank == 0 or is_sharded(self.model):
+            state = on_cpu(state, leaving)
+        state = state if self.engine.rank == 0 else {}
+        loss = leaving.take(torch.stack([torch.as_tensor(each) for each in done.losses]).double().sum())
+        self._stall_seconds += time.monotonic() - began
+        facts["commit_stall_seconds"], self._stall_seconds, self._asked = self._stall_seconds, 0.0, False
+        write = partial(self._write, plan, cursor, done, leaving, loss, state, facts)
+        self._thread = threading.Thread(target=self._kept, args=(write,), daemon=True, name="commit")
+        self._thread.start()
+
+    def wait(self) -> Commit | None:
+        """The last commit, as soon as it is in the log.
+
+        Raises:
+            TakenOverError, StorageError: what its writing came to.
+        """
+        if self._thread:
+            began = time.monotonic()
+            self._thread.join()
+            self._thread = None
+            self._stall_seconds += time.monotonic() - began
+        if self._error:
+            raise self._error
+        return self._last
+
+    def close(self) -> None:
+        """Let a commit that is under way end. Not with other ranks, which it may wait for in vain."""
+        if self._thread and self.engine.workers == 1:
+            self._thread.join()
+
+    def _kept(self, write: Callable[[], Commit]) -> None:
+        try:
+            self._last = write()
+        except BaseException as error:  # told to the loop, which raises it
+            self._error = error
+
+    def _write(
+        self, plan: PlanFacts, cursor: int, done: SinceCommit, leaving: Leaving, loss: torch.Tensor,
+        state: dict[str, Any], facts: dict[str, float],
+    ) -> Commit:  # fmt: skip
+        """Every rank writes its ledger, then rank 0 the state, then the log entry that makes all of it count."""
+        began, lineage, keep = time.monotonic(), self.lineage, self.config.checkpoint
+        leaving.wait()
+        problems = self._aside.gather(self._problem(plan, cursor, done))
+        if any(problems):
+            raise self._diverged(problems)
+        folder = lineage.folder(plan.epoch, cursor)
+        file = lineage.write_ledger(folder, self.engine.rank, done.scores.to_arrow())
+        own = [loss.item(), float(done.scores.clips_decoded()), done.input_wait_seconds, *done.scores.reading()]
+        files, sums = zip(*self._aside.gather((file, own)), strict=True)
+        all_losses, clips, waited, *reading = (sum(values) for values in zip(*sums, strict=True))
+        same_epoch = self._last is not None and self._last.epoch == plan.epoch
+        earlier = self._last.ledger if self._last and same_epoch else ()
+
+        def on_rank_zero() -> Commit:
+            if places := list(not_finite(state)):
+                what = f"{listed(places)} of the weights and the optimiser's state are not finite"
+                raise DivergedError(said_of_step(self.config, plan, cursor, facts["learning_rate"], what))
+            sha256 = lineage.write_state(folder, state)
+            metrics = facts | {
+                "loss": all_losses / facts["batches"],
+                "clips": clips,
+                "input_wait_seconds": waited / self.engine.workers,
+                "commit_write_seconds": time.monotonic() - began,
+                **{name: n for name, n in zip((*READING, *RETRIES), reading, strict=True) if n or name in READING},
+            }
+            counted = self._counted(plan, cursor, int(clips))
+            entry = lineage.commit(
+                folder, plan.epoch, cursor, plan.num_bags, (*earlier, *files), metrics, sha256, *counted
+            )
+            lineage.drop_old_states(keep.keep, keep.keep_epochs)
+            return entry
+
+        entry = self._aside.on_rank_zero(on_rank_zero)
+        lineage.number = entry.number
+        return entry
+
+    def _counted(self, plan: PlanFacts, cursor: int, clips: int) -> tuple[int | None, int | None]:
+        """Bags and clips of all epochs up to here; None where the log does not say how many there were before."""
+        last = self._last
+        if last is None:
+            return cursor, clips
+        before = None if last.bags is None else last.bags - (last.cursor if last.epoch == plan.epoch else 0)
+        return None if before is None else before + cursor, None if last.clips is None else last.clips + clips
+
+
+def said_of_stop(config: TrainConfig, epoch: int, cursor: int, num_bags: int) -> str:
+    """What a user is told whose run has stopped because it was asked to; `epoch` counts from 0."""
+    return (
+        f"{config.url} was asked to stop and did so at epoch {epoch + 1} of {config.epochs}, bag {cursor} of "
+        f"{num_bags}; all of it is committed. Give the same command again to resume"
+    )
+
+
+def on_cpu(value: Any, leaving: Leaving) -> Any:
+    """A copy of a state that shares no memory with it: whole tensors on the CPU, once `leaving` has been waited for.
+
+    A GPU's copies are made before its next step, and beside what the host does.
+    """
+    if isinstance(value, torch.Tensor):
+        full = whole(value.detach())
+        return full.clone() if full.device.type == "cpu" else leaving.take(full)
+    if isinstance(value, dict):
+        made = copy.copy(value)  # a state_dict has attributes of its own
+        made.update({key: on_cpu(each, leaving) for key, each in value.items()})
+        return made
+    if isinstance(value, list | tuple):
+        return type(value)(on_cpu(each, leaving) for each in value)
+    return value

@@ -1,0 +1,73 @@
+"""What the training loop needs of the place it runs in, and the simplest such place: this process.
+
+Input: a plan. Does: hands out this rank's part of each global batch, adds up over ranks. Output: batches, sums.
+The local engine is also what runs where Ray is not installed: a bare GPU box, a debugger.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from adaptfocus.pipelines.errors import AdaptFocusError, ReplacedError, StorageError
+from adaptfocus.pipelines.plan.published import Stretch, follow
+from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.pipelines.stream.clips import ClipShape, stream
+from adaptfocus.pipelines.stream.threads import ahead
+from adaptfocus.trainers.errors import StoppedError, TakenOverError
+
+T = TypeVar("T")
+
+
+def as_stopped(error: AdaptFocusError) -> AdaptFocusError:
+    """What every rank is told of rank 0's error: a store may come back, so its errors stay rank 0's own.
+
+    An object that was replaced does not come back.
+    """
+    if isinstance(error, StoppedError):
+        return error
+    may_pass = isinstance(error, StorageError | TakenOverError) and not isinstance(error, ReplacedError)
+    return error if may_pass else StoppedError(str(error))
+
+
+class LocalEngine:
+    """One rank, in this process."""
+
+    rank = 0
+    workers = 1
+
+    def __init__(self, bags_per_batch: int, device: torch.device | None = None) -> None:
+        self.bags_per_batch = bags_per_batch
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.notice = threading.Event()  # set by whoever wants this process to commit and end
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        return model
+
+    def add_up(self, values: torch.Tensor) -> torch.Tensor:
+        return values
+
+    def aside(self) -> LocalEngine:
+        return self
+
+    def asked_to_stop(self) -> bool:
+        return self.notice.is_set()
+
+    def agreed(self, wish: int) -> int:
+        return wish
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value]
+
+    def on_rank_zero(self, make: Callable[[], T]) -> T:
+        try:
+            return make()
+        except AdaptFocusError as error:
+            raise as_stopped(error) from error
+
+    def batches(self, stretch: Stretch, shape: ClipShape) -> Iterator[ClipBatch]:
+        return ahead(stream(follow(stretch), shape, self.bags_per_batch))

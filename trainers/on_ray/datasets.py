@@ -1,0 +1,83 @@
+"""Ray Data, as training, evaluation and extraction ask for it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+import ray
+import ray.train.torch
+from ray.data import Dataset, ExecutionOptions
+from ray.train import DataConfig
+
+from adaptfocus.pipelines.errors import ReplacedError, own_error_in
+from adaptfocus.pipelines.stream.clips import ClipShape
+from adaptfocus.pipelines.stream.on_ray import Decoding, bags_per_block, claim_stream, decoded, plan_rows
+from adaptfocus.trainers.errors import StoppedError
+from adaptfocus.trainers.settings.run import TrainConfig
+
+T = TypeVar("T")
+
+
+class ReplacedShardError(StoppedError):
+    """A rank has met a shard that is not the indexed one; the others do not know it yet."""
+
+
+def unless_replaced(batches: Iterable[T]) -> Iterator[T]:
+    try:
+        yield from batches
+    except Exception as error:  # of Ray's, around that of the decoding task
+        own = own_error_in(error)
+        if isinstance(own, ReplacedError):
+            raise ReplacedShardError(str(own)) from error
+        raise
+
+
+class ClipData(DataConfig):
+    """Plan rows -> the clips of each rank. Here, because a group's size is known only once it is there."""
+
+    def __init__(self, bags_per_batch: int, shape: ClipShape, decoding: Decoding) -> None:
+        super().__init__(execution_options={"clips": ExecutionOptions(preserve_order=True)})
+        self.bags_per_batch, self.shape, self.decoding = bags_per_batch, shape, decoding
+
+    def configure(self, datasets: dict[str, Dataset], world_size: int, *args: Any, **kwargs: Any) -> list[dict]:
+        block = bags_per_block(self.bags_per_batch // world_size, self.shape)
+        clips = {name: decoded(rows, self.shape, block, self.decoding) for name, rows in datasets.items()}
+        return super().configure(clips, world_size, *args, **kwargs)
+
+
+def rows_of_group(config: TrainConfig) -> Callable[[], Dataset]:
+    """Plan rows, from a dataset made anew for each worker group: the controller calls this as a group starts."""
+
+    def make() -> Dataset:
+        quiet_data()
+        return plan_rows(claim_stream(config.url), decoding_of(config))
+
+    return make
+
+
+def decoding_of(config: TrainConfig, cpus_per_core: float = 1.0) -> Decoding:
+    place = config.placement
+    return Decoding(place.decode_workers, cpus_per_core, tuple(sorted(place.decode_labels.items())))
+
+
+def map_with_actors(dataset: Dataset, actor: type, **options: Any) -> Dataset:
+    """`map_batches` with an actor class. On one machine an actor that dies is not started again.
+
+    No node is lost there: it ran out of memory or crashed, and would again. And with restarts Ray prints an error about
+    each pool's arguments to the terminal, which is none.
+    """
+    if sum(node["Alive"] for node in ray.nodes()) == 1:
+        options |= {"max_restarts": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Ray 2.64 is to have another way to say it; 2.60 has none
+        return dataset.map_batches(actor, **options)
+
+
+def quiet_data() -> None:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # Else Ray hands on an error of its own, and the task's is lost on the way between processes.
+    context.raise_original_map_exception = True

@@ -1,0 +1,122 @@
+"""The engine of Ray Train: ranks, and the stream of batches each of them reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import ray
+import ray.train.torch
+import torch
+import torch.distributed as dist
+from ray.train.v2._internal.execution.context import get_train_context
+from torch import nn
+
+from adaptfocus.pipelines.errors import AdaptFocusError, StorageError
+from adaptfocus.pipelines.plan.published import Stretch
+from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.pipelines.stream.clips import ClipShape
+from adaptfocus.pipelines.stream.on_ray import mark, newest_stream
+from adaptfocus.trainers.loop.engine import as_stopped
+from adaptfocus.trainers.loop.sharding import shared
+from adaptfocus.trainers.on_ray.datasets import unless_replaced
+from adaptfocus.trainers.on_ray.elastic import NOTICE
+from adaptfocus.trainers.on_ray.stop import notice_when_asked
+from adaptfocus.trainers.settings.run import TrainConfig
+
+T = TypeVar("T")
+
+
+class RayRanks:
+    """How one thread of each rank agrees with those of the others, over a process group; None: torch's own."""
+
+    def __init__(self, rank: int, workers: int, group: dist.ProcessGroup | None = None) -> None:
+        self.rank, self.workers, self.group = rank, workers, group
+
+    def gather(self, value: Any) -> list[Any]:
+        values: list[Any] = [None] * self.workers
+        dist.all_gather_object(values, value, group=self.group)
+        return values
+
+    def on_rank_zero(self, make: Callable[[], T]) -> T:
+        box: list[Any] = [None, None]
+        if self.rank == 0:
+            try:
+                box[0] = make()
+            except AdaptFocusError as error:
+                box[1] = as_stopped(error)
+                if isinstance(box[1], StorageError):
+                    raise  # Ray ends the group, whose other ranks wait below, and starts it again
+        dist.broadcast_object_list(box, group=self.group)
+        if box[1] is not None:
+            raise box[1]
+        return box[0]
+
+
+class RayEngine(RayRanks):
+    """One rank of a Ray Train worker group."""
+
+    group: dist.ProcessGroup | None = None
+    sharding = "ddp"
+
+    def __init__(self, config: TrainConfig, stop_key: str | None = None) -> None:
+        context = ray.train.get_context()
+        super().__init__(context.get_world_rank(), context.get_world_size())
+        self.device, self.sharding = ray.train.torch.get_device(), config.step.sharding
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # streams and events are those of the current device
+        self.bags_per_rank = config.plan.bags_per_batch // self.workers
+        shard = ray.train.get_dataset_shard("clips")
+        assert shard is not None
+        self.shard = shard
+        self.stream_url = newest_stream(config.url) if self.rank == 0 else ""
+        self.wishes = self._gloo_group() if self.workers > 1 else None
+        self.answer: tuple[dist.Work, torch.Tensor] | None = None
+        if stop_key and self.rank == 0:  # what one rank wishes, all of them do
+            notice_when_asked(stop_key)
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        return shared(model, self.sharding, self.device, self.workers)
+
+    def add_up(self, values: torch.Tensor) -> torch.Tensor:
+        total = values.detach().to(self.device, copy=True)  # NCCL adds up on the device alone
+        dist.all_reduce(total)
+        return total.to(values.device)
+
+    def aside(self) -> RayRanks:
+        return RayRanks(self.rank, self.workers, self._gloo_group())
+
+    def asked_to_stop(self) -> bool:
+        # Ray's public get_preemption_info() is a barrier over all ranks, too dear for each step; `agreed` is ours.
+        return NOTICE.is_set() or get_train_context().preemption_context.preemption_info is not None
+
+    def agreed(self, wish: int) -> int:
+        if self.wishes is None:
+            return wish
+        before, box = self.answer, torch.tensor([wish])
+        work = dist.all_reduce(box, dist.ReduceOp.MAX, group=self.wishes, async_op=True)
+        assert work is not None
+        self.answer = work, box
+        if before is None:
+            return 0
+        before[0].wait()
+        return int(before[1])
+
+    @staticmethod
+    def _gloo_group() -> dist.ProcessGroup:
+        """All ranks once more, over the network and not the GPUs. A commit may be waited for as long as it takes."""
+        group = dist.new_group(backend="gloo", timeout=timedelta(days=1))
+        assert isinstance(group, dist.ProcessGroup)
+        return group
+
+    def batches(self, stretch: Stretch, shape: ClipShape) -> Iterator[ClipBatch]:
+        if self.rank == 0:
+            mark(self.stream_url, stretch)
+        # Ray makes one batch ahead in a thread. With prefetch_batches above 0 it also holds batches back until that
+        # many more are there, which at the end of an epoch are not: their plan waits for these.
+        columns = self.shard.iter_batches(
+            batch_size=self.bags_per_rank, batch_format="numpy", prefetch_batches=0, drop_last=False
+        )
+        return (ClipBatch(**cast("dict[str, np.ndarray]", batch)) for batch in unless_replaced(columns))

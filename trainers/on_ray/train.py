@@ -1,0 +1,133 @@
+"""The loop as a TorchTrainer. Ray is imported by the files of trainers/ called `ray_*` only.
+
+Input: a TrainConfig, on a driver that is connected to a cluster.
+Does: one `TorchTrainer.fit()` over all epochs; Ray restarts the worker group after failures, and the loop goes on
+from the run's own log of commits (docs/decisions/0002 says why not from Ray's checkpoints).
+Output: the run folder; errors a user can mend come out as themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import uuid
+from typing import Any
+
+import ray
+import ray.train.torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.plan.draw import Planner
+from adaptfocus.pipelines.stream.clips import ClipShape
+from adaptfocus.trainers.errors import DrainedError, StoppedError, TakenOverError
+from adaptfocus.trainers.inputs.time_order import training_index
+from adaptfocus.trainers.loop.commits import said_of_stop
+from adaptfocus.trainers.loop.training import train
+from adaptfocus.trainers.on_ray.datasets import ClipData, ReplacedShardError, decoding_of, rows_of_group
+from adaptfocus.trainers.on_ray.elastic import WholeBatchTrainer
+from adaptfocus.trainers.on_ray.engine import RayEngine
+from adaptfocus.trainers.on_ray.stop import stop_was_asked
+from adaptfocus.trainers.runs.log import Run
+from adaptfocus.trainers.runs.open import clip_shape
+from adaptfocus.trainers.runs.preparation import finished
+from adaptfocus.trainers.settings.run import TrainConfig
+
+
+def fit(config: TrainConfig, stop_key: str | None = None, folder: str | None = None) -> None:
+    """Train a run on the cluster this driver is connected to.
+
+    Args:
+        folder: where what Ray keeps for itself lies while it trains; the temporary folder by default.
+        stop_key: `ray_stop.ask_to_stop` with this key makes the group commit after its step, and end for good.
+
+    Raises:
+        DrainedError: it was asked to stop, and all that it has trained is committed.
+        StoppedError: the run cannot go on as it is; the message says why.
+        ray.train.TrainingFailedError: the worker group failed more often than `placement.max_restarts` allows.
+    """
+    index = training_index(config, columns=["labels"])
+    shape = clip_shape(config, Planner.of(index.table, index.classes).max_labels)
+    failure_url = store.join(config.url, f"failure-{uuid.uuid4().hex[:8]}.json")
+    with tempfile.TemporaryDirectory(prefix="adaptfocus-ray-", dir=folder) as own:
+        try:
+            _trainer(config, shape, failure_url, own, stop_key).fit()
+        except ray.train.TrainingFailedError:
+            if not store.exists(failure_url):
+                raise
+    if store.exists(failure_url):
+        message = json.loads(store.read_bytes(failure_url))["message"]
+        store.delete(failure_url)
+        raise StoppedError(message)
+    if finished(config):
+        return
+    if stop_key and stop_was_asked(stop_key):
+        raise DrainedError(_said_of_stop(config))
+    raise StoppedError(f"{config.url} has been taken over by another process, and goes on there; this one stops")
+
+
+def _said_of_stop(config: TrainConfig) -> str:
+    _, last = Run(config.url).newest()
+    return said_of_stop(config, last.epoch, last.cursor, last.num_bags) if last else f"{config.url} was asked to stop"
+
+
+def _trainer(
+    config: TrainConfig, shape: ClipShape, failure_url: str, folder: str, stop_key: str | None = None
+) -> TorchTrainer:
+    """The run as Ray Train wants it; `folder` holds what Ray keeps for itself."""
+    place = config.placement
+    least = place.min_workers or place.workers
+    trainer = WholeBatchTrainer(
+        _train_on_worker,
+        train_loop_config={
+            "config": config.model_dump(mode="json"),
+            "failure_url": failure_url,
+            "stop_key": stop_key,
+        },
+        torch_config=TorchConfig(
+            backend="nccl" if place.gpus_per_worker else "gloo", timeout_s=place.collective_timeout_seconds
+        ),
+        scaling_config=ScalingConfig(
+            num_workers=(least, place.workers) if least < place.workers else place.workers,
+            elastic_resize_monitor_interval_s=place.resize_seconds,
+            use_gpu=place.gpus_per_worker > 0,
+            resources_per_worker=place.of_each_worker(),
+        ),
+        run_config=RunConfig(
+            # Ray's own storage holds nothing that a run needs; a fresh name keeps Ray from resuming by itself.
+            name=f"{config.name}-{uuid.uuid4().hex[:8]}",
+            storage_path=folder,
+            # A node that is taken away with notice is nobody's failure.
+            failure_config=FailureConfig(max_failures=place.max_restarts, max_preemption_failures=-1),
+        ),
+        datasets={"clips": rows_of_group(config)},
+        dataset_config=ClipData(config.plan.bags_per_batch, shape, decoding_of(config)),
+    )
+    trainer.bags_per_batch = config.plan.bags_per_batch
+    return trainer
+
+
+def _train_on_worker(loop_config: dict[str, Any]) -> None:
+    """What runs on each rank. An error for the user is left on the store and ends the run; Ray would retry it.
+
+    A group that has lost the run says nothing: if a younger group of the same command has it, all is well.
+    """
+    config, failure_url = TrainConfig.model_validate(loop_config["config"]), loop_config["failure_url"]
+    stop_key = loop_config["stop_key"]
+    if store.exists(failure_url) or (stop_key and stop_was_asked(stop_key)):
+        return  # a rank of the group before this one has left it; or nobody wants this group any more
+    engine = RayEngine(config, stop_key)
+    try:
+        train(config, engine)
+    except DrainedError:
+        if not (stop_key and stop_was_asked(stop_key)):
+            raise  # a notice: the group is started again elsewhere
+    except StoppedError as error:
+        is_own = isinstance(error, ReplacedShardError)
+        if engine.rank == 0 or is_own:
+            store.write_bytes(failure_url, json.dumps({"message": str(error)}).encode())
+        if is_own and engine.workers > 1:
+            raise  # or the other ranks would wait for this one: the group is started once more, and finds the message
+    except TakenOverError:
+        return

@@ -1,0 +1,1 @@
+"""A start that has not seen the tags: learned from trimmed clips."""

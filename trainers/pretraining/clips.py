@@ -1,0 +1,91 @@
+"""Batches to pre-train on, from a set of encoded clips, through the index and decoder that training uses.
+
+Input: the URL of a set: what `adaptfocus world --kind pretrain` wrote.
+Does: draws one clip of each video an epoch, in the epoch's order, and reads and decodes it; epoch after epoch.
+Output: frames and targets, without end.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.plan.draw import Planner, plan_clips
+from adaptfocus.pipelines.plan.settings import ClipConfig, DrawRules
+from adaptfocus.pipelines.saliency.settings import SaliencyConfig
+from adaptfocus.pipelines.store.ahead import read_ahead
+from adaptfocus.pipelines.stream.batches import ClipBatch, decode_error
+from adaptfocus.pipelines.stream.clips import ClipShape, assembled
+from adaptfocus.pipelines.stream.threads import ahead
+from adaptfocus.pipelines.worlds.trimmed import LABELS
+from adaptfocus.trainers.backbones import InputSpec
+
+SALIENCY = SaliencyConfig(bins=1)  # a plan has it; no draw here looks at it
+
+
+def batches_of_set(
+    set_url: str, seed: int, batch_clips: int, spec: InputSpec
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Frames uint8 [B, T, 3, S, S] and targets float32 [B, len(LABELS)], B = `batch_clips`.
+
+    The order of the videos, and which moment of each is shown, follow from the seed.
+
+    Raises:
+        InputError: there is no such set, its labels are others, or a clip of it does not decode.
+        ConfigError: the set has fewer clips than a batch.
+        StorageError: it cannot be read.
+    """
+    planner = _planner(set_url, batch_clips)
+    shape = ClipShape(1, spec.frames, spec.size_pixels, planner.max_labels, SALIENCY.bins)
+    bags = _bags(planner, seed, batch_clips, spec)
+    for batch in ahead(assembled(read_ahead(bags), shape, batch_clips)):
+        _check_decoded(batch, set_url)
+        targets = np.zeros((batch_clips, len(LABELS)), np.float32)
+        rows, places = np.nonzero(batch.label_ids >= 0)
+        targets[rows, batch.label_ids[rows, places]] = 1.0
+        yield batch.frames[:, 0], targets
+
+
+def _planner(set_url: str, batch_clips: int) -> Planner:
+    index_url = store.join(set_url, "index", "train")
+    index = load_index(index_url)
+    if tuple(index.classes) != LABELS:
+        raise InputError(
+            f"{index_url} has the labels {', '.join(index.classes[:3])}, ... and is no set to pre-train on, which has "
+            f"{', '.join(LABELS[:3])}, ...; make one with `adaptfocus world --kind pretrain`"
+        )
+    if index.table.num_rows < batch_clips:
+        raise ConfigError(
+            f"{index_url} has {index.table.num_rows} clips, fewer than a batch of {batch_clips}; make a larger set "
+            "(--train-videos)"
+        )
+    return Planner.of(index.table, index.classes)
+
+
+def _bags(planner: Planner, seed: int, batch_clips: int, spec: InputSpec) -> Iterator[dict]:
+    """Bags of one clip, of epoch after epoch; what fills no batch opens the next epoch."""
+    clip = ClipConfig(frames=spec.frames, frame_stride=spec.frame_stride, size_pixels=spec.size_pixels)
+    rules = DrawRules(clips_per_bag=1, bags_per_batch=batch_clips)
+    saliency = planner.empty_saliency(SALIENCY)
+    carried: tuple[int, ...] = ()
+    for epoch in itertools.count():
+        plan = plan_clips(
+            planner, saliency, seed=seed, epoch=epoch, clip=clip, rules=rules, staleness=1.0, carried=carried
+        )
+        carried = plan.carried
+        for rows in plan.table.to_batches(64):
+            yield from rows.to_pylist()
+
+
+def _check_decoded(batch: ClipBatch, set_url: str) -> None:
+    lost = np.flatnonzero(~batch.ok)
+    if len(lost):
+        raise InputError(
+            f"{set_url}: {len(lost)} of {batch.num_bags} clips did not decode ({decode_error(batch.error[lost[0]])}); "
+            "make the set again"
+        )

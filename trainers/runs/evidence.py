@@ -1,0 +1,81 @@
+"""Whether each class has been found at all, against chance: no intervals needed.
+
+Input: an epoch's ledger, the snapshot after it.
+Does: adds up, class by class, how the videos with a label rank among those without it, and how many salient times are
+simply the newest look. Output: numbers for the epoch's summary, from arrays alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from adaptfocus.pipelines.saliency.bins import spike_bins
+from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
+from adaptfocus.pipelines.schemas import NEVER_VISITED
+
+
+def evidence_of_classes(
+    classes: Sequence[str], ledger: pa.Table, after: SaliencyTable, epoch: int, staleness: float
+) -> dict[str, dict[str, float | int | None]]:
+    """Of each class that a trained bag has.
+
+    `bags`: how many with the label were ranked, `above_untagged`: their mean rank among those without it (an AUC: .5 by
+    chance), `z`: how many standard deviations that is above .5, `z_at_most`: what z a perfect ranking would have. None
+    where nothing could be compared. `salient`: pairs of a video and the class with two visited bins or more,
+    `salient_new`: of their salient times those that were last visited in this epoch, `salient_new_by_chance` and
+    `salient_new_variance`: what that number would be if any visited bin were as likely to be salient.
+    """
+    ranked = _of_ranks(len(classes), ledger)
+    recent = _of_recency(len(classes), after, epoch, staleness)
+    has_bags = np.zeros(len(classes), bool)
+    has_bags[_flat(ledger.filter(ledger.column("ok")), "label_ids").astype(np.int64)] = True
+    return {
+        str(classes[k]): {name: _number(values, k) for name, values in (ranked | recent).items()}
+        for k in np.flatnonzero(has_bags).tolist()
+    }
+
+
+def _of_ranks(classes: int, ledger: pa.Table) -> dict[str, np.ndarray]:
+    trained = ledger.filter(ledger.column("ok"))
+    label, rank, variance = (_flat(trained, name) for name in ("label_ids", "null_rank", "null_variance"))
+    if len(rank) != len(label):  # of a version that did not rank
+        label, rank, variance = (np.zeros(0) for _ in range(3))
+    label, rank, variance = (values[rank >= 0] for values in (label.astype(np.int64), rank, variance))
+    bags, total, spread = (np.bincount(label, w, classes) for w in (np.ones(len(label)), rank, variance))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        above, deviation = total / bags, np.sqrt(spread) / bags
+        return {
+            "bags": bags.astype(np.int64),
+            "above_untagged": above,
+            "z": (above - 0.5) / deviation,
+            "z_at_most": 0.5 / deviation,
+        }
+
+
+def _of_recency(classes: int, after: SaliencyTable, epoch: int, staleness: float) -> dict[str, np.ndarray]:
+    seen = after.bins.epoch.numpy()
+    visited, new = seen != NEVER_VISITED, seen == epoch
+    several = visited.sum(axis=1) > 1
+    _, best = spike_bins(after.bins, epoch, staleness)
+    is_new = np.take_along_axis(new, best.numpy(), axis=1)[:, 0]
+    share = new.sum(axis=1) / np.maximum(visited.sum(axis=1), 1)
+    label = after.label_id[several]
+    sums = {
+        "salient": np.ones(len(several)),
+        "salient_new": is_new.astype(float),
+        "salient_new_by_chance": share,
+        "salient_new_variance": share * (1 - share),
+    }
+    return {name: np.bincount(label, values[several], classes) for name, values in sums.items()}
+
+
+def _flat(table: pa.Table, name: str) -> np.ndarray:
+    """The numbers of a column of lists, one after the other."""
+    return table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
+
+
+def _number(values: np.ndarray, k: int) -> float | int | None:
+    return values[k].item() if np.isfinite(values[k]) else None

@@ -1,0 +1,287 @@
+"""What is saved, and how a run is resumed: a log of commits in the object store.
+
+Input: weights, optimiser state and the ledger of the bags that made them.
+Does: writes them aside, then appends one entry to the run's log by exclusive creation.
+Output: where to go on from: (epoch, cursor) and the state that belongs to it.
+
+    NAME/config.json                       the resolved settings
+    NAME/log/000012.json                   commit 12; whoever creates it first has it (docs/decisions/0002)
+    NAME/checkpoints/000012-.../state.pt   weights and optimiser; scores-R-of-W.parquet: the ledger of each rank
+    NAME/epochs/0007/                      the saliency snapshot and exclusions that epoch 7 is planned from, the plan
+
+A checkpoint counts from the moment its log entry exists; a reader never sees half of one. A process that has lost
+the run to another (it was taken for dead, or the run was resumed elsewhere) cannot append, and stops. The entry has the
+state's SHA-256: a state that a disk or a person has changed since is not gone on from.
+
+No random generator's state is saved: everything drawn is keyed by (seed, epoch, video or clip), so there is none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import time
+import uuid
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import torch
+
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.errors import InputError, StorageError
+from adaptfocus.pipelines.plan.published import epoch_url
+from adaptfocus.pipelines.schemas import LATER_IN_LEDGER, LEDGER_SCHEMA
+from adaptfocus.pipelines.store.tables import read_table, write_table
+from adaptfocus.trainers.device.finite import check_weights
+from adaptfocus.trainers.errors import DamagedStateError, TakenOverError
+
+# How many log entries a new claimant reads to find old states: far more than anybody keeps.
+RECENT = 64
+RESTORE = "copy the run's folder again from where it was trained"  # where a file of it is damaged
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One entry of the log. `kind` is "start" (somebody claimed the run) or "checkpoint"."""
+
+    number: int
+    kind: str
+    group: str  # who wrote it: one attempt of one worker group
+    workers: int
+    seconds: float  # wall clock, since 1970
+    epoch: int = 0
+    cursor: int = 0  # bags of the epoch that are trained
+    num_bags: int = 0  # of the epoch's plan
+    folder: str | None = None  # of the state, inside the run; None: from the beginning
+    ledger: tuple[str, ...] = ()  # the epoch's ledger files up to here, in this lineage
+    metrics: dict[str, float] = field(default_factory=dict)
+    state_sha256: str | None = None  # of state.pt; None in runs that were begun before it was written down
+    bags: int | None = None  # trained up to here, in all epochs; None in logs that were begun before it was counted
+    clips: int | None = None  # of them, those that were decoded and trained
+
+    @property
+    def next_position(self) -> tuple[int, int]:
+        """(epoch, cursor) of the next step after it."""
+        return (self.epoch + 1, 0) if self.ends_epoch else (self.epoch, self.cursor)
+
+    @property
+    def ends_epoch(self) -> bool:
+        return self.kind == "checkpoint" and self.cursor == self.num_bags
+
+
+class Kept(NamedTuple):
+    """A checkpoint that may still have a state."""
+
+    folder: str
+    epoch: int
+    ends_epoch: bool
+
+
+class Run:
+    """The folder of one run."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def at(self, *parts: str) -> str:
+        return store.join(self.url, *parts)
+
+    def epoch_url(self, epoch: int, *parts: str) -> str:
+        return epoch_url(self.url, epoch, *parts)
+
+    def entries(self, last: int | None = None) -> list[Commit]:
+        """The log, or its `last` entries, oldest first."""
+        urls = store.list_files(self.at("log"))
+        return [_read_commit(url) for url in (urls if last is None else urls[-last:])]
+
+    def newest(self) -> tuple[int, Commit | None]:
+        """(number of the last entry, -1 if none; the last checkpoint, None if none): reads the log from its end."""
+        urls = store.list_files(self.at("log"))
+        for url in reversed(urls):
+            commit = _read_commit(url)
+            if commit.kind == "checkpoint":
+                return _number(urls[-1]), commit
+        return (_number(urls[-1]) if urls else -1), None
+
+    def claim(self, workers: int) -> tuple[Lineage, Commit | None]:
+        """Take the run: from now on nobody who claimed it before can commit. Returns the last checkpoint too."""
+        group = uuid.uuid4().hex[:8]
+        for _ in range(100):
+            last, checkpoint = self.newest()
+            start = Commit(last + 1, "start", group, workers, time.time())
+            if _append(self, start):
+                kept = [Kept(e.folder, e.epoch, e.ends_epoch) for e in self.entries(last=RECENT) if e.folder]
+                return Lineage(self, group, workers, last + 1, kept), checkpoint
+        raise StorageError(f"{self.at('log')}: lost 100 races for the run; stop the other processes that train it")
+
+    def ledger(self, commit: Commit | None) -> pa.Table:
+        """All ledger rows of the commit's epoch up to it."""
+        files = commit.ledger if commit else ()
+        parts = [read_table(self.at(f), LEDGER_SCHEMA, later=LATER_IN_LEDGER) for f in files]
+        return pa.concat_tables([LEDGER_SCHEMA.empty_table(), *parts])
+
+    def kept_epochs(self) -> dict[int, Commit]:
+        """The checkpoints at the ends of epochs whose states are still kept, by epoch (counted from 0)."""
+        kept: dict[int, Commit] = {}
+        for commit in reversed(_ends(self.entries())):
+            if commit.epoch not in kept and self._has_state(commit):
+                kept[commit.epoch] = commit
+        return dict(sorted(kept.items()))
+
+    def end_of_epoch(self, epoch: int) -> Commit:
+        """The checkpoint at the end of an epoch, counted from 0.
+
+        Raises:
+            InputError: the epoch is not trained to its end, or its state is no longer kept; lists those that are.
+        """
+        found = next((commit for commit in _ends(self.entries()) if commit.epoch == epoch), None)
+        if found and self._has_state(found):
+            return found
+        why = "its weights are no longer kept" if found else "it is not trained to its end"
+        kept = ", ".join(str(each + 1) for each in self.kept_epochs()) or "none"
+        raise InputError(
+            f"{self.url}: there are no weights of the end of epoch {epoch + 1}, because {why}; there are those of the "
+            f"ends of epochs (counted from 1): {kept}. Choose one of these; a larger checkpoint.keep "
+            "keeps more in runs to come"
+        )
+
+    def _has_state(self, commit: Commit) -> bool:
+        return store.exists(self.at(commit.folder or "", "state.pt"))
+
+    def load_state(self, commit: Commit) -> dict[str, Any]:
+        """Weights and optimiser of a checkpoint. Only tensors and plain values are unpickled.
+
+        Raises:
+            DamagedStateError: these are not the bytes that were committed, or they are gone.
+            InputError: they hold numbers that are not finite.
+        """
+        url = self.at(commit.folder or "", "state.pt")
+        try:
+            data = store.read_bytes(url)
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise DamagedStateError(f"{url} is gone, and the log names it") from error
+            raise
+        found = hashlib.sha256(data).hexdigest()
+        if commit.state_sha256 and found != commit.state_sha256:
+            raise DamagedStateError(
+                f"{url} is damaged: its SHA-256 is {found}, the log says {commit.state_sha256}; restore the object"
+            )
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        check_weights(
+            state, url, "The run has diverged: begin it again under another name with a lower optim.learning_rate, or "
+            "use the end of an earlier epoch (--epoch)"
+        )  # fmt: skip
+        return state
+
+    def newest_whole(self, newest: Commit) -> tuple[Commit, dict[str, Any]]:
+        """`newest` and its state; if that is damaged, the newest checkpoint before it whose state is whole.
+
+        What was trained after that one is trained again. Plans that are published stay as they are.
+
+        Raises:
+            DamagedStateError: no state that is kept is whole.
+        """
+        try:
+            return newest, self.load_state(newest)
+        except DamagedStateError as error:
+            damage = error
+        earlier = [e for e in self.entries(last=RECENT) if e.kind == "checkpoint" and e.number < newest.number]
+        for commit in reversed(earlier):
+            with contextlib.suppress(DamagedStateError):
+                state = self.load_state(commit)
+                _log.warning("%s; resuming from epoch %d, bag %d", damage, commit.epoch + 1, commit.cursor)
+                return commit, state
+        raise DamagedStateError(
+            f"{damage}. No earlier state of {self.url} is whole either: restore it, or begin the run again under "
+            "another name. A larger checkpoint.keep keeps more states"
+        )
+
+
+@dataclass
+class Lineage:
+    """The right to append to a run's log, held since the claim of `number`."""
+
+    run: Run
+    group: str
+    workers: int
+    number: int
+    kept: list[Kept]  # recent checkpoints, oldest first
+
+    def folder(self, epoch: int, cursor: int) -> str:
+        """Of the next checkpoint; the group in its name keeps files of two claimants apart."""
+        return f"checkpoints/{self.number + 1:06d}-e{epoch:04d}-b{cursor:09d}-{self.group}"
+
+    def write_ledger(self, folder: str, rank: int, rows: pa.Table) -> str:
+        """One rank's ledger since the last commit -> its path inside the run."""
+        path = f"{folder}/scores-{rank}-of-{self.workers}.parquet"
+        write_table(rows, self.run.at(path))
+        return path
+
+    def write_state(self, folder: str, state: dict[str, Any]) -> str:
+        """Write weights and optimiser -> their SHA-256."""
+        file = io.BytesIO()
+        torch.save(state, file)
+        data = file.getvalue()
+        store.write_bytes(self.run.at(folder, "state.pt"), data)
+        return hashlib.sha256(data).hexdigest()
+
+    def commit(
+        self, folder: str, epoch: int, cursor: int, num_bags: int, ledger: tuple[str, ...], metrics: dict[str, float],
+        state_sha256: str | None = None, bags: int | None = None, clips: int | None = None,
+    ) -> Commit:  # fmt: skip
+        """Make the files in `folder` the run's newest checkpoint.
+
+        Raises:
+            TakenOverError: somebody else has claimed the run since.
+        """
+        entry = Commit(
+            self.number + 1, "checkpoint", self.group, self.workers, time.time(),
+            epoch, cursor, num_bags, folder, ledger, metrics, state_sha256, bags, clips,
+        )  # fmt: skip
+        if not _append(self.run, entry):
+            raise TakenOverError(
+                f"{self.run.url}: another process has claimed this run (log entry {entry.number}); this one stops. "
+                "Nothing is lost: the other goes on from the last checkpoint"
+            )
+        self.number += 1
+        self.kept.append(Kept(folder, epoch, entry.ends_epoch))
+        return entry
+
+    def drop_old_states(self, keep: int, keep_epochs: int | None = None) -> None:
+        """Remove all but the newest `keep` states, and those at the end of every `keep_epochs`-th epoch.
+
+        Ledgers stay, for they are the proof of what was trained.
+        """
+        for state in self.kept[:-keep]:
+            if not (keep_epochs and state.ends_epoch and (state.epoch + 1) % keep_epochs == 0):
+                store.delete(self.run.at(state.folder, "state.pt"))
+        self.kept = self.kept[-keep:]
+
+
+def _ends(entries: list[Commit]) -> list[Commit]:
+    """The checkpoints at the ends of epochs, oldest first."""
+    return [e for e in entries if e.ends_epoch]
+
+
+def _append(run: Run, commit: Commit) -> bool:
+    return store.create_exclusive(
+        run.at("log", f"{commit.number:06d}.json"), json.dumps(asdict(commit), allow_nan=False).encode()
+    )
+
+
+def _read_commit(url: str) -> Commit:
+    values = json.loads(store.read_bytes(url))
+    known: dict[str, Any] = {f.name: values[f.name] for f in fields(Commit) if f.name in values}
+    known["ledger"] = tuple(values["ledger"])
+    return Commit(**known)
+
+
+def _number(url: str) -> int:
+    return int(url.rsplit("/", 1)[-1].removesuffix(".json"))

@@ -1,0 +1,38 @@
+"""A run's settings, and the shape of its clips, as its folder says them."""
+
+from __future__ import annotations
+
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.settings import make
+from adaptfocus.pipelines.store import strict_json
+from adaptfocus.pipelines.store.urls import absolute
+from adaptfocus.pipelines.stream.clips import ClipShape
+from adaptfocus.trainers.runs.log import RESTORE
+from adaptfocus.trainers.runs.on_features import source_of
+from adaptfocus.trainers.settings.run import TrainConfig
+
+
+def clip_shape(config: TrainConfig, max_labels: int) -> ClipShape:
+    return ClipShape(
+        config.plan.clips_per_bag,
+        config.drawn_clip.frames,
+        config.decode_size_pixels,
+        max_labels,
+        config.saliency.bins,
+        config.decode,
+        config.read,
+        config.placement.isolation,
+        source_of(config),
+    )
+
+
+def load_config(run_url: str) -> TrainConfig:
+    """The settings a run was trained with; the run may have been moved to `run_url` since."""
+    url = store.join(run_url, "config.json")
+    if not store.exists(url):
+        store.list_files(run_url)  # raises if it is the bucket that is not there
+        raise ConfigError(f"{run_url} is not a run: it has no config.json; give the URL of a run's folder")
+    values = strict_json.read(url, RESTORE)
+    runs, _, name = absolute(run_url).rstrip("/").rpartition("/")
+    return make(TrainConfig, values | {"runs": runs or "/", "name": name})

@@ -1,0 +1,110 @@
+"""The videos that a run has left out because they would not decode: seen, tried again, let back in.
+
+Input: a run folder, and the tars that its index names.
+Does: reads exclusions and ledgers; decodes the very clips that failed; releases the videos whose clips decode now.
+Output: rows of QUARANTINE_SCHEMA; records for the next plan (releases). Nothing of a plan or ledger is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.errors import InputError, StorageError
+from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.plan.published import read_plan
+from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, PLAN_SCHEMA
+from adaptfocus.pipelines.store.tables import read_table
+from adaptfocus.pipelines.stream.batches import decode_error
+from adaptfocus.pipelines.stream.clips import read_and_decode
+from adaptfocus.trainers.runs import releases
+from adaptfocus.trainers.runs.epochs import EXCLUDED, read_excluded, with_failed
+from adaptfocus.trainers.runs.ledger import last_commits
+from adaptfocus.trainers.runs.log import Commit, Run
+from adaptfocus.trainers.runs.open import clip_shape
+from adaptfocus.trainers.settings.run import TrainConfig
+
+# `state`: "quarantined", or "released": the next epoch that is planned has it back.
+QUARANTINE_SCHEMA = pa.schema([*EXCLUDED_SCHEMA, pa.field("state", pa.string())])
+
+
+@dataclass(frozen=True)
+class Retried:
+    """What became of one video's clips when they were decoded again."""
+
+    row: dict  # of QUARANTINE_SCHEMA
+    error: str | None  # None: they decode
+
+
+def quarantined(run: Run, config: TrainConfig) -> pa.Table:
+    """QUARANTINE_SCHEMA: as of the last commit, what failed in the epoch under way with it.
+
+    Raises:
+        InputError: nothing of the run has been planned yet.
+    """
+    _, commit = run.newest()
+    epoch = commit.epoch if commit else 0
+    is_merged = store.exists(run.epoch_url(epoch + 1, EXCLUDED))
+    if not is_merged and not store.exists(run.epoch_url(epoch, EXCLUDED)):
+        raise InputError(f"{run.url} has no plan yet; train it first")
+    excluded = read_excluded(run, epoch + is_merged)
+    if commit and not is_merged:
+        videos = load_index(config.index, ["shard_url", "member_name", "video_id"]).table
+        excluded = with_failed(videos, excluded, run.ledger(commit), epoch)
+    counted = releases.decided(run, epoch + is_merged) or 0
+    back = releases.released(run, counted, releases.count(run))
+    states = ["released" if row in back else "quarantined" for row in excluded["video_row"].to_pylist()]
+    return excluded.append_column(QUARANTINE_SCHEMA.field("state"), pa.array(states, pa.string()))
+
+
+def chosen(table: pa.Table, ids: Sequence[str]) -> list[dict]:
+    """The rows of these videos, all if none is named; those that are released already are left out.
+
+    Raises:
+        InputError: a video is not among them.
+    """
+    rows = table.to_pylist()
+    strange = sorted(set(ids) - {row["video_id"] for row in rows})
+    if strange:
+        raise InputError(f"not in quarantine: {strange[:5]}; `adaptfocus quarantine list` shows what is")
+    return [row for row in rows if row["state"] == "quarantined" and (not ids or row["video_id"] in ids)]
+
+
+def retry(run: Run, config: TrainConfig, rows: Sequence[dict]) -> Iterator[Retried]:
+    """Decode again what failed of these videos, one after the other, under `config.placement`'s limits."""
+    commits = last_commits(run.entries())
+    for row in rows:
+        try:
+            error = _decoded_again(run, config, row, commits.get(row["epoch"]))
+        except StorageError as failure:
+            error = f"not tried: {failure}"
+        yield Retried(row, error)
+
+
+def release_decoded(run: Run, tried: Sequence[Retried]) -> list[str]:
+    """Release the videos that decode now; their ids."""
+    videos = {each.row["video_row"]: each.row["video_id"] for each in tried if each.error is None}
+    if videos:
+        releases.release(run, videos)
+    return [*videos.values()]
+
+
+def _decoded_again(run: Run, config: TrainConfig, row: dict, commit: Commit | None) -> str | None:
+    """Why the bags that failed in an epoch do not decode now; None if they do."""
+    if config.features:
+        return "not tried: the run reads features; extract those of this video again, and begin a new run with them"
+    plan = read_plan(run.epoch_url(row["epoch"], "plan"))
+    if plan is None or commit is None:
+        return f"not tried: the plan of epoch {row['epoch'] + 1}, which names its clips, has been removed"
+    ledger = run.ledger(commit)
+    failed = ledger.filter((pc.field("video_row") == row["video_row"]) & ~pc.field("ok"))
+    for slot in failed["slot"].to_pylist():
+        for url, start, stop in plan.slices(slot, slot + 1):
+            batch = read_and_decode(read_table(url, PLAN_SCHEMA, start, stop), clip_shape(config, plan.max_labels))
+            if not batch.ok.all():
+                return decode_error(batch.error[~batch.ok][0])
+    return None if failed.num_rows else "not tried: the ledger does not name its clips any more"

@@ -1,0 +1,98 @@
+"""Whether settings are those of the run that is in a folder already.
+
+Input: settings, the index that they name, a run's folder.
+Does: compares what decides what is trained. Places are known by what lies there, not by how they are written: an index
+by its fingerprint, a start by its digest; so a bucket may be moved.
+Output: the settings as they are saved with the run; what was done about differences, for the user to read.
+"""
+
+from __future__ import annotations
+
+import json
+
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.index.load import VideoIndex
+from adaptfocus.pipelines.settings import differences, make
+from adaptfocus.pipelines.store import strict_json
+from adaptfocus.pipelines.store.strict_json import json_text
+from adaptfocus.pipelines.store.walk import files_below
+from adaptfocus.trainers.runs import on_features, starts
+from adaptfocus.trainers.runs.log import RESTORE, Commit, Run
+from adaptfocus.trainers.settings.run import TrainConfig
+
+PLACES = ("index", "features", "weights", "start_from")  # by what lies there
+
+
+def same_run(run: Run, config: TrainConfig, index: VideoIndex, commit: Commit | None) -> list[str]:
+    """Save the settings of a run that has trained nothing yet; one that has must be the same in all that decides what
+    is trained -> lines to say.
+
+    Raises:
+        ConfigError: it is not the same.
+    """
+    url, facts_url = run.at("config.json"), run.at("index.json")
+    # The folder may have been moved as a whole.
+    saved = make(TrainConfig, strict_json.read(url, RESTORE) | {"runs": config.runs}) if store.exists(url) else None
+    if saved is None or commit is None:
+        said = _forget_plans(run, saved, config, index) if saved else []
+        facts = {"fingerprint": index.fingerprint, "classes": index.classes, "start_sha256": starts.digest(config)}
+        facts |= {"features": on_features.made_by(config)}
+        _save(run, config, {"index": config.index, **facts})
+        return said
+    facts = strict_json.read(facts_url, RESTORE)
+    _check_index(run, config, index, facts)
+    _check_settings(run, saved, config, facts)
+    moved = {key: (getattr(saved, key), getattr(config, key)) for key in PLACES}
+    moved = {key: (old, new) for key, (old, new) in moved.items() if old != new}
+    if moved:
+        _save(
+            run, saved.model_copy(update={key: new for key, (_, new) in moved.items()}), facts | {"index": config.index}
+        )
+    return [f"{key} has moved from {old} to {new}; it is the same" for key, (old, new) in moved.items()]
+
+
+def _check_index(run: Run, config: TrainConfig, index: VideoIndex, facts: dict) -> None:
+    if facts["fingerprint"] != index.fingerprint:
+        raise ConfigError(
+            f"the index {config.index} is not the one that {run.url} was begun on ({facts['index']}), or has changed "
+            "since; the run's plans name rows of that one. Choose another name for a run on this index"
+        )
+
+
+def _check_settings(run: Run, saved: TrainConfig, config: TrainConfig, facts: dict) -> None:
+    changed = differences(saved.what_is_trained(), config.what_is_trained())
+    changed.pop("index", None)
+    made_by = on_features.made_by(config)
+    if made_by and facts.get("features"):  # known by how they were made
+        changed.pop("features", None)
+        changed |= differences({"features": facts["features"]}, {"features": made_by})
+    starts_changed = [key for key in ("weights", "start_from") if key in changed]
+    # A run that was begun before digests were written down is known by the place of its start.
+    if starts_changed and facts.get("start_sha256") and starts.digest(config) == facts["start_sha256"]:
+        for key in starts_changed:
+            changed.pop(key)
+    if changed:
+        listed = ", ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())
+        raise ConfigError(
+            f"{run.url} was begun with other settings ({listed}); choose another name, or give the same settings. To "
+            f"train a finished run further, begin a new one with start_from={run.url}"
+        )
+
+
+def _forget_plans(run: Run, saved: TrainConfig, config: TrainConfig, index: VideoIndex) -> list[str]:
+    """A run that has committed nothing may change its settings; plans that were drawn by the old ones go."""
+    facts = strict_json.read(run.at("index.json"), RESTORE)
+    changed = list(differences(saved.what_is_trained(), config.what_is_trained()))
+    if facts["fingerprint"] != index.fingerprint and "index" not in changed:
+        changed.append("index")
+    if not changed:
+        return []
+    for url in files_below(run.at("epochs")):
+        store.delete(url)
+    return [f"{run.url} has trained nothing yet: it begins with the new settings ({', '.join(changed)})"]
+
+
+def _save(run: Run, config: TrainConfig, facts: dict) -> None:
+    store.write_bytes(run.at("index.json"), json.dumps(facts).encode())
+    store.write_bytes(run.at("config.json"), json_text(config.model_dump(mode="json"), indent=1).encode())

@@ -1,0 +1,88 @@
+"""Where a run's weights come from before its first step.
+
+Input: settings with `weights` (a file) or `start_from` (a finished run).
+Does: checks that the finished run is one, and that its model and classes are this run's; loads its last weights.
+Output: a model to begin with, and a digest of what it was, by which a start is known wherever it lies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from torch import nn
+
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.settings import make
+from adaptfocus.pipelines.store import strict_json
+from adaptfocus.trainers.runs.epochs import SALIENCY
+from adaptfocus.trainers.runs.log import RESTORE, Commit, Run
+from adaptfocus.trainers.settings.run import TrainConfig
+
+
+def digest(config: TrainConfig) -> str | None:
+    """The SHA-256 of the weights that a run begins with; None if they are drawn."""
+    if config.weights:
+        return hashlib.sha256(store.read_bytes(config.weights)).hexdigest()
+    return _end_of(config.start_from)[1].state_sha256 if config.start_from else None
+
+
+def check(config: TrainConfig, classes: Sequence[str], model: nn.Module) -> None:
+    """Whether the run that `start_from` names can be gone on from.
+
+    Raises:
+        ConfigError: it is no finished run, or has another backbone, other classes or weights of another form.
+    """
+    if not config.start_from:
+        return
+    settings, _ = _end_of(config.start_from)
+    theirs = strict_json.read(Run(config.start_from).at("index.json"), RESTORE)["classes"]
+    instead = (
+        f"Export its weights (`adaptfocus export-model {config.start_from} --out weights.pt`) and begin with "
+        "weights=weights.pt: then the head is a fresh one"
+    )
+    if settings.backbone != config.backbone:
+        raise ConfigError(
+            f"start_from={config.start_from} is of backbone={settings.backbone}, and this run is of "
+            f"backbone={config.backbone}; give backbone={settings.backbone}"
+        )
+    if theirs != list(classes):
+        first = next((c for c in [*theirs, *classes] if (c in theirs) != (c in classes)), "their order")
+        raise ConfigError(
+            f"start_from={config.start_from} was trained on {len(theirs)} classes, and {config.index} has "
+            f"{len(classes)}; they differ, first in: {first}. Index these videos with that run's class list "
+            f"(--classes). {instead}"
+        )
+    load(config, model)
+
+
+def load(config: TrainConfig, model: nn.Module) -> None:
+    """Put the last weights of the run that `start_from` names into `model`, its head too.
+
+    Raises:
+        ConfigError: they are of another form, as with other settings under `input`.
+        DamagedStateError: they are not what was committed.
+    """
+    assert config.start_from
+    run, (_, commit) = Run(config.start_from), _end_of(config.start_from)
+    try:
+        model.load_state_dict(run.load_state(commit)["model"])
+    except RuntimeError as error:
+        why = " ".join(str(error).split())[:300]
+        raise ConfigError(
+            f"the weights of start_from={config.start_from} do not fit this run's model ({why}); give the settings "
+            "under `input` and `backbone` of that run"
+        ) from None
+
+
+def _end_of(url: str) -> tuple[TrainConfig, Commit]:
+    run = Run(url)
+    if not store.exists(run.at("config.json")):
+        raise ConfigError(f"start_from={url} is not a run: it has no config.json; give the URL of a run's folder")
+    settings = make(TrainConfig, strict_json.read(run.at("config.json"), RESTORE))
+    _, commit = run.newest()
+    if commit is None or not store.exists(run.epoch_url(settings.epochs, SALIENCY)):
+        where = f"at epoch {commit.epoch + 1} of {settings.epochs}" if commit else "not begun"
+        raise ConfigError(f"start_from={url} is not finished ({where}); give its command again to finish it first")
+    return settings, commit

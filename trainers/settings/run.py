@@ -1,0 +1,197 @@
+"""A run, completely: everything that decides what is trained, and where.
+
+Input: a recipe's values and overrides. Does: checks that they agree. Output: one frozen TrainConfig, saved with the
+run as `config.json` (no secrets: credentials live in the environment alone).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import pydantic
+
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.decode.settings import DecodeConfig
+from adaptfocus.pipelines.plan.settings import ClipConfig, DrawRules, PlanConfig
+from adaptfocus.pipelines.saliency.settings import SaliencyConfig
+from adaptfocus.pipelines.settings import Settings
+from adaptfocus.pipelines.store.reads import ReadConfig
+from adaptfocus.pipelines.store.urls import absolute, is_folder_name
+from adaptfocus.trainers.backbones.specs import HEAD, entry_of
+from adaptfocus.trainers.settings.parts import (
+    ELSEWHERE,
+    AugmentConfig,
+    CheckpointConfig,
+    FocusConfig,
+    InputConfig,
+    OptimConfig,
+    PlacementConfig,
+    StepConfig,
+)
+
+
+class TrainConfig(Settings):
+    """One training run."""
+
+    also_called = ELSEWHERE
+
+    name: str
+    runs: str  # URL of the folder of runs
+    index: str  # URL of the training index
+    features: str | None = None  # URL of features of its videos: what is trained is a head on them, not a backbone
+    seed: int = pydantic.Field(default=0, ge=0, lt=1 << 32)
+    epochs: int = pydantic.Field(default=30, ge=1)
+    task: Literal["labels", "order"] = "labels"  # order: of a clip's frames (`time_order`), which needs no label
+    backbone: str = "small3d"
+    weights: str | None = None  # URL of a pre-trained start
+    start_from: str | None = None  # URL of a finished run, whose last weights are the start
+    from_scratch: bool = False  # begin a backbone with batch norms without weights
+    dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)  # of the features that the head sees
+    drop_path: float = pydantic.Field(default=0.0, ge=0, lt=1)  # of the last block's branches (MViT); fewer before it
+    max_bad_share: float = pydantic.Field(default=0.05, ge=0, le=1)  # of the videos, before the run ends
+    clip: ClipConfig = ClipConfig()
+    decode: DecodeConfig = DecodeConfig()
+    input: InputConfig = InputConfig()
+    augment: AugmentConfig = AugmentConfig()
+    plan: PlanConfig = PlanConfig()
+    saliency: SaliencyConfig = SaliencyConfig()
+    focus: FocusConfig = FocusConfig()
+    optim: OptimConfig = OptimConfig()
+    step: StepConfig = StepConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    read: ReadConfig = ReadConfig()
+    placement: PlacementConfig = PlacementConfig()
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _clips_of_the_backbone(cls, values: Any) -> Any:
+        """What is not said of a clip is what the backbone was made for; so is the input, where it is to be `auto`.
+
+        Where there are features, what is trained is a head on them, whatever backbone a recipe names.
+        """
+        if not isinstance(values, Mapping):
+            return values
+        if values.get("features"):
+            values = {**values, "backbone": HEAD}
+        name = values.get("backbone", cls.model_fields["backbone"].default)
+        clip = values.get("clip", {})
+        if not isinstance(name, str) or not isinstance(clip, Mapping):  # pydantic says what is wrong with them
+            return values
+        entry = entry_of(name)
+        spec = entry.spec
+        own = {"frames": spec.frames, "frame_stride": spec.frame_stride, "size_pixels": spec.size_pixels}
+        shown = values.get("input", {})
+        if isinstance(shown, Mapping) and shown.get("motion") == "auto":
+            # From scratch nothing is learnt of real people on RGB by small3d; public weights were made for it.
+            as_it_is = name == HEAD or entry.has_public_weights
+            values = {**values, "input": {**shown, "motion": "rgb" if as_it_is else "zero_mean_kernels"}}
+        return {**values, "clip": own | dict(clip)}
+
+    @pydantic.field_validator("name")
+    @classmethod
+    def _is_a_folders_name(cls, name: str) -> str:
+        if not is_folder_name(name):
+            raise ValueError(
+                "a name begins with a letter A-Z, a-z or a digit, and then has only those, '.', '_' and '-'; up to 100 "
+                "in all. The run's folder is called so; where it lies is `runs`"
+            )
+        return name
+
+    @pydantic.field_validator("runs", "index", "features", "weights", "start_from")
+    @classmethod
+    def _is_a_place(cls, url: str | None) -> str | None:
+        """Without credentials, and the same for every process of the run, whatever folder it works in."""
+        if url is not None and not url:
+            raise ValueError("it is empty; give a path or a URL")
+        return url if url is None else absolute(store.check_url(url))
+
+    @pydantic.model_validator(mode="after")
+    def _agrees(self) -> TrainConfig:
+        g, w = self.plan.bags_per_batch, self.placement.workers
+        if g % w:
+            divisors = [n for n in range(1, g + 1) if g % n == 0]
+            raise ValueError(
+                f"a global batch of plan.bags_per_batch = {g} bags cannot be split over placement.workers = {w}; "
+                f"use one of {divisors} workers"
+            )
+        if (least := self.placement.min_workers) and least > w:
+            raise ValueError(f"placement.min_workers = {least} is more than placement.workers = {w}; lower it")
+        if self.weights and self.start_from:
+            raise ValueError("weights and start_from are two starts of one run; give one of them")
+        if self.task == "order" and self.focus.regime != "full":
+            raise ValueError(
+                f"task=order needs focus.regime=full, not {self.focus.regime}: the order of each clip is known, and no "
+                "interval is read for it; the recipe pretrain_order has it"
+            )
+        if self.task == "order" and self.clip.frames < 3:
+            raise ValueError(f"task=order needs clip.frames of at least 3, not {self.clip.frames}: one for each part")
+        self._check_features()
+        if self.decode_size_pixels < self.clip.size_pixels:
+            raise ValueError(
+                f"augment.decode_size_pixels = {self.decode_size_pixels} is less than clip.size_pixels = "
+                f"{self.clip.size_pixels}; raise it, or leave it out"
+            )
+        return self
+
+    def _check_features(self) -> None:
+        if not self.features:
+            if self.backbone == HEAD:
+                raise ValueError(f"backbone={HEAD} is trained on features; give features=URL (`adaptfocus extract`)")
+            if self.clip.size_pixels < 2:
+                raise ValueError(f"clip.size_pixels = {self.clip.size_pixels}: it must be at least 2")
+            return
+        pixels = {
+            "input.motion": self.input.motion != "rgb", "input.fade_background": self.input.fade_background > 0,
+            "augment": self.augment.on, "clip.size_pixels": self.clip.size_pixels != 1, "weights": bool(self.weights),
+            "task": self.task != "labels",
+        }  # fmt: skip
+        if wrong := [key for key, is_set in pixels.items() if is_set]:
+            raise ValueError(
+                f"{', '.join(wrong)}: about pixels, and features are made already; leave it as it is without a recipe "
+                "(input.motion=rgb, input.fade_background=0)"
+            )
+
+    @property
+    def decode_size_pixels(self) -> int:
+        """Side of the squares that training clips are decoded to."""
+        return self.augment.decode_size_pixels or self.clip.size_pixels
+
+    @property
+    def drawn_clip(self) -> ClipConfig:
+        """A clip of training as it is drawn and decoded: for `task=order`, long enough to be shown twice as fast."""
+        return self.clip.model_copy(update={"frames": 2 * self.clip.frames}) if self.task == "order" else self.clip
+
+    @property
+    def draws_by_clip(self) -> bool:
+        """Whether a training step draws anything by its clips' ids."""
+        return bool(self.input.fade_background or self.dropout or self.drop_path or self.augment.on)
+
+    @property
+    def url(self) -> str:
+        """The run's folder."""
+        return store.join(self.runs, self.name)
+
+    @property
+    def draw_rules(self) -> DrawRules:
+        """How clips are drawn: Full takes its positives from intervals, only Ours draws around what is salient."""
+        resample = self.plan.resample and self.focus.regime == "ours"
+        return DrawRules(
+            clips_per_bag=self.plan.clips_per_bag,
+            bags_per_batch=self.plan.bags_per_batch,
+            explore_probability=self.plan.explore_probability,
+            delta=self.focus.delta,
+            delta_seconds=self.focus.delta_seconds,
+            focus_from_epoch=self.focus.warmup_epochs if resample else None,
+            full_labels=self.focus.full_labels if self.focus.regime == "full" and self.task == "labels" else None,
+            repeat_factor=self.plan.repeat_factor,
+            focus_balance=self.plan.focus_balance,
+        )
+
+    def what_is_trained(self) -> dict:
+        """The settings that a resumed run must share with its beginning."""
+        how = set(StepConfig.model_fields) - {"precision"}
+        return self.model_dump(
+            mode="json",
+            exclude={"from_scratch": True, "placement": True, "checkpoint": True, "read": True, "step": how},
+        )
