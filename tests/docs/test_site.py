@@ -17,7 +17,7 @@ from adaptfocus.pipelines.settings import known_keys
 from adaptfocus.trainers.settings import TrainConfig
 from adaptfocus.trainers.settings.recipes import RECIPES
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def text_of(page: Path) -> str:

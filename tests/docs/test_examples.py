@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = re.findall(r"^    python examples/(\S+) out$", (ROOT / "examples/README.md").read_text(), re.MULTILINE)
 
 
