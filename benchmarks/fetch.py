@@ -224,13 +224,13 @@ def _in_process(plan: PlanFacts) -> Iterator[ClipBatch]:
 def ray_figures(corpus: Corpus, folder: Path, repeats: int) -> list[Figure]:
     """The same through Ray Data, all of it on one core, which the decoding processes share as they do in training."""
     try:
-        from adaptfocus.infra.running.cluster import connected
+        from adaptfocus.infra.running.cluster import connect
         from adaptfocus.pipelines.stream.on_ray import Decoding
         from benchmarks.reading.through_ray import batches
     except ImportError as error:
         say(f"Ray Data: not installed ({error})")
         return []
-    with on_one_core(), connected(None, cpus=2):
+    with on_one_core(), connect(None, cpus=2):
         run = partial(batches, decoding=Decoding(cores=1))
         return throughput_kept("ray_throughput_kept_at_50ms", corpus, folder, repeats, run)[
             :1

@@ -24,7 +24,7 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/pipeline.py`
 
 from adaptfocus.infra.demo.local_s3 import LocalS3
-from adaptfocus.infra.running.cluster import connected
+from adaptfocus.infra.running.cluster import connect
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.plan.draw import Planner
 from adaptfocus.pipelines.plan.published import PlanFacts
@@ -98,7 +98,7 @@ def overhead(files: dict[str, Path], folder: Path, repeats: int) -> list[Figure]
     cpu: dict[str, list[float]] = {"plain": [], "ray": []}
     wall: dict[str, list[float]] = {"plain": [], "ray": []}
     clips = 0
-    with connected(None, cpus=2):
+    with connect(None, cpus=2):
         _run(through_ray(warm_up))
         _run(plain(warm_up))
         for repeat in range(repeats):
@@ -167,7 +167,7 @@ def dataloader(files: dict[str, Path], folder: Path, repeats: int) -> list[Figur
         tars = sorted(set(planner.table.column("shard_url").to_pylist()))
         urls = [_signed(url) for url in tars]
         far.reset(LATENCY_MS)
-        with connected(None, cpus=cores + 1):
+        with connect(None, cpus=cores + 1):
             decoding = Decoding(cores=cores)
             _run(through_ray(stored_plan(planner, folder / "warm-up", range(1)), decoding))
             for repeat in range(repeats):

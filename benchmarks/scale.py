@@ -27,7 +27,7 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/scale.py`
 
 from adaptfocus.infra.demo.local_s3 import LocalS3
-from adaptfocus.infra.running.cluster import OBJECT_STORE_BYTES, connected
+from adaptfocus.infra.running.cluster import OBJECT_STORE_BYTES, connect
 from adaptfocus.infra.running.worlds import make_world
 from adaptfocus.pipelines.settings import make
 from adaptfocus.pipelines.worlds.config import world_of
@@ -117,7 +117,7 @@ def _trained(config: TrainConfig, number: int, without: frozenset[int]) -> tuple
     try:
         for _ in range(number):
             cluster.add_node(num_cpus=CPUS_OF_NODE, object_store_memory=OBJECT_STORE_BYTES)
-        with connected(cluster.address, cpus=0), ProcessCost(without) as cost:
+        with connect(cluster.address, cpus=0), ProcessCost(without) as cost:
             train.fit(config)
     finally:
         cluster.shutdown()

@@ -209,11 +209,11 @@ def trained(url: str, name: str, *overrides: str) -> Run:
     if config.placement.engine == "local":
         train(config, LocalEngine(config.plan.bags_per_batch))
     else:
-        from adaptfocus.infra.running.cluster import connected
+        from adaptfocus.infra.running.cluster import connect
         from adaptfocus.infra.running.run import cpus_of
         from adaptfocus.trainers.on_ray.train import fit
 
-        with connected(None, cpus_of(config)):
+        with connect(None, cpus_of(config)):
             fit(config)
     return Run(config.url)
 

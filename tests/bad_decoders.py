@@ -16,7 +16,7 @@ from adaptfocus.pipelines.apart import pool
 _SITECUSTOMIZE = """
 import sys
 
-if any("decoder_child" in each for each in sys.orig_argv):
+if any("apart.child" in each for each in sys.orig_argv):
     import ctypes, json, os, signal, time
     import adaptfocus.pipelines.decode.bag as clip_decoder
     import adaptfocus.pipelines.apart.child as decoder_child

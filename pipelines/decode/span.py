@@ -17,8 +17,8 @@ from av.codec.context import ThreadType
 from av.error import FFmpegError
 
 from adaptfocus.pipelines.errors import BadVideoError
-from adaptfocus.pipelines.video.nal_units import needed
-from adaptfocus.pipelines.video.table import padded_packet
+from adaptfocus.pipelines.video.nal_units import find_needed
+from adaptfocus.pipelines.video.table import pad_packet
 
 # What matters comes out as an exception or a corrupt frame; a clip that begins at an open GOP alone makes libavcodec
 # print a line of complaint.
@@ -56,7 +56,9 @@ def frames_of_span(
     """
     packets = packets_in(span, data)
     wanted = {packet.pts for packet in packets if packet.pts in wanted_pts}
-    keep = needed(codec, extradata, [packet.data for packet in packets], [packet.pts in wanted for packet in packets])
+    keep = find_needed(
+        codec, extradata, [packet.data for packet in packets], [packet.pts in wanted for packet in packets]
+    )
     few = [packet for packet, is_kept in zip(packets, keep, strict=True) if is_kept]
     # What an encoder marks as not referred to may be referred to all the same: the decoder then says so, and all
     # packets are decoded, as if nothing could be left out.
@@ -95,11 +97,11 @@ def refuse_corrupt(frame: av.VideoFrame, first_pts: int) -> None:
 
 def _decoded(context: Any, packets: Sequence[PacketBytes]) -> Iterator[av.VideoFrame]:
     for packet in packets:
-        yield from context.decode(padded_packet(*packet))
-    yield from held_back(context, packets[-1].pts, max(packet.pts for packet in packets))
+        yield from context.decode(pad_packet(*packet))
+    yield from flush_frames(context, packets[-1].pts, max(packet.pts for packet in packets))
 
 
-def held_back(context: Any, last_pts: int, highest_pts: int) -> Iterator[av.VideoFrame]:
+def flush_frames(context: Any, last_pts: int, highest_pts: int) -> Iterator[av.VideoFrame]:
     """What a decoder still holds for reordering, behind the last packet.
 
     Of MPEG-4, it holds the last picture that others refer to, and shows it at the time of a last packet that is no

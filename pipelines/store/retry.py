@@ -26,7 +26,7 @@ RECONNECT_FIRST_WAIT_SECONDS = 0.1
 EXPIRED_WAIT_SECONDS = 2.0  # and twice as long after that
 
 
-def tried(url: str, action: Callable[[], T], renew: Callable[[], Any] | None = None) -> T:
+def with_retries(url: str, action: Callable[[], T], renew: Callable[[], Any] | None = None) -> T:
     """Run `action`, again with jittered back-off while its error may pass, and name the place if it does not.
 
     Args:

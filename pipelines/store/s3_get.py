@@ -24,8 +24,15 @@ from adaptfocus.pipelines.store import reasons, retry
 from adaptfocus.pipelines.store.limits import LIMITS
 from adaptfocus.pipelines.store.ranges import Range
 from adaptfocus.pipelines.store.reads import ReadConfig, ReadCounts, Version
-from adaptfocus.pipelines.store.reasons import ShortReadError, WholeBodyError, WrongRangeError, replaced
-from adaptfocus.pipelines.store.s3_answers import GONE_CODES, check_version, is_whole, place_in_body, request_of, said
+from adaptfocus.pipelines.store.reasons import ShortReadError, WholeBodyError, WrongRangeError, replaced_error
+from adaptfocus.pipelines.store.s3_answers import (
+    GONE_CODES,
+    check_version,
+    is_whole,
+    place_in_body,
+    request_of,
+    version_text,
+)
 
 T = TypeVar("T")
 
@@ -152,7 +159,7 @@ async def _range(fs: Any, wanted: Range, version: Version | None, config: ReadCo
     except Exception as error:
         code = reasons.error_code(error)
         if version and code in GONE_CODES:
-            raise replaced(wanted.url, f"it had {said(version)}; the store says {code}") from error
+            raise replaced_error(wanted.url, f"it had {version_text(version)}; the store says {code}") from error
         raise
     body, about = answer["Body"], answer["ResponseMetadata"]
     try:

@@ -113,7 +113,7 @@ def weights_in(loaded: dict[str, Any]) -> tuple[State, dict[str, Any]]:
     return loaded, {}
 
 
-def squeezed(shape: torch.Size) -> list[int]:
+def squeeze_shape(shape: torch.Size) -> list[int]:
     return [size for size in shape if size != 1]
 
 
@@ -127,7 +127,7 @@ def problems_of(state: State, wanted: dict[str, torch.Size], ignored: str) -> li
         problems.append(f"unexpected: {_some(over)}")
     for name in sorted(wanted.keys() & state.keys()):
         shape = getattr(state[name], "shape", None)
-        if shape is None or squeezed(shape) != squeezed(wanted[name]):
+        if shape is None or squeeze_shape(shape) != squeeze_shape(wanted[name]):
             problems.append(f"{name} is {tuple(shape or ())}, wanted {tuple(wanted[name])}")
     return problems
 

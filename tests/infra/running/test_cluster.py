@@ -15,10 +15,10 @@ def test_a_cluster_that_was_started_here_before_is_left_alone(monkeypatch: pytes
     """Without an address Ray would join the cluster of this variable, or whatever was last started on the machine."""
     import ray
 
-    from adaptfocus.infra.running.cluster import connected
+    from adaptfocus.infra.running.cluster import connect
 
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
-    with connected(None, cpus=3):
+    with connect(None, cpus=3):
         assert ray.cluster_resources()["CPU"] == 3
 
 
@@ -26,13 +26,13 @@ def test_a_cluster_that_was_started_here_before_is_left_alone(monkeypatch: pytes
 @pytest.mark.ray
 def test_what_cannot_be_there_is_said_at_once(tmp_path: Path) -> None:
     """A path that a node does not see; more than a cluster that does not grow has."""
-    from adaptfocus.infra.running.cluster import check_offered, check_seen, connected
+    from adaptfocus.infra.running.cluster import check_offered, check_seen, connect
     from adaptfocus.pipelines.errors import ConfigError
     from adaptfocus.trainers.settings.parts import PlacementConfig
 
     index = tmp_path / "index.json"
     index.touch()
-    with connected(None, cpus=3):
+    with connect(None, cpus=3):
         gone = {"index": str(index), "runs": str(tmp_path / "gone")}
         check_seen(gone)  # this machine's own nodes see what it sees
         check_seen({"index": str(index)}, own_host="elsewhere")

@@ -28,7 +28,7 @@ from adaptfocus.pipelines.plan.draw import bare_bag
 from adaptfocus.pipelines.store import range_file
 from adaptfocus.pipelines.store.ahead import read_ahead
 from adaptfocus.pipelines.stream.batches import ClipBatch, decode_error
-from adaptfocus.pipelines.stream.clips import ClipShape, assembled
+from adaptfocus.pipelines.stream.clips import ClipShape, assemble_batches
 from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
 from tests.bad_decoders import bad_members
 from tests.footage import encode, write_tar
@@ -63,7 +63,7 @@ def no_process_is_left() -> Iterator[None]:
 
 
 def batch_of(bags: list[dict], shape: ClipShape = SHAPE) -> ClipBatch:
-    return next(assembled(read_ahead(bags), shape, len(bags)))
+    return next(assemble_batches(read_ahead(bags), shape, len(bags)))
 
 
 def errors_of(batch: ClipBatch) -> list[str]:
@@ -256,7 +256,7 @@ def wait_for_child(pid: int) -> psutil.Process:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for child in psutil.Process(pid).children():
-            if any("decoder_child" in each for each in child.cmdline()):
+            if any("apart.child" in each for each in child.cmdline()):
                 return child
         time.sleep(0.05)
     raise AssertionError("it started no process")

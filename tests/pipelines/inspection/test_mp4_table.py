@@ -29,7 +29,7 @@ from adaptfocus.pipelines.shards.read import read_samples
 from adaptfocus.pipelines.store import objects
 from adaptfocus.pipelines.video.bitstream import is_whole, starts_decoding
 from adaptfocus.pipelines.video.mp4_boxes import NotPlainError, Spans
-from adaptfocus.pipelines.video.table import PacketTable, padded_packet
+from adaptfocus.pipelines.video.table import PacketTable, pad_packet
 from tests.footage import cut_start, encode, footage_files, with_display_matrix, write_tar
 
 X264_OPEN_GOP = {"x264-params": "open-gop=1:keyint=10:min-keyint=10:bframes=3:b-adapt=0:scenecut=0"}
@@ -292,7 +292,7 @@ def test_packets_of_plain_bytes_decode_as_a_container_decodes_them():
     context: Any = av.CodecContext.create(table.codec, "r")
     context.extradata, found = table.extradata, {}
     for offset, size, pts, dts in zip(table.offset_bytes, table.size_bytes, table.pts, table.dts, strict=True):
-        for frame in context.decode(padded_packet(video[offset : offset + size], int(pts), int(dts))):
+        for frame in context.decode(pad_packet(video[offset : offset + size], int(pts), int(dts))):
             found[frame.pts] = frame.to_ndarray()
     for frame in context.decode(None):
         found[frame.pts] = frame.to_ndarray()

@@ -30,7 +30,7 @@ def bag(shard: str, *ranges: tuple[int, int]) -> dict:
 
 
 class Store:
-    """`storage.read_ranges`, slower, and with a count of what is under way."""
+    """`store.objects.read_ranges`, slower, and with a count of what is under way."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds, self.lock = seconds, threading.Lock()
@@ -69,7 +69,7 @@ def test_every_bag_gets_its_bytes_in_order_whatever_the_limits(
 def test_bytes_in_flight_stay_below_the_limit_and_requests_overlap(shard: str) -> None:
     store = Store(seconds=0.03)
     bags = [bag(shard, (100_000 * number, 40_000)) for number in range(10)]
-    with mock.patch.object(ahead.storage, "read_ranges", store):
+    with mock.patch.object(ahead.objects, "read_ranges", store):
         began = time.monotonic()
         assert len(list(read_ahead(bags, max_bytes_in_flight=130_000))) == 10
     assert store.most_bytes == 120_000, "three bags at a time, not four, not one"
@@ -101,7 +101,7 @@ def test_while_the_next_plan_is_unknown_nothing_is_held_back(shard: str) -> None
 
 def test_the_next_bags_are_asked_for_before_the_first_is_used(shard: str) -> None:
     store = Store()
-    with mock.patch.object(ahead.storage, "read_ranges", store):
+    with mock.patch.object(ahead.objects, "read_ranges", store):
         stream = read_ahead([bag(shard, (10 * number, 10)) for number in range(8)])
         next(stream)
         deadline = time.monotonic() + 5

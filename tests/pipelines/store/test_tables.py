@@ -45,7 +45,7 @@ def test_a_slice_costs_its_row_groups_and_not_the_file(tmp_path: Path) -> None:
         fetched.extend(sizes_bytes)
         return read(urls, offsets_bytes, sizes_bytes)
 
-    with mock.patch.object(tables.storage, "read_ranges", counted):
+    with mock.patch.object(tables.objects, "read_ranges", counted):
         assert read_table(url, SCHEMA, 640, 704).to_pylist() == random[640:704]
     size = Path(url).stat().st_size
     assert len(fetched) == 2, "the footer and the row group"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adaptfocus.pipelines.decode.span import packets_in
-from adaptfocus.pipelines.video.nal_units import _h264_record, needed
+from adaptfocus.pipelines.video.nal_units import _h264_record, find_needed
 from tests.moving import bags_of, data_of, indexed, kind, moving
 
 # Headers of NAL units with nothing behind them. Of HEVC: type, sub-layer.
@@ -27,7 +27,7 @@ def packet(*units: bytes) -> bytes:
 
 
 def kept(codec: str, extradata: bytes, packets: list[bytes], wanted: set[int], goes_on: bool = False) -> list[int]:
-    keep = needed(codec, extradata, packets, [number in wanted for number in range(len(packets))], goes_on)
+    keep = find_needed(codec, extradata, packets, [number in wanted for number in range(len(packets))], goes_on)
     return [number for number, is_kept in enumerate(keep) if is_kept]
 
 
@@ -98,7 +98,7 @@ def test_a_third_of_ordinary_packets_is_left_out(tmp_path: Path, name: str, shar
         wanted = {pts for clip in bag["clips"] for pts in clip["frame_pts"]}
         for span, data in zip(bag["spans"], data_of(bag), strict=True):
             packets = packets_in(span, data)
-            keep = needed(
+            keep = find_needed(
                 video["codec"], video["extradata"], [p.data for p in packets], [p.pts in wanted for p in packets]
             )
             left_out, total = left_out + keep.count(False), total + len(keep)

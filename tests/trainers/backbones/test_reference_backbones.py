@@ -152,13 +152,13 @@ def test_vjepa2_features_are_the_means_of_the_librarys_tokens() -> None:
 
 def test_inception_pads_as_tensorflow_does() -> None:
     """No library has it. Its padding by hand: 7 wide, stride 2, on 224: 112 out, so 5 zeros, 2 before and 3 behind."""
-    from adaptfocus.trainers.backbones.inception_i3d import padded
+    from adaptfocus.trainers.backbones.inception_i3d import pad_same
 
     x = torch.ones(1, 1, 64, 224, 225)
-    assert padded(x, (7, 7, 7), (2, 2, 2)).shape == (1, 1, 69, 229, 231)  # 225 -> 113 out: 6 zeros
-    row = padded(x, (7, 7, 7), (2, 2, 2))[0, 0, 10, :, 100]
+    assert pad_same(x, (7, 7, 7), (2, 2, 2)).shape == (1, 1, 69, 229, 231)  # 225 -> 113 out: 6 zeros
+    row = pad_same(x, (7, 7, 7), (2, 2, 2))[0, 0, 10, :, 100]
     assert row.tolist() == [0, 0] + [1] * 224 + [0, 0, 0]
-    assert padded(x, (1, 3, 3), (1, 2, 2)).shape == (1, 1, 64, 225, 227)
+    assert pad_same(x, (1, 3, 3), (1, 2, 2)).shape == (1, 1, 64, 225, 227)
     with torch.device("meta"):
         features = build("inception_i3d", 400).forward_features(torch.empty(1, 3, 64, 224, 224))
     assert features.shape == (1, 7, 1024), "of 8 times, means of 2, as upstream's average pooling of (2, 7, 7)"

@@ -45,9 +45,9 @@ RAY = ("placement.engine=ray", "placement.decode_workers=2")
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """A local cluster for all tests here -> its address."""
-    from adaptfocus.infra.running.cluster import connected
+    from adaptfocus.infra.running.cluster import connect
 
-    with connected(None, cpus=10):
+    with connect(None, cpus=10):
         yield ray.get_runtime_context().gcs_address
 
 
