@@ -78,8 +78,9 @@ def shown_by_the_tutorial() -> dict[str, list[str]]:
 
 
 def without_numbers(line: str, folder: str) -> str:
-    """What a line says whatever it counted, and wherever the folder is."""
-    return re.sub(r"\d[\d,.]*", "#", re.sub(r"\s+", " ", line.replace(folder, "FOLDER"))).strip()
+    """What a line says whatever it counted, how long ago it was, and wherever the folder is."""
+    line = re.sub(r"\d+ \w+ ago", "# ago", re.sub(r"\s+", " ", line.replace(folder, "FOLDER")))
+    return re.sub(r"\d[\d,.]*", "#", line).strip()
 
 
 def follow(lines: list[str], folder: Path, environment: Path, **more: str) -> str:
