@@ -35,7 +35,8 @@ class How(NamedTuple):
 class DecodeConfig(Settings):
     """How bytes become frames.
 
-    `backend`: "packets" feeds fetched packets to a bare decoder; "demux" (PyAV) reads parts of the member; "decord" reads all of it.
+    `backend`: "packets" feeds fetched packets to a bare decoder; "demux" (PyAV) reads parts of the member as a file;
+    "decord" reads all of it.
     `pixel_format`: "rgb" gives [3, S, S]; "yuv420p" gives the planes Y, U, V below each other as [1, S * 3 / 2, S],
     half the bytes, to be converted on the device.
     `crop_fraction`: side of the square crop as a fraction of the picture's short side.
