@@ -1,7 +1,6 @@
-"""Pickles of numpy arrays, read without running anything.
+"""Read pickles of numpy arrays without running anything.
 
-Input: a pickle's bytes. Does: unpickles it; all that it may ask for is numpy's arrays and plain containers. Output:
-numbers, texts, containers and arrays.
+A pickle may ask only for numpy's arrays and plain containers.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ import numpy as np
 
 def _latin1(text: str, encoding: str) -> bytes:
     if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"the encoding {encoding!r} is not taken")
+        raise pickle.UnpicklingError(f"the encoding {encoding!r} is not allowed")
     return text.encode("latin1")
 
 
-# numpy's own functions, as it gives them; the names of their modules in numpy 1 and in numpy 2.
+# numpy's own functions; the names of their modules in numpy 1 and in numpy 2.
 _FUNCTIONS = {
     ("multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
     ("multiarray", "scalar"): np.float64(0).__reduce__()[0],
@@ -45,12 +44,12 @@ class _Unpickler(pickle.Unpickler):
             return ALLOWED[module_name, global_name]
         except KeyError:
             raise pickle.UnpicklingError(
-                f"it asks for {module_name}.{global_name}, and only numpy arrays are taken"
+                f"it asks for {module_name}.{global_name}, but only numpy arrays are allowed"
             ) from None
 
 
 def load(data: bytes) -> Any:
-    """What a pickle holds. One that is broken, or asks for more, may raise any Exception.
+    """The content of a pickle. A pickle that is broken, or asks for more, may raise any Exception.
 
     Texts of Python 2, which are bytes, become texts whose characters are those bytes.
     """

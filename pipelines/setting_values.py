@@ -1,9 +1,8 @@
-"""What a setting's text means: the setting's type decides, not how the text looks.
+"""What a setting's text means: the type of the setting decides, not the look of the text.
 
-Input: text from the command line or a YAML file, and the type of the setting.
-Does: keeps text where text is wanted (`name=2026-11-23` is a name, no date); reads numbers as people write them, in
-decimals; reads lists and groups as YAML without its guesses: octal, base 60, dates, `yes` and `no`.
-Output: the value, or an error that says what may be written there.
+Text from the command line or a YAML file stays text if the setting wants text (`name=2026-11-23` is a name, not a
+date). Numbers are decimal. Lists and groups are read as YAML without its guesses: octal, base 60, dates, `yes` and
+`no`. An error says what may be written.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import yaml
 
 from adaptfocus.pipelines.errors import ConfigError
 
-NOTHING = ("", "null", "~", "none")  # where a setting may be left open
+NOTHING = ("", "null", "~", "none")  # allowed texts for a setting that may be None
 WHOLE, NUMBER = "a whole number in decimals, such as 8", "a number in decimals, such as 0.5 or 1e-3"
 SWITCH = "true or false"
 
@@ -26,7 +25,7 @@ _FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose plain words are all text; only `<<` keeps its meaning."""
+    """YAML in which all plain words are text; only `<<` keeps its meaning."""
 
     yaml_implicit_resolvers: ClassVar = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}
 
@@ -39,10 +38,10 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(text: str | bytes, where: str) -> Any:
-    """Groups, lists and texts of a YAML text; `make` gives the texts their types. None if it is empty.
+    """Groups, lists and texts of a YAML text; `make` converts the texts to their types. None if it is empty.
 
     Raises:
-        ConfigError: it is not YAML: one line, with the place and what to quote.
+        ConfigError: it is not YAML; one line gives the place and what to quote.
     """
     try:
         return yaml.load(text, _Loader)
@@ -62,10 +61,10 @@ def read_yaml(text: str | bytes, where: str) -> Any:
 
 
 def parse_value(value: Any, annotation: Any, where: str) -> Any:
-    """A setting's value, its texts read as its type says; what is no text stays.
+    """A setting's value, with texts converted to the setting's type; other values stay.
 
     Raises:
-        ConfigError: a text that says no such value.
+        ConfigError: a text is not a value of the type.
     """
     kind, may_be_open = _bare(annotation)
     if isinstance(value, str):
@@ -82,7 +81,7 @@ def parse_value(value: Any, annotation: Any, where: str) -> Any:
 
 
 def _bare(annotation: Any) -> tuple[Any, bool]:
-    """A type without its limits and without None; whether None was in it."""
+    """(the type without its limits and without None, whether None was in it)."""
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) not in (Union, types.UnionType):

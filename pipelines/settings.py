@@ -1,8 +1,7 @@
-"""Typed settings: unknown keys fail and suggest the nearest; `key=value` overrides; no secrets inside.
+"""Typed settings: unknown keys fail and suggest the nearest, `key=value` overrides, no secrets inside.
 
-Input: a dict (from YAML or JSON) and overrides such as ``focus.delta=0.2``.
-Does: checks them against a tree of pydantic models, each of which lives with the code that it configures.
-Output: a frozen settings object, or a ConfigError that names the key, the value and the fix.
+A dict (from YAML or JSON) and overrides such as ``focus.delta=0.2`` are checked against a tree of pydantic models. Each
+model lives with the code that it configures. Settings are frozen. A ConfigError names the key, the value and the fix.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ class Settings(pydantic.BaseModel):
     """Base of every settings class: frozen, no unknown keys, values checked, numbers finite."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
-    # What other projects call a setting -> its dotted key here: what to suggest to people who come from there.
+    # Name of a setting in other projects -> its dotted key here, to suggest to users who come from there.
     also_called: ClassVar[Mapping[str, str]] = {}
 
 
 def make(cls: type[S], values: Mapping[str, Any], overrides: Iterable[str] = ()) -> S:
-    """Build settings from a nested dict, then apply ``a.b=value`` overrides; texts are read as the setting's type says.
+    """Build settings from a nested dict, then apply ``a.b=value`` overrides; texts are converted to the setting's type.
 
     Raises:
         ConfigError: an unknown key (with the nearest known one), or a value out of range.
@@ -55,7 +54,7 @@ def known_keys(cls: type[Settings], prefix: str = "") -> list[str]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """Dotted key -> (old, new) wherever two nested dicts of settings differ."""
+    """Dotted key -> (old, new) for each difference between two nested dicts of settings."""
     found: dict[str, tuple[Any, Any]] = {}
     for key in sorted(set(old) | set(new)):
         a, b = old.get(key), new.get(key)
@@ -116,17 +115,17 @@ def _explained(cls: type[Settings], error: pydantic.ValidationError) -> str:
         elif item["type"] == "missing":
             lines.append(f"'{dotted}' is required; give it as {dotted}=VALUE")
         else:
-            value = f"{dotted} = {item['input']!r}: " if dotted else ""  # without a key it is about several
+            value = f"{dotted} = {item['input']!r}: " if dotted else ""  # without a key, several settings conflict
             lines.append(value + _wanted(item))
     return "; ".join(lines)
 
 
 GROUP = "a group of settings, such as {KEY: VALUE}"
-# What pydantic's kinds of errors mean, by the beginning of their names.
+# The meaning of pydantic's error types, by the start of their names.
 _WANTED = {
     "int_": WHOLE,
     "float_": NUMBER,
-    "finite_number": "a number that is finite",
+    "finite_number": "a finite number",
     "bool_": SWITCH,
     "string_type": "text",
     "model_type": GROUP,
@@ -137,7 +136,7 @@ _WANTED = {
 
 
 def _wanted(item: Any) -> str:
-    """What may stand in the place of a wrong value, in our words."""
+    """What may be written instead of a wrong value, in our words."""
     kind, limits = item["type"], item.get("ctx", {})
     for name, words in (("gt", "above"), ("ge", "at least"), ("lt", "below"), ("le", "at most")):
         if name in limits:

@@ -1,7 +1,6 @@
-"""Credentials in URLs: found before a URL is used or saved, and taken out of whatever is printed.
+"""Credentials in URLs: find them before a URL is used or saved, and remove them from everything that is printed.
 
-Input: a URL, or any text with URLs in it. Does: looks for users, passwords, signatures and tokens.
-Output: what was found, by its name only; or the text without it.
+Users, passwords, signatures and tokens are found. Only the name of a credential is ever reported.
 """
 
 from __future__ import annotations
@@ -15,17 +14,17 @@ _SECRET_NAME = re.compile(
     r"|authorization|^(sig|auth|jwt|bearer|hmac|q-ak)$",
     re.IGNORECASE,
 )
-# A secret may hold slashes, and after a port (digits, then a slash) an @ is an innocent part of the path.
+# A secret may contain slashes. After a port (digits, then a slash), an @ is a harmless part of the path.
 _PASSWORD = re.compile(r"(?<=://)[^/@\s:]*:(?!\d+/)[^@\s]*@")
 _USER = re.compile(r"(?<=://)[^/@\s?#]*@")
-# What stands before @ names a container or a login there, and no secret.
+# In these schemes, the part before @ names a container or a login, not a secret.
 _NAMED_USERS = ("abfs", "abfss", "wasb", "wasbs", "sftp", "ssh", "hdfs", "webhdfs", "smb")
 _QUERY = re.compile(r"(?<=[?&;#])([^=&;#\s'\"<>]+)=([^&;#\s'\"<>)\]]*)")
 _URL = re.compile(r"[A-Za-z0-9+.-]+://\S*")
 
 
 def secret_in(url: str) -> str | None:
-    """What of a URL is a credential: ``a user or a password``, or a parameter's name; None if nothing is."""
+    """The credential in a URL: ``a user or a password``, or a parameter's name; None if there is none."""
     if "://" not in url:
         return None
     if _PASSWORD.search(url) or (not _names_users(url) and _USER.search(url)):
@@ -39,7 +38,7 @@ def _names_users(url: str) -> bool:
 
 
 def redact_secrets(text: str) -> str:
-    """Text whose URLs carry no user, no password and no value of a parameter that is a credential."""
+    """The text with users, passwords and the values of secret parameters removed from its URLs."""
     return _URL.sub(lambda match: _without(match[0]), text)
 
 

@@ -1,4 +1,4 @@
-"""Features of whole videos: the store they are kept in, and the layouts other projects read."""
+"""Features of whole videos: the store that holds them, and the layouts that other projects read."""
 
 from typing import TYPE_CHECKING
 

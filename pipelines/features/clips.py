@@ -1,8 +1,8 @@
-"""Clips of features: the steps of a feature set at a clip's times, in the place of its frames.
+"""Clips of features: instead of frames, a clip has the steps of a feature set at its times. Nothing is decoded.
 
-Input: a feature set of an index's videos, and bags of a plan on that index.
-Does: copies the features to one temporary file, once a process; takes the nearest step for each frame of a clip.
-Output: float32 [N, T, D, 1, 1] a bag: a clip of T "frames" of one pixel, with D channels. Nothing is decoded.
+The features of an index's videos are copied to one temporary file per process. Each frame of a clip takes the nearest
+step. A bag (the clips of one video) becomes float32 [N, T, D, 1, 1]: a clip of T "frames" of one pixel, with D
+channels.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from adaptfocus.pipelines.features.store import FeatureSet, open_features
 from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.plan.settings import ClipConfig
 
-NO_FEATURES = "no_features"  # the kind of a bag whose video has none
+NO_FEATURES = "no_features"  # the error kind of a bag whose video has no features
 
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """Where the features of a plan's videos are; small enough to be sent to every process that reads them."""
+    """Where the features of a plan's videos are; small enough to send to every process that reads them."""
 
     url: str
     index_url: str
     clip: ClipConfig
-    dim: int  # numbers of a step
-    sha256: str  # of features.json: features that are made anew are others
+    dim: int  # numbers in a step
+    sha256: str  # hash of features.json: features that are made again count as different
 
     @classmethod
     def of(cls, features: FeatureSet, index_url: str, clip: ClipConfig) -> FeatureSource:
@@ -41,9 +41,9 @@ class FeatureSource:
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """The features of all videos of an index, one video after the other, each in order of time.
+    """The features of all videos of an index, video after video, each in order of time.
 
-    Steps first_step[v] to first_step[v + 1] (not included) are those of row v of the index; none if it has no features.
+    Row v of the index has the steps from first_step[v] to first_step[v + 1] (exclusive); none if it has no features.
     """
 
     features: np.ndarray  # [S, D] float32
@@ -55,8 +55,8 @@ class FeatureTable:
     def write_clips(self, bag: dict, out: np.ndarray) -> None:
         """Write the steps of a bag's clips into `out`, float32 [N, T, D, 1, 1].
 
-        A clip's frame n of T is at center_seconds + (n - (T - 1) / 2) x stride, as where frames are decoded; the
-        nearest step is taken, the earlier of two that are equally near, the video's first or last beyond its ends.
+        A clip's frame n of T is at center_seconds + (n - (T - 1) / 2) x stride, as with decoded frames. The
+        nearest step is taken, and of two equally near the earlier; beyond the video's ends, its first or last step.
 
         Raises:
             BadVideoError: the video has no features.
@@ -72,16 +72,16 @@ class FeatureTable:
 
 
 def nearest(center_seconds: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """For each time, the number of the nearest of some ascending centres; of two equally near the earlier."""
+    """For each time, the number of the nearest of the ascending centres; of two equally near, the earlier."""
     return np.searchsorted((center_seconds[1:] + center_seconds[:-1]) / 2, times, side="left")
 
 
-@lru_cache(maxsize=2)  # of training and of a test; an evaluation after a training in one process has both
+@lru_cache(maxsize=2)  # training and test: an evaluation after training in one process uses both
 def open_source(source: FeatureSource) -> FeatureTable:
     """The table of a source, read once a process.
 
     Raises:
-        InputError: the features have changed since the source was named, or there is no room for them.
+        InputError: the features have changed since `source` was made, or there is no room for them.
         StorageError: they cannot be read.
     """
     if _digest(source.url) != source.sha256:
@@ -106,20 +106,20 @@ def open_source(source: FeatureSource) -> FeatureTable:
 
 
 def _file_of(steps: int, dim: int) -> np.ndarray:
-    """float32 [steps, dim] in a file that nobody else sees, and that ends with this process.
+    """float32 [steps, dim] in a file that is private to this process and ends with it.
 
-    Not in memory: a million steps of 2048 numbers are 8 GB, of which the system keeps what is read.
+    They are not in memory, because a million steps of 2048 numbers are 8 GB. The system caches what is read.
     """
     size_bytes = steps * dim * 4
     if not size_bytes:
         return np.empty((steps, dim), np.float32)
     with tempfile.TemporaryFile(prefix="adaptfocus-features-") as file:
         try:
-            os.posix_fallocate(file.fileno(), 0, size_bytes)  # a full disk would else end the process as it writes
+            os.posix_fallocate(file.fileno(), 0, size_bytes)  # otherwise a full disk would end the process
         except OSError as error:
             raise InputError(
-                f"the features take {size_bytes / 1e9:.1f} GB of the temporary folder {tempfile.gettempdir()}, which "
-                f"cannot be had ({error.strerror}); set TMPDIR to a folder with room"
+                f"the features take {size_bytes / 1e9:.1f} GB in the temporary folder {tempfile.gettempdir()}, which "
+                f"are not available ({error.strerror}); set TMPDIR to a folder with room"
             ) from error
         return np.memmap(file, np.float32, "r+", shape=(steps, dim))
 

@@ -1,14 +1,12 @@
-"""Features of whole videos on the object store: one row a video, and what they are.
+"""Features of whole videos in the object store, one row for each video, with their settings.
 
-Input: rows of features, part by part; a URL.
-Does: claims a folder for one kind of features, writes its parts so that each is there whole or not at all, and says
-when all are; opens a folder that is whole.
-Output: ``URL/extraction.json`` (what was asked for, written first), ``URL/parts/*.parquet``,
-``URL/refused/*.parquet``, and ``URL/features.json`` last: until it is written the features are not complete.
+A folder belongs to one set of features. It has ``URL/extraction.json`` (the settings, written first),
+``URL/parts/*.parquet``, ``URL/refused/*.parquet``, and ``URL/features.json``, written last: until then the features are
+not complete. A part is written completely or not at all.
 
 Step i of a video is the window around the middle of [i, i + 1) x `stride_seconds`: its time is (i + 0.5) x
-`stride_seconds` from the first frame shown, but for the last step, which is the middle of what is left of the video.
-The row's `center_seconds` says so for every step.
+`stride_seconds` from the first frame shown. The last step is different: its time is the middle of the rest of the
+video. The row's `center_seconds` has the time of every step.
 """
 
 from __future__ import annotations
@@ -37,18 +35,18 @@ SCHEMA_VERSION = 1
 ALIGNMENT = "(i + 0.5) * stride_seconds from the first frame shown; the last step is the middle of what is left"
 READ_THREADS = 8
 
-# One row a video, one row group a row: a video alone is one range to read.
+# One row for each video, one row group for each row: a single video is one range to read.
 FEATURES_SCHEMA = pa.schema(
     [
         ("video_id", pa.string()),
         ("video_row", pa.int64()),  # in the index
-        ("split", pa.string()),  # null where none was given
+        ("split", pa.string()),  # null if none was given
         ("labels", pa.list_(pa.string())),  # the video's tags
         ("duration_seconds", pa.float64()),
-        ("center_seconds", pa.list_(pa.float64())),  # [T], of each step's window
+        ("center_seconds", pa.list_(pa.float64())),  # [T], the middle of each step's window
         ("shape", pa.list_(pa.int64())),  # [T, D], or [T, H, W, C] of maps
         ("features", pa.list_(pa.float32())),  # row by row
-        # What the video cost: each is counted once, whatever number of windows shows a frame.
+        # The video's cost. A frame or packet counts once, whatever number of windows shows it.
         ("packets_decoded", pa.int64()),
         ("frames_converted", pa.int64()),
         ("read_bytes", pa.int64()),
@@ -80,23 +78,23 @@ class VideoFeatures:
 
 
 def claim(url: str, settings: Mapping[str, Any]) -> None:
-    """Make the folder one of these features; nothing happens if it already is.
+    """Claim the folder for these features; does nothing if it already belongs to them.
 
     Raises:
-        ConfigError: it has features of other settings: says which differ.
-        InputError: what is there is damaged, or of a newer version.
+        ConfigError: it has features with other settings; the message says which differ.
+        InputError: its content is damaged, or of a newer version.
     """
     wanted = json.loads(json.dumps({"schema_version": SCHEMA_VERSION, **settings}))
     place = store.join(url, "extraction.json")
     if store.create_exclusive(place, json.dumps(wanted, indent=1).encode()):
         return
     there = _json(place)
-    # Where a run, an index or weights lie may change; what they are is in their hashes.
+    # The places of a run, an index or weights may change; hashes identify their content.
     changed = differences(_identity(there), _identity(wanted))
     if changed:
         listed = ", ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())
         raise ConfigError(
-            f"{url} has features of other settings ({listed}); choose another folder, or give the same settings"
+            f"{url} has features with other settings ({listed}); choose another folder, or give the same settings"
         )
 
 
@@ -110,17 +108,17 @@ def part_urls(url: str, name: str) -> tuple[str, str]:
 
 
 def parts_there(url: str) -> set[str]:
-    """Names of the parts that are whole."""
+    """Names of the complete parts."""
     return {posixpath.basename(each).removesuffix(".parquet") for each in store.list_files(store.join(url, "parts"))}
 
 
 def write_part(
     url: str, name: str, videos: Sequence[tuple[VideoFeatures, Mapping[str, int]]], refused: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Write a part: its refused rows, then its features, from which moment it counts.
+    """Write a part: first its refused rows, then its features. The part counts once these are written.
 
     Args:
-        videos: with what each cost (COUNTED).
+        videos: each video with its cost (COUNTED).
         refused: rows of REFUSED_FEATURES_SCHEMA.
     """
     rows = [
@@ -140,7 +138,7 @@ def write_part(
 
 
 def _parquet(table: pa.Table, row_group_size: int) -> bytes:
-    """No dictionaries of floats: no two are alike, and building one costs more than writing them."""
+    """Parquet without dictionaries of floats: no two are equal, and building one takes longer than writing them."""
     sink = pa.BufferOutputStream()
     plain: Any = [field.name for field in table.schema if pa.types.is_string(field.type)]
     pq.write_table(table, sink, compression="zstd", row_group_size=row_group_size, use_dictionary=plain)
@@ -148,7 +146,7 @@ def _parquet(table: pa.Table, row_group_size: int) -> bytes:
 
 
 def finish(url: str, parts: Sequence[str]) -> dict[str, Any]:
-    """Write features.json: all parts are there. Returns what it says.
+    """Write features.json once all parts exist -> its content.
 
     Raises:
         InputError: a part is missing, or a video is in two of them.
@@ -178,27 +176,27 @@ def open_features(url: str) -> FeatureSet:
     """A complete feature set.
 
     Raises:
-        InputError: there is none, it is not complete, or another version wrote it.
+        InputError: it does not exist, is not complete, or another version wrote it.
         StorageError: it cannot be read.
     """
     place = store.join(url, "features.json")
     if not store.exists(place):
         if store.exists(store.join(url, "extraction.json")):
             raise InputError(
-                f"the features at {url} are not complete ({len(parts_there(url))} parts are there, and no "
+                f"the features at {url} are not complete ({len(parts_there(url))} parts, and no "
                 "features.json); give the command of `adaptfocus extract` again to resume"
             )
-        store.list_files(url)  # raises if it is the bucket that is not there
+        store.list_files(url)  # raises if the bucket does not exist
         raise InputError(f"there are no features at {url} (no features.json); make them with `adaptfocus extract`")
     return FeatureSet(url, _json(place))
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Features of the videos of an index; read when they are asked for."""
+    """Features of the videos of an index, read on demand."""
 
     url: str
-    facts: Mapping[str, Any]  # what features.json says
+    facts: Mapping[str, Any]  # the content of features.json
 
     @property
     def kind(self) -> str:
@@ -207,7 +205,7 @@ class FeatureSet:
 
     @property
     def dim(self) -> int:
-        """Numbers in a vector; of maps, their channels."""
+        """Numbers in a vector; for maps, the number of channels."""
         return self.facts["feature_shape"][-1]
 
     @property
@@ -216,20 +214,20 @@ class FeatureSet:
 
     @property
     def video_ids(self) -> list[str]:
-        """In the order of the index."""
+        """The ids of the videos, in the order of the index."""
         return [*self._places]
 
     def __len__(self) -> int:
         return len(self._places)
 
     def video(self, video_id: str) -> VideoFeatures:
-        """The features of one video: two small range reads and one of its bytes.
+        """The features of one video, by two small range reads and one of its bytes.
 
         Raises:
-            InputError: it is not among them.
+            InputError: the set does not have the video.
         """
         if video_id not in self._places:
-            raise InputError(f"{self.url} has no features of {video_id!r}; its refused/ says why, if it was tried")
+            raise InputError(f"{self.url} has no features of {video_id!r}; if it was tried, refused/ says why")
         name, row = self._places[video_id]
         return _video(read_table(part_urls(self.url, name)[0], FEATURES_SCHEMA, row, row + 1), 0)
 
@@ -244,7 +242,7 @@ class FeatureSet:
         return [row for table in _read(self.url, self.facts["parts"], None, 1) for row in table.to_pylist()]
 
     def described(self) -> pa.Table:
-        """The columns FACTS of all videos: all but the features themselves and their times."""
+        """The columns FACTS of all videos: all except the features and their times."""
         return pa.concat_tables(_read(self.url, self.facts["parts"], FACTS, 0))
 
     @cached_property
@@ -274,7 +272,7 @@ def _some_columns(url: str, schema: pa.Schema) -> pa.Table:
         with pq.ParquetFile(RangeFile(url, 0, size_bytes, block_bytes=64 * 1024)) as part:
             return part.read(columns=schema.names).select(schema.names).cast(schema)
     except (pa.ArrowInvalid, KeyError) as error:
-        raise InputError(f"{url} is no part of features ({error}); remove it and extract again") from None
+        raise InputError(f"{url} is not a part of features ({error}); remove it and extract again") from None
 
 
 def _video(table: pa.Table, row: int) -> VideoFeatures:

@@ -1,4 +1,4 @@
-"""Tars -> an index: one row a video, with its packets."""
+"""The index of the videos in tars: one row for each video, with its packets."""
 
 from typing import TYPE_CHECKING
 

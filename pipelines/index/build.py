@@ -1,12 +1,11 @@
-"""Tars in object storage -> the video index.
+"""Build the video index of tars in object storage.
 
-Input: shards as URLs, globs, brace ranges or a folder; a class list and a labels file if there are any.
-Does: indexes the shards side by side, takes over the parts of those that have not changed, leaves out repeated ids.
-Output: ``OUT/videos/*.parquet``, ``OUT/refused/*.parquet``, and ``OUT/index.json`` last: it names the parts in
-their order, and until it is written nothing of the new index counts.
+Shards are indexed in parallel. Parts of unchanged shards are reused, and repeated ids are left out. The index is
+``OUT/videos/*.parquet``, ``OUT/refused/*.parquet``, and ``OUT/index.json``, written last: it names the parts in their
+order, and until it is written nothing of the new index counts.
 
-A part's name holds a hash of the shard's URL, size and tag and of all that decides what its rows say: a part that is
-there under its name is the part, whoever wrote it and whenever.
+A part's name holds a hash of the shard's URL, size and tag, and of all settings that decide the content of its rows. A
+file with that name is therefore the right part, whoever wrote it and whenever.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ Progress = Callable[[int, int, str], None]  # shards done, shards in all, the sh
 
 @dataclass(frozen=True)
 class IndexSummary:
-    """What a run of `build_index` did."""
+    """The result of `build_index`."""
 
     index_url: str
     shards: int
@@ -57,9 +56,9 @@ class IndexSummary:
     unlabelled: int
     refused: dict[str, int]  # kind -> members, videos or shards that are not in the index
     intervals_changed: dict[str, int]  # interval_clamped, interval_dropped
-    noted: dict[str, int]  # of videos that are indexed, but not as they were written: packet_arrays.NOTES
+    noted: dict[str, int]  # kind -> videos that are indexed with changes (NOTES of pipelines/video/table.py)
     labels_without_video: int  # rows of the labels file that name no indexed video
-    unmatched_ids: tuple[str, ...]  # the first of them
+    unmatched_ids: tuple[str, ...]  # the first of these ids
     reasons: tuple[str, ...]  # the first refused rows, as lines
     classes: tuple[str, ...]
     seconds: float
@@ -76,30 +75,30 @@ def build_index(
     isolation: Isolation | None = DEFAULT_ISOLATION,
     prefix_shard: bool = False,
 ) -> IndexSummary:
-    """Index the shards; may be run again at any time, and then reads only what is new or has changed.
+    """Index the shards. A repeated call reads only new and changed shards.
 
     Args:
         shards: URLs, globs, brace ranges (``train-{000000..000009}.tar``) or folders (all ``*.tar`` in them).
-        classes: the class list; without it that of a ``classes.txt`` beside the first shard, else all labels found.
-        labels_url: a CSV or JSONL file with `id` and `labels`; goes before what lies in the tars.
-        workers: processes; as many as there are cores if None. 1 stays in this process.
-        isolation: what one video may take, in a process of its own beside each; None: it is read without one.
-        prefix_shard: ids are ``SHARD/KEY``: for tars whose keys begin anew in each. SHARD is the tar's path below the
-            folder that holds all of them, without ``.tar``.
+        classes: the class list; by default that of a ``classes.txt`` next to the first shard, else all labels found.
+        labels_url: a CSV or JSONL file with `id` and `labels`; overrides the labels in the tars.
+        workers: number of processes; one for each core if None. With 1, all runs in this process.
+        isolation: limits for one video, which is read in another process; None: it is read in the worker itself.
+        prefix_shard: ids are ``SHARD/KEY``, for tars that repeat each other's keys. SHARD is the tar's path below the
+            common folder of all tars, without ``.tar``.
 
     Raises:
-        InputError: no shard matches, a label of `labels_url` is not a class, none of its ids is that of a video, or
-            nothing at all could be indexed.
+        InputError: no shard matches, a label of `labels_url` is not a class, none of its ids belongs to a video, or
+            nothing could be indexed.
         StorageError: a place cannot be read or written.
     """
     started = time.perf_counter()
     found = find_shards(shards)
     store.check_writable(out_url)
-    class_list = _classes_beside(found[0]) if classes is None else tuple(map(normal, classes))
+    class_list = _classes_next_to(found[0]) if classes is None else tuple(map(normal, classes))
     listed = list(read_labels(labels_url, class_list)) if labels_url else []
     prefixes = [f"{name}/" for name in shard_names(found)] if prefix_shard else [""] * len(found)
     labels_tag = hashlib.sha256(store.read_bytes(labels_url)).hexdigest() if labels_url else ""
-    # All but the shard itself that decides what a row says.
+    # Everything except the shard itself that decides the content of a row.
     settings = json.dumps([SCHEMA_VERSION, ROWS_VERSION, class_list, labels_tag])
     wanted = _identified(found, prefixes, settings)
     given = {"classes": class_list, "labels_url": labels_url, "isolation": isolation, "labels_tag": labels_tag}
@@ -135,11 +134,11 @@ def build_index(
     )
 
 
-def _classes_beside(shard_url: str) -> tuple[str, ...] | None:
+def _classes_next_to(shard_url: str) -> tuple[str, ...] | None:
     """The class list that `pack` wrote into the shard's folder, if there is one."""
     url = store.join(posixpath.dirname(shard_url), "classes.txt")
-    is_listed = not shard_url.startswith(("http://", "https://"))  # web servers answer for what they do not have
-    # One that is empty lies beside videos that nobody has labelled.
+    is_listed = not shard_url.startswith(("http://", "https://"))  # web servers may answer for missing files
+    # An empty list is next to videos that nobody has labelled.
     return tuple(read_classes(url, may_be_empty=True)) or None if is_listed and store.exists(url) else None
 
 
@@ -160,7 +159,7 @@ def _parts(
     workers: int | None,
     progress: Progress | None,
 ) -> tuple[list[Part], int]:
-    """A part of each shard, in order, and how many shards were read for it."""
+    """The part of each shard, in order, and the number of shards that were read."""
     parts = _unchanged(wanted, out_url)
     tasks: dict[int, ShardTask] = {}
     for number, (url, size_bytes, _, identity) in enumerate(wanted):
@@ -178,9 +177,9 @@ def _parts(
 
 
 def _unchanged(wanted: list[tuple[str, int, str, str]], out_url: str) -> dict[int, Part]:
-    """The parts that can be taken over, by the shard's place in the order.
+    """Number of a shard in the order -> its part, where it can be reused.
 
-    A part that lost repeated ids to earlier shards is taken over only while all of those are what they were.
+    A part that lost repeated ids to earlier shards is reused only if all of those are unchanged.
     """
     listed = store.list_files(store.join(out_url, "videos"))
     there = {posixpath.basename(url).removesuffix(".parquet") for url in listed}
@@ -200,7 +199,7 @@ def _unchanged(wanted: list[tuple[str, int, str, str]], out_url: str) -> dict[in
 
 
 def _in_place(name: str, number: int, out_url: str) -> str:
-    """Copy a part under its place in the order, so that the files' order stays the rows' order."""
+    """Copy a part to the name of its place in the order, so that files and rows have the same order."""
     moved = f"{number:05d}-{name.split('-', 1)[1]}"
     if moved != name:
         for source, target in reversed(list(zip(part_urls(out_url, name), part_urls(out_url, moved), strict=True))):
@@ -209,7 +208,7 @@ def _in_place(name: str, number: int, out_url: str) -> str:
 
 
 def _write_index(out_url: str, parts: list[Part], classes: Sequence[str]) -> None:
-    """Write index.json, the moment from which the new index counts; then remove parts that it does not name."""
+    """Write index.json, which makes the new index count; then remove parts that it does not name."""
     names = [part.name for part in parts]
     identity = json.dumps([SCHEMA_VERSION, [(p.name, p.facts.rows) for p in parts], list(classes)])
     content = {
@@ -229,5 +228,5 @@ def _write_index(out_url: str, parts: list[Part], classes: Sequence[str]) -> Non
 
 def _entry(part: Part) -> dict[str, object]:
     facts = asdict(part.facts)
-    del facts["labels"]  # thousands of names for each of thousands of shards; they stay in the footer
+    del facts["labels"]  # these may be thousands of names in each of thousands of shards, so they stay in the footers
     return {**asdict(part), "facts": facts}

@@ -1,7 +1,6 @@
-"""What is said of an index before it counts: that there is something in it, and that a labels file fits it.
+"""Checks of an index before it counts: that it is not empty, and that a labels file fits it.
 
-Input: the parts of an index, the ids of a labels file. Does: compares, looks the first reasons up.
-Output: an error, or lines for the terminal.
+A failed check raises an error with the first reasons.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ IDS_SHOWN = 5
 
 
 def refused_rows(out_url: str, parts: Sequence[Part], kinds: Collection[str] = ()) -> Iterator[dict[str, str]]:
-    """Rows of REFUSED_SCHEMA of an index, in its order; of some kinds, or all. Parts without one are not read."""
+    """Rows of REFUSED_SCHEMA of an index, in its order; of the given kinds, or all. Parts without any are not read."""
     for part in parts:
         if any(not kinds or kind in kinds for kind in part.facts.refused):
             for row in read_part(part_urls(out_url, part.name)[1]).to_pylist():
@@ -35,7 +34,7 @@ def line_of(row: dict[str, str]) -> str:
 
 
 def first_reasons(out_url: str, parts: Sequence[Part], counts: dict[str, int]) -> tuple[str, ...]:
-    """The first refused rows as lines: one of each kind where there are several kinds."""
+    """The first refused rows as lines; one of each kind if there are several kinds."""
     lines: list[str] = []
     kinds = [kind for kind, _ in sorted(counts.items(), key=lambda item: -item[1])][:REASONS_SHOWN]
     for left, kind in zip(range(len(kinds), 0, -1), kinds, strict=True):
@@ -60,20 +59,20 @@ def find_unmatched(labels_url: str, listed: Sequence[str], indexed: Collection[s
     """The ids of a labels file that no indexed video has.
 
     Raises:
-        InputError: that are all of them: the file is another's, or writes its ids in another way.
+        InputError: no id matches: the file belongs to other videos, or writes its ids differently.
     """
     indexed = set(indexed)
     left = [each for each in listed if each not in indexed]
     if listed and len(left) == len(listed):
         raise InputError(
-            f"{labels_url} matches no video: none of its {len(listed)} ids is that of a video. It has "
+            f"{labels_url} matches no video: none of its {len(listed)} ids belongs to a video. It has "
             f"{_some(listed)}; the videos are {_some(sorted(indexed))}. {hint_for(listed, indexed)}"
         )
     return left
 
 
 def hint_for(listed: Sequence[str], indexed: Collection[str]) -> str:
-    """What would make ids that match nothing fit: their extension, their folder, their case, their dots."""
+    """A hint on how to make ids match: by their extension, folder, case or dots."""
     folded = {each.casefold() for each in indexed}
     ends = {posixpath.basename(each) for each in indexed}
     for each in listed[:1000]:

@@ -1,4 +1,4 @@
-"""An index, read: its videos, rows, refused files and notes."""
+"""Read an index: its videos, rows, refused files and notes."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.pipelines.video.table import NOTES
 
-# Raise it when a row would say something else about the same video: all shards are then read again.
+# Raise this version when a row would differ for the same video: all shards are then read again.
 ROWS_VERSION = 3
 
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """The whole index in memory. A video's row in `table` is its `video_row` everywhere else."""
+    """The whole index in memory. The number of a video's row in `table` is its `video_row` everywhere else."""
 
     table: pa.Table  # INDEX_SCHEMA and SHARD_FIELDS
     classes: list[str]
-    fingerprint: str  # changes with any row
+    fingerprint: str  # changes if any row changes
 
 
 def load_index(index_url: str, columns: list[str] | None = None) -> VideoIndex:
     """The index as one table, in the order of its parts.
 
     Args:
-        columns: of INDEX_SCHEMA; all, and SHARD_FIELDS, if None. The packets are most of an index.
+        columns: columns of INDEX_SCHEMA; if None, all of them and SHARD_FIELDS. Packets take most of an index.
 
     Raises:
         InputError: there is no index, or another version wrote it.
@@ -61,7 +61,7 @@ def load_index(index_url: str, columns: list[str] | None = None) -> VideoIndex:
 
 
 def refused_of(index_url: str) -> Iterator[dict[str, str]]:
-    """What an index leaves out or changed, row by row (REFUSED_SCHEMA). Raises InputError if there is no index."""
+    """Rows of REFUSED_SCHEMA: what an index left out or changed. Raises InputError if there is no index."""
     entry = _entry_of(index_url)
     parts = [Part(**{**part, "facts": ShardFacts(labels=[], **part["facts"])}) for part in entry["parts"]]
     return refused_rows(index_url, parts)
@@ -71,7 +71,7 @@ def read_rows(index_url: str, start: int, stop: int, fingerprint: str) -> pa.Tab
     """Rows [start, stop) of an index, INDEX_SCHEMA and SHARD_FIELDS, without reading the others.
 
     Raises:
-        InputError: the index is not the one with this fingerprint any more.
+        InputError: the index no longer has this fingerprint.
         StorageError: it cannot be read.
     """
     entry = _index_with(index_url, fingerprint)
@@ -87,7 +87,7 @@ def read_rows(index_url: str, start: int, stop: int, fingerprint: str) -> pa.Tab
 
 
 def notes_of(index_url: str) -> dict[str, int]:
-    """Kind -> videos of an index that are not as they were written (packet_arrays.NOTES): files that end early."""
+    """Kind -> number of videos that are indexed with changes (NOTES of pipelines/video/table.py)."""
     entry = read_entry(index_url) or {"parts": []}
     counts = sum((Counter(part["facts"]["refused"]) for part in entry["parts"]), Counter())
     return {kind: n for kind, n in sorted(counts.items()) if kind in NOTES}
@@ -97,12 +97,12 @@ def notes_of(index_url: str) -> dict[str, int]:
 def _index_with(index_url: str, fingerprint: str) -> dict:
     entry = read_entry(index_url)
     if entry is None or entry["fingerprint"] != fingerprint:
-        raise InputError(f"the index at {index_url} has been made anew meanwhile; begin again, in another folder")
+        raise InputError(f"the index at {index_url} was made again meanwhile; start again, in another folder")
     return entry
 
 
 def _with_shard(table: pa.Table, part: Mapping[str, Any]) -> pa.Table:
-    """A part's rows with what index.json says of their shard."""
+    """A part's rows with the columns about their shard from index.json."""
     for (name, kind), value in zip(SHARD_FIELDS, (part["size_bytes"], part["tag"]), strict=True):
         table = table.append_column(name, pa.repeat(pa.scalar(value, kind), table.num_rows))
     return table
@@ -112,7 +112,7 @@ def _entry_of(index_url: str) -> dict:
     """index.json. Raises InputError if there is none."""
     entry = read_entry(index_url)
     if entry is None:
-        store.list_files(index_url)  # raises if it is the bucket that is not there
+        store.list_files(index_url)  # raises if the bucket does not exist
         raise InputError(f"there is no index at {index_url} (no index.json); make it with `adaptfocus index`")
     return entry
 

@@ -1,9 +1,8 @@
 """The parts of an index on disk: two Parquet files for each shard.
 
-Input: a shard's rows of INDEX_SCHEMA and of REFUSED_SCHEMA.
-Does: writes and reads them; leaves out ids that an earlier shard has.
-Output: ``OUT/videos/NAME.parquet`` and ``OUT/refused/NAME.parquet``. The facts about both lie in the footer of the
-first, so that a later run can take them over without reading the shard again.
+``OUT/videos/NAME.parquet`` has the shard's rows of INDEX_SCHEMA, ``OUT/refused/NAME.parquet`` those of REFUSED_SCHEMA.
+The facts about both are in the footer of the first, so that a later run can reuse them without reading the shard again.
+Ids that an earlier shard has are left out.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ FACTS = b"adaptfocus"  # the footer's key
 
 @dataclass(frozen=True)
 class ShardFacts:
-    """What a part holds; lies in its footer as JSON."""
+    """What a part holds; stored in its footer as JSON."""
 
     rows: int
     unlabelled: int
@@ -48,8 +47,8 @@ class Part:
     shard_url: str
     size_bytes: int
     tag: str
-    identity: str  # hash of the shard and of all that decides what its rows say
-    name: str  # of the files in videos/ and refused/
+    identity: str  # hash of the shard and of all that decides the content of its rows
+    name: str  # name of the files in videos/ and refused/
     facts: ShardFacts
 
 
@@ -68,7 +67,7 @@ def refused_table(shard_url: str, refusals: Sequence[Refusal]) -> pa.Table:
 
 
 def write_parts(videos_url: str, refused_url: str, videos: pa.Table, refused: pa.Table, seconds: float) -> ShardFacts:
-    """Write both parts, the videos last: a part that is there is complete."""
+    """Write both files, the videos last: an existing part is therefore complete."""
     labels = videos["labels"].to_pylist()
     facts = ShardFacts(
         rows=videos.num_rows,
@@ -83,7 +82,7 @@ def write_parts(videos_url: str, refused_url: str, videos: pa.Table, refused: pa
 
 
 def read_facts(videos_url: str) -> ShardFacts:
-    """The facts in a part's footer: two small range reads."""
+    """The facts in a part's footer, by two small range reads."""
     size_bytes, _ = store.size_and_tag(videos_url)
     with pq.ParquetFile(RangeFile(videos_url, 0, size_bytes, block_bytes=64 * 1024)) as part:
         return ShardFacts(**json.loads(part.schema_arrow.metadata[FACTS]))
@@ -99,17 +98,17 @@ def read_part(url: str, columns: list[str] | None = None) -> pa.Table:
 
 
 def _parquet(table: pa.Table) -> bytes:
-    """zstd for all columns but the packets, which are compressed already (packet_codec)."""
+    """zstd for all columns except the packets, which are already compressed (pipelines/video/packets.py)."""
     out = pa.BufferOutputStream()
     plain: Any = ["shard_url", "codec", "access", "indexed_by", "kind", "labels.list.element"]
     compression: Any = {name: "none" if name == "packets" else "zstd" for name in _leaves(table.schema)}
-    # Row groups of 1,024 videos: a reader of some columns holds some thousand packets of each at once.
+    # Row groups of 1,024 videos: a reader of some columns holds a few thousand packets of each at once.
     pq.write_table(table, out, compression=compression, row_group_size=1024, use_dictionary=plain)
     return out.getvalue().to_pybytes()
 
 
 def _leaves(schema: pa.Schema) -> list[str]:
-    """Parquet's names of a schema's columns."""
+    """Parquet's names for the columns of a schema."""
     sink = pa.BufferOutputStream()
     pq.write_table(schema.empty_table(), sink)
     columns = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
@@ -117,16 +116,16 @@ def _leaves(schema: pa.Schema) -> list[str]:
 
 
 def leave_out_duplicates(parts: Sequence[Part], out_url: str) -> list[Part]:
-    """The parts with each id once: the first in the order of shards and offsets stays.
+    """The parts with each id only once: the first in the order of shards and offsets stays.
 
-    A part that loses rows is written anew under another name, so that it is never taken for the shard's whole part.
+    A part that loses rows is written again under another name, so that it is never taken for the complete part.
     Memory: 8 bytes a video, and the ids that occur twice.
     """
     with ThreadPoolExecutor(READ_THREADS) as threads:
         hashes = list(threads.map(lambda part: _hashed(read_ids(out_url, part)), parts))
     values, counts = np.unique(np.concatenate(hashes), return_counts=True)
     suspects = values[counts > 1]  # 64-bit hashes: two ids may share one, so the ids themselves decide
-    first: dict[str, str] = {}  # id -> where it was seen first
+    first: dict[str, str] = {}  # id -> where it was first seen
     kept: list[Part] = []
     for part, hashed in zip(parts, hashes, strict=True):
         rows = np.flatnonzero(np.isin(hashed, suspects))
@@ -151,7 +150,7 @@ def _hashed(ids: Sequence[str]) -> np.ndarray:
 
 
 def _without(part: Part, repeated: dict[int, str], out_url: str) -> Part:
-    """Move rows from a part's videos to its refused rows; `repeated` says where each id was seen first."""
+    """Move rows from a part's videos to its refused rows; `repeated` says where each id was first seen."""
     videos_url, refused_url = part_urls(out_url, part.name)
     videos, refused = read_part(videos_url), read_part(refused_url)
     keep = np.ones(videos.num_rows, dtype=bool)
@@ -160,7 +159,7 @@ def _without(part: Part, repeated: dict[int, str], out_url: str) -> Part:
     refusals = [
         Refusal(
             "duplicate_id",
-            f"{first_url} has this id already; the first stays. Where keys repeat in each shard, index with "
+            f"{first_url} already has this id; the first stays. If shards repeat each other's keys, index with "
             "--prefix-shard",
             row["member_name"],
             row["video_id"],

@@ -1,8 +1,7 @@
-"""Shards side by side in processes, and what happens when one of those dies.
+"""Index shards in parallel processes, and handle the death of a process.
 
-Input: ShardTasks.
-Does: runs them in a pool of spawned processes (s3fs does not survive a fork), or here if one worker is enough.
-Output: the facts about each shard's parts, in the order in which they are done.
+Tasks run in a pool of spawned processes, because s3fs does not survive a fork. With one worker they run in this
+process. Results come in the order in which they are done.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ def index_shards(tasks: dict[int, ShardTask], workers: int) -> Iterator[tuple[in
     """(number, facts) of each task as it is done.
 
     Raises:
-        StorageError: a shard cannot be read or a part cannot be written; tasks not yet begun are given up.
+        StorageError: a shard cannot be read or a part cannot be written; tasks that have not begun are dropped.
     """
     if workers == 1 or len(tasks) <= 1:
         yield from ((number, index_shard(task)) for number, task in tasks.items())
@@ -31,7 +30,7 @@ def index_shards(tasks: dict[int, ShardTask], workers: int) -> Iterator[tuple[in
     try:
         yield from _in_pool(left, min(workers, len(tasks)))
     except BrokenProcessPool:
-        # A native library died on some video and took the pool with it: one process a shard finds which.
+        # A native library died on some video and took the pool with it. One process for each shard finds the culprit.
         for number in list(left):
             task = left[number]
             try:
@@ -41,7 +40,7 @@ def index_shards(tasks: dict[int, ShardTask], workers: int) -> Iterator[tuple[in
 
 
 def _in_pool(left: dict[int, ShardTask], workers: int) -> Iterator[tuple[int, ShardFacts]]:
-    """Run tasks in processes; what is done is taken out of `left`."""
+    """Run tasks in processes; finished tasks are removed from `left`."""
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
         numbers = {pool.submit(index_shard, task): number for number, task in left.items()}
@@ -54,7 +53,7 @@ def _in_pool(left: dict[int, ShardTask], workers: int) -> Iterator[tuple[int, Sh
 
 
 def _write_off(task: ShardTask) -> ShardFacts:
-    """Parts of a shard whose reading ended the process."""
+    """Write the parts of a shard whose reading ended the process."""
     message = "the process that read it died (a crash in a native decoder, or out of memory); leave the shard out"
     refused = refused_table(task.shard_url, [Refusal("reader_died", message)])
     return write_parts(task.videos_url, task.refused_url, INDEX_SCHEMA.empty_table(), refused, 0.0)

@@ -1,8 +1,6 @@
-"""One shard -> one Parquet part of the index. What runs in each indexing process.
+"""Make the index part of one shard. This code runs in each indexing process.
 
-Input: a ShardTask: a tar, and where its parts go.
-Does: reads the tar's samples, each video's labels and packet table; a bad video becomes a refused row.
-Output: the shard's two parts (see index_parts).
+It reads the tar's samples, and the labels and packet table of each video. A bad video becomes a refused row.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ from adaptfocus.pipelines.video.packets import Packets, encode_packets
 
 @dataclass(frozen=True)
 class ShardTask:
-    """What one process needs to know; crosses the process boundary."""
+    """What one process needs to know; it is sent to the process."""
 
     shard_url: str
     size_bytes: int
@@ -47,15 +45,15 @@ class ShardTask:
     classes: tuple[str, ...] | None
     labels_url: str | None
     isolation: Isolation | None = None  # None: videos are read in this process
-    labels_tag: str = ""  # of the content of the labels file
-    id_prefix: str = ""  # in front of each key: "SHARD/" where keys repeat in each shard
+    labels_tag: str = ""  # tag of the content of the labels file
+    id_prefix: str = ""  # prefix of each key: "SHARD/" if shards repeat each other's keys
 
 
 def index_shard(task: ShardTask) -> ShardFacts:
     """Write both parts of a shard.
 
     Raises:
-        StorageError: the shard cannot be read or the parts cannot be written. Says nothing about the videos.
+        StorageError: the shard cannot be read or the parts cannot be written; the videos are not to blame.
     """
     started = time.perf_counter()
     rows, refusals = read_shard(task)
@@ -69,7 +67,7 @@ def index_shard(task: ShardTask) -> ShardFacts:
 
 
 def read_shard(task: ShardTask) -> tuple[pa.Table, list[Refusal]]:
-    """Rows of INDEX_SCHEMA of a shard's videos, and what is left out. One odd sample, or tar, ends nothing.
+    """Rows of INDEX_SCHEMA for a shard's videos, and what is left out. A bad sample or tar never ends the run.
 
     Raises:
         StorageError: the shard cannot be read.
@@ -97,7 +95,7 @@ def read_shard(task: ShardTask) -> tuple[pa.Table, list[Refusal]]:
 
 
 def _as_table(rows: list[dict[str, Any]]) -> tuple[pa.Table, list[Refusal]]:
-    """Rows as Arrow; a row with a value that cannot be stored costs its own video only."""
+    """Rows as Arrow; a row with a value that cannot be stored loses only its own video."""
     try:
         return pa.Table.from_pylist(rows, schema=INDEX_SCHEMA), []
     except Exception as error:
@@ -118,7 +116,7 @@ def _sidecar(
 
 
 def _row(task: ShardTask, sample: Sample, sidecar: dict[str, Any]) -> tuple[dict[str, Any], list[Refusal]]:
-    """A sample as a row of INDEX_SCHEMA, and what was changed of its intervals. Raises BadVideoError."""
+    """A sample as a row of INDEX_SCHEMA, and the changes of its intervals. Raises BadVideoError."""
     member = sample.video
     assert member is not None
     video_id = task.id_prefix + sample.video_id
@@ -164,7 +162,7 @@ def _stream_columns(table: PacketTable) -> dict[str, Any]:
 
 
 def _labels(sample: Sample, classes: tuple[str, ...] | None) -> tuple[tuple[str, ...], tuple[Interval, ...] | None]:
-    """Labels and intervals of the .json, else of the .cls, else none: a video without labels can be evaluated."""
+    """Labels and intervals from the .json, else from the .cls, else none: a video without labels can be evaluated."""
     try:
         annotation = sample.text("json") or {}
         value = annotation.get("labels")

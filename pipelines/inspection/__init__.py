@@ -1,4 +1,4 @@
-"""One file -> the table of its packets, with the proof that reading by it gives the frames a decoder gives."""
+"""The packet table of one file, with a proof that reading by it gives the same frames as a full decode."""
 
 from typing import TYPE_CHECKING
 

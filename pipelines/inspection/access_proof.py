@@ -1,9 +1,8 @@
-"""How a video that was read whole is accessed later, and the keyframes at which a decoder may begin.
+"""How clips of a video are read later ("packets", "demux" or "sequential"), and at which keyframes a decoder may begin.
 
-Input: what one pass found of each packet, the frames of the middle, the file.
-Does: leaves out keyframes that are none to a decoder that knows only the header; tries the ways to reach the middle,
-the cheapest first, until one shows the frames that a decode in order shows.
-Output: "packets", "demux" or "sequential"; keyframes, and how long after one pictures may not be whole.
+The file has been read once completely. Keyframes at which a decoder that knows only the header cannot begin are left
+out. Then the ways to reach the middle are tried, the cheapest first, until one shows the same frames as a decode in
+order.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ from adaptfocus.pipelines.video.packets import Packets
 class Starts:
     """Where a decoder may begin; arrays are [packets]."""
 
-    is_start: np.ndarray  # bool: whole at once, or after `recovery_ticks`
-    is_whole: np.ndarray  # bool: whole at once
+    is_start: np.ndarray  # bool: complete at once, or after `recovery_ticks`
+    is_whole: np.ndarray  # bool: complete at once
     recovery_ticks: int
-    begins_whole: bool  # the first keyframe, if there is one
-    are_all_keys: bool  # all keyframes of the container
+    begins_whole: bool  # whether the first keyframe is complete at once, if there is one
+    are_all_keys: bool  # whether a decoder may begin at all keyframes of the container
 
 
 def starts_of(pts: np.ndarray, is_key: np.ndarray, waits: np.ndarray, is_referenced: np.ndarray) -> Starts:
     """The keyframes among packets in decoding order.
 
     Args:
-        waits: what DecoderStarts says of each.
+        waits: for each packet, the result of DecoderStarts.
     """
     is_start, is_whole = is_key & (waits >= 0), is_key & (waits == 0)
     counted, recovery_ticks = np.cumsum(is_referenced), 0
@@ -61,14 +60,15 @@ def prove_access(
     is_seekable: bool,
     starts: Starts,
 ) -> Access:
-    """The first access that shows the middle as a decode in order does.
+    """The first access that shows the same middle frames as a decode in order.
 
     Args:
-        context: the decoder that has shown the file's start.
-        bare: codec, extradata and packets, where the file's bytes are the packets and the first has been decoded so.
+        context: the decoder that has decoded the file's start.
+        bare: codec, extradata and packets, if the file's bytes are the packets and the first decodes without the
+            container.
         is_seekable: a decoder may begin at every keyframe of the container. Otherwise all backends begin at the
             file's start.
-        starts: of the packets that are shown.
+        starts: the Starts of the shown packets.
     """
     if middle.can_jump() and middle.jump(context):
         found = _showing(middle.frames(), file, bare, is_seekable, starts)
@@ -81,7 +81,7 @@ def prove_access(
 def _showing(
     right: Mapping[int, Any], file: BinaryIO, bare: tuple[str, bytes, Packets] | None, is_seekable: bool, starts: Starts
 ) -> Access:
-    """The first access that shows these frames."""
+    """The first access that shows the given frames."""
     if bare is not None and is_seekable:
         codec, extradata, packets = bare
         options = [(starts.is_start, starts.recovery_ticks)]

@@ -1,8 +1,7 @@
 """Whether a file ends before its container says that it does.
 
-Input: a container's name as FFmpeg has it, the file and its size.
-Does: follows the sizes that boxes, elements, chunks and tags state, near the file's start and end.
-Output: how it is seen that the file was cut off, or None: it is whole, or its kind does not tell.
+The sizes in boxes, elements, chunks and tags near the file's start and end are compared with the file's size. The
+result says how the cut shows, or is None: the file is complete, or its format does not tell.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-MAX_STEPS = 64  # boxes, chunks or elements in a row that are looked at
-TAIL_BYTES = 1 << 20  # in which the last fragment's header is looked for
+MAX_STEPS = 64  # limit of boxes, chunks or elements checked in a row
+TAIL_BYTES = 1 << 20  # the end of the file in which the last fragment's header is searched
 TS_PACKET_BYTES = (188, 192, 204)
 
 _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
@@ -23,10 +22,10 @@ _BOXES = frozenset(
 
 
 def seen_cut(format_name: str, file: BinaryIO, size_bytes: int, last_packet_end: int | None) -> str | None:
-    """How it is seen that a file was cut off; None if it is not.
+    """How the cut of a file shows; None if it shows no cut.
 
     Args:
-        last_packet_end: offset in bytes of what follows the last packet, where that is known.
+        last_packet_end: offset of the first byte after the last packet, if known.
 
     Raises:
         StorageError: the file cannot be fetched.
@@ -55,7 +54,7 @@ class _File:
 
 
 def _boxes(file: _File) -> str | None:
-    """Of the mp4 family: from the start, or, where there are many, from the last fragment on."""
+    """The mp4 family: check boxes from the start, or from the last fragment if there are many."""
     found, is_end = _follow_boxes(file, 0)
     if is_end:
         return found
@@ -65,7 +64,7 @@ def _boxes(file: _File) -> str | None:
 
 
 def _follow_boxes(file: _File, at: int) -> tuple[str | None, bool]:
-    """(a box that ends behind the file, whether the file's end was reached)."""
+    """(how a box ends after the file's end, or None; whether the file's end was reached)."""
     for _ in range(MAX_STEPS):
         header = file.read(at, 16)
         if not header:
@@ -75,19 +74,19 @@ def _follow_boxes(file: _File, at: int) -> tuple[str | None, bool]:
         size, kind = struct.unpack_from(">I4s", header)
         if size == 1 and len(header) == 16:
             size = struct.unpack_from(">Q", header, 8)[0]
-        if size == 0:  # up to the end
+        if size == 0:  # the box goes to the end of the file
             return None, True
         if size < 8 or kind not in _BOXES:
-            return None, True  # no box: padding, or what others have written behind it
+            return None, True  # not a box: padding, or data that another program appended
         if at + size > file.size_bytes:
             name = kind.decode("ascii", "replace")
-            return f"its last box ({name}) goes on for {at + size - file.size_bytes:,} bytes behind its end", True
+            return f"its last box ({name}) ends {at + size - file.size_bytes:,} bytes after the file does", True
         at += size
     return None, False
 
 
 def _elements(file: _File, last_packet_end: int | None) -> str | None:
-    """Of Matroska and WebM: the segment, or, where its size was never written, what follows the last packet."""
+    """Matroska and WebM: check the segment, or what follows the last packet if the segment's size was never written."""
     at = 0
     for _ in range(2):  # the header, then the segment
         element = _element(file, at)
@@ -97,7 +96,7 @@ def _elements(file: _File, last_packet_end: int | None) -> str | None:
         if size is None:
             break
         if start + size > file.size_bytes:
-            return f"its segment goes on for {start + size - file.size_bytes:,} bytes behind its end"
+            return f"its segment ends {start + size - file.size_bytes:,} bytes after the file does"
         at = start + size
         if name == _SEGMENT:
             return None
@@ -110,13 +109,13 @@ def _elements(file: _File, last_packet_end: int | None) -> str | None:
             return "its last element is cut off"
         _, size, start = element
         if size is not None and start + size > file.size_bytes:
-            return f"its last element goes on for {start + size - file.size_bytes:,} bytes behind its end"
-        at = start + (size or 0)  # into a cluster without a size
+            return f"its last element ends {start + size - file.size_bytes:,} bytes after the file does"
+        at = start + (size or 0)  # a cluster without a size is entered
     return None
 
 
 def _element(file: _File, at: int) -> tuple[int, int | None, int] | None:
-    """(id, size or None if it is unknown, where its content begins); None if the file ends before."""
+    """(id, size or None if unknown, offset of its content); None if the file ends before that."""
     data = file.read(at, 12)
     numbers = []
     place = 0
@@ -136,7 +135,7 @@ def _element(file: _File, at: int) -> tuple[int, int | None, int] | None:
 
 
 def _chunks(file: _File) -> str | None:
-    """Of AVI: RIFF chunks behind each other."""
+    """AVI: check consecutive RIFF chunks."""
     at = 0
     for _ in range(MAX_STEPS):
         header = file.read(at, 8)
@@ -144,13 +143,13 @@ def _chunks(file: _File) -> str | None:
             return None
         end = at + 8 + struct.unpack_from("<I", header, 4)[0]
         if end > file.size_bytes:
-            return f"its last chunk goes on for {end - file.size_bytes:,} bytes behind its end"
+            return f"its last chunk ends {end - file.size_bytes:,} bytes after the file does"
         at = end + end % 2
     return None
 
 
 def _tags(file: _File) -> str | None:
-    """Of FLV: the last four bytes say how long the tag before them is."""
+    """FLV: the last four bytes give the length of the tag before them."""
     tail = file.read(file.size_bytes - 4, 4)
     size = int.from_bytes(tail, "big")
     tag = file.read(file.size_bytes - 4 - size, 4) if 11 <= size <= file.size_bytes - 13 else b""
@@ -159,7 +158,7 @@ def _tags(file: _File) -> str | None:
 
 
 def _ts_packets(file: _File) -> str | None:
-    """Of transport streams: packets of one size, each of which begins with the same byte."""
+    """Transport streams: all packets have one size and begin with the same byte."""
     head = file.read(0, 5 * max(TS_PACKET_BYTES))
     for size in TS_PACKET_BYTES:
         first = 4 if size == 192 else 0

@@ -1,8 +1,8 @@
-"""A packet table of any container, from demuxing the whole file once.
+"""The packet table of any container, from demuxing the whole file once.
 
-Input: a seekable file of one video (a member of a tar read through a RangeFile).
-Does: demuxes it, decodes until the first frame, looks where the packets' bytes lie in the file.
-Output: PacketTable; BadVideoError with a stable kind for every video that cannot be used.
+The file is seekable and holds one video (a member of a tar, read through a RangeFile). It is demuxed and decoded until
+the first frame; the places of packets in the file are looked up. A video that cannot be used raises BadVideoError with
+a stable kind.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ from adaptfocus.pipelines.video.table import (
     shown_span,
 )
 
-PROVED_FRAMES = 32  # of containers other than mp4, see `_check_order`
-# Matroska tells where a block begins; its packet follows behind the track's number (1 to 8 bytes), a time and flags
-# (3), and the numbers of a lace. Frames behind the first of a lace are not found, nor those with stripped headers.
+PROVED_FRAMES = 32  # for containers other than mp4, see `_check_order`
+# Matroska tells where a block begins. Its packet follows the track's number (1 to 8 bytes), a time and flags (3), and
+# the numbers of a lace. Frames after the first of a lace are not found, nor those with stripped headers.
 BLOCK_HEADER_BYTES = 20
 
-# Containers that may keep packets unchanged, each in one place.
+# Containers that may store each packet unchanged and in one piece.
 _SAMPLE_TABLE_FORMAT = "mov,mp4,m4a,3gp,3g2,mj2"
 _BLOCK_FORMAT = "matroska,webm"
-# Streams without sizes: a last picture that is not whole shows in decoding alone. Recorders of broadcasts leave one.
+# Streams without sizes: only decoding shows that the last picture is incomplete. Broadcast recorders leave such.
 _STREAM_FORMATS = ("mpegts", "mpeg")
-# What is said of the little that is left of a file where it was cut off near its start.
+# Messages about the rest of a file that was cut off near its start.
 _OF_CUT_FILES = frozenset({"no_video_stream", "no_packets", "absurd_size", "unreadable_video"})
 
 
@@ -64,7 +64,7 @@ def demux_packet_table(file: BinaryIO, size_bytes: int) -> PacketTable:
     Raises:
         BadVideoError: unreadable_video, no_video_stream, no_packets, encrypted, absurd_size, too_many_packets,
             unreliable_timestamps, cut_off, changing_pixel_aspect.
-        StorageError: the bytes cannot be fetched; that says nothing about the video.
+        StorageError: the bytes cannot be fetched; the video is not to blame.
     """
     file.seek(0)
     try:
@@ -81,7 +81,7 @@ def demux_packet_table(file: BinaryIO, size_bytes: int) -> PacketTable:
         instead = describe_wrong_file(file.read(HEAD_BYTES))
         why = f"it {instead}" if instead else f"it cannot be read: {error.strerror}"
         raise BadVideoError("unreadable_video", why) from None
-    except (ValueError, OverflowError, UnicodeError) as error:  # PyAV's own, on headers no encoder writes
+    except (ValueError, OverflowError, UnicodeError) as error:  # PyAV's own errors, on headers that no encoder writes
         raise BadVideoError("unreadable_video", f"it cannot be read: {error}") from None
 
 
@@ -89,7 +89,7 @@ def _read(container: Any, file: BinaryIO, size_bytes: int) -> PacketTable:
     stream = main_video_stream(container)
     if stream is None:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-        raise BadVideoError("no_video_stream", f"there is no video stream in it, only {kinds}")
+        raise BadVideoError("no_video_stream", f"it has no video stream, only {kinds}")
     _check_stream(stream)
     walk = _demux(container, stream, file, size_bytes)
     return _table(container, stream, walk, file, size_bytes)
@@ -99,19 +99,19 @@ def _read(container: Any, file: BinaryIO, size_bytes: int) -> PacketTable:
 class _Walk:
     """What one pass over the packets found."""
 
-    # pos, size, pts, dts, duration, key, hidden, what DecoderStarts says, referred to
+    # pos, size, pts, dts, duration, key, hidden, result of DecoderStarts, referenced
     rows: list[tuple[int, int, int | None, int | None, int, bool, bool, int, bool]]
-    shown_pts: list[int | None]  # of the first frames that came out of the decoder
-    turn: tuple[int, bool]  # degrees counter-clockwise, mirrored then
-    search_bytes: int  # how far behind the place that the demuxer tells a packet may begin
-    same_bytes: bool  # all packets so far are bytes of the file, as they are
+    shown_pts: list[int | None]  # pts of the first frames that came out of the decoder
+    turn: tuple[int, bool]  # degrees counter-clockwise; then mirrored or not
+    search_bytes: int  # how far after the position that the demuxer gives a packet may begin
+    same_bytes: bool  # all packets so far are unchanged bytes of the file
     new_extradata: bool
     starts: DecoderStarts
     middle: Middle
     is_beginning: bool = True  # the first frames have not all come out
-    ends_broken: bool = False  # the last packet is not whole
+    ends_broken: bool = False  # the last packet is incomplete
     is_late: bool = False  # a decoder that begins at a keyframe shows other times
-    stream: StreamNotes = field(default_factory=StreamNotes)  # of formats without sizes
+    stream: StreamNotes = field(default_factory=StreamNotes)  # for formats without sizes
 
 
 def _check_stream(stream: Any) -> None:
@@ -125,10 +125,10 @@ def _check_stream(stream: Any) -> None:
     if len(context.extradata or b"") > MAX_EXTRADATA_BYTES:
         raise BadVideoError(
             "absurd_size",
-            f"its decoder settings take {len(context.extradata)} bytes; the limit is {MAX_EXTRADATA_BYTES}",
+            f"its decoder settings have {len(context.extradata)} bytes; the limit is {MAX_EXTRADATA_BYTES}",
         )
     context.options = {**context.options, **table.UNFILTERED}
-    context.thread_count = 1  # frames come out as early as they can, and shards are the unit of parallel work
+    context.thread_count = 1  # frames come out as early as possible; shards are what runs in parallel
 
 
 def _demux(container: Any, stream: Any, file: BinaryIO, size_bytes: int) -> _Walk:
@@ -160,7 +160,7 @@ def _demux(container: Any, stream: Any, file: BinaryIO, size_bytes: int) -> _Wal
         if walk.is_beginning:
             failure = _decode(walk, packet) or failure
     if not walk.rows:
-        raise BadVideoError("no_packets", "its video stream holds no packets (a bare initialisation segment?)")
+        raise BadVideoError("no_packets", "its video stream has no packets (a bare initialisation segment?)")
     if not walk.shown_pts:
         raise BadVideoError("unreadable_video", f"its start cannot be decoded: {failure}")
     walk.ends_broken |= walk.stream.ends_broken(stream.codec_context)
@@ -169,10 +169,10 @@ def _demux(container: Any, stream: Any, file: BinaryIO, size_bytes: int) -> _Wal
 
 
 def _note(walk: _Walk, packet: Any, stream: Any, file: BinaryIO, holds_picture: bool) -> None:
-    """Add a packet, and find its bytes in the file: cheap, because the block was fetched just now."""
+    """Add a packet and find its bytes in the file. That is cheap, because the block was just fetched."""
     offset_bytes = -1 if packet.pos is None else packet.pos
     if walk.same_bytes:
-        resume_at = file.tell()  # the demuxer reads on from here
+        resume_at = file.tell()  # the demuxer continues here
         file.seek(max(offset_bytes, 0))
         behind = file.read(walk.search_bytes + packet.size).find(bytes(packet)) if offset_bytes >= 0 else -1
         file.seek(resume_at)
@@ -185,19 +185,19 @@ def _note(walk: _Walk, packet: Any, stream: Any, file: BinaryIO, holds_picture: 
 
 
 def _note_side_data(walk: _Walk, packet: Any) -> None:
-    """What comes beside a packet. Transport and program streams have nothing of this."""
+    """Note a packet's side data. Transport and program streams have none."""
     if packet.has_sidedata("encryption_info") or packet.has_sidedata("encryption_init_info"):
         raise BadVideoError("encrypted", "its packets are encrypted (cenc or cbcs); decrypt the video first")
     walk.new_extradata |= packet.has_sidedata("new_extradata")
 
 
 def _is_vp8_altref(stream: Any, packet: Any) -> bool:
-    """VP8 keeps hidden reference frames as packets of their own, with a pts that no viewer sees (RFC 6386, 9.1)."""
+    """VP8 stores hidden reference frames as separate packets, with a pts that no viewer sees (RFC 6386, 9.1)."""
     return stream.codec_context.codec.canonical_name == "vp8" and not memoryview(packet)[0] & 0x10
 
 
 def _decode(walk: _Walk, packet: Any) -> str | None:
-    """Decode one packet; what went wrong, or None. A stream that was cut may start with packets that fail."""
+    """Decode one packet -> the error, or None. A stream that was cut may start with packets that fail."""
     try:
         frames = packet.decode()
     except FFmpegError as error:
@@ -210,8 +210,8 @@ def _decode(walk: _Walk, packet: Any) -> str | None:
 
 
 def _turn(frame: Any) -> tuple[int, bool]:
-    """The display matrix as whole quarter turns, counter-clockwise, and whether it mirrors."""
-    data = frame.side_data.get(SideDataType.DISPLAYMATRIX)  # PyAV 19 iterates over types, those before over data
+    """The display matrix as counter-clockwise quarter turns in degrees, and whether it mirrors."""
+    data = frame.side_data.get(SideDataType.DISPLAYMATRIX)  # PyAV 19 iterates over types, earlier versions over data
     if data is not None and data.buffer_size >= 36:
         return turn_of(*np.frombuffer(bytes(data), np.int32, 9)[[0, 1, 3, 4]].astype(np.float64))
     return 0, False
@@ -221,7 +221,7 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
     notes = _cut_off(container, walk, file, size_bytes)
     rows = _begun(walk.rows[:-1] if walk.ends_broken else walk.rows, walk.shown_pts)
     if not rows:
-        raise BadVideoError("cut_off", f"{notes[0][1]}; there is no whole frame in it; get the whole file")
+        raise BadVideoError("cut_off", f"{notes[0][1]}; it has no complete frame; get the whole file")
     offsets, sizes, pts, dts, durations, keys, hidden, waits, referenced = zip(*rows, strict=True)
     shown = ~np.array(hidden)
     if any(value is None for value in pts) or not shown.any():
@@ -236,13 +236,11 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
     }
     shown &= decodable(arrays["pts"], arrays["is_key"])
     if not shown.any():
-        raise BadVideoError(
-            "unreliable_timestamps", "no frame that can be decoded is ever shown; write the video again"
-        )
+        raise BadVideoError("unreliable_timestamps", "no decodable frame is ever shown; write the video again")
     context, base = stream.codec_context, stream.time_base
     if why := wrong_times(arrays["pts"][shown], arrays["is_key"][shown], context.codec.canonical_name, float(base)):
         raise BadVideoError("unreliable_timestamps", why)
-    # PyAV's stream says what the container says, else what FFmpeg has found in the codec when it opened the file.
+    # PyAV's stream has the container's value, else what FFmpeg found in the codec when it opened the file.
     pixel_aspect, slip = shown_aspect(fraction_of(stream.sample_aspect_ratio), fraction_of(context.sample_aspect_ratio))
     canonical: str = context.codec.canonical_name
     walk.stream.check_shape(canonical, context.extradata or b"")
@@ -286,10 +284,10 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
 
 
 def _begun(rows: list[tuple], shown_pts: list[int | None]) -> list[tuple]:
-    """Without what comes before the first keyframe, and what leads it and is never shown.
+    """The packets without those before the first keyframe, and without those that lead it and are never shown.
 
-    A stream that was cut by copying begins with pictures whose references are gone. Muxers leave out their times, which
-    would be before zero, or write the keyframe's, or one tick more; decoders do not show them.
+    A stream that was cut by copying begins with pictures whose references are gone. Muxers leave out their times (which
+    would be below zero), or write the keyframe's time or one tick more. Decoders do not show them.
     """
     first = next((number for number, row in enumerate(rows) if row[5]), 0)
     known = {pts for pts in shown_pts if pts is not None}
@@ -305,21 +303,21 @@ def _begun(rows: list[tuple], shown_pts: list[int | None]) -> list[tuple]:
 
 
 def _cut_off(container: Any, walk: _Walk, file: BinaryIO, size_bytes: int) -> list[tuple[str, str]]:
-    """The note (kind, message) of a file that ends before it should."""
+    """The note (kind, message) about a file that ends too early."""
     offset_bytes, packet_bytes = walk.rows[-1][:2]
     end = offset_bytes + packet_bytes if walk.same_bytes and not walk.ends_broken else None
     why = seen_cut(container.format.name, file, size_bytes, end)
     if why is None and not walk.ends_broken:
         return []
-    left = ", its last picture is not whole and left out" if walk.ends_broken else ""
-    return [(ENDS_EARLY, f"it was cut off: {why or 'it ends inside a picture'}{left}; all whole frames are used")]
+    left = ", its last picture is incomplete and left out" if walk.ends_broken else ""
+    return [(ENDS_EARLY, f"it was cut off: {why or 'it ends inside a picture'}{left}; all complete frames are used")]
 
 
 def _check_order(walk: _Walk, packet_pts: set[int], first_pts: int) -> None:
     """Frames must come out in the order of their times, and at times of the table.
 
-    AVI has no presentation times: what FFmpeg reports for H.264 with B-frames in it are decoding times, and frames
-    then come out as 1, 4, 3, 5, 2. A clip asked for in seconds would be made of the wrong frames.
+    AVI has no presentation times. For H.264 with B-frames, FFmpeg reports decoding times, and frames then come out as
+    1, 4, 3, 5, 2. A clip requested in seconds would have the wrong frames.
     """
     first = list(dropwhile(lambda pts: pts is None or pts < first_pts, walk.shown_pts))
     for where, frames in ("first frames", first), ("frames in the middle", walk.middle.shown_pts()):
@@ -333,7 +331,7 @@ def _check_order(walk: _Walk, packet_pts: set[int], first_pts: int) -> None:
 
 
 def _decodes_bare(codec: str, extradata: bytes, arrays: dict[str, np.ndarray], file: BinaryIO) -> bool:
-    """Whether the file's own bytes decode, without the container, to the first frame at its time."""
+    """Whether the file's bytes decode without the container to the first frame at its time."""
 
     def packets() -> Iterator[tuple[bytes, int, int]]:
         for i in range(min(len(arrays["pts"]), MAX_PACKETS_TO_FIRST_FRAME)):

@@ -1,11 +1,10 @@
-"""A proof from the middle of a video: what is shown after a seek is what a decode in order shows.
+"""A proof from the middle of a video: a seek shows the same frames as a decode in order.
 
-Input: a table from headers and ranges of the file; or the packets and frames of one pass over the whole file.
-Does: picks a keyframe in the middle, and decodes it the way a clip would be decoded, in decoders and processes that
-have decoded other things before. Where all packets are read, frames from it on are compared, pixel by pixel, with
-those of a decoder that has seen the start of the file, at need also all from one keyframe earlier: a keyframe that is
-none, a palette or a table that a seek drops, show here.
-Output: the access that shows the right frames; NotPlainError where headers alone would not do.
+A keyframe in the middle is decoded as a clip would be, in decoders and processes that have decoded other things before.
+If all packets are read, the frames from it on are compared, pixel by pixel, with those of a decoder that has seen the
+start of the file; if needed, also all frames from one keyframe earlier. This finds false keyframes, and palettes and
+tables that a seek drops. The result is the access that shows the right frames. If headers are not enough, the proof
+raises NotPlainError.
 """
 
 from __future__ import annotations
@@ -29,19 +28,19 @@ from adaptfocus.pipelines.video.packets import Packets
 from adaptfocus.pipelines.video.spans import run_of, span_of
 from adaptfocus.pipelines.video.table import UNFILTERED, bare_start
 
-MIDDLE_SHARE = 0.4  # of a file's bytes, behind which the next keyframe is the one before the middle's
-MAX_PACKETS = 100  # from that one on: a GOP of 4 s at 25 Hz
+MIDDLE_SHARE = 0.4  # of a file's bytes; the next keyframe after them comes before that of the middle
+MAX_PACKETS = 100  # from that keyframe on: a GOP of 4 s at 25 Hz
 COMPARED_FRAMES = 3
-JUMPED_FRAMES = 2  # a keyframe, and the first that may refer to it and is shown behind it
+JUMPED_FRAMES = 2  # a keyframe, and the first frame that may refer to it and is shown after it
 MAX_DELAY = 32  # packets that a decoder takes before a frame comes out
 MAX_KEPT_BYTES = 64 << 20
 MAX_KEYFRAME_BYTES = 4 << 20
-# Codecs whose keyframes leave nothing of before but what `video.decoder_starts` follows.
+# Codecs whose decoders keep nothing beyond a keyframe except what `video.decoder_starts` follows.
 _FOLLOWED = FOLLOWED_CODECS | {"vp8", "vp9", "av1"}
 
 
 def middle_key(is_key: np.ndarray, size_bytes: np.ndarray) -> int | None:
-    """The packet to prove: the smallest keyframe of the middle half; None where only the first is one."""
+    """The packet to prove: the smallest keyframe of the middle half; None if only the first packet is a keyframe."""
     keys = np.flatnonzero(is_key)
     at, reach = len(keys) // 2, len(keys) // 4
     near = keys[max(1, at - reach) : at + reach + 1]
@@ -56,12 +55,13 @@ def check_middle_packet(
 
     Args:
         codec: FFmpeg's name for the format.
-        times: its pts and dts.
-        are_repeated: parameter sets, in each keyframe as far as the first tells.
+        times: the packet's pts and dts.
+        are_repeated: whether each keyframe repeats the parameter sets, judging by the first.
         context: the decoder.
 
     Raises:
-        NotPlainError: it is not whole or no keyframe, or needs or brings other parameter sets than the header's.
+        NotPlainError: the packet is incomplete or not a keyframe, or needs or brings other parameter sets than the
+            header's.
     """
     if not is_whole(codec, extradata, packet):
         raise NotPlainError("its tables cut a packet in the middle in the wrong place")
@@ -71,28 +71,28 @@ def check_middle_packet(
 
 
 class Middle:
-    """Packets around a keyframe in the middle: kept by a pass over all of them, decoded behind it.
+    """Packets around a keyframe in the middle: kept during a pass over all packets, decoded after it.
 
-    A decoder that has decoded the file's start goes on at the first keyframe of the middle. It still has what the
-    start left in it: parameter sets, tables, pictures to refer to. A decoder that begins there has not. Where both
-    show the same, nothing before the keyframe matters. Where they do not, and with codecs of which more is
-    remembered than `decoder_starts` follows, all packets from one keyframe to behind the next are decoded in order:
-    the long way, of up to MAX_PACKETS.
+    A decoder that has decoded the file's start continues at the first keyframe of the middle. It still has parameter
+    sets, tables and reference pictures from the start. A decoder that begins at the keyframe does not. If both show
+    the same, nothing before the keyframe matters. Otherwise, and for codecs that remember more than `decoder_starts`
+    follows, all packets from one keyframe to after the next are decoded in order: this is the long way, of up to
+    MAX_PACKETS.
     """
 
     def __init__(self, codec: str, size_bytes: int) -> None:
         self._codec, self._begins_at = codec, int(size_bytes * MIDDLE_SHARE)
-        self._packets: list[tuple[Any, int]] = []  # and how many frames it waits, NO_START if no decoder begins with it
+        self._packets: list[tuple[Any, int]] = []  # and its wait in frames, NO_START if no decoder can begin with it
         self._size_bytes = 0
-        self._next_key: int | None = None  # the place among them of the keyframe behind the first
+        self._next_key: int | None = None  # the position of the second keyframe among them
         self._frames: dict[int, Any] = {}
         self._is_fresh = self._is_over = False
 
     def add(self, packet: Any, offset_bytes: int | None, wait_frames: int, is_beginning: bool) -> None:
-        """The next packet.
+        """Add the next packet.
 
         Args:
-            wait_frames: behind it until frames are whole, where a decoder may begin with it; else NO_START.
+            wait_frames: frames after it until frames are complete, if a decoder may begin with it; else NO_START.
             is_beginning: the decoder of the file's start still needs it.
         """
         is_start = wait_frames != NO_START
@@ -113,14 +113,14 @@ class Middle:
         )
 
     def can_jump(self) -> bool:
-        """Whether the short way will do, as far as is known before it."""
+        """Whether the short way may be enough, as far as is known beforehand."""
         if not (self._packets and self._is_fresh and self._codec in _FOLLOWED):
             return False
         packet, wait_frames = self._packets[0]
         return wait_frames == 0 and packet.pts is not None
 
     def jump(self, context: Any) -> bool:
-        """Decode the short way, in the decoder of the file's start; whether whole frames have come out."""
+        """Decode the short way, in the decoder of the file's start -> whether complete frames have come out."""
         self._frames = {}
         key_pts = self._packets[0][0].pts
         shown = [n for n, (packet, _) in enumerate(self._packets) if packet.pts is not None and packet.pts >= key_pts]
@@ -154,7 +154,7 @@ class Middle:
         for packet in [*(packet for packet, _ in self._packets[:limit]), None]:
             try:
                 yield from context.decode(packet)
-            except FFmpegError:  # a proof of the start has seen that it decodes; what is damaged is not compared
+            except FFmpegError:  # the start is proved to decode; damaged frames are not compared
                 continue
 
     def shown_pts(self) -> list[int]:
@@ -162,7 +162,7 @@ class Middle:
         return list(self._frames)
 
     def frames(self) -> dict[int, Any]:
-        """pts -> frame to compare with: the last that came out; none where they are damaged."""
+        """pts -> frame to compare with: the last that came out; empty if frames are damaged."""
         last = dict(islice(reversed(self._frames.items()), COMPARED_FRAMES))
         return {} if any(frame.is_corrupt for frame in last.values()) or self._has_damaged_packets() else last
 
@@ -178,7 +178,7 @@ class Middle:
 def packets_show(
     codec: str, extradata: bytes, packets: Packets, wait_ticks: int, file: BinaryIO, right: Mapping[int, Any]
 ) -> bool:
-    """Whether a span, decoded without the container, shows these frames."""
+    """Whether a span (a run of packets), decoded without the container, shows these frames."""
     run = run_of(packets, np.argsort(packets.pts, kind="stable"), np.array(sorted(right), np.int64), wait_ticks)
     span = span_of({"member_offset_bytes": 0}, packets, run)
     file.seek(span["offset_bytes"])
@@ -211,5 +211,5 @@ def _is_same(one: av.VideoFrame, other: av.VideoFrame) -> bool:
 def _pixels(frame: av.VideoFrame) -> np.ndarray:
     try:
         return frame.to_ndarray()
-    except ValueError:  # a format that PyAV has no array for, or a palette
+    except ValueError:  # a format for which PyAV has no array, or a palette
         return frame.to_ndarray(format="rgb24")

@@ -1,10 +1,9 @@
-"""A packet table of an mp4 or mov from its headers, with a proof that the start decodes.
+"""The packet table of an mp4 or mov from its headers, with a proof that the start decodes.
 
-Input: a file's size, and exact ranges of it (Spans).
-Does: reads the moov, picks the video, expands its tables; fetches and decodes the first keyframe.
-Output: PacketTable, equal to what demuxing the whole file gives; NotPlainError with a reason where only demuxing tells.
+The moov is read, the video track chosen, and its tables expanded. Then the first keyframe is fetched and decoded. The
+table equals what demuxing the whole file gives. If only demuxing can tell, NotPlainError gives the reason.
 
-Requests: none for the file's start where the tar's walk has fetched it, one for the moov unless it lies there too, one
+Requests: none for the file's start if the tar's walk has fetched it, one for the moov unless it lies there too, and one
 for the proof unless the first two packets do.
 """
 
@@ -40,17 +39,17 @@ from adaptfocus.pipelines.video.table import (
     shown_span,
 )
 
-# One request holds the first keyframe and what follows it so far: some packets of usual video, so that a decoder that
-# waits for them can be served, and keyframes that are none are found.
+# One request gets the first keyframe and this many bytes after it: a few packets of usual video. They serve a decoder
+# that waits for more packets, and reveal false keyframes.
 PROOF_BYTES = 128 * 1024
-MAX_PROOF_BYTES = 32 << 20  # of a first keyframe; 8K at quantizer 1 stays below
+MAX_PROOF_BYTES = 32 << 20  # size of a first keyframe; 8K at quantizer 1 stays below
 
 
 def read_mp4_table(spans: Spans) -> PacketTable:
     """The table of a plain mp4.
 
     Raises:
-        NotPlainError: the headers do not say enough, or what they say does not hold.
+        NotPlainError: the headers do not say enough, or are wrong.
         BadVideoError: too_many_packets, cut_off.
         StorageError: the file cannot be fetched.
     """
@@ -60,7 +59,7 @@ def read_mp4_table(spans: Spans) -> PacketTable:
         _check(track)
         samples = read_samples(moov, track.stbl, track.edits, spans.size_bytes, track.codec == "hevc")
         if not len(samples.pts):
-            text = f"it was cut off: none of its {samples.cut_off:,} frames is whole in the file; get the whole file"
+            text = f"it was cut off: none of its {samples.cut_off:,} frames is complete in the file; get the whole file"
             raise BadVideoError("cut_off", text)
         return _proved(track, samples, spans)
     except (struct.error, IndexError, ValueError, OverflowError) as error:
@@ -75,7 +74,7 @@ def _check(track: VideoTrack) -> None:
 
 
 def _proved(track: VideoTrack, samples: Samples, spans: Spans) -> PacketTable:
-    """The table, after its first frame has come out of a bare decoder, at its time and in its size."""
+    """The table, once its first frame has come out of a bare decoder at the right time and size."""
     shown = decodable(samples.pts, samples.is_key)
     pts, dts, offsets, sizes, is_key = (
         array[shown] for array in (samples.pts, samples.dts, samples.offset_bytes, samples.size_bytes, samples.is_key)
@@ -132,14 +131,14 @@ def _notes(samples: Samples, slip: str | None, file_bytes: int) -> Iterator[tupl
         yield (
             ENDS_EARLY,
             f"it was cut off: of {here + samples.cut_off:,} frames the file of {file_bytes:,} bytes holds the first "
-            f"{here:,} whole; these are used",
+            f"{here:,} completely; these are used",
         )
 
 
 def _first_packets(spans: Spans, offsets: np.ndarray, sizes: np.ndarray, middle: int | None) -> list[bytes]:
-    """The first packet and those that lie close behind it: of what the tar's walk has fetched, or with one request.
+    """The first packet and those close after it, from what the tar's walk has fetched or by one request.
 
-    The packet `middle` is fetched with it, at the same time.
+    The packet `middle` is fetched at the same time.
     """
     ends = offsets + sizes
     start, limit = int(offsets[0]), int(max(ends[0], offsets[0] + PROOF_BYTES))
@@ -159,9 +158,9 @@ def _first_packets(spans: Spans, offsets: np.ndarray, sizes: np.ndarray, middle:
 def _check_packets(
     track: VideoTrack, samples: Samples, is_key: np.ndarray, packets: list[bytes], are_repeated: bool
 ) -> None:
-    """Raises NotPlainError if packets that were fetched are not whole, or keyframes by the tables alone.
+    """Raises NotPlainError if fetched packets are incomplete, or are keyframes only according to the tables.
 
-    Muxers that forget the table of keyframes declare every packet to be one.
+    Muxers that forget the table of keyframes declare every packet to be a keyframe.
     """
     if samples.all_key and len(packets) < min(2, len(is_key)):
         raise NotPlainError("there is no table of keyframes, and no second packet to see what that means")
@@ -169,17 +168,17 @@ def _check_packets(
         if not is_whole(track.codec, track.extradata, packet):
             raise NotPlainError("its tables cut packets in the wrong places")
         if key and not starts_decoding(track.codec, track.extradata, packet):
-            raise NotPlainError("its table of keyframes names packets that are none")
+            raise NotPlainError("its table of keyframes names other packets too")
         if key and not starts_whole(track.codec, track.extradata, packet, are_repeated):
             raise NotPlainError("it is refreshed in parts, or its packets bring other parameter sets than its header")
 
 
 def _check_frame(frame: Any, pts: int, track: VideoTrack) -> None:
     if frame is None or frame.is_corrupt:
-        raise NotPlainError("its packets do not decode alone")
+        raise NotPlainError("its packets do not decode without the container")
     if frame.pts != pts:
         raise NotPlainError(f"a frame comes out at {frame.pts}, not at {pts}")
     if (frame.width, frame.height) != (track.width, track.height):
-        raise NotPlainError(f"frames of {frame.width} x {frame.height} behind a header of another size")
+        raise NotPlainError(f"frames of {frame.width} x {frame.height} after a header of another size")
     if frame.side_data.get(SideDataType.DISPLAYMATRIX) is not None:
-        raise NotPlainError("its packets say themselves how it is turned")
+        raise NotPlainError("its packets themselves say how it is turned")

@@ -1,8 +1,7 @@
-"""One video's packets: where each lies, when it is shown, and how to decode them without the container.
+"""The packets of one video: where each lies, when it is shown, and how to decode it without the container.
 
-Input: a seekable file of one video (a member of a tar read through a RangeFile).
-Does: reads the headers and the first keyframe of an mp4 where these suffice, else demuxes the whole file once.
-Output: PacketTable; BadVideoError with a stable kind for every video that cannot be used.
+For an mp4, the headers and the first keyframe are read if they are enough. Otherwise the whole file is demuxed once. A
+video that cannot be used raises BadVideoError with a stable kind.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ __all__ = ["PacketTable", "main_video_stream", "read_packet_table"]
 
 
 def read_packet_table(file: BinaryIO, size_bytes: int, head: bytes = b"") -> PacketTable:
-    """The table of one video of `size_bytes`, with as little of it read as can tell.
+    """The table of one video of `size_bytes`, from as few of its bytes as possible.
 
     Args:
-        head: the file's first bytes, as many as there are at hand: they save a request.
+        head: the file's first bytes, as many as are at hand; they save a request.
 
     Raises:
         BadVideoError: unreadable_video, no_video_stream, no_packets, encrypted, absurd_size, too_many_packets,
             unreliable_timestamps, cut_off, changing_pixel_aspect.
-        StorageError: the bytes cannot be fetched; that says nothing about the video.
+        StorageError: the bytes cannot be fetched; the video is not to blame.
     """
     try:
         return read_mp4_table(Spans(file, size_bytes, head))

@@ -1,9 +1,8 @@
-"""What a transport or program stream says in its packets only: whether its end is whole, whether its pixels change.
+"""What only the packets of a transport or program stream tell: whether its end is complete, and whether pixels change.
 
-Input: the packets of a video, as they are demuxed.
-Does: keeps the last ones, and keyframes that begin with another header than those before; decodes these.
-Output: whether the last packet is whole; BadVideoError where pixels change their shape. Broadcasts change between 4:3
-and 16:9 with the programme, and their recorders stop inside a picture.
+Broadcasts change between 4:3 and 16:9 with the programme, and their recorders stop inside a picture. The last packets,
+and keyframes whose header differs from the earlier ones, are kept and decoded. Pixels that change their shape raise
+BadVideoError.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.video.display import SQUARE
 from adaptfocus.pipelines.video.table import UNFILTERED, bare_start, pad_packet
 
-MAX_HEADERS = 16  # different ones that are looked at
+MAX_HEADERS = 16  # different headers that are checked
 MAX_TAIL_BYTES = 64 << 20  # two groups of pictures of a broadcast are some MB
 
-# Of MPEG-1 and MPEG-2, sizes, shape and rate of pictures; of H.264 and HEVC, a whole parameter set.
+# For MPEG-1 and MPEG-2: sizes, shape and rate of pictures. For H.264 and HEVC: a whole parameter set.
 _HEADERS = {
     "mpeg1video": re.compile(rb"\x00\x00\x01\xb3.{4}", re.DOTALL),
     "mpeg2video": re.compile(rb"\x00\x00\x01\xb3.{4}", re.DOTALL),
@@ -32,10 +31,10 @@ _HEADERS = {
 
 
 class StreamNotes:
-    """What is kept of the packets of one video."""
+    """The kept packets of one video, and checks of them."""
 
     def __init__(self) -> None:
-        self._tail: deque[Any] = deque()  # from the last keyframe but one on: a picture may refer to what is before one
+        self._tail: deque[Any] = deque()  # from the second-last keyframe on: pictures may refer to earlier ones
         self._keys_in_tail = self._tail_bytes = 0
         self._keyframes: dict[bytes, bytes] = {}  # header -> the first keyframe with it
 
@@ -56,7 +55,7 @@ class StreamNotes:
         self._keys_in_tail, self._tail_bytes = self._keys_in_tail - first.is_keyframe, self._tail_bytes - first.size
 
     def ends_broken(self, like: Any) -> bool:
-        """Whether the last packet is half a picture, of which a decoder (of the kind of `like`) makes up the rest."""
+        """Whether the last packet is half a picture, whose rest a decoder (of the kind of `like`) invents."""
         if not self._tail or not self._tail[0].is_keyframe:
             return False
         context: Any = av.CodecContext.create(like.codec.name, "r")
@@ -79,7 +78,7 @@ class StreamNotes:
         return False
 
     def check_shape(self, codec: str, extradata: bytes) -> None:
-        """Raises BadVideoError (changing_pixel_aspect) if pixels change their shape on the way."""
+        """Raises BadVideoError (changing_pixel_aspect) if pixels change their shape within the video."""
         if len(self._keyframes) < 2:
             return
         found = (bare_start(codec, extradata, [(data, 0, 0)])[1] or SQUARE for data in self._keyframes.values())
@@ -92,6 +91,6 @@ class StreamNotes:
 
 
 def _header_of(codec: str, packet: bytes) -> bytes:
-    """The header of a keyframe that says what shape its pixels have; empty if there is none."""
+    """The header of a keyframe that gives the shape of its pixels; empty if there is none."""
     found = _HEADERS[codec].search(packet) if codec in _HEADERS else None
     return found.group() if found else b""

@@ -1,4 +1,4 @@
-"""What the model said about each moment of a video, and how it is kept from epoch to epoch."""
+"""Saliency: how likely the model finds each action at each moment of a video, kept from epoch to epoch."""
 
 from typing import TYPE_CHECKING
 

@@ -10,10 +10,10 @@ from adaptfocus.pipelines.settings import Settings
 
 
 class SaliencyConfig(Settings):
-    """How saliency is estimated. A later visit moves a bin by `update_rate`; a bin fades by `staleness` an epoch.
+    """How saliency is estimated. A later visit moves a bin by `update_rate`; a bin fades by `staleness` each epoch.
 
-    `form`: with "running_max" a bin keeps its highest score and when that was; one bin is then the pair (spike, time)
-    of the paper's figure. `read`: whether a clip is weighed by what is known after its own visit, or before it.
+    `form`: with "running_max", a bin keeps its highest score and the time of it; a single bin is then the pair (spike,
+    time) of the paper's figure. `read`: whether a clip is weighted by the saliency after its own visit, or before it.
     """
 
     bins: int = pydantic.Field(default=20, ge=1, le=1000)

@@ -1,11 +1,10 @@
-"""Action Saliency Estimation: what the model has said about each moment of a video, and one snapshot an epoch.
+"""Action Saliency Estimation (ASE): what the model found at each moment of a video, with one snapshot an epoch.
 
-Input: the probabilities that training produced, clip by clip.
-Does: keeps n bins over the video's time for each (video, action); finds the spike and the salient time.
-Output: immutable snapshots (Parquet), from which the next plan is drawn.
+Each (video, action) pair has n bins over the video's time, filled from the probabilities of training's clips. The next
+plan is drawn from the spike and the salient time of the newest snapshot. Snapshots are immutable (Parquet).
 
-Our reconstruction of ASE of arXiv 2311.17118 (it may differ from the paper's), chosen by ablation: bins that are
-revisited beat a running maximum, because a false spike is disproved by the next look at it.
+This is our reconstruction of ASE of arXiv 2311.17118, and may differ from the paper's. It was chosen by ablation: bins
+that are revisited beat a running maximum, because the next visit disproves a false spike.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class SaliencyTable:
         return cls(rows.astype(np.int64), ids, Bins.unvisited(len(rows), num_bins))
 
     def pairs_of(self, video_row: int) -> slice:
-        """Where a video's pairs lie."""
+        """The rows of a video's pairs."""
         return slice(*np.searchsorted(self.video_row, [video_row, video_row + 1]).tolist())
 
     def to_arrow(self) -> pa.Table:
@@ -71,10 +70,10 @@ class SaliencyTable:
 
 
 def merge(table: SaliencyTable, ledger: pa.Table, epoch: int, config: SaliencyConfig) -> SaliencyTable:
-    """The next snapshot: the ledger's scores replayed over the last one, in slot order.
+    """The next snapshot: the ledger's scores applied to the last snapshot, in the order of slots (places in the plan).
 
-    Pure in (snapshot, set of ledger rows): neither the order nor the files in which rows arrive matter, and bags
-    that could not be decoded change nothing. A video with two bags in the epoch is updated slot by slot.
+    It depends only on the snapshot and the set of ledger rows, not on their order or files. Bags that did not decode
+    change nothing. A video with two bags in the epoch is updated slot by slot.
     """
     ledger = ledger.filter(ledger.column("ok")).sort_by("slot")
     bins = table.bins
@@ -84,7 +83,7 @@ def merge(table: SaliencyTable, ledger: pa.Table, epoch: int, config: SaliencyCo
 
 
 def _occurrences(video_rows: np.ndarray) -> list[np.ndarray]:
-    """Row numbers of the first bag of each video, of the second, ..., each in slot order."""
+    """Row numbers of the first bag of each video, then of the second, and so on, each in slot order."""
     seen: dict[int, int] = {}
     rounds: list[list[int]] = []
     for row, video in enumerate(video_rows.tolist()):
@@ -97,7 +96,7 @@ def _occurrences(video_rows: np.ndarray) -> list[np.ndarray]:
 
 
 def _replayed(table: SaliencyTable, bins: Bins, ledger: pa.Table, epoch: int, config: SaliencyConfig) -> Bins:
-    """Bins after one bag of each of some videos: pairs become rows of B = pairs, L = 1."""
+    """The bins after one bag of each of some videos. Each pair becomes a row: B = pairs, L = 1."""
     pairs, taus, probabilities = [], [], []
     for bag in ledger.to_pylist():
         where = table.pairs_of(bag["video_row"])

@@ -1,4 +1,4 @@
-"""WebDataset tars: find them, read their samples, pack them."""
+"""WebDataset tars (shards): find them, read their samples, pack them."""
 
 from typing import TYPE_CHECKING
 

@@ -1,8 +1,8 @@
-"""What a user writes for "these shards" -> the URLs of the shards, in order.
+"""Expand what a user writes for "these shards" (URLs, globs, brace ranges, folders) to the URLs of the shards, in
+order.
 
-Input: URLs, globs, brace ranges, folders.
-Does: expands them; a pattern that finds nothing is an error, not an empty list.
-Output: URLs. Local paths are made absolute, because an index outlives the folder it was made in.
+A pattern that finds nothing is an error, not an empty list. Local paths are made absolute, because an index outlives
+the folder it was made in.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def find_shards(patterns: Sequence[str]) -> list[str]:
 
 
 def shard_names(urls: Sequence[str]) -> list[str]:
-    """A name for each shard that no other has: its path below the folder that holds all of them, without ``.tar``.
+    """A unique name for each shard: its path below the common folder of all shards, without ``.tar``.
 
     Raises:
         InputError: two shards have the same name, or one cannot be part of an id.
@@ -57,7 +57,7 @@ def shard_names(urls: Sequence[str]) -> list[str]:
 
 
 def _expanded(url: str) -> list[str]:
-    is_web = url.startswith(("http://", "https://"))  # where "?" begins a query
+    is_web = url.startswith(("http://", "https://"))  # "?" begins a query there
     if re.search(r"[*\[]" if is_web else r"[*?\[]", url) and not (store.is_local(url) and store.exists(url)):
         found = store.glob(url)
         if not found:

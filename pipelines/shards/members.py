@@ -1,9 +1,8 @@
-"""The members of a tar, from its headers alone.
+"""The members of a tar, from its headers only.
 
-Input: a tar's URL and size.
-Does: walks the headers through ranged reads (the media in between is skipped, not read), through all the tars of a file
-that several were joined to; skips what archivers put beside the files.
-Output: Member rows, and a Refusal for everything that cannot be used.
+Headers are read by ranges, and the media in between is skipped. If several tars were joined to one file, all of them
+are walked. Files that archivers put next to the real ones are skipped. Everything that cannot be used becomes a
+Refusal.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from adaptfocus.pipelines.errors import AdaptFocusError, as_bad_video
 from adaptfocus.pipelines.store.range_file import RangeFile
 from adaptfocus.pipelines.store.wrong_files import HEAD_BYTES, describe_wrong_file
 
-# A header is 512 bytes and the .json beside it is about as small; a video's first 60 KB hold the headers of a short
-# one. Larger requests would mostly fetch media.
+# A header has 512 bytes and the .json next to it is about as small. The first 60 KB of a short video hold its headers.
+# Larger requests would mostly fetch media.
 HEADER_BLOCK_BYTES = 64 * 1024
-MAX_HEADS_BYTES = 64 << 20  # first bytes kept for the videos of one shard; the videos behind cost a request more
-MAX_HEADER_BYTES = 1 << 20  # of one extended header; tarfile would read one of any size into memory
-# Zeros behind a tar's end: archivers fill up to a record, of 10 KiB as a rule and of some MiB at most.
+MAX_HEADS_BYTES = 64 << 20  # first bytes kept for the videos of one shard; each further video costs one more request
+MAX_HEADER_BYTES = 1 << 20  # size of one extended header; tarfile would read any size into memory
+# Zeros after a tar's end: archivers fill up a record, which usually has 10 KiB and at most some MiB.
 MAX_PADDING_BYTES = 16 << 20
 PADDING_READ_BYTES = 1 << 20
 BLOCK_BYTES = 512
@@ -34,8 +33,8 @@ RENAME = "rename the file and write the tar again, with names in UTF-8 (`convmv`
 
 _OTHER_FORMATS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstandard",
                   b"\x1f\x9d": "compress", b"PK\x03\x04": "zip", b"7z\xbc\xaf": "7z"}  # fmt: skip
-# What macOS, Windows and archivers put beside files: resource forks, folder views, headers that an extractor which did
-# not know them has left as files. Also WebDataset's own metadata.
+# What macOS, Windows and archivers put next to files: resource forks, folder views, and headers that an extractor did
+# not know and left as files. Also WebDataset's own metadata.
 _COMPANION = re.compile(
     r"^__[^/]*__(/|$)|(^|/)(\._[^/]*$|__MACOSX(/|$)|PaxHeaders?(\.\d+)?(/|$)|pax_global_header$"
     r"|(\.DS_Store|Thumbs\.db|desktop\.ini)$)"
@@ -44,7 +43,7 @@ _COMPANION = re.compile(
 
 @dataclass(frozen=True)
 class Member:
-    """A file in the tar; the offset is that of its first byte of content."""
+    """A file in the tar; the offset is that of the first byte of its content."""
 
     name: str
     offset_bytes: int
@@ -63,9 +62,9 @@ class Refusal:
 
 
 class HeaderFile(RangeFile):
-    """A tar's headers: each request begins where a header does, so that it brings the start of what follows it.
+    """A tar's headers. Each request begins at a header, so that it also gets the start of the content after it.
 
-    Refuses long reads: walking headers needs none, a hostile header asks for them.
+    Long reads are refused: walking headers needs none, and only a hostile header asks for them.
     """
 
     def __init__(self, url: str, size_bytes: int) -> None:
@@ -81,7 +80,7 @@ class HeaderFile(RangeFile):
         return data
 
     def read_at(self, offset_bytes: int, size_bytes: int) -> bytes:
-        """Bytes of the tar; if they are not there yet, with what follows them up to HEADER_BLOCK_BYTES."""
+        """Bytes of the tar. If they are not there yet, what follows them is fetched too, up to HEADER_BLOCK_BYTES."""
         inside = offset_bytes - self._window_at
         if size_bytes > 0 and not (inside >= 0 and inside + size_bytes <= len(self._window)):
             wanted = min(max(size_bytes, HEADER_BLOCK_BYTES), self.size_bytes - offset_bytes)
@@ -91,7 +90,7 @@ class HeaderFile(RangeFile):
         return self._window[inside : inside + size_bytes] if size_bytes > 0 else b""
 
     def head_of(self, member: Member) -> bytes:
-        """The member's first bytes, as far as they are there and may be kept."""
+        """The member's first bytes, as many as have been fetched and may be kept."""
         inside = member.offset_bytes - self._window_at
         size = min(member.size_bytes, self.heads_left_bytes)
         head = self._window[inside : inside + size] if inside >= 0 else b""
@@ -100,12 +99,12 @@ class HeaderFile(RangeFile):
 
 
 def is_companion(name: str) -> bool:
-    """Whether a member is something that an archiver put beside the files, and nobody's video or label."""
+    """Whether an archiver put the member next to the files, so that it is no video and no label."""
     return _COMPANION.search(name) is not None
 
 
 def printable(text: str) -> str:
-    """Text that can be stored and shown: bytes that are not UTF-8, and halves of surrogate pairs, as escapes."""
+    """Text that can be stored and shown: bytes that are not UTF-8, and halves of surrogate pairs, become escapes."""
     try:
         data = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -131,7 +130,7 @@ def members_of(file: HeaderFile) -> Iterator[Member | Refusal]:
 
 
 def _members_from(file: HeaderFile, start: int) -> Generator[Member | Refusal, None, int | None]:
-    """The members of the tar that begins at a byte; returns where another begins behind its end, or None."""
+    """The members of the tar that begins at `start`. Returns the offset of another tar after its end, or None."""
     file.seek(start)
     tar: tarfile.TarFile | None = None
     at = start
@@ -142,7 +141,7 @@ def _members_from(file: HeaderFile, start: int) -> Generator[Member | Refusal, N
             info = tar.next()
         except AdaptFocusError:
             raise
-        except Exception as error:  # tarfile raises whatever a strange header leads it into
+        except Exception as error:  # a strange header can make tarfile raise anything
             yield _broken(file, error, start, tar.offset if tar else start)
             return None
         if info is None:
@@ -160,7 +159,7 @@ def _members_from(file: HeaderFile, start: int) -> Generator[Member | Refusal, N
 
 
 def _behind(file: HeaderFile, first: int, start: int) -> Generator[Refusal, None, int | None]:
-    """What follows a tar's last member: zeros to the end of the file, or, behind some of them, another tar."""
+    """Check what follows a tar's last member: zeros to the end of the file, or zeros and another tar."""
     at = first
     while at < file.size_bytes and at - first <= MAX_PADDING_BYTES:
         chunk = file.read_at(at, min(HEADER_BLOCK_BYTES if at == first else PADDING_READ_BYTES, file.size_bytes - at))
@@ -172,7 +171,7 @@ def _behind(file: HeaderFile, first: int, start: int) -> Generator[Refusal, None
             yield Refusal("broken_tar", f"there is no header at byte {at}; what follows is not indexed")
             return None
     if at < file.size_bytes:
-        message = f"behind its end at byte {first} are {at - first} zeros and {file.size_bytes - at} bytes more"
+        message = f"after its end at byte {first} are {at - first} zeros and {file.size_bytes - at} more bytes"
         yield Refusal("broken_tar", f"{message}, which were not read; cut the file there")
     return None
 
@@ -206,7 +205,7 @@ def _checked(info: tarfile.TarInfo, tar_size_bytes: int) -> Member | Refusal:
     if reason:
         return Refusal("unsafe_name", f"the member was left out: {reason}", shown)
     if info.issparse():
-        return Refusal("sparse_member", "it is stored sparse, so no range of it can be read; pack it plainly", shown)
+        return Refusal("sparse_member", "it is stored sparse, so ranges cannot be read; pack without --sparse", shown)
     if info.offset_data + info.size > tar_size_bytes:
         missing = info.offset_data + info.size - tar_size_bytes
         return Refusal("truncated_member", f"the tar ends {missing} bytes before it does; copy the tar again", shown)
@@ -214,12 +213,12 @@ def _checked(info: tarfile.TarInfo, tar_size_bytes: int) -> Member | Refusal:
 
 
 def _is_bytes(name: str) -> bool:
-    """Whether a name has bytes in it that are not UTF-8, as tarfile hands them on."""
+    """Whether a name contains bytes that are not UTF-8, in the form that tarfile gives them."""
     return any("\udc80" <= c <= "\udcff" for c in name)
 
 
 def _guess(name: str) -> str:
-    """What the name may be in the encodings that are usual beside UTF-8."""
+    """What the name may be in the usual encodings other than UTF-8."""
     data = name.encode("utf-8", "surrogateescape")
     for encoding, known_as in (("shift_jis", "Shift-JIS"), ("gb18030", "GB 18030"), ("latin-1", "Latin-1")):
         try:

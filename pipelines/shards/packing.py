@@ -1,11 +1,11 @@
-"""Annotated videos -> WebDataset shards.
+"""Pack annotated videos into WebDataset shards.
 
-Input: AnnotatedVideo rows (pipelines/datasets) and a place to write to.
-Does: checks that each video begins to decode, learns its true duration, streams its bytes untouched into tars.
-Output: ``OUT/shard-000000.tar``, ... with ``KEY.mp4`` and ``KEY.json`` for each sample; ``classes.txt``; ``pack.json``.
+Each video is checked to begin to decode, its true duration is measured, and its bytes are streamed unchanged into a
+tar. The result is ``OUT/shard-000000.tar``, ... with ``KEY.mp4`` and ``KEY.json`` for each sample, ``classes.txt`` and
+``pack.json``.
 
-The same videos give the same bytes: no clock, no user, no machine is written into a tar. A video is read twice, once
-to demux it and once to copy it; never more than a few megabytes of it are in memory.
+The same videos give the same bytes: no clock, user or machine is written into a tar. A video is read twice, once to
+demux it and once to copy it; at most a few megabytes of it are in memory.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ from adaptfocus.pipelines.store.urls import redact_url
 from adaptfocus.pipelines.video.table import PacketTable
 
 Progress = Callable[[int, int, str], None]  # videos done, videos in all, the id of the one just done
-# Seconds of each packed video by id -> what is wrong with what else is known of the videos.
+# id -> seconds of each packed video; returns problems with other annotations of the videos.
 Annotate = Callable[[Mapping[str, float]], Sequence[Problem]]
 
-# Large enough that a shard is read with few listings and small enough that one process indexes it in minutes.
+# Large enough for few listings, and small enough that one process indexes a shard in minutes.
 SHARD_SIZE_BYTES = 1 << 30
 COPY_BYTES = 1 << 20
-UPLOAD_PART_BYTES = 64 << 20  # S3 takes 10,000 parts an object: 640 GB a shard
+UPLOAD_PART_BYTES = 64 << 20  # S3 allows 10,000 parts an object: 640 GB a shard
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ class PackSummary:
     bytes: int
     duration_seconds: float
     classes: list[str]
-    groups: int  # of the videos
+    groups: int  # number of groups of the videos
     ids_renamed: int  # dots became "_"
-    counts: dict[str, int]  # problems by kind
+    counts: dict[str, int]  # kind -> number of problems
     problems: list[Problem] = field(repr=False)
 
 
@@ -92,14 +92,14 @@ def pack(
 
     Args:
         classes: the class list; the sorted labels of the packed videos if None.
-        problems: of the reader that made `videos`; they go into the summary before those found here.
-        overwrite: remove shards that are in `out_url` already.
-        annotate: called when all shards are there, with the seconds of each packed video by its id; writes into
+        problems: problems of the reader that made `videos`; the summary lists them before those found here.
+        overwrite: remove existing shards in `out_url`.
+        annotate: called when all shards exist, with id -> seconds of each packed video; writes into
             ``OUT/annotations``. The problems that it returns are counted with the others.
 
     Raises:
         InputError: there are shards in `out_url`, an id is unsafe or occurs twice, a label is not a class, a group is
-            in two splits, or not one video could be packed.
+            in two splits, or no video could be packed.
         StorageError: a place cannot be read or written.
     """
     classes = None if classes is None else list(dict.fromkeys(map(normal, classes)))
@@ -122,7 +122,7 @@ def pack(
         raise
     done.end_shard()
     if not done.keys:
-        first = "; ".join(f"{p.where}: {p.message}" for p in done.problems[:3]) or "there were no videos to begin with"
+        first = "; ".join(f"{p.where}: {p.message}" for p in done.problems[:3]) or "no videos were given"
         raise InputError(f"none of {len(videos)} videos could be packed: {first}")
     if annotate:
         done.problems += annotate(done.seconds)
@@ -130,7 +130,7 @@ def pack(
 
 
 class _Packing:
-    """The shard being written, and what has been written so far."""
+    """The shard in progress, and what has been written so far."""
 
     def __init__(self, out_url: str, shard_size_bytes: int, problems: list[Problem]) -> None:
         self.out_url, self.shard_size_bytes, self.problems = out_url, shard_size_bytes, problems
@@ -148,7 +148,7 @@ class _Packing:
         key = key_of(video.video_id)
         try:
             if key in self.keys:
-                raise BadVideoError("key_collision", f"its key {key!r} is that of {self.keys[key]!r}; rename one")
+                raise BadVideoError("key_collision", f"{self.keys[key]!r} has the same key {key!r}; rename one")
             if is_companion(f"{key}.mp4") or key_and_extension(f"{key}.mp4") != (key, "mp4"):
                 raise BadVideoError("reserved_key", f"readers of tars skip names such as {key!r}; rename it")
             size_bytes = _size_of(video.path)
@@ -173,7 +173,7 @@ class _Packing:
         self.seconds[video.video_id] = table.duration_seconds
 
     def _shard_for(self, size_bytes: int) -> tarfile.TarFile:
-        """The open shard, or a new one if the sample does not fit; a video larger than a shard gets its own."""
+        """The open shard, or a new one if the sample does not fit. A video larger than a shard gets its own shard."""
         if self._tar is not None and self._tar.offset and self._tar.offset + size_bytes > self.shard_size_bytes:
             self.end_shard()
         if self._tar is None:
@@ -185,21 +185,21 @@ class _Packing:
         return self._tar
 
     def end_shard(self) -> None:
-        """Finish the open shard; it appears under its name now."""
+        """Finish the open shard, so that it appears under its name."""
         if self._tar is not None and self._file is not None:
             self._tar.close()
             self._file.commit()
         self._tar = self._file = None
 
     def abandon(self) -> None:
-        """Drop the open shard: no half of a shard is left under a shard's name."""
+        """Drop the open shard, so that no partial shard is left under its name."""
         if self._file is not None:
             self._file.discard()
         self._tar = self._file = None
 
 
 class _ShardFile:
-    """A stream whose file appears under `url` when it is committed, and never if it is discarded."""
+    """A stream whose file appears under `url` only when it is committed."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -227,11 +227,11 @@ class _ShardFile:
             os.unlink(f"{self._path}.part")  # noqa: PTH108
         else:
             self.stream.discard()
-            self.stream.closed = True  # or its end would upload what is in the buffer
+            self.stream.closed = True  # otherwise its destructor would upload the buffer
 
 
 def _normal(video: AnnotatedVideo) -> AnnotatedVideo:
-    """The video with its id, labels and split as they are compared. Raises InputError if one cannot be used."""
+    """The video with id, labels and split in their normal form. Raises InputError if one cannot be used."""
     where = f"video {video.video_id!r} ({redact_url(video.path)})"
     try:
         labels, intervals = parse_labels(video.labels), parse_intervals(video.intervals)
@@ -243,7 +243,7 @@ def _normal(video: AnnotatedVideo) -> AnnotatedVideo:
 
 
 def _annotation(video: AnnotatedVideo, table: PacketTable) -> tuple[dict[str, Any], list[Problem]]:
-    """The sample's .json, with intervals that lie inside the video."""
+    """The sample's .json, with intervals cut to the video."""
     intervals, problems = tidy_intervals(video.intervals, video.video_id, table.duration_seconds)
     annotation: dict[str, Any] = {
         "id": video.video_id,
@@ -262,7 +262,7 @@ def _annotation(video: AnnotatedVideo, table: PacketTable) -> tuple[dict[str, An
 
 
 def _size_of(url: str) -> int:
-    """Size in bytes; a file that has gone is that video's problem, a store that cannot be reached is the run's."""
+    """Size in bytes. A missing file is the video's problem; an unreachable store ends the run."""
     try:
         return store.size_and_tag(url)[0]
     except StorageError as error:
@@ -272,19 +272,19 @@ def _size_of(url: str) -> int:
 
 
 def _of_file(error: Exception, path: str) -> Exception:
-    """A folder, or a file that may not be read, is that video's problem on this machine's disks."""
+    """The error as the video's problem, if the local path is a folder or may not be read."""
     is_file = isinstance(error, StorageError) and isinstance(error.__cause__, IsADirectoryError | PermissionError)
     return BadVideoError("unreadable_file", str(error)) if is_file and store.is_local(path) else error
 
 
 def _extension(path: str) -> str:
-    """The file's own extension in lower case; mp4 for a name without one, so that an indexer knows it for a video."""
+    """The file's extension in lower case; mp4 for a name without one, so that an indexer recognises a video."""
     extension = posixpath.splitext(path.split("?", 1)[0])[1].removeprefix(".").lower()
     return extension if extension in VIDEO_EXTENSIONS else "mp4"
 
 
 def _add_member(tar: tarfile.TarFile, name: str, size_bytes: int, file: Any) -> None:
-    info = tarfile.TarInfo(name)  # mtime, uid and gid are 0 and the names empty: the same bytes on every machine
+    info = tarfile.TarInfo(name)  # mtime, uid and gid are 0 and names are empty: the same bytes on every machine
     info.size = size_bytes
     tar.addfile(info, file)
     cast(Any, tar).members.clear()  # tarfile would keep a million of them
@@ -294,7 +294,7 @@ def _clear(out_url: str, overwrite: bool) -> None:
     """Make room: an index of the folder must not find shards of an earlier pack."""
     old = [url for url in store.list_files(out_url) if url.endswith(".tar")]
     if old and not overwrite:
-        raise InputError(f"{out_url} holds tars already ({len(old)}); give another folder, or --overwrite")
+        raise InputError(f"{out_url} already holds tars ({len(old)}); give another folder, or --overwrite")
     store.check_writable(out_url)
     for url in [*old, *store.list_files(store.join(out_url, ANNOTATIONS))]:
         store.delete(url)

@@ -1,9 +1,7 @@
-"""The samples of one WebDataset tar: each video with the labels that lie beside it.
+"""The samples of one WebDataset tar: each video with its labels.
 
-Input: a tar's URL and size.
-Does: groups its members by WebDataset's key rule, in whatever order they come; reads the small ``.json`` and ``.cls``.
-Output: Sample rows (one video each, with its first bytes where a header's request has brought them) and Refusal rows
-for everything that is not one.
+Members are grouped by WebDataset's key rule, in whatever order they come. The small ``.json`` and ``.cls`` are read. A
+Sample is one video, with its first bytes if a header's request has fetched them. Everything else becomes a Refusal.
 """
 
 from __future__ import annotations
@@ -18,8 +16,8 @@ from adaptfocus.pipelines.annotations.rows import parse_label
 from adaptfocus.pipelines.shards.members import HeaderFile, Member, Refusal, members_of
 from adaptfocus.pipelines.store import strict_json
 
-MAX_TEXT_BYTES = 16 << 20  # of a sample's .json
-# Labels whose video has not come yet are kept, of a whole shard at most so many bytes. Each counts a KiB at least.
+MAX_TEXT_BYTES = 16 << 20  # size of a sample's .json
+# Labels that come before their video are kept, at most this many bytes in a shard. Each counts as at least one KiB.
 MAX_WAITING_BYTES = 64 << 20
 TEXT_BYTES = 1024
 SORT = "write the tar in the order of its names (tar --sort=name)"
@@ -35,9 +33,9 @@ class Sample:
     """The members of one key."""
 
     key: str
-    members: dict[str, Member] = field(default_factory=dict)  # by lower-case extension
-    texts: dict[str, Any] = field(default_factory=dict)  # what a .json or .cls says, or a BadTextError, by extension
-    waiting_bytes: int = 0  # of texts that came before the video
+    members: dict[str, Member] = field(default_factory=dict)  # lower-case extension -> member
+    texts: dict[str, Any] = field(default_factory=dict)  # extension -> content of a .json or .cls, or a BadTextError
+    waiting_bytes: int = 0  # size of texts that came before the video
 
     @property
     def video(self) -> Member | None:
@@ -50,21 +48,21 @@ class Sample:
         return normal_id(self.key)
 
     def text(self, kind: str) -> Any:
-        """What the video's .json or .cls says; None if it has none.
+        """The content of the video's .json or .cls; None if it has none.
 
         Raises:
-            BadTextError: it cannot be used, or there are two that differ.
+            BadTextError: it cannot be used, or there are two different ones.
         """
-        found = [self.texts[extension] for extension in self._beside(kind) if extension in self.texts]
+        found = [self.texts[extension] for extension in self._extensions(kind) if extension in self.texts]
         for value in found:
             if isinstance(value, BadTextError):
                 raise value
             if value != found[0]:
-                raise BadTextError(f"it has two .{kind} files that differ: {', '.join(self._beside(kind))}; keep one")
+                raise BadTextError(f"it has two different .{kind} files: {', '.join(self._extensions(kind))}; keep one")
         return found[0] if found else None
 
-    def _beside(self, kind: str) -> list[str]:
-        """Extensions of labels: those of a.mp4 lie in a.json or a.mp4.json, those of v1.2.mp4 in v1.2.json too."""
+    def _extensions(self, kind: str) -> list[str]:
+        """Extensions of label files: a.mp4 has a.json or a.mp4.json, and v1.2.mp4 may have v1.2.json too."""
         video = next(filter(is_video, self.members), "")
         stem = video.rpartition(".")[0]
         return list(dict.fromkeys([f"{stem}.{kind}" if stem else kind, f"{video}.{kind}", kind]))
@@ -87,28 +85,28 @@ def read_samples(url: str, size_bytes: int) -> tuple[list[Sample], list[Refusal]
             refusals.append(refusal)
     refusals += grouped.without_video()
     if not grouped.samples and not refusals:
-        refusals.append(Refusal("empty_shard", "there is no file in this tar; write it again or leave it out"))
+        refusals.append(Refusal("empty_shard", "this tar holds no file; write it again or leave it out"))
     return [sample for sample in grouped.samples if sample.video], refusals
 
 
 class _Grouped:
-    """Samples as their members come: neighbours first, then whatever of the same key lies anywhere in the tar."""
+    """Groups members into samples: first with neighbours, then with members of the same key anywhere in the tar."""
 
     def __init__(self, file: HeaderFile) -> None:
         self.file = file
         self.samples: list[Sample] = []
-        self._last: dict[str, Sample] = {}  # by id, the last one of it
+        self._last: dict[str, Sample] = {}  # id -> its last sample
         self._waiting_bytes = 0
 
     def add(self, member: Member) -> Refusal | None:
-        """Put a member into its sample; why not, if it cannot be used."""
+        """Put a member into its sample -> None, or a Refusal if it cannot be used."""
         name = member.name.removeprefix("./")
         key, extension = key_and_extension(name)
         if key is None or unsafe_reason(normal_id(key)):
-            return Refusal("no_key", "WebDataset makes no key of this name; name it KEY.EXTENSION", name)
+            return Refusal("no_key", "WebDataset finds no key in this name; name it KEY.EXTENSION", name)
         sample = self._sample_of(key, extension)
         if extension in sample.members:
-            message = f"its sample has a {extension!r} already; the first stays"
+            message = f"its sample already has a {extension!r}; the first stays"
             return Refusal("duplicate_member", message, name, sample.video_id)
         if is_video(extension) and sample.video:
             message = f"a sample has one video, here {sample.video.name}; give this one its own key"
@@ -127,7 +125,7 @@ class _Grouped:
         return None
 
     def _sample_of(self, key: str, extension: str) -> Sample:
-        """The sample of a key: the neighbour, else the last one, unless that has another video already."""
+        """The sample of a key: the neighbour, else the last one, unless that already has another video."""
         sample = self._last.get(normal_id(key))
         is_neighbour = bool(self.samples) and sample is self.samples[-1]
         if sample is None or (not is_neighbour and is_video(extension) and sample.video):
@@ -136,16 +134,16 @@ class _Grouped:
         return sample
 
     def _is_label(self, sample: Sample, extension: str) -> bool:
-        """Whether a member may be the video's labels: a.json, a.mp4.json; v1.2.json if v1.2.mp4 is there."""
+        """Whether a member may be the video's labels: a.json, a.mp4.json; v1.2.json if v1.2.mp4 exists."""
         stem, _, kind = extension.rpartition(".")
         if kind not in LABEL_EXTENSIONS:
             return False
         return not stem or is_video(stem) or any(is_video(e) and e.rpartition(".")[0] == stem for e in sample.members)
 
     def _text(self, sample: Sample, extension: str, member: Member) -> Any:
-        """Read a .json or .cls: mostly it lies beside the header, in a block that has been fetched."""
+        """Read a .json or .cls. It is usually next to the header, in a block that has been fetched."""
         if member.size_bytes > MAX_TEXT_BYTES:
-            return BadTextError(f"its .{extension} takes {member.size_bytes} bytes; the limit is {MAX_TEXT_BYTES}")
+            return BadTextError(f"its .{extension} has {member.size_bytes} bytes; the limit is {MAX_TEXT_BYTES}")
         if not sample.video:
             if self._waiting_bytes + _cost(member) > MAX_WAITING_BYTES:
                 limit = f"{MAX_WAITING_BYTES >> 20} MiB of labels wait for videos that come later in the tar"
@@ -159,11 +157,11 @@ class _Grouped:
             return BadTextError(f"its .{extension} {error}")
 
     def without_video(self) -> Iterator[Refusal]:
-        """Samples in which nothing can be decoded."""
+        """Refusals of samples without a video."""
         for sample in self.samples:
             if not sample.video:
                 extensions = ", ".join(sample.members)[:200]
-                message = f"its members are {extensions}; none is a video. A video and its labels are files of one name"
+                message = f"its members are {extensions}; none is a video. Give a video and its labels the same name"
                 yield Refusal("no_video_in_sample", f"{message} in one tar", video_id=sample.video_id)
 
 
@@ -172,7 +170,7 @@ def _cost(member: Member) -> int:
 
 
 def _annotation_of(data: bytes) -> dict[str, Any]:
-    """What a sample's .json says of labels and intervals. Raises ValueError."""
+    """Labels and intervals from a sample's .json. Raises ValueError."""
     try:
         value = strict_json.loads(data)
     except ValueError as error:
@@ -183,7 +181,7 @@ def _annotation_of(data: bytes) -> dict[str, Any]:
 
 
 def _class_of(data: bytes) -> list[Any]:
-    """What a .cls says: class numbers, or names, one a line. Raises ValueError."""
+    """The content of a .cls: class numbers or names, one a line. Raises ValueError."""
     try:
         text = data.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Bytes at URLs: disks, S3 and what else fsspec knows. Knows no video."""
+"""Bytes at URLs: disks, S3 and what else fsspec knows. This package knows nothing about video."""
 
 from typing import TYPE_CHECKING
 

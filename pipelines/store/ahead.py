@@ -1,9 +1,8 @@
 """Ranges of the store, fetched ahead of the decoder.
 
-Input: bags of a plan, in order.
-Does: asks for the spans of the next bags while the first ones are being decoded, never more bytes at a time than
-allowed; spans of a bag that lie near each other are one request.
-Output: (bag, bytes of its spans, what the reading cost), in the same order.
+A bag is the clips of one video; a span is a run of its packets that is fetched as one range. The spans of the next bags
+are requested while the first ones are being decoded, within a limit of bytes. Spans of a bag that are near each other
+are one request. The results come in the order of the bags: the bag, the bytes of its spans, and the cost of reading.
 """
 
 from __future__ import annotations
@@ -22,27 +21,27 @@ from adaptfocus.pipelines.store.range_file import version_of
 from adaptfocus.pipelines.store.ranges import Range, coalesce
 from adaptfocus.pipelines.store.reads import PROCESS, ReadConfig, ReadCounts
 
-# At 50 ms a request and 60 ms of decoding a clip, two requests under way keep one decoder busy; 16 keep one busy that
-# takes 3 ms a clip.
+# At 50 ms a request and 60 ms of decoding a clip, two parallel requests keep one decoder busy; 16 are enough for one
+# that takes 3 ms a clip.
 MAX_REQUESTS = 16
-# Of one reader: some twenty bags of four clips of 360p, or one bag of 4K.
+# For one reader: about twenty bags of four clips of 360p, or one bag of 4K.
 MAX_BYTES_IN_FLIGHT = 64 * 2**20
 
 
-_END: dict = {}  # no bag
+_END: dict = {}  # a marker, not a bag
 
 
 class Reading(NamedTuple):
-    """What one bag's bytes cost."""
+    """The cost of one bag's bytes."""
 
-    size_bytes: int  # fetched, with what lies between spans that were joined
+    size_bytes: int  # fetched, including gaps between joined spans
     requests: int
-    wait_seconds: float  # that the caller stood still
+    wait_seconds: float  # time that the caller waited
     retries: np.ndarray  # [RETRY_REASONS] int64
 
 
 class Fetched(NamedTuple):
-    """A bag whose bytes are here."""
+    """A bag whose bytes have arrived."""
 
     bag: dict
     data: list[bytes]  # of each span
@@ -63,10 +62,11 @@ def read_ahead(
     max_requests: int = MAX_REQUESTS,
     config: ReadConfig | None = None,
 ) -> Iterator[Fetched]:
-    """Fetch the spans of each bag; bags beyond the first that would pass a limit wait until there is room.
+    """Fetch the spans of each bag. A bag that would exceed a limit waits for room, unless it is the first.
 
-    A None among the bags says that the next is not known yet: those asked for are then handed out before another look.
-    Bytes count from the request until the bag after theirs is asked for: the caller may then drop them.
+    None among the bags means that the next bag is not known yet: requested bags are then returned before the iterator
+    is asked again. Bytes count from their request until the caller asks for the following bag, because it may drop them
+    then.
 
     Args:
         config: how long to wait for the store.
@@ -113,7 +113,7 @@ def read_ahead(
 
 
 def cost_of(bag: dict) -> tuple[int, int]:
-    """(bytes, requests) that the spans of a bag take."""
+    """(bytes, requests) that the spans of a bag need."""
     fetch, _ = coalesce([_range(bag, span) for span in bag["spans"]])
     return sum(each.size_bytes for each in fetch), len(fetch)
 

@@ -1,6 +1,6 @@
-"""Files of this machine's disks, by path: what `storage` does where a URL is no store's.
+"""Files on this machine's disks, by path, for URLs that are local.
 
-A reader sees the old bytes or the new, never a part of them.
+A reader sees the old bytes or the new ones, never a part of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def read_range(path: str, start: int, end: int) -> bytes:
-    """The bytes of a file from `start` to `end`, fewer where it ends before; fsspec takes 0.4 ms for it."""
+    """The bytes of a file from `start` to `end`, or fewer if it ends before. fsspec takes 0.4 ms for this."""
     with open(path, "rb", buffering=0) as file:
         file.seek(start)
         data = file.read(end - start)
@@ -24,7 +24,7 @@ def read_range(path: str, start: int, end: int) -> bytes:
 
 
 def write_part(path: str, data: bytes) -> str:
-    """Write `data` beside `path`, to disk and not only to its cache; the path of the part."""
+    """Write `data` to a part file next to `path`, and sync it to disk -> the path of the part."""
     os.makedirs(posixpath.dirname(path) or ".", exist_ok=True)  # noqa: PTH103
     part = f"{path}.{uuid.uuid4().hex}.part"
     try:
@@ -40,7 +40,7 @@ def write_part(path: str, data: bytes) -> str:
 
 
 def link_exclusive(path: str, data: bytes) -> bool:
-    """Write a whole file only if nothing is there yet; False if somebody was first."""
+    """Write a complete file only if none exists; False if another process was first."""
     part = write_part(path, data)
     try:
         os.link(part, path)
@@ -52,7 +52,7 @@ def link_exclusive(path: str, data: bytes) -> bool:
 
 
 def kind_of(entry: dict[str, Any]) -> str:
-    """``file``, ``directory`` or another; of a link on this machine's disks, what it leads to."""
+    """``file``, ``directory`` or another kind; for a link on this machine's disks, the kind of its target."""
     if not entry.get("islink"):
         return entry["type"]
     path = Path(entry["name"])

@@ -1,10 +1,8 @@
-"""Every place is a URL: the object store through fsspec.
+"""Objects at URLs through fsspec: every place is a URL (a local path, ``s3://bucket/key``, anything that fsspec knows).
 
-Input: URLs (a local path, ``s3://bucket/key``, anything fsspec knows).
-Does: whole reads, coalesced range reads, atomic writes, exclusive creation, listings; retries what may pass with
-jittered back-off; turns a store's errors into one message that names the place and the mend.
-Output: bytes. S3 takes the standard AWS environment variables and ``AWS_ENDPOINT_URL``; no secret is ever part
-of a URL, a message or a config.
+This module reads whole objects and coalesced ranges, writes atomically, creates exclusively and lists. Errors that may
+pass are retried with jittered back-off. Other errors become one message that names the place and the fix. S3 takes the
+standard AWS environment variables and ``AWS_ENDPOINT_URL``. A secret is never part of a URL, a message or a config.
 """
 
 from __future__ import annotations
@@ -28,14 +26,14 @@ from adaptfocus.pipelines.store.urls import filesystem, is_local, is_s3, join, r
 from adaptfocus.pipelines.store.wrong_files import describe_wrong_file
 
 T = TypeVar("T")
-_WRITER = "adaptfocus-writer"  # metadata of an exclusively created object: which attempt made it
+_WRITER = "adaptfocus-writer"  # metadata of an exclusively created object: the attempt that made it
 
 
 def read_bytes(url: str) -> bytes:
     """The whole object.
 
     Raises:
-        InputError: a Git LFS pointer or a web page lies in its place.
+        InputError: it is a Git LFS pointer or a web page instead of data.
         StorageError: it cannot be read.
     """
     fs, path = filesystem(url)
@@ -54,19 +52,19 @@ def read_ranges(
     config: ReadConfig | None = None,
     counts: ReadCounts | None = None,
 ) -> list[bytes]:
-    """One range of each object, fetched at the same time where the store can; in the order asked for.
+    """The bytes of ranges, in their order, fetched at the same time if the store can.
 
     Args:
-        version: what the object was when it was indexed, where all ranges are of one.
+        version: the object's version when it was indexed, if all ranges are of one object.
         config: how long to wait for S3.
-        counts: where to add what the reads met on S3.
+        counts: where to add the counts of reads on S3.
 
     Raises:
-        ReplacedError: the object is not `version`; asked of S3 and of this machine's disks alone.
+        ReplacedError: the object is not `version`; only S3 and this machine's disks are checked.
         StorageError: the store cannot be read, or an object ends before its range does.
     """
     ranges = [Range(*each) for each in zip(urls, offsets_bytes, sizes_bytes, strict=True)]
-    wanted = [each for each in ranges if each.size_bytes > 0]  # HTTP has no way to ask for an empty range
+    wanted = [each for each in ranges if each.size_bytes > 0]  # HTTP cannot ask for an empty range
     fetch, places = coalesce(wanted)
     bodies = _fetched(fetch, version, config or ReadConfig(), counts or ReadCounts(PROCESS)) if fetch else []
     found = iter(places)
@@ -97,7 +95,7 @@ def _fetched(ranges: list[Range], version: Version | None, config: ReadConfig, c
             parts = fs.cat_ranges(paths, starts, ends, on_error="raise")
         for (url, offset, size), part in zip(ranges, parts, strict=True):
             if len(part) != size:
-                # A short body may be a broken connection (tried again) or an object that has been replaced.
+                # A short body means a broken connection (retried) or a replaced object.
                 raise ShortReadError(f"{redact_url(url)}: asked for {size} bytes from {offset}, got {len(part)}")
         return parts
 
@@ -105,7 +103,7 @@ def _fetched(ranges: list[Range], version: Version | None, config: ReadConfig, c
 
 
 def _check_local(fs: Any, url: str, path: str, version: Version) -> None:
-    """Raises ReplacedError if a file has another size or time of modification than `size_and_tag` said."""
+    """Raises ReplacedError if a file's size or time of modification differs from what `size_and_tag` gave."""
     try:
         now = _version_in(fs.info(path))
     except FileNotFoundError as error:
@@ -115,18 +113,18 @@ def _check_local(fs: Any, url: str, path: str, version: Version) -> None:
 
 
 def _version_in(info: dict[str, Any]) -> Version:
-    """What fsspec says of a file: its size, and its ETag or (locally) time of modification."""
+    """The version of a file by fsspec's info: its size, and its ETag or (locally) time of modification."""
     tag = info.get("ETag") or info.get("etag") or str(info.get("mtime", ""))
     return Version(int(info["size"]), str(tag).strip('"'))
 
 
 def _tried(fs: Any, url: str, action: Callable[[], T]) -> T:
-    """`tried`, on S3 with credentials that are asked for again where they have expired."""
+    """`with_retries`; on S3, credentials that have expired are requested again."""
     return with_retries(url, action, (lambda: sync(fs.loop, s3_get.renew, fs)) if is_s3(fs) else None)
 
 
 def write_bytes(url: str, data: bytes) -> None:
-    """Write the whole object at once: a reader sees the old bytes or the new, never a part."""
+    """Write the whole object at once: a reader sees the old bytes or the new ones, never a part."""
     fs, path = filesystem(url)
     if is_local(url):
         with_retries(url, lambda: os.replace(local.write_part(path, data), path))  # noqa: PTH105
@@ -135,19 +133,19 @@ def write_bytes(url: str, data: bytes) -> None:
 
 
 def create_exclusive(url: str, data: bytes) -> bool:
-    """Write the object only if nothing is there yet; False if somebody was first.
+    """Write the object only if none exists; False if another process was first.
 
     On S3 this is a conditional put (``If-None-Match: *``), on local disks a hard link: both leave either nothing
-    or the whole object. It is what makes one lineage of checkpoints out of several processes that may all
-    believe that they are in charge (docs/decisions/0002).
+    or the whole object. Several processes may each believe that they train a run. Exclusive creation keeps the run's
+    checkpoints a single lineage (each has one predecessor, docs/decisions/0002).
     """
     fs, path = filesystem(url)
     if is_local(url):
         return with_retries(url, lambda: local.link_exclusive(path, data))
     if not is_s3(fs):
         return _tried(fs, url, lambda: _created(lambda: fs.pipe_file(path, data, mode="create")))
-    # A put whose answer was lost is sent again, by us or by the client below us, and then finds its own object.
-    # The mark tells it from another's with the same bytes.
+    # A put whose answer was lost is sent again, by us or by the client below us, and then finds its own object. The
+    # mark distinguishes it from another process's object with the same bytes.
     mark = uuid.uuid4().hex
 
     def create() -> bool:
@@ -160,13 +158,13 @@ def create_exclusive(url: str, data: bytes) -> bool:
 
 
 def _created(put: Callable[[], Any]) -> bool:
-    """Whether a conditional put went through; False if the store says that something is there."""
+    """Whether a conditional put succeeded; False if the store says that an object exists."""
     try:
         put()
     except FileExistsError:
         return False
     except OSError as error:
-        # s3fs makes FileExistsError of Amazon's answer only: Ceph's lacks the field that it looks for.
+        # s3fs raises FileExistsError only for Amazon's answer: Ceph's answer lacks the field that it checks.
         if error_code(error) not in ("PreconditionFailed", "412"):
             raise
         return False
@@ -174,7 +172,7 @@ def _created(put: Callable[[], Any]) -> bool:
 
 
 def exists(url: str) -> bool:
-    """Whether there is an object (or, locally, a file or folder) at the URL."""
+    """Whether an object (or, locally, a file or folder) exists at the URL."""
     fs, path = filesystem(url)
     return bool(_tried(fs, url, lambda: fs.exists(path)))
 
@@ -221,7 +219,7 @@ def glob(pattern_url: str) -> list[str]:
 
 
 def delete(url: str) -> None:
-    """Remove an object; nothing happens if it is not there."""
+    """Remove an object; does nothing if it does not exist."""
     fs, path = filesystem(url)
     try:
         _tried(fs, url, lambda: fs.rm_file(path))
@@ -238,11 +236,11 @@ def check_writable(url: str) -> None:
 
 
 def _container_exists(fs: Any, path: str) -> bool:
-    """Whether the bucket of an S3 path is there; always true where there are no buckets."""
+    """Whether the bucket of an S3 path exists; always true for stores without buckets."""
     if not is_s3(fs):
         return True
     try:
         fs.call_s3("head_bucket", Bucket=path.split("/", 1)[0])
-    except Exception as error:  # whatever else goes wrong here says nothing about the bucket
+    except Exception as error:  # any other error here says nothing about the bucket
         return not isinstance(error, FileNotFoundError) and error_code(error) not in ("404", "NoSuchBucket")
     return True

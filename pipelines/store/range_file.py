@@ -1,7 +1,6 @@
-"""A part of an object as a file that can be read and sought in: for tar headers, demuxers and Parquet.
+"""A part of an object as a seekable file, for tar headers, demuxers and Parquet.
 
-Input: a URL, where the part begins and how long it is. Does: reads it in blocks, some of which are kept.
-Output: a file.
+It is read in blocks, some of which are kept.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from adaptfocus.pipelines.store.reads import Version
 
 
 class RangeFile(io.RawIOBase):
-    """A part of an object as a seekable file: what tar headers and demuxers read through.
+    """A part of an object as a seekable file.
 
-    Reads go through blocks of `block_bytes` that are kept, at most `max_blocks` of them, so that a demuxer's many
-    small reads become few requests (of 256 KiB: 4.5 to 5 times the bytes a clip needs, in 7 to 10 requests).
+    Reads go through blocks of `block_bytes`, of which at most `max_blocks` are kept, so that a demuxer's many small
+    reads become few requests. (With 256 KiB, a clip takes 7 to 10 requests and 4.5 to 5 times the bytes that it needs.)
     """
 
     def __init__(
@@ -43,12 +42,12 @@ class RangeFile(io.RawIOBase):
         return self.read_range(start, min(self.block_bytes, self.size_bytes - start))
 
     def read_range(self, offset_bytes: int, size_bytes: int) -> bytes:
-        """Bytes of this part by one request, past the blocks."""
+        """Bytes of this part by one request, without the blocks."""
         self.requests += 1
         return read_ranges([self.url], [self.offset_bytes + offset_bytes], [size_bytes], self.version)[0]
 
     def read_two(self, one: tuple[int, int], other: tuple[int, int]) -> list[bytes]:
-        """Two parts (offset and size in bytes) at the same time, past the blocks: one's wait is the other's."""
+        """The bytes of two ranges (offset and size), requested at the same time without the blocks."""
         self.requests += 2
         offsets, sizes = zip(one, other, strict=True)
         starts = [self.offset_bytes + offset for offset in offsets]
@@ -85,12 +84,12 @@ class RangeFile(io.RawIOBase):
 
 
 def version_of(bag: Mapping[str, Any]) -> Version | None:
-    """What a bag's shard was when it was indexed; None where that is not known."""
+    """The version of a bag's shard when it was indexed; None if it is unknown."""
     size_bytes = bag.get("shard_size_bytes")
     return None if size_bytes is None else Version(size_bytes, bag.get("shard_tag") or "")
 
 
 def open_member(bag: Mapping[str, Any], block_bytes: int = 256 * 1024, max_blocks: int = 64) -> RangeFile:
-    """The member of a bag, or of a row of the index, as a file that is fetched in blocks, of which some are kept."""
+    """The member of a bag, or of a row of the index, as a file that is fetched in blocks."""
     place = (bag["shard_url"], bag["member_offset_bytes"], bag["member_size_bytes"])
     return RangeFile(*place, block_bytes, max_blocks, version_of(bag))

@@ -1,15 +1,14 @@
-"""Which ranges to ask a store for, so that clips that lie near each other cost one request.
+"""Which ranges to request from a store, so that clips near each other cost one request.
 
-Input: ranges wanted. Does: joins those of one object whose gap is cheaper to read than another request.
-Output: ranges to fetch, and where in them each wanted one lies. Pure: no store is asked here.
+Ranges of one object are joined if their gap costs less than another request. Nothing here asks a store.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-# A request costs a store some milliseconds whatever it returns; 16 KiB are a tenth of one at 10 MB/s, and under a
-# tenth of a clip of ordinary video (100 to 300 KB).
+# A request costs a store some milliseconds, whatever it returns. At 10 MB/s, 16 KiB cost a tenth of that. They are
+# under a tenth of a clip of ordinary video (100 to 300 KB).
 MAX_GAP_BYTES = 16 * 1024
 
 
@@ -22,7 +21,7 @@ class Range(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a wanted range lies: in which fetched one, and how far in."""
+    """Where a wanted range is: in which fetched range, and at which offset in it."""
 
     fetched: int
     inside_bytes: int

@@ -1,7 +1,4 @@
-"""What a read wants of the store, and what it met there.
-
-Input: nothing. Does: names them once. Output: ReadConfig, Version, and ReadCounts, whose sums a commit takes up.
-"""
+"""The settings of reads, the version of an object, and the counts of what reads met. A commit adds up the counts."""
 
 from __future__ import annotations
 
@@ -15,37 +12,37 @@ from adaptfocus.pipelines.settings import Settings
 
 
 class ReadConfig(Settings):
-    """How long the store is waited for. Nothing here changes what is read.
+    """How long to wait for the store. Nothing here changes what is read.
 
-    `hedge_seconds`: after it without a first byte, a second request is sent, and the first of both to answer counts;
-    none without it. Second requests come out of the process's budget of tries (store_limits).
+    `hedge_seconds`: without a first byte after this time, a second request is sent, and the first answer counts. If it
+    is None, no second request is sent. Second requests use the process's budget of retries (store/limits.py).
     """
 
     first_byte_seconds: float = pydantic.Field(default=10.0, gt=0)
-    stall_seconds: float = pydantic.Field(default=10.0, gt=0)  # that a MiB of a body may take
+    stall_seconds: float = pydantic.Field(default=10.0, gt=0)  # limit for each MiB of a body
     hedge_seconds: float | None = pydantic.Field(default=None, gt=0)
 
 
 class Version(NamedTuple):
-    """What an object was when it was indexed: its size, and the tag that `store.objects.size_and_tag` gave."""
+    """An object's version when it was indexed: its size, and the tag from `store.objects.size_and_tag`."""
 
     size_bytes: int
     tag: str
 
 
 class ReadCounts:
-    """What some reads met. What is added to one is added to its parent too: the process's, in the end."""
+    """Counts of some reads. Additions also go to the parent, and in the end to the counts of the process."""
 
     def __init__(self, parent: ReadCounts | None = None) -> None:
         self._parent = parent
         self._lock = threading.Lock()
-        self.requests = 0  # sent, second tries among them
-        self.size_bytes = 0  # that came and were wanted
-        self.dropped_bytes = 0  # of whole objects that came in place of a range
-        self.waiting_seconds = 0.0  # before second tries
+        self.requests = 0  # sent, including retries
+        self.size_bytes = 0  # wanted bytes that arrived
+        self.dropped_bytes = 0  # unwanted bytes of whole objects that came instead of a range
+        self.waiting_seconds = 0.0  # before retries
         self.hedges = 0
-        # By errors.RETRY_REASONS. A whole body that the range was cut out of counts too, although nothing was
-        # asked for again: it cost more than a second try.
+        # By errors.RETRY_REASONS. A whole body from which the range was cut counts too: there was no retry, but the
+        # body cost more than one.
         self.retries: Counter[str] = Counter()
 
     def add(self, retry: str = "", **more: float) -> None:
@@ -59,4 +56,4 @@ class ReadCounts:
             self._parent.add(retry, **more)
 
 
-PROCESS = ReadCounts()  # of all reads of S3 objects in this process
+PROCESS = ReadCounts()  # counts of all reads of S3 objects in this process

@@ -1,7 +1,6 @@
-"""What a store's errors mean: what is tried again, and what the user is told in the end.
+"""What a store's errors mean: which are retried, and what the user is told in the end.
 
-Input: an action on a URL. Does: tries it again with jittered back-off while its error may pass.
-Output: its result, or one StorageError that names the place and the mend. No message carries a secret.
+The final StorageError names the place and the fix. No message contains a secret.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from adaptfocus.pipelines.errors import ReplacedError, StorageError
 from adaptfocus.pipelines.store.urls import redact_url
 from adaptfocus.pipelines.url_secrets import redact_secrets
 
-# Eight tries with jittered exponential back-off wait about 16 s in all (means of 0.25, 0.5, 1, 2, 4, 4, 4): longer
-# than a rate limiter's bucket takes to refill, shorter than a user's patience with a store that is really down.
+# Eight tries with jittered exponential back-off wait about 16 s in total (means of 0.25, 0.5, 1, 2, 4, 4, 4). A rate
+# limiter's bucket refills sooner, and a user whose store is really down does not wait longer.
 RETRY_ATTEMPTS = 8
-# Where other reasons are tried less often. A body that broke off is whole the next time, and an object that shrank
-# never is; a server that answers ranges wrongly mostly does so always; keys are renewed or they are not.
+# Reasons that are retried less often. A body that broke off is complete the next time, but a shrunken object never is.
+# A server that answers ranges wrongly usually always does. Keys are either renewed or not.
 ATTEMPTS = {"short": 3, "wrong_range": 4, "whole_body": 4, "expired": 4}
 
 THROTTLED = {
@@ -25,14 +24,14 @@ THROTTLED = {
     *("RequestThrottled", "RequestThrottledException", "TooManyRequests", "TooManyRequestsException"),
     *("BandwidthLimitExceeded", "PriorRequestNotComplete", "ServiceUnavailable", "503", "429"),
 }
-# Keys that may be others by now: the provider chain (environment, shared file, role) is asked for them again.
+# Keys that may have changed: the provider chain (environment, shared file, role) is asked again.
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "RequestTimeTooSkewed"}
-UNKNOWN_KEY = {"InvalidAccessKeyId"}  # a key that was taken back, or one that has never been
-# S3's answers that another try cannot change, as s3fs may wrap them into a plain OSError.
+UNKNOWN_KEY = {"InvalidAccessKeyId"}  # a key that was revoked, or never existed
+# S3's answers that a retry cannot change; s3fs may wrap them into a plain OSError.
 FINAL_CODES = {"InvalidRange", "PreconditionFailed", "InvalidBucketName", "416", "412"}
-# botocore's, by name: botocore comes with the extra for S3 and may not be there.
+# botocore's errors, by name: botocore comes with the extra for S3 and may not be installed.
 NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError"}
-_BY_NAME = (  # of aiohttp and botocore, the more special first
+_BY_NAME = (  # errors of aiohttp and botocore, the more specific first
     ("truncated", {"ClientPayloadError", "IncompleteReadError", "ResponseStreamingError"}),
     ("timeout", {"TimeoutError", "ReadTimeoutError", "ConnectTimeoutError", "FSTimeoutError", "ServerTimeoutError"}),
     ("reset", {"ConnectionError", "HTTPClientError", "ClientConnectionError", "EndpointConnectionError"}),
@@ -40,19 +39,19 @@ _BY_NAME = (  # of aiohttp and botocore, the more special first
 
 
 class ShortReadError(OSError):
-    """An object gave fewer bytes than were asked for: a broken connection, or it has been replaced."""
+    """An object gave fewer bytes than requested: the connection broke, or the object was replaced."""
 
 
 class WrongRangeError(OSError):
-    """A store answered a range with another one."""
+    """A store answered a range with a different range."""
 
 
 class WholeBodyError(OSError):
-    """A store answered a range with the whole object, which is too large to cut the range out of."""
+    """A store answered a range with the whole object, which is too large for cutting the range out."""
 
 
 def reason_of(error: BaseException | None) -> str | None:
-    """Why this error may pass (one of RETRY_REASONS); None if another try cannot change it."""
+    """Why this error may pass (one of RETRY_REASONS); None if a retry cannot change it."""
     code, status = error_code(error), _status(error)
     if code in THROTTLED or status in (429, 503):
         return "throttled"
@@ -93,7 +92,7 @@ def _response(error: BaseException | None) -> dict[str, Any]:
 
 
 def replaced_error(url: str, how: str) -> ReplacedError:
-    """The error of an object that is not the one that was indexed."""
+    """The error for an object that is not the one that was indexed."""
     keep = "" if "://" in url and not url.startswith("file:") else " with its time of modification (cp -p)"
     return ReplacedError(
         f"{redact_url(url)} has been replaced or removed since it was indexed ({how}); restore it{keep}, or index "
@@ -102,7 +101,7 @@ def replaced_error(url: str, how: str) -> ReplacedError:
 
 
 def as_storage_error(url: str, error: Exception) -> StorageError:
-    """What the user is told of an error that did not pass."""
+    """The message for the user about an error that did not pass."""
     return StorageError(_message(url, error))
 
 
@@ -128,13 +127,13 @@ def _message(url: str, error: Exception) -> str:
         )
     if isinstance(error, ShortReadError) or code in ("InvalidRange", "416"):
         return (
-            f"{place} ends before the range that was asked for ({_reason(error)}); it is not the object that was "
+            f"{place} ends before the requested range ({_reason(error)}); it is not the object that was "
             "indexed: restore it, or index it again"
         )
     if isinstance(error, WrongRangeError | WholeBodyError):
-        return f"{place}: {error}; use a store, or a way to it, that answers ranges with 206 and their bytes"
+        return f"{place}: {error}; use a store or proxy that answers ranges with 206 and their bytes"
     if isinstance(error, (IsADirectoryError, NotADirectoryError)):
-        return f"{place}: a file stands where a folder is needed, or a folder where a file is; choose another place"
+        return f"{place}: there is a file where a folder is needed, or the reverse; choose another place"
     if reason_of(error) == "throttled":
         return (
             f"{place} was refused by the store for too many requests, {RETRY_ATTEMPTS} times in a row "
@@ -147,11 +146,11 @@ def _message(url: str, error: Exception) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """What an error says, in one short line, without anything that looks like a signature or a key."""
+    """An error's text in one short line, without anything that looks like a signature or a key."""
     code, text = error_code(error), str(error).splitlines()[0] if str(error) else ""
     text = redact_secrets(text)
     text = re.sub(r"^\[Errno \d+\] ", "", text)  # a number that s3fs chose
-    text = "" if text.endswith("None") else text  # Ceph sends a code and no words
+    text = "" if text.endswith("None") else text  # Ceph sends a code without words
     said: list[Any] = [code or type(error).__name__, text if text != code else ""]
     secret = r"(?i)\b((?:x-amz-)?(?:signature|credential|(?:security-)?token|secret)\w*)\s*[=:]\s*[^&\s]+"
     return re.sub(secret, r"\1=...", ": ".join(filter(None, said)))[:200]

@@ -1,4 +1,4 @@
-"""Trying a request again: how often, after how long, and for which reasons."""
+"""Retrying a request: how often, after how long, and for which reasons."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from adaptfocus.pipelines.store.reasons import (
 T = TypeVar("T")
 RETRY_FIRST_WAIT_SECONDS = 0.5
 RETRY_MAX_WAIT_SECONDS = 8.0
-# A connection that broke says nothing about the store's load: the next is opened sooner.
+# A broken connection says nothing about the store's load, so the next is opened sooner.
 RECONNECT_FIRST_WAIT_SECONDS = 0.1
-EXPIRED_WAIT_SECONDS = 2.0  # and twice as long after that
+EXPIRED_WAIT_SECONDS = 2.0  # doubled after that
 
 
 def with_retries(url: str, action: Callable[[], T], renew: Callable[[], Any] | None = None) -> T:
-    """Run `action`, again with jittered back-off while its error may pass, and name the place if it does not.
+    """Run `action`, and retry it with jittered back-off while its error may pass.
 
     Args:
-        renew: asks for the credentials again, before the next try of an action that failed because of them.
+        renew: asks for the credentials again, before the retry of an action that failed because of them.
 
     Raises:
-        StorageError: with the last error as its cause.
-        FileExistsError: as it comes; only exclusive creation meets it, and handles it.
+        StorageError: the error did not pass; it names the place, and the last error is its cause.
+        FileExistsError: unchanged; only exclusive creation meets and handles it.
     """
 
     def before_sleep(state: tenacity.RetryCallState) -> None:
@@ -52,7 +52,7 @@ def with_retries(url: str, action: Callable[[], T], renew: Callable[[], Any] | N
 
 
 def rules(before_sleep: Callable[[tenacity.RetryCallState], Any]) -> dict[str, Any]:
-    """For tenacity's loops, with asyncio and without: which errors may pass, how often and how soon to try again."""
+    """Arguments of tenacity's loops, with or without asyncio: which errors to retry, how often and how soon."""
     return {
         "retry": tenacity.retry_if_exception(lambda error: reason_of(error) is not None),
         "stop": lambda state: state.attempt_number >= attempts_for(error_of(state)),
@@ -67,16 +67,16 @@ def error_of(state: tenacity.RetryCallState) -> BaseException | None:
 
 
 def attempts_for(error: BaseException | None) -> int:
-    """How often a request that fails so is sent in all."""
+    """How often a request with this failure is sent in total."""
     if error_code(error) in UNKNOWN_KEY:
-        return 2  # with what the provider chain says now, once
+        return 2  # one retry, with the provider chain's current credentials
     return min(reasons.RETRY_ATTEMPTS, ATTEMPTS.get(reason_of(error) or "", reasons.RETRY_ATTEMPTS))
 
 
 def wait_seconds(error: BaseException | None, failures: int) -> float:
-    """How long to wait before the try after the n-th failure, which was this one."""
+    """Seconds to wait before the retry after the n-th failure, which was `error`."""
     reason = reason_of(error)
-    if reason == "expired":  # new keys may be there already; if not, whoever rotates them may be some seconds late
+    if reason == "expired":  # new keys may already exist, or come some seconds late
         return 0.0 if failures == 1 else EXPIRED_WAIT_SECONDS * (failures - 1)
     is_load = reason in ("throttled", "server_error", "other")
     first = RETRY_FIRST_WAIT_SECONDS if is_load else min(RECONNECT_FIRST_WAIT_SECONDS, RETRY_FIRST_WAIT_SECONDS)

@@ -1,7 +1,7 @@
-"""Whether an answer to a range is an answer to it, and from the object that was indexed. Pure: no store is asked here.
+"""Whether an answer belongs to the requested range, and to the object that was indexed.
 
-Input: the range, and the status and headers of an answer. Does: compares. Output: where the range lies in the body, or
-an error that says what came instead.
+The status and the headers of the answer are compared with the request. The result is the place of the range in the
+body, or an error that says what came instead. Nothing here asks a store.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from adaptfocus.pipelines.store.ranges import Range
 from adaptfocus.pipelines.store.reads import Version
 from adaptfocus.pipelines.store.reasons import ShortReadError, WrongRangeError, replaced_error
 
-# S3's answers to a request for an object of a version that is gone.
+# S3's answers to a request for a version of an object that no longer exists.
 GONE_CODES = ("PreconditionFailed", "412", "NoSuchKey", "404", "InvalidRange", "416")
 
 
 def request_of(wanted: Range, version: Version | None) -> dict[str, str]:
-    """The parameters of GetObject for a range, and for that version alone if it is known."""
+    """The parameters of GetObject for a range, and for only that version if it is known."""
     asked = {"Range": f"bytes={wanted.offset_bytes}-{wanted.offset_bytes + wanted.size_bytes - 1}"}
     if version and version.tag and not version.tag.startswith("W/"):  # If-Match never matches a weak tag
         asked["IfMatch"] = f'"{version.tag}"'
@@ -26,15 +26,15 @@ def request_of(wanted: Range, version: Version | None) -> dict[str, str]:
 
 
 def is_whole(status: int, headers: Mapping[str, str]) -> bool:
-    """Whether the body is the whole object. rclone's server sends ranges with 200, and says so in Content-Range."""
+    """Whether the body is the whole object. rclone's server sends ranges with status 200 and a Content-Range."""
     return status == 200 and "content-range" not in headers
 
 
 def place_in_body(wanted: Range, status: int, headers: Mapping[str, str]) -> tuple[int | None, int]:
-    """(size of the object if it is said, bytes of the body before the range): none before it, or a whole object's.
+    """(size of the object or None, bytes of the body before the range: 0 unless the body is the whole object).
 
     Raises:
-        WrongRangeError: the answer is to another question.
+        WrongRangeError: the answer has another range.
         ShortReadError: the object ends before the range does.
     """
     end = wanted.offset_bytes + wanted.size_bytes
@@ -60,7 +60,7 @@ def place_in_body(wanted: Range, status: int, headers: Mapping[str, str]) -> tup
 
 
 def check_version(url: str, version: Version, size_bytes: int | None, headers: Mapping[str, str]) -> None:
-    """Raises ReplacedError if an answer comes from another object than `version`: not every store heeds If-Match."""
+    """Raises ReplacedError if an answer is not from `version`: not every store respects If-Match."""
     tag = headers.get("etag", "").removeprefix("W/").strip('"')
     is_other = bool(tag and version.tag and tag != version.tag.removeprefix("W/").strip('"'))
     if is_other or (size_bytes is not None and size_bytes != version.size_bytes):
@@ -69,5 +69,5 @@ def check_version(url: str, version: Version, size_bytes: int | None, headers: M
 
 
 def version_text(version: Version) -> str:
-    """A version for a message."""
+    """A version as text for a message."""
     return f"{version.size_bytes} bytes, tag {version.tag or 'unknown'}"

@@ -1,11 +1,9 @@
-"""A range of an object on S3, and nothing but that range.
+"""Ranges of objects on S3.
 
-Input: ranges, and what their object was when it was indexed.
-Does: asks through s3fs's client, many at a time within the process's limits; checks status, Content-Range, length, ETag
-and size of every answer; tries again what may pass, after a wait, and with fresh credentials where it was these.
-Output: the bytes. Wrong ones are never taken: whatever an answer does not prove is an error.
-
-Everything here runs on fsspec's event loop, which is one thread of a process.
+Requests go through s3fs's client, many at a time within the process's limits. Status, Content-Range, length, ETag and
+size of every answer are checked. Errors that may pass are retried after a wait, with new credentials if those were the
+reason. Wrong bytes are never accepted: an answer that does not prove its content is an error. Everything here runs on
+fsspec's event loop, which is one thread of a process.
 """
 
 from __future__ import annotations
@@ -37,28 +35,28 @@ from adaptfocus.pipelines.store.s3_answers import (
 
 T = TypeVar("T")
 
-# A whole object that comes in place of a range is read up to the range's end if that is not further: 0.6 s at 100 MB/s.
+# If a whole object comes instead of a range, it is read up to the range's end, but at most so far: 0.6 s at 100 MB/s.
 MAX_WHOLE_BODY_BYTES = 64 * 2**20
-PIECE_BYTES = 16 * 2**20  # of a whole object: one connection brings 50 to 100 MB/s
-READ_BYTES = 256 * 1024  # at a time, of a body that is not kept whole
-RENEW_SECONDS = 1.0  # a process asks for its credentials at most so often
+PIECE_BYTES = 16 * 2**20  # size of a piece of a whole object: one connection gives 50 to 100 MB/s
+READ_BYTES = 256 * 1024  # bytes per read of a body that is not kept completely
+RENEW_SECONDS = 1.0  # least time between two requests of a process for credentials
 
 
 def get_ranges(
     fs: Any, ranges: Sequence[Range], version: Version | None, config: ReadConfig, counts: ReadCounts
 ) -> list[bytes]:
-    """The bytes of some ranges, all asked for at once as far as the process's limits allow.
+    """The bytes of some ranges, all requested at once within the process's limits.
 
     Raises:
-        ReplacedError: the object is not `version` any more.
-        StorageError: it cannot be read, or the store does not answer ranges.
+        ReplacedError: the object is no longer `version`.
+        StorageError: it cannot be read, or the store does not support ranges.
     """
     bodies: Any = sync(fs.loop, _ranges, fs, ranges, version, config, counts)
     return bodies
 
 
 def get_whole(fs: Any, url: str, config: ReadConfig, counts: ReadCounts) -> bytes:
-    """A whole object, in pieces side by side where it is large.
+    """A whole object; a large one is read in parallel pieces.
 
     Raises:
         StorageError: it cannot be read, or was replaced while it was read.
@@ -76,7 +74,7 @@ async def _ranges(
     tasks = [asyncio.ensure_future(one(each)) for each in ranges]
     try:
         return await asyncio.gather(*tasks)
-    finally:  # the first error ends the rest
+    finally:  # the first error cancels the rest
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -92,7 +90,7 @@ async def _whole(fs: Any, url: str, config: ReadConfig, counts: ReadCounts) -> b
 
 
 async def _tried(fs: Any, url: str, counts: ReadCounts, once: Callable[[], Awaitable[T]]) -> T:
-    """One request until it succeeds, or fails for good."""
+    """Repeat a request until it succeeds or finally fails."""
     from s3fs.errors import translate_boto_error
 
     reason: str | None = None
@@ -126,14 +124,14 @@ _waiting: deque[asyncio.Future[None]] = deque()
 
 @asynccontextmanager
 async def _admitted() -> AsyncIterator[None]:
-    """A place in the process's window, for as long as a request is under way."""
+    """Hold a place in the process's window while a request runs."""
     while (began := LIMITS.window.begin()) is None:
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         _waiting.append(place)
         try:
             await place
         except asyncio.CancelledError:
-            _let_in()  # the place that this one was woken for, if it was
+            _let_in()  # pass on the place for which this one was woken, if it was
             raise
     is_refused = is_success = False
     try:
@@ -181,7 +179,7 @@ async def _range(fs: Any, wanted: Range, version: Version | None, config: ReadCo
 
 
 def _of_whole_body(end_bytes: int) -> str:
-    """What is counted where a whole object is read for a range that ends at `end_bytes`. Raises WholeBodyError."""
+    """The reason to count if a whole object is read for a range that ends at `end_bytes`. Raises WholeBodyError."""
     if end_bytes > MAX_WHOLE_BODY_BYTES:
         raise WholeBodyError(
             f"the store answered a range with the whole object, of which {end_bytes:,} bytes would have to be read; "
@@ -191,7 +189,7 @@ def _of_whole_body(end_bytes: int) -> str:
 
 
 async def _part(body: Any, before_bytes: int, size_bytes: int) -> bytes:
-    """Bytes [before, before + size) of a body, which is not read further than that."""
+    """Bytes [before, before + size) of a body, which is read no further."""
     if not before_bytes:
         data = bytes(await body.read(size_bytes))
         if len(data) == size_bytes:
@@ -209,7 +207,7 @@ async def _part(body: Any, before_bytes: int, size_bytes: int) -> bytes:
 
 
 async def _beginning(fs: Any, url: str, config: ReadConfig, counts: ReadCounts) -> bytes | Version:
-    """A whole object; or its version, if it is better read in pieces."""
+    """A whole object, or only its version if it should be read in pieces."""
     answer = await _answer(fs, url, config, counts, {})
     body, size_bytes = answer["Body"], int(answer["ContentLength"])
     try:
@@ -219,13 +217,13 @@ async def _beginning(fs: Any, url: str, config: ReadConfig, counts: ReadCounts) 
     finally:
         body.close()
     if len(data) != size_bytes:
-        raise ShortReadError(f"{size_bytes} bytes were promised, {len(data)} came")
+        raise ShortReadError(f"{size_bytes} bytes were announced, {len(data)} came")
     counts.add(size_bytes=len(data))
     return data
 
 
 async def _answer(fs: Any, url: str, config: ReadConfig, counts: ReadCounts, wanted: dict[str, str]) -> dict[str, Any]:
-    """An answer whose body is not read yet; the first of two where the config hedges."""
+    """An answer whose body is not read yet; the first of two answers if the config hedges."""
     await fs.set_session()
     bucket, key, version_id = fs.split_path(url)
     client = await fs.get_s3(bucket)
@@ -259,7 +257,7 @@ async def _answer(fs: Any, url: str, config: ReadConfig, counts: ReadCounts, wan
 
 
 def _let_go(task: asyncio.Task[dict[str, Any]]) -> None:
-    """The connection of an answer that came too late."""
+    """Close the connection of an answer that came too late."""
     if not task.cancelled() and task.exception() is None:
         task.result()["Body"].close()
 
@@ -268,11 +266,11 @@ def _body_seconds(size_bytes: int, config: ReadConfig) -> float:
     return config.stall_seconds * max(1.0, size_bytes / 2**20)
 
 
-_renewals: dict[int, tuple[float, asyncio.Task[Any]]] = {}  # by filesystem: when its session was last made anew
+_renewals: dict[int, tuple[float, asyncio.Task[Any]]] = {}  # filesystem -> when its session was last renewed
 
 
 async def renew(fs: Any) -> None:
-    """Ask botocore's provider chain (environment, shared file, role) for credentials again, once for all who wait."""
+    """Ask botocore's provider chain (environment, shared file, role) for credentials again, once for all waiters."""
     at, task = _renewals.get(id(fs), (0.0, None))
     if task is None or time.monotonic() - at > RENEW_SECONDS:
         task = asyncio.ensure_future(fs.set_session(refresh=True))

@@ -1,4 +1,4 @@
-"""JSON that is written and read strictly: no NaN, no key twice, and errors that name the place."""
+"""JSON written and read strictly: no NaN, no repeated keys, and errors that name the place."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def loads(data: bytes | str) -> Any:
 
 
 def read(url: str, fix: str) -> dict[str, Any]:
-    """The object in a file that this program has written.
+    """The object in a file that this program wrote.
 
     Args:
-        fix: what to do where it is damaged.
+        fix: what to do if the file is damaged.
 
     Raises:
-        InputError: it is not the JSON of an object.
+        InputError: it is not a JSON object.
         StorageError: it cannot be read.
     """
     try:
@@ -50,7 +50,7 @@ def read(url: str, fix: str) -> dict[str, Any]:
 def _whole(digits: str) -> int:
     try:
         return int(digits)
-    except ValueError:  # Python's limit, whose advice is of no use here
+    except ValueError:  # Python's limit, whose advice does not help here
         raise ValueError(f"a number has {len(digits):,} digits; correct it") from None
 
 
@@ -63,7 +63,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def json_text(value: Any, **how: Any) -> str:
-    """As `json.dumps`, with null in the place of a number that is not finite: where a value is undefined."""
+    """`json.dumps`, with null for numbers that are not finite: these are undefined values."""
     return json.dumps(_defined(value), allow_nan=False, **how)
 
 

@@ -1,7 +1,4 @@
-"""Arrow tables at URLs: every table of the project is Parquet, compressed with zstd.
-
-Input: a table and a URL. Does: writes it whole, reads it back, checks the columns. Output: tables.
-"""
+"""Arrow tables at URLs: every table of the project is Parquet, compressed with zstd. Columns are checked on reading."""
 
 from __future__ import annotations
 
@@ -14,11 +11,11 @@ import pyarrow.parquet as pq
 from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.store import objects
 
-FOOTER_BYTES = 64 * 1024  # of the end of a file, where its footer is: that of 30 row groups of a plan takes some 40 KB
+FOOTER_BYTES = 64 * 1024  # end of a file, with its footer: that of 30 row groups of a plan takes about 40 KB
 
 
 def write_table(table: pa.Table, url: str, row_group_size: int = 1024) -> None:
-    """Write one Parquet file at once; `row_group_size` rows are what a reader of a slice must read at least."""
+    """Write one Parquet file at once. A reader of a slice must read at least `row_group_size` rows."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", row_group_size=row_group_size)
     objects.write_bytes(url, sink.getvalue().to_pybytes())
@@ -27,11 +24,11 @@ def write_table(table: pa.Table, url: str, row_group_size: int = 1024) -> None:
 def read_table(
     url: str, schema: pa.Schema, start: int = 0, stop: int | None = None, *, later: Sequence[str] = ()
 ) -> pa.Table:
-    """Rows [start, stop) of a Parquet file, with the columns and types of `schema`; of those in `later`, which files of
-    earlier versions have not, nulls where they are missing.
+    """Rows [start, stop) of a Parquet file, with the columns and types of `schema`; columns in
+    `later`, which files of earlier versions lack, are null if missing.
 
     Raises:
-        InputError: it is not Parquet, or columns are missing: it was written by another version.
+        InputError: it is not Parquet, or columns are missing: another version wrote it.
     """
     try:
         file = pq.ParquetFile(pa.BufferReader(objects.read_bytes(url))) if stop is None else _opened(url, start, stop)
@@ -41,7 +38,7 @@ def read_table(
     missing = set(schema.names) - set(there)
     if missing - set(later):
         missing -= set(later)
-        raise InputError(f"{url} lacks the columns {sorted(missing)}: it was written by another version; make it anew")
+        raise InputError(f"{url} lacks the columns {sorted(missing)}: another version wrote it; make it again")
     groups, first = _row_groups(file.metadata, start, file.metadata.num_rows if stop is None else stop)
     table = file.read_row_groups(groups, columns=there)
     for name in sorted(missing):
@@ -69,7 +66,7 @@ def _opened(url: str, start: int, stop: int) -> pq.ParquetFile:
 
 
 class _Part(io.RawIOBase):
-    """A file of which only some pieces are here."""
+    """A file of which only some pieces have been fetched."""
 
     def __init__(self, size_bytes: int, pieces: dict[int, bytes]) -> None:
         super().__init__()

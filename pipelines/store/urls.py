@@ -1,4 +1,4 @@
-"""URLs: joined, checked, made absolute, and shown without their secrets."""
+"""URLs: join them, check them, make them absolute, and show them without secrets."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from adaptfocus.pipelines.url_secrets import redact_secrets, secret_in
 _S3_OPTIONS: dict[str, Any] = {
     "use_listings_cache": False,  # a run lists what other processes have just written
     "config_kwargs": {
-        # One try below us: botocore's five, within s3fs's five, within ours took 49 s to say that a store is down.
+        # One try below us: botocore's five tries, in s3fs's five, in ours, took 49 s to report a store that is down.
         "retries": {"total_max_attempts": 1},
-        "max_pool_connections": MOST_REQUESTS,  # with botocore's 10, requests would wait for each other unseen
-        # A server may send the checksum of the whole object with a range of it (rclone does).
+        "max_pool_connections": MOST_REQUESTS,  # with botocore's 10, requests would silently wait for each other
+        # A server may send the checksum of the whole object with a range (rclone does).
         "response_checksum_validation": "when_required",
     },
 }
@@ -32,10 +32,10 @@ def join(url: str, *parts: str) -> str:
 
 
 def inside(folder_url: str, *parts: str) -> str:
-    """`join`, for names that come from data: what they name lies in the folder, whatever links there are.
+    """`join` for names that come from data: the result is inside the folder, whatever links exist.
 
     Raises:
-        StorageError: a name leads out of the folder, or a link in it does.
+        StorageError: a name or a link leads out of the folder.
     """
     url, name = join(folder_url, *parts), "/".join(parts)
     climbs = name.startswith("/") or "://" in name or not {"", ".", ".."}.isdisjoint(name.split("/"))
@@ -50,7 +50,7 @@ def inside(folder_url: str, *parts: str) -> str:
 
 
 def check_url(url: str) -> str:
-    """Return `url` unless it carries credentials; they belong in the environment, never in a config or a log.
+    """Return `url` unless it contains credentials: they belong in the environment, never in a config or a log.
 
     Raises:
         StorageError: it has a user or a password, or a signature or a token in its query; neither is repeated.
@@ -60,8 +60,8 @@ def check_url(url: str) -> str:
         scheme = url.split("://", 1)[0]
         raise StorageError(
             f"the {scheme}:// URL contains credentials; put them into the environment (AWS_ACCESS_KEY_ID, "
-            f"AWS_SECRET_ACCESS_KEY) and leave them out of the URL, where {found} is one: URLs are saved with indexes "
-            "and runs. What only a signed URL reaches, download first"
+            f"AWS_SECRET_ACCESS_KEY) and leave them out of the URL ({found}): URLs are saved with indexes and "
+            "runs. Download first what only a signed URL reaches"
         )
     return url
 
@@ -73,7 +73,7 @@ def filesystem(url: str) -> tuple[Any, str]:
     try:
         fs, path = url_to_fs(url, **options)
         if options:
-            fs.retries = 1  # ours are the only ones, so that a process's budget of them holds
+            fs.retries = 1  # only our retries count, so that a process's budget holds
         return fs, path
     except ImportError as error:
         raise StorageError(
@@ -84,7 +84,7 @@ def filesystem(url: str) -> tuple[Any, str]:
 
 
 def is_local(url: str) -> bool:
-    """Whether the URL is a path of this machine."""
+    """Whether the URL is a path on this machine."""
     return "://" not in url or url.startswith(("file://", "local://"))
 
 
@@ -93,7 +93,7 @@ def is_s3(fs: Any) -> bool:
 
 
 def redact_url(url: str) -> str:
-    """A URL fit for messages: no query, since presigned URLs carry their signature there, and no user."""
+    """A URL for messages: without a user, and without its query, where presigned URLs have their signature."""
     return redact_secrets(url).split("?", 1)[0] if "://" in url else url
 
 
@@ -108,12 +108,12 @@ def absolute(url: str) -> str:
 
 
 def is_folder_name(name: str) -> bool:
-    """Whether a name is that of one folder, in any store: up to 100 of A-Z, a-z, 0-9, '.', '_', '-', no sign first."""
+    """Whether any store takes the name for a folder: up to 100 of A-Z a-z 0-9 . _ -, first a letter or digit."""
     return _FOLDER_NAME.fullmatch(name) is not None
 
 
 def common_folder(paths: Sequence[str]) -> str:
-    """The deepest folder that holds all of some paths or URLs, with its slash; empty if there is none."""
+    """The deepest common folder of some paths or URLs, with its slash; empty if there is none."""
     folders = [path[: path.rfind("/") + 1] for path in paths]
     first, last = min(folders, default=""), max(folders, default="")
     same = next((n for n, (a, b) in enumerate(zip(first, last)) if a != b), min(len(first), len(last)))  # noqa: B905

@@ -1,7 +1,7 @@
 """Every file below a folder, however deep.
 
-Input: the URL of a folder. Does: walks it; links to folders are followed on this machine's disks, each real folder
-once, because people link their videos from other disks. Output: sorted URLs.
+On this machine's disks, links to folders are followed, because people link their videos from other disks. Each real
+folder is visited once.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ def files_below(folder_url: str) -> list[str]:
         StorageError: there is no such bucket, or the store cannot be read.
     """
     if not urls.is_local(folder_url):
-        # Brackets in a key are no pattern here.
+        # Brackets in a key are not a pattern here.
         literal = "".join(f"[{c}]" if c in "*?[" else c for c in folder_url.rstrip("/"))
         found = objects.glob(urls.join(literal, "**"))
-        folders = {posixpath.dirname(url) for url in found}  # they are listed too
+        folders = {posixpath.dirname(url) for url in found}  # folders are listed too
         return [url for url in found if url not in folders and not url.endswith("/")]
     root = urls.filesystem(folder_url)[1]
     seen: set[str] = set()

@@ -1,7 +1,4 @@
-"""Files that only stand in the place of others: what is downloaded or cloned where the real thing was wanted.
-
-Input: the first bytes of a file. Does: looks. Output: what it is and how to get the real file; None if it is neither.
-"""
+"""Recognise files that stand for other files: a Git LFS pointer or a web page that was saved instead of data."""
 
 from __future__ import annotations
 
@@ -16,12 +13,11 @@ def describe_wrong_file(data: bytes) -> str | None:
     head = data[:HEAD_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip()
     if head.startswith(_LFS):
         return (
-            "is a Git LFS pointer and not the file that it stands for: run `git lfs pull` where it was cloned, or "
-            "download the file itself"
+            "is a Git LFS pointer and not the file itself: run `git lfs pull` in the clone, or download the file itself"
         )
     if head.lower().startswith(_PAGES):
         return (
-            "is a web page (HTML) and not a file of data: a log-in, a preview or an error was saved; take the link "
+            "is a web page (HTML) and not a data file: a log-in, a preview or an error was saved; use the link "
             "that downloads the file itself"
         )
     return None

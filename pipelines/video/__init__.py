@@ -1,4 +1,4 @@
-"""One video's bits, without a decoder: boxes, tables, packets, NAL units, and which packets a moment needs."""
+"""The bits of one video, without a decoder: boxes, tables, packets, NAL units, and which packets a moment needs."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
-"""Whether a packet is whole, and a keyframe, by its own bytes.
+"""Whether a packet is complete, and whether it is a keyframe, by its own bytes.
 
-Input: a codec, its decoder settings, a packet as it lies in an mp4.
-Does: follows the lengths of its units, looks at the type of the picture's first. Output: yes or no; pure.
+The lengths of a packet's units are followed, and the type of the picture's first unit is checked, given the codec and
+its decoder settings. Packets are as they lie in an mp4. All functions are pure.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ H264_IDR, H264_SLICE, H264_SEI = 5, 1, 6
 HEVC_SLICES, HEVC_RANDOM_ACCESS = range(0, 32), range(16, 24)  # BLA, IDR, CRA and two reserved
 AV1_SEQUENCE_HEADER, AV1_TEMPORAL_DELIMITER = 1, 2
 SEI_RECOVERY_POINT = 6
-UNIT_BYTES = 2048  # x264 writes 700 bytes of settings before what is looked for
+UNIT_BYTES = 2048  # x264 writes 700 bytes of settings before the units that matter
 
 
 def starts_decoding(codec: str, extradata: bytes, packet: bytes) -> bool:
@@ -27,7 +27,7 @@ def starts_decoding(codec: str, extradata: bytes, packet: bytes) -> bool:
         return AV1_SEQUENCE_HEADER in (kinds if kinds[:1] == [AV1_TEMPORAL_DELIMITER] else kinds[:1])
     if codec == "vp9":
         is_profile_3 = packet[0] & 0x30 == 0x30
-        return not packet[0] & (0x06 if is_profile_3 else 0x0C)  # shows no existing frame, and is no inter frame
+        return not packet[0] & (0x06 if is_profile_3 else 0x0C)  # neither shows an existing frame nor is an inter frame
     if codec == "mpeg4":
         at = packet.find(b"\0\0\1\xb6")
         return 0 <= at < len(packet) - 4 and packet[at + 4] >> 6 == 0
@@ -35,7 +35,7 @@ def starts_decoding(codec: str, extradata: bytes, packet: bytes) -> bool:
 
 
 def is_whole(codec: str, extradata: bytes, packet: bytes) -> bool:
-    """Whether a packet ends where its last unit does: tables that are a byte off show here. True if it has no units."""
+    """Whether a packet ends where its last unit does, which reveals tables with wrong offsets. True without units."""
     if codec not in ("h264", "hevc"):
         return True
     at, length_bytes = 0, (extradata[4 if codec == "h264" else 21] & 3) + 1
@@ -45,7 +45,7 @@ def is_whole(codec: str, extradata: bytes, packet: bytes) -> bool:
 
 
 def _h264(packet: bytes, length_bytes: int) -> bool:
-    """An IDR picture, or one behind a recovery point (H.264's open GOP)."""
+    """Whether it is an IDR picture, or one after a recovery point (H.264's open GOP)."""
     recovers = False
     for unit in _units(packet, length_bytes):
         kind = unit[0] & 31
@@ -57,7 +57,7 @@ def _h264(packet: bytes, length_bytes: int) -> bool:
 
 
 def _units(packet: bytes, length_bytes: int) -> Iterator[bytes]:
-    """The units behind their lengths: the first of each, which hold all that is asked for."""
+    """The first bytes of each unit after its length, which are enough here."""
     at = 0
     while at + length_bytes < len(packet):
         size = int.from_bytes(packet[at : at + length_bytes], "big")
@@ -68,7 +68,7 @@ def _units(packet: bytes, length_bytes: int) -> Iterator[bytes]:
 
 
 def sei_messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(type, payload) of the messages of one SEI unit behind its header; emulation prevention taken out."""
+    """(type, payload) of the messages of one SEI unit after its header, without emulation prevention bytes."""
     data = data.replace(b"\0\0\3", b"\0\0")
     at = 0
     while at + 2 <= len(data) and data[at] != 0x80:

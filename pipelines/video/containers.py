@@ -1,6 +1,6 @@
-"""How PyAV opens a container that may hold anything, whatever PyAV's version.
+"""Options for PyAV to open a container with any content, whatever PyAV's version: `av.open(file, **TOLERANT)`.
 
-Input: `av.open(file, **TOLERANT)`. Does: lets tags that are not UTF-8 through. Output: no error for what is no picture.
+Tags that are not UTF-8 are accepted.
 """
 
 from __future__ import annotations
@@ -9,5 +9,5 @@ from typing import Any
 
 import av
 
-# PyAV 19 has no such argument.
+# PyAV 19 does not have this argument.
 TOLERANT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}

@@ -1,12 +1,12 @@
 """Where a decoder that knows only a stream's header may begin.
 
-Input: codec, header (extradata) and packets of a stream, in decoding order.
-Does: reads what stands before each picture's first slice: parameter sets, headers of sequences, recovery points.
-Output: whether a decoder that has seen nothing else shows, from this packet on, what a player shows. Pure.
+For each packet in decoding order, this module reads what comes before the picture's first slice: parameter sets,
+headers of sequences, recovery points. The result is whether a decoder that begins at this packet shows what a player
+shows. All functions are pure.
 
-Two things that containers call keyframes are none to such a decoder. A *recovery point* of periodic intra refresh: the
-picture is whole only some frames later. A keyframe that needs *parameter sets of earlier packets*: the header holds
-others, and the packet does not bring its own.
+Two things that containers call keyframes are not keyframes for such a decoder. One is a *recovery point* of periodic
+intra refresh: pictures are complete only some frames later. The other is a keyframe that needs *parameter sets of
+earlier packets*: the header holds others, and the packet does not bring its own.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from adaptfocus.pipelines.video.nal_units import Bits, Bytes
 
 _H264_SLICES, _H264_IDR, _H264_SEI, _H264_SPS, _H264_PPS = range(1, 6), 5, 6, 7, 8
 _HEVC_SLICES, _HEVC_IRAP, _HEVC_VPS, _HEVC_SPS, _HEVC_PPS = range(32), range(16, 24), 32, 33, 34
-# Codecs whose headers stand behind start codes: where the picture begins, and what the decoder remembers.
+# Codecs whose headers follow start codes: where the picture begins, and what the decoder remembers.
 _MPEG12_PICTURE, _MPEG12_SEQUENCE, _MPEG12_EXTENSION = 0x00, 0xB3, 0xB5
 _MPEG4_PICTURE, _MPEG4_LAYERS = 0xB6, range(0x20, 0x30)
 _VC1_PICTURES, _VC1_HEADERS = (0x0D, 0x0C, 0x0B), (0x0E, 0x0F)
 _NAL_CODECS, _MPEG12 = frozenset({"h264", "hevc"}), frozenset({"mpeg1video", "mpeg2video"})
 _CODECS = _NAL_CODECS | _MPEG12 | {"mpeg4", "vc1"}
-FOLLOWED_CODECS = _CODECS - {"vc1"}  # of which all that a decoder remembers is known
-# A packet that begins, behind a delimiter if anything, with a slice of a picture that is no random access: most do, and
-# looking closer at them took a tenth of indexing. (unit's first byte; of HEVC two), behind start codes or lengths.
+FOLLOWED_CODECS = _CODECS - {"vc1"}  # codecs for which all that a decoder remembers is known
+# Packets that begin, at most after a delimiter, with a slice of a picture that is not random access. Most do, and a
+# closer look at them took a tenth of indexing. (A unit's first byte, two for HEVC), after start codes or lengths.
 _PLAIN = {
     ("h264", False): re.compile(rb"\x00?\x00\x00\x01(?:\x09.\x00?\x00\x00\x01)?([\x01\x21\x41\x61])", re.DOTALL),
     ("h264", True): re.compile(rb"(?:\x00\x00\x00\x02\x09.)?...[^\x00]([\x01\x21\x41\x61])", re.DOTALL),
@@ -43,21 +43,21 @@ MAX_RECOVERY_FRAMES = 1 << 16
 
 
 class DecoderStarts:
-    """Follows a stream, packet by packet, and tells at which a decoder may begin."""
+    """Follows a stream packet by packet, and tells at which packets a decoder may begin."""
 
     def __init__(self, codec: str, extradata: bytes) -> None:
         self.codec, self.extradata = codec, extradata
         self._first = _sets_of_header(codec, extradata)
         self._now = self._first
-        self.is_changed = False  # sets in force are not those of the header
-        self.is_referenced = True  # the last packet's picture; True where that is not known
-        self.brings_all = False  # the last packet: all parameter sets
+        self.is_changed = False  # the current parameter sets are not those of the header
+        self.is_referenced = True  # whether others may refer to the last packet's picture; True if unknown
+        self.brings_all = False  # whether the last packet brings all parameter sets
         self._plain = _plain_of(codec, extradata)
 
     def add(self, packet: Bytes) -> int:
-        """The next packet: how many pictures that others refer to come after it before one is whole, to a decoder
-        that begins here; NO_START if it does not know the parameter sets in force. Whether the container calls the
-        packet a keyframe is not asked."""
+        """Add the next packet -> the wait of a decoder that begins here, in pictures that others refer to, until a
+        picture is complete; NO_START if it does not know the current parameter sets. It does not matter whether the
+        container calls the packet a keyframe."""
         self.is_referenced = True
         if self.codec not in _CODECS:
             return 0
@@ -72,14 +72,14 @@ class DecoderStarts:
             elif self.codec in _NAL_CODECS:
                 wait = max(wait, _recovery_frames(self.codec, unit))
                 is_refresh |= _is_refresh(self.codec, unit)
-                self.is_referenced = self.codec != "h264" or bool(unit[0] & 0x60)  # of the last: the first slice
+                self.is_referenced = self.codec != "h264" or bool(unit[0] & 0x60)  # the first slice decides
         self.brings_all = bool(own) and own.keys() >= self._first.keys()
         if own and not own.items() <= self._now.items():
             self._now = self._now | own
             self.is_changed = self._now != self._first
         is_known = not self.is_changed or self._now == self._first | own
         if not is_known or (wait and not is_refresh and self.codec != "h264"):
-            return NO_START  # FFmpeg's decoder of HEVC shows what is not whole yet
+            return NO_START  # FFmpeg's HEVC decoder shows pictures that are not complete yet
         return 0 if is_refresh else wait
 
 
@@ -91,7 +91,7 @@ def _plain_of(codec: str, extradata: bytes) -> re.Pattern[bytes] | None:
 
 
 def brings_sets(codec: str, extradata: bytes, packet: Bytes) -> bool:
-    """Whether a packet brings all parameter sets that a decoder needs: encoders that repeat them do so in each
+    """Whether a packet brings all parameter sets that a decoder needs. Encoders that repeat them do so in each
     keyframe."""
     starts = DecoderStarts(codec, extradata)
     starts.add(packet)
@@ -99,19 +99,19 @@ def brings_sets(codec: str, extradata: bytes, packet: Bytes) -> bool:
 
 
 def starts_whole(codec: str, extradata: bytes, packet: Bytes, are_repeated: bool) -> bool:
-    """Whether the picture of a keyframe is whole at once, as far as its own packet tells: no recovery point that
-    takes more frames, and no parameter sets but the header's, unless all `are_repeated` in each keyframe."""
+    """Whether the picture of a keyframe is complete at once, as far as its packet tells: it has no recovery point that
+    takes more frames, and no parameter sets except the header's, unless all `are_repeated` in each keyframe."""
     starts = DecoderStarts(codec, extradata)
     return starts.add(packet) == 0 and (not starts.is_changed or (are_repeated and starts.brings_all))
 
 
 def _is_refresh(codec: str, unit: bytes) -> bool:
-    """Whether a slice is of a picture that needs nothing before it: IDR; of HEVC, any random access picture."""
+    """Whether a slice belongs to a picture that needs nothing before it: IDR, or any random access picture of HEVC."""
     return unit[0] & 31 == _H264_IDR if codec == "h264" else unit[0] >> 1 & 63 in _HEVC_IRAP
 
 
 def _recovery_frames(codec: str, unit: bytes) -> int:
-    """Frames that an SEI unit's recovery point takes (D.2.8 of H.264, D.3.8 of HEVC); 0 if it is none."""
+    """Frames that an SEI unit's recovery point takes (D.2.8 of H.264, D.3.8 of HEVC); 0 if it has none."""
     kind, header_bytes = (unit[0] & 31, 1) if codec == "h264" else (unit[0] >> 1 & 63, 2)
     if kind != (_H264_SEI if codec == "h264" else 39):
         return 0
@@ -126,7 +126,7 @@ def _recovery_frames(codec: str, unit: bytes) -> int:
 
 
 def _set_key(codec: str, unit: bytes) -> SetKey | None:
-    """(kind, number) of a unit that a decoder remembers beyond its packet; None for all others."""
+    """(kind, number) of a unit that a decoder remembers beyond its packet; None for other units."""
     try:
         if codec == "h264":
             kind = unit[0] & 31
@@ -138,7 +138,7 @@ def _set_key(codec: str, unit: bytes) -> SetKey | None:
             return None if kind not in (_HEVC_VPS, _HEVC_SPS, _HEVC_PPS) else (kind, _hevc_number(kind, unit[2:]))
         code = unit[0]
         if codec in _MPEG12 and code == _MPEG12_EXTENSION:
-            number = unit[1] >> 4  # of a sequence, its display, quantiser matrices; others belong to one picture
+            number = unit[1] >> 4  # sequence, its display, quantiser matrices; others belong to one picture
             return (code, number) if number in (1, 3) else None
         remembered = (
             code == _MPEG12_SEQUENCE if codec in _MPEG12
@@ -147,7 +147,7 @@ def _set_key(codec: str, unit: bytes) -> SetKey | None:
         )  # fmt: skip
         return (code, 0) if remembered else None
     except IndexError:
-        return (-1, 0)  # cut off: nobody knows what it changes
+        return (-1, 0)  # cut off: its changes are unknown
 
 
 def _hevc_number(kind: int, data: bytes) -> int:
@@ -165,7 +165,7 @@ def _hevc_number(kind: int, data: bytes) -> int:
 
 
 def _bits(data: bytes) -> Bits:
-    return Bits(data[:96].replace(b"\0\0\3", b"\0\0"))  # a number stands at the beginning
+    return Bits(data[:96].replace(b"\0\0\3", b"\0\0"))  # the number is at the start
 
 
 @lru_cache(maxsize=16)
@@ -202,7 +202,7 @@ def _units_of_hvcc(record: bytes) -> Iterator[bytes]:
 
 
 def _opening_units(codec: str, extradata: bytes, packet: Bytes) -> Iterator[bytes]:
-    """The units of a packet up to the first of its picture, of which only the beginning is given."""
+    """The units of a packet up to the first unit of its picture, of which only the start is given."""
     if codec in _NAL_CODECS and extradata[:1] == b"\1":
         at = 4 if codec == "h264" else 21
         units = _behind_lengths(packet, (extradata[at] & 3) + 1 if len(extradata) > at else 4)
@@ -221,7 +221,7 @@ def _begins_picture(codec: str, first: int) -> bool:
     if codec == "hevc":
         return first >> 1 & 63 in _HEVC_SLICES
     if codec in _MPEG12:
-        return 1 <= first <= 0xAF  # a slice: extensions of a picture stand between its header and it
+        return 1 <= first <= 0xAF  # a slice: extensions of a picture come between its header and the slice
     return first == _MPEG4_PICTURE if codec == "mpeg4" else first in _VC1_PICTURES
 
 

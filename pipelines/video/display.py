@@ -1,7 +1,6 @@
-"""How a stored picture is shown: the shape of its pixels, mirrored or not, turned.
+"""How a stored picture is shown: the shape of its pixels, turned, and mirrored or not. Decisions are as in players.
 
-Input: what a container and a codec say of a video. Does: decides as players do.
-Output: Display, and the columns of an index that hold it. Pure.
+All functions are pure.
 """
 
 from __future__ import annotations
@@ -12,19 +11,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Anamorphic lenses, half-width video and security cameras stay within 1:4 to 4:1. Beyond, it is a writer's slip.
+# Anamorphic lenses, half-width video and security cameras stay within 1:4 to 4:1. Other values are writing mistakes.
 MAX_PIXEL_ASPECT = 8
 SQUARE = Fraction(1)
-# Shapes like 640:639 are what rounding a picture's size leaves. A crop on even pixels is coarser than that.
+# Shapes like 640:639 come from rounding a picture's size. A crop on even pixels is coarser than that.
 ALMOST_SQUARE = 0.005
 
 
 class Display(NamedTuple):
-    """What is done with a decoded picture: its pixels made square, it is turned, then mirrored."""
+    """What happens to a decoded picture: its pixels are made square, and it is turned, then mirrored."""
 
     rotation_degrees: int = 0  # counter-clockwise, a multiple of 90
     is_mirrored: bool = False  # left to right, after turning
-    pixel_aspect: float = 1.0  # width of a stored pixel by its height
+    pixel_aspect: float = 1.0  # width of a stored pixel divided by its height
 
 
 # Columns of the index and of plans.
@@ -32,36 +31,36 @@ DISPLAY_COLUMNS = ("rotation_degrees", "is_mirrored", "pixel_aspect_numerator", 
 
 
 def display_of(row: Mapping[str, Any]) -> Display:
-    """Of a row of the index or of a plan."""
+    """The Display of a row of the index or of a plan."""
     aspect = row["pixel_aspect_numerator"] / row["pixel_aspect_denominator"]
     return Display(row["rotation_degrees"], row["is_mirrored"], 1.0 if abs(aspect - 1) <= ALMOST_SQUARE else aspect)
 
 
 def shown_aspect(container: Fraction | None, codec: Fraction | None) -> tuple[Fraction, str | None]:
-    """(shape of a pixel, why it is not what was written; None if it is).
+    """(shape of a pixel, why it differs from the written one, or None).
 
-    The container's word goes before the codec's, as in FFmpeg and players. What is 0 or missing says nothing.
+    The container's value overrides the codec's, as in FFmpeg and players. A value that is 0 or missing is ignored.
     """
     said = next((each for each in (container, codec) if each and each > 0), SQUARE)
     if 1 / Fraction(MAX_PIXEL_ASPECT) <= said <= MAX_PIXEL_ASPECT:
         return said, None
     return SQUARE, (
-        f"its pixels are said to be {said.numerator}:{said.denominator} (wide:high), which no camera makes: they are "
-        f"taken as square. From 1:{MAX_PIXEL_ASPECT} to {MAX_PIXEL_ASPECT}:1 is believed"
+        f"its pixels are declared as {said.numerator}:{said.denominator} (wide:high), which no camera makes: they are "
+        f"taken as square. From 1:{MAX_PIXEL_ASPECT} to {MAX_PIXEL_ASPECT}:1 is accepted"
     )
 
 
 def fraction_of(aspect: Any) -> Fraction | None:
-    """PyAV's rational (a Fraction, or from version 19 on numerator and denominator), None where it says nothing."""
+    """PyAV's rational (a Fraction, or since version 19 numerator and denominator); None if it is empty."""
     if aspect is None or not aspect.denominator or aspect.numerator <= 0:
         return None
     return Fraction(aspect.numerator, aspect.denominator)
 
 
 def turn_of(a: float, b: float, c: float, d: float) -> tuple[int, bool]:
-    """x' = a x + c y, y' = b x + d y, with y downwards, as (degrees counter-clockwise, mirrored left to right then).
+    """x' = a x + c y, y' = b x + d y, with y downwards, as (degrees counter-clockwise, then mirrored left to right).
 
-    Degrees are whole quarter turns. A matrix of zeros was never set.
+    Degrees are multiples of 90. A matrix of zeros was never set.
     """
     is_mirrored = a * d - b * c < 0
     if is_mirrored:

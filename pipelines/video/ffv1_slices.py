@@ -1,17 +1,16 @@
-"""Whether a packet of FFV1 is whole, by the sizes and check sums that its encoder wrote into it (RFC 9043, 4.6 to 4.9).
+"""Whether a packet of FFV1 is complete, by the sizes and check sums that its encoder wrote (RFC 9043, 4.6 to 4.9).
 
-Input: the global header (extradata) and a packet.
-Does: walks the packet's slices from its end to its start, and takes the check sum of each that has one.
-Output: what is damaged, in words.
+The packet's slices are walked from its end to its start, and each check sum is verified. The result says in words what
+is damaged.
 
-FFmpeg covers a damaged slice with what was decoded before it, without an error and without a flag: the picture then
-depends on where decoding began. Versions 0 to 2 have no check sums; nothing can be said of them.
+FFmpeg covers a damaged slice with what was decoded before it, without an error or a flag: the picture then depends on
+where decoding began. Versions 0 to 2 have no check sums, so their damage cannot be found.
 
-A slice of version 3 and later ends with its size (3 bytes) and, where the stream has check sums, a status (1 byte) and
-a CRC-32 (4 bytes). Whether a stream has them is coded deep in its global header; here the walk tells: it comes out at
-the packet's first byte with the one kind of trailer or with the other. 50 MB of packets take 0.4 s.
+A slice of version 3 and later ends with its size (3 bytes) and, if the stream has check sums, a status (1 byte) and a
+CRC-32 (4 bytes). Whether a stream has them is coded deep in its global header (extradata). Here the walk tells: it
+reaches the packet's first byte with one of the two kinds of trailer. 50 MB of packets take 0.4 s.
 
-Only what reads through a demuxer asks: no decoder of FFV1 opens without the size that the container tells.
+Only code that reads through a demuxer needs this: no decoder of FFV1 opens without the size from the container.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from adaptfocus.pipelines.errors import BadVideoError
 
 _SIZE_BYTES = 3
 _TRAILER_BYTES = _SIZE_BYTES, _SIZE_BYTES + 1 + 4  # without and with check sums
-# What a CRC begins with and comes out as, in zlib's order of bits: 0, or 0x79408C7A (only in streams with check sums).
+# The start value and the result of a CRC, in zlib's order of bits: 0, or 0x79408C7A (only in streams with check sums).
 _PLAIN_CRC, _SEEDED_CRC = 0, int(f"{0x79408C7A:032b}"[::-1], 2)
 _BITS_REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))  # FFV1 takes the highest bit first
 
 
 def refuse_damaged(codec: str, extradata: bytes | None, data: bytes | memoryview, pts: int | None) -> None:
-    """Packets that a wanted frame may refer to have to be whole. Does nothing for other codecs.
+    """Refuse a damaged packet, which a wanted frame may refer to. Does nothing for other codecs.
 
     Raises:
         BadVideoError: decode_error.
@@ -42,7 +41,7 @@ def refuse_damaged(codec: str, extradata: bytes | None, data: bytes | memoryview
 
 
 def damage_of(extradata: bytes, packet: bytes) -> str:
-    """What is damaged in a packet of FFV1; empty if nothing is, or if nothing can be known."""
+    """What is damaged in a packet of FFV1; empty if nothing is, or if that cannot be known."""
     crc = _crc_of_header(extradata)
     if crc is None or not packet:
         return ""
@@ -50,7 +49,7 @@ def damage_of(extradata: bytes, packet: bytes) -> str:
     wrong = [number for number, part in enumerate(checked) if _crc(packet[part], crc) != crc]
     if checked and not wrong:
         return ""
-    # A stream without check sums: by chance, its trailers may look like the longer ones.
+    # A stream without check sums, whose trailers may look like the longer ones by chance.
     if crc == _PLAIN_CRC and _slices(packet, _TRAILER_BYTES[0]):
         return ""
     if wrong:
@@ -60,10 +59,10 @@ def damage_of(extradata: bytes, packet: bytes) -> str:
 
 @lru_cache(maxsize=64)
 def _crc_of_header(extradata: bytes) -> int | None:
-    """The CRC that whole slices have; None if the header is not that of version 3 or later.
+    """The CRC of complete slices; None if the header is not of version 3 or later.
 
-    The header ends with a CRC itself, which begins as those of the slices do. Where it is wrong, FFmpeg refuses the
-    stream.
+    The header itself ends with a CRC, with the same start value as those of the slices. If it is wrong, FFmpeg refuses
+    the stream.
     """
     known = [crc for crc in (_PLAIN_CRC, _SEEDED_CRC) if len(extradata) >= 4 and _crc(extradata, crc) == crc]
     return known[0] if known else None
@@ -76,7 +75,7 @@ def _slices(packet: bytes, trailer_bytes: int) -> list[slice]:
     while end:
         at = end - trailer_bytes
         size_bytes = int.from_bytes(packet[at : at + _SIZE_BYTES], "big") if at > 0 else 0
-        if not 0 < size_bytes <= at:  # an empty slice has no header: it is what was overwritten with zeros
+        if not 0 < size_bytes <= at:  # an empty slice has no header: it was overwritten with zeros
             return []
         found.append(slice(at - size_bytes, end))
         end = at - size_bytes

@@ -1,4 +1,4 @@
-"""Which stream of a container is the video. Input: an open container. Output: its stream, or None."""
+"""Which stream of a container is the video."""
 
 from __future__ import annotations
 

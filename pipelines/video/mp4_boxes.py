@@ -1,9 +1,8 @@
 """The boxes of an mp4 or mov file, without its media.
 
-Input: a seekable file, its size, and its first bytes if somebody has fetched them already.
-Does: walks the top-level boxes to the moov, in as few requests as its place allows; lists the boxes inside a box.
-Output: the moov's bytes, and Box places in them. Whatever is not plain raises NotPlainError with its reason, and costs
-no more than the limits below, whatever its fields claim.
+The top-level boxes are walked to the moov, in as few requests as its place allows. A Box is a place in the moov's
+bytes. Anything that is not plain raises NotPlainError with its reason, and costs no more than the limits below,
+whatever its fields claim.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.store.range_file import RangeFile
 
 LOOK_AHEAD_BYTES = 64 * 1024
-TAIL_BYTES = 8 << 20  # a moov behind the media takes about 2 MB an hour (30 Hz and audio): one request has it whole
+TAIL_BYTES = 8 << 20  # a moov after the media has about 2 MB an hour (30 Hz and audio): one request gets all of it
 MAX_MOOV_BYTES = 128 << 20  # 60 hours
 MAX_TOP_BOXES = 64
-MAX_LOOKS = 6  # requests on the way to the moov; files of cameras and muxers need one
+MAX_LOOKS = 6  # requests before the moov is found; files of cameras and muxers need one
 MAX_CHILDREN = 4096
 CUT_FIX = "get the whole file; tools like untrunc save some of such a recording"
 
@@ -29,7 +28,7 @@ _NOT_PLAIN = frozenset([b"moof", b"meta"])
 
 
 class NotPlainError(Exception):
-    """The headers of this file do not say enough by themselves; the message says why. Its media may be fine."""
+    """The headers of this file are not enough; the message says why. Its media may be fine."""
 
 
 class Box(NamedTuple):
@@ -41,7 +40,7 @@ class Box(NamedTuple):
 
 
 class Spans:
-    """Exact ranges of one file, each a request; what has been fetched is fetched once."""
+    """Exact ranges of one file, each by one request; no bytes are fetched twice."""
 
     def __init__(self, file: BinaryIO, size_bytes: int, head: bytes = b"") -> None:
         self.size_bytes = size_bytes
@@ -52,14 +51,14 @@ class Spans:
         return self.known_end(offset_bytes) >= offset_bytes + size_bytes
 
     def known_end(self, offset_bytes: int) -> int:
-        """Up to where the bytes from an offset on have been fetched."""
+        """The end of the bytes that have been fetched from an offset on."""
         return max([offset_bytes, *(at + len(data) for at, data in self._kept if at <= offset_bytes)])
 
     def read(self, offset_bytes: int, size_bytes: int) -> bytes:
-        """These bytes; only those behind what is there already are asked for.
+        """The bytes of a range; only bytes that have not been fetched are requested.
 
         Raises:
-            NotPlainError: the file ends before they do.
+            NotPlainError: the file ends before the range.
         """
         end = offset_bytes + size_bytes
         if end > self.size_bytes:
@@ -77,7 +76,7 @@ class Spans:
         return known + missing
 
     def bring(self, one: tuple[int, int], other: tuple[int, int]) -> None:
-        """Fetch two parts (offset and size in bytes) that will be read, at the same time where the file can."""
+        """Fetch two ranges (offset and size in bytes) that will be read; at the same time if the file can do so."""
         missing = []
         for offset_bytes, size_bytes in (one, other):
             known_end = self.known_end(offset_bytes)
@@ -90,7 +89,7 @@ class Spans:
 
 
 def _fetcher(file: BinaryIO) -> Callable[[int, int], bytes]:
-    """How to read a range: past the blocks of a RangeFile, which are made for reading everything in order."""
+    """How to read a range: without the blocks of a RangeFile, which are for reading everything in order."""
 
     def from_file(offset_bytes: int, size_bytes: int) -> bytes:
         file.seek(offset_bytes)
@@ -100,10 +99,10 @@ def _fetcher(file: BinaryIO) -> Callable[[int, int], bytes]:
 
 
 def read_moov(spans: Spans) -> bytes:
-    """The payload of the moov, wherever it lies.
+    """The payload of the moov, wherever it is.
 
     Raises:
-        NotPlainError: there is none, or what comes before it is no plain mp4.
+        NotPlainError: there is no moov, or what comes before it is not a plain mp4.
         BadVideoError: cut_off.
         StorageError: the file cannot be fetched.
     """
@@ -111,33 +110,33 @@ def read_moov(spans: Spans) -> bytes:
     for _ in range(MAX_TOP_BOXES):
         remaining = spans.size_bytes - at
         if remaining < 8 and media:
-            raise BadVideoError("cut_off", f"it was cut off: its tables (moov) are not there; {CUT_FIX}")
+            raise BadVideoError("cut_off", f"it was cut off: its tables (moov) are missing; {CUT_FIX}")
         if remaining < 8:
             raise NotPlainError("there is no moov in it")
         if not spans.covers(at, min(16, remaining)):
             looks += 1
             if looks > MAX_LOOKS:
-                raise NotPlainError("its moov lies behind too many boxes")
+                raise NotPlainError("its moov comes after too many boxes")
             is_tail = previous == b"mdat" and remaining <= TAIL_BYTES
             spans.read(at, remaining if is_tail else min(LOOK_AHEAD_BYTES, remaining))
         header = spans.read(at, min(16, remaining))
         if at == 0 and header[4:8] not in _FIRST:
-            raise NotPlainError("it does not begin as an mp4 does")
+            raise NotPlainError("it does not begin like an mp4")
         _check_whole(header, at, spans.size_bytes)
         kind, start, end = _header(header, at, spans.size_bytes)
         media |= kind == b"mdat"
         if kind == b"moov":
             if end - start > MAX_MOOV_BYTES:
-                raise NotPlainError(f"its moov takes {end - start} bytes; the limit is {MAX_MOOV_BYTES}")
+                raise NotPlainError(f"its moov has {end - start} bytes; the limit is {MAX_MOOV_BYTES}")
             return spans.read(start, end - start)
         if kind in _NOT_PLAIN or not kind.isascii():
             raise NotPlainError(f"there is a {kind!r} before any moov")
         at, previous = end, kind
-    raise NotPlainError("its moov lies behind too many boxes")
+    raise NotPlainError("its moov comes after too many boxes")
 
 
 def _check_whole(header: bytes, at: int, file_bytes: int) -> None:
-    """Raises BadVideoError if the file ends inside its media, which its tables would follow, or inside its tables."""
+    """Raises BadVideoError if the file ends inside its tables, or inside the media before them."""
     size, kind = struct.unpack_from(">I4s", header)
     if size == 1 and len(header) == 16:
         size = struct.unpack_from(">Q", header, 8)[0]
@@ -150,7 +149,7 @@ def children(data: bytes, start: int, end: int) -> list[Box]:
     """The boxes in data[start:end], in their order.
 
     Raises:
-        NotPlainError: a box is smaller than its header or larger than its place, or there are too many.
+        NotPlainError: a box is smaller than its header or larger than its parent, or there are too many.
     """
     found: list[Box] = []
     while end - start >= 8:
@@ -171,7 +170,7 @@ def only(boxes: list[Box], kind: bytes) -> Box | None:
 
 
 def require_box(boxes: list[Box], kind: bytes, payload_bytes: int) -> Box:
-    """The one box of that kind, which has to hold `payload_bytes` at least."""
+    """The one box of that kind, which must hold at least `payload_bytes`."""
     box = only(boxes, kind)
     if box is None:
         raise NotPlainError(f"there is no {kind!r}")
@@ -181,7 +180,7 @@ def require_box(boxes: list[Box], kind: bytes, payload_bytes: int) -> Box:
 
 
 def _header(data: bytes, at: int, end: int) -> Box:
-    """A box at `at`, of which `data` is the start, in a place that ends at `end`."""
+    """A box at `at`, in a parent that ends at `end`; `data` holds at least the box's header."""
     size, kind = struct.unpack_from(">I4s", data)
     start = at + 8
     if size == 1:
@@ -191,5 +190,5 @@ def _header(data: bytes, at: int, end: int) -> Box:
     elif size == 0:
         size = end - at
     if not start <= at + size <= end:
-        raise NotPlainError(f"a {kind!r} of {size} bytes at byte {at} does not fit into its place, which ends at {end}")
+        raise NotPlainError(f"a {kind!r} of {size} bytes at byte {at} does not fit into its parent, up to byte {end}")
     return Box(kind, start, at + size)

@@ -1,11 +1,11 @@
 """The sample tables of one mp4 track as arrays.
 
-Input: the bytes of a moov and the boxes of a track's `stbl`.
-Does: expands sizes, chunks, decoding times, composition offsets, keyframes and a simple edit list, with numpy.
-Output: Samples, with the very times that FFmpeg's demuxer gives the packets; NotPlainError where it would do more.
+Sizes, chunks, decoding times, composition offsets, keyframes and a simple edit list are expanded with numpy, from a
+moov and the boxes of a track's `stbl`. The times are exactly those that FFmpeg's demuxer gives the packets. If the
+demuxer would do more than this, NotPlainError is raised.
 
-No count is trusted: a table is read only if its box holds that many rows, and rows are expanded only if they expand
-to the number of samples, of which there are at most MAX_PACKETS.
+No count is trusted: a table is read only if its box holds that many rows, and rows are expanded only if they expand to
+the number of samples, of which there are at most MAX_PACKETS.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.video import table
 from adaptfocus.pipelines.video.mp4_boxes import Box, NotPlainError, only, require_box
 
-MAX_SAMPLE_BYTES = 0x3FFFFFFF  # FFmpeg's; behind a larger one it reads no edit list
-MAX_TICKS = 1 << 31  # of a sample's duration or offset; FFmpeg takes larger ones for negative or broken
+MAX_SAMPLE_BYTES = 0x3FFFFFFF  # FFmpeg's limit; after a larger sample it reads no edit list
+MAX_TICKS = 1 << 31  # limit of a sample's duration or offset; FFmpeg takes larger ones as negative or broken
 
 
 @dataclass(frozen=True)
 class Edits:
-    """A track's edit list: some empty edits, then one that shows the media from `media_time` on."""
+    """A track's edit list: empty edits, then one that shows the media from `media_time` on."""
 
     empty_ticks: int  # in the media's time base
     media_time: int
@@ -42,18 +42,18 @@ class Samples:
     dts: np.ndarray
     durations: np.ndarray
     is_key: np.ndarray
-    all_key: bool  # there is no table of keyframes, which says that all are
-    cut_off: int = 0  # samples that lie behind the end of the file, and all that are decoded after the first of them
+    all_key: bool  # there is no table of keyframes, which means that all samples are keyframes
+    cut_off: int = 0  # samples after the end of the file, and all that are decoded after the first of them
 
 
 def read_samples(data: bytes, stbl: list[Box], edits: Edits | None, file_bytes: int, has_rap_groups: bool) -> Samples:
-    """The samples of a track of a file of `file_bytes`.
+    """The samples of a track in a file of `file_bytes`.
 
     Args:
         has_rap_groups: whether random access points of sample groups count as keyframes, as they do for HEVC.
 
     Raises:
-        NotPlainError: the tables disagree with each other or with the file, or only a demuxer can apply them.
+        NotPlainError: the tables contradict each other or the file, or only a demuxer can apply them.
         BadVideoError: too_many_packets.
     """
     sizes = _sizes(data, stbl, file_bytes)
@@ -85,7 +85,7 @@ def read_edits(data: bytes, elst: Box | None, movie_ticks_a_second: int, media_t
     is_long = data[elst.start : elst.start + 1] == b"\1"
     row = struct.Struct(">QqI" if is_long else ">IiI")
     count = struct.unpack_from(">I", data, elst.start + 4)[0] if elst.end - elst.start >= 8 else 0
-    if not 0 < count <= 16 or elst.start + 8 + count * row.size != elst.end:  # FFmpeg then goes by the box's size
+    if not 0 < count <= 16 or elst.start + 8 + count * row.size != elst.end:  # FFmpeg then uses the box's size
         raise NotPlainError(f"an edit list of {count} edits in {elst.end - elst.start} bytes")
     rows = [row.unpack_from(data, elst.start + 8 + i * row.size) for i in range(count)]
     if any(media_time != -1 for _, media_time, _ in rows[:-1]) or rows[-1][1] < 0 or rows[-1][2] != 1 << 16:
@@ -97,7 +97,7 @@ def read_edits(data: bytes, elst: Box | None, movie_ticks_a_second: int, media_t
 
 
 def _rescaled(value: int, numerator: int, denominator: int) -> int:
-    """To the nearest, halves away from zero, as FFmpeg does."""
+    """Rescale and round to the nearest, with halves away from zero, as FFmpeg does."""
     return (value * numerator + denominator // 2) // denominator
 
 
@@ -108,7 +108,7 @@ def _check_nothing_hidden(
     end = edits.media_time + edits.duration_ticks
     if (shown_at < edits.media_time).any() or (shown_at >= end).any():
         raise NotPlainError("an edit list that hides frames")
-    # It stops at the first keyframe whose end reaches the edit's (at the second one, where frames are reordered).
+    # FFmpeg stops at the first keyframe whose end reaches the edit's end (at the second one, if frames are reordered).
     stops = is_key[:-1] & (shown_at[:-1] + durations[:-1] >= end)
     if stops.sum() > has_composition:
         raise NotPlainError("an edit list that ends before the video does")
@@ -117,7 +117,7 @@ def _check_nothing_hidden(
 
 
 def _rows(data: bytes, box: Box, columns: int) -> np.ndarray:
-    """[rows, columns] of a table of 32-bit numbers behind its count."""
+    """[rows, columns] of a table of 32-bit numbers after its count."""
     count = struct.unpack_from(">I", data, box.start + 4)[0]
     if box.start + 8 + count * columns * 4 > box.end:
         raise NotPlainError(f"its {box.kind!r} claims {count} rows, more than it holds")
@@ -136,10 +136,10 @@ def _sizes(data: bytes, stbl: list[Box], file_bytes: int) -> np.ndarray:
     compact = only(stbl, b"stz2")
     box = compact or require_box(stbl, b"stsz", 12)
     if box.end - box.start < 12 or (compact and only(stbl, b"stsz")):
-        raise NotPlainError("its sample sizes are cut off or there twice")
+        raise NotPlainError("its sample sizes are cut off or occur twice")
     constant, count = struct.unpack_from(">II", data, box.start + 4)
     bits = constant & 0xFF if compact else 32
-    if count > table.MAX_PACKETS:  # not left to a demuxer, which would take 24 bytes for each of them
+    if count > table.MAX_PACKETS:  # refused here, because a demuxer would use 24 bytes for each of them
         limit = table.MAX_PACKETS
         raise BadVideoError(
             "too_many_packets", f"it claims {count:,} packets, the limit is {limit:,}; cut it into parts"
@@ -157,12 +157,12 @@ def _sizes(data: bytes, stbl: list[Box], file_bytes: int) -> np.ndarray:
         return np.stack([pairs >> 4, pairs & 15], axis=1).ravel()[:count].astype(np.int64)
     sizes = np.frombuffer(data, f">u{bits // 8}", count, box.start + 12).astype(np.int64)
     if sizes.max() > MAX_SAMPLE_BYTES:
-        raise NotPlainError(f"a sample of {sizes.max()} bytes, where FFmpeg reads no more of the tables")
+        raise NotPlainError(f"a sample of {sizes.max()} bytes, at which FFmpeg stops reading the tables")
     return sizes
 
 
 def _offsets(data: bytes, stbl: list[Box], sizes: np.ndarray) -> np.ndarray:
-    """Where each sample lies: samples of a chunk follow each other."""
+    """The offset of each sample: samples of a chunk follow each other."""
     short, long = only(stbl, b"stco"), only(stbl, b"co64")
     if (short is None) == (long is None):
         raise NotPlainError("there is no table of chunks, or two")
@@ -188,7 +188,7 @@ def _offsets(data: bytes, stbl: list[Box], sizes: np.ndarray) -> np.ndarray:
 
 
 def _composition(data: bytes, stbl: list[Box], num_samples: int) -> tuple[int, np.ndarray | None]:
-    """(by how much FFmpeg moves decoding times back, [samples] from decoding to presentation; None if they agree)."""
+    """(ticks by which FFmpeg moves decoding times back, [samples] of decoding to presentation or None if all 0)."""
     box = only(stbl, b"ctts")
     if box is None or box.end - box.start < 8:
         return 0, None
@@ -198,13 +198,13 @@ def _composition(data: bytes, stbl: list[Box], num_samples: int) -> tuple[int, n
     values = _runs(data, box, num_samples)
     if (np.abs(values) >= 1 << 28).any():
         raise NotPlainError("absurd composition offsets")
-    # The last two rows do not count: some writers end with a mark there.
+    # The last two rows do not count: some writers put a mark there.
     shift = -int(rows[:-2, 1].astype(np.int32).min(initial=0))
     return shift, values
 
 
 def _keys(data: bytes, stbl: list[Box], num_samples: int, has_rap_groups: bool) -> tuple[np.ndarray, bool]:
-    """([samples] whether a decoder can start there, whether that is so for want of a table)."""
+    """([samples] whether a decoder can start there, whether all are keyframes because there is no table)."""
     if only(stbl, b"stps"):
         raise NotPlainError("partial sync samples")
     groups = [b for b in stbl if b.kind == b"sbgp" and data[b.start + 4 : b.start + 8] == b"rap "]

@@ -1,8 +1,7 @@
-"""The tracks of a moov: which is the video, what decodes it, how it is turned.
+"""The tracks of a moov: which one is the video, what decodes it, and how it is turned.
 
-Input: the bytes of a moov.
-Does: picks the track that FFmpeg would, reads its headers and its one sample entry.
-Output: VideoTrack; NotPlainError where FFmpeg's choice or what it would make of the headers cannot be told from here.
+The track that FFmpeg would choose is taken, with its headers and its single sample entry. If FFmpeg's choice, or its
+reading of the headers, cannot be determined here, NotPlainError is raised.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from adaptfocus.pipelines.video.mp4_boxes import Box, NotPlainError, children, o
 from adaptfocus.pipelines.video.mp4_samples import Edits, read_edits
 
 MAX_TRACKS = 64
-ENTRY_BYTES = 86  # of a video sample entry before its boxes
+ENTRY_BYTES = 86  # size of a video sample entry before its boxes
 QUARTER_TURNS = (16, 16, 30)  # fraction bits of a matrix's columns
 
-# Sample entries whose packets decode with what one box beside them holds.
+# Sample entries whose packets decode with the content of one box in the entry.
 _CODECS = {
     b"avc1": ("h264", b"avcC"),
     b"avc3": ("h264", b"avcC"),
@@ -35,14 +34,14 @@ _SECOND_LAYERS = frozenset([b"lhvC"])
 
 @dataclass(frozen=True)
 class VideoTrack:
-    """The main video track's headers; `stbl` are its sample tables, as places in the moov."""
+    """The main video track's headers. `stbl` has its sample tables as places in the moov."""
 
     codec: str
     extradata: bytes
     width: int
     height: int
     matrix: tuple[int, int, int, int]  # x' = a x + c y, y' = b x + d y, 16.16, y downwards
-    pixel_aspect: Fraction | None  # width by height of a pixel; None if the container does not say
+    pixel_aspect: Fraction | None  # width divided by height of a pixel; None if the container does not say
     ticks_a_second: int
     edits: Edits | None
     stbl: list[Box]
@@ -52,7 +51,7 @@ def read_video_track(moov: bytes) -> VideoTrack:
     """The track that `main_video_stream` takes.
 
     Raises:
-        NotPlainError: there is none, several come into question, it is encrypted, or its entry is of another kind.
+        NotPlainError: there is no such track, several are possible, it is encrypted, or its entry has an unknown kind.
     """
     boxes = children(moov, 0, len(moov))
     if any(box.kind in (b"mvex", b"cmov", b"pssh") for box in boxes):
@@ -62,7 +61,7 @@ def read_video_track(moov: bytes) -> VideoTrack:
     if len(traks) > MAX_TRACKS:
         raise NotPlainError(f"{len(traks)} tracks")
     if traks and traks[0].start < mvhd.start:
-        raise NotPlainError("its mvhd lies behind its tracks, whose edit lists FFmpeg then cannot read")
+        raise NotPlainError("its mvhd comes after its tracks, whose edit lists FFmpeg then cannot read")
     trak = _main(moov, [children(moov, box.start, box.end) for box in traks])
     mdia = _inside(moov, trak, b"mdia")
     stbl = _inside(moov, _inside(moov, mdia, b"minf"), b"stbl")
@@ -83,12 +82,12 @@ def _inside(moov: bytes, boxes: list[Box], kind: bytes) -> list[Box]:
 
 
 def _main(moov: bytes, tracks: list[list[Box]]) -> list[Box]:
-    """The only video track, or the only one that is enabled: FFmpeg prefers it to whatever else there is."""
+    """The only video track, or the only enabled one, which FFmpeg prefers to all others."""
     videos = [trak for trak in tracks if _is_video(moov, trak)]
     if len(videos) > 1:
         enabled = [trak for trak in videos if moov[require_box(trak, b"tkhd", 84).start + 3] & 1]
         if len(enabled) != 1 or any(only(trak, b"tref") for trak in tracks):
-            raise NotPlainError("several video tracks come into question")
+            raise NotPlainError("several video tracks are possible")
         return enabled[0]
     if not videos:
         raise NotPlainError("there is no video track")
@@ -116,7 +115,7 @@ def _ticks_a_second(moov: bytes, box: Box) -> int:
 
 
 def _matrix(moov: bytes, tkhd: Box, mvhd: Box) -> tuple[int, int, int, int]:
-    """The track's matrix and then the movie's, as 32-bit numbers, with FFmpeg's rounding."""
+    """The track's matrix times the movie's, as 32-bit numbers, with FFmpeg's rounding."""
 
     def nine(box: Box, at: int) -> tuple[int, ...]:
         at += 12 if moov[box.start] == 1 else 0
@@ -134,7 +133,7 @@ def _matrix(moov: bytes, tkhd: Box, mvhd: Box) -> tuple[int, int, int, int]:
 
 
 def _shown_size(moov: bytes, tkhd: Box) -> tuple[int, int]:
-    """The width and height in which a track is shown, whole pixels."""
+    """The width and height at which a track is shown, in whole pixels."""
     at = tkhd.start + (88 if moov[tkhd.start] == 1 else 76)
     if at + 8 > tkhd.end:
         raise NotPlainError("its track header is cut off")
@@ -145,20 +144,20 @@ def _shown_size(moov: bytes, tkhd: Box) -> tuple[int, int]:
 def _pixel_aspect(
     pasp: tuple[int, int] | None, shown: tuple[int, int], stored: tuple[int, int], matrix: tuple[int, int, int, int]
 ) -> Fraction | None:
-    """What FFmpeg takes for the shape of a pixel: that of `pasp`, else what makes the picture as large as the track."""
+    """The shape of a pixel in FFmpeg: that of `pasp`, else one that makes the picture as large as the track."""
     a, b, c, d = matrix
     across, down = math.hypot(a, c), math.hypot(b, d)
     if across > 1 and down > 1 and abs(across / down - 1) > 0.01:
         raise NotPlainError("a matrix that stretches")
     if pasp and all(pasp):
         return Fraction(*pasp)
-    if all(shown) and all(stored) and shown != stored:  # a size of 0 is the codec's to say
+    if all(shown) and all(stored) and shown != stored:  # if a size is 0, the codec decides
         return Fraction(stored[1] * shown[0], stored[0] * shown[1])
     return None
 
 
 def _entry(moov: bytes, stsd: Box) -> tuple[str, bytes, int, int, tuple[int, int] | None]:
-    """(codec, extradata, width, height, what its pasp box says) of the only sample entry."""
+    """(codec, extradata, width, height, content of its pasp box) of the only sample entry."""
     if struct.unpack_from(">I", moov, stsd.start + 4)[0] != 1:
         raise NotPlainError("several sample descriptions")
     entry = children(moov, stsd.start + 8, stsd.end)[0]
@@ -185,7 +184,7 @@ def _entry(moov: bytes, stsd: Box) -> tuple[str, bytes, int, int, tuple[int, int
 
 
 def _decoder_settings(esds: bytes) -> bytes:
-    """MPEG-4's decoder settings out of nested descriptors (ISO 14496-1): tag, length in groups of 7 bits, payload."""
+    """MPEG-4's decoder settings from nested descriptors (ISO 14496-1): tag, length in groups of 7 bits, payload."""
     at, end = 4, len(esds)
     for wanted, skipped in ((3, 3), (4, 13), (5, 0)):
         tag, length, at = _descriptor(esds, at)
@@ -199,7 +198,7 @@ def _decoder_settings(esds: bytes) -> bytes:
 
 
 def _descriptor(data: bytes, at: int) -> tuple[int, int, int]:
-    """(tag, length, where its payload starts)."""
+    """(tag, length, offset of the payload)."""
     length, last = 0, at + 1
     for last in range(at + 1, at + 5):
         length = length << 7 | data[last] & 0x7F

@@ -1,14 +1,13 @@
 """Which packets a decoder can do without.
 
-Input: the packets of a run in decoding order, and which of their pictures are wanted.
-Does: reads the headers of their NAL units (one or two bytes each), not the pictures.
-Output: for each packet, whether it has to be decoded. What is left out is neither wanted nor referred to by anything
-that is: the other pictures come out bit for bit as they would from all packets.
+For each packet of a run in decoding order, `find_needed` says whether it has to be decoded. It reads the headers of NAL
+units (one or two bytes each), not the pictures. A packet that is left out is neither wanted nor referred to by anything
+wanted: the other pictures are bit for bit the same as from all packets.
 
-Left out are H.264 and HEVC pictures that are marked as not referred to, and what no wanted picture follows before the
-next IDR picture. Where that cannot be known (other codecs, Annex B, H.264 that may be coded in fields, whose two
-halves need not be in one packet), everything is decoded; also where numbers show that a picture was lost: what a
-decoder shows in its place depends on all that it has seen.
+Left out are H.264 and HEVC pictures that are marked as unreferenced, and pictures that no wanted picture follows before
+the next IDR picture. Everything is decoded if this cannot be known: for other codecs, for Annex B, and for H.264 that
+may be coded in fields, whose two halves need not be in one packet. Everything is also decoded if frame numbers show
+that a picture was lost: what a decoder shows instead depends on all that it has seen.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import NamedTuple
 
 Bytes = bytes | memoryview
 
-_INTRA_ONLY = frozenset({"mjpeg", "png", "prores"})  # every packet is a picture of its own
+_INTRA_ONLY = frozenset({"mjpeg", "png", "prores"})  # every packet is an independent picture
 
 _H264_SLICE, _H264_IDR, _H264_SPS, _H264_PPS = 1, 5, 7, 8
 _H264_REMARKS = frozenset({6, 9, 12})  # SEI, delimiter, filler: they say nothing about other pictures
@@ -32,25 +31,25 @@ _HEVC_REMARKS = frozenset({35, 38, 39, 40, 62})  # delimiter, filler, SEI, Dolby
 
 
 class _Facts(NamedTuple):
-    """What a packet is to those after it; the default is a picture of which nothing is known."""
+    """What a packet means for later packets; the default is a picture about which nothing is known."""
 
     is_referenced: bool = True
     refreshes: bool = False  # no packet after it refers to one before it
-    has_parameters: bool = False  # parameter sets: later packets may need them whatever becomes of the picture
+    has_parameters: bool = False  # parameter sets: later packets may need them even if the picture is left out
     number: int = -1  # frame_num of H.264; -1 if unknown
 
 
 def find_needed(
-    codec: str, extradata: bytes, packets: Sequence[Bytes], is_wanted: Sequence[bool], goes_on: bool = False
+    codec: str, extradata: bytes, packets: Sequence[Bytes], is_wanted: Sequence[bool], continues: bool = False
 ) -> list[bool]:
-    """Which packets of a run have to be decoded for the wanted ones: [packets].
+    """Which packets of a run have to be decoded for the wanted ones: bool [packets].
 
     Args:
-        goes_on: packets that follow these are decoded as well.
+        continues: packets that follow these are decoded as well.
     """
     keep: list[bool] = []
-    needs_earlier = goes_on  # a picture kept so far, going backwards, may refer to what comes before it
-    all_facts = _facts(codec, extradata, packets, goes_on)
+    needs_earlier = continues  # a picture kept so far (from the end backwards) may refer to earlier ones
+    all_facts = _facts(codec, extradata, packets, continues)
     for facts, wanted in zip(reversed(all_facts), reversed(is_wanted), strict=True):
         keep.append(wanted or facts.has_parameters or (needs_earlier and facts.is_referenced))
         needs_earlier = (needs_earlier or keep[-1]) and not facts.refreshes
@@ -63,20 +62,20 @@ def lacks_a_picture(codec: str, extradata: bytes, packets: Sequence[Bytes]) -> b
     return _lacks_one([_h264_facts(packet, length_bytes, number_bits) for packet in packets], number_bits)
 
 
-def _facts(codec: str, extradata: bytes, packets: Sequence[Bytes], goes_on: bool) -> list[_Facts]:
+def _facts(codec: str, extradata: bytes, packets: Sequence[Bytes], continues: bool) -> list[_Facts]:
     if codec == "h264":
         length_bytes, number_bits = _h264_record(extradata)
         facts = [_h264_facts(packet, length_bytes, number_bits) for packet in packets] if length_bytes else []
         return facts if facts and not _lacks_one(facts, number_bits) else [_Facts()] * len(packets)
     if codec == "hevc" and (length_bytes := _hevc_length_bytes(extradata)):
-        # The record's number of sub-layers, 0 if it does not say.
-        highest = ((extradata[21] >> 3 & 7) or _HEVC_HIGHEST_SUBLAYER + 1) - 1 if goes_on else -1
+        # The record's number of sub-layers, 0 if it is not given.
+        highest = ((extradata[21] >> 3 & 7) or _HEVC_HIGHEST_SUBLAYER + 1) - 1 if continues else -1
         return _hevc_facts(packets, length_bytes, highest)
     return [_Facts(is_referenced=False, refreshes=True) if codec in _INTRA_ONLY else _Facts()] * len(packets)
 
 
 def _lacks_one(facts: Sequence[_Facts], number_bits: int) -> bool:
-    """Whether a picture that others refer to is missing: each is numbered one after the last referred to (7.4.3)."""
+    """Whether a referenced picture is missing: numbers count from the last referenced picture (7.4.3)."""
     last = -1
     for each in facts:
         if each.number >= 0 <= last and not each.refreshes and (last + 1) % (1 << number_bits) != each.number:
@@ -113,10 +112,10 @@ def _frame_number(packet: Bytes, start: int, number_bits: int) -> int:
 
 
 def _hevc_facts(packets: Sequence[Bytes], length_bytes: int, highest: int) -> list[_Facts]:
-    """A picture of an even type below 16 may be referred to by those of higher sub-layers: are there any later?
+    """The facts of HEVC packets. Later pictures of higher sub-layers may refer to a picture of an even type below 16.
 
     Args:
-        highest: sub-layer of what follows these packets; -1 if nothing does.
+        highest: the highest sub-layer after these packets; -1 if nothing follows.
     """
     found: list[_Facts] = []
     for packet in reversed(packets):
@@ -145,7 +144,7 @@ def _hevc_picture(packet: Bytes, length_bytes: int) -> tuple[_Facts, int]:
 
 
 def _nal_starts(packet: Bytes, length_bytes: int, header_bytes: int = 1) -> list[int]:
-    """Where each NAL unit's header is; none if lengths and packet disagree."""
+    """The offset of each NAL unit's header; none if the lengths do not match the packet."""
     starts, at, end = [], 0, len(packet)
     while at < end:
         start = at + length_bytes
@@ -158,14 +157,14 @@ def _nal_starts(packet: Bytes, length_bytes: int, header_bytes: int = 1) -> list
 
 @lru_cache(maxsize=64)
 def _hevc_length_bytes(extradata: bytes) -> int:
-    """Bytes of a NAL unit's length, from an hvcC record; 0 if it is none."""
+    """Bytes of a NAL unit's length, from an hvcC record; 0 if it is not such a record."""
     return (extradata[21] & 3) + 1 if len(extradata) > 22 and extradata[0] == 1 else 0
 
 
 @lru_cache(maxsize=64)
 def _h264_record(extradata: bytes) -> tuple[int, int]:
-    """(bytes of a NAL unit's length, bits of a frame number), from an avcC record; 0 if it is none, or allows pictures
-    that are fields, and 0 where parameter sets differ in it."""
+    """(bytes of a NAL unit's length, bits of a frame number) from an avcC record. The first is 0 if it is not such a
+    record or allows field pictures; the second is 0 if parameter sets differ in it."""
     try:
         if extradata[0] != 1:
             return 0, 0
@@ -183,7 +182,7 @@ def _h264_record(extradata: bytes) -> tuple[int, int]:
 
 
 def _number_bits_of_frames(sequence_parameters: bytes) -> int | None:
-    """Bits of a frame number by an H.264 sequence parameter set (7.3.2.1.1), 0 if planes are slices of their own; None
+    """Bits of a frame number by an H.264 sequence parameter set (7.3.2.1.1), 0 if planes are separate slices; None
     unless all pictures are frames. Raises IndexError if it is cut off."""
     profile = sequence_parameters[1]
     bits = Bits(sequence_parameters[4:].replace(b"\0\0\3", b"\0\0"))
@@ -203,7 +202,7 @@ def _number_bits_of_frames(sequence_parameters: bytes) -> int | None:
         bits.skip("1uu")
         frames_in_cycle = bits.exp_golomb()
         if frames_in_cycle > 255:
-            return None  # no encoder's: a standard's limit
+            return None  # not from an encoder: beyond the standard's limit
         bits.skip("u" * frames_in_cycle)
     bits.skip("u1uu")  # references, gaps, width, height
     return (0 if has_planes else number_bits) if bits.take(1) else None
@@ -228,6 +227,6 @@ class Bits:
         return (1 << zeros) - 1 + self.take(zeros)
 
     def skip(self, fields: str) -> None:
-        """Pass over fields: "1" is a bit, "u" an Exp-Golomb code."""
+        """Skip fields: "1" is a bit, "u" an Exp-Golomb code."""
         for field in fields:
             self.take(1) if field == "1" else self.exp_golomb()

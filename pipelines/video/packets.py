@@ -1,13 +1,12 @@
 """A video's packets as one small blob of the index, and back.
 
-Input: where each packet lies, its times, whether it is a sync sample; in decoding order.
-Does: stores differences that repeat (holes between packets, second differences of decoding times, composition
-offsets), each column as the bytes of one significance after the other, compressed with zstd.
-Output: bytes; 150 to 370 KB an hour of video at 30 Hz, of which the sizes are 140 to 220 and the holes that
-interleaved audio leaves up to 175 (docs/performance.md).
+A packet has its place, its times, and whether it is a sync sample; packets are in decoding order. The blob stores
+differences that repeat (gaps between packets, second differences of decoding times, composition offsets). Each column
+is split into planes of bytes of one significance and compressed with zstd. An hour of video at 30 Hz takes 150 to 370
+KB, of which the sizes are 140 to 220, and the gaps that interleaved audio leaves up to 175 (docs/performance.md).
 
-A planner keeps the blobs in memory and opens one at a time: 10,000 videos of ten minutes are 0.5 GB so, and 6 GB as
-arrays.
+A planner keeps the blobs in memory and opens one at a time. 10,000 videos of ten minutes take 0.5 GB as blobs, and 6 GB
+as arrays.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from adaptfocus.pipelines.errors import InputError
 VERSION = 1
 # Version, number of packets, bytes of the columns before compression.
 _HEAD = struct.Struct("<BQQ")
-# Level 12 takes thirteen times as long, 5 ms for ten minutes of video, and saves 1 to 5 %.
+# Level 12 takes thirteen times as long (5 ms for ten minutes of video) and saves 1 to 5 %.
 _ZSTD = pa.Codec("zstd", compression_level=3)
 _COLUMNS = 5
 
@@ -32,7 +31,7 @@ _COLUMNS = 5
 class Packets:
     """The packets of one stream in decoding order; arrays are [packets]."""
 
-    offset_bytes: np.ndarray  # int64, from the member's first byte; -1 where the container does not tell
+    offset_bytes: np.ndarray  # int64, from the member's first byte; -1 if the container does not tell
     size_bytes: np.ndarray  # int64
     pts: np.ndarray  # int64, in the stream's time base
     dts: np.ndarray  # int64
@@ -48,7 +47,7 @@ def encode_packets(packets: Packets) -> bytes:
     dts = packets.dts.astype(np.int64)
     columns = (
         size,
-        np.diff(offset, prepend=0) - np.concatenate([[0], size[:-1]])[: len(size)],  # the hole before each packet
+        np.diff(offset, prepend=0) - np.concatenate([[0], size[:-1]])[: len(size)],  # the gap before each packet
         np.diff(dts, n=2, prepend=[0, 0]),
         packets.pts.astype(np.int64) - dts,
         packets.is_key.astype(np.int64),
@@ -66,7 +65,7 @@ def decode_packets(blob: bytes) -> Packets:
     try:
         version, count, raw_bytes = _HEAD.unpack_from(blob)
         if version != VERSION:
-            raise InputError(f"packets of version {version}, known is {VERSION}; index again, or update adaptfocus")
+            raise InputError(f"packets have version {version}, not {VERSION}; index again, or update adaptfocus")
         raw = memoryview(_ZSTD.decompress(blob[_HEAD.size :], raw_bytes, asbytes=True))
         columns, at = [], 0
         for _ in range(_COLUMNS):
@@ -81,7 +80,7 @@ def decode_packets(blob: bytes) -> Packets:
 
 
 def _planes(values: np.ndarray) -> bytes:
-    """A column as its width in bytes and one plane for each: high bytes repeat, low ones do not."""
+    """A column as its width in bytes and one plane for each byte: high bytes repeat, low ones do not."""
     low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
     width = next(w for w in (1, 2, 4, 8) if -(1 << 8 * w - 1) <= low and high < 1 << 8 * w - 1)
     narrow = values.astype(f"<i{width}")
@@ -94,7 +93,7 @@ def _column(raw: memoryview, at: int, count: int) -> tuple[np.ndarray, int]:
         raise ValueError(f"a column of {width} bytes")
     end = at + 1 + width * count
     planes = np.frombuffer(raw[at + 1 : end], np.uint8).reshape(width, count)
-    # From the top byte, which has the sign, down: half the time of a transposed copy.
+    # From the top byte, which has the sign, downwards: this takes half the time of a transposed copy.
     values = planes[-1].view(np.int8).astype(np.int64)
     for plane in planes[-2::-1]:
         values = values << 8 | plane

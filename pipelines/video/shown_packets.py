@@ -1,14 +1,12 @@
-"""Packets at the times at which their pictures are shown, also where the container has no such times.
+"""Packets with the times at which their pictures are shown, even if the container has no such times.
 
-Input: an open container and its video stream.
-Does: nothing to most. Of MPEG-4 in AVI, works out which picture comes of which packet, and when it is shown.
-Output: packets in decoding order.
+Most packets are passed on unchanged. For MPEG-4 in AVI, this module works out which picture comes from which packet,
+and when it is shown. Packets come in decoding order.
 
-AVI numbers its chunks, and nothing more. Where pictures are shown in another order than they are decoded in, a picture
-that others refer to is shown when the next of that kind is decoded, and those in between (B) at once. *Packed*
-streams, as of DivX and Xvid, hold such a picture and the first B in one chunk; a chunk without a picture makes up for
-it. FFmpeg's decoder puts the second picture off to the next packet, and so on; times that its demuxer makes up know
-nothing of that, and frames come out as 3, 4, 6, 5.
+AVI only numbers its chunks. If pictures are not shown in decoding order, a picture that others refer to is shown when
+the next of that kind is decoded, and those in between (B) at once. *Packed* streams, as of DivX and Xvid, hold such a
+picture and the first B in one chunk, and later a chunk without a picture. FFmpeg's decoder delays the second picture to
+the next packet, and so on. The times that its demuxer invents do not reflect this, and frames come out as 3, 4, 6, 5.
 """
 
 from __future__ import annotations
@@ -21,9 +19,9 @@ from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.video.nal_units import Bits
 
 MAX_HELD = 256  # packets until the next picture that others refer to; encoders write up to 16
-MAX_UNCODED_BYTES = 19  # FFmpeg's limit for a packet with a picture that is not coded
-MIN_PUT_OFF_BYTES = 7  # what is not longer is not put off
-HEADER_BYTES = 16  # of a picture: what says whether it is coded
+MAX_UNCODED_BYTES = 19  # FFmpeg's limit for a packet with an uncoded picture
+MIN_PUT_OFF_BYTES = 7  # pictures up to this size are not delayed
+HEADER_BYTES = 16  # start of a picture that tells whether it is coded
 _SEQUENCE, _PICTURE, _LAYER_NUMBERS = b"\0\0\1\xb0", b"\0\0\1\xb6", range(0x20, 0x30)  # 6.2 of MPEG-4 part 2
 _WRITER = re.compile(rb"\x00\x00\x01\xb2DivX\d+(?:Build|b)\d+(p?)")
 _INTRA, _REFERS_BACK, _BIDIRECTIONAL = 0, 1, 2  # kinds of pictures (VOPs), 6.3.5
@@ -32,7 +30,7 @@ _WIDE_PIXELS, _GREY_SHAPE, _BUFFER_BITS = 15, 3, 79
 
 class _Picture(NamedTuple):
     kind: int
-    is_coded: bool  # False: the one before it is shown again
+    is_coded: bool  # False: the previous picture is shown again
 
     @property
     def is_key(self) -> bool:
@@ -43,7 +41,7 @@ _NO_PICTURE = _Picture(_REFERS_BACK, False)
 
 
 class ShownPackets:
-    """The packets of a stream from where its container stands on, and last an empty one, as `container.demux` has it.
+    """The packets of a stream from the container's current position, with an empty one last, as in `container.demux`.
 
     Raises:
         BadVideoError: unreliable_timestamps.
@@ -53,9 +51,9 @@ class ShownPackets:
         self._container, self._stream = container, stream
         self._is_timed = container.format.name != "avi" or stream.codec_context.codec.canonical_name != "mpeg4"
         self._is_reordered = bool(stream.codec_context.has_b_frames)
-        self.first_dts: int | None = None  # of the first packet: where a seek has led
-        self.holds_picture = True  # the packet that came last
-        self.is_late = False  # a keyframe came a chunk after its own: a decoder that begins there shows other times
+        self.first_dts: int | None = None  # dts of the first packet, where a seek has led
+        self.holds_picture = True  # whether the last packet has a picture
+        self.is_late = False  # a keyframe came one chunk late: a decoder that begins there shows other times
 
     def __iter__(self) -> Iterator[Any]:
         for packet, holds_picture in self._as_they_are() if self._is_timed else self._timed():
@@ -68,11 +66,11 @@ class ShownPackets:
             yield packet, True
 
     def _timed(self) -> Iterator[tuple[Any, bool]]:
-        """Each packet once it is known when it is shown, and whether it holds a picture."""
-        held: list[tuple[Any, bool]] = []  # a picture that others refer to, and what is shown before it
+        """Each packet once its time is known, and whether it holds a picture."""
+        held: list[tuple[Any, bool]] = []  # a picture that others refer to, and those shown before it
         end: int | None = None
         for packet, picture in self._pictured():
-            if not packet.size:  # the last
+            if not packet.size:  # the last packet
                 yield from _shown(held, end)
                 yield packet, True
                 return
@@ -82,7 +80,7 @@ class ShownPackets:
             if is_between and (not self._is_reordered or len(held) >= MAX_HELD):
                 what = f"{MAX_HELD} pictures in a row are shown before the one that they refer to"
                 if not self._is_reordered:
-                    what = "its header says that no picture is shown before one that it refers to, and some are"
+                    what = "its header says that no picture is shown before one that it refers to, but some are"
                 raise BadVideoError("unreliable_timestamps", f"{what}; write it again: ffmpeg -i IN OUT.mp4")
             if not is_between:
                 yield from _shown(held, packet.dts)
@@ -93,7 +91,7 @@ class ShownPackets:
                 yield packet, picture.is_coded
 
     def _pictured(self) -> Iterator[tuple[Any, _Picture]]:
-        """Packets, and the picture that a decoder makes of each."""
+        """Packets, and the picture that a decoder makes from each."""
         header = bytes(self._stream.codec_context.extradata or b"")
         unpacking = _Unpacking(header)
         for packet in self._container.demux(self._stream):
@@ -107,7 +105,7 @@ class ShownPackets:
 
 
 class _Unpacking:
-    """Which picture FFmpeg's decoder makes of each packet, as its `h263dec.c` and `mpeg4videodec.c` do."""
+    """Which picture FFmpeg's decoder makes from each packet, like its `h263dec.c` and `mpeg4videodec.c`."""
 
     def __init__(self, header: bytes) -> None:
         self._layer: _Layer | None = None
@@ -115,7 +113,7 @@ class _Unpacking:
         self._read(header)
 
     def add(self, data: bytes) -> tuple[_Picture, _Picture]:
-        """(the first picture in a packet, the one that comes of it). Raises BadVideoError: unreliable_timestamps."""
+        """(the first picture in a packet, the picture decoded from it). Raises BadVideoError: unreliable_timestamps."""
         at = data.find(_PICTURE)
         if at > 0:
             self._read(data[:at])
@@ -141,36 +139,36 @@ class _Unpacking:
         if layer and self._layer and layer != self._layer:
             raise BadVideoError(
                 "unreliable_timestamps",
-                "its headers change how times are written or pictures are ordered, as where recordings are joined; "
+                "its headers change how times are written or pictures are ordered, as if recordings were joined; "
                 "write it again: ffmpeg -i IN OUT.mp4; or cut it there",
             )
         self._layer = layer or self._layer
 
     def _picture(self, data: bytes, at: int) -> _Picture:
-        """The picture whose start code is there; none, if there is none."""
+        """The picture whose start code is at `at`; an empty one if there is none."""
         at += len(_PICTURE)
         if not len(_PICTURE) <= at < len(data):
             return _NO_PICTURE
         kind, bits = data[at] >> 6, int.from_bytes(data[at : at + HEADER_BYTES].ljust(HEADER_BYTES, b"\0"), "big")
         behind_kind = 8 * HEADER_BYTES - 2
         ones = (1 << behind_kind) - 1
-        seconds = behind_kind - (bits & ones ^ ones).bit_length()  # as many ones; then a zero, a mark, the time, a mark
+        seconds = behind_kind - (bits & ones ^ ones).bit_length()  # ones, a zero, a mark, the time, a mark
         place = behind_kind - seconds - 1 - 1 - (self._layer.increment_bits if self._layer else 0) - 1 - 1
         return _Picture(kind, not self._layer or place < 0 or bool(bits >> place & 1))
 
 
 def _shown(held: list[tuple[Any, bool]], dts: int | None) -> list[tuple[Any, bool]]:
-    """What was held, now that the next picture that others refer to is there."""
+    """The held packets with their times, once the next picture that others refer to has come."""
     if held:
         held[0][0].pts = dts
     return held
 
 
 class _Layer(NamedTuple):
-    """What the header of a layer (6.2.3) says."""
+    """The content of a layer's header (6.2.3)."""
 
-    increment_bits: int  # of a picture's header: its time
-    is_in_order: bool | None  # no picture is shown before one that it refers to; None where that is not said
+    increment_bits: int  # bits of the time in a picture's header
+    is_in_order: bool | None  # no picture is shown before one that it refers to; None if unknown
 
 
 def _layer(header: bytes) -> _Layer | None:

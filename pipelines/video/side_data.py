@@ -1,9 +1,8 @@
-"""Side data of frames that this PyAV has no name for: named here, so that what it can name stays readable.
+"""Names for side data of frames that this PyAV does not know, so that the side data that it knows stays readable.
 
-PyAV lists all side data of a frame at once, and raises where FFmpeg knows a kind that PyAV does not: EXIF of motion
-JPEG with FFmpeg 8, views of multi-view HEVC. Then the display matrix beside it could not be read either.
-
-Input: nothing. Does: gives each such kind a name by its number. Output: `SideDataType`, PyAV's own.
+PyAV lists all side data of a frame at once, and raises an error if FFmpeg has a kind that PyAV does not know: EXIF of
+motion JPEG with FFmpeg 8, views of multi-view HEVC. Then the display matrix of the same frame would be unreadable too.
+This module gives each unknown kind a name with its number.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ __all__ = ("SideDataType",)
 
 
 def _unnamed(kinds: type[SideDataType], number: object) -> SideDataType:
-    """``SideDataType(31)`` of a PyAV that ends at 27: a kind that is none of the others."""
+    """A new kind, such as ``SideDataType(31)`` for a PyAV whose kinds end at 27."""
     if not isinstance(number, int):
         raise ValueError(f"{number!r} is not a kind of side data")
     kind = object.__new__(kinds)

@@ -1,8 +1,8 @@
-"""From wanted times to the packets that hold them.
+"""Find the packets that hold the frames at wanted times.
 
-Input: one video's packets and the times of the frames of some clips.
-Does: finds the frames on display at those times, the keyframes to start from, and the ranges of bytes to fetch.
-Output: the frames and spans of a bag, as the plan stores them.
+For the times of some clips, this module finds the frames on display, the keyframes to start from, and the byte ranges
+to fetch. The result is the frames and spans of a bag, as the plan stores them. A bag is the clips of one video that are
+planned together. A span is a run of packets that is fetched as one range.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 from adaptfocus.pipelines.store.ranges import MAX_GAP_BYTES
 from adaptfocus.pipelines.video.packets import Packets, decode_packets
 
-# A request for a time that is a frame's own is answered with that frame, not the one before it, although both
-# went through floating point: a microsecond is far below any frame's duration and far above the rounding.
+# A request for a frame's own time gets that frame, not the one before it, although both times were rounded. A
+# microsecond is far below any frame's duration and far above the rounding error.
 EPSILON_SECONDS = 1e-6
-# Between packets that lie in order, so much is read with them: an interleaved second of uncompressed sound is 0.2 MB.
+# Gaps up to this size between ordered packets are read too: an interleaved second of uncompressed sound is 0.2 MB.
 FAR_BYTES = 1 << 20
 
 
@@ -37,14 +37,14 @@ def packets_of(video: Mapping[str, Any]) -> Packets:
 def shown_pts(video: Mapping[str, Any], packets: Packets) -> np.ndarray:
     """Presentation times of the frames that can be shown, sorted, in the stream's time base.
 
-    Time zero of a video is the first of them. Pictures before the first keyframe (a stream cut inside an open GOP)
-    cannot be decoded from packets, so they are not among them; where a demuxer reads the video, the table already
-    holds just what it shows.
+    Time zero of a video is the first of them. Pictures before the first keyframe (of a stream cut inside an open GOP)
+    cannot be decoded from packets, so they are left out. If a demuxer reads the video, the table already has only
+    the frames that it shows.
     """
     pts = packets.pts
     if video["access"] == "packets":
         pts = pts[pts >= pts[packets.is_key].min()]
-    return np.sort(pts, kind="stable")  # nearly in order already: ten times faster than the default
+    return np.sort(pts, kind="stable")  # the times are nearly in order, so this is ten times faster than the default
 
 
 def find_clips(
@@ -57,7 +57,7 @@ def find_clips(
         times_seconds: one array [frames] for each clip, from the first frame shown.
 
     Returns:
-        frame_pts of each clip, and spans (SPAN_TYPE) in the order of decoding; none where a demuxer reads the video.
+        frame_pts of each clip, and spans (SPAN_TYPE) in the order of decoding; no spans if a demuxer reads the video.
     """
     wanted = [frames_at(video, shown, times) for times in times_seconds]
     frame_pts = [each.tolist() for each in wanted]
@@ -69,18 +69,18 @@ def find_clips(
 
 
 def frames_at(video: Mapping[str, Any], shown: np.ndarray, times_seconds: np.ndarray) -> np.ndarray:
-    """pts of the frames on display at some times: [times] int64."""
+    """pts of the frames on display at the given times: [times] int64."""
     tick = video["time_base_numerator"] / video["time_base_denominator"]
     at = np.searchsorted((shown - shown[0]) * tick, times_seconds + EPSILON_SECONDS, side="right") - 1
     return shown[np.clip(at, 0, len(shown) - 1)]
 
 
 def run_of(packets: Packets, places: np.ndarray, wanted_pts: np.ndarray, recovery_ticks: int = 0) -> Run:
-    """The packets from which some frames decode; `places` are those of the packets in order of presentation.
+    """The packets needed to decode some frames; `places` are the positions of these frames' packets.
 
-    The start is the last keyframe, in decoding order, whose own pts is not after the first frame wanted: pictures
-    that lead an open GOP's keyframe are never wanted from it, nor those up to `recovery_ticks` behind one that is
-    refreshed in parts. The end is the last wanted frame's packet.
+    The start is the last keyframe, in decoding order, whose pts is not after the first wanted frame. Frames that lead
+    an open GOP's keyframe (are shown before it) are decoded from an earlier keyframe, and so are frames up to
+    `recovery_ticks` after a keyframe that is refreshed in parts. The end is the last wanted frame's packet.
     """
     last = int(places[np.searchsorted(packets.pts, wanted_pts, sorter=places)].max())
     keys = np.flatnonzero(packets.is_key[: last + 1])
@@ -88,7 +88,7 @@ def run_of(packets: Packets, places: np.ndarray, wanted_pts: np.ndarray, recover
 
 
 def join_runs(runs: Sequence[Run]) -> list[Run]:
-    """Runs without a packet in common: clips that lie in one GOP are decoded together, each packet once."""
+    """Runs without common packets: clips in the same GOP are decoded together, each packet once."""
     apart: list[Run] = []
     for run in sorted(runs):
         if apart and run.first <= apart[-1].last:
@@ -99,16 +99,16 @@ def join_runs(runs: Sequence[Run]) -> list[Run]:
 
 
 def spans_of(video: Mapping[str, Any], packets: Packets, run: Run) -> list[dict[str, Any]]:
-    """A run of packets as spans (SPAN_TYPE) that continue each other; one, where the packets lie together."""
+    """A run of packets as spans (SPAN_TYPE) that continue each other; a single span if the packets are adjacent."""
     parts = parts_in_place(packets, run)
     return [span_of(video, packets, part) | {"continues": part != parts[0]} for part in parts]
 
 
 def parts_in_place(packets: Packets, run: Run) -> list[Run]:
-    """A run cut where its packets do not lie behind each other: what is fetched is what is needed.
+    """A run cut where its packets are not consecutive in the file, so that only needed bytes are fetched.
 
-    Packets in their order stay together up to a gap of FAR_BYTES. A file whose chunks lie in another order than they
-    are shown is legal: one range over some of them could be all of the file.
+    Ordered packets stay together up to a gap of FAR_BYTES. A file may legally store its chunks in another order than
+    that of display: one range over some of them could be the whole file.
     """
     part = slice(run.first, run.last + 1)
     offset, end = packets.offset_bytes[part], packets.offset_bytes[part] + packets.size_bytes[part]
@@ -123,7 +123,7 @@ def parts_in_place(packets: Packets, run: Run) -> list[Run]:
 
 
 def span_of(video: Mapping[str, Any], packets: Packets, run: Run) -> dict[str, Any]:
-    """Packets as one span (SPAN_TYPE), that continues none."""
+    """Packets as one span (SPAN_TYPE) that does not continue another."""
     part = slice(run.first, run.last + 1)
     offset, size = packets.offset_bytes[part], packets.size_bytes[part]
     start = int(offset.min())

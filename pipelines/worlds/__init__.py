@@ -1,4 +1,4 @@
-"""Synthetic worlds: rendered long videos of which everything is known."""
+"""Synthetic worlds: long rendered videos about which everything is known."""
 
 from typing import TYPE_CHECKING
 

@@ -1,10 +1,8 @@
-"""World d: a video is an activity, which is some actions in an order.
+"""World d: a video is an activity, which is a set of actions in an order.
 
-Input: a generator of random numbers, a WorldConfig.
-Does: chooses sets of actions, each in two orders that are each other backwards, so that which actions a video shows
-never tells its activity alone; leaves steps out, puts in an action that does not belong, and lays what is left along
-the video, one at a time, with background between.
-Output: the activities of a world; the name, the scene and the spans of one video.
+Each set of actions comes in two orders, one the reverse of the other, so that the actions in a video alone never
+identify its activity. Some steps are left out, and sometimes an action is added that does not belong. The steps are
+placed along the video, one at a time, with background between them.
 """
 
 from __future__ import annotations
@@ -19,18 +17,18 @@ from adaptfocus.pipelines.worlds.render import NUM_SCENES
 
 NUM_SETS = 5
 SET_ACTIONS = 4
-SHARED_ACTIONS = 2  # of two sets, at most: with a step left out they still differ
-LEAVE_OUT = 0.25  # probability of each step
+SHARED_ACTIONS = 2  # most actions that two sets share: with a step left out they still differ
+LEAVE_OUT = 0.25  # probability of leaving out each step
 LEAST_STEPS = 3
-STRAY = 0.5  # probability that a video shows an action that is none of its activity's
-OWN_SCENE = 0.5  # probability that a video is set where its set of actions usually is
-MOST_COVERED = 0.75  # share of a video that shows any action
+STRAY = 0.5  # probability that a video shows an action that is not in its activity
+OWN_SCENE = 0.5  # probability that a video has the usual scene of its set of actions
+MOST_COVERED = 0.75  # largest share of a video that shows an action
 LEAST_GAP_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Activity:
-    """Actions in an order; one of them comes twice."""
+    """Actions in an order; one of them occurs twice."""
 
     name: str
     steps: tuple[int, ...]  # class ids
@@ -42,13 +40,13 @@ class DrawnActivity:
 
     activity: str
     scene: int
-    spans: list[tuple[int, int, int]]  # (class id, first frame, end frame), in order of time, apart from each other
+    spans: list[tuple[int, int, int]]  # (class id, first frame, end frame), in order of time, with gaps
 
 
 def activities_of(config: WorldConfig) -> tuple[Activity, ...]:
-    """The activities of a world, a function of its seed: `set1_forwards`, `set1_backwards`, `set2_forwards`, ...
+    """The activities of a world, as a function of its seed: `set1_forwards`, `set1_backwards`, `set2_forwards`, ...
 
-    Those of one set show the same actions, so nothing but order tells them apart.
+    Those of one set show the same actions, so only their order distinguishes them.
     """
     rng = np.random.default_rng([config.seed, 1_000_081])
     found = []
@@ -74,10 +72,10 @@ def draw_activity(rng: np.random.Generator, config: WorldConfig, num_frames: int
 
 
 def _sets(rng: np.random.Generator, num_classes: int) -> list[tuple[int, ...]]:
-    """NUM_SETS sets, of which no two share more than SHARED_ACTIONS; every action is in one, and none in far more."""
+    """NUM_SETS sets. No two share more than SHARED_ACTIONS; every action is in some set, and none in many more."""
     every = list(combinations(range(num_classes), SET_ACTIONS))
     most = -(-NUM_SETS * SET_ACTIONS // num_classes)  # rounded up
-    while True:  # found by the third order or so
+    while True:  # usually found by the third order
         chosen: list[tuple[int, ...]] = []
         for number in rng.permutation(len(every)):
             new = every[number]
@@ -89,7 +87,7 @@ def _sets(rng: np.random.Generator, num_classes: int) -> list[tuple[int, ...]]:
 
 
 def _drawn_steps(rng: np.random.Generator, steps: tuple[int, ...]) -> list[int]:
-    """Steps without those left out; what is left never reads the same backwards, so that its order tells something."""
+    """The steps that are kept. They never read the same backwards, so that their order is informative."""
     while True:
         left = [step for step in steps if rng.random() >= LEAVE_OUT]
         if len(left) >= LEAST_STEPS and left != left[::-1]:
@@ -97,11 +95,11 @@ def _drawn_steps(rng: np.random.Generator, steps: tuple[int, ...]) -> list[int]:
 
 
 def _draw_spans(rng: np.random.Generator, config: WorldConfig, count: int, num_frames: int) -> list[tuple[int, int]]:
-    """[start, end) in frames of `count` actions, in order, with at least LEAST_GAP_SECONDS around each."""
+    """[start, end) in frames for `count` actions, in order, with at least LEAST_GAP_SECONDS around each."""
     kind = KINDS[config.kind]
     shares = kind.min_coverage + (kind.max_coverage - kind.min_coverage) * rng.random(count)
     gap = round(LEAST_GAP_SECONDS * config.fps)
-    room = min(MOST_COVERED * num_frames, num_frames - gap * (count + 1))  # of all actions
+    room = min(MOST_COVERED * num_frames, num_frames - gap * (count + 1))  # frames for all actions
     lengths = np.maximum(1, (shares * min(1.0, room / (shares.sum() * num_frames)) * num_frames).astype(int))
     free = num_frames - int(lengths.sum()) - gap * (count + 1)
     before = gap * np.arange(1, count + 1) + np.sort(rng.integers(0, free + 1, size=count))

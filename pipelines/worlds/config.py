@@ -1,7 +1,4 @@
-"""Which world: its kind, its size, its seed.
-
-Input: values. Does: checks that they give a world. Output: a frozen WorldConfig, the content of a world's world.json.
-"""
+"""Which world: its kind, its size and its seed. A WorldConfig is frozen, checked, and the content of world.json."""
 
 from __future__ import annotations
 
@@ -17,36 +14,37 @@ MOTIONS = ("horizontal", "vertical")
 
 @dataclass(frozen=True)
 class WorldKind:
-    """What tells one world from another."""
+    """What distinguishes one world from another."""
 
-    label_counts: tuple[int, ...]  # a video has one of these, each as likely
-    min_coverage: float  # share of its video that an action covers
+    label_counts: tuple[int, ...]  # a video has one of these numbers of labels, with equal probability
+    min_coverage: float  # smallest share of its video that an action covers
     max_coverage: float
     coverage_power: float  # coverage = min + (max - min) u^power, u uniform
-    max_intervals: int  # an action's share is one interval, or up to this many
+    max_intervals: int  # an action's share is split into one to this many intervals
     by_appearance: bool = False  # a class is a thing, whatever it does; else a sprite that runs along an axis
     is_composed: bool = False  # a video is an activity: actions in an order, one at a time (worlds/activities.py)
-    min_seconds: float = 4.0  # of a video
+    min_seconds: float = 4.0  # shortest video
     is_filmed: bool = False  # camera, light and sizes change, and classes come in pairs (worlds/filmed.py)
 
 
-# A kind's place is part of what its videos are drawn from: add at the end.
+# A kind's position is part of the seed of its videos: add new kinds at the end.
 KINDS = {
     # 2-5 labels, mean 3.5; coverage 10-25 %, mean 16 %: like MultiThumos and Breakfast.
     "a": WorldKind((2, 3, 4, 5), 0.10, 0.25, 1.5, max_intervals=1),
     # mean 5.1 labels; coverage mean 34 %: long and frequent actions, like Charades.
     "b": WorldKind((3, 4, 4, 5, 5, 5, 6, 6, 6, 7), 0.20, 0.48, 1.0, max_intervals=2),
-    # For a first look in a minute: fewer labels a video (mean 2.3), coverage mean 27 %, so that focusing gets under way
-    # within six epochs; in A it takes the thirty of the benchmark. Never compare its figures with those of A or B.
+    # For a first look in a minute: fewer labels a video (mean 2.3), mean coverage 27 %, so that focusing starts to work
+    # within six epochs; in A it takes the benchmark's thirty. Never compare its figures with those of A or B.
     "demo": WorldKind((2, 2, 3), 0.18, 0.36, 1.0, max_intervals=1),
-    # A's labels and coverage, but known by colour and shape, not by movement: what motion-only inputs cost.
+    # A's labels and coverage, but recognised by colour and shape, not movement: shows the cost of motion-only inputs.
     "c": WorldKind((2, 3, 4, 5), 0.10, 0.25, 1.5, max_intervals=1, by_appearance=True),
-    # Trimmed clips of other labels, to pre-train on (worlds/trimmed.py): one to three sprites, all the time.
+    # Trimmed clips with other labels, for pre-training (worlds/trimmed.py): one to three sprites, all the time.
     "pretrain": WorldKind((1, 2, 3), 1.0, 1.0, 1.0, max_intervals=1, min_seconds=2.0),
-    # For what features are good for: activities, each of which is some actions in an order. Of an action's coverage,
-    # that of one time; it may come twice. How many labels a video has follows from its activity.
+    # For testing features: activities, each of which is a set of actions in an order. The coverage is that of one
+    # occurrence of an action, which may occur twice. A video's number of labels follows from its activity.
     "d": WorldKind((), 0.08, 0.16, 1.0, max_intervals=2, is_composed=True),
-    # Not at the ceiling: short and long actions, before a camera that moves. Labels before their partners join.
+    # Harder, so that scores are not at the ceiling: short and long actions, and a moving camera. The numbers of labels
+    # are those before their partners join.
     "e": WorldKind((1, 2, 3), 0.03, 0.30, 1.0, max_intervals=2, is_filmed=True),
 }
 TRIMMED = "pretrain"
@@ -62,14 +60,14 @@ def check_kind(kind: str) -> str:
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """A world. The defaults are the benchmark's; WORLDS has those of each kind.
+    """A world. The defaults are those of the benchmark; WORLDS has those of each kind.
 
     With `long_tail`, the labels of the training videos are drawn with class frequencies proportional to 1 / rank, as
-    far as they can be: a video shows a class once at most, so the most frequent class of A is in 90 % of its videos,
-    and not in 113 %. The test split stays balanced, so that mAP there weighs all classes alike.
+    far as possible: a video has a class at most once, so the most frequent class of A is in 90 % of its videos, not in
+    113 %. The test split stays balanced, so that mAP there weighs all classes alike.
 
     Raises:
-        ConfigError: a value that gives no world.
+        ConfigError: a value does not give a valid world.
     """
 
     kind: str = "a"
@@ -80,8 +78,8 @@ class WorldConfig:
     fps: int = 4
     pixels: int = 20
     upscale: int = 4
-    num_sprites: int = 6  # K = 2 x this; of trimmed clips, this and the number of movements
-    distractors: float = 1.0  # seen at a time, on average; trimmed clips have none
+    num_sprites: int = 6  # K = 2 x this; in trimmed clips, K = this plus the number of movements
+    distractors: float = 1.0  # mean number visible at a time; trimmed clips have none
     seed: int = 0
     long_tail: bool = False
 
@@ -93,17 +91,17 @@ class WorldConfig:
         if not least_seconds <= self.min_seconds <= self.max_seconds:
             raise ConfigError(
                 f"min_seconds {self.min_seconds} and max_seconds {self.max_seconds}: "
-                f"a video lasts at least {least_seconds:g} seconds, and the maximum is not below the minimum"
+                f"a video must last at least {least_seconds:g} seconds, and the maximum must not be below the minimum"
             )
         if self.pixels < 2 * SPRITE_PIXELS or (self.pixels * self.upscale) % 2:
             raise ConfigError(
-                f"pixels {self.pixels} x upscale {self.upscale}: at least {2 * SPRITE_PIXELS} pixels, "
+                f"pixels {self.pixels} x upscale {self.upscale}: give at least {2 * SPRITE_PIXELS} pixels, "
                 "and an even product, which H.264 with 4:2:0 chroma needs"
             )
         if self.fps < 1 or self.upscale < 1 or self.distractors < 0 or self.seed < 0:
             raise ConfigError(
                 f"fps {self.fps}, upscale {self.upscale}, distractors {self.distractors}, seed {self.seed}: "
-                "fps and upscale are at least 1, the others not negative"
+                "fps and upscale must be at least 1, the others not negative"
             )
         if self.kind == TRIMMED and (self.long_tail or self.distractors):
             raise ConfigError(
@@ -119,7 +117,7 @@ class WorldConfig:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The K names, such as ``red_square_horizontal``; their order is the class ids'."""
+        """The K names, such as ``red_square_horizontal``, in the order of class ids."""
         sprites = SPRITES[: self.num_sprites]
         if self.kind == TRIMMED:
             return (*sprites, *MOVEMENTS)
@@ -131,8 +129,8 @@ class WorldConfig:
         return {"train": self.num_train_videos, "test": self.num_test_videos}[split]
 
 
-# The demo's world: 5 s to encode on two cores, 2.3 MB. Six epochs of 4 clips a video tell Ours from Noisy in it, with
-# each of 14 paired seeds and two batch sizes tried (trainers/settings/recipes.py has the figures).
+# The demo's world: 5 s to encode on two cores, 2.3 MB. Six epochs of 4 clips a video distinguish Ours from Noisy in it,
+# with each of 14 paired seeds and two batch sizes tried (trainers/settings/recipes.py has the figures).
 DEMO_WORLD = WorldConfig(
     kind="demo",
     num_train_videos=128,
@@ -155,6 +153,6 @@ def world_of(kind: str, **changes: int | bool | float | None) -> WorldConfig:
     """The usual world of a kind, with those of `changes` that are not None.
 
     Raises:
-        ConfigError: there is no such kind, or a value that gives no world.
+        ConfigError: there is no such kind, or a value does not give a valid world.
     """
     return replace(WORLDS[check_kind(kind)], **{name: value for name, value in changes.items() if value is not None})

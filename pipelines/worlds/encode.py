@@ -1,4 +1,4 @@
-"""Worlds as files: frames encoded as H.264, videos and their annotations written."""
+"""Worlds as files: encode frames as H.264, and write videos and their annotations."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def write_world(
     processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Encode both splits into `folder` and return the path of its manifest.
+    """Encode both splits into `folder` -> the path of its manifest.
 
     Writes ``videos/ID.mp4``, ``manifest.jsonl`` (one object a line: path, id, labels, intervals, split) and
-    ``classes.txt`` (one name a line, in the order of the class ids); of a world of activities also ``annotations/``
+    ``classes.txt`` (one name a line, in the order of the class ids). A world of activities also gets ``annotations/``
     for downstream tasks.
 
     Args:
         config: the world.
-        folder: made if it is not there.
-        processes: how many encode at the same time; the files do not depend on it.
+        folder: created if it does not exist.
+        processes: number of processes that encode; the files do not depend on it.
         progress: called with (videos done, videos in all).
     """
     folder = Path(folder)
@@ -66,9 +66,9 @@ def write_world(
 def encode_h264(path: Path, frames: np.ndarray, fps: int, upscale: int) -> None:
     """Write frames uint8 [T, H, W, 3] as an mp4: H.264, GOPs of 16 frames, each pixel `upscale` pixels wide.
 
-    One thread, so that the bytes do not depend on the number of cores. They are still not always the same: x264 (164,
-    with SIMD) codes one video of the demo's in 25 differently from run to run, by 0.03 of 255 in the mean at most,
-    unless its macroblock tree is switched off. The frames drawn are the same.
+    One thread encodes, so that the bytes do not depend on the number of cores. The bytes still differ sometimes: x264
+    (164, with SIMD) encodes one in 25 of the demo's videos differently from run to run, by at most 0.03 of 255 in the
+    mean, unless its macroblock tree is switched off. The drawn frames are the same.
     """
     large = frames.repeat(upscale, axis=1).repeat(upscale, axis=2)
     with av.open(str(path), "w") as container:
@@ -90,7 +90,7 @@ def encode_h264(path: Path, frames: np.ndarray, fps: int, upscale: int) -> None:
 def _write_video(
     config: WorldConfig, folder: Path, split: str, index: int
 ) -> tuple[dict[str, Any], ShownActivity | None]:
-    """Encode a video -> its row of the manifest; what it shows, in a world of activities."""
+    """Encode a video -> its row of the manifest, and its activity in a world of activities."""
     video = make_video(config, split, index)
     path = f"videos/{video.video_id}.mp4"
     encode_h264(folder / path, video.frames, config.fps, config.upscale)

@@ -1,13 +1,11 @@
 """World e: what makes footage harder than a still picture that something runs across.
 
-Input: a generator of random numbers, a WorldConfig.
-Does: draws classes that come in pairs, short and long spans of which those of a pair often share a moment; draws things
-that grow and shrink on a scene larger than the picture, among them some that nearly do what a class does; films the
-scene with a camera that pans and shakes, in a light that changes.
-Output: frames, class ids, spans of one video.
+Classes come in pairs, and the spans of a pair often share a moment; spans are short and long. Things grow and shrink on
+a scene larger than the picture. Some of them do nearly what a class does. A camera that pans and shakes films the scene
+in changing light.
 
-Whole numbers only, as in worlds/render.py. A class is a sprite that runs along an axis *of the scene*: where the camera
-pans, what stands still moves in the picture too.
+All numbers are whole, as in worlds/render.py. A class is a sprite that runs along an axis *of the scene*: if the camera
+pans, still things move in the picture too.
 """
 
 from __future__ import annotations
@@ -26,25 +24,25 @@ from adaptfocus.pipelines.worlds.render import (
     scene_background,
 )
 
-MARGIN_PIXELS = 3  # of the scene on each side of the picture: how far the camera pans
-MIN_SIZE, MAX_SIZE = 5, 8  # of a thing, in pixels; the other worlds have the first (at 4 a cross is lost)
+MARGIN_PIXELS = 3  # margin of the scene on each side of the picture: how far the camera pans
+MIN_SIZE, MAX_SIZE = 5, 8  # size of a thing in pixels; other worlds use the first (at 4, a cross is lost)
 TOGETHER = 0.5  # probability that a label brings its partner, and that two partners share a moment
 FULL_LIGHT = 16  # light is in sixteenths
 DARKEST, BRIGHTEST = 9, 18
-SHOT_SECONDS = (4, 10)  # for so long the camera moves one way, in one light
-# What things of no class do, each as likely; the first three are done by sprites of the classes.
+SHOT_SECONDS = (4, 10)  # how long the camera keeps its movement and light
+# What things of no class do, with equal probability; sprites of the classes do the first three.
 LOOKALIKES = ("runs_diagonally", "sways", "drifts", "blinks", "other_thing_runs")
 
 
 def partners(config: WorldConfig) -> list[int]:
-    """The class that each class often comes with, the same in both splits: another sprite's where there are several.
+    """The class that each class often comes with, the same in both splits; of another sprite if there are several.
 
-    They come in pairs: the partner of a class's partner is the class itself.
+    Classes come in pairs: the partner of a class's partner is the class itself.
     """
     order = np.random.default_rng([config.seed, 1_000_117]).permutation(config.num_sprites)
     found = [0] * len(config.classes)
     for place, sprite in enumerate(order.tolist()):
-        # One of two movements of this sprite goes with one of the next sprite's: no two pairs share a class.
+        # One of the two movements of this sprite pairs with one of the next sprite: no two pairs share a class.
         following = int(order[(place + 1) % len(order)])
         first, second = len(MOTIONS) * sprite, len(MOTIONS) * following + 1
         found[first], found[second] = second, first
@@ -78,7 +76,7 @@ def _with_partners(rng: np.random.Generator, config: WorldConfig, labels: list[i
 def _draw_spans(
     rng: np.random.Generator, config: WorldConfig, labels: list[int], num_frames: int
 ) -> list[tuple[int, int, int]]:
-    """Of each label as in the other worlds; the second of two partners often takes place where the first does."""
+    """Spans of each label as in the other worlds, but the second of two partners often happens with the first."""
     found: dict[int, list[tuple[int, int]]] = {}
     for k in labels:
         found[k] = draw_spans(rng, KINDS[config.kind], num_frames)
@@ -92,7 +90,7 @@ def _draw_spans(
 
 
 def _draw_lookalikes(rng: np.random.Generator, config: WorldConfig, scene: np.ndarray) -> None:
-    """Things of no class for 4 to 12 seconds each, `config.distractors` of them at a time on average."""
+    """Draw things of no class for 4 to 12 seconds each, on average `config.distractors` at a time."""
     for _ in range(round(config.distractors * len(scene) / (8 * config.fps))):
         length = int(rng.integers(4 * config.fps, 12 * config.fps + 1))
         start = int(rng.integers(-length + 1, len(scene)))
@@ -110,7 +108,7 @@ def _draw_lookalike(rng: np.random.Generator, config: WorldConfig, frames: np.nd
     place = [int(rng.integers(span + 1)) for _ in range(2)]
     if what == "runs_diagonally":
         top, left = (bounce(p * SUBPIXELS, _speed(rng), steps, span) for p in place)
-    elif what == "sways":  # along an axis as the classes do, but over two pixels only
+    elif what == "sways":  # along an axis like the classes, but over only two pixels
         swayed = np.minimum(place[0] + bounce(0, _speed(rng), steps, 2), span)
         top, left = (swayed, np.full(steps, place[1]))[:: 1 if rng.random() < 0.5 else -1]
     else:
@@ -130,12 +128,12 @@ def _draw_running(rng: np.random.Generator, frames: np.ndarray, look: int, horiz
 
 
 def _speed(rng: np.random.Generator) -> int:
-    """1.5 to 3 pixels a frame, in quarters, either way."""
+    """1.5 to 3 pixels a frame, in quarters of a pixel, in either direction."""
     return int(rng.integers(6, 13)) * (1 if rng.random() < 0.5 else -1)
 
 
 def _sizes(rng: np.random.Generator, steps: int) -> np.ndarray:
-    """A thing that comes closer, goes away or stays as far: pixels, int [steps]."""
+    """Sizes of a thing that comes closer, moves away or keeps its distance: pixels, int [steps]."""
     first, last = (int(s) for s in rng.integers(MIN_SIZE, MAX_SIZE + 1, size=2))
     return first + (last - first) * np.arange(steps) // max(1, steps)
 

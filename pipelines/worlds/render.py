@@ -1,11 +1,8 @@
 """How the synthetic worlds look: sprites, their movements, and the scenes behind them.
 
-Input: numbers drawn elsewhere (which sprite, where it starts, how fast it goes).
-Does: draws with whole numbers only, so that every platform draws the same pixels.
-Output: uint8 frames [T, H, W, 3], RGB, changed in place.
-
-Nothing here draws a random number, and one frame never tells a movement: the same sprite, at the same place, may be
-moving horizontally, vertically, drifting or blinking.
+Frames are uint8 [T, H, W, 3], RGB, and changed in place. Only whole numbers are used, so that every platform draws the
+same pixels. Nothing here draws a random number. A single frame never reveals a movement: the same sprite at the same
+place may be moving horizontally, vertically, drifting or blinking.
 """
 
 from __future__ import annotations
@@ -16,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 SPRITE_PIXELS = 5
-SUBPIXELS = 4  # places and speeds are whole quarters of a pixel
+SUBPIXELS = 4  # places and speeds are in quarters of a pixel
 NUM_SCENES = 6
 
 _COLORS = {
@@ -43,18 +40,18 @@ _SHAPES = {
     "fence": ("#.#.#", "#.#.#", "#.#.#", "#.#.#", "#.#.#"),
     "slash": ("...##", "..###", ".###.", "###..", "##..."),
 }
-# Where movement tells the class, colour and shape always go together, so that a sprite is known by either.
+# If movement defines the class, colour and shape always go together, so that either identifies a sprite.
 SPRITES = ("red_square", "green_disc", "blue_cross", "yellow_ring", "magenta_triangle", "cyan_diamond")
-# Where appearance tells it: the sprites' shapes in each other's colours, and six other shapes in the same colours. A
+# If appearance defines it: the sprites' shapes in each other's colours, and six other shapes in the same colours. A
 # colour belongs to two classes, and no class is a sprite of the pre-training (worlds/trimmed.py).
 APPEARANCES = (
     *("red_disc", "red_hourglass", "green_cross", "green_gate", "blue_ring", "blue_saltire"),
     *("yellow_triangle", "yellow_corner", "magenta_diamond", "magenta_fence", "cyan_square", "cyan_slash"),
 )
-# All that can be drawn. `sprite` is a place in it everywhere below; SPRITES come first.
+# All that can be drawn. `sprite` is an index into it everywhere below; SPRITES come first.
 LOOKS = (*SPRITES, *(f"{c}_{s}" for c in _COLORS for s in _SHAPES if f"{c}_{s}" not in SPRITES))
 
-# Two dark colours a scene: the sprites stay visible, and a scene is easily known by its colours, which is the trap.
+# Two dark colours a scene: sprites stay visible, and colours easily identify a scene, which is the trap.
 _SCENE_COLORS = (
     ((70, 45, 40), (105, 75, 60)),
     ((35, 65, 45), (65, 100, 70)),
@@ -81,7 +78,7 @@ def scene_background(scene: int, offset: tuple[int, int], brightness: int, pixel
 
     Args:
         scene: 0 to NUM_SCENES - 1: stripes along either axis, diagonals, chessboard, rings, bricks.
-        offset: how far the texture is shifted, (rows, columns).
+        offset: shift of the texture, (rows, columns).
         brightness: added to every channel.
         pixels: height and width.
     """
@@ -91,9 +88,9 @@ def scene_background(scene: int, offset: tuple[int, int], brightness: int, pixel
 
 
 def bounce(start: int, speed: int, steps: int, span: int) -> np.ndarray:
-    """Places of a thing that runs to and fro in [0, span] pixels: int [steps].
+    """Places of a thing that moves back and forth in [0, span] pixels: int [steps].
 
-    `start` and `speed` are in quarters of a pixel (SUBPIXELS); the sign of `speed` is the direction it sets off in.
+    `start` and `speed` are in quarters of a pixel (SUBPIXELS); the sign of `speed` is the first direction.
     """
     period = 2 * span * SUBPIXELS
     phase = (start + speed * np.arange(steps)) % period
@@ -127,11 +124,11 @@ def draw_sized_sprite(
 
     Args:
         frames: uint8 [T, H, W, 3], drawn into.
-        sprite: place in LOOKS.
-        top: of the box, int [T].
-        left: of the box, int [T].
+        sprite: index into LOOKS.
+        top: top of the box, int [T].
+        left: left of the box, int [T].
         size: from 1 to `box`.
-        box: height and width of what the sprite may fill.
+        box: height and width of the box.
         visible: bool [T]; None for always.
     """
     color = _COLORS[LOOKS[sprite].split("_")[0]]
@@ -143,9 +140,9 @@ def draw_sized_sprite(
 
 
 def decoys(appearances: Sequence[str]) -> tuple[list[int], list[int]]:
-    """What is easily taken for some appearances and is none: their shapes in grey; their colours in other shapes.
+    """Looks that are easily mistaken for given appearances: their shapes in grey, and their colours in other shapes.
 
-    Both as places in LOOKS, sorted.
+    Both as sorted indexes into LOOKS.
     """
     colors, shapes = ({name.split("_")[part] for name in appearances} for part in (0, 1))
     others = [(place, *name.split("_")) for place, name in enumerate(LOOKS) if name not in appearances]
@@ -155,13 +152,13 @@ def decoys(appearances: Sequence[str]) -> tuple[list[int], list[int]]:
 
 
 def draw_action(frames: np.ndarray, sprite: int, horizontal: bool, place: tuple[int, int], speed: int) -> None:
-    """A sprite running to and fro along one axis through all of the frames.
+    """Draw a sprite that runs back and forth along one axis in all frames.
 
     Args:
         frames: uint8 [T, H, W, 3], drawn into.
-        sprite: place in LOOKS.
+        sprite: index into LOOKS.
         horizontal: the axis it runs along.
-        place: where it starts: (along its axis, across it), in whole pixels.
+        place: start (along its axis, across it), in whole pixels.
         speed: in quarters of a pixel a frame, with a sign; 0 stands still.
     """
     span = frames.shape[1] - SPRITE_PIXELS
@@ -174,14 +171,14 @@ def draw_action(frames: np.ndarray, sprite: int, horizontal: bool, place: tuple[
 def draw_distractor(
     frames: np.ndarray, sprite: int, place: tuple[int, int], drift: tuple[int, int], blink_frames: int
 ) -> None:
-    """A sprite that does nothing that counts: it drifts slowly, or stands and blinks.
+    """Draw a sprite without an action: it drifts slowly, or stands and blinks.
 
     Args:
         frames: uint8 [T, H, W, 3], drawn into.
-        sprite: place in LOOKS.
-        place: where it starts, (top, left), in whole pixels.
+        sprite: index into LOOKS.
+        place: start (top, left), in whole pixels.
         drift: (rows, columns) in quarters of a pixel a frame; at most 1, a tenth of an action's speed.
-        blink_frames: shown that many frames, hidden as many; 0 for always shown.
+        blink_frames: number of frames shown, then hidden; 0 for always shown.
     """
     span = frames.shape[1] - SPRITE_PIXELS
     top, left = (bounce(p * SUBPIXELS, d, len(frames), span) for p, d in zip(place, drift, strict=True))

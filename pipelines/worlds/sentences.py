@@ -1,12 +1,9 @@
 """Sentences about the actions of a video of world d, by templates.
 
-Input: a generator of random numbers; the actions of a video in order of time.
-Does: for each, lists the sentences that mean it and no other, and draws one.
-Output: a text an action.
-
-An action that comes twice is told apart by a word of order ("for the second time", "after ..."). Others may have
-such a word, and some sentences name a movement alone ("something ... for the last time"): neither what is there nor how
-it moves is then enough to find the moment.
+For each action, one of the sentences that describe it and no other action is drawn. An action that occurs twice is
+identified by a word of order ("for the second time", "after ..."). Other actions may have such a word too, and some
+sentences name only a movement ("something ... for the last time"). So neither the things in a video nor their movements
+are enough to find the moment.
 """
 
 from __future__ import annotations
@@ -26,17 +23,17 @@ def sentences_about(rng: np.random.Generator, actions: Sequence[str]) -> list[st
     """One sentence for each of a video's actions.
 
     Args:
-        actions: names such as ``red_square_horizontal``, in order of time, no two at a time.
+        actions: names such as ``red_square_horizontal``, in order of time, without overlap.
     """
     return [_sentence(rng, actions, place) for place in range(len(actions))]
 
 
 def meanings_of(actions: Sequence[str], place: int) -> list[str]:
-    """The ways in which action `place` can be meant without meaning another: at least one.
+    """The ways to describe action `place` and no other: at least one.
 
-    ``alone``: it is the only one of its name. ``first``, ``second``: it comes twice. ``after``, ``before``: it is the
-    only one of its name that has the action next to it anywhere before, or after, it. ``first_movement``,
-    ``last_movement``: of all actions with its movement.
+    ``alone``: it is the only one of its name. ``first``, ``second``: it occurs twice. ``after``, ``before``: it is the
+    only one of its name that has the adjacent action anywhere before, or after, it. ``first_movement``,
+    ``last_movement``: it is the first or last of all actions with its movement.
     """
     name = actions[place]
     same = [i for i, other in enumerate(actions) if other == name]

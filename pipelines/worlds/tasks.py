@@ -1,8 +1,7 @@
-"""What world d is annotated with for downstream tasks: segments, activities, sentences.
+"""The annotations of world d for downstream tasks: segments, activities, sentences.
 
-Input: videos as they were drawn, without their pixels.
-Does: fills what no action covers with background.
-Output: ``annotations/segmentation.jsonl``, ``activity.jsonl`` and ``grounding.jsonl`` below a folder or URL.
+Time without an action becomes background. The files are ``annotations/segmentation.jsonl``, ``activity.jsonl`` and
+``grounding.jsonl`` below a folder or URL.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from adaptfocus.pipelines.annotations.tasks import (
 
 @dataclass(frozen=True)
 class ShownActivity:
-    """A video of an activity: what happens when, no two things at a time."""
+    """A video of an activity: its actions and their times, without overlap."""
 
     video_id: str
     split: str
@@ -53,7 +52,7 @@ def write_tasks(folder_url: str, videos: Sequence[ShownActivity]) -> None:
 
 
 def segments_of(video: ShownActivity) -> tuple[Segment, ...]:
-    """The whole video in segments; what shows no action is `BACKGROUND`."""
+    """The whole video in segments; time without an action is `BACKGROUND`."""
     segments: list[Segment] = []
     at = 0.0
     for label, start, end in video.intervals:

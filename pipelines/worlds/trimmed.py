@@ -1,11 +1,9 @@
-"""Trimmed clips to pre-train on: sprites before a scene, and what they are and do.
+"""Trimmed clips to pre-train on: sprites in front of a scene, each with its own movement.
 
-Input: a generator of random numbers and frames to draw into.
-Does: draws one to three sprites, each with a movement of its own, that last the whole clip.
-Output: the frames, and the labels: *which sprites are there* and *which movements are there*, apart from each other.
-Who does what, and so every action of the worlds, is never a label.
+A clip has one to three sprites, which last the whole clip. Its labels are *which sprites occur* and *which movements
+occur*, separately. Who does what, and so every action of the worlds, is never a label.
 
-It stands for what Kinetics is to the real backbones: trimmed clips, other classes, the same kind of pixels.
+These clips are what Kinetics is for the real backbones: trimmed clips, other classes, the same kind of pixels.
 """
 
 from __future__ import annotations
@@ -31,10 +29,10 @@ def draw_clip(rng: np.random.Generator, clip: np.ndarray, num_sprites: int = len
     Args:
         rng: decides everything.
         clip: uint8 [T, S, S, 3], RGB; overwritten.
-        num_sprites: the first so many of SPRITES are drawn from.
+        num_sprites: sprites are chosen from the first `num_sprites` of SPRITES.
 
     Returns:
-        Its labels as sorted places in (the first `num_sprites` of SPRITES, then MOVEMENTS).
+        Its labels, as sorted indexes into (the first `num_sprites` of SPRITES, then MOVEMENTS).
     """
     pixels = clip.shape[1]
     offset = (int(rng.integers(pixels)), int(rng.integers(pixels)))

@@ -1,15 +1,13 @@
 """The benchmark worlds: long synthetic videos whose actions are known to the frame.
 
-Input: a WorldConfig.
-Does: draws labels, intervals, scenes and distractors from (seed, kind, split, index) alone, renders them, encodes
-them as real H.264.
-Output: WorldVideos; or a folder of mp4 files with a manifest and the names of the classes.
+Labels, intervals, scenes and distractors depend only on (seed, kind, split, index). Videos are rendered and encoded as
+real H.264.
 
-An action is a sprite that runs along an axis, or in world c a thing of some shape and colour, whatever it does. In
-world d a video is an activity: actions in an order, one at a time, with sentences about them. What
-makes it hard is what makes real weak labels hard: an action covers little of its video, actions overlap, half of a
-video's labels follow from its scene (so that the background misleads), and what looks nearly the same blinks or drifts
-where nothing counts.
+An action is a sprite that runs along an axis. In world c it is a thing of some shape and colour, whatever it does. In
+world d a video is an activity: actions in an order, one at a time, with sentences about them. The worlds are hard for
+the same reasons as real weak labels: an action covers little of its video, actions overlap, half of a video's labels
+follow from its scene (so that the background misleads), and things that look nearly the same blink or drift where there
+is no action.
 """
 
 from __future__ import annotations
@@ -55,7 +53,7 @@ Drawn = tuple[np.ndarray, list[int], list[tuple[int, int, int]]]
 def make_video(config: WorldConfig, split: str, index: int) -> WorldVideo:
     """Video `index` of a split: a pure function of its arguments.
 
-    The counts of videos do not matter to it: a world with more videos begins with the same ones.
+    It does not depend on the number of videos: a larger world begins with the same videos.
 
     Raises:
         ConfigError: no such split.
@@ -139,7 +137,7 @@ def _draw_running(
 
 
 def _draw_doing(rng: np.random.Generator, config: WorldConfig, frames: np.ndarray, sprite: int) -> None:
-    """A thing that stands still, runs horizontally or runs vertically, each as likely."""
+    """Draw a thing that stands still, runs horizontally or runs vertically, with equal probability."""
     movement = int(rng.integers(len(MOTIONS) + 1))
     if movement < len(MOTIONS):
         _draw_running(rng, config, frames, sprite, movement == 0)
@@ -148,7 +146,7 @@ def _draw_doing(rng: np.random.Generator, config: WorldConfig, frames: np.ndarra
 
 
 def _draw_distractors(rng: np.random.Generator, config: WorldConfig, frames: np.ndarray) -> None:
-    """Things that are no class, for 4 to 12 seconds each, `config.distractors` of them at a time on average."""
+    """Draw things of no class for 4 to 12 seconds each, on average `config.distractors` at a time."""
     mean_frames = 8 * config.fps
     draw = _draw_decoy if KINDS[config.kind].by_appearance else _draw_idle_sprite
     for _ in range(round(config.distractors * len(frames) / mean_frames)):
@@ -158,7 +156,7 @@ def _draw_distractors(rng: np.random.Generator, config: WorldConfig, frames: np.
 
 
 def _draw_idle_sprite(rng: np.random.Generator, config: WorldConfig, frames: np.ndarray) -> None:
-    """A sprite of the classes that blinks or drifts, each as likely."""
+    """Draw a sprite of the classes that blinks or drifts, with equal probability."""
     sprite = int(rng.integers(config.num_sprites))
     place = (_place(rng, config), _place(rng, config))
     drift = (int(rng.integers(-1, 2)), int(rng.integers(-1, 2)))
@@ -167,7 +165,7 @@ def _draw_idle_sprite(rng: np.random.Generator, config: WorldConfig, frames: np.
 
 
 def _draw_decoy(rng: np.random.Generator, config: WorldConfig, frames: np.ndarray) -> None:
-    """A class's shape in grey, or a class's colour in another shape, that blinks, or does what the classes do."""
+    """Draw a class's shape in grey, or its colour in another shape, that blinks or moves like the classes."""
     looks = decoys(config.classes)[int(rng.integers(2))]
     sprite = looks[int(rng.integers(len(looks)))]
     if rng.random() < 0.5:

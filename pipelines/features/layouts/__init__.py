@@ -1,9 +1,7 @@
-"""Features in the layouts that other projects read, and a look at them through those projects' rules.
+"""Features in the layouts that other projects read, and a check through those projects' rules.
 
-Input: feature sets (`pipelines.features.store`), a place.
-Does: `export` writes a layout; `verify` reads one back as its reader does: axis order, alignment, names, types,
-dimension.
-Output: files; or sentences that say what is wrong and how to mend it. docs/features.md has the table.
+`export` writes a layout. `verify` reads one back as its reader does and checks the order of axes, alignment, names,
+types and dimension. It returns sentences that say what is wrong and how to fix it. docs/features.md has the table.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ class Layout:
     """How one project's features are written and checked."""
 
     reader: str
-    kind: str  # of features that it takes
+    kind: str  # of the features that it takes
     write: Write
     check: Check
 
@@ -66,11 +64,11 @@ def layout_of(name: str) -> Layout:
 
 
 def export(name: str, given: Given, out_url: str, overwrite: bool = False) -> dict[str, int]:
-    """Write features in a layout; counts of what was written and left out.
+    """Write features in a layout -> counts of what was written and left out.
 
     Raises:
-        ConfigError: no such layout; features that do not fit it; a folder that is not empty.
-        InputError: videos or labels whose names the reader would mix up; annotations that do not fit.
+        ConfigError: there is no such layout, the features do not fit it, or the folder is not empty.
+        InputError: the reader would mix up names of videos or labels, or the annotations do not fit.
         StorageError: a place cannot be read or written.
     """
     layout = layout_of(name)
@@ -83,13 +81,13 @@ def export(name: str, given: Given, out_url: str, overwrite: bool = False) -> di
 
 
 def verify(name: str, url: str, given: Given) -> tuple[int, list[str]]:
-    """(videos that its reader finds, what is wrong with them: nothing if all is well).
+    """(number of videos that the reader finds, problems; none if all is well).
 
-    With feature sets, names, times and values are compared with theirs; without, what can be told from the files.
+    With feature sets, names, times and values are compared with theirs. Without them, only the files are checked.
 
     Raises:
-        ConfigError: no such layout; features that do not fit it.
-        InputError: there is nothing.
+        ConfigError: there is no such layout, or the features do not fit it.
+        InputError: the folder is empty.
     """
     layout = layout_of(name)
     if given.sets:

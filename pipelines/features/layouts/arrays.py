@@ -1,11 +1,9 @@
-"""OpenTAD and Timeception: one file a video, and nothing beside.
+"""OpenTAD and Timeception: one file for each video, and nothing else.
 
-Input: feature sets. Does: writes and checks
+The files that are written and checked:
 
     NAME.npy   float32 [T, C]         (OpenTAD)
-    NAME.pkl   float32 (T, H, W, C)   (Timeception: maps, and as many times for each video)
-
-Output: what was written, or what is wrong with it.
+    NAME.pkl   float32 (T, H, W, C)   (Timeception: maps, with the same number of times for each video)
 """
 
 from __future__ import annotations
@@ -28,12 +26,12 @@ TIMECEPTION_STEPS = 128
 
 
 def write_opentad(url: str, given: Given) -> dict[str, int]:
-    """Write [T, C]; how many videos."""
+    """Write [T, C] arrays -> the number of videos."""
     return _written(given, lambda name, video: write_array(store.inside(url, f"{name}.npy"), laid_out(video, given)))
 
 
 def write_timeception(url: str, given: Given) -> dict[str, int]:
-    """Write (T, H, W, C); how many videos."""
+    """Write (T, H, W, C) arrays -> the number of videos."""
 
     def write(name: str, video: VideoFeatures) -> None:
         store.write_bytes(store.inside(url, f"{name}.pkl"), dump_array(evenly(video, _steps(given, {}))))
@@ -54,7 +52,7 @@ def _written(given: Given, write: Callable[[str, VideoFeatures], None]) -> dict[
 
 
 def laid_out(video: VideoFeatures, given: Given, steps: int | None = None) -> np.ndarray:
-    """[T, C] with the video's own steps, or with as many as are asked for."""
+    """[T, C] with the video's own steps, or with `steps` steps."""
     steps = steps or given.steps
     return video.features if steps is None else evenly(video, steps)
 
@@ -69,7 +67,7 @@ def _steps(given: Given, facts: dict) -> int:
 
 
 def check_opentad(url: str, given: Given) -> tuple[int, Problems]:
-    """(videos, what is wrong) of what OpenTAD would see."""
+    """(number of videos, problems) as OpenTAD would see them."""
     problems, facts = Problems(), read_facts(url)
     owners, videos = _owners(given), 0
     shapes: dict[str, tuple[int, ...]] = {}
@@ -90,7 +88,7 @@ def check_opentad(url: str, given: Given) -> tuple[int, Problems]:
 
 
 def check_timeception(url: str, given: Given) -> tuple[int, Problems]:
-    """(videos, what is wrong) of what Timeception would see."""
+    """(number of videos, problems) as Timeception would see them."""
     problems, facts = Problems(), read_facts(url)
     owners, steps = _owners(given), facts.get("steps") or given.steps
     shape = list(given.sets[0].facts["feature_shape"]) if given.sets else facts.get("feature_shape")
@@ -106,24 +104,24 @@ def check_timeception(url: str, given: Given) -> tuple[int, Problems]:
         if reason := too_new(data):
             newer[file] = reason
         if array.dtype != np.float32:
-            problems.say("dtype", f"{file} is {array.dtype}; Timeception is given float32: convert it")
+            problems.say("dtype", f"{file} is {array.dtype}; Timeception takes float32: convert it")
         if not _check_maps(file, array, shape, problems):
             continue
         seen[file] = array.shape
         video = _video(owners, file)
         if video and not np.allclose(array, evenly(video, len(array)), rtol=1e-4, atol=1e-5):
-            problems.say("values", f"{file} is not what its features give at {len(array)} times: export again")
+            problems.say("values", f"{file} differs from its features at {len(array)} times: export again")
     lengths = sorted({each[0] for each in seen.values()} | ({steps} if steps else set()))
     if len(lengths) > 1:
-        text = f"videos have {lengths[:5]} times; Timeception reads as many of each: export with --steps {lengths[-1]}"
+        text = f"videos have {lengths[:5]} times; Timeception reads equally many: export with --steps {lengths[-1]}"
         problems.say("steps", text)
     for file, reason in newer.items():
-        problems.say("pickle protocol", f"{file} {reason}, which Timeception's code is for: export again")
+        problems.say("pickle protocol", f"{file} {reason}, for which Timeception's code is written: export again")
     return len(seen), problems
 
 
 def _check_maps(file: str, array: np.ndarray, shape: list[int] | None, problems: Problems) -> bool:
-    """Whether these are (T, H, W, C); without a known shape, H = W tells the axes apart."""
+    """Whether an array is (T, H, W, C); if its shape is not known, H = W identifies the axes."""
     if array.ndim != 4:
         hint = ": extract with --maps" if array.ndim == 2 else ""
         text = f"{file} is {array.shape}; Timeception reads maps (T, H, W, C), not pooled vectors{hint}"
@@ -153,7 +151,7 @@ def _video(owners: dict[str, tuple], file: str) -> VideoFeatures | None:
 
 
 def _files(url: str, suffix: str, owners: dict[str, tuple], problems: Problems) -> list[str]:
-    """Files of a layout; says which are missing, and which are of no video."""
+    """The files of a layout; notes files that are missing and files that belong to no video."""
     files = [posixpath.basename(each) for each in store.list_files(url) if each.endswith(suffix)]
     stems = {posixpath.splitext(file)[0] for file in files}
     if not files:

@@ -1,7 +1,7 @@
-"""Which axis of an array is time: what `verify` asks of every layout.
+"""Which axis of an array is time, as `verify` asks for every layout.
 
-Input: shapes by name, and what is known of them. Does: tells a wrong order of axes from a wrong dimension.
-Output: sentences for whoever has to mend it; none if all is well.
+A wrong order of axes is distinguished from a wrong dimension. The problems are sentences for the person who has to fix
+them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ MOST_SHOWN = 5
 
 
 class Problems(list[str]):
-    """What is wrong, with a limit on how much of one kind is listed."""
+    """Problems as sentences, with a limit on how many of one kind are listed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.counts: Counter[str] = Counter()
 
     def say(self, kind: str, text: str) -> None:
-        """Add a problem; those of one kind beyond the first MOST_SHOWN are only counted."""
+        """Add a problem. Of each kind, only the first MOST_SHOWN are listed."""
         self.counts[kind] += 1
         if self.counts[kind] <= MOST_SHOWN:
             self.append(text)
@@ -31,12 +31,12 @@ class Problems(list[str]):
 
 
 def check_matrix(name: str, array: np.ndarray, problems: Problems, reader: str) -> bool:
-    """Whether it is a float32 matrix of finite numbers; says what it is otherwise."""
+    """Whether an array is a float32 matrix of finite numbers; notes a problem if not."""
     if array.ndim != 2:
         problems.say("not a matrix", f"{name} is {list(array.shape)}; {reader} reads a matrix: export again")
         return False
     if array.dtype != np.float32:
-        problems.say("dtype", f"{name} is {array.dtype}; {reader} is given float32: convert with .astype('float32')")
+        problems.say("dtype", f"{name} is {array.dtype}; {reader} takes float32: convert with .astype('float32')")
     if array.dtype.kind in "fiu" and not np.isfinite(array).all():
         problems.say("not finite", f"{name} holds numbers that are not finite; extract its video again")
     return True
@@ -51,13 +51,13 @@ def check_axes(
     dim: int | None,
     steps: Mapping[str, int] | None = None,
 ) -> set[str]:
-    """Say which matrices have their axes in the wrong order, or another dimension than the others.
+    """Note the matrices that have their axes in the wrong order, or a different dimension than the others.
 
     Args:
-        shapes: of each matrix, by its name.
+        shapes: name of a matrix -> its shape.
         time_axis: 0 for [T, D], 1 for [D, T].
-        dim: how many numbers a step has, if that is known.
-        steps: how many steps a matrix is to have, where that is known.
+        dim: number of values in a step, if known.
+        steps: name of a matrix -> number of steps that it must have, where known.
 
     Returns:
         The names of the matrices that are wrong.
@@ -70,7 +70,7 @@ def check_axes(
     for name, shape in shapes.items():
         has_dim, has_steps = dim in (None, shape[dim_axis]), steps.get(name, shape[time_axis]) == shape[time_axis]
         if has_dim and (has_steps or shape[dim_axis] != steps.get(name)):
-            continue  # a wrong number of steps is another question
+            continue  # a wrong number of steps is checked elsewhere
         bad.add(name)
         if shape[time_axis] == dim or (dim is None and shape[dim_axis] == steps.get(name)):
             problems.say("axis order", describe_turned(name, shape, wrong, right, reader))
@@ -84,7 +84,7 @@ def check_axes(
 
 
 def _dim_of(shapes: Mapping[str, tuple[int, ...]], dim_axis: int, steps: Mapping[str, int]) -> int | None:
-    """The dimension that most matrices have, from what does not vary between them."""
+    """The dimension of most matrices: the length that is the same for all of them."""
     told = Counter(
         shape[dim_axis] if shape[1 - dim_axis] == steps[name] else shape[1 - dim_axis]
         for name, shape in shapes.items()
@@ -94,14 +94,14 @@ def _dim_of(shapes: Mapping[str, tuple[int, ...]], dim_axis: int, steps: Mapping
         return told.most_common(1)[0][0]
     along = [Counter(shape[axis] for shape in shapes.values()) for axis in (0, 1)]
     if len(along[dim_axis]) > 1 and len(along[1 - dim_axis]) == 1:
-        return next(iter(along[1 - dim_axis]))  # all are turned
+        return next(iter(along[1 - dim_axis]))  # all are transposed
     return along[dim_axis].most_common(1)[0][0] if shapes else None
 
 
 def check_values(
     name: str, array: np.ndarray, expected: np.ndarray, problems: Problems, *, reader: str, time_axis: int, hertz: float
 ) -> bool:
-    """Whether a matrix is what the features give; says in which way it differs. `hertz`: steps a second."""
+    """Whether a matrix equals what the features give; notes how it differs. `hertz`: steps per second."""
     if array.shape == expected.shape and np.allclose(array, expected, rtol=1e-4, atol=1e-5):
         return True
     right, wrong = ("[T, D]", "[D, T]")[:: 1 if time_axis == 0 else -1]
@@ -116,12 +116,12 @@ def check_values(
         problems.say(
             "values",
             f"{name}: {int(differs.sum())} of {len(differs)} steps are not those of its features, the first at step "
-            f"{at} ({(at + 0.5) / hertz:.3f} s); it was made of other features, or at another --fps or --align: export "
+            f"{at} ({(at + 0.5) / hertz:.3f} s); it was made from other features, --fps or --align: export "
             "again",
         )
     return False
 
 
 def describe_turned(name: str, shape: tuple[int, ...], wrong: str, right: str, reader: str) -> str:
-    """What is said of a matrix whose axes are in the wrong order."""
+    """The sentence about a matrix whose axes are in the wrong order."""
     return f"{name} is {wrong} ({shape[0]} x {shape[1]}) where {reader} reads {right}: transpose it (array.T)"

@@ -1,17 +1,16 @@
 """MS-TCN, ASFormer, LTContext and POC: a feature and a label for every frame.
 
-Input: feature sets, and what their videos show along time.
-Does: writes and checks
+The files that are written and checked:
 
     features/NAME.npy                  float32 [D, T]
-    groundTruth/NAME.txt               a label a frame
+    groundTruth/NAME.txt               one label a frame
     mapping.txt                        "number label"
     splits/{train,test}.splitN.bundle  "NAME.txt"            (MS-TCN, ASFormer, LTContext)
     splitN.{train,test}                "NAME"                (POC)
     recipe_mapping.txt                 "number recipe"       (POC; the recipe is NAME's fourth word between _)
 
-Output: what was written, or what is wrong with it. MS-TCN finds a feature by NAME up to its first dot, cuts features
-and labels to the shorter of the two without a word, and its evaluation leaves out only the label "background".
+MS-TCN finds a feature by NAME up to its first dot. It silently cuts features and labels to the shorter of the two. Its
+evaluation leaves out only the label "background".
 """
 
 from __future__ import annotations
@@ -56,11 +55,11 @@ class Reader:
         return store.inside(url, *parts)
 
     def truth_name(self, line: str) -> str:
-        """The file of labels that a line of a split names."""
+        """The name of the label file for a line of a split."""
         return f"{line}.txt" if self.is_poc else line
 
     def feature_name(self, line: str) -> str:
-        """The file of features that a line of a split names."""
+        """The name of the feature file for a line of a split."""
         return f"{line}.npy" if self.is_poc else f"{line.split('.')[0]}.npy"
 
 
@@ -69,7 +68,7 @@ POC = Reader("POC", is_poc=True)
 
 
 def write(url: str, given: Given, reader: Reader) -> dict[str, int]:
-    """Write the layout; how many videos, and how many were left out for want of labels."""
+    """Write the layout -> counts of the videos, and of those left out because they have no labels."""
     known = truths(given)
     names = _names(given, reader)
     splits: dict[str, list[str]] = {}
@@ -112,7 +111,7 @@ def write(url: str, given: Given, reader: Reader) -> dict[str, int]:
 
 
 def _names(given: Given, reader: Reader) -> dict[str, str]:
-    """id -> name. POC wants a recipe in it: Breakfast's own ids have one (P03_cam01_P03_cereals)."""
+    """id -> name. POC needs a recipe in the name: Breakfast's own ids have one (P03_cam01_P03_cereals)."""
     names = names_of([video_id for each in given.sets for video_id in each.video_ids])
     if not reader.is_poc:
         return names
@@ -120,7 +119,7 @@ def _names(given: Given, reader: Reader) -> dict[str, str]:
         recipes = {row.video_id: row.activities for row in read_activities(given.activities_url)}
         missing = [video_id for video_id in names if not recipes.get(video_id)]
         if missing:
-            raise InputError(f"{given.activities_url} has no activity of {missing[:3]}; POC needs a recipe of each")
+            raise InputError(f"{given.activities_url} has no activity for {missing[:3]}; POC needs a recipe for each")
         return {
             video_id: f"{name.replace('_', '-')}_x_x_{word(recipes[video_id][0]).replace('_', '-')}"
             for video_id, name in names.items()
@@ -142,19 +141,19 @@ def write_array(url: str, array: np.ndarray) -> None:
 
 
 def read_array(url: str, name: str, problems: Problems) -> np.ndarray | None:
-    """A .npy file without pickles in it; None, with the reason among the problems, if it is none."""
+    """The array of a .npy file without pickles; None if it is not one, with the reason among the problems."""
     if not store.exists(url):
         problems.say("missing", f"{name} is missing; export again")
         return None
     try:
         return np.load(io.BytesIO(store.read_bytes(url)), allow_pickle=False)
     except (ValueError, EOFError) as error:
-        problems.say("not an array", f"{name} is no plain .npy file ({str(error)[:100]}); export again")
+        problems.say("not an array", f"{name} is not a plain .npy file ({str(error)[:100]}); export again")
         return None
 
 
 def check(url: str, given: Given, reader: Reader) -> tuple[int, Problems]:
-    """(videos, what is wrong) of what the reader would see."""
+    """(number of videos, problems) as the reader would see them."""
     problems = Problems()
     facts = read_facts(url)
     number = facts.get("split_number", given.split_number)
@@ -176,7 +175,7 @@ def check(url: str, given: Given, reader: Reader) -> tuple[int, Problems]:
     videos = 0
     for line in dict.fromkeys(lines):
         if "/" in line:  # it would be read from another folder
-            problems.say("unknown name", f"{line!r:.200} has a slash; a split lists names of files: export again")
+            problems.say("unknown name", f"{line!r:.200} has a slash; a split lists file names: export again")
             continue
         name = f"features/{reader.feature_name(line)}"
         labels = _labels(url, reader.truth_name(line), mapping, problems)
@@ -194,14 +193,14 @@ def check(url: str, given: Given, reader: Reader) -> tuple[int, Problems]:
         if shapes[name][1] != steps[name]:
             problems.say(
                 "alignment",
-                f"{name} has {shapes[name][1]} frames and its groundTruth {steps[name]} labels; {reader.name} cuts to "
-                "the shorter without a word: export both at one --fps",
+                f"{name} has {shapes[name][1]} frames and its groundTruth {steps[name]} labels; {reader.name} silently "
+                "cuts to the shorter: export both at one --fps",
             )
     return videos, problems
 
 
 class _Expected:
-    """What the features say that the files should hold; nothing where no features are given."""
+    """What the files should hold according to the features; nothing if no features are given."""
 
     def __init__(self, given: Given, facts: dict[str, Any], reader: Reader) -> None:
         self.fps, self.align = facts.get("fps", given.fps), facts.get("align", given.align)
@@ -213,12 +212,12 @@ class _Expected:
             self.videos = {name: (sets[video_id], video_id) for video_id, name in ids.items()}
 
     def agrees(self, name: str, line: str, array: np.ndarray, labels: int, problems: Problems) -> bool:
-        """Whether an array is what the features give for as many frames as there are labels; says what it is not."""
+        """Whether an array equals the features at as many frames as there are labels; notes a problem if not."""
         if not self.videos:
             return True
         place = self.videos.get(line if self.reader.is_poc else line.removesuffix(".txt"))
         if place is None:
-            problems.say("unknown name", f"{name} is of no video in the features; names are ids with - for dots")
+            problems.say("unknown name", f"{name} belongs to no video of the features; names are ids with - for dots")
             return True
         video = place[0].video(place[1])
         frames = labels or frames_in(video.duration_seconds, self.fps)
@@ -233,7 +232,7 @@ def _mapping(url: str, name: str, problems: Problems) -> set[str]:
         return set()
     rows = [line.split() for line in read_lines(place)]
     if [row[0] for row in rows] != [str(n) for n in range(len(rows))] or any(len(row) != 2 for row in rows):
-        text = f"{name} must say 'number label' with numbers from 0 on and no space in a label: export again"
+        text = f"{name} must say 'number label', with numbers from 0 and no space in a label: export again"
         problems.say("mapping", text)
     return {row[1] for row in rows if len(row) > 1}
 
@@ -255,7 +254,7 @@ def _check_split(place: str, lines: list[str], reader: Reader, recipes: set[str]
     name = posixpath.basename(place)
     if not store.read_bytes(place).endswith(b"\n"):
         problems.say(
-            "last line", f"{name}: its last line has no end, and {reader.name} drops it: end it with a newline"
+            "last line", f"{name}: its last line has no newline, and {reader.name} drops it: end it with a newline"
         )
     twice = [line for line, count in Counter(lines).items() if count > 1]
     if twice:
@@ -266,4 +265,4 @@ def _check_split(place: str, lines: list[str], reader: Reader, recipes: set[str]
             wanted = "NAME" if reader.is_poc else "NAME.txt"
             problems.say("name", f"{name} has {line!r}; {reader.name} reads {wanted}, with no other dot in it")
         elif reader.is_poc and (stem.split("_") + [""] * 4)[RECIPE_WORD] not in recipes:
-            problems.say("recipe", f"{name}: the fourth word of {line!r} is no recipe of recipe_mapping.txt")
+            problems.say("recipe", f"{name}: the fourth word of {line!r} is not a recipe in recipe_mapping.txt")

@@ -1,8 +1,7 @@
-"""What an export is made of, and the rules that all layouts share: names, times, which videos.
+"""The inputs of an export, and the rules that all layouts share: names, times, and the choice of videos.
 
-Input: feature sets, and how they are to be laid out.
-Does: gives each video a name that every reader takes apart alike; features at other times than those of the steps.
-Output: videos one by one; arrays.
+Each video gets a name that every reader splits in the same way. Features can be computed at other times than those of
+the steps.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ Rule = Literal["linear", "nearest"]
 
 @dataclass(frozen=True)
 class Given:
-    """What is laid out, and how.
+    """The feature sets to export, and how to lay them out.
 
-    `fps`: of frame-aligned features and labels; frame n is the time from n / fps to (n + 1) / fps, and stands for its
-    middle. `align`: how features come to other times: between the two nearest steps, or from the nearest.
-    `steps`: of layouts with as many for each video; their own number if None.
+    `fps`: frames per second of frame-aligned features and labels; frame n is the time from n / fps to (n + 1) / fps,
+    and stands for its middle. `align`: how features at other times are made: between the two nearest steps, or from
+    the nearest. `steps`: steps per video in layouts with the same number for all; the layout's own number if None.
     """
 
     sets: tuple[FeatureSet, ...] = ()
@@ -57,17 +56,17 @@ class Given:
             yield from each
 
     def check(self, kind: str, layout: str) -> None:
-        """Whether these are sets for a layout.
+        """Check that the sets suit a layout.
 
         Raises:
             ConfigError: they are of the wrong kind, or do not belong together.
-            InputError: a video is in two of them.
+            InputError: there is no video, one is in two of the sets, or two get the same name.
         """
         wrong = [each.url for each in self.sets if each.kind != kind]
         if wrong:
             have = "maps" if kind == "pooled" else "pooled"
-            mend = "extract with --maps" if kind == "maps" else "extract without --maps"
-            raise ConfigError(f"{layout} reads {kind} features, and {wrong[0]} has {have} ones; {mend}")
+            fix = "extract with --maps" if kind == "maps" else "extract without --maps"
+            raise ConfigError(f"{layout} reads {kind} features, and {wrong[0]} has {have} ones; {fix}")
         if not any(len(each) for each in self.sets):
             raise InputError(f"there is no video in {', '.join(each.url for each in self.sets)}")
         for name in ("feature_shape", "stride_seconds", "weights_sha256"):
@@ -77,17 +76,17 @@ class Given:
         names_of([video_id for each in self.sets for video_id in each.video_ids])
 
     def facts(self, layout: str) -> dict[str, Any]:
-        """What FACTS says."""
+        """The content of FACTS."""
         named = {"fps": self.fps, "align": self.align, "steps": self.steps, "split_number": self.split_number}
         shape = next(each.facts["feature_shape"] for each in self.sets if len(each))
         return {"layout": layout, **named, "feature_shape": shape, "features": [each.url for each in self.sets]}
 
 
 def leave_out(done: Counter[str], video_id: str, error: Exception) -> None:
-    """Count a video that cannot be laid out; the first ones with their reasons.
+    """Count a video that cannot be laid out, and keep the reasons of the first ones.
 
     Raises:
-        AdaptFocusError: `error` itself, where it is not about the video.
+        AdaptFocusError: `error` itself, if it is not about the video.
     """
     bad = as_bad_video(error)
     done["left out"] += 1
@@ -103,12 +102,12 @@ def check_any(done: Counter[str]) -> dict[str, int]:
 
 
 def names_of(video_ids: list[str]) -> dict[str, str]:
-    """id -> the name it has in files: without dots and slashes, because MS-TCN cuts a name at its first dot.
+    """id -> its name in files, without dots and slashes, because MS-TCN cuts a name at its first dot.
 
-    They become -, not _, which takes a name's words apart.
+    They become -, because _ separates the words of a name.
 
     Raises:
-        InputError: an id occurs twice, or two have the same name then.
+        InputError: an id occurs twice, or two ids get the same name.
     """
     names: dict[str, str] = {}
     owners: dict[str, str] = {}
@@ -129,7 +128,7 @@ def names_of(video_ids: list[str]) -> dict[str, str]:
 
 
 def frames_in(duration_seconds: float, fps: float) -> int:
-    """How many frames a duration has, to the nearest; at least one."""
+    """The number of frames of a duration, rounded to the nearest; at least one."""
     return max(1, int(np.floor(duration_seconds * fps + 0.5)))
 
 
@@ -139,9 +138,9 @@ def at_frames(video: VideoFeatures, frames: int, fps: float, rule: Rule) -> np.n
 
 
 def at_times(video: VideoFeatures, times_seconds: np.ndarray, rule: Rule) -> np.ndarray:
-    """Features at some times: those of the nearest step (the earlier of two), or between the two around; float32.
+    """Features at some times, float32: of the nearest step (the earlier of two), or between the two adjacent steps.
 
-    Before the first step's middle and after the last one's they are those steps'.
+    Before the first step's middle and after the last step's middle, they are those of that step.
     """
     centers, features = video.center_seconds, video.features
     after = np.clip(np.searchsorted(centers, times_seconds), 1, max(len(centers) - 1, 1))
@@ -168,17 +167,17 @@ def normalise_rows(features: np.ndarray) -> np.ndarray:
 
 
 def write_text(url: str, lines: list[str]) -> None:
-    """Lines, each with its end: readers drop what comes after the last one."""
+    """Write lines, each with a newline: readers drop text after the last newline."""
     store.write_bytes(url, "".join(f"{line}\n" for line in lines).encode())
 
 
 def read_lines(url: str) -> list[str]:
-    """The lines that readers see: they split at line ends and drop what comes after the last."""
+    """The lines that readers see: they split at newlines and drop text after the last newline."""
     return store.read_bytes(url).decode(errors="replace").split("\n")[:-1]
 
 
 def read_facts(url: str) -> dict[str, Any]:
-    """What FACTS says of an export; empty where somebody else made it."""
+    """The FACTS of an export; empty if another program made it."""
     place = store.join(url, FACTS)
     if not store.exists(place):
         return {}

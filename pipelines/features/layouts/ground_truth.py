@@ -1,7 +1,7 @@
-"""One label a frame, for the segmentation layouts.
+"""One label for each frame, for the segmentation layouts.
 
-Input: a `segmentation.jsonl`, or the intervals of the index that features were extracted from.
-Does: says which label is on at the middle of each frame. Output: labels by video.
+Labels come from a `segmentation.jsonl`, or from the intervals of the index that the features were extracted from. The
+label at the middle of a frame counts.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from adaptfocus.pipelines.index.load import load_index
 
 @dataclass(frozen=True)
 class Truth:
-    """What a video shows along time."""
+    """The segments of a video."""
 
     split: str | None
-    duration_seconds: float  # that is labelled
-    segments: tuple[Segment, ...]  # in the order of their beginnings; they may overlap or leave gaps
+    duration_seconds: float  # the labelled time
+    segments: tuple[Segment, ...]  # in the order of their starts; they may overlap or leave gaps
 
     def labels(self, fps: float, background: str) -> list[str]:
-        """The label of each frame: of the segment that began last of those that are on; `background` where none is."""
+        """The label of each frame: of the current segment that started last; `background` if there is none."""
         frames = frames_in(self.duration_seconds, fps)
         times = (np.arange(frames) + 0.5) / fps
         names = np.full(frames, word(background), object)
@@ -38,10 +38,10 @@ class Truth:
 
 
 def truths(given: Given) -> dict[str, Truth]:
-    """id -> what is known of a video; those of which nothing is known are not among them.
+    """id -> the truth of a video. Videos without any are left out.
 
     Raises:
-        ConfigError: nothing is known of any.
+        ConfigError: no video has any.
     """
     found = dict(_from_file(given.segmentation_url) if given.segmentation_url else _from_indexes(given))
     if not found:
@@ -50,12 +50,12 @@ def truths(given: Given) -> dict[str, Truth]:
 
 
 def word(label: str) -> str:
-    """A label as readers take it apart: at spaces."""
+    """A label as one word, because readers split at spaces."""
     return "_".join(label.split())
 
 
 def mapping_of(labels: set[str]) -> dict[str, int]:
-    """label -> number, in the order of the alphabet."""
+    """label -> number, in alphabetical order."""
     return {name: number for number, name in enumerate(sorted(labels))}
 
 

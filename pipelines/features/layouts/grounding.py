@@ -1,14 +1,12 @@
 """CPL, MMN and D3G: all videos in one HDF5 file, and sentences with their moments.
 
-Input: feature sets, and a `grounding.jsonl` if there is one.
-Does: writes and checks
+The files that are written and checked:
 
     features.hdf5          f[id] float32 [T, D] (CPL), or [32, D] with rows of length 1 (MMN, D3G)
     {train,test}.json      [[id, duration, [start, end], sentence], ...] (CPL), or
                            {id: {"duration", "timestamps", "sentences"}} (MMN, D3G; "glances" as well for D3G)
 
-Output: what was written, or what is wrong with it. MMN and D3G normalise each row that they read and average to 32 of
-them: what is written here is what comes out of that as it went in.
+MMN and D3G normalise each row that they read and average to 32 rows. The rows written here do not change by that.
 """
 
 from __future__ import annotations
@@ -51,8 +49,8 @@ class Reader:
     """What one of these projects reads."""
 
     name: str
-    is_fixed: bool = False  # as many rows for each video, of length 1
-    has_glances: bool = False  # trains on one time inside each moment, and not on the moment
+    is_fixed: bool = False  # the same number of rows for each video, each of length 1
+    has_glances: bool = False  # trains on one time inside each moment instead of the moment
 
     def steps(self, given: Given, facts: dict[str, Any]) -> int | None:
         return facts.get("steps") or given.steps or STEPS if self.is_fixed else None
@@ -77,7 +75,7 @@ def h5py_library() -> Any:
 
 
 def write(url: str, given: Given, reader: Reader) -> dict[str, int]:
-    """Write the layout; how many videos, and moments."""
+    """Write the layout -> the numbers of videos and moments."""
     library = h5py_library()
     done: Counter[str] = Counter()
     durations: dict[str, float] = {}
@@ -125,9 +123,10 @@ def _annotations(moments: list[Moment], durations: dict[str, float], reader: Rea
 
 
 def glance_seconds(moment: Moment, duration_seconds: float) -> float:
-    """The one time inside a moment that D3G trains on: drawn evenly, as its authors drew theirs, by what it is of.
+    """The one time inside a moment that D3G trains on, drawn uniformly, as its authors did.
 
-    The same moment of a video has the same glance in each export. None is behind the video's end.
+    The seed is the moment itself: the same moment of a video has the same glance in each export. A glance is never
+    after the video's end.
     """
     key = json.dumps([moment.video_id, moment.start_seconds, moment.end_seconds, moment.sentence])
     share = int.from_bytes(hashlib.sha256(key.encode()).digest()[:6], "big") / 2**48
@@ -136,7 +135,7 @@ def glance_seconds(moment: Moment, duration_seconds: float) -> float:
 
 
 def check(url: str, given: Given, reader: Reader) -> tuple[int, Problems]:
-    """(videos, what is wrong) of what the reader would see."""
+    """(number of videos, problems) as the reader would see them."""
     problems, facts = Problems(), read_facts(url)
     steps = reader.steps(given, facts)
     place = store.join(url, FILE)
@@ -149,7 +148,7 @@ def check(url: str, given: Given, reader: Reader) -> tuple[int, Problems]:
         with filesystem.open(path, "rb") as raw, library.File(raw, "r") as file:
             ids, shapes = _check_arrays(file, given, reader, steps, problems)
     except OSError as error:
-        problems.say("not HDF5", f"{FILE} is no HDF5 file ({str(error)[:100]}); export again")
+        problems.say("not HDF5", f"{FILE} is not an HDF5 file ({str(error)[:100]}); export again")
         return 0, problems
     dim = given.sets[0].dim if given.sets else (facts.get("feature_shape") or [None])[-1]
     wanted = {} if steps is None else dict.fromkeys(shapes, steps)
@@ -165,7 +164,7 @@ def check(url: str, given: Given, reader: Reader) -> tuple[int, Problems]:
 def _check_arrays(
     file: Any, given: Given, reader: Reader, steps: int | None, problems: Problems
 ) -> tuple[list[str], dict[str, tuple[int, ...]]]:
-    """(ids, shapes of those that are matrices and not known to be wrong), of an open file."""
+    """(ids, id -> shape of those that are matrices without known problems) of an open file."""
     ids = [key for key in file if hasattr(file[key], "shape")]
     if groups := sorted(set(file) - set(ids)):
         text = f"{FILE} has groups ({groups[:3]}); {reader.name} reads f[id], an array: export again"
@@ -178,7 +177,7 @@ def _check_arrays(
         if not check_matrix(name, array, problems, reader.name):
             continue
         if owners and video_id not in owners:
-            problems.say("unknown name", f"{name} is of no video in the features; keys are the videos' ids")
+            problems.say("unknown name", f"{name} belongs to no video of the features; keys are the videos' ids")
         elif owners:
             wanted = reader.laid_out(owners[video_id].video(video_id), steps)
             if not check_values(name, array, wanted, problems, reader=reader.name, time_axis=0, hertz=hertz):
@@ -219,13 +218,13 @@ def _check_annotations(url: str, ids: set[str], reader: Reader, problems: Proble
             problems.say("annotations", f"{name} does not have {reader.name}'s form {form}: export again")
         elif strange := sorted(set(rows) - ids):
             problems.say("annotations", f"{name} names videos that {FILE} lacks: {strange[:3]}; export again")
-        elif reader.has_glances and "train" in name:  # as the reader tells what it trains on
+        elif reader.has_glances and "train" in name:  # the reader recognises its training file in this way
             for video_id in rows:
                 _check_glances(f"{name}: {video_id!r}", content[video_id], reader, problems)
 
 
 def _check_glances(what: str, video: Any, reader: Reader, problems: Problems) -> None:
-    """Each moment that is trained on has one time inside it, in seconds, and before the video's end."""
+    """Check that each training moment has one time inside it, in seconds, and before the video's end."""
     try:
         moments, glances, duration = video["timestamps"], video["glances"], video["duration"]
         inside = [start <= seen <= min(end, duration) for (start, end), seen in zip(moments, glances, strict=True)]
@@ -243,7 +242,7 @@ def _check_glances(what: str, video: Any, reader: Reader, problems: Problems) ->
 
 @contextmanager
 def _new_file(url: str) -> Iterator[str]:
-    """A path to write to, which becomes the object at the URL once it is whole."""
+    """A path to write to; the file becomes the object at the URL once it is complete."""
     filesystem, path = store.filesystem(url)
     local = store.is_local(url)
     if local:

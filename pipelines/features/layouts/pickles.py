@@ -1,7 +1,6 @@
-"""Arrays as Python pickles, for a reader that takes nothing else; read without running anything.
+"""Arrays as Python pickles, for a reader that takes nothing else.
 
-Input: an array, or bytes that say they hold one. Does: writes a pickle that old and new numpy read; reads one by
-`safe_pickle`. Output: bytes; an array.
+A pickle is written for old and new numpy, and read without running anything.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import numpy as np
 from adaptfocus.pipelines import safe_pickle
 from adaptfocus.pipelines.errors import InputError
 
-PROTOCOL = 2  # the newest of Python 2.7, which Timeception's code is written for
+PROTOCOL = 2  # the newest protocol of Python 2.7, for which Timeception's code is written
 
 
 def dump_array(array: np.ndarray) -> bytes:
@@ -35,12 +34,12 @@ def load_array(data: bytes, name: str) -> np.ndarray:
     """The array in a pickle.
 
     Raises:
-        InputError: it holds anything else, or wants to run anything.
+        InputError: it holds anything else, or tries to run anything.
     """
     try:
         found = safe_pickle.load(data)
-    except Exception as error:  # a pickle that is cut off or made up raises whatever it likes
-        raise InputError(f"{name} is no pickle of a numpy array ({str(error)[:150]}); export again") from None
+    except Exception as error:  # a damaged or forged pickle may raise anything
+        raise InputError(f"{name} is not a pickle of a numpy array ({str(error)[:150]}); export again") from None
     if not isinstance(found, np.ndarray) or found.dtype.hasobject:
         raise InputError(f"{name} holds a {type(found).__name__}; wanted a numpy array of numbers: export again")
     return found
