@@ -27,7 +27,7 @@ def main(folder: str) -> None:
     index = load_index(f"{folder}/world/index/train")
     print(f"{index.table.num_rows} videos of {len(index.classes)} classes")
 
-    # 2. A plan says which clips to read: here some views of each video, evenly apart.
+    # 2. A plan says which clips to read: here some views of each video, evenly spaced.
     clip = ClipConfig(frames=8, frame_stride=1, fps=4, size_pixels=64)
     plan = plan_views(Planner.of(index.table, index.classes), clip, num_views=CLIPS)
 

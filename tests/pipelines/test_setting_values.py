@@ -77,7 +77,7 @@ def test_text_where_text_is_wanted_and_numbers_in_decimals(written: str, wanted:
         ("optim.learning_rate=1_0.5", "must be a number in decimals"),
         ("optim.learning_rate=nan", "must be a number in decimals"),
         ("optim.learning_rate=inf", "must be a number in decimals"),
-        ("optim.learning_rate=1e999", "must be a number that is finite"),
+        ("optim.learning_rate=1e999", "must be a finite number"),
         ("step.compile=yes", "step.compile = 'yes': it must be true or false"),
         ("step.compile=off", "must be true or false"),
         ("step.compile=1", "must be true or false"),

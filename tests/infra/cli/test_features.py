@@ -35,7 +35,7 @@ def test_from_a_run_to_a_folder_that_ms_tcn_reads(type_, small_world: SmallWorld
         assert f"decoded {facts['packets_decoded']} packets, converted {facts['frames_converted']} frames" in out
         urls.append(tmp_path / split)
     code, _, err = type_(*words[:6], "--stride-seconds", 1, "--engine", "local")
-    assert (code, "has features of other settings (" in err) == (2, True)
+    assert (code, "has features with other settings (" in err) == (2, True)
     a_head_is_trained_and_scored(type_, small_world, *urls)
     code, out, _ = type_("export", *urls, "--as", "mstcn", "--out", tmp_path / "mstcn", "--fps", 10)
     assert (code, "24 videos as mstcn" in out) == (0, True)

@@ -22,7 +22,7 @@ def named(*rows: tuple[str, str | None, str | None]) -> list[AnnotatedVideo]:
         (
             [("a", None, "ann"), ("b", None, "ben")],
             ["bem"],
-            "'bem' cannot be held out: no video of 2 .* nearest is 'ben'",
+            "'bem' cannot be held out: none of 2 .* nearest is 'ben'",
         ),
         ([("a", None, "ann"), ("b", "test", "ben")], ["ben"], "the video 'b' has the split 'test' already"),
         ([("a", None, "ann"), ("b", None, None)], ["ann"], "the video 'b' has no group"),

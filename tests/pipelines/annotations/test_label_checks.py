@@ -111,7 +111,7 @@ def test_a_split_is_a_name_and_no_path(tmp_path: Path, split: str) -> None:
 
 def test_numbers_that_no_float_holds_are_said(tmp_path: Path) -> None:
     (tmp_path / "g.jsonl").write_text(moment(end_seconds=10**400))
-    with pytest.raises(InputError, match="line 1: seconds must be numbers of usual size, not one of 401 digits"):
+    with pytest.raises(InputError, match="line 1: seconds must be numbers of usual size, not of 401 digits"):
         read_grounding(str(tmp_path / "g.jsonl"))
 
 

@@ -56,7 +56,7 @@ def test_activities_and_moments_come_back(tmp_path: Path) -> None:
     [
         (read_segmentation, SEGMENTED, {"segments": [[0, 1, "SIL"], [1.5, 3, "pour"]]}, "'pour' begins at 1.5 s"),
         (read_segmentation, SEGMENTED, {"segments": [[0, 2, "SIL"], [1, 3, "pour"]]}, "'pour' begins at 1 s"),
-        (read_segmentation, SEGMENTED, {"segments": [[0.5, 3, "SIL"]]}, "the one before it ends at 0 s"),
+        (read_segmentation, SEGMENTED, {"segments": [[0.5, 3, "SIL"]]}, "the previous one ends at 0 s"),
         (read_segmentation, SEGMENTED, {"duration_seconds": 4}, "ends at 3 s; duration_seconds is 4"),
         (read_segmentation, SEGMENTED, {"segments": [[0, 0, "SIL"]]}, "its end must be later"),
         (read_segmentation, SEGMENTED, {"segments": [[0, float("nan"), "SIL"]]}, "its end must be later"),
@@ -65,11 +65,11 @@ def test_activities_and_moments_come_back(tmp_path: Path) -> None:
         (read_segmentation, SEGMENTED, {"segments": [[0, 3]]}, "must be a list of"),
         (read_activities, ACTIVITY, {"activities": ["tea", "tea"]}, "occurs twice"),
         (read_activities, ACTIVITY, {"activities": "tea"}, "must be a list of names"),
-        (read_activities, ACTIVITY, {"video_id": 7}, "video_id must be text"),
+        (read_activities, ACTIVITY, {"video_id": 7}, "video_id must be non-empty text"),
         (read_grounding, MOMENT, {"end_seconds": 0}, "goes from 0 to 0 s"),
         (read_grounding, MOMENT, {"start_seconds": -1}, "its start must be 0 or later"),
-        (read_grounding, MOMENT, {"sentence": " "}, "sentence must be text"),
-        (read_grounding, MOMENT, {"split": 1}, "split must be text"),
+        (read_grounding, MOMENT, {"sentence": " "}, "sentence must be non-empty text"),
+        (read_grounding, MOMENT, {"split": 1}, "split must be non-empty text"),
         (read_grounding, MOMENT, {"start_seconds": True}, "must be numbers, not True"),
     ],
 )

@@ -85,7 +85,7 @@ def test_paths_and_ids_in_one_release_keep_their_order(tmp_path: Path) -> None:
     videos, problems = Release("csv", (), rows).located([root])
     assert [video.video_id for video in videos] == ["b", "a"]
     assert [(p.kind, p.where) for p in problems] == [("missing_file", "gone")]
-    with pytest.raises(InputError, match=r"1 videos have to be looked for; give the folder .*--videos"):
+    with pytest.raises(InputError, match=r"1 videos must be looked for; give the folder .*--videos"):
         Release("csv", (), rows).located([])
 
 

@@ -149,7 +149,7 @@ def test_charades_rows_that_stray(tmp_path: Path) -> None:
                 "a/Charades_v1_train.csv": CHARADES_HEADER,
                 "b/Charades_v1_train.csv": CHARADES_HEADER,
             },
-            "Charades_v1_train.csv is there 2 times",
+            "there are 2 Charades_v1_train.csv",
         ),
         (
             {"Charades_v1_classes.txt": CHARADES_CLASSES, "Charades_v1_train.csv": f"{CHARADES_HEADER}{'A' * 200_000}"},
@@ -232,10 +232,10 @@ def test_breakfast_in_coarse_segments(tmp_path: Path) -> None:
 
 def test_labels_of_one_video_in_two_places_are_refused(tmp_path: Path) -> None:
     frames = {f"{folder}/groundTruth/P03_cam01_P03_tea.txt": "SIL\n" for folder in ("a", "b")}
-    with pytest.raises(InputError, match=r"P03_cam01_P03_tea.txt is there twice .*/a/groundTruth.*/b/groundTruth"):
+    with pytest.raises(InputError, match=r"there are two P03_cam01_P03_tea.txt .*/a/groundTruth.*/b/groundTruth"):
         read_breakfast(write(tmp_path / "b", frames))
     runs = {"class_list.txt": "1 Run\n", "a/Run.txt": "video_test_1 0 1\n", "b/Run.txt": "video_test_1 0 1\n"}
-    with pytest.raises(InputError, match=r"Run.txt is there twice"):
+    with pytest.raises(InputError, match=r"there are two Run.txt"):
         read_multithumos(write(tmp_path / "m", runs))
 
 
@@ -345,12 +345,12 @@ def test_a_csv_with_and_without_paths(tmp_path: Path) -> None:
 
 def test_options_of_other_formats_are_refused(tmp_path: Path) -> None:
     for options, said in (
-        ({"classes": ["a"]}, "--classes is of the format activitynet or csv, not of charades"),
-        ({"activities_as_labels": True}, "--labels activities is of the format breakfast"),
+        ({"classes": ["a"]}, "--classes belongs to the format activitynet or csv, not to charades"),
+        ({"activities_as_labels": True}, "--labels activities belongs to the format breakfast"),
     ):
         with pytest.raises(ConfigError, match=said):
             read_release("charades", str(tmp_path), **options)
-    with pytest.raises(ConfigError, match="--sentences is of the format charades"):
+    with pytest.raises(ConfigError, match="--sentences belongs to the format charades"):
         read_release("csv", "x.csv", sentences_urls=["a.txt"])
     with pytest.raises(ConfigError, match="there is no format 'kinetics'; there are: charades, breakfast"):
         read_release("kinetics", "x")

@@ -350,16 +350,16 @@ def test_each_thing_that_can_be_wrong_is_said_with_its_mend(given: Given, maps: 
         (lambda: np.save(feature, whole[:-1]), "has 5 numbers a step"),
         (lambda: np.save(feature, whole * np.nan), "not finite"),
         (lambda: np.save(feature, whole[None]), "reads a matrix"),
-        (lambda: feature.write_bytes(b"rubbish"), "is no plain .npy file"),
-        (lambda: np.save(feature, np.array([{}]), allow_pickle=True), "is no plain .npy file"),
+        (lambda: feature.write_bytes(b"rubbish"), "is not a plain .npy file"),
+        (lambda: np.save(feature, np.array([{}]), allow_pickle=True), "is not a plain .npy file"),
         (feature.unlink, f"features/{name}.npy is missing"),
         (truth.unlink, f"groundTruth/{name}.txt is missing"),
         (lambda: truth.write_text("SIL\n" * 109 + "stir\n"), "labels that mapping.txt lacks: ['stir']"),
-        (lambda: bundle.write_text(bundle.read_text().rstrip()), "its last line has no end, and MS-TCN drops it"),
+        (lambda: bundle.write_text(bundle.read_text().rstrip()), "its last line has no newline, and MS-TCN drops it"),
         (lambda: bundle.write_text(f"{name}.txt\n{name}.txt\n"), "twice: remove one"),
         (lambda: bundle.write_text(f"{name}\n"), "MS-TCN reads NAME.txt, with no other dot in it"),
         (lambda: bundle.unlink(), "train.split1.bundle is missing; MS-TCN reads train and test"),
-        (lambda: (out / "mapping.txt").write_text("1 SIL\n2 pour_milk\n"), "numbers from 0 on"),
+        (lambda: (out / "mapping.txt").write_text("1 SIL\n2 pour_milk\n"), "numbers from 0 and"),
     ]
     for change, text in cases:
         change()
@@ -390,7 +390,7 @@ def test_rows_that_are_not_of_length_one_are_caught(given: Given, maps: Given, t
     (out / "train.json").write_text("[]")
     assert "does not have MMN's form" in verify("mmn", str(out), Given())[1][-1]
     (out / "features.hdf5").write_bytes(b"rubbish")
-    assert "is no HDF5 file" in verify("mmn", str(out), Given())[1][0]
+    assert "is not an HDF5 file" in verify("mmn", str(out), Given())[1][0]
 
 
 @pytest.mark.parametrize("layout", ["mstcn", "cpl", "opentad"])
@@ -411,10 +411,10 @@ def test_a_pickle_runs_nothing(given: Given, maps: Given, tmp_path: Path) -> Non
     victim = next(out.glob("*.pkl"))
     victim.write_bytes(pickle.dumps(Evil()))
     _, problems = verify("timeception", str(out), maps)
-    assert "is no pickle of a numpy array (it asks for posix.system" in problems[0]
+    assert "is not a pickle of a numpy array (it asks for posix.system" in problems[0]
     assert not Path("/tmp/adaptfocus-was-here").exists()
     for data in (pickle.dumps([1, 2]), pickle.dumps(np.array([{}], object))):
-        with pytest.raises(InputError, match=r"wanted a numpy array|is no pickle of a numpy array"):
+        with pytest.raises(InputError, match=r"wanted a numpy array|is not a pickle of a numpy array"):
             load_array(data, "x.pkl")
     for protocol in (2, 4, 5):
         array = np.arange(6.0, dtype=np.float32).reshape(2, 3)

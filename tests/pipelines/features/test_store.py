@@ -107,7 +107,7 @@ def test_what_is_asked_for_and_not_there_is_named(tmp_path) -> None:
     with pytest.raises(InputError, match=r"no features of 'v\.9'"):
         open_features(url).video("v.9")
     store.write_bytes(part_urls(url, "000002")[0], b"rubbish")
-    with pytest.raises(InputError, match=r"000002\.parquet is no part of features"):
+    with pytest.raises(InputError, match=r"000002\.parquet is not a part of features"):
         _ = open_features(url).video_ids
     with pytest.raises(ValueError, match="one row a step"):
         VideoFeatures("a", 0, None, (), 1.0, np.zeros(2), np.zeros((3, 4), np.float32))

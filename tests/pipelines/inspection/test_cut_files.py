@@ -107,8 +107,8 @@ def test_a_recording_without_its_tables_is_refused_as_cut_off(tmp_path: Path, sh
 def test_a_file_without_one_whole_picture_is_refused_as_cut_off(whole: dict[str, bytes]) -> None:
     video = whole["faststart.mp4"]
     starts = {
-        "none of its 60 frames is whole": video[: video.index(b"mdat") + 20],
-        "holds no packets": whole["v.mkv"][:900],
+        "none of its 60 frames is complete": video[: video.index(b"mdat") + 20],
+        "has no packets": whole["v.mkv"][:900],
     }
     for why, cut in starts.items():
         with pytest.raises(BadVideoError, match=why) as caught:

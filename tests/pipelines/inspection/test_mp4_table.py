@@ -243,7 +243,7 @@ OUTSIDE = {
     "several sample descriptions": lambda: edited(
         LONGER, b"stsd", lambda d: [[b"stsd", d[:4] + b"\0\0\0\2" + d[8:] + d[8:]]]
     ),
-    "names packets that are none": lambda: edited(LONGER, b"stss", lambda d: []),
+    "names other packets too": lambda: edited(LONGER, b"stss", lambda d: []),
     "cut packets in the wrong places": lambda: edited(
         LONGER, b"stco", lambda d: [[b"stco", d[:8] + struct.pack(">I", struct.unpack(">I", d[8:12])[0] + 1) + d[12:]]]
     ),
@@ -251,7 +251,7 @@ OUTSIDE = {
     "sample entries of kind": lambda: encode(codec="mpeg2video", container="mov"),
     "does not fit into its place": lambda: LONGER[:32] + struct.pack(">I4s", 1 << 30, b"free") + LONGER[32:],
     "or are empty": lambda: edited(LONGER, b"stsz", lambda d: [[b"stsz", d[:12] + bytes(4) + d[16:]]]),
-    "does not begin as an mp4": lambda: encode(container="matroska"),
+    "does not begin like an mp4": lambda: encode(container="matroska"),
     "no video track": lambda: edited(LONGER, b"hdlr", lambda d: [[b"hdlr", d.replace(b"vide", b"soun")]]),
 }
 

@@ -262,7 +262,7 @@ def test_audio_alone_has_no_video_stream():
         muxer.mux(stream.encode(frame))
         muxer.mux(stream.encode())
     error = refusal_of(out.getvalue())
-    assert (error.kind, str(error)) == ("no_video_stream", "there is no video stream in it, only audio")
+    assert (error.kind, str(error)) == ("no_video_stream", "it has no video stream, only audio")
 
 
 def test_too_large_frames_and_too_many_packets_are_refused(monkeypatch: pytest.MonkeyPatch):

@@ -110,7 +110,7 @@ def test_what_makes_the_whole_input_unusable(clips: Path, tmp_path: Path):
         pack([video(clips / "a.mp4", "../a")], out)
     with pytest.raises(InputError, match=r"none of 1 videos could be packed: text: .*text\.mp4"):
         pack([video(clips / "text.mp4")], out)
-    with pytest.raises(InputError, match="no videos to begin with"):
+    with pytest.raises(InputError, match="no videos were given"):
         pack([], out)
     assert not list(Path(out).glob("*.tar*"))
 

@@ -46,7 +46,7 @@ def test_a_range_past_the_end_is_no_network_error(store_url: str, offset_bytes: 
     """A shard that was replaced by a shorter one must not send the user looking for a broken network."""
     url = store.join(store_url, "short.tar")
     store.write_bytes(url, b"0123456789")
-    with pytest.raises(StorageError, match=r"short\.tar ends before the range .* index it again"):
+    with pytest.raises(StorageError, match=r"short\.tar ends before the requested range .* index it again"):
         store.read_ranges([url], [offset_bytes], [10])
 
 
@@ -261,7 +261,7 @@ def test_a_presigned_signature_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_an_unwritable_place_is_found_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StorageError, match="a file stands where a folder is needed"):
+    with pytest.raises(StorageError, match="there is a file where a folder is needed"):
         store.check_writable(str(tmp_path / "file" / "run"))
 
 
