@@ -1,14 +1,13 @@
 """An S3 server on this machine, for the demo and for tests that have no bucket.
 
-Input: nothing, or a port. Does: runs `infra.demo.s3_server` in a process of its own, so that it shares no interpreter
-lock with the work it serves, and ends it with the work. Output: an endpoint and a bucket, as the environment
-variables that every S3 client reads.
+It runs `infra.demo.s3_server` in another process, so that it shares no interpreter lock with the work that it serves.
+It ends with that work. Clients find it by the environment variables that every S3 client reads:
 
     with LocalS3() as s3:
         os.environ.update(s3.environment)
-        storage.write_bytes(s3.url("a", "b"), b"...")
+        store.write_bytes(s3.url("a", "b"), b"...")
 
-Everything in it is gone when it ends.
+All objects are lost when it ends.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def outlive(parent_pid: int | None) -> None:
 def serve(port: int, bucket: str, parent_pid: int | None) -> None:
     from moto.server import ThreadedMotoServer
 
-    socket.create_server((HOST, port)).close()  # raises where it is taken, of which moto's thread would die unseen
+    socket.create_server((HOST, port)).close()  # raises if the port is taken; moto's thread would die silently
     server = ThreadedMotoServer(HOST, port, verbose=False)
     server.start()
     port = server.get_host_and_port()[1]

@@ -94,7 +94,7 @@ def read_listed(
         absolute = _absolute(path, list_url) if path else ""
         group = check_group(_text(row, "group", where), where)
         rows.append((AnnotatedVideo(video_id, absolute, labels, intervals, split, group), where))
-    fix = "add an `id` column, with an id of its own for each" if nameless else "give one of them another id"
+    fix = "add an `id` column, with a unique id for each" if nameless else "give one of them another id"
     check_unique(((video.video_id, where) for video, where in rows), fix)
     return rows
 

@@ -56,7 +56,7 @@ class DecoderProcess:
             )  # fmt: skip
         os.close(life)
         self._sock = ours
-        self._waits = selectors.PollSelector()  # takes no file of its own, and any number of others may be open
+        self._waits = selectors.PollSelector()  # opens no file itself, and works with any number of open files
         self._waits.register(ours, selectors.EVENT_READ)
         try:
             self._answer(START_SECONDS, START_SECONDS)

@@ -24,8 +24,8 @@ from adaptfocus.pipelines.video.table import pad_packet
 # print a warning.
 av.logging.set_level(av.logging.PANIC)
 
-# libavcodec passes over B pictures of these by itself, which nothing refers to: 0.61 to 0.65 of the CPU. Of H.264 and
-# HEVC it leaves out the same as nal_units, but not groups without a wanted picture; AV1 it decodes wrong.
+# For these codecs, libavcodec itself can skip unreferenced B pictures: 0.61 to 0.65 of the CPU. For H.264 and HEVC it
+# leaves out the same pictures as nal_units, but not groups without a wanted picture. It decodes AV1 wrongly then.
 _PASSES_OVER_B = frozenset({"mpeg1video", "mpeg2video", "mpeg4"})
 
 
@@ -101,13 +101,13 @@ def refuse_corrupt(frame: av.VideoFrame, first_pts: int) -> None:
 
 
 def pass_over(context: Any, is_wanted: bool) -> None:
-    """Whether the next packet's picture is wanted: if not, some decoders need not decode it."""
+    """Tell the decoder whether the next packet's picture is wanted: if not, some decoders skip it."""
     if context.codec.canonical_name in _PASSES_OVER_B:
         context.skip_frame = "DEFAULT" if is_wanted else "NONREF"
 
 
 def _decoded(context: Any, packets: Sequence[PacketBytes], wanted: Collection[int] | None) -> Iterator[av.VideoFrame]:
-    """`wanted`: none where every picture is decoded."""
+    """The frames of packets. `wanted`: pts of the wanted pictures; None decodes every picture."""
     for packet in packets:
         if wanted is not None:
             pass_over(context, packet.pts in wanted)

@@ -1,7 +1,7 @@
 """World d: a video is an activity, which is a set of actions in an order.
 
-Each set of actions comes in two orders, one the reverse of the other, so that the actions in a video alone never
-identify its activity. Some steps are left out, and sometimes an action is added that does not belong. The steps are
+Each set of actions comes in two orders, one the reverse of the other, so that the set of actions in a video never
+identifies its activity. Some steps are left out, and sometimes an action is added that does not belong. The steps are
 placed along the video, one at a time, with background between them.
 """
 
