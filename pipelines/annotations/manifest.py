@@ -195,7 +195,7 @@ def _check_columns(names: Any, required: Sequence[str], where: str) -> None:
     missing = [name for name in required if name not in names]
     if missing:
         raise InputError(
-            f"{where}: {' and '.join(map(repr, missing))} missing; there are {', '.join(names) or 'none'}; "
+            f"{where} lacks {' and '.join(map(repr, missing))}; it has {', '.join(names) or 'nothing'}; "
             f"needed are {', '.join(required)}"
         )
 

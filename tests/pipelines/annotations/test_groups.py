@@ -24,7 +24,7 @@ def named(*rows: tuple[str, str | None, str | None]) -> list[AnnotatedVideo]:
             ["bem"],
             "'bem' cannot be held out: none of 2 .* nearest is 'ben'",
         ),
-        ([("a", None, "ann"), ("b", "test", "ben")], ["ben"], "the video 'b' has the split 'test' already"),
+        ([("a", None, "ann"), ("b", "test", "ben")], ["ben"], "the video 'b' already has the split 'test'"),
         ([("a", None, "ann"), ("b", None, None)], ["ann"], "the video 'b' has no group"),
         ([("a", None, "ann"), ("b", None, "ben")], ["ben", "ann"], "all 2 groups are held out"),
     ],

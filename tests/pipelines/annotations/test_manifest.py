@@ -75,16 +75,16 @@ def test_intervals_without_time_are_dropped_and_counted(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("m.csv", "file,labels\na.mp4,x\n", "line 1: 'path' missing; there are file, labels"),
+        ("m.csv", "file,labels\na.mp4,x\n", "line 1 lacks 'path'; it has file, labels"),
         ("m.csv", 'path,labels\na.mp4,"x\nb.mp4,y\n', "line 3: unexpected end of data; correct the line"),
         ("m.csv", "path,labels\na.mp4,x,y\n", "line 2: 3 fields under 2 columns; put .* into double quotes"),
-        ("m.csv", "path,labels\na.mp4\n", "line 2: 'labels' missing"),
+        ("m.csv", "path,labels\na.mp4\n", "line 2 lacks 'labels'"),
         ("m.csv", "path,labels\n,x\n", "line 2: 'path' is empty"),
         ("m.csv", "path,labels,intervals\na.mp4,x,x 1\n", "line 2: an interval is a label, start_seconds and"),
         ("m.csv", "path,labels\n", "holds no rows"),
         ("m.jsonl", '{"path": "a.mp4", "labels": []}\n{"path": \n', "line 2 does not parse as JSON"),
         ("m.jsonl", '["a.mp4"]\n', "line 1 holds list, not an object"),
-        ("m.jsonl", '{"path": "a.mp4"}\n', "line 1: 'labels' missing"),
+        ("m.jsonl", '{"path": "a.mp4"}\n', "line 1 lacks 'labels'"),
         ("m.jsonl", '{"path": "a.mp4", "labels": [1]}\n', "line 1: labels must be a list of names"),
         ("m.jsonl", '{"path": ["a"], "labels": []}\n', "line 1: 'path' must be text"),
         ("m.jsonl", "[" * 100_000, "line 1 does not parse as JSON"),
@@ -119,7 +119,7 @@ def test_an_unknown_label_inside_an_interval_is_found_too(tmp_path: Path):
 def test_labels_by_id_need_no_path(tmp_path: Path):
     url = manifest(tmp_path, "id,labels\nk/1,walk;sit\n")
     assert read_labels(url) == {"k/1": (("walk", "sit"), None)}
-    with pytest.raises(InputError, match="no 'id'"):
+    with pytest.raises(InputError, match="lacks 'id'"):
         read_labels(manifest(tmp_path, "path,labels\na,b\n"))
 
 

@@ -128,7 +128,7 @@ def test_charades_rows_that_stray(tmp_path: Path) -> None:
     [
         ({}, "there is no Charades_v1_classes.txt; needed are"),
         ({"Charades_v1_classes.txt": CHARADES_CLASSES}, "there are no lists"),
-        ({"a/Charades_v1_classes.txt": "", "b/Charades_v1_classes.txt": ""}, "is there 2 times"),
+        ({"a/Charades_v1_classes.txt": "", "b/Charades_v1_classes.txt": ""}, "there are 2 Charades_v1_train.csv"),
         ({"Charades_v1_classes.txt": "c000\n"}, "line 1: 'c000' is not an id and a name"),
         ({"Charades_v1_classes.txt": "c000 a\nc000 b\n"}, "line 2: the id c000 occurs twice"),
         (
@@ -324,7 +324,7 @@ def test_activitynet(tmp_path: Path) -> None:
     ordered = read_release("activitynet", url, classes=["Fly", "Run"])
     assert ordered.classes == ("Fly", "Run")
     assert kinds(ordered)["label_not_in_classes"] == 1
-    for text, said in (("[]", "holds a list"), ("{", "is not JSON"), ("{}", "has no 'database'")):
+    for text, said in (("[]", "holds a list"), ("{", "is not usable JSON"), ("{}", "has no 'database'")):
         (tmp_path / "a.json").write_text(text)
         with pytest.raises(InputError, match=said):
             read_release("activitynet", url)

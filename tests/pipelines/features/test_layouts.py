@@ -334,7 +334,7 @@ def test_a_wrong_order_of_maps_is_caught_and_said(
     assert "where Timeception reads (T, H, W, C): array.transpose" in problems[0]
 
 
-def test_each_thing_that_can_be_wrong_is_said_with_its_mend(given: Given, maps: Given, tmp_path: Path) -> None:
+def test_each_thing_that_can_be_wrong_is_said_with_its_fix(given: Given, maps: Given, tmp_path: Path) -> None:
     out, _ = exported("mstcn", given, maps, tmp_path)
     name = "P03_cam01_P03_tea"
     feature, truth = out / "features" / f"{name}.npy", out / "groundTruth" / f"{name}.txt"
@@ -345,7 +345,10 @@ def test_each_thing_that_can_be_wrong_is_said_with_its_mend(given: Given, maps: 
         return "\n".join(verify("mstcn", str(out), Given(with_features, fps=FPS))[1])
 
     cases: list[tuple[Callable[[], Any], str]] = [
-        (lambda: np.save(feature, whole[:, :-3]), "frames and its groundTruth 110 labels; MS-TCN cuts to the shorter"),
+        (
+            lambda: np.save(feature, whole[:, :-3]),
+            "frames and its groundTruth 110 labels; MS-TCN silently cuts to the shorter",
+        ),
         (lambda: np.save(feature, whole.astype(np.float64)), "is float64; MS-TCN is given float32"),
         (lambda: np.save(feature, whole[:-1]), "has 5 numbers a step"),
         (lambda: np.save(feature, whole * np.nan), "not finite"),
@@ -470,7 +473,7 @@ def test_features_at_other_times(rule: Any) -> None:
 def test_one_odd_video_is_left_out_of_an_export_and_counted(
     layout: str, given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    odd = {"mstcn": "frames.at_frames", "opentad": "arrays.laid_out", "mmn": "grounding.averaged"}[layout]
+    odd = {"mstcn": "frames.at_frames", "opentad": "arrays.laid_out", "mmn": "grounding.average_steps"}[layout]
     odd = f"adaptfocus.pipelines.features.layouts.{odd}"
     module, _, name = odd.rpartition(".")
     plain = getattr(importlib.import_module(module), name)

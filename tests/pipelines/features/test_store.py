@@ -76,7 +76,7 @@ def test_features_that_are_not_complete_are_not_opened(tmp_path) -> None:
         open_features(url)
     claim(url, SETTINGS)
     write_part(url, "000000", [(features(0, 3), COUNTS)], [])
-    with pytest.raises(InputError, match=r"not complete \(1 parts are there.*give the command .* again"):
+    with pytest.raises(InputError, match=r"not complete \(1 parts.*give the command .* again"):
         open_features(url)
     assert parts_there(url) == {"000000"}
     with pytest.raises(InputError, match="1 of 2 parts are missing"):
