@@ -269,7 +269,7 @@ def numbers(option: str, text: str) -> list[int]:
     """The seeds that an option gives. Raises ConfigError: one is no whole number."""
     wrong = [word for word in words(option, text) if not word.isdigit()]
     if wrong:
-        raise ConfigError(f"{option} {text}: '{wrong[0]}' is not a seed; give whole numbers of at least 0, such as 0,1,2")
+        raise ConfigError(f"{option} {text}: '{wrong[0]}' is not a seed; give whole numbers from 0, such as 0,1,2")
     return [int(word) for word in words(option, text)]
 
 

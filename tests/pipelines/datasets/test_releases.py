@@ -128,7 +128,7 @@ def test_charades_rows_that_stray(tmp_path: Path) -> None:
     [
         ({}, "there is no Charades_v1_classes.txt; needed are"),
         ({"Charades_v1_classes.txt": CHARADES_CLASSES}, "there are no lists"),
-        ({"a/Charades_v1_classes.txt": "", "b/Charades_v1_classes.txt": ""}, "there are 2 Charades_v1_train.csv"),
+        ({"a/Charades_v1_classes.txt": "", "b/Charades_v1_classes.txt": ""}, "there are 2 Charades_v1_classes.txt"),
         ({"Charades_v1_classes.txt": "c000\n"}, "line 1: 'c000' is not an id and a name"),
         ({"Charades_v1_classes.txt": "c000 a\nc000 b\n"}, "line 2: the id c000 occurs twice"),
         (
