@@ -349,7 +349,7 @@ def test_each_thing_that_can_be_wrong_is_said_with_its_fix(given: Given, maps: G
             lambda: np.save(feature, whole[:, :-3]),
             "frames and its groundTruth 110 labels; MS-TCN silently cuts to the shorter",
         ),
-        (lambda: np.save(feature, whole.astype(np.float64)), "is float64; MS-TCN is given float32"),
+        (lambda: np.save(feature, whole.astype(np.float64)), "is float64; MS-TCN takes float32"),
         (lambda: np.save(feature, whole[:-1]), "has 5 numbers a step"),
         (lambda: np.save(feature, whole * np.nan), "not finite"),
         (lambda: np.save(feature, whole[None]), "reads a matrix"),
