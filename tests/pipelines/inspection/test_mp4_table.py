@@ -249,7 +249,7 @@ OUTSIDE = {
     ),
     "an unusual esds": lambda: encode(codec="mpeg2video"),
     "sample entries of kind": lambda: encode(codec="mpeg2video", container="mov"),
-    "does not fit into its place": lambda: LONGER[:32] + struct.pack(">I4s", 1 << 30, b"free") + LONGER[32:],
+    "does not fit into its parent": lambda: LONGER[:32] + struct.pack(">I4s", 1 << 30, b"free") + LONGER[32:],
     "or are empty": lambda: edited(LONGER, b"stsz", lambda d: [[b"stsz", d[:12] + bytes(4) + d[16:]]]),
     "does not begin like an mp4": lambda: encode(container="matroska"),
     "no video track": lambda: edited(LONGER, b"hdlr", lambda d: [[b"hdlr", d.replace(b"vide", b"soun")]]),
@@ -483,7 +483,7 @@ def test_a_movie_header_behind_the_tracks() -> None:
     end = trak + int.from_bytes(video[trak : trak + 4], "big")
     moved = video[:start] + video[trak:end] + video[start:trak] + video[end:]
     assert by_header(video).access == "packets"
-    with pytest.raises(NotPlainError, match="behind its tracks"):
+    with pytest.raises(NotPlainError, match="after its tracks"):
         by_header(moved)
     with pytest.raises(BadVideoError, match=r"no_packets|no packets"):
         read_packet_table(io.BytesIO(moved), len(moved))
