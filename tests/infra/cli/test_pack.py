@@ -258,7 +258,7 @@ def test_what_does_not_go_together_is_said(type_, charades: Path, tmp_path: Path
         (["pack", "--manifest", "m.csv", "--validate"], "--validate belongs to --format"),
         (["pack", "--manifest", "m.csv", "--no-intervals"], "--no-intervals belongs to --format"),
         (["pack", "--gmdcsa24", "x", "--leave-out", "a"], "--leave-out belongs to --format"),
-        ([*release, "--hold-out", "Ann"], "the video 'AAAA1' has the split 'train' already"),
+        ([*release, "--hold-out", "Ann"], "the video 'AAAA1' already has the split 'train'"),
         ([*release[:2], "kinetics", *release[3:]], "there is no format 'kinetics'"),
     ):
         code, _, err = type_(*words)
