@@ -1,7 +1,6 @@
 """What flows between the stages, and the Arrow schema of every table on disk.
 
-Input: nothing. Does: names the columns once, with units, and checks shapes where tensors are built.
-Output: schemas, and ClipBatch, the only thing a training worker sees.
+The columns are named once, with their units.
 
 The unit of a plan is a *bag*: one video with its N clips of the epoch (the multiple-instance term). Strings stop
 at the decoder: `iter_torch_batches` cannot carry them, so a worker knows a video by its row in the index.
@@ -133,6 +132,18 @@ PLAN_SCHEMA = pa.schema(
         ("saliency_tau", pa.list_(pa.float32())),
         ("saliency_epoch", pa.list_(pa.int32())),
     ]
+)
+
+# What a step needs of a bag beside its frames and what they cost. The rank that trains joins these columns by slot.
+STEP_COLUMNS = (
+    "slot", "video_row", "duration_seconds", "label_ids", "clips", "clip_positive", "saliency_score", "saliency_tau",
+    "saliency_epoch",
+)  # fmt: skip
+STEP_SCHEMA = pa.schema([PLAN_SCHEMA.field(name) for name in STEP_COLUMNS])
+
+# What reading and decoding a bag need: a plan without what is learnt from it.
+DECODE_SCHEMA = pa.schema(
+    [field for field in PLAN_SCHEMA if field.name not in STEP_COLUMNS or field.name in ("slot", "video_row", "clips")]
 )
 
 # One row a bag that went through the model and into the gradient (ok) or was lost in decoding (not ok).

@@ -16,7 +16,8 @@ import torch
 
 from adaptfocus.pipelines.errors import RETRY_REASONS
 from adaptfocus.pipelines.schemas import LEDGER_SCHEMA, NO_LABEL
-from adaptfocus.pipelines.stream.batches import ClipBatch, decode_error
+from adaptfocus.pipelines.stream.batches import decode_error
+from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.device.transfer import Leaving
 from adaptfocus.trainers.method.null_ranks import null_ranks
 

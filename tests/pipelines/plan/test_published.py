@@ -20,7 +20,7 @@ from adaptfocus.pipelines.store.tables import read_table, write_table
 from adaptfocus.pipelines.stream.clips import ClipShape
 from tests.pipelines.plan.test_draw import FIVE, RULES, draw
 
-SHAPE = ClipShape(clips=4, frames=8, size_pixels=224, max_labels=3, bins=20)
+SHAPE = ClipShape(clips=4, frames=8, size_pixels=224)
 
 
 def test_a_plan_comes_back_and_its_parts_hold_whole_batches(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from adaptfocus.pipelines.schemas import NO_LABEL
-from adaptfocus.pipelines.stream.batches import ClipBatch
 from adaptfocus.trainers.backbones import Backbone
+from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.device.transfer import Leaving
 from adaptfocus.trainers.loop.accumulate import split
 from adaptfocus.trainers.loop.commits import SinceCommit, on_cpu
