@@ -89,11 +89,7 @@ SPAN_TYPE = pa.struct(
     [
         ("offset_bytes", pa.int64()),  # of the range to fetch, in the tar
         ("size_bytes", pa.int64()),
-        ("packet_offset_bytes", pa.list_(pa.int64())),  # inside that range
-        ("packet_size_bytes", pa.list_(pa.int64())),
-        ("packet_pts", pa.list_(pa.int64())),
-        ("packet_dts", pa.list_(pa.int64())),
-        ("packet_is_key", pa.list_(pa.bool_())),  # decoders of PNG and of screens ask for it
+        ("packets", pa.binary()),  # packet_codec; offsets inside that range
         # Its packets follow those of the span before: the two are decoded as one. So it is where a run's packets lie
         # far apart, or in another order than they are decoded.
         ("continues", pa.bool_()),

@@ -6,7 +6,7 @@ Input: a table and a URL. Does: writes it whole, reads it back, checks the colum
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,10 +25,19 @@ def write_table(table: pa.Table, url: str, row_group_size: int = 1024) -> None:
 
 
 def read_table(
-    url: str, schema: pa.Schema, start: int = 0, stop: int | None = None, *, later: Sequence[str] = ()
+    url: str,
+    schema: pa.Schema,
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    later: Sequence[str] = (),
+    upgrade: Callable[[pa.Table], pa.Table] | None = None,
 ) -> pa.Table:
     """Rows [start, stop) of a Parquet file, with the columns and types of `schema`; of those in `later`, which files of
     earlier versions have not, nulls where they are missing.
+
+    Args:
+        upgrade: what makes columns of this version's types out of an earlier one's.
 
     Raises:
         InputError: it is not Parquet, or columns are missing: it was written by another version.
@@ -47,7 +56,8 @@ def read_table(
     table = file.read_row_groups(groups, columns=there)
     for name in sorted(missing):
         table = table.append_column(name, pa.nulls(table.num_rows, schema.field(name).type))
-    table = table.select(schema.names).cast(schema)
+    table = table.select(schema.names)
+    table = (upgrade(table) if upgrade else table).cast(schema)
     return table.slice(start - first, None if stop is None else stop - start)
 
 

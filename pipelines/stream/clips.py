@@ -27,10 +27,10 @@ from adaptfocus.pipelines.decode.bag import decode_clips
 from adaptfocus.pipelines.decode.settings import DecodeConfig, Isolation
 from adaptfocus.pipelines.errors import RETRY_REASONS, BadVideoError
 from adaptfocus.pipelines.features.clips import FeatureSource, opened
+from adaptfocus.pipelines.plan.published import read_bags
 from adaptfocus.pipelines.schemas import DECODE_SCHEMA
 from adaptfocus.pipelines.store.ahead import Fetched, read_ahead
 from adaptfocus.pipelines.store.reads import ReadConfig
-from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.pipelines.stream.batches import ERROR_BYTES, DecodedBatch, encode_error
 
 # (URL of a part of a plan, first row, end row), or None while the next is not published yet.
@@ -77,7 +77,7 @@ def bags_of(slices: Slices) -> Iterator[dict | None]:
         if part is None:
             yield None
             continue
-        for rows in read_table(part[0], DECODE_SCHEMA, *part[1:]).to_batches(64):
+        for rows in read_bags(part[0], DECODE_SCHEMA, *part[1:]).to_batches(64):
             yield from rows.to_pylist()
 
 

@@ -29,9 +29,8 @@ from ray.data.block import BlockMetadata
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import StorageError
-from adaptfocus.pipelines.plan.published import BAGS_PER_CHUNK, Chunk, PlanFacts, Stretch, wait_for_chunk
+from adaptfocus.pipelines.plan.published import BAGS_PER_CHUNK, Chunk, PlanFacts, Stretch, read_bags, wait_for_chunk
 from adaptfocus.pipelines.schemas import DECODE_SCHEMA
-from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.pipelines.stream.clips import ClipShape, read_and_decode
 from adaptfocus.pipelines.stream.windows import VideoRange, WindowShape, window_batches
 
@@ -203,7 +202,7 @@ def _rows_of_slices(slices: Any) -> pa.Table:
 
 def _tables(slices: Iterable[tuple[str, int, int]]) -> pa.Table:
     return pa.concat_tables(
-        [DECODE_SCHEMA.empty_table(), *(read_table(url, DECODE_SCHEMA, start, stop) for url, start, stop in slices)]
+        [DECODE_SCHEMA.empty_table(), *(read_bags(url, DECODE_SCHEMA, start, stop) for url, start, stop in slices)]
     )
 
 

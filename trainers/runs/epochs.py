@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.plan.draw import Planner, plan_clips
-from adaptfocus.pipelines.plan.published import PlanFacts, read_plan, write_plan
+from adaptfocus.pipelines.plan.published import PlanFacts, read_bags, read_plan, write_plan
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable, merge
 from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, PLAN_SCHEMA, SALIENCY_SCHEMA, EpochPlan
 from adaptfocus.pipelines.store.strict_json import json_text
@@ -65,7 +65,7 @@ def publish_plan(run: Run, config: TrainConfig, planner: Planner, epoch: int, la
 def read_head(run: Run, epoch: int) -> pa.Table | None:
     """The bags of an epoch that were drawn an epoch earlier; None if there are none."""
     head = read_plan(run.epoch_url(epoch, "head"))
-    return pa.concat_tables([read_table(url, PLAN_SCHEMA, *rows) for url, *rows in head.slices(0)]) if head else None
+    return pa.concat_tables([read_bags(url, PLAN_SCHEMA, *rows) for url, *rows in head.slices(0)]) if head else None
 
 
 def draw_plan(
