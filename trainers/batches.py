@@ -104,7 +104,7 @@ def join(decoded: DecodedBatch, rows: Iterable[tuple[Columns, int]]) -> ClipBatc
     return ClipBatch(**columns | decoded.columns())
 
 
-def joined(decoded: Iterable[DecodedBatch], plans: Iterable[pa.Table], labels: LabelShape) -> Iterator[ClipBatch]:
+def join_batches(decoded: Iterable[DecodedBatch], plans: Iterable[pa.Table], labels: LabelShape) -> Iterator[ClipBatch]:
     """Decoded batches with their rows of the plans. Both follow the plans in the same order, epoch after epoch.
 
     Args:
@@ -127,12 +127,12 @@ def joined(decoded: Iterable[DecodedBatch], plans: Iterable[pa.Table], labels: L
         yield join(batch, [found[slot] for slot in batch.slot.tolist()])
 
 
-def decoded_and_joined(
+def decode_and_join(
     slices: Slices, decode: Callable[[Slices], Iterable[DecodedBatch]], labels: LabelShape
 ) -> Iterator[ClipBatch]:
     """What `decode` makes of some slices of plans, in this process, joined with the plans' columns."""
     for_decoder, for_step = tee(slices)
-    return joined(decode(for_decoder), step_rows(for_step), labels)
+    return join_batches(decode(for_decoder), step_rows(for_step), labels)
 
 
 def step_rows(slices: Slices) -> Iterator[pa.Table]:

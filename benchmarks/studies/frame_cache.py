@@ -26,10 +26,10 @@ from adaptfocus.pipelines.plan.draw import bare_bag
 from adaptfocus.pipelines.plan.published import Stretch, follow
 from adaptfocus.pipelines.store.ahead import read_ahead
 from adaptfocus.pipelines.stream.batches import DecodedBatch
-from adaptfocus.pipelines.stream.clips import ClipShape, Slices, assembled, bags_of
+from adaptfocus.pipelines.stream.clips import ClipShape, Slices, assemble_batches, bags_of
 from adaptfocus.pipelines.stream.threads import ahead
 from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
-from adaptfocus.trainers.batches import ClipBatch, LabelShape, decoded_and_joined
+from adaptfocus.trainers.batches import ClipBatch, LabelShape, decode_and_join
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.settings.run import TrainConfig
 
@@ -63,11 +63,11 @@ class CachedEngine(LocalEngine):
         self.cache = cache
 
     def batches(self, stretch: Stretch, shape: ClipShape, labels: LabelShape) -> Iterator[ClipBatch]:
-        return ahead(decoded_and_joined(follow(stretch), partial(self._decoded, shape=shape), labels))
+        return ahead(decode_and_join(follow(stretch), partial(self._decoded, shape=shape), labels))
 
     def _decoded(self, slices: Slices, shape: ClipShape) -> Iterator[DecodedBatch]:
         bags = (bag for bag in bags_of(slices) if bag)  # None only says that the next is not known yet
-        return assembled(bags, shape, self.bags_per_batch, self._fill)
+        return assemble_batches(bags, shape, self.bags_per_batch, self._fill)
 
     def _fill(self, batch: DecodedBatch, place: int, bag: dict, shape: ClipShape) -> None:
         """`pipelines.stream.clips.fill`, with the cache in the place of fetching and decoding."""

@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 
-from adaptfocus.pipelines.decode.member import decord_frames, demuxed_frames
+from adaptfocus.pipelines.decode.member import decord_frames, demux_frames
 from adaptfocus.pipelines.decode.pictures import write_picture
 from adaptfocus.pipelines.decode.settings import DecodeConfig, How
 from adaptfocus.pipelines.decode.span import frames_of_span
 from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.store.range_file import RangeFile, open_member
 from adaptfocus.pipelines.video.display import Display, display_of
-from adaptfocus.pipelines.video.packets import Packets, joined_packets
+from adaptfocus.pipelines.video.packets import Packets, join_packets
 from adaptfocus.pipelines.video.spans import packets_of
 
 Place = tuple[int, int]  # (clip, frame) in a bag
@@ -51,7 +51,7 @@ def decode_into(
         runs: `runs_of` the bag; none where its member is read as a file.
 
     Raises:
-        BadVideoError, ConfigError, StorageError: as `frames.decode_clips`.
+        BadVideoError, ConfigError, StorageError: as `decode.bag.decode_clips`.
     """
     places: dict[int, list[Place]] = {}
     for number, clip in enumerate(bag["clips"]):
@@ -110,7 +110,7 @@ def _joined(packets: Sequence[Packets], data: Sequence[bytes]) -> PacketRun:
     if len(data) == 1:
         return PacketRun(packets[0], data[0])
     starts = accumulate((len(part) for part in data[:-1]), initial=0)
-    return PacketRun(joined_packets(packets, [*starts]), b"".join(data))
+    return PacketRun(join_packets(packets, [*starts]), b"".join(data))
 
 
 def member_frames(
@@ -128,7 +128,7 @@ def member_frames(
         for pts, frame in decord_frames(bag, wanted_pts, member):
             yield pts, frame, turned  # decord turns frames itself
     else:
-        for frame in demuxed_frames(wanted_pts, member, bag["access"] == "sequential"):
+        for frame in demux_frames(wanted_pts, member, bag["access"] == "sequential"):
             yield int(frame.pts or 0), frame, display
 
 

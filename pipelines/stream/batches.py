@@ -25,7 +25,7 @@ class DecodedBatch:
     ok: np.ndarray  # [B] bool; a bag that could not be decoded keeps its slot, with black frames
     error: np.ndarray  # [B, ERROR_BYTES] uint8: "kind: message" if not ok
     frames: np.ndarray  # [B, N, T, C, H, W] uint8: RGB, or planes of YUV as one channel (see frames.py); or float32
-    # [B, N, T, D, 1, 1]: steps of features (see feature_clips.py)
+    # [B, N, T, D, 1, 1]: steps of features (see features/clips.py)
     read_bytes: np.ndarray  # [B] int64, fetched for the bag's clips
     read_requests: np.ndarray  # [B] int64
     wait_seconds: np.ndarray  # [B] float64: the decoder stood still for the store

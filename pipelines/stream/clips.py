@@ -7,7 +7,7 @@ Does: fetches the spans of the next bags while one is decoded, and turns a bag t
 with its reason.
 Output: DecodedBatches, in slot order. Nothing here knows labels, saliency or training: who trains joins its own columns
 of the plan by slot (trainers/batches.py). Nothing here knows Ray: `stream` below runs in this process, and
-`pipelines.stream.on_ray` runs the same `assembled` on a cluster.
+`pipelines.stream.on_ray` runs the same `assemble_batches` on a cluster.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from adaptfocus.pipelines.apart.pool import decode_clips_apart
 from adaptfocus.pipelines.decode.bag import decode_clips
 from adaptfocus.pipelines.decode.settings import DecodeConfig, Isolation
 from adaptfocus.pipelines.errors import RETRY_REASONS, BadVideoError
-from adaptfocus.pipelines.features.clips import FeatureSource, opened
+from adaptfocus.pipelines.features.clips import FeatureSource, open_source
 from adaptfocus.pipelines.plan.published import read_bags
 from adaptfocus.pipelines.schemas import DECODE_SCHEMA
 from adaptfocus.pipelines.store.ahead import Fetched, read_ahead
@@ -67,8 +67,8 @@ def stream(slices: Slices, shape: ClipShape, bags_per_batch: int) -> Iterator[De
 def _batches(bags: Iterable[dict | None], shape: ClipShape, bags_per_batch: int) -> Iterator[DecodedBatch]:
     if shape.features:
         # None only says that the next bag is not known yet
-        return assembled((bag for bag in bags if bag), shape, bags_per_batch, fill_features)
-    return assembled(_read(bags, shape), shape, bags_per_batch)
+        return assemble_batches((bag for bag in bags if bag), shape, bags_per_batch, fill_features)
+    return assemble_batches(_read(bags, shape), shape, bags_per_batch)
 
 
 def bags_of(slices: Slices) -> Iterator[dict | None]:
@@ -112,7 +112,7 @@ def fill(batch: DecodedBatch, place: int, fetched: Fetched, shape: ClipShape) ->
 def fill_features(batch: DecodedBatch, place: int, bag: dict, shape: ClipShape) -> None:
     """`fill`, from features. A video that has none is as one that does not decode."""
     assert shape.features
-    table = opened(shape.features)
+    table = open_source(shape.features)
     batch.slot[place] = bag["slot"]
     began = time.monotonic()
     try:
@@ -128,7 +128,7 @@ def _mark_bad(batch: DecodedBatch, place: int, error: BadVideoError) -> None:
     batch.error[place] = encode_error(f"{error.kind}: {error}")
 
 
-def assembled(
+def assemble_batches(
     fetched: Iterator[F],
     shape: ClipShape,
     bags_per_batch: int,

@@ -95,7 +95,7 @@ def packet_count(blob: bytes) -> int:
     return _HEAD.unpack_from(blob)[1]
 
 
-def joined_packets(parts: Sequence[Packets], starts_bytes: Sequence[int]) -> Packets:
+def join_packets(parts: Sequence[Packets], starts_bytes: Sequence[int]) -> Packets:
     """The packets of some parts as one; the offsets of each part count from its start."""
     moved = [
         replace(part, offset_bytes=part.offset_bytes + start) for part, start in zip(parts, starts_bytes, strict=True)

@@ -11,7 +11,7 @@ import pytest
 from adaptfocus.pipelines.errors import RETRY_REASONS
 from adaptfocus.pipelines.schemas import DECODE_SCHEMA, NEVER_VISITED, NO_LABEL, STEP_SCHEMA
 from adaptfocus.pipelines.stream.batches import ERROR_BYTES, DecodedBatch
-from adaptfocus.trainers.batches import ClipBatch, LabelShape, join, joined, step_columns
+from adaptfocus.trainers.batches import ClipBatch, LabelShape, join, join_batches, step_columns
 
 CLIPS, LABELS = 2, LabelShape(max_labels=3, bins=2)
 
@@ -74,7 +74,7 @@ def test_each_bag_gets_its_own_row_over_parts_of_a_plan_and_epochs() -> None:
     second = [row(slot, [slot, 9], epoch=1) for slot in range(4)]
     # The second table is a slice of a larger one, as a chunk of a part is.
     plans = [table(*first[:3]), STEP_SCHEMA.empty_table(), table(first[0], *first[3:]).slice(1), table(*second)]
-    batches = list(joined([decoded(1, 0), decoded(2, 3), decoded(5), decoded(0, 2)], iter(plans), LABELS))
+    batches = list(join_batches([decoded(1, 0), decoded(2, 3), decoded(5), decoded(0, 2)], iter(plans), LABELS))
     check(batches[0], [first[1], first[0]])
     check(batches[1], first[2:4])
     check(batches[2], first[5:])
@@ -83,7 +83,7 @@ def test_each_bag_gets_its_own_row_over_parts_of_a_plan_and_epochs() -> None:
 
 def test_an_evaluations_plan_has_no_saliency() -> None:
     none: dict[str, list] = {"saliency_score": [], "saliency_tau": [], "saliency_epoch": []}
-    (batch,) = joined([decoded(3)], [table(row(3, [1, 2]) | none)], LABELS)
+    (batch,) = join_batches([decoded(3)], [table(row(3, [1, 2]) | none)], LABELS)
     assert (batch.saliency_epoch == NEVER_VISITED).all()
     assert batch.label_ids.tolist() == [[1, 2, NO_LABEL]]
 
@@ -93,7 +93,7 @@ def test_a_bag_never_gets_another_bags_labels() -> None:
     with pytest.raises(ValueError, match=r"bags of slots \[1\] were given rows of \[0\]"):
         join(decoded(1), [(columns, 0)])
     with pytest.raises(RuntimeError, match=r"slots \[8\] were decoded, and the plans that are left have none such"):
-        list(joined([decoded(1, 8)], [table(row(0, [1]), row(1, [2]))], LABELS))
+        list(join_batches([decoded(1, 8)], [table(row(0, [1]), row(1, [2]))], LABELS))
 
 
 def test_what_is_decoded_carries_nothing_that_is_learnt_from() -> None:

@@ -18,7 +18,7 @@ from adaptfocus.pipelines.errors import AdaptFocusError, ReplacedError, StorageE
 from adaptfocus.pipelines.plan.published import Stretch, follow
 from adaptfocus.pipelines.stream.clips import ClipShape, stream
 from adaptfocus.pipelines.stream.threads import ahead
-from adaptfocus.trainers.batches import ClipBatch, LabelShape, decoded_and_joined
+from adaptfocus.trainers.batches import ClipBatch, LabelShape, decode_and_join
 from adaptfocus.trainers.errors import StoppedError, TakenOverError
 
 T = TypeVar("T")
@@ -72,4 +72,4 @@ class LocalEngine:
 
     def batches(self, stretch: Stretch, shape: ClipShape, labels: LabelShape) -> Iterator[ClipBatch]:
         decode = partial(stream, shape=shape, bags_per_batch=self.bags_per_batch)
-        return ahead(decoded_and_joined(follow(stretch), decode, labels))
+        return ahead(decode_and_join(follow(stretch), decode, labels))

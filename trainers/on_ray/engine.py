@@ -20,9 +20,9 @@ from adaptfocus.pipelines.stream.batches import DecodedBatch
 from adaptfocus.pipelines.stream.clips import ClipShape
 from adaptfocus.pipelines.stream.on_ray import mark, newest_stream
 from adaptfocus.pipelines.stream.threads import ahead
-from adaptfocus.trainers.batches import ClipBatch, LabelShape, joined, step_rows
+from adaptfocus.trainers.batches import ClipBatch, LabelShape, join_batches, step_rows
 from adaptfocus.trainers.loop.engine import as_stopped
-from adaptfocus.trainers.loop.sharding import shared
+from adaptfocus.trainers.loop.sharding import wrap_model
 from adaptfocus.trainers.on_ray.datasets import unless_replaced
 from adaptfocus.trainers.on_ray.elastic import NOTICE
 from adaptfocus.trainers.on_ray.stop import notice_when_asked
@@ -80,7 +80,7 @@ class RayEngine(RayRanks):
             notice_when_asked(stop_key)
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        return shared(model, self.sharding, self.device, self.workers)
+        return wrap_model(model, self.sharding, self.device, self.workers)
 
     def add_up(self, values: torch.Tensor) -> torch.Tensor:
         total = values.detach().to(self.device, copy=True)  # NCCL adds up on the device alone
@@ -123,4 +123,4 @@ class RayEngine(RayRanks):
         )
         decoded = (DecodedBatch(**cast("dict[str, np.ndarray]", batch)) for batch in unless_replaced(columns))
         # In a thread: where a global batch is 64 bags or more, each step takes a chunk of the plan off the store.
-        return joined(decoded, ahead(step_rows(follow(stretch))), labels)
+        return join_batches(decoded, ahead(step_rows(follow(stretch))), labels)

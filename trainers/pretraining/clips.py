@@ -22,11 +22,11 @@ from adaptfocus.pipelines.plan.settings import ClipConfig, DrawRules
 from adaptfocus.pipelines.saliency.settings import SaliencyConfig
 from adaptfocus.pipelines.store.ahead import read_ahead
 from adaptfocus.pipelines.stream.batches import DecodedBatch, decode_error
-from adaptfocus.pipelines.stream.clips import ClipShape, assembled
+from adaptfocus.pipelines.stream.clips import ClipShape, assemble_batches
 from adaptfocus.pipelines.stream.threads import ahead
 from adaptfocus.pipelines.worlds.trimmed import LABELS
 from adaptfocus.trainers.backbones import InputSpec
-from adaptfocus.trainers.batches import LabelShape, joined
+from adaptfocus.trainers.batches import LabelShape, join_batches
 
 SALIENCY = SaliencyConfig(bins=1)  # a plan has it; no draw here looks at it
 
@@ -47,8 +47,8 @@ def batches_of_set(
     shape = ClipShape(1, spec.frames, spec.size_pixels)
     for_decoder, for_step = tee(_plans(planner, seed, batch_clips, spec))
     bags = (bag for plan in for_decoder for rows in plan.to_batches(64) for bag in rows.to_pylist())
-    decoded = assembled(read_ahead(bags), shape, batch_clips)
-    for batch in ahead(joined(decoded, for_step, LabelShape(planner.max_labels, SALIENCY.bins))):
+    decoded = assemble_batches(read_ahead(bags), shape, batch_clips)
+    for batch in ahead(join_batches(decoded, for_step, LabelShape(planner.max_labels, SALIENCY.bins))):
         _check_decoded(batch, set_url)
         targets = np.zeros((batch_clips, len(LABELS)), np.float32)
         rows, places = np.nonzero(batch.label_ids >= 0)

@@ -17,7 +17,7 @@ from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.settings import make
 from adaptfocus.pipelines.stream.clips import read_and_decode
 from adaptfocus.trainers.backbones import BACKBONES, MAKERS
-from adaptfocus.trainers.batches import LabelShape, joined
+from adaptfocus.trainers.batches import LabelShape, join_batches
 from adaptfocus.trainers.loop.commits import SinceCommit
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.step import train_step
@@ -53,7 +53,7 @@ def steps(values: dict[str, Any], engine: Engine) -> dict[str, Any]:
     mine = BAGS // engine.workers
     rows = plan.table.slice(engine.rank * mine, mine)
     labels = LabelShape(plan.max_labels, config.saliency.bins)
-    (batch,) = joined([read_and_decode(rows, clip_shape(config))], [rows], labels)
+    (batch,) = join_batches([read_and_decode(rows, clip_shape(config))], [rows], labels)
     assert batch.ok.all()
     model = small(config.backbone, num_classes=classes)
     trained, done = engine.wrap(model), SinceCommit()
@@ -86,10 +86,10 @@ def ranks(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from adaptfocus.infra.running.cluster import connected
+    from adaptfocus.infra.running.cluster import connect
 
     folder = tmp_path_factory.mktemp("ranks")
-    with connected(None, cpus=2):
+    with connect(None, cpus=2):
         TorchTrainer(
             on_worker,
             train_loop_config={"runs": settings, "folder": str(folder)},
