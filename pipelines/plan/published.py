@@ -196,12 +196,12 @@ def _with_blobs(table: pa.Table) -> pa.Table:
 def _with_blob(span: dict[str, Any]) -> dict[str, Any]:
     count = len(span["packet_pts"])
     names = ("packet_offset_bytes", "packet_size_bytes", "packet_pts", "packet_dts")
-    columns = [np.array(span[name], np.int64) for name in names]
+    offset, size, pts, dts = (np.array(span[name], np.int64) for name in names)
     # The earliest plans do not say which packets are keys: a span begins with one. Nor that a span continues another.
     is_key = span.get("packet_is_key") or [place == 0 for place in range(count)]
     return {
         "offset_bytes": span["offset_bytes"],
         "size_bytes": span["size_bytes"],
-        "packets": encode_packets(Packets(*columns, np.array(is_key, bool))),
+        "packets": encode_packets(Packets(offset, size, pts, dts, np.array(is_key, bool))),
         "continues": bool(span.get("continues")),
     }
