@@ -180,12 +180,10 @@ class Commits:
         if any(problems):
             raise self._diverged(problems)
         folder = lineage.folder(plan.epoch, cursor)
-        file = lineage.write_ledger(folder, self.engine.rank, done.scores.to_arrow())
+        lineage.write_ledger(folder, self.engine.rank, done.scores.to_arrow())
         own = [loss.item(), float(done.scores.clips_decoded()), done.input_wait_seconds, *done.scores.reading()]
-        files, sums = zip(*self._aside.gather((file, own)), strict=True)
+        sums = self._aside.gather(own)  # comes when every rank has written its ledger
         all_losses, clips, waited, *reading = (sum(values) for values in zip(*sums, strict=True))
-        same_epoch = self._last is not None and self._last.epoch == plan.epoch
-        earlier = self._last.ledger if self._last and same_epoch else ()
 
         def on_rank_zero() -> Commit:
             if places := list(not_finite(state)):
@@ -200,9 +198,7 @@ class Commits:
                 **{name: n for name, n in zip((*READING, *RETRIES), reading, strict=True) if n or name in READING},
             }
             counted = self._counted(plan, cursor, int(clips))
-            entry = lineage.commit(
-                folder, plan.epoch, cursor, plan.num_bags, (*earlier, *files), metrics, sha256, *counted
-            )
+            entry = lineage.commit(folder, plan.epoch, cursor, plan.num_bags, self._last, metrics, sha256, *counted)
             lineage.drop_old_states(keep.keep, keep.keep_epochs)
             return entry
 
