@@ -21,7 +21,7 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/isolation.py`
 
-from adaptfocus.infra.running.cluster import connected
+from adaptfocus.infra.running.cluster import connect
 from adaptfocus.pipelines.apart import pool
 from adaptfocus.pipelines.apart.process import DecoderProcess
 from adaptfocus.pipelines.decode.settings import Isolation
@@ -74,7 +74,7 @@ def main(
         if "plain" in loops:
             found += compared("plain", plans)
         if "ray" in loops and not quick:
-            with connected(None, cpus=2):
+            with connect(None, cpus=2):
                 found += compared("ray", plans)
     figures.show(found, as_json, "Decoding in a process of its own")
 

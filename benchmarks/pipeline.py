@@ -23,8 +23,7 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/pipeline.py`
 
-from adaptfocus.infra.demo.local_s3 import LocalS3
-from adaptfocus.infra.running.cluster import connected
+from adaptfocus.infra.running.cluster import connect
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.plan.draw import Planner
 from adaptfocus.pipelines.plan.published import PlanFacts
@@ -50,6 +49,7 @@ from benchmarks.reading.member_memory import peak_mb, write_tar_of_one
 from benchmarks.reading.process_cost import ProcessCost
 from benchmarks.reading.through_ray import batches as through_ray
 from benchmarks.reading.videos import NAMES, video
+from tests.s3_server import ExclusiveS3
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARD_SIZE_BYTES = 100 << 20  # two 10-minute videos: every worker of the DataLoader gets shards
@@ -98,7 +98,7 @@ def overhead(files: dict[str, Path], folder: Path, repeats: int) -> list[Figure]
     cpu: dict[str, list[float]] = {"plain": [], "ray": []}
     wall: dict[str, list[float]] = {"plain": [], "ray": []}
     clips = 0
-    with connected(None, cpus=2):
+    with connect(None, cpus=2):
         _run(through_ray(warm_up))
         _run(plain(warm_up))
         for repeat in range(repeats):
@@ -160,14 +160,14 @@ def dataloader(files: dict[str, Path], folder: Path, repeats: int) -> list[Figur
     cores = len(os.sched_getaffinity(0))
     names = ("ray", "stream", "dataloader", "dataloader_scaled_by_decord")
     rates: dict[str, list[float]] = {name: [] for name in names}
-    with LocalS3(folder / "s3") as s3, FarStore(s3) as far:
+    with ExclusiveS3(folder / "s3") as s3, FarStore(s3) as far:
         os.environ.update(far.environment)
         write_shards(files, far.store.url("shards"), SHARD_SIZE_BYTES)
         planner = indexed(far.store.url("shards"), far.store.url("index"))
         tars = sorted(set(planner.table.column("shard_url").to_pylist()))
         urls = [_signed(url) for url in tars]
         far.reset(LATENCY_MS)
-        with connected(None, cpus=cores + 1):
+        with connect(None, cpus=cores + 1):
             decoding = Decoding(cores=cores)
             _run(through_ray(stored_plan(planner, folder / "warm-up", range(1)), decoding))
             for repeat in range(repeats):

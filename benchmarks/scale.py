@@ -26,8 +26,7 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/scale.py`
 
-from adaptfocus.infra.demo.local_s3 import LocalS3
-from adaptfocus.infra.running.cluster import OBJECT_STORE_BYTES, connected
+from adaptfocus.infra.running.cluster import OBJECT_STORE_BYTES, connect
 from adaptfocus.infra.running.worlds import make_world
 from adaptfocus.pipelines.settings import make
 from adaptfocus.pipelines.worlds.config import world_of
@@ -41,6 +40,7 @@ from benchmarks.faults.s3_latency import FarStore
 from benchmarks.measuring import figures
 from benchmarks.measuring.figures import Figure, say
 from benchmarks.reading.process_cost import ProcessCost
+from tests.s3_server import ExclusiveS3
 
 NODES = (1, 2, 4)
 LATENCY_MS = 400
@@ -73,7 +73,7 @@ def nodes(folder: Path, repeats: int) -> list[Figure]:
     """Clips a second and CPU a clip, by the number of nodes."""
     rates: dict[int, list[float]] = {n: [] for n in NODES}
     cpu: dict[int, list[float]] = {n: [] for n in NODES}
-    with LocalS3(folder / "s3") as s3, FarStore(s3) as far:
+    with ExclusiveS3(folder / "s3") as s3, FarStore(s3) as far:
         os.environ.update(far.environment)
         make_world(world_of("demo", num_test_videos=1), far.store.url("world"), os.cpu_count() or 1)
         far.reset(LATENCY_MS)
@@ -117,7 +117,7 @@ def _trained(config: TrainConfig, number: int, without: frozenset[int]) -> tuple
     try:
         for _ in range(number):
             cluster.add_node(num_cpus=CPUS_OF_NODE, object_store_memory=OBJECT_STORE_BYTES)
-        with connected(cluster.address, cpus=0), ProcessCost(without) as cost:
+        with connect(cluster.address, cpus=0), ProcessCost(without) as cost:
             train.fit(config)
     finally:
         cluster.shutdown()

@@ -27,7 +27,6 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/store_faults.py`
 
-from adaptfocus.infra.demo.local_s3 import LocalS3
 from adaptfocus.infra.running.worlds import make_world
 from adaptfocus.pipelines.plan.draw import Planner
 from adaptfocus.pipelines.plan.published import PlanFacts, read_plan
@@ -58,6 +57,7 @@ from benchmarks.reading.corpus import (
     write_shards,
 )
 from benchmarks.reading.videos import NAMES, video
+from tests.s3_server import ExclusiveS3
 
 T = TypeVar("T")
 
@@ -100,7 +100,7 @@ def store_here(folder: Path) -> Iterator[tuple[str, Store]]:
     from tests.ceph import CephGateway, missing_programs
 
     if missing_programs():
-        with LocalS3(folder / "s3") as local:
+        with ExclusiveS3(folder / "s3") as local:
             yield "the local S3 server (moto)", local
     else:
         with CephGateway(folder / "ceph") as ceph:
@@ -209,11 +209,11 @@ def trained(url: str, name: str, *overrides: str) -> Run:
     if config.placement.engine == "local":
         train(config, LocalEngine(config.plan.bags_per_batch))
     else:
-        from adaptfocus.infra.running.cluster import connected
+        from adaptfocus.infra.running.cluster import connect
         from adaptfocus.infra.running.run import cpus_of
         from adaptfocus.trainers.on_ray.train import fit
 
-        with connected(None, cpus_of(config)):
+        with connect(None, cpus_of(config)):
             fit(config)
     return Run(config.url)
 

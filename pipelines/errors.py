@@ -6,7 +6,7 @@ traceback. Output: exception classes; every message gives the value, the limit a
 
 from __future__ import annotations
 
-from adaptfocus.pipelines.url_secrets import scrubbed
+from adaptfocus.pipelines.url_secrets import redact_secrets
 
 # Why a request was tried again. The order is that of ClipBatch.read_retries.
 RETRY_REASONS = ("throttled", "reset", "truncated", "timeout", "server_error", "wrong_range", "whole_body", "expired",
@@ -20,7 +20,7 @@ class AdaptFocusError(Exception):
     """
 
     def __str__(self) -> str:
-        return scrubbed(super().__str__())
+        return redact_secrets(super().__str__())
 
 
 class ConfigError(AdaptFocusError):

@@ -61,7 +61,7 @@ def read_yaml(text: str | bytes, where: str) -> Any:
         raise ConfigError(f"{where} is not YAML: {said}. Save it as UTF-8 text") from None
 
 
-def typed(value: Any, annotation: Any, where: str) -> Any:
+def parse_value(value: Any, annotation: Any, where: str) -> Any:
     """A setting's value, its texts read as its type says; what is no text stays.
 
     Raises:
@@ -72,12 +72,12 @@ def typed(value: Any, annotation: Any, where: str) -> Any:
         return _read(value, kind, may_be_open, where)
     inside = get_args(kind)
     if isinstance(value, Mapping) and get_origin(kind) is dict:
-        return {key: typed(each, inside[1], f"{where}.{key}") for key, each in value.items()}
+        return {key: parse_value(each, inside[1], f"{where}.{key}") for key, each in value.items()}
     if isinstance(value, list) and get_origin(kind) is tuple:
         each_of = inside[:1] * len(value) if Ellipsis in inside else inside
         if len(each_of) != len(value):
             raise ConfigError(f"{where} has {len(value)} values; it must have {len(each_of)}")
-        return [typed(each, own, where) for each, own in zip(value, each_of, strict=True)]
+        return [parse_value(each, own, where) for each, own in zip(value, each_of, strict=True)]
     return value
 
 
@@ -110,7 +110,7 @@ def _read(text: str, kind: Any, may_be_open: bool, where: str) -> Any:
         made = read_yaml(bare, where) if bare[:1] in ("{", "[") else None
         like = "{A: B}" if get_origin(kind) is dict else "[0.5, 1]"
         _must(isinstance(made, dict if get_origin(kind) is dict else list), where, text, f"written as {like}")
-        return typed(made, kind, where)
+        return parse_value(made, kind, where)
     return text
 
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar, get_args
 import pydantic
 
 from adaptfocus.pipelines.errors import ConfigError
-from adaptfocus.pipelines.setting_values import NUMBER, SWITCH, WHOLE, typed
+from adaptfocus.pipelines.setting_values import NUMBER, SWITCH, WHOLE, parse_value
 
 S = TypeVar("S", bound="Settings")
 
@@ -76,7 +76,7 @@ def _typed(cls: type[Settings], tree: Mapping[str, Any], prefix: str = "") -> di
         annotation = cls.model_fields[name].annotation
         child = _settings_in(annotation)
         if child is None:
-            made[name] = typed(tree[name], annotation, prefix + name)
+            made[name] = parse_value(tree[name], annotation, prefix + name)
         elif isinstance(tree[name], Mapping):
             made[name] = _typed(child, tree[name], f"{prefix}{name}.")
     return made

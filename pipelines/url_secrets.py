@@ -38,7 +38,7 @@ def _names_users(url: str) -> bool:
     return url.lower().rpartition("::")[2].startswith(tuple(f"{name}://" for name in _NAMED_USERS))
 
 
-def scrubbed(text: str) -> str:
+def redact_secrets(text: str) -> str:
     """Text whose URLs carry no user, no password and no value of a parameter that is a credential."""
     return _URL.sub(lambda match: _without(match[0]), text)
 

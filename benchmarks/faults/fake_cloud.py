@@ -24,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from adaptfocus.infra.running.cluster import connected
+from adaptfocus.infra.running.cluster import connect
 from adaptfocus.infra.running.worlds import make_world
 from adaptfocus.pipelines.settings import make
 from adaptfocus.pipelines.worlds.config import world_of
@@ -59,7 +59,7 @@ def from_zero(folder: Path) -> list[Figure]:
         ],
     )  # fmt: skip
     prepare(config)
-    with _head(folder) as address, connected(address, cpus=0):
+    with _head(folder) as address, connect(address, cpus=0):
         came = _train_and_watch(config)
     found = audit(Run(config.url))
     if (found.epochs, found.clips_lost, found.clips_twice) != (2, 0, 0):

@@ -75,7 +75,7 @@ def floor(video: VideoFile) -> Candidate:
 
 
 def ours(video: VideoFile) -> Candidate:
-    """`frames.decode_clips` on a row of a plan and the bytes of its spans."""
+    """`decode.bag.decode_clips` on a row of a plan and the bytes of its spans."""
     return _ours(DECODE)
 
 

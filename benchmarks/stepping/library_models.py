@@ -1,6 +1,7 @@
 """The same backbones as pytorchvideo makes them: what a step of ours is compared with.
 
 Input: a backbone's name, classes, frames and pixels. Does: asks the library for the model. Output: a module, or None.
+No extra brings the library, whose last release is of 2022: `pip install pytorchvideo==0.1.5`.
 pytorchvideo 0.1.5 imports one name of torchvision that none of these models uses: an empty one stands in for it.
 """
 

@@ -25,7 +25,7 @@ from adaptfocus.pipelines.plan.draw import bare_bag
 from adaptfocus.pipelines.plan.published import Stretch, follow
 from adaptfocus.pipelines.store.ahead import read_ahead
 from adaptfocus.pipelines.stream.batches import ClipBatch
-from adaptfocus.pipelines.stream.clips import ClipShape, assembled, bags_of, describe
+from adaptfocus.pipelines.stream.clips import ClipShape, assemble_batches, bags_of, describe
 from adaptfocus.pipelines.stream.threads import ahead
 from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
 from adaptfocus.trainers.loop.engine import LocalEngine
@@ -62,7 +62,7 @@ class CachedEngine(LocalEngine):
 
     def batches(self, stretch: Stretch, shape: ClipShape) -> Iterator[ClipBatch]:
         bags = (bag for bag in bags_of(follow(stretch)) if bag)  # None only says that the next is not known yet
-        return ahead(assembled(bags, shape, self.bags_per_batch, self._fill))
+        return ahead(assemble_batches(bags, shape, self.bags_per_batch, self._fill))
 
     def _fill(self, batch: ClipBatch, place: int, bag: dict, shape: ClipShape) -> None:
         """`pipelines.stream.clips.fill`, with the cache in the place of fetching and decoding."""

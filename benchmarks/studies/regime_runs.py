@@ -35,7 +35,7 @@ from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.open import load_config
-from adaptfocus.trainers.runs.preparation import finished, prepare
+from adaptfocus.trainers.runs.preparation import is_finished, prepare
 from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks.measuring.figures import say
 from benchmarks.studies.frame_cache import CachedEngine, frame_cache, make_cache
@@ -100,7 +100,7 @@ def run(job: RunJob) -> float:
     """Train and score; returns the seconds that it took."""
     began, config = time.monotonic(), job.config
     prepare(config)
-    if not finished(config):
+    if not is_finished(config):
         if config.placement.engine == "ray":
             run_training(config, None)
         elif job.cache_folder:

@@ -39,7 +39,7 @@ from adaptfocus.infra.running.settings import settings_from
 from adaptfocus.infra.running.tables import show
 from adaptfocus.infra.running.wording import counts_line, many
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
-from adaptfocus.pipelines.url_secrets import scrubbed
+from adaptfocus.pipelines.url_secrets import redact_secrets
 from adaptfocus.pipelines.worlds.config import WORLDS, world_of
 
 app = typer.Typer(
@@ -175,7 +175,7 @@ def report(
     from adaptfocus.infra.report.gather import gather
     from adaptfocus.infra.report.page import write_report
 
-    command = scrubbed(shlex.join(["adaptfocus", *sys.argv[1:]]))
+    command = redact_secrets(shlex.join(["adaptfocus", *sys.argv[1:]]))
     write_report(gather(runs, evaluation, samples, command, videos or []), out_url)
     out.print(f"report: {out_url}")
 
@@ -265,7 +265,7 @@ def main() -> None:
         from adaptfocus.infra.running.progress import console
 
         console.print("[bold red]error:[/] ", end="")
-        console.print(scrubbed(str(error)), markup=False, highlight=False, soft_wrap=True)
+        console.print(redact_secrets(str(error)), markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
@@ -273,7 +273,7 @@ def main() -> None:
         sys.exit(130)
     except Exception as error:
         if hasattr(error, "show"):  # a usage error of the command line
-            error.message = scrubbed(str(getattr(error, "message", "")))  # type: ignore[attr-defined]
+            error.message = redact_secrets(str(getattr(error, "message", "")))  # type: ignore[attr-defined]
             error.show()  # type: ignore[attr-defined]
             sys.exit(2)
         raise

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from adaptfocus.infra.cli.options import Address, Engine, Epoch, RunUrl
-from adaptfocus.infra.running.settings import placed
+from adaptfocus.infra.running.settings import with_placement
 from adaptfocus.infra.running.wording import counts_line, many
 from adaptfocus.pipelines.errors import InputError
 
@@ -51,7 +51,7 @@ def extract(
     Give the same command again to resume.
     """
     from adaptfocus.infra.running.placement import check_this_machine, cpus_of
-    from adaptfocus.infra.running.progress import counted
+    from adaptfocus.infra.running.progress import progress_bar
     from adaptfocus.infra.running.run import OWN, check_ray, engine_of
     from adaptfocus.pipelines import store
     from adaptfocus.pipelines.annotations.rows import check_split
@@ -63,24 +63,24 @@ def extract(
     from adaptfocus.trainers.runs.open import load_config
 
     run, index, out_url = absolute(run), absolute(index), absolute(out_url)
-    config = placed(load_config(run), overrides)
+    config = with_placement(load_config(run), overrides)
     split = check_split(split, "--split")
     end_of = None if epoch is None else epoch - 1
     job = Extraction(
         config, len(classes_of(config)), weights_of(config, end_of, start, weights and absolute(weights)), index,
         "maps" if maps else "pooled", stride_seconds, split,
     )  # fmt: skip
-    with counted("extracting videos") as progress:
+    with progress_bar("extracting videos") as progress:
         if engine_of(config, engine, address) == "local":
             facts = extract_features(job, out_url, make_here, progress)
         else:
             check_ray()
-            from adaptfocus.infra.running.cluster import check_seen, connected
+            from adaptfocus.infra.running.cluster import check_seen, connect
             from adaptfocus.trainers.on_ray.extraction import make_on_cluster
 
             if address in OWN:  # it takes the GPUs that are there
                 check_this_machine(config.placement.model_copy(update={"worker_resources": {}, "gpus_per_worker": 0}))
-            with connected(address, cpus=cpus_of(config)):
+            with connect(address, cpus=cpus_of(config)):
                 check_seen({"the run": store.join(run, "config.json"), "the index": store.join(index, "index.json")})
                 facts = extract_features(job, out_url, make_on_cluster, progress)
     _say(facts, out_url)

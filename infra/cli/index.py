@@ -42,7 +42,7 @@ def index(
 
     Run it again after a change: only new and changed shards are read.
     """
-    from adaptfocus.infra.running.progress import counted
+    from adaptfocus.infra.running.progress import progress_bar
     from adaptfocus.pipelines.annotations.label_checks import label_warnings
     from adaptfocus.pipelines.annotations.manifest import read_classes
     from adaptfocus.pipelines.decode.settings import DEFAULT_ISOLATION
@@ -54,7 +54,7 @@ def index(
         for url in shards:
             _show(url)
         return
-    with counted("indexing shards") as progress:
+    with progress_bar("indexing shards") as progress:
         done = build_index(
             shards, out_url, classes=read_classes(classes) if classes else None, labels_url=labels, workers=workers,
             progress=progress, isolation=DEFAULT_ISOLATION if isolate else None, prefix_shard=prefix_shard,

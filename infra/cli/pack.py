@@ -20,7 +20,7 @@ from adaptfocus.infra.running.wording import counts_line, many
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.annotations.groups import check_groups, split_by_groups
 from adaptfocus.pipelines.annotations.label_checks import label_warnings, video_warnings
-from adaptfocus.pipelines.annotations.manifest import read_classes, read_listed, tidied
+from adaptfocus.pipelines.annotations.manifest import read_classes, read_listed, tidy_list
 from adaptfocus.pipelines.annotations.rows import AnnotatedVideo, Problem, labels_and
 from adaptfocus.pipelines.datasets.formats import FORMATS, read_release
 from adaptfocus.pipelines.datasets.release import Release
@@ -147,7 +147,7 @@ def _of_list(
         listed = read_listed(manifest, names, required=("path", "labels"))
         known = _held_out([video for video, _ in listed], held_out)
         placed = zip(known, (where for _, where in listed), strict=True)
-        videos, problems = tidied((video, where) for video, where in placed if not splits or video.split in splits)
+        videos, problems = tidy_list((video, where) for video, where in placed if not splits or video.split in splits)
     else:
         from adaptfocus.pipelines.datasets.gmdcsa24 import read_gmdcsa24
 
@@ -189,12 +189,12 @@ def _first_of(problems: Sequence[Problem]) -> str:
 def _pack(
     chosen: Chosen, out_url: str, shard_size: int, overwrite: bool, as_json: bool, problems_url: str | None
 ) -> None:
-    from adaptfocus.infra.running.progress import counted
+    from adaptfocus.infra.running.progress import progress_bar
     from adaptfocus.pipelines.datasets.task_files import write_tasks
     from adaptfocus.pipelines.shards.packing import pack as pack_videos
 
     release = chosen.release
-    with counted("packing") as progress:
+    with progress_bar("packing") as progress:
         done = pack_videos(
             chosen.videos, out_url, classes=chosen.classes, shard_size_bytes=shard_size, problems=chosen.problems,
             overwrite=overwrite, progress=progress,

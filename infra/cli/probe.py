@@ -19,7 +19,7 @@ from rich.table import Table
 from adaptfocus.infra.running.tables import show
 from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.pipelines.store.strict_json import json_text
-from adaptfocus.pipelines.url_secrets import scrubbed
+from adaptfocus.pipelines.url_secrets import redact_secrets
 
 RESULT, PREDICTIONS, REPORT = "result.json", "predictions.jsonl", "report.html"
 MOST_SEEDS = 100
@@ -53,7 +53,9 @@ def probe(
     lines = (json_text(dict(row), ensure_ascii=False) for row in result.outcomes[0].predictions)
     store.write_bytes(store.join(out_url, PREDICTIONS), "".join(f"{line}\n" for line in lines).encode())
     created = f"{datetime.datetime.now():%Y-%m-%d %H:%M}"
-    write_probe_report(result, store.join(out_url, REPORT), created, scrubbed(" ".join(["adaptfocus", *sys.argv[1:]])))
+    write_probe_report(
+        result, store.join(out_url, REPORT), created, redact_secrets(" ".join(["adaptfocus", *sys.argv[1:]]))
+    )
     table = Table(box=None)
     for title in (task, "mean", "std", *(f"seed {seed}" for seed in numbers)):
         table.add_column(title, justify="left" if title == task else "right")

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from adaptfocus.infra.cli.options import RunUrl
-from adaptfocus.infra.running.settings import placed
+from adaptfocus.infra.running.settings import with_placement
 from adaptfocus.infra.running.tables import show
 from adaptfocus.pipelines.errors import ConfigError
 
@@ -77,13 +77,13 @@ def retry(
     """
     from adaptfocus.trainers.runs.log import Run
     from adaptfocus.trainers.runs.open import load_config
-    from adaptfocus.trainers.runs.quarantine import chosen, quarantined, release_decoded
+    from adaptfocus.trainers.runs.quarantine import choose_rows, read_quarantine, release_decoded
     from adaptfocus.trainers.runs.quarantine import retry as tried_again
 
-    config = placed(load_config(run), overrides)  # only what training would decode is released
+    config = with_placement(load_config(run), overrides)  # only what training would decode is released
     here = Run(run)
     tried = []
-    for each in tried_again(here, config, chosen(quarantined(here, config), ids or [])):
+    for each in tried_again(here, config, choose_rows(read_quarantine(here, config), ids or [])):
         tried.append(each)
         out.print(_plain(f"{each.row['video_id']}: {each.error or 'decodes'}"), markup=False, highlight=False)
     back = release_decoded(here, tried)
@@ -117,9 +117,9 @@ def export(
 
 def _rows(run: Run, config: TrainConfig, index_refused: bool) -> list[dict]:
     from adaptfocus.infra.report.dropped import refused_rows
-    from adaptfocus.trainers.runs.quarantine import quarantined
+    from adaptfocus.trainers.runs.quarantine import read_quarantine
 
-    rows = quarantined(run, config).to_pylist()
+    rows = read_quarantine(run, config).to_pylist()
     nothing = {"video_row": None, "epoch": None, "state": "refused"}
     return rows + ([row | nothing for row in refused_rows(config.index)] if index_refused else [])
 

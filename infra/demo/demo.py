@@ -29,8 +29,8 @@ from adaptfocus.infra.demo.local_s3 import LocalS3
 from adaptfocus.infra.demo.stages import Stages
 from adaptfocus.infra.report.gather import gather, read_scores
 from adaptfocus.infra.report.page import write_report
-from adaptfocus.infra.running.cluster import connected
-from adaptfocus.infra.running.progress import console, counted, following, working
+from adaptfocus.infra.running.cluster import connect
+from adaptfocus.infra.running.progress import console, follow_run, progress_bar, spinner
 from adaptfocus.infra.running.run import run_evaluation
 from adaptfocus.infra.running.tables import show
 from adaptfocus.infra.running.worlds import pack_and_index
@@ -52,7 +52,7 @@ REGIMES = ("noisy", "ours")
 LOGS = ("pretrain.log", *(f"train-{regime}.log" for regime in REGIMES))
 VARIES = (
     "Another run of this seed gives slightly other figures: the kill comes at another step, one worker adds up in\n"
-    "another order than two, and training makes much of a last digit. README.md says by how much."
+    "another order than two, and training makes much of a last digit. docs/start.md says by how much."
 )
 MADE = ("store", "world", "s3", "report.html", "demo.json", *LOGS)
 
@@ -74,15 +74,15 @@ def run_demo(folder: Path, seed: int) -> None:
         _prepare_data(s3, folder, seed, stages)
         # What a killed command had asked for stays reserved for some minutes.
         with contextlib.ExitStack() as ray:
-            with working("starting Ray on this machine"):
-                ray.enter_context(connected(None, cpus=2 * WORKERS + 6))
+            with spinner("starting Ray on this machine"):
+                ray.enter_context(connect(None, cpus=2 * WORKERS + 6))
             for regime in REGIMES:
                 _train(s3, folder, regime, seed, stages)
         report = folder / "report.html"
         _judge(s3, report, stages)
         counts = audit(Run(s3.url("runs", "ours")))
         rows = {regime: read_scores(s3.url("runs", regime), "test") | _last_summary(s3, regime) for regime in REGIMES}
-        with working(f"keeping the store as files in {folder / 'store'}"):
+        with spinner(f"keeping the store as files in {folder / 'store'}"):
             keep(s3.url(), folder / "store", folder / "world" / "classes.txt")
     shutil.rmtree(folder / "s3")
     _show(rows, counts, stages, report)
@@ -100,13 +100,13 @@ def _prepare_data(s3: LocalS3, folder: Path, seed: int, stages: Stages) -> None:
     pretraining = _start(
         ["-m", "adaptfocus.trainers.pretraining.training", "--out", s3.url("weights.pt"), "--seed", "0"], log, threads=1
     )
-    with stages("a world of videos (H.264)"), counted("encoding videos") as progress:
+    with stages("a world of videos (H.264)"), progress_bar("encoding videos") as progress:
         manifest = write_world(replace(DEMO_WORLD, seed=seed), folder / "world", os.cpu_count() or 1, progress)
     with stages("pack into tars on S3, index"):
         pack_and_index(manifest, s3.url(), SHARD_BYTES, workers=1, overwrite=True)
     with (
         stages("pre-training, begun beside all that"),
-        counted("pre-training on other labels") as progress,
+        progress_bar("pre-training on other labels") as progress,
     ):
         _wait(pretraining, log, progress)
 
@@ -114,9 +114,9 @@ def _prepare_data(s3: LocalS3, folder: Path, seed: int, stages: Stages) -> None:
 def _judge(s3: LocalS3, report: Path, stages: Stages) -> None:
     urls = [s3.url("runs", regime) for regime in REGIMES]
     for regime, url in zip(REGIMES, urls, strict=True):
-        with stages(f"evaluate {regime}"), working(f"evaluating {regime}: {VIEWS} views of each test video"):
+        with stages(f"evaluate {regime}"), spinner(f"evaluating {regime}: {VIEWS} views of each test video"):
             run_evaluation(url, s3.url("index/test"), VIEWS, "test", "local", None)
-    with stages("report"), working("writing the report"):
+    with stages("report"), spinner("writing the report"):
         write_report(gather(urls, "test", samples=3, command="adaptfocus demo"), str(report))
 
 
@@ -129,17 +129,17 @@ def _train(s3: LocalS3, folder: Path, regime: str, seed: int, stages: Stages) ->
     ]  # fmt: skip
     log = folder / f"train-{regime}.log"
     if regime != "ours":
-        with stages(f"train {regime}, {WORKERS} workers"), following(url, f"training {regime}") as stage:
+        with stages(f"train {regime}, {WORKERS} workers"), follow_run(url, f"training {regime}") as stage:
             stage(f"starting {WORKERS} workers")
             _wait(_start(_training(overrides, WORKERS), log), log)
         return
-    with stages(f"train {regime}, {WORKERS} workers, until killed"), following(url, f"training {regime}") as stage:
+    with stages(f"train {regime}, {WORKERS} workers, until killed"), follow_run(url, f"training {regime}") as stage:
         stage(f"starting {WORKERS} workers")
         process = _start(_training(overrides, WORKERS), log)
         where = _kill_in_mid_epoch(process, Run(url), log)
     console.print(f"  [red]killed[/] (SIGKILL) after bag {where[1]} of epoch {where[0] + 1}; resuming on "
                   f"{WORKERS_AFTER_KILL} worker")  # fmt: skip
-    with stages(f"resume {regime}, {WORKERS_AFTER_KILL} worker"), following(url, f"resuming {regime}") as stage:
+    with stages(f"resume {regime}, {WORKERS_AFTER_KILL} worker"), follow_run(url, f"resuming {regime}") as stage:
         stage(f"starting {WORKERS_AFTER_KILL} worker")
         _wait(_start(_training(overrides, WORKERS_AFTER_KILL), log), log)
 
@@ -221,4 +221,4 @@ def _say_next(folder: Path) -> None:
     console.print(f"The store is kept in {folder / 'store'}. Look at it:", highlight=False, soft_wrap=True)
     for line in next_steps(folder / "store"):
         console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
-    console.print('Your own videos: "Your own videos" in README.md', highlight=False)
+    console.print("Your own videos: docs/tutorial.md", highlight=False)

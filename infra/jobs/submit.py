@@ -26,7 +26,7 @@ from adaptfocus.infra.running.progress import console
 from adaptfocus.infra.running.settings import settings_file, settings_from
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError
-from adaptfocus.trainers.runs.preparation import finished, prepare
+from adaptfocus.trainers.runs.preparation import is_finished, prepare
 from adaptfocus.trainers.settings.run import TrainConfig
 
 PACKAGE = "adaptfocus"
@@ -77,15 +77,15 @@ def submit_training(
     visible_from_nodes(config, address, shared_paths)
     if check:
         prepare(config)
-        if finished(config):
+        if is_finished(config):
             console.print(f"{config.url} is finished: {config.epochs} epochs are trained", soft_wrap=True)
             return 0
     client = JobClient(address)
     client.refuse_second(RUN_KEY, config.url)
     settings = settings_file(config_url) if config_url else None
     typed = [*overrides, *(f"{key}={url}" for key, url in _paths(config).items())]
-    with working_dir(settings, package) as folder:
-        runtime_env: dict = {"env_vars": passed_on()} | ({"working_dir": folder} if folder else {})
+    with make_working_dir(settings, package) as folder:
+        runtime_env: dict = {"env_vars": variables_to_pass()} | ({"working_dir": folder} if folder else {})
         job = client.submit(
             submission_id=f"{config.name}-{uuid.uuid4().hex[:6]}",
             entrypoint=entrypoint(recipe_name, typed, settings is not None, take_over),
@@ -102,7 +102,7 @@ def entrypoint(recipe_name: str, overrides: list[str], with_settings: bool, take
     return shlex.join(["python", "-m", "adaptfocus", "train", recipe_name, *overrides, *more, "--address", "auto"])
 
 
-def passed_on() -> dict[str, str]:
+def variables_to_pass() -> dict[str, str]:
     """The variables of this environment that a job is given."""
     given = {name: store.check_url(os.environ[name]) for name in PASSED_ON if os.environ.get(name)}
     return given | FOR_ALL_PROCESSES
@@ -120,7 +120,7 @@ def visible_from_nodes(config: TrainConfig, address: str, shared_paths: bool) ->
                 f"{key}={url} is a path of one machine, and a cluster's nodes each have their own; use s3://..., "
                 "or say --shared-paths where every node mounts the same file system there"
             )
-    given = passed_on()
+    given = variables_to_pass()
     endpoint = given.get("AWS_ENDPOINT_URL_S3") or given.get("AWS_ENDPOINT_URL", "")
     if urlsplit(endpoint).hostname in _LOOPBACK and urlsplit(address).hostname not in _LOOPBACK:
         raise ConfigError(
@@ -135,7 +135,7 @@ def _paths(config: TrainConfig) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def working_dir(settings: dict | None, package: bool) -> Iterator[str | None]:
+def make_working_dir(settings: dict | None, package: bool) -> Iterator[str | None]:
     """A temporary folder with this code and the settings, as the nodes will see it; None if there is nothing to send.
 
     Raises:

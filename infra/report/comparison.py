@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from adaptfocus.infra.report import charts
 from adaptfocus.infra.report.data import RunRow
-from adaptfocus.infra.report.verdict_facts import SIDE_BY_SIDE, percent, ranked_of
+from adaptfocus.infra.report.verdict_facts import SIDE_BY_SIDE, percent, rankable_runs
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ _OF_MANY = (*_INTERVALS, "Salient times inside a true interval (%)", "Test video
 
 def comparison_table(runs: Sequence[RunRow]) -> list[TableRow]:
     """Facts downwards, runs across: a few runs then fit a phone. Facts that are known of no run are left out."""
-    alike = ranked_of(runs)
+    alike = rankable_runs(runs)
     rankable = alike if len(runs) > SIDE_BY_SIDE or len(alike) == sum(r.map_max is not None for r in runs) else []
     rows = []
     for name, value, text, compare in _FACTS:
@@ -104,7 +104,7 @@ def table_of_many(runs: Sequence[RunRow]) -> tuple[list[str], list[TableRow]]:
     settings = sorted(runs[0].settings, key=lambda key: key == "seed") if runs else []
     scored = [name for name in facts if name in _INTERVALS]
     columns = [*scored[:1], *settings, *scored[1:], *(name for name in facts if name not in _INTERVALS)]
-    ranked = ranked_of(runs)
+    ranked = rankable_runs(runs)
 
     def place(i: int) -> tuple[bool, float]:
         score = runs[i].map_max

@@ -21,7 +21,7 @@ from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.settings.run import TrainConfig
 
 
-def dropped_by(runs: Sequence[tuple[Run, str, TrainConfig, dict]], evaluation: str) -> list[Dropped]:
+def count_dropped(runs: Sequence[tuple[Run, str, TrainConfig, dict]], evaluation: str) -> list[Dropped]:
     """What (run, name on the page, config, scores) left out."""
     indexes = dict.fromkeys(config.index for _, _, config, _ in runs)
     refused = [_told(row) for index in indexes for row in refused_rows(index)]

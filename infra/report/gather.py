@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import yaml
 
 from adaptfocus.infra.report.data import Curve, Evaluated, ReportData, RunRow, Waiting
-from adaptfocus.infra.report.dropped import dropped_by
+from adaptfocus.infra.report.dropped import count_dropped
 from adaptfocus.infra.report.samples import Videos, open_videos, samples_of
-from adaptfocus.infra.report.verdict import drawn_as_curves, shown_in_full
+from adaptfocus.infra.report.verdict import choose_curves, choose_full_runs
 from adaptfocus.infra.running.found import findings
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError
@@ -81,8 +81,8 @@ def gather(
     runs = [_read(url, name, evaluation, opened) for url, name in zip(run_urls, _names(run_urls), strict=True)]
     settings = _differing_settings(runs)
     rows = [_row(*each, evaluation) for each in zip(runs, _regimes(runs), settings, strict=True)]
-    top = [r for r in runs if r.name in shown_in_full(rows)]
-    drawn = [r for r in runs if r.name in drawn_as_curves(rows)]
+    top = [r for r in runs if r.name in choose_full_runs(rows)]
+    drawn = [r for r in runs if r.name in choose_curves(rows)]
     shown, unseen = samples_of([(r.run, r.name, r.config, r.videos) for r in top], samples, video_ids)
     return ReportData(
         title=_title([r.name for r in runs]),
@@ -92,7 +92,7 @@ def gather(
         curves=[_loss_curve(r) for r in drawn],
         diagnostics=_diagnostic_curves(drawn),
         samples=shown,
-        dropped=[*dropped_by([(r.run, r.name, r.config, r.scores) for r in runs], evaluation), *unseen],
+        dropped=[*count_dropped([(r.run, r.name, r.config, r.scores) for r in runs], evaluation), *unseen],
         config_text=yaml.safe_dump({r.name: r.config.model_dump(mode="json") for r in runs}, sort_keys=False),
         ledger=[*_ledger([r.found for r in runs]), *_reading(runs)],
         evaluation=evaluation,

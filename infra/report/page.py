@@ -20,7 +20,7 @@ from adaptfocus.infra.report.data import Curve, ReportData
 from adaptfocus.infra.report.glossary import CHART_NOTES, GLOSSARY
 from adaptfocus.infra.report.sample_views import hit_or_miss, sample_view
 from adaptfocus.infra.report.templates import template
-from adaptfocus.infra.report.verdict import SIDE_BY_SIDE, judge, shown_in_full
+from adaptfocus.infra.report.verdict import SIDE_BY_SIDE, choose_full_runs, judge
 from adaptfocus.infra.report.waiting import advice
 from adaptfocus.pipelines import store
 
@@ -37,7 +37,7 @@ def render_report(data: ReportData) -> str:
     known = [] if many else [(r.run, r.regime) for r in data.runs]
     others = [c.run for c in (*data.curves, *data.diagnostics)] + [s.run for s in data.samples]
     styles = charts.styles_of(known + [(run, run) for run in others if run not in dict(known)])
-    full = [r for r in data.runs if r.run in shown_in_full(data.runs)]
+    full = [r for r in data.runs if r.run in choose_full_runs(data.runs)]
     if many:
         full.sort(key=lambda r: r.map_max or 0.0)
     script = (files("adaptfocus.infra") / "templates" / "report.js").read_text(encoding="utf-8")

@@ -14,6 +14,8 @@ from adaptfocus.infra.report.data import RunRow
 from adaptfocus.infra.report.verdict_facts import (
     SIDE_BY_SIDE,
     Tile,
+    format_bounds,
+    format_points,
     gap_closed,
     interval_of,
     label_of,
@@ -24,9 +26,7 @@ from adaptfocus.infra.report.verdict_facts import (
     over_seeds,
     over_videos,
     percent,
-    ranked_of,
-    said,
-    said_points,
+    rankable_runs,
     score_of,
     size_of,
     tile_of,
@@ -72,7 +72,7 @@ def judge(runs: Sequence[RunRow], evaluation: str = "test") -> Verdict:
     return _compared((new, ours), (old, base), groups, caveats, tiles)
 
 
-def shown_in_full(runs: Sequence[RunRow]) -> set[str]:
+def choose_full_runs(runs: Sequence[RunRow]) -> set[str]:
     """Names of the runs whose sample videos and classes are shown: all of a few, else the two that are compared."""
     if len(runs) <= SIDE_BY_SIDE:
         return {r.run for r in runs}
@@ -83,12 +83,12 @@ def shown_in_full(runs: Sequence[RunRow]) -> set[str]:
     return {max(groups[name], key=lambda r: r.map_max or 0.0).run for name in (new, old)}
 
 
-def drawn_as_curves(runs: Sequence[RunRow]) -> set[str]:
+def choose_curves(runs: Sequence[RunRow]) -> set[str]:
     """Names of the runs whose curves are drawn: all of a few, else the best and what they are compared with."""
     if len(runs) <= SIDE_BY_SIDE:
         return {r.run for r in runs}
-    best = sorted((runs[i] for i in ranked_of(runs)), key=lambda r: -(r.map_max or 0.0))
-    return {r.run for r in best[: CURVES - 1]} | shown_in_full(runs)
+    best = sorted((runs[i] for i in rankable_runs(runs)), key=lambda r: -(r.map_max or 0.0))
+    return {r.run for r in best[: CURVES - 1]} | choose_full_runs(runs)
 
 
 def _of_one(runs: Sequence[RunRow], evaluation: str, tiles: list[Tile]) -> Verdict:
@@ -101,7 +101,7 @@ def _of_one(runs: Sequence[RunRow], evaluation: str, tiles: list[Tile]) -> Verdi
         sentence = f"{unknown[0].run} has no evaluation {evaluation!r} yet, so its mAP is not known."
         return Verdict("none", sentence, caveats, tiles, to_evaluate(unknown))
     what = "One run" if len(runs) == 1 else f"{len(runs)} runs of one setting"
-    score = f"{percent(score_of(runs))} mAP{said(interval_of(runs))}"
+    score = f"{percent(score_of(runs))} mAP{format_bounds(interval_of(runs))}"
     return Verdict("none", f"{what}, {score}: there is nothing to compare it with.", [*caveats, *size_of(runs)], tiles)
 
 
@@ -121,7 +121,7 @@ def _compared(
     sure = bool(known) and all(low > 0 or high < 0 for low, high in known)
     budget = of_budgets(both)
     unequal = ", on unequal budgets" if budget else ""
-    bounds = said_points(videos if videos is not None else seeds)
+    bounds = format_points(videos if videos is not None else seeds)
     scores = f"{percent(score_of(ours))} mAP against {percent(score_of(base))} for {base_name}"
     if not sure:
         chance = "may be chance" if known else "may be chance: no interval is known"
@@ -142,7 +142,7 @@ def _compared(
             (mean([r.map_max for r in rows]) for rows in groups.values() if _role(rows[0].regime) == "full"), None
         )
         caveats += gap_closed(upper, score_of(ours), score_of(base), base_name)
-    details = ["points of mAP", *([f"95 %: {said_points(videos).strip(' []')}"] if videos else [])]
+    details = ["points of mAP", *([f"95 %: {format_points(videos).strip(' []')}"] if videos else [])]
     tile = Tile("Difference", f"{points:+.1f}".replace("-", "−"), [*details, f"{name} − {base_name}"])
     return Verdict(outcome, sentence.replace(" -", " −"), caveats, [*tiles, tile])
 
@@ -191,7 +191,7 @@ def _pair(groups: dict[str, list[RunRow]]) -> tuple[str, str, list[str]]:
 def _best_ranked(names: Sequence[str], groups: dict[str, list[RunRow]]) -> str:
     """The best of the groups that were scored as most runs were; one that is worse would flatter what is compared."""
     runs = [r for rows in groups.values() for r in rows]
-    ranked = {id(runs[i]) for i in ranked_of(runs)}
+    ranked = {id(runs[i]) for i in rankable_runs(runs)}
 
     def rank(name: str) -> tuple[bool, float]:
         rows = _with_score(groups[name])

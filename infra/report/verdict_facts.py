@@ -59,7 +59,7 @@ def why_not_comparable(rows: Sequence[RunRow]) -> str:
     return ""
 
 
-def ranked_of(runs: Sequence[RunRow]) -> list[int]:
+def rankable_runs(runs: Sequence[RunRow]) -> list[int]:
     """Places of the runs whose scores can be ranked: the most that were scored on the same videos and views."""
     looks: dict[tuple | None, list[int]] = {}
     for i, r in enumerate(runs):
@@ -214,11 +214,11 @@ def interval_of(rows: Sequence[RunRow]) -> tuple[float, float] | None:
     return None if found is None else (found[0], found[1])
 
 
-def said(bounds: tuple[float, float] | None) -> str:
+def format_bounds(bounds: tuple[float, float] | None) -> str:
     return "" if bounds is None else f" [{percent(bounds[0])}, {percent(bounds[1])}]"
 
 
-def said_points(bounds: tuple[float, float] | None) -> str:
+def format_points(bounds: tuple[float, float] | None) -> str:
     return "" if bounds is None else f" [{bounds[0]:+.1f}, {bounds[1]:+.1f}]".replace("-", "−")
 
 

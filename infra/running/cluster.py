@@ -20,7 +20,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from adaptfocus.infra.running.placement import amounts, needed
+from adaptfocus.infra.running.placement import amounts, needed_resources
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.trainers.settings.parts import PlacementConfig
@@ -49,7 +49,7 @@ def quiet_driver() -> None:
 
 
 @contextlib.contextmanager
-def connected(address: str | None, cpus: int) -> Iterator[None]:
+def connect(address: str | None, cpus: int) -> Iterator[None]:
     """Connect to `address`, or start a cluster of `cpus` logical CPUs on this machine; disconnect at the end.
 
     Logical CPUs only count how many processes may run; training and decoding share this machine's cores.
@@ -81,7 +81,7 @@ def connected(address: str | None, cpus: int) -> Iterator[None]:
         ray.shutdown()
 
 
-def offered() -> str:
+def offered_resources() -> str:
     """What the cluster has, and how much of it nobody uses."""
     return f"the cluster has {amounts(ray.cluster_resources())}, and {amounts(ray.available_resources())} of it free"
 
@@ -97,8 +97,9 @@ def check_offered(place: PlacementConfig) -> None:
         wanted = each * (place.min_workers or place.workers)
         if wanted > there.get(name, 0.0):
             raise ConfigError(
-                f"the workers need {needed(place)}, which is {wanted:g} {name}, and the cluster on this machine has "
-                f"{there.get(name, 0.0):g}; ask for less under `placement`, or give --address of a cluster that has it"
+                f"the workers need {needed_resources(place)}, which is {wanted:g} {name}, and the cluster on "
+                f"this machine has {there.get(name, 0.0):g}; ask for less under `placement`, or give --address of a "
+                "cluster that has it"
             )
 
 

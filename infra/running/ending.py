@@ -63,7 +63,7 @@ class Ending:
 
 
 @contextlib.contextmanager
-def ending() -> Iterator[Ending]:
+def hear_signals() -> Iterator[Ending]:
     """Hear Ctrl-C and SIGTERM for as long as the block lasts; only a main thread can."""
     made = Ending()
     if threading.current_thread() is not threading.main_thread():

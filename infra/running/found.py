@@ -67,7 +67,7 @@ class Findings:
         return f"{len(self.found)} of {self.judged} classes found"
 
 
-def counted(summary: Mapping[str, Any]) -> Findings | None:
+def count_found(summary: Mapping[str, Any]) -> Findings | None:
     """The classes of a summary against chance, without words; None where none was ranked."""
     evidence = summary.get("evidence") or {}
     ranked = sorted((n for n, e in evidence.items() if e["z"] is not None), key=lambda n: -evidence[n]["z_at_most"])
@@ -83,13 +83,13 @@ def newest_found(run: Run, epoch: int) -> Findings | None:
     """The classes by the newest summary of a run that is in `epoch`: that of this one, if it is merged, or the last."""
     for number in (epoch, epoch - 1):
         if number >= 0 and store.exists(url := run.epoch_url(number, SUMMARY)):
-            return counted(json.loads(store.read_bytes(url)))
+            return count_found(json.loads(store.read_bytes(url)))
     return None
 
 
 def findings(summary: Mapping[str, Any], config: TrainConfig) -> Findings | None:
     """What is said of a run after the epoch of a summary; None where nothing was ranked."""
-    told = counted(summary)
+    told = count_found(summary)
     if told is None:
         return None
     focusing = config.focus.active(told.epoch - 1)
@@ -113,7 +113,7 @@ def findings(summary: Mapping[str, Any], config: TrainConfig) -> Findings | None
     return Findings(told.epoch, told.classes, sentence + ".", notes, advice)
 
 
-def said_at_end(config: TrainConfig) -> list[str]:
+def describe_at_end(config: TrainConfig) -> list[str]:
     """What the terminal says of the classes when a run ends; nothing where none was ranked."""
     url = Run(config.url).epoch_url(config.epochs - 1, SUMMARY)
     told = findings(json.loads(store.read_bytes(url)), config) if store.exists(url) else None

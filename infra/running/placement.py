@@ -17,7 +17,7 @@ from adaptfocus.trainers.settings.run import TrainConfig
 _OF_ANY_MACHINE = ("CPU", "GPU", "memory")
 
 
-def needed(place: PlacementConfig) -> str:
+def needed_resources(place: PlacementConfig) -> str:
     """What a run's workers take: `2 x {CPU: 1, GPU: 1}`."""
     least = place.min_workers or place.workers
     number = f"{place.workers}" if least == place.workers else f"{least} to {place.workers}"
@@ -40,7 +40,7 @@ def check_this_machine(place: PlacementConfig) -> None:
     wanted, there = workers * place.of_each_worker().get("GPU", 0.0), torch.cuda.device_count()
     if wanted > there:
         raise ConfigError(
-            f"the workers need {needed(place)}, and this machine has {there} GPUs that CUDA can use; leave "
+            f"the workers need {needed_resources(place)}, and this machine has {there} GPUs that CUDA can use; leave "
             "placement.gpus_per_worker out to train on its CPUs, ask for fewer workers, or give --address of a cluster "
             "that has them"
         )

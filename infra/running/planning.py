@@ -11,7 +11,7 @@ from adaptfocus.pipelines.schemas import EpochPlan
 from adaptfocus.pipelines.store.ahead import cost_of
 from adaptfocus.trainers.inputs.time_order import training_index
 from adaptfocus.trainers.runs.epochs import draw_plan
-from adaptfocus.trainers.runs.unused_videos import said_of, unused
+from adaptfocus.trainers.runs.unused_videos import describe_unused, find_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 
 
@@ -25,8 +25,8 @@ def first_plan(config: TrainConfig) -> EpochPlan:
 def left_out_line(config: TrainConfig) -> str | None:
     """What is said of the videos that the regime leaves out of every plan; None if there are none."""
     table = training_index(config, columns=["labels", "intervals"]).table
-    left_out = unused(config, table)
-    return said_of(left_out, table.num_rows) if left_out.rows else None
+    left_out = find_unused(config, table)
+    return describe_unused(left_out, table.num_rows) if left_out.rows else None
 
 
 def summary_of(plan: EpochPlan, config: TrainConfig) -> dict[str, str]:

@@ -30,7 +30,7 @@ SCORE = "test"  # the evaluation whose score stands beside a run's progress
 
 
 @contextlib.contextmanager
-def counted(title: str) -> Iterator[Callable[..., None]]:
+def progress_bar(title: str) -> Iterator[Callable[..., None]]:
     """A bar for a task that reports (done, total), and whatever else it has to say."""
     with _bar() as bar:
         task = bar.add_task(title, total=None)
@@ -38,7 +38,7 @@ def counted(title: str) -> Iterator[Callable[..., None]]:
 
 
 @contextlib.contextmanager
-def working(title: str) -> Iterator[None]:
+def spinner(title: str) -> Iterator[None]:
     """A bar without an end for a task that does not tell how far it is."""
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
@@ -48,7 +48,7 @@ def working(title: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def following(run_url: str, title: str) -> Iterator[Callable[[str], None]]:
+def follow_run(run_url: str, title: str) -> Iterator[Callable[[str], None]]:
     """A bar that follows a run's heartbeat, wherever the run is; lines where there is no terminal.
 
     Yields a function that is told what is waited for until the run gives a sign of life. A sign that was there before

@@ -9,26 +9,26 @@ import importlib.util
 import time
 from collections.abc import Callable
 
-from adaptfocus.infra.running.ending import Ending, Interrupted, ending, hear_again
-from adaptfocus.infra.running.found import said_at_end
-from adaptfocus.infra.running.placement import check_this_machine, cpus_of, needed
-from adaptfocus.infra.running.progress import console, following
+from adaptfocus.infra.running.ending import Ending, Interrupted, hear_again, hear_signals
+from adaptfocus.infra.running.found import describe_at_end
+from adaptfocus.infra.running.placement import check_this_machine, cpus_of, needed_resources
+from adaptfocus.infra.running.progress import console, follow_run
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError, own_error_in
 from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.store.urls import absolute
 from adaptfocus.trainers.errors import DrainedError
-from adaptfocus.trainers.evaluation.saved import looked_at, refuse_other
+from adaptfocus.trainers.evaluation.saved import check_views, refuse_other
 from adaptfocus.trainers.evaluation.scoring import Scores, check_scorable, commit_of, evaluate, predict_here
 from adaptfocus.trainers.inputs.time_order import training_index
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import train
-from adaptfocus.trainers.runs.holder import check_free, held
+from adaptfocus.trainers.runs.holder import check_free, hold_run
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.on_features import test_source
 from adaptfocus.trainers.runs.open import load_config
-from adaptfocus.trainers.runs.preparation import finished, prepare
-from adaptfocus.trainers.runs.unused_videos import said_of, unused
+from adaptfocus.trainers.runs.preparation import is_finished, prepare
+from adaptfocus.trainers.runs.unused_videos import describe_unused, find_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 
 OWN = (None, "local")  # addresses of a cluster that this command starts, and that does not grow
@@ -46,7 +46,7 @@ def run_training(config: TrainConfig, address: str | None, take_over: bool = Fal
         AdaptFocusError: something the user can fix, or the worker group failed too often.
         SystemExit: a person or a machine has stopped it: 130 after Ctrl-C, 143 after SIGTERM.
     """
-    with ending() as end:
+    with hear_signals() as end:
         try:
             if config.placement.engine_at(address) == "ray":
                 check_ray()  # before the run's folder is made
@@ -73,7 +73,7 @@ def _begin(config: TrainConfig) -> bool:
     index, commit, said = prepare(config)
     for line in said:
         say(line)
-    if finished(config):
+    if is_finished(config):
         say(f"{config.url} is finished: {config.epochs} epochs are trained. To train its weights further, begin "
             f"another run with start_from={config.url}")  # fmt: skip
         return False
@@ -85,14 +85,14 @@ def _begin(config: TrainConfig) -> bool:
     unlabelled = sum(1 for labels in index.table.column("labels").to_pylist() if not labels)
     if unlabelled and config.plan.unlabelled == "negative":
         say(f"{unlabelled} of {index.table.num_rows} videos have no label: all classes are negatives there")
-    if (left_out := unused(config, index.table)).rows:
-        say(said_of(left_out, index.table.num_rows))
+    if (left_out := find_unused(config, index.table)).rows:
+        say(describe_unused(left_out, index.table.num_rows))
     return True
 
 
 def _train(config: TrainConfig, address: str | None, end: Ending) -> None:
     began = time.monotonic()
-    with held(config.url), following(config.url, config.name) as stage:
+    with hold_run(config.url), follow_run(config.url, config.name) as stage:
         if config.placement.engine_at(address) == "local":
             stage("reading the index")
             engine = LocalEngine(config.plan.bags_per_batch)
@@ -101,7 +101,7 @@ def _train(config: TrainConfig, address: str | None, end: Ending) -> None:
         else:
             _train_on_cluster(config, address, end, stage)
     say(f"trained {config.url} in {time.monotonic() - began:.0f} s")
-    for line in said_at_end(config):
+    for line in describe_at_end(config):
         say(line)
 
 
@@ -137,14 +137,14 @@ def run_evaluation(
     check_scorable(config, trained_on.classes, test, index_url)  # before a cluster is started
     test_source(run, config, features, index_url, test.fingerprint)
     if not overwrite:
-        looked = looked_at(config, index_url, views, crops, size_pixels)
+        looked = check_views(config, index_url, views, crops, size_pixels)
         refuse_other(run, name, looked.at(commit_of(run, epoch)))
-    from adaptfocus.infra.running.cluster import check_seen, connected
+    from adaptfocus.infra.running.cluster import check_seen, connect
     from adaptfocus.trainers.on_ray.predict import predict_on_cluster
 
     if address in OWN:  # all of its actors are wanted, and none of a rank's own resources
         check_this_machine(config.placement.model_copy(update={"worker_resources": {}, "min_workers": None}))
-    with connected(address, cpus=cpus_of(config)):
+    with connect(address, cpus=cpus_of(config)):
         check_seen({"the run": store.join(run_url, "config.json"), "the index": store.join(index_url, "index.json")})
         return evaluate(run, config, index_url, views, name, predict_on_cluster, *how)
 
@@ -177,19 +177,19 @@ def _train_on_cluster(config: TrainConfig, address: str | None, end: Ending, sta
     from adaptfocus.infra.running import cluster
     from adaptfocus.trainers.on_ray.fit import Fit
 
-    with cluster.connected(address, cpus=cpus_of(config)):
+    with cluster.connect(address, cpus=cpus_of(config)):
         hear_again(end)
         if own:
             cluster.check_offered(place)
         cluster.check_seen(places_of(config))
-        stage(f"starting workers: {needed(place)}")
+        stage(f"starting workers: {needed_resources(place)}")
         fit = Fit(config)
         end.clean_up = fit.clean_up
         fit.start()
         with end.asks(fit.ask_to_stop):
             while not fit.join(POLL_SECONDS):
                 if fit.waited_seconds > WAITING_SECONDS and not fit.has_begun():
-                    stage(f"waiting for workers: {needed(place)}; {cluster.offered()}")
+                    stage(f"waiting for workers: {needed_resources(place)}; {cluster.offered_resources()}")
                 if end.signal and not fit.has_begun():
                     say(f"stopped before {config.url} trained anything new. Give the same command again to resume")
                     end.end_now(end.exit_code)

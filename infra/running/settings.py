@@ -34,7 +34,7 @@ def settings_file(config_url: str) -> dict:
     return given
 
 
-def placed(config: TrainConfig, overrides: list[str] | None) -> TrainConfig:
+def with_placement(config: TrainConfig, overrides: list[str] | None) -> TrainConfig:
     """The settings of a run, with others of where things run.
 
     Raises:

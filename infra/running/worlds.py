@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from adaptfocus.infra.running.progress import counted
+from adaptfocus.infra.running.progress import progress_bar
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.annotations.manifest import read_classes, read_manifest
 from adaptfocus.pipelines.annotations.tasks import ANNOTATIONS, TASK_FILES
@@ -46,7 +46,7 @@ def make_world(config: WorldConfig, out_url: str, processes: int, overwrite: boo
     """
     _make_room(out_url, overwrite)
     with tempfile.TemporaryDirectory(prefix="adaptfocus-world-") as folder:
-        with counted("encoding videos") as progress:
+        with progress_bar("encoding videos") as progress:
             manifest = write_world(config, folder, processes, progress)
         done = pack_and_index(manifest, out_url, SHARD_BYTES, processes, overwrite)
         files = ["classes.txt", *(f"{ANNOTATIONS}/{name}" for name in TASK_FILES)]
@@ -66,12 +66,12 @@ def pack_and_index(
     done = {}
     for split in SPLITS:
         shards, index = (store.join(out_url, folder, split) for folder in ("shards", "index"))
-        with counted(f"packing {split}") as progress:
+        with progress_bar(f"packing {split}") as progress:
             pack(
                 [video for video in videos if video.split == split], shards, classes=classes,
                 shard_size_bytes=shard_size_bytes, problems=problems, overwrite=overwrite, progress=progress,
             )  # fmt: skip
-        with counted(f"indexing {split}") as progress:
+        with progress_bar(f"indexing {split}") as progress:
             done[split] = build_index([shards], index, classes=classes, workers=workers, progress=progress)
     return done
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.annotations.rows import AnnotatedVideo
-from adaptfocus.pipelines.store.urls import shown
+from adaptfocus.pipelines.store.urls import redact_url
 
 SHOWN = 5
 _SEPARATORS = re.compile(r"[,;|/+&]")
@@ -61,9 +61,9 @@ def video_warnings(videos: Iterable[AnnotatedVideo]) -> list[str]:
     found = []
     if across:
         splits = sorted({str(video.split or "none") for group in across.values() for video in group})
-        said = f"splits share files ({' and '.join(splits)}): {_some([shown(path) for path in across])}"
+        said = f"splits share files ({' and '.join(splits)}): {_some([redact_url(path) for path in across])}"
         found.append(f"{said}; what is trained on must not be tested on")
-    if twice := [shown(path) for path in shared if path not in across]:
+    if twice := [redact_url(path) for path in shared if path not in across]:
         found.append(f"files under several ids: {_some(twice)}; keep one row of each")
     if same := _alike(dict.fromkeys(video.group for video in videos if video.group)):
         found.append(f"groups that differ only in case or punctuation: {_some(same)}; write each in one way")

@@ -40,7 +40,7 @@ from adaptfocus.pipelines.annotations.rows import (
 )
 from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.store import strict_json
-from adaptfocus.pipelines.store.urls import common_folder, shown
+from adaptfocus.pipelines.store.urls import common_folder, redact_url
 
 # A look-up in an object store costs about 20 ms; sixteen at a time check a thousand files in about a second.
 LOOKUP_THREADS = 16
@@ -55,10 +55,10 @@ def read_manifest(
         InputError: a column is missing, a line does not parse, an id is unsafe or occurs twice, a label is not
             among `classes`.
     """
-    return tidied(read_listed(manifest_url, classes, required=("path", "labels")))
+    return tidy_list(read_listed(manifest_url, classes, required=("path", "labels")))
 
 
-def tidied(listed: Iterable[tuple[AnnotatedVideo, str]]) -> tuple[list[AnnotatedVideo], list[Problem]]:
+def tidy_list(listed: Iterable[tuple[AnnotatedVideo, str]]) -> tuple[list[AnnotatedVideo], list[Problem]]:
     """The rows of a list whose file is there, with intervals that hold time; and what was left out of it."""
     rows: list[tuple[AnnotatedVideo, str]] = []
     problems: list[Problem] = []
@@ -126,7 +126,7 @@ def read_classes(classes_url: str, may_be_empty: bool = False) -> list[str]:
         InputError: a name occurs twice (two Unicode forms of a name are one), is no line of text, or there is none.
     """
     names: list[str] = []
-    for number, line in enumerate(re.split(r"\r\n?|\n", decoded(classes_url)), start=1):
+    for number, line in enumerate(re.split(r"\r\n?|\n", decode_text(classes_url)), start=1):
         try:
             names += filter(None, [parse_label(line)])
         except ValueError as error:
@@ -140,7 +140,7 @@ def read_classes(classes_url: str, may_be_empty: bool = False) -> list[str]:
 
 def _rows(url: str, required: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, row) of each line; the format is told by the name, else by the first character."""
-    text = decoded(url)
+    text = decode_text(url)
     name = url.split("?", 1)[0].lower()
     is_csv = name.endswith(".csv") or (
         not name.endswith((".jsonl", ".ndjson", ".json")) and not text.lstrip().startswith("{")
@@ -257,14 +257,14 @@ def present(rows: list[tuple[AnnotatedVideo, str]]) -> tuple[list[AnnotatedVideo
         there = list(threads.map(lambda row: store.exists(row[0].path), rows))
     videos = [video for (video, _), found in zip(rows, there, strict=True) if found]
     missing = [
-        Problem("missing_file", where, f"there is no file at {shown(video.path)}")
+        Problem("missing_file", where, f"there is no file at {redact_url(video.path)}")
         for (video, where), found in zip(rows, there, strict=True)
         if not found
     ]
     return videos, missing
 
 
-def decoded(url: str) -> str:
+def decode_text(url: str) -> str:
     """The text of a file. Raises InputError with the line that is not UTF-8."""
     data = store.read_bytes(url)
     try:

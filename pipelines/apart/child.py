@@ -2,8 +2,8 @@
 
 Input: jobs over a socket, one at a time: a bag to decode into memory that both map, windows of a video, or a video to
 index.
-Does: the same as `clip_decoder`, `dense` and `packet_table` in the job's own process. It has no credentials and reads
-no store: bytes of members are asked for from the process that it works for, whose clock then stands still.
+Does: what `decode.bag`, `decode.windows` and `inspection` do in the job's own process. It has no credentials and
+reads no store: bytes of members are asked for from the process that it works for, whose clock then stands still.
 Output: what the job gives, or what it raised. It ends when the other process does, however that ends.
 """
 

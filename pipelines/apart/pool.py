@@ -47,7 +47,7 @@ def decode_clips_apart(
     out: np.ndarray,
     isolation: Isolation,
 ) -> None:
-    """`frames.decode_clips` in a process of its own. Frames in an array of `messages.shared_array` are not copied.
+    """`decode.decode_clips` in a process of its own. Frames in an array of `memory.shared_array` are not copied.
 
     Raises:
         BadVideoError: as there; decode_deadline, decoder_died, decoder_out_of_memory.
@@ -77,7 +77,7 @@ def decode_clips_apart(
 
 
 def read_packet_table_apart(file: RangeFile, size_bytes: int, head: bytes, isolation: Isolation) -> PacketTable:
-    """`packet_table.read_packet_table` in a process of its own.
+    """`inspection.packet_table.read_packet_table` in a process of its own.
 
     Raises:
         BadVideoError: as there; index_deadline, decoder_died, decoder_out_of_memory.
@@ -112,7 +112,7 @@ def _done(
         process = take(fresh)
         is_fresh, fresh = process.jobs == 0, True
         try:
-            answer = asked(process, (work, values, memory_bytes), fd, seconds, member, deadline_kind)
+            answer = ask(process, (work, values, memory_bytes), fd, seconds, member, deadline_kind)
         except JobFailedError as failed:
             killed += failed.killed
             check(failed, is_fresh, killed)
@@ -121,7 +121,7 @@ def _done(
         return result_of(answer)
 
 
-def asked(
+def ask(
     process: DecoderProcess,
     job: tuple[str, dict[str, Any], int],
     fd: int | None,

@@ -34,7 +34,7 @@ _NEEDED = (
 
 
 class FillerApart:
-    """`dense_filler.Filler` in a process of its own."""
+    """`decode.filler.Filler` in a process of its own."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class FillerApart:
         isolation: Isolation,
         read: ReadConfig | None = None,
     ) -> None:
-        """`windows`: as `dense.dense_job` takes them."""
+        """`windows`: as `decode.window_jobs.dense_job` takes them."""
         self._video, self._windows, self._decode, self._isolation, self._read = video, windows, decode, isolation, read
         self._job = dense_job(video, decode=decode, **windows)
         self._done = self._killed = 0
@@ -53,7 +53,7 @@ class FillerApart:
         self._member: RangeFile | None = None
 
     def fill(self, out: np.ndarray) -> Filled:
-        """Write the next windows into uint8 [windows, T, C, H, W] of `messages.shared_array`, from its beginning on.
+        """Write the next windows into uint8 [windows, T, C, H, W] of `memory.shared_array`, from its beginning on.
 
         Raises:
             BadVideoError: as `dense_windows`; decode_deadline, decoder_died, decoder_out_of_memory.
@@ -71,7 +71,7 @@ class FillerApart:
             seconds = self._isolation.deadline_seconds + PACKET_SECONDS * self._packets(len(out))
             job = ("windows", values, self._memory_bytes)
             try:
-                answer = pool.asked(self._process, job, fd, seconds, self._member, "decode_deadline")
+                answer = pool.ask(self._process, job, fd, seconds, self._member, "decode_deadline")
             except JobFailedError as failed:
                 self._let_go(keep=False)
                 self._killed += failed.killed

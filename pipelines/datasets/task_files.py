@@ -2,7 +2,7 @@
 
 Input: a Release, and how long each packed video is. Does: cuts segments and moments to the videos.
 Output: ``OUT/annotations/segmentation.jsonl``, ``activity.jsonl`` and ``grounding.jsonl``, each where the release knows
-of such a thing (see tasks.py), and Problem rows. For videos that lie in tars already, a list of their tags, too.
+of such a thing (`annotations.tasks`), and Problem rows. For videos that lie in tars already, a list of their tags, too.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Any
 import av
 import numpy as np
 
-from adaptfocus.pipelines.decode.member import decord_frames, demuxed_frames
+from adaptfocus.pipelines.decode.member import decord_frames, demux_frames
 from adaptfocus.pipelines.decode.pictures import write_picture
 from adaptfocus.pipelines.decode.settings import DecodeConfig, How
 from adaptfocus.pipelines.decode.span import frames_of_span
@@ -38,7 +38,7 @@ def decode_into(
     """Decode all clips of a bag into `out` uint8 [clips, frames, C, H, W], which is contiguous.
 
     Raises:
-        BadVideoError, ConfigError, StorageError: as `frames.decode_clips`.
+        BadVideoError, ConfigError, StorageError: as `decode.bag.decode_clips`.
     """
     places: dict[int, list[Place]] = {}
     for number, clip in enumerate(bag["clips"]):
@@ -116,7 +116,7 @@ def member_frames(
         for pts, frame in decord_frames(bag, wanted_pts, member):
             yield pts, frame, turned  # decord turns frames itself
     else:
-        for frame in demuxed_frames(wanted_pts, member, bag["access"] == "sequential"):
+        for frame in demux_frames(wanted_pts, member, bag["access"] == "sequential"):
             yield int(frame.pts or 0), frame, display
 
 

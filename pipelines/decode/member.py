@@ -37,7 +37,7 @@ MAX_MEMBER_BYTES = 2 * 2**30  # decord keeps the member in memory, twice while i
 _DECORD_BATCH_FRAMES = 16
 
 
-def demuxed_frames(
+def demux_frames(
     wanted_pts: Collection[int], member: RangeFile | BinaryIO, from_start: bool = False
 ) -> Iterator[av.VideoFrame]:
     """Frames by PyAV over ranges of the member, one container for all.
@@ -55,7 +55,7 @@ def demuxed_frames(
     left = sorted(set(wanted_pts))
     if not from_start:
         try:
-            for frame in sought_frames(left, member):
+            for frame in seek_frames(left, member):
                 del left[: left.index(int(frame.pts or 0)) + 1]
                 yield frame
         except (FFmpegError, ValueError, MissingFrameError):
@@ -71,7 +71,7 @@ class MissingFrameError(Exception):
     """A frame did not come after a seek."""
 
 
-def sought_frames(
+def seek_frames(
     wanted_pts: Sequence[int], member: RangeFile | BinaryIO, options: Mapping[str, str] | None = None
 ) -> Iterator[av.VideoFrame]:
     """Frames, each group by a seek, by a decoder with these options.

@@ -5,7 +5,7 @@ Does: fetches the packets once, in pieces of some MiB and ahead of the decoder; 
 without a break between pieces, so that open GOPs decode across them; keeps the converted frames that windows to come
 still show.
 Output: the windows, in order of time. Memory is bounded by the span of a window
-and the pieces in flight, whatever the video's length. `dense_apart` has it done in a process of its own.
+and the pieces in flight, whatever the video's length. `apart.windows` has it done in a process of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from av.error import FFmpegError
 
 from adaptfocus.pipelines.decode.bag import member_frames
 from adaptfocus.pipelines.decode.pictures import write_picture
-from adaptfocus.pipelines.decode.span import held_back, new_context, packets_in, refuse_corrupt
+from adaptfocus.pipelines.decode.span import flush_frames, new_context, packets_in, pass_over, refuse_corrupt
 from adaptfocus.pipelines.decode.window_jobs import (
     DenseCounts,
     DenseJob,
@@ -32,8 +32,8 @@ from adaptfocus.pipelines.decode.window_jobs import (
 )
 from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.video.display import Display, display_of
-from adaptfocus.pipelines.video.nal_units import needed
-from adaptfocus.pipelines.video.table import padded_packet
+from adaptfocus.pipelines.video.nal_units import find_needed
+from adaptfocus.pipelines.video.table import pad_packet
 
 
 def dense_windows(
@@ -134,13 +134,15 @@ def _frames_of_runs(job: DenseJob, wanted: np.ndarray, counts: DenseCounts, sour
         is_wanted = [packet.pts in missing for packet in packets]
         keep = [True] * len(packets)
         if job.leave_out:
-            keep = needed(codec, extradata, [packet.data for packet in packets], is_wanted, not bag["is_last"])
+            keep = find_needed(codec, extradata, [packet.data for packet in packets], is_wanted, not bag["is_last"])
         context = context or new_context(codec, extradata)
-        kept = [padded_packet(*packet) for packet, is_kept in zip(packets, keep, strict=True) if is_kept]
+        kept = [pad_packet(*packet) for packet, is_kept in zip(packets, keep, strict=True) if is_kept]
         counts.packets_decoded += len(kept)
         for packet in [*kept, None] if bag["is_last"] else kept:
             is_over = packet is None
-            for frame in held_back(context, packets[-1].pts, highest_pts) if is_over else context.decode(packet):
+            if job.leave_out and not is_over:
+                pass_over(context, packet.pts in missing)
+            for frame in flush_frames(context, packets[-1].pts, highest_pts) if is_over else context.decode(packet):
                 refuse_corrupt(frame, first_pts)
                 if frame.pts in missing:
                     missing.discard(frame.pts)

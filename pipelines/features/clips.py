@@ -77,7 +77,7 @@ def nearest(center_seconds: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=2)  # of training and of a test; an evaluation after a training in one process has both
-def opened(source: FeatureSource) -> FeatureTable:
+def open_source(source: FeatureSource) -> FeatureTable:
     """The table of a source, read once a process.
 
     Raises:

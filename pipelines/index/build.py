@@ -26,7 +26,7 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.annotations.manifest import LOOKUP_THREADS, read_classes, read_labels
 from adaptfocus.pipelines.annotations.names import normal
 from adaptfocus.pipelines.decode.settings import DEFAULT_ISOLATION, Isolation
-from adaptfocus.pipelines.index.checks import IDS_SHOWN, check_some, first_reasons, unmatched
+from adaptfocus.pipelines.index.checks import IDS_SHOWN, check_some, find_unmatched, first_reasons
 from adaptfocus.pipelines.index.load import ROWS_VERSION, read_entry
 from adaptfocus.pipelines.index.parts import (
     READ_THREADS,
@@ -108,7 +108,11 @@ def build_index(
     parts, read = _parts(wanted, out_url, tasks, workers, progress)
     check_some(parts, out_url)
     parts = leave_out_duplicates(parts, out_url)
-    left = unmatched(labels_url or "", listed, {i for part in parts for i in read_ids(out_url, part)}) if listed else []
+    left = (
+        find_unmatched(labels_url or "", listed, {i for part in parts for i in read_ids(out_url, part)})
+        if listed
+        else []
+    )
     all_classes = class_list or tuple(sorted({name for part in parts for name in part.facts.labels}))
     _write_index(out_url, parts, all_classes)
     counts = sum((Counter(part.facts.refused) for part in parts), Counter())

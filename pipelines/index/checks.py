@@ -56,7 +56,7 @@ def check_some(parts: Sequence[Part], out_url: str) -> None:
     raise InputError(f"nothing could be indexed: {len(parts)} shards, {shown}. The first reasons:\n{reasons}")
 
 
-def unmatched(labels_url: str, listed: Sequence[str], indexed: Collection[str]) -> list[str]:
+def find_unmatched(labels_url: str, listed: Sequence[str], indexed: Collection[str]) -> list[str]:
     """The ids of a labels file that no indexed video has.
 
     Raises:

@@ -53,7 +53,7 @@ class Access:
     recovery_ticks: int = 0
 
 
-def proved_access(
+def prove_access(
     middle: Middle,
     context: Any,
     file: BinaryIO,

@@ -17,12 +17,12 @@ import numpy as np
 from av.error import FFmpegError
 
 from adaptfocus.pipelines.errors import BadVideoError
-from adaptfocus.pipelines.inspection.access_proof import proved_access, starts_of
+from adaptfocus.pipelines.inspection.access_proof import prove_access, starts_of
 from adaptfocus.pipelines.inspection.cut_files import seen_cut
 from adaptfocus.pipelines.inspection.middle_proof import Middle
 from adaptfocus.pipelines.inspection.stream_notes import StreamNotes
 from adaptfocus.pipelines.inspection.table_checks import MAX_REORDERED, is_misnumbered, wrong_times
-from adaptfocus.pipelines.store.wrong_files import HEAD_BYTES, what_instead
+from adaptfocus.pipelines.store.wrong_files import HEAD_BYTES, describe_wrong_file
 from adaptfocus.pipelines.video import table
 from adaptfocus.pipelines.video.containers import TOLERANT
 from adaptfocus.pipelines.video.decoder_starts import NO_START, DecoderStarts
@@ -39,7 +39,7 @@ from adaptfocus.pipelines.video.table import (
     SOFTWARE_DECODER,
     PacketTable,
     decodable,
-    filled_dts,
+    fill_dts,
     first_bare_frame,
     shown_span,
 )
@@ -78,7 +78,7 @@ def demux_packet_table(file: BinaryIO, size_bytes: int) -> PacketTable:
                 raise BadVideoError("cut_off", f"it was cut off: {cut}; {error}; get the whole file") from None
     except FFmpegError as error:
         file.seek(0)
-        instead = what_instead(file.read(HEAD_BYTES))
+        instead = describe_wrong_file(file.read(HEAD_BYTES))
         why = f"it {instead}" if instead else f"it cannot be read: {error.strerror}"
         raise BadVideoError("unreadable_video", why) from None
     except (ValueError, OverflowError, UnicodeError) as error:  # PyAV's own, on headers no encoder writes
@@ -231,7 +231,7 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
         "offset_bytes": np.array(offsets, dtype=np.int64),
         "size_bytes": np.array(sizes, dtype=np.int32),
         "pts": np.array(pts, dtype=np.int64),
-        "dts": filled_dts(dts),
+        "dts": fill_dts(dts),
         "is_key": np.array(keys, dtype=bool),
     }
     shown &= decodable(arrays["pts"], arrays["is_key"])
@@ -259,7 +259,7 @@ def _table(container: Any, stream: Any, walk: _Walk, file: BinaryIO, size_bytes:
     bare = (codec, extradata, Packets(**arrays)) if is_packets else None
     is_seekable = starts.are_all_keys and not walk.new_extradata and not walk.is_late
     is_seekable &= not is_misnumbered(container.format.name, stream.index_entries, [row[:4] for row in walk.rows])
-    proved = proved_access(walk.middle, context, file, bare, is_seekable, starts)
+    proved = prove_access(walk.middle, context, file, bare, is_seekable, starts)
     _check_order(walk, {row[2] for row in walk.rows if row[2] is not None}, pts[0])
     if proved.access == "packets":
         arrays["is_key"] = proved.is_key

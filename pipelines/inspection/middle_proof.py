@@ -18,7 +18,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from adaptfocus.pipelines.decode.member import MissingFrameError, sought_frames
+from adaptfocus.pipelines.decode.member import MissingFrameError, seek_frames
 from adaptfocus.pipelines.decode.span import frames_of_span
 from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.video.bitstream import is_whole, starts_decoding
@@ -36,7 +36,7 @@ JUMPED_FRAMES = 2  # a keyframe, and the first that may refer to it and is shown
 MAX_DELAY = 32  # packets that a decoder takes before a frame comes out
 MAX_KEPT_BYTES = 64 << 20
 MAX_KEYFRAME_BYTES = 4 << 20
-# Codecs whose keyframes leave nothing of before but what `decoder_starts` follows.
+# Codecs whose keyframes leave nothing of before but what `video.decoder_starts` follows.
 _FOLLOWED = FOLLOWED_CODECS | {"vp8", "vp9", "av1"}
 
 
@@ -192,7 +192,7 @@ def packets_show(
 def seeks_show(file: BinaryIO, right: Mapping[int, Any]) -> bool:
     """Whether a demuxer that seeks shows these frames."""
     try:
-        return _are_shown(sought_frames(sorted(right), file, UNFILTERED), right)
+        return _are_shown(seek_frames(sorted(right), file, UNFILTERED), right)
     except (BadVideoError, FFmpegError, ValueError, MissingFrameError):
         return False
 

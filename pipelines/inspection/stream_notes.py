@@ -17,7 +17,7 @@ from av.error import FFmpegError
 
 from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.video.display import SQUARE
-from adaptfocus.pipelines.video.table import UNFILTERED, bare_start, padded_packet
+from adaptfocus.pipelines.video.table import UNFILTERED, bare_start, pad_packet
 
 MAX_HEADERS = 16  # different ones that are looked at
 MAX_TAIL_BYTES = 64 << 20  # two groups of pictures of a broadcast are some MB
@@ -69,7 +69,7 @@ class StreamNotes:
             if packet is last:
                 context.skip_frame = "DEFAULT"
             try:
-                frames = context.decode(packet and padded_packet(bytes(packet), packet.pts, packet.dts))
+                frames = context.decode(packet and pad_packet(bytes(packet), packet.pts, packet.dts))
             except FFmpegError:
                 if packet is last:
                     return True

@@ -18,8 +18,14 @@ import numpy as np
 import pyarrow as pa
 
 from adaptfocus.pipelines.errors import ConfigError
-from adaptfocus.pipelines.plan.labels import FullLabels, shown_labels
-from adaptfocus.pipelines.plan.order import generator, label_weights, order_of_epoch, repeat_weights, repeated_order
+from adaptfocus.pipelines.plan.labels import FullLabels, find_shown_labels
+from adaptfocus.pipelines.plan.order import (
+    draw_repeated_order,
+    generator,
+    label_weights,
+    order_of_epoch,
+    repeat_weights,
+)
 from adaptfocus.pipelines.plan.settings import ClipConfig, DrawRules
 from adaptfocus.pipelines.saliency.bins import spikes
 from adaptfocus.pipelines.saliency.settings import SaliencyConfig
@@ -147,7 +153,7 @@ def _rows_in_order(
         return kept + [row for row in order_of_epoch(names, seed, epoch) if row not in left_out]
     usable = [row for row in range(len(names)) if row not in left_out]
     weights = repeat_weights([planner.label_ids[row] for row in usable], repeat_factor)
-    return kept + repeated_order([names[row] for row in usable], usable, weights, seed, epoch)
+    return kept + draw_repeated_order([names[row] for row in usable], usable, weights, seed, epoch)
 
 
 def _without(taken: Sequence[int], rows: Sequence[int]) -> list[int]:
@@ -228,11 +234,11 @@ def _positives(
     if not full:
         return [True] * (len(clips) * len(labels))
     half = (clip.frames - 1) / 2 * clip.stride_seconds(video["frame_rate_hz"]) if full == "overlap" else 0.0
-    return shown_labels(video["intervals"], [planner.classes[k] for k in labels], clips, half)
+    return find_shown_labels(video["intervals"], [planner.classes[k] for k in labels], clips, half)
 
 
 def bare_bag(video: dict, frame_pts: list[list[int]], spans: list[dict]) -> dict:
-    """A bag outside any plan, of a row of the index and what `packets.find_clips` found: for pictures and tools."""
+    """A bag outside any plan, of a row of the index and what `video.spans.find_clips` found: for pictures and tools."""
     names = ("label_ids", "clip_positive", "saliency_score", "saliency_tau", "saliency_epoch")
     nothing: dict = {name: [] for name in names}
     clips = [

@@ -20,7 +20,7 @@ def is_shown(intervals: Sequence[Mapping[str, Any]], label: str, seconds: float,
     return any(i["label"] == label and i["start_seconds"] <= last and first <= i["end_seconds"] for i in intervals)
 
 
-def shown_labels(
+def find_shown_labels(
     intervals: Sequence[Mapping[str, Any]] | None,
     labels: Sequence[str],
     clips: Sequence[Mapping[str, Any]],

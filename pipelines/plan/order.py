@@ -34,7 +34,7 @@ def label_weights(label_ids: Sequence[Sequence[int]], exponent: float) -> dict[i
     return {k: count**-exponent for k, count in counts.items()}
 
 
-def repeated_order(
+def draw_repeated_order(
     video_ids: Sequence[str], rows: Sequence[int], weights: np.ndarray, seed: int, epoch: int
 ) -> list[int]:
     """As many draws as there are videos, each video in proportion to its weight, in the epoch's order.

@@ -19,7 +19,7 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.annotations.names import unsafe_reason
 from adaptfocus.pipelines.errors import AdaptFocusError, as_bad_video
 from adaptfocus.pipelines.store.range_file import RangeFile
-from adaptfocus.pipelines.store.wrong_files import HEAD_BYTES, what_instead
+from adaptfocus.pipelines.store.wrong_files import HEAD_BYTES, describe_wrong_file
 
 # A header is 512 bytes and the .json beside it is about as small; a video's first 60 KB hold the headers of a short
 # one. Larger requests would mostly fetch media.
@@ -189,7 +189,7 @@ def _broken(file: HeaderFile, error: Exception, start: int, at: int) -> Refusal:
     text = str(as_bad_video(error)) if isinstance(error, MemoryError) else f"{error}" or type(error).__name__
     if isinstance(error, tarfile.TarError) and start == at == 0:
         file.seek(0)
-        if instead := what_instead(file.read(min(HEAD_BYTES, file.size_bytes))):
+        if instead := describe_wrong_file(file.read(min(HEAD_BYTES, file.size_bytes))):
             return Refusal("not_a_tar", f"it {instead}")
         return Refusal("not_a_tar", f"it is not a tar ({text}); write it with `adaptfocus pack` or WebDataset")
     return Refusal("broken_tar", f"it breaks at byte {at} ({printable(text):.300}); what follows is not indexed")

@@ -48,7 +48,7 @@ from adaptfocus.pipelines.errors import BadVideoError, InputError, StorageError,
 from adaptfocus.pipelines.inspection.demux import DEMUX_BLOCK_BYTES, DEMUX_MAX_BLOCKS
 from adaptfocus.pipelines.shards.members import is_companion
 from adaptfocus.pipelines.store.range_file import RangeFile
-from adaptfocus.pipelines.store.urls import shown
+from adaptfocus.pipelines.store.urls import redact_url
 from adaptfocus.pipelines.video.table import PacketTable
 
 Progress = Callable[[int, int, str], None]  # videos done, videos in all, the id of the one just done
@@ -106,7 +106,7 @@ def pack(
     videos = [_normal(video) for video in videos]
     for video in videos:
         check_labels(labels_and(video.intervals, video.labels), classes, f"video {video.video_id!r}")
-    check_unique((video.video_id, shown(video.path)) for video in videos)
+    check_unique((video.video_id, redact_url(video.path)) for video in videos)
     check_groups(videos)
     if shard_size_bytes < 1:
         raise InputError(f"the shard size is {shard_size_bytes} bytes; give at least 1 (1 GiB is usual)")
@@ -158,7 +158,7 @@ class _Packing:
             text = json.dumps(annotation, ensure_ascii=False, sort_keys=True).encode()
         except Exception as error:
             bad = as_bad_video(_of_file(error, video.path))
-            self.problems.append(Problem(bad.kind, video.video_id, f"{shown(video.path)}: {bad}"))
+            self.problems.append(Problem(bad.kind, video.video_id, f"{redact_url(video.path)}: {bad}"))
             return
         tar = self._shard_for(size_bytes + len(text))
         file = RangeFile(video.path, 0, size_bytes, DEMUX_BLOCK_BYTES, max_blocks=1)
@@ -232,12 +232,12 @@ class _ShardFile:
 
 def _normal(video: AnnotatedVideo) -> AnnotatedVideo:
     """The video with its id, labels and split as they are compared. Raises InputError if one cannot be used."""
-    where = f"video {video.video_id!r} ({shown(video.path)})"
+    where = f"video {video.video_id!r} ({redact_url(video.path)})"
     try:
         labels, intervals = parse_labels(video.labels), parse_intervals(video.intervals)
     except ValueError as error:
         raise InputError(f"{where}: {error}") from None
-    video_id, split = check_id(video.video_id, shown(video.path)), check_split(video.split, where)
+    video_id, split = check_id(video.video_id, redact_url(video.path)), check_split(video.split, where)
     group = check_group(video.group, where)
     return replace(video, video_id=video_id, labels=labels, intervals=intervals, split=split, group=group)
 

@@ -27,7 +27,7 @@ from adaptfocus.pipelines.store.urls import (
     is_folder_name,
     is_local,
     join,
-    shown,
+    redact_url,
 )
 from adaptfocus.pipelines.store.walk import files_below
 
@@ -57,7 +57,7 @@ __all__ = [
     "read_bytes",
     "read_ranges",
     "read_table",
-    "shown",
+    "redact_url",
     "size_and_tag",
     "write_bytes",
     "write_table",

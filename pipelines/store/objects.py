@@ -21,11 +21,11 @@ from adaptfocus.pipelines.errors import InputError, StorageError
 from adaptfocus.pipelines.store import local, s3_get
 from adaptfocus.pipelines.store.ranges import Range, coalesce
 from adaptfocus.pipelines.store.reads import PROCESS, ReadConfig, ReadCounts, Version
-from adaptfocus.pipelines.store.reasons import ShortReadError, error_code, replaced
-from adaptfocus.pipelines.store.retry import tried
-from adaptfocus.pipelines.store.s3_answers import said
-from adaptfocus.pipelines.store.urls import filesystem, is_local, is_s3, join, shown
-from adaptfocus.pipelines.store.wrong_files import what_instead
+from adaptfocus.pipelines.store.reasons import ShortReadError, error_code, replaced_error
+from adaptfocus.pipelines.store.retry import with_retries
+from adaptfocus.pipelines.store.s3_answers import version_text
+from adaptfocus.pipelines.store.urls import filesystem, is_local, is_s3, join, redact_url
+from adaptfocus.pipelines.store.wrong_files import describe_wrong_file
 
 T = TypeVar("T")
 _WRITER = "adaptfocus-writer"  # metadata of an exclusively created object: which attempt made it
@@ -40,8 +40,8 @@ def read_bytes(url: str) -> bytes:
     """
     fs, path = filesystem(url)
     s3 = is_s3(fs)
-    data = s3_get.get_whole(fs, url, ReadConfig(), PROCESS) if s3 else tried(url, lambda: fs.cat_file(path))
-    if instead := what_instead(data):
+    data = s3_get.get_whole(fs, url, ReadConfig(), PROCESS) if s3 else with_retries(url, lambda: fs.cat_file(path))
+    if instead := describe_wrong_file(data):
         raise InputError(f"{url} {instead}")
     return data
 
@@ -98,10 +98,10 @@ def _fetched(ranges: list[Range], version: Version | None, config: ReadConfig, c
         for (url, offset, size), part in zip(ranges, parts, strict=True):
             if len(part) != size:
                 # A short body may be a broken connection (tried again) or an object that has been replaced.
-                raise ShortReadError(f"{shown(url)}: asked for {size} bytes from {offset}, got {len(part)}")
+                raise ShortReadError(f"{redact_url(url)}: asked for {size} bytes from {offset}, got {len(part)}")
         return parts
 
-    return tried(ranges[0].url, fetch)
+    return with_retries(ranges[0].url, fetch)
 
 
 def _check_local(fs: Any, url: str, path: str, version: Version) -> None:
@@ -109,9 +109,9 @@ def _check_local(fs: Any, url: str, path: str, version: Version) -> None:
     try:
         now = _version_in(fs.info(path))
     except FileNotFoundError as error:
-        raise replaced(url, f"it had {said(version)}; it is not there") from error
+        raise replaced_error(url, f"it had {version_text(version)}; it is not there") from error
     if now != version:
-        raise replaced(url, f"it had {said(version)}; it has {said(now)}")
+        raise replaced_error(url, f"it had {version_text(version)}; it has {version_text(now)}")
 
 
 def _version_in(info: dict[str, Any]) -> Version:
@@ -122,14 +122,14 @@ def _version_in(info: dict[str, Any]) -> Version:
 
 def _tried(fs: Any, url: str, action: Callable[[], T]) -> T:
     """`tried`, on S3 with credentials that are asked for again where they have expired."""
-    return tried(url, action, (lambda: sync(fs.loop, s3_get.renew, fs)) if is_s3(fs) else None)
+    return with_retries(url, action, (lambda: sync(fs.loop, s3_get.renew, fs)) if is_s3(fs) else None)
 
 
 def write_bytes(url: str, data: bytes) -> None:
     """Write the whole object at once: a reader sees the old bytes or the new, never a part."""
     fs, path = filesystem(url)
     if is_local(url):
-        tried(url, lambda: os.replace(local.write_part(path, data), path))  # noqa: PTH105
+        with_retries(url, lambda: os.replace(local.write_part(path, data), path))  # noqa: PTH105
     else:
         _tried(fs, url, lambda: fs.pipe_file(path, data))
 
@@ -143,7 +143,7 @@ def create_exclusive(url: str, data: bytes) -> bool:
     """
     fs, path = filesystem(url)
     if is_local(url):
-        return tried(url, lambda: local.link_exclusive(path, data))
+        return with_retries(url, lambda: local.link_exclusive(path, data))
     if not is_s3(fs):
         return _tried(fs, url, lambda: _created(lambda: fs.pipe_file(path, data, mode="create")))
     # A put whose answer was lost is sent again, by us or by the client below us, and then finds its own object.
@@ -215,7 +215,7 @@ def glob(pattern_url: str) -> list[str]:
     found = _tried(fs, pattern_url, lambda: fs.glob(path))
     if not found and not _container_exists(fs, path):
         bucket = path.split("/", 1)[0]
-        raise StorageError(f"there is no bucket '{bucket}' ({shown(pattern_url)}); create it, or correct the URL")
+        raise StorageError(f"there is no bucket '{bucket}' ({redact_url(pattern_url)}); create it, or correct the URL")
     prefix = "" if is_local(pattern_url) else pattern_url.split("://", 1)[0] + "://"
     return sorted(prefix + name for name in found)
 

@@ -27,7 +27,7 @@ class ReadConfig(Settings):
 
 
 class Version(NamedTuple):
-    """What an object was when it was indexed: its size, and the tag that `storage.size_and_tag` gave."""
+    """What an object was when it was indexed: its size, and the tag that `store.objects.size_and_tag` gave."""
 
     size_bytes: int
     tag: str

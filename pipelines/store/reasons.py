@@ -10,8 +10,8 @@ import re
 from typing import Any
 
 from adaptfocus.pipelines.errors import ReplacedError, StorageError
-from adaptfocus.pipelines.store.urls import shown
-from adaptfocus.pipelines.url_secrets import scrubbed
+from adaptfocus.pipelines.store.urls import redact_url
+from adaptfocus.pipelines.url_secrets import redact_secrets
 
 # Eight tries with jittered exponential back-off wait about 16 s in all (means of 0.25, 0.5, 1, 2, 4, 4, 4): longer
 # than a rate limiter's bucket takes to refill, shorter than a user's patience with a store that is really down.
@@ -92,12 +92,12 @@ def _response(error: BaseException | None) -> dict[str, Any]:
     return {}
 
 
-def replaced(url: str, how: str) -> ReplacedError:
+def replaced_error(url: str, how: str) -> ReplacedError:
     """The error of an object that is not the one that was indexed."""
     keep = "" if "://" in url and not url.startswith("file:") else " with its time of modification (cp -p)"
     return ReplacedError(
-        f"{shown(url)} has been replaced or removed since it was indexed ({how}); restore it{keep}, or index again "
-        "and begin a new run"
+        f"{redact_url(url)} has been replaced or removed since it was indexed ({how}); restore it{keep}, or index "
+        "again and begin a new run"
     )
 
 
@@ -107,7 +107,7 @@ def as_storage_error(url: str, error: Exception) -> StorageError:
 
 
 def _message(url: str, error: Exception) -> str:
-    place, code = shown(url), error_code(error)
+    place, code = redact_url(url), error_code(error)
     if code == "NoSuchBucket" or (isinstance(error, FileNotFoundError) and "bucket does not exist" in str(error)):
         bucket = url.split("://", 1)[-1].split("/", 1)[0]
         return f"there is no bucket '{bucket}' ({place}); create it, or correct the URL"
@@ -149,7 +149,7 @@ def _message(url: str, error: Exception) -> str:
 def _reason(error: BaseException) -> str:
     """What an error says, in one short line, without anything that looks like a signature or a key."""
     code, text = error_code(error), str(error).splitlines()[0] if str(error) else ""
-    text = scrubbed(text)
+    text = redact_secrets(text)
     text = re.sub(r"^\[Errno \d+\] ", "", text)  # a number that s3fs chose
     text = "" if text.endswith("None") else text  # Ceph sends a code and no words
     said: list[Any] = [code or type(error).__name__, text if text != code else ""]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from adaptfocus.pipelines.store.ranges import Range
 from adaptfocus.pipelines.store.reads import Version
-from adaptfocus.pipelines.store.reasons import ShortReadError, WrongRangeError, replaced
+from adaptfocus.pipelines.store.reasons import ShortReadError, WrongRangeError, replaced_error
 
 # S3's answers to a request for an object of a version that is gone.
 GONE_CODES = ("PreconditionFailed", "412", "NoSuchKey", "404", "InvalidRange", "416")
@@ -65,9 +65,9 @@ def check_version(url: str, version: Version, size_bytes: int | None, headers: M
     is_other = bool(tag and version.tag and tag != version.tag.removeprefix("W/").strip('"'))
     if is_other or (size_bytes is not None and size_bytes != version.size_bytes):
         now = "" if size_bytes is None else f"{size_bytes} bytes, "
-        raise replaced(url, f"it had {said(version)}; it has {now}tag {tag or 'unknown'}")
+        raise replaced_error(url, f"it had {version_text(version)}; it has {now}tag {tag or 'unknown'}")
 
 
-def said(version: Version) -> str:
+def version_text(version: Version) -> str:
     """A version for a message."""
     return f"{version.size_bytes} bytes, tag {version.tag or 'unknown'}"

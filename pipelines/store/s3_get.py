@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+import tenacity
 from fsspec.asyn import sync
 
 from adaptfocus.pipelines.errors import StorageError
@@ -24,8 +25,15 @@ from adaptfocus.pipelines.store import reasons, retry
 from adaptfocus.pipelines.store.limits import LIMITS
 from adaptfocus.pipelines.store.ranges import Range
 from adaptfocus.pipelines.store.reads import ReadConfig, ReadCounts, Version
-from adaptfocus.pipelines.store.reasons import ShortReadError, WholeBodyError, WrongRangeError, replaced
-from adaptfocus.pipelines.store.s3_answers import GONE_CODES, check_version, is_whole, place_in_body, request_of, said
+from adaptfocus.pipelines.store.reasons import ShortReadError, WholeBodyError, WrongRangeError, replaced_error
+from adaptfocus.pipelines.store.s3_answers import (
+    GONE_CODES,
+    check_version,
+    is_whole,
+    place_in_body,
+    request_of,
+    version_text,
+)
 
 T = TypeVar("T")
 
@@ -87,27 +95,30 @@ async def _tried(fs: Any, url: str, counts: ReadCounts, once: Callable[[], Await
     """One request until it succeeds, or fails for good."""
     from s3fs.errors import translate_boto_error
 
-    failures = 0
-    while True:
+    reason: str | None = None
+
+    async def attempt() -> T:
+        if reason == "expired":
+            await renew(fs)
         try:
             async with _admitted():
-                result = await once()
-        except StorageError:
-            raise
+                return await once()
         except Exception as raw:
-            error = translate_boto_error(raw)  # as s3fs does it for all but these requests
-            failures += 1
-            reason = reasons.reason_of(error)
-            if reason is None or failures >= retry.attempts_for(error):
-                raise reasons.as_storage_error(url, error) from error
-            seconds = retry.wait_seconds(error, failures)
-            counts.add(retry=reason, waiting_seconds=seconds)
-            await asyncio.sleep(seconds)
-            if reason == "expired":
-                await renew(fs)
-        else:
-            LIMITS.budget.succeeded()
-            return result
+            raise translate_boto_error(raw)  # noqa: B904 -- as s3fs does it for all but these requests
+
+    def before_sleep(state: tenacity.RetryCallState) -> None:
+        nonlocal reason
+        reason = reasons.reason_of(retry.error_of(state))
+        counts.add(retry=reason or "", waiting_seconds=state.upcoming_sleep)
+
+    try:
+        result = await tenacity.AsyncRetrying(**retry.rules(before_sleep))(attempt)
+    except StorageError:
+        raise
+    except Exception as error:
+        raise reasons.as_storage_error(url, error) from error
+    LIMITS.budget.succeeded()
+    return result
 
 
 _waiting: deque[asyncio.Future[None]] = deque()
@@ -152,7 +163,7 @@ async def _range(fs: Any, wanted: Range, version: Version | None, config: ReadCo
     except Exception as error:
         code = reasons.error_code(error)
         if version and code in GONE_CODES:
-            raise replaced(wanted.url, f"it had {said(version)}; the store says {code}") from error
+            raise replaced_error(wanted.url, f"it had {version_text(version)}; the store says {code}") from error
         raise
     body, about = answer["Body"], answer["ResponseMetadata"]
     try:

@@ -12,7 +12,7 @@ from fsspec.core import url_to_fs
 
 from adaptfocus.pipelines.errors import StorageError
 from adaptfocus.pipelines.store.limits import MOST_REQUESTS
-from adaptfocus.pipelines.url_secrets import scrubbed, secret_in
+from adaptfocus.pipelines.url_secrets import redact_secrets, secret_in
 
 _S3_OPTIONS: dict[str, Any] = {
     "use_listings_cache": False,  # a run lists what other processes have just written
@@ -43,7 +43,9 @@ def inside(folder_url: str, *parts: str) -> str:
         top, place = (os.path.realpath(filesystem(each)[1]) for each in (folder_url, posixpath.dirname(url)))
         climbs = os.path.commonpath([top, place]) != top
     if climbs:
-        raise StorageError(f"{name!r} would lead out of {shown(folder_url)}; rename it, or remove the link on its way")
+        raise StorageError(
+            f"{name!r} would lead out of {redact_url(folder_url)}; rename it, or remove the link on its way"
+        )
     return url
 
 
@@ -75,10 +77,10 @@ def filesystem(url: str) -> tuple[Any, str]:
         return fs, path
     except ImportError as error:
         raise StorageError(
-            f"{shown(url)}: {error}; install the extra for this store (pip install 'adaptfocus[s3]')"
+            f"{redact_url(url)}: {error}; install the extra for this store (pip install 'adaptfocus[s3]')"
         ) from None
     except ValueError as error:
-        raise StorageError(f"{shown(url)}: {error}") from None
+        raise StorageError(f"{redact_url(url)}: {error}") from None
 
 
 def is_local(url: str) -> bool:
@@ -90,9 +92,9 @@ def is_s3(fs: Any) -> bool:
     return "s3" in fs.protocol
 
 
-def shown(url: str) -> str:
+def redact_url(url: str) -> str:
     """A URL fit for messages: no query, since presigned URLs carry their signature there, and no user."""
-    return scrubbed(url).split("?", 1)[0] if "://" in url else url
+    return redact_secrets(url).split("?", 1)[0] if "://" in url else url
 
 
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -11,7 +11,7 @@ _LFS = b"version https://git-lfs.github.com/spec/"
 _PAGES = (b"<!doctype html", b"<html", b"<head", b'<?xml version="1.0" encoding="utf-8"?><!doctype html')
 
 
-def what_instead(data: bytes) -> str | None:
+def describe_wrong_file(data: bytes) -> str | None:
     """`is a Git LFS pointer ...` or `is a web page ...`, to follow a file's name."""
     head = data[:HEAD_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip()
     if head.startswith(_LFS):

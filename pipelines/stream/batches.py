@@ -23,7 +23,7 @@ class ClipBatch:
     ok: np.ndarray  # [B] bool; a bag that could not be decoded keeps its slot, with black frames
     error: np.ndarray  # [B, ERROR_BYTES] uint8
     frames: np.ndarray  # [B, N, T, C, H, W] uint8: RGB, or planes of YUV as one channel (see frames.py); or float32
-    # [B, N, T, D, 1, 1]: steps of features (see feature_clips.py)
+    # [B, N, T, D, 1, 1]: steps of features (see features/clips.py)
     clip_id: np.ndarray  # [B, N] int64
     tau: np.ndarray  # [B, N] float64
     explores: np.ndarray  # [B, N] bool; drawn anywhere in the video, and not around a salient time

@@ -6,7 +6,7 @@ Input: an epoch's plan (Parquet at a URL) and where to start in it.
 Does: fetches the spans of the next bags while one is decoded, and turns a bag that cannot be decoded into a black one
 with its reason.
 Output: ClipBatches, in slot order. Nothing here knows Ray: `stream` below runs in this process, and
-`pipelines.stream.on_ray` runs the same `assembled` on a cluster.
+`pipelines.stream.on_ray` runs the same `assemble_batches` on a cluster.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from adaptfocus.pipelines.apart.pool import decode_clips_apart
 from adaptfocus.pipelines.decode.bag import decode_clips
 from adaptfocus.pipelines.decode.settings import DecodeConfig, Isolation
 from adaptfocus.pipelines.errors import RETRY_REASONS, BadVideoError
-from adaptfocus.pipelines.features.clips import FeatureSource, opened
+from adaptfocus.pipelines.features.clips import FeatureSource, open_source
 from adaptfocus.pipelines.schemas import NEVER_VISITED, NO_LABEL, PLAN_SCHEMA
 from adaptfocus.pipelines.store.ahead import Fetched, read_ahead
 from adaptfocus.pipelines.store.reads import ReadConfig
@@ -68,8 +68,8 @@ def stream(slices: Slices, shape: ClipShape, bags_per_batch: int) -> Iterator[Cl
 def _batches(bags: Iterable[dict | None], shape: ClipShape, bags_per_batch: int) -> Iterator[ClipBatch]:
     if shape.features:
         # None only says that the next bag is not known yet
-        return assembled((bag for bag in bags if bag), shape, bags_per_batch, fill_features)
-    return assembled(_read(bags, shape), shape, bags_per_batch)
+        return assemble_batches((bag for bag in bags if bag), shape, bags_per_batch, fill_features)
+    return assemble_batches(_read(bags, shape), shape, bags_per_batch)
 
 
 def bags_of(slices: Slices) -> Iterator[dict | None]:
@@ -113,7 +113,7 @@ def fill(batch: ClipBatch, place: int, fetched: Fetched, shape: ClipShape) -> No
 def fill_features(batch: ClipBatch, place: int, bag: dict, shape: ClipShape) -> None:
     """`fill`, from features. A video that has none is as one that does not decode."""
     assert shape.features
-    table = opened(shape.features)
+    table = open_source(shape.features)
     began = time.monotonic()
     try:
         table.write_clips(bag, batch.frames[place])
@@ -129,7 +129,7 @@ def _mark_bad(batch: ClipBatch, place: int, error: BadVideoError) -> None:
     batch.error[place] = encode_error(f"{error.kind}: {error}")
 
 
-def assembled(
+def assemble_batches(
     fetched: Iterator[F],
     shape: ClipShape,
     bags_per_batch: int,

@@ -1,4 +1,4 @@
-"""The stages of `clip_stream` as a Ray Dataset. The only file of pipelines/ that imports ray.
+"""The stages of `stream.clips` as a Ray Dataset. The only file of pipelines/ that imports ray.
 
 Input: a folder of markers on the store, the newest of which says where in the run to begin.
 Does: chunks of slots, epoch after epoch -> plan rows, as they are published -> blocks of k bags -> range read and
@@ -107,10 +107,10 @@ def plan_dataset(plan: PlanFacts, shape: ClipShape, decoding: Decoding, bags_per
         .repartition(target_num_rows_per_block=1)
         .map_batches(_rows_of_slices, batch_size=1, num_cpus=0, compute=TaskPoolStrategy(size=decoding.lookups))
     )
-    return decoded(rows, shape, bags_per_block, decoding)
+    return decode_rows(rows, shape, bags_per_block, decoding)
 
 
-def decoded(plan_rows: Dataset, shape: ClipShape, bags_per_block: int, decoding: Decoding) -> Dataset:
+def decode_rows(plan_rows: Dataset, shape: ClipShape, bags_per_block: int, decoding: Decoding) -> Dataset:
     """Plan rows -> ClipBatch columns, `bags_per_block` bags a block."""
     labels: Any = {"label_selector": dict(decoding.label_selector)} if decoding.label_selector else {}
     return plan_rows.repartition(target_num_rows_per_block=bags_per_block).map_batches(

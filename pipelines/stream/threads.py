@@ -42,10 +42,10 @@ def ahead(items: Iterator[T], depth: int = 1) -> Iterator[T]:
             yield item
     finally:
         is_left.set()
-        let_end([maker])
+        end_threads([maker])
 
 
-def let_end(threads: Sequence[threading.Thread]) -> None:
+def end_threads(threads: Sequence[threading.Thread]) -> None:
     """Wait for threads that have been told that nobody takes any more, LEAVE_SECONDS in all at the most.
 
     One that is inside native code when the interpreter ends may abort the process. One that waits for a plan which

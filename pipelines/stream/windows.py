@@ -29,7 +29,7 @@ from adaptfocus.pipelines.index.load import read_rows
 from adaptfocus.pipelines.plan.settings import ClipConfig
 from adaptfocus.pipelines.store.reads import ReadConfig
 from adaptfocus.pipelines.stream.batches import BAD_VIDEO, ERROR_BYTES, WindowBatch, encode_error
-from adaptfocus.pipelines.stream.threads import let_end, put_unless
+from adaptfocus.pipelines.stream.threads import end_threads, put_unless
 
 BATCH_BYTES = 64 * 2**20
 
@@ -59,7 +59,7 @@ class WindowShape:
         return number_of_hops(duration_seconds, self.hop_seconds)
 
     def job(self, video: Mapping[str, Any]) -> dict[str, Any]:
-        """The windows of one video, as `dense.dense_job` takes them."""
+        """The windows of one video, as `decode.window_jobs.dense_job` takes them."""
         return {
             "frames": self.clip.frames,
             "stride_seconds": self.clip.stride_seconds(video["frame_rate_hz"]),
@@ -148,7 +148,7 @@ def batches_of_ranges(ranges: Sequence[VideoRange], shape: WindowShape, threads:
                 yield item
     finally:
         ended.set()
-        let_end(makers)
+        end_threads(makers)
 
 
 def _videos_of(left: deque[VideoRange]) -> Iterator[tuple[int, dict[str, Any]]]:

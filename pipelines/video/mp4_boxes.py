@@ -170,7 +170,7 @@ def only(boxes: list[Box], kind: bytes) -> Box | None:
     return matching[0] if matching else None
 
 
-def needed(boxes: list[Box], kind: bytes, payload_bytes: int) -> Box:
+def require_box(boxes: list[Box], kind: bytes, payload_bytes: int) -> Box:
     """The one box of that kind, which has to hold `payload_bytes` at least."""
     box = only(boxes, kind)
     if box is None:

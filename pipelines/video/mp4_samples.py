@@ -17,7 +17,7 @@ import numpy as np
 
 from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.video import table
-from adaptfocus.pipelines.video.mp4_boxes import Box, NotPlainError, needed, only
+from adaptfocus.pipelines.video.mp4_boxes import Box, NotPlainError, only, require_box
 
 MAX_SAMPLE_BYTES = 0x3FFFFFFF  # FFmpeg's; behind a larger one it reads no edit list
 MAX_TICKS = 1 << 31  # of a sample's duration or offset; FFmpeg takes larger ones for negative or broken
@@ -62,7 +62,7 @@ def read_samples(data: bytes, stbl: list[Box], edits: Edits | None, file_bytes: 
         raise NotPlainError("samples lie before the file, or are empty")
     outside = offsets + sizes > file_bytes
     whole = int(np.argmax(outside)) if outside.any() else len(sizes)
-    durations = _runs(data, needed(stbl, b"stts", 8), len(sizes))
+    durations = _runs(data, require_box(stbl, b"stts", 8), len(sizes))
     if (durations < 0).any() or (durations[:-1] == 0).any():
         raise NotPlainError("samples with a duration of zero or below")
     shift, composition = _composition(data, stbl, len(sizes))
@@ -134,7 +134,7 @@ def _runs(data: bytes, box: Box, num_samples: int) -> np.ndarray:
 
 def _sizes(data: bytes, stbl: list[Box], file_bytes: int) -> np.ndarray:
     compact = only(stbl, b"stz2")
-    box = compact or needed(stbl, b"stsz", 12)
+    box = compact or require_box(stbl, b"stsz", 12)
     if box.end - box.start < 12 or (compact and only(stbl, b"stsz")):
         raise NotPlainError("its sample sizes are cut off or there twice")
     constant, count = struct.unpack_from(">II", data, box.start + 4)
@@ -167,13 +167,13 @@ def _offsets(data: bytes, stbl: list[Box], sizes: np.ndarray) -> np.ndarray:
     if (short is None) == (long is None):
         raise NotPlainError("there is no table of chunks, or two")
     if short:
-        chunks = _rows(data, needed(stbl, b"stco", 8), 1)[:, 0]
+        chunks = _rows(data, require_box(stbl, b"stco", 8), 1)[:, 0]
     else:
-        halves = _rows(data, needed(stbl, b"co64", 8), 2)
+        halves = _rows(data, require_box(stbl, b"co64", 8), 2)
         if (halves[:, 0] >= 1 << 30).any():
             raise NotPlainError("chunks lie outside any file")
         chunks = (halves[:, 0] << 32) + halves[:, 1]
-    first, per_chunk, description = _rows(data, needed(stbl, b"stsc", 8), 3).T
+    first, per_chunk, description = _rows(data, require_box(stbl, b"stsc", 8), 3).T
     starts = np.append(first, len(chunks) + 1)
     if not len(first) or first[0] != 1 or (np.diff(starts) <= 0).any():
         raise NotPlainError("its table of chunks is out of order")
@@ -215,7 +215,7 @@ def _keys(data: bytes, stbl: list[Box], num_samples: int, has_rap_groups: bool) 
         if groups:
             raise NotPlainError("random access points in sample groups, and no table of keyframes")
         return np.ones(num_samples, bool), True
-    numbers = _rows(data, needed(stbl, b"stss", 8), 1)[:, 0]
+    numbers = _rows(data, require_box(stbl, b"stss", 8), 1)[:, 0]
     if not len(numbers) or numbers[0] < 1 or numbers[-1] > num_samples or (np.diff(numbers) <= 0).any():
         raise NotPlainError("its table of keyframes is empty or out of order")
     is_key = np.zeros(num_samples, bool)

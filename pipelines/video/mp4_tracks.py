@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass
 from fractions import Fraction
 
-from adaptfocus.pipelines.video.mp4_boxes import Box, NotPlainError, children, needed, only
+from adaptfocus.pipelines.video.mp4_boxes import Box, NotPlainError, children, only, require_box
 from adaptfocus.pipelines.video.mp4_samples import Edits, read_edits
 
 MAX_TRACKS = 64
@@ -57,7 +57,7 @@ def read_video_track(moov: bytes) -> VideoTrack:
     boxes = children(moov, 0, len(moov))
     if any(box.kind in (b"mvex", b"cmov", b"pssh") for box in boxes):
         raise NotPlainError("a fragmented, compressed or encrypted file")
-    mvhd = needed(boxes, b"mvhd", 96)
+    mvhd = require_box(boxes, b"mvhd", 96)
     traks = [box for box in boxes if box.kind == b"trak"]
     if len(traks) > MAX_TRACKS:
         raise NotPlainError(f"{len(traks)} tracks")
@@ -66,19 +66,19 @@ def read_video_track(moov: bytes) -> VideoTrack:
     trak = _main(moov, [children(moov, box.start, box.end) for box in traks])
     mdia = _inside(moov, trak, b"mdia")
     stbl = _inside(moov, _inside(moov, mdia, b"minf"), b"stbl")
-    codec, extradata, width, height, pasp = _entry(moov, needed(stbl, b"stsd", 8 + ENTRY_BYTES))
-    rate = _ticks_a_second(moov, needed(mdia, b"mdhd", 20))
+    codec, extradata, width, height, pasp = _entry(moov, require_box(stbl, b"stsd", 8 + ENTRY_BYTES))
+    rate = _ticks_a_second(moov, require_box(mdia, b"mdhd", 20))
     edts = only(trak, b"edts")
     elst = only(children(moov, edts.start, edts.end), b"elst") if edts else None
     edits = read_edits(moov, elst, _ticks_a_second(moov, mvhd), rate)
-    tkhd = needed(trak, b"tkhd", 84)
+    tkhd = require_box(trak, b"tkhd", 84)
     matrix = _matrix(moov, tkhd, mvhd)
     aspect = _pixel_aspect(pasp, _shown_size(moov, tkhd), (width, height), matrix)
     return VideoTrack(codec, extradata, width, height, matrix, aspect, rate, edits, stbl)
 
 
 def _inside(moov: bytes, boxes: list[Box], kind: bytes) -> list[Box]:
-    box = needed(boxes, kind, 0)
+    box = require_box(boxes, kind, 0)
     return children(moov, box.start, box.end)
 
 
@@ -86,7 +86,7 @@ def _main(moov: bytes, tracks: list[list[Box]]) -> list[Box]:
     """The only video track, or the only one that is enabled: FFmpeg prefers it to whatever else there is."""
     videos = [trak for trak in tracks if _is_video(moov, trak)]
     if len(videos) > 1:
-        enabled = [trak for trak in videos if moov[needed(trak, b"tkhd", 84).start + 3] & 1]
+        enabled = [trak for trak in videos if moov[require_box(trak, b"tkhd", 84).start + 3] & 1]
         if len(enabled) != 1 or any(only(trak, b"tref") for trak in tracks):
             raise NotPlainError("several video tracks come into question")
         return enabled[0]
@@ -97,7 +97,7 @@ def _main(moov: bytes, tracks: list[list[Box]]) -> list[Box]:
 
 def _is_video(moov: bytes, trak: list[Box]) -> bool:
     mdia = _inside(moov, trak, b"mdia")
-    hdlr = needed(mdia, b"hdlr", 12)
+    hdlr = require_box(mdia, b"hdlr", 12)
     if moov[hdlr.start + 8 : hdlr.start + 12] in (b"soun", b"text", b"sbtl", b"subt", b"tmcd", b"hint", b"meta"):
         return False
     if moov[hdlr.start + 8 : hdlr.start + 12] != b"vide":
@@ -174,10 +174,10 @@ def _entry(moov: bytes, stsd: Box) -> tuple[str, bytes, int, int, tuple[int, int
         raise NotPlainError("encrypted, or in layers")
     codec, settings = known
     box = only(boxes, b"pasp")
-    pasp = struct.unpack_from(">ii", moov, needed(boxes, b"pasp", 8).start) if box else None
+    pasp = struct.unpack_from(">ii", moov, require_box(boxes, b"pasp", 8).start) if box else None
     if not settings:
         return codec, b"", width, height, pasp
-    box = needed(boxes, settings, 4)
+    box = require_box(boxes, settings, 4)
     payload = moov[box.start : box.end]
     if payload[4:8] == b"fiel" or only(boxes, b"glbl"):
         raise NotPlainError("decoder settings wrapped in others")

@@ -40,7 +40,7 @@ class _Facts(NamedTuple):
     number: int = -1  # frame_num of H.264; -1 if unknown
 
 
-def needed(
+def find_needed(
     codec: str, extradata: bytes, packets: Sequence[Bytes], is_wanted: Sequence[bool], goes_on: bool = False
 ) -> list[bool]:
     """Which packets of a run have to be decoded for the wanted ones: [packets].

@@ -64,7 +64,7 @@ def find_clips(
     if video["access"] != "packets":
         return frame_pts, []
     places = np.argsort(packets.pts, kind="stable")
-    runs = joined([run_of(packets, places, each, video.get("recovery_ticks") or 0) for each in wanted])
+    runs = join_runs([run_of(packets, places, each, video.get("recovery_ticks") or 0) for each in wanted])
     return frame_pts, [span for run in runs for span in spans_of(video, packets, run)]
 
 
@@ -87,7 +87,7 @@ def run_of(packets: Packets, places: np.ndarray, wanted_pts: np.ndarray, recover
     return Run(int(keys[packets.pts[keys] + recovery_ticks <= wanted_pts.min()].max(initial=0)), last)
 
 
-def joined(runs: Sequence[Run]) -> list[Run]:
+def join_runs(runs: Sequence[Run]) -> list[Run]:
     """Runs without a packet in common: clips that lie in one GOP are decoded together, each packet once."""
     apart: list[Run] = []
     for run in sorted(runs):

@@ -89,7 +89,7 @@ def decodable(pts: np.ndarray, is_key: np.ndarray) -> np.ndarray:
     return (np.arange(len(pts)) >= first) & (pts >= pts[first])
 
 
-def filled_dts(dts: tuple[int | None, ...]) -> np.ndarray:
+def fill_dts(dts: tuple[int | None, ...]) -> np.ndarray:
     """Matroska leaves out the decoding times of the first packets: count back from the first known, one each."""
     known = next((i for i, value in enumerate(dts) if value is not None), len(dts))
     start = dts[known] if known < len(dts) else 0
@@ -112,7 +112,7 @@ def shown_span(pts: np.ndarray, durations: np.ndarray) -> tuple[int, int]:
 UNFILTERED = {"skip_loop_filter": "all"}
 
 
-def padded_packet(data: bytes | memoryview, pts: int, dts: int, is_key: bool = False) -> Any:
+def pad_packet(data: bytes | memoryview, pts: int, dts: int, is_key: bool = False) -> Any:
     """A packet of these bytes, with the zeros behind them that decoders read into.
 
     Decoders of PNG and of recorded screens add a picture to the last one unless its packet says that it is a key.
@@ -147,7 +147,7 @@ def bare_start(
         context = context or proof_context(codec, extradata)
         context.flush_buffers() if context.is_open else None
         for number, (data, pts, dts) in enumerate(packets):
-            frames = context.decode(padded_packet(data, pts, dts, is_key=number == 0))
+            frames = context.decode(pad_packet(data, pts, dts, is_key=number == 0))
             if frames:
                 return frames[0], fraction_of(context.sample_aspect_ratio)
         return next(iter(context.decode(None)), None), fraction_of(context.sample_aspect_ratio)

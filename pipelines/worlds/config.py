@@ -25,9 +25,9 @@ class WorldKind:
     coverage_power: float  # coverage = min + (max - min) u^power, u uniform
     max_intervals: int  # an action's share is one interval, or up to this many
     by_appearance: bool = False  # a class is a thing, whatever it does; else a sprite that runs along an axis
-    is_composed: bool = False  # a video is an activity: actions in an order, one at a time (world_activities.py)
+    is_composed: bool = False  # a video is an activity: actions in an order, one at a time (worlds/activities.py)
     min_seconds: float = 4.0  # of a video
-    is_filmed: bool = False  # camera, light and sizes change, and classes come in pairs (world_filmed.py)
+    is_filmed: bool = False  # camera, light and sizes change, and classes come in pairs (worlds/filmed.py)
 
 
 # A kind's place is part of what its videos are drawn from: add at the end.
@@ -41,7 +41,7 @@ KINDS = {
     "demo": WorldKind((2, 2, 3), 0.18, 0.36, 1.0, max_intervals=1),
     # A's labels and coverage, but known by colour and shape, not by movement: what motion-only inputs cost.
     "c": WorldKind((2, 3, 4, 5), 0.10, 0.25, 1.5, max_intervals=1, by_appearance=True),
-    # Trimmed clips of other labels, to pre-train on (world_clips.py): one to three sprites, all the time.
+    # Trimmed clips of other labels, to pre-train on (worlds/trimmed.py): one to three sprites, all the time.
     "pretrain": WorldKind((1, 2, 3), 1.0, 1.0, 1.0, max_intervals=1, min_seconds=2.0),
     # For what features are good for: activities, each of which is some actions in an order. Of an action's coverage,
     # that of one time; it may come twice. How many labels a video has follows from its activity.

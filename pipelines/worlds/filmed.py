@@ -6,7 +6,7 @@ that grow and shrink on a scene larger than the picture, among them some that ne
 scene with a camera that pans and shakes, in a light that changes.
 Output: frames, class ids, spans of one video.
 
-Whole numbers only, as in world_render.py. A class is a sprite that runs along an axis *of the scene*: where the camera
+Whole numbers only, as in worlds/render.py. A class is a sprite that runs along an axis *of the scene*: where the camera
 pans, what stands still moves in the picture too.
 """
 
@@ -21,7 +21,7 @@ from adaptfocus.pipelines.worlds.render import (
     NUM_SCENES,
     SPRITES,
     SUBPIXELS,
-    bouncing,
+    bounce,
     draw_sized_sprite,
     scene_background,
 )
@@ -109,13 +109,13 @@ def _draw_lookalike(rng: np.random.Generator, config: WorldConfig, frames: np.nd
     span, steps = frames.shape[1] - MAX_SIZE, len(frames)
     place = [int(rng.integers(span + 1)) for _ in range(2)]
     if what == "runs_diagonally":
-        top, left = (bouncing(p * SUBPIXELS, _speed(rng), steps, span) for p in place)
+        top, left = (bounce(p * SUBPIXELS, _speed(rng), steps, span) for p in place)
     elif what == "sways":  # along an axis as the classes do, but over two pixels only
-        swayed = np.minimum(place[0] + bouncing(0, _speed(rng), steps, 2), span)
+        swayed = np.minimum(place[0] + bounce(0, _speed(rng), steps, 2), span)
         top, left = (swayed, np.full(steps, place[1]))[:: 1 if rng.random() < 0.5 else -1]
     else:
         drift = [int(d) if what == "drifts" else 0 for d in rng.integers(-1, 2, size=2)]
-        top, left = (bouncing(p * SUBPIXELS, d, steps, span) for p, d in zip(place, drift, strict=True))
+        top, left = (bounce(p * SUBPIXELS, d, steps, span) for p, d in zip(place, drift, strict=True))
     blink_frames = int(rng.integers(1, 4))
     visible = (np.arange(steps) // blink_frames) % 2 == 0 if what == "blinks" else None
     draw_sized_sprite(frames, sprite, top, left, _sizes(rng, steps), MAX_SIZE, visible)
@@ -123,7 +123,7 @@ def _draw_lookalike(rng: np.random.Generator, config: WorldConfig, frames: np.nd
 
 def _draw_running(rng: np.random.Generator, frames: np.ndarray, look: int, horizontal: bool) -> None:
     span, steps = frames.shape[1] - MAX_SIZE, len(frames)
-    along = bouncing(int(rng.integers(span + 1)) * SUBPIXELS, _speed(rng), steps, span)
+    along = bounce(int(rng.integers(span + 1)) * SUBPIXELS, _speed(rng), steps, span)
     across = np.full(steps, int(rng.integers(span + 1)))
     top, left = (across, along) if horizontal else (along, across)
     draw_sized_sprite(frames, look, top, left, _sizes(rng, steps), MAX_SIZE)
@@ -151,7 +151,7 @@ def _film(rng: np.random.Generator, config: WorldConfig, scene: np.ndarray) -> n
         end = min(steps, begin + int(rng.integers(SHOT_SECONDS[0] * config.fps, SHOT_SECONDS[1] * config.fps + 1)))
         shakes, length = int(rng.integers(2)), end - begin
         for place, axis in zip((top, left), range(2), strict=True):
-            panned = bouncing(at[axis] * SUBPIXELS, int(rng.integers(-2, 3)), length, reach)
+            panned = bounce(at[axis] * SUBPIXELS, int(rng.integers(-2, 3)), length, reach)
             place[begin:end] = np.clip(panned + shakes * rng.integers(-1, 2, size=length), 0, reach)
             at[axis] = int(panned[-1])
         ends = rng.integers(DARKEST, BRIGHTEST + 1, size=2)

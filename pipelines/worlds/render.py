@@ -46,7 +46,7 @@ _SHAPES = {
 # Where movement tells the class, colour and shape always go together, so that a sprite is known by either.
 SPRITES = ("red_square", "green_disc", "blue_cross", "yellow_ring", "magenta_triangle", "cyan_diamond")
 # Where appearance tells it: the sprites' shapes in each other's colours, and six other shapes in the same colours. A
-# colour belongs to two classes, and no class is a sprite of the pre-training (world_clips.py).
+# colour belongs to two classes, and no class is a sprite of the pre-training (worlds/trimmed.py).
 APPEARANCES = (
     *("red_disc", "red_hourglass", "green_cross", "green_gate", "blue_ring", "blue_saltire"),
     *("yellow_triangle", "yellow_corner", "magenta_diamond", "magenta_fence", "cyan_square", "cyan_slash"),
@@ -90,7 +90,7 @@ def scene_background(scene: int, offset: tuple[int, int], brightness: int, pixel
     return colors[_TEXTURES[scene](y, x, pixels)]
 
 
-def bouncing(start: int, speed: int, steps: int, span: int) -> np.ndarray:
+def bounce(start: int, speed: int, steps: int, span: int) -> np.ndarray:
     """Places of a thing that runs to and fro in [0, span] pixels: int [steps].
 
     `start` and `speed` are in quarters of a pixel (SUBPIXELS); the sign of `speed` is the direction it sets off in.
@@ -165,7 +165,7 @@ def draw_action(frames: np.ndarray, sprite: int, horizontal: bool, place: tuple[
         speed: in quarters of a pixel a frame, with a sign; 0 stands still.
     """
     span = frames.shape[1] - SPRITE_PIXELS
-    along = bouncing(place[0] * SUBPIXELS, speed, len(frames), span)
+    along = bounce(place[0] * SUBPIXELS, speed, len(frames), span)
     across = np.full(len(frames), place[1])
     top, left = (across, along) if horizontal else (along, across)
     draw_sprite(frames, sprite, top, left)
@@ -184,6 +184,6 @@ def draw_distractor(
         blink_frames: shown that many frames, hidden as many; 0 for always shown.
     """
     span = frames.shape[1] - SPRITE_PIXELS
-    top, left = (bouncing(p * SUBPIXELS, d, len(frames), span) for p, d in zip(place, drift, strict=True))
+    top, left = (bounce(p * SUBPIXELS, d, len(frames), span) for p, d in zip(place, drift, strict=True))
     visible = (np.arange(len(frames)) // blink_frames) % 2 == 0 if blink_frames else None
     draw_sprite(frames, sprite, top, left, visible)

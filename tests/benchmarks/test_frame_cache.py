@@ -15,7 +15,7 @@ from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.scores import READING
 from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.runs.open import clip_shape
-from adaptfocus.trainers.runs.preparation import finished, prepare
+from adaptfocus.trainers.runs.preparation import is_finished, prepare
 from benchmarks.studies.frame_cache import CachedEngine, frame_cache
 from tests.trainers.loop.test_training import broken_copy
 from tests.worlds import SmallWorld
@@ -30,7 +30,7 @@ def test_batches_are_those_of_the_stream_bit_for_bit(
     cache = frame_cache(config, tmp_path / "cache")
     prepare(config)
     train(config, CachedEngine(cache, 4))
-    assert finished(config)
+    assert is_finished(config)
     shape = clip_shape(config, small_world.planner().max_labels)
     stretch = Stretch(config.url, 0, 8, config.epochs, 4, 22)
     streamed = list(LocalEngine(4).batches(stretch, shape))

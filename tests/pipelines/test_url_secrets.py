@@ -7,8 +7,8 @@ import pytest
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import BadVideoError, InputError, StorageError
 from adaptfocus.pipelines.store.reasons import as_storage_error
-from adaptfocus.pipelines.store.urls import shown
-from adaptfocus.pipelines.url_secrets import scrubbed, secret_in
+from adaptfocus.pipelines.store.urls import redact_url
+from adaptfocus.pipelines.url_secrets import redact_secrets, secret_in
 from adaptfocus.trainers.settings.run import TrainConfig
 
 # Each with HIDDEN where the credential is.
@@ -44,7 +44,11 @@ def test_a_credential_is_refused_and_not_shown(url: str) -> None:
         with pytest.raises(StorageError, match="contains credentials") as caught:
             use(url)
         assert "HID" not in str(caught.value)
-    for text in (shown(url), scrubbed(f"GET {url}: 403"), str(as_storage_error(url, OSError(f"403, url='{url}'")))):
+    for text in (
+        redact_url(url),
+        redact_secrets(f"GET {url}: 403"),
+        str(as_storage_error(url, OSError(f"403, url='{url}'"))),
+    ):
         assert "HID" not in text
     with pytest.raises(StorageError, match="contains credentials"):
         TrainConfig(name="x", runs="runs", index="index", weights=url)
@@ -54,7 +58,7 @@ def test_a_credential_is_refused_and_not_shown(url: str) -> None:
 def test_innocent_urls_stay_as_they_are(url: str) -> None:
     assert secret_in(url) is None
     assert store.check_url(url) == url
-    assert scrubbed(f"at {url} there") == f"at {url} there"
+    assert redact_secrets(f"at {url} there") == f"at {url} there"
 
 
 def test_names_from_data_stay_in_their_folder(tmp_path) -> None:

@@ -15,7 +15,7 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
 from adaptfocus.trainers.backbones.colour import constant, is_yuv420p, rgb_of_yuv420p
 from adaptfocus.trainers.backbones.contract import Backbone
-from adaptfocus.trainers.backbones.key_styles import COUNTER, OWN, State, body_names, nearest_style, unwrapped
+from adaptfocus.trainers.backbones.key_styles import COUNTER, OWN, State, body_names, nearest_style, unwrap_state
 from adaptfocus.trainers.backbones.makers import maker_of
 from adaptfocus.trainers.backbones.specs import InputSpec, entry_of
 from adaptfocus.trainers.backbones.weights_file import (
@@ -74,7 +74,7 @@ def load_pretrained(model: nn.Module, url: str) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise AdaptFocusError(f"{url} holds a {type(loaded).__name__}; wanted a state dict, or a dict with one")
     state, facts = weights_in(loaded)
-    body = own_weights(model, unwrapped({str(name): value for name, value in state.items()}), url, facts)
+    body = own_weights(model, unwrap_state({str(name): value for name, value in state.items()}), url, facts)
     check_weights(body, url, "A run with them would only make more of such; take other weights")
     model.load_state_dict(body, strict=False)  # strict but for the head: checked above
     return facts

@@ -40,7 +40,7 @@ LAYERS = ("Conv3d_1a_7x7", "Conv3d_2b_1x1", "Conv3d_2c_3x3", *MIXED)
 Triple = tuple[int, int, int]
 
 
-def padded(x: torch.Tensor, kernel: Triple, stride: Triple) -> torch.Tensor:
+def pad_same(x: torch.Tensor, kernel: Triple, stride: Triple) -> torch.Tensor:
     """Zeros around [B, C, T, H, W] so that the output is ceil(size / stride); an odd one goes behind."""
     sides: list[int] = []
     for size, width, step in zip(x.shape[2:], kernel, stride, strict=True):
@@ -50,7 +50,7 @@ def padded(x: torch.Tensor, kernel: Triple, stride: Triple) -> torch.Tensor:
 
 
 def maximum(x: torch.Tensor, kernel: Triple, stride: Triple) -> torch.Tensor:
-    return functional.max_pool3d(padded(x, kernel, stride), kernel, stride)
+    return functional.max_pool3d(pad_same(x, kernel, stride), kernel, stride)
 
 
 class Unit(nn.Module):
@@ -64,7 +64,7 @@ class Unit(nn.Module):
         self.stride: Triple = (stride, stride, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return functional.relu(self.bn(self.conv3d(padded(x, self.kernel, self.stride))), inplace=True)
+        return functional.relu(self.bn(self.conv3d(pad_same(x, self.kernel, self.stride))), inplace=True)
 
 
 class Inception(nn.Module):

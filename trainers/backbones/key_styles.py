@@ -47,7 +47,7 @@ class KeyStyle:
         return self.public(own)
 
 
-def renamed(pairs: list[tuple[str, str]]) -> Callable[[str], str]:
+def rename_keys(pairs: list[tuple[str, str]]) -> Callable[[str], str]:
     """Regular expressions, applied one after the other."""
     compiled = [(re.compile(pattern), new) for pattern, new in pairs]
 
@@ -59,7 +59,7 @@ def renamed(pairs: list[tuple[str, str]]) -> Callable[[str], str]:
     return rename
 
 
-def unwrapped(state: Mapping[str, torch.Tensor]) -> State:
+def unwrap_state(state: Mapping[str, torch.Tensor]) -> State:
     """Without the prefixes that DistributedDataParallel and torch.compile put before names."""
     return {re.sub(r"(?:(?<=^)|(?<=\.))(?:module|_orig_mod)\.", "", name): value for name, value in state.items()}
 
@@ -82,7 +82,7 @@ def nearest_style(state: State, model: nn.Module, styles: tuple[KeyStyle, ...]) 
 
 def public_state(model: nn.Module, style: KeyStyle, state: Mapping[str, torch.Tensor] | None = None) -> State:
     """A model's weights (or others of its names) under upstream's names, the head with them."""
-    own = unwrapped(model.state_dict() if state is None else state)
+    own = unwrap_state(model.state_dict() if state is None else state)
     return {style.public_name(name): value for name, value in own.items()}
 
 
@@ -120,7 +120,7 @@ def _with_bn(state: State) -> State:
 # PySlowFast counts stages from s1, the stem. In ResNet50-I3D our block 2 is a maximum, which it has between s2 and s3.
 PYSLOWFAST_RESNET = KeyStyle(
     "PySlowFast",
-    renamed(
+    rename_keys(
         [
             (r"^blocks\.0\.conv\.", "s1.pathway0_stem.conv."),
             (r"^blocks\.0\.norm\.", "s1.pathway0_stem.bn."),
@@ -137,7 +137,7 @@ PYSLOWFAST_RESNET = KeyStyle(
 )
 PYSLOWFAST_SLOWFAST = KeyStyle(
     "PySlowFast",
-    renamed(
+    rename_keys(
         [
             (r"^blocks\.(\d)\.multipathway_fusion\.conv_fast_to_slow\.", r"blocks.\1_fuse.conv_f2s."),
             (r"^blocks\.(\d)\.multipathway_fusion\.norm\.", r"blocks.\1_fuse.bn."),
@@ -152,7 +152,7 @@ PYSLOWFAST_SLOWFAST = KeyStyle(
 )
 PYSLOWFAST_X3D = KeyStyle(
     "PySlowFast",
-    renamed(
+    rename_keys(
         [
             (r"^blocks\.0\.conv\.conv_t\.", "s1.pathway0_stem.conv_xy."),
             (r"^blocks\.0\.conv\.conv_xy\.", "s1.pathway0_stem.conv."),
@@ -180,7 +180,7 @@ _CAFFE2_ENDINGS = [
     (r"\.weight$", "_w"),
     (r"\.bias$", "_b"),
 ]
-_CAFFE2 = renamed(
+_CAFFE2 = rename_keys(
     [
         (r"pathway0_stem\.conv\.", "conv1."),
         (r"pathway1_stem\.conv\.", "t_conv1."),
@@ -242,7 +242,7 @@ def _without_copies(state: State) -> State:
 PYTORCHVIDEO_MVIT = KeyStyle("pytorchvideo", str, "head.proj.", prepare=_without_copies)
 PYSLOWFAST_MVIT = KeyStyle(
     "PySlowFast",
-    renamed(
+    rename_keys(
         [
             (r"^patch_embed\.patch_model\.", "patch_embed.proj."),
             (r"^cls_positional_encoding\.", ""),
@@ -254,7 +254,7 @@ PYSLOWFAST_MVIT = KeyStyle(
 )
 TORCHVISION_MVIT = KeyStyle(
     "torchvision",
-    renamed(
+    rename_keys(
         [
             (r"^patch_embed\.patch_model\.", "conv_proj."),
             (r"^cls_positional_encoding\.cls_token$", "pos_encoding.class_token"),
@@ -275,7 +275,7 @@ TRANSFORMERS = KeyStyle("transformers", str, "classifier.")
 # Files of VideoMAE have the biases of queries and values beside the projections, and none for keys.
 TRANSFORMERS_VIDEOMAE = KeyStyle(
     "transformers",
-    renamed([(r"\.query\.bias$", ".q_bias"), (r"\.value\.bias$", ".v_bias")]),
+    rename_keys([(r"\.query\.bias$", ".q_bias"), (r"\.value\.bias$", ".v_bias")]),
     "classifier.",
 )
 # A classifier on the encoder, whose attentive pooler is not ours; or the self-supervised model with its predictor.

@@ -34,7 +34,7 @@ Kernels = Literal["3x3x3", "of strides"]
 layer_norm = partial(nn.LayerNorm, eps=1e-6)
 
 
-def pooled_tokens(x: torch.Tensor, grid: Grid, pool: nn.Module | None) -> tuple[torch.Tensor, Grid]:
+def pool_tokens(x: torch.Tensor, grid: Grid, pool: nn.Module | None) -> tuple[torch.Tensor, Grid]:
     """Tokens [B, heads, 1 + THW, C], the class token first -> the same of a smaller grid, and that grid."""
     if pool is None:
         return x, grid
@@ -69,10 +69,10 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, Grid]:
         q, k, v = (layer(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v))
-        q, smaller = pooled_tokens(q, grid, self.pool_q)
+        q, smaller = pool_tokens(q, grid, self.pool_q)
         q = q if self.norm_q is None else self.norm_q(q)
-        k = k if self.norm_k is None else self.norm_k(pooled_tokens(k, grid, self.pool_k)[0])
-        v = v if self.norm_v is None else self.norm_v(pooled_tokens(v, grid, self.pool_v)[0])
+        k = k if self.norm_k is None else self.norm_k(pool_tokens(k, grid, self.pool_k)[0])
+        v = v if self.norm_v is None else self.norm_v(pool_tokens(v, grid, self.pool_v)[0])
         found = functional.scaled_dot_product_attention(q, k, v)
         return self.proj(found.transpose(1, 2).flatten(2)), smaller
 
@@ -105,7 +105,7 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, Grid]:
         seen, smaller = self.attn(self.norm1(x), grid)
-        x = pooled_tokens(x[:, None], grid, self.pool_skip)[0][:, 0] + self._kept(seen, 0)
+        x = pool_tokens(x[:, None], grid, self.pool_skip)[0][:, 0] + self._kept(seen, 0)
         normed = self.norm2(x)
         return (x if self.proj is None else self.proj(normed)) + self._kept(self.mlp(normed), 1), smaller
 

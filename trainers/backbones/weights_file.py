@@ -1,55 +1,23 @@
 """What a file of weights may be, other than torch's own: Caffe2 blobs and safetensors. No file can run code.
 
-Input: the file's bytes. Does: a restricted unpickling, which knows numpy's arrays and nothing else; or safetensors.
+Input: the file's bytes. Does: unpickles numpy's arrays and nothing else (`safe_pickle`); or reads safetensors.
 Output: weights by the file's own names.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
 import re
-from collections import OrderedDict
 from typing import Any
 
 import numpy as np
 import torch
 
+from adaptfocus.pipelines import safe_pickle
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
 from adaptfocus.trainers.backbones.key_styles import State
 
 # Where a checkpoint keeps its weights, beside its epoch, optimiser and so on; blobs are Caffe2's.
 INSIDE = ("state_dict", "model_state", "model_state_dict", "model", "blobs")
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"the encoding {encoding!r} is not taken")
-    return text.encode("latin1")
-
-
-# numpy's own functions, as it gives them: their module's name has changed between its versions.
-_ARRAY, _SCALAR = np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0]
-ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("collections", "OrderedDict"): OrderedDict,
-    ("_codecs", "encode"): _latin1,  # how Python 3 writes bytes for Python 2
-    **{(module, "_reconstruct"): _ARRAY for module in ("numpy.core.multiarray", "numpy._core.multiarray")},
-    **{(module, "scalar"): _SCALAR for module in ("numpy.core.multiarray", "numpy._core.multiarray")},
-}
-
-
-class ArrayUnpickler(pickle.Unpickler):
-    """Rebuilds numbers, texts, containers and numpy arrays. Any other name in the file is an error."""
-
-    def find_class(self, module_name: str, global_name: str) -> Any:
-        try:
-            return ALLOWED[module_name, global_name]
-        except KeyError:
-            raise pickle.UnpicklingError(
-                f"it asks for {module_name}.{global_name}, and only numpy arrays are taken"
-            ) from None
 
 
 def read_caffe2(data: bytes, url: str) -> dict[str, Any]:
@@ -59,8 +27,7 @@ def read_caffe2(data: bytes, url: str) -> dict[str, Any]:
         AdaptFocusError: it is none, or holds anything but arrays, numbers and texts.
     """
     try:
-        # Files of Python 2 hold texts of bytes; latin1 keeps each byte.
-        loaded = ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
+        loaded = safe_pickle.load(data)
     except Exception as error:  # a pickle can fail in any way
         raise AdaptFocusError(f"{url} is not a Caffe2 weights file that is safe to read: {str(error)[:200]}") from error
     if not isinstance(loaded, dict) or not isinstance(loaded.get("blobs"), dict):
@@ -113,7 +80,7 @@ def weights_in(loaded: dict[str, Any]) -> tuple[State, dict[str, Any]]:
     return loaded, {}
 
 
-def squeezed(shape: torch.Size) -> list[int]:
+def squeeze_shape(shape: torch.Size) -> list[int]:
     return [size for size in shape if size != 1]
 
 
@@ -127,7 +94,7 @@ def problems_of(state: State, wanted: dict[str, torch.Size], ignored: str) -> li
         problems.append(f"unexpected: {_some(over)}")
     for name in sorted(wanted.keys() & state.keys()):
         shape = getattr(state[name], "shape", None)
-        if shape is None or squeezed(shape) != squeezed(wanted[name]):
+        if shape is None or squeeze_shape(shape) != squeeze_shape(wanted[name]):
             problems.append(f"{name} is {tuple(shape or ())}, wanted {tuple(wanted[name])}")
     return problems
 

@@ -38,7 +38,7 @@ def _is_finite(values: torch.Tensor) -> bool:
     return math.isfinite(least) and math.isfinite(most)
 
 
-def listed(places: Sequence[str]) -> str:
+def list_places(places: Sequence[str]) -> str:
     """The first places by name, and how many more there are."""
     more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
     return ", ".join(places[:SHOWN]) + more
@@ -51,4 +51,4 @@ def check_weights(state: Any, url: str, fix: str) -> None:
         InputError: a number in them is not finite: names where.
     """
     if places := list(not_finite(state)):
-        raise InputError(f"{url} holds numbers that are not finite (NaN or infinite) in {listed(places)}. {fix}")
+        raise InputError(f"{url} holds numbers that are not finite (NaN or infinite) in {list_places(places)}. {fix}")

@@ -99,7 +99,7 @@ class Staging:
             slot.copied.record(self._stream)
         self._before = launched
         self._lanes.current_stream().wait_event(slot.copied)
-        return StagedBatch(**batch.columns(), tensors=unpacked(slot.there, places))
+        return StagedBatch(**batch.columns(), tensors=unpack(slot.there, places))
 
     def _make_room(self, slot: _Slot, size_bytes: int) -> None:
         if slot.host.numel() != size_bytes:
@@ -135,7 +135,7 @@ def pack(batch: ClipBatch, places: Sequence[Place], memory: torch.Tensor) -> Non
         memory[place.offset_bytes :][: place.size_bytes].copy_(torch.from_numpy(values))
 
 
-def unpacked(memory: torch.Tensor, places: Sequence[Place]) -> dict[str, torch.Tensor]:
+def unpack(memory: torch.Tensor, places: Sequence[Place]) -> dict[str, torch.Tensor]:
     """The columns as views of packed memory, wherever that is."""
     return {
         place.name: memory[place.offset_bytes :][: place.size_bytes].view(place.dtype).view(place.shape)

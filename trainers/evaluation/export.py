@@ -25,7 +25,7 @@ from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError, InputError
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.trainers.backbones import input_spec_of, maker_of, own_weights
 from adaptfocus.trainers.backbones.key_styles import OWN, public_state, style_of_exports
-from adaptfocus.trainers.inputs.shown import build_adapted, shown
+from adaptfocus.trainers.inputs.model_input import build_adapted, to_model_input
 from adaptfocus.trainers.runs.log import RESTORE, Run
 from adaptfocus.trainers.runs.on_features import refuse
 from adaptfocus.trainers.runs.open import load_config
@@ -46,7 +46,7 @@ class Recogniser(nn.Module):
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         """uint8 [B, T, 3, S, S] -> probabilities float [B, K]."""
-        return torch.sigmoid(self.model(shown(clips, self.model, self.config)))
+        return torch.sigmoid(self.model(to_model_input(clips, self.model, self.config)))
 
 
 def export_model(run_url: str, out_url: str, file_format: str, epoch: int | None = None) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from adaptfocus.pipelines.stream.batches import BAD_VIDEO, decode_error
 from adaptfocus.pipelines.stream.windows import VideoRange, WindowShape, batches_of_ranges
 from adaptfocus.trainers.evaluation.feature_model import FeatureModel, Kind, Weights
 from adaptfocus.trainers.runs.log import RESTORE, Run
-from adaptfocus.trainers.runs.quarantine import quarantined
+from adaptfocus.trainers.runs.quarantine import read_quarantine
 from adaptfocus.trainers.settings.run import TrainConfig
 
 PART_VIDEOS = 64
@@ -124,10 +124,10 @@ def make_here(job: Extraction, ranges: Sequence[VideoRange]) -> Iterator[Columns
         return
     model = FeatureModel(job.config, job.num_classes, job.weights, job.kind)
     for batch in batches_of_ranges(ranges, job.shape, job.config.placement.decode_workers):
-        yield with_features(batch.columns(), model)
+        yield add_features(batch.columns(), model)
 
 
-def with_features(columns: Columns, model: FeatureModel) -> Columns:
+def add_features(columns: Columns, model: FeatureModel) -> Columns:
     """Windows -> their features, with all that is known of them."""
     return {name: values for name, values in columns.items() if name != "frames"} | {
         "features": model(columns["frames"])
@@ -152,7 +152,7 @@ def parts_of(steps: Sequence[int], most_steps: int, most_videos: int, rows: rang
 def excluded_of(config: TrainConfig, videos: Sequence[Mapping[str, Any]]) -> dict[int, str]:
     """Row -> why, of the videos that are in the run's quarantine; another index may name the same members."""
     try:
-        rows = quarantined(Run(config.url), config).to_pylist()
+        rows = read_quarantine(Run(config.url), config).to_pylist()
     except InputError:  # nothing is planned yet
         return {}
     why = {

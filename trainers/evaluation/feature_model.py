@@ -17,7 +17,7 @@ from torch import nn
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError, InputError
 from adaptfocus.trainers.backbones import build, load_pretrained
-from adaptfocus.trainers.inputs.shown import adapted, build_adapted, shown
+from adaptfocus.trainers.inputs.model_input import adapt_backbone, build_adapted, to_model_input
 from adaptfocus.trainers.runs.log import Commit, Run
 from adaptfocus.trainers.runs.on_features import refuse
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -86,7 +86,7 @@ class FeatureModel:
 
         Maps are the mean over a window's time. A window's features do not depend on the other windows.
         """
-        clips = shown(torch.from_numpy(frames).to(self.device), self.model, self.input)
+        clips = to_model_input(torch.from_numpy(frames).to(self.device), self.model, self.input)
         if self.kind == "pooled":
             found = self.model.pooled(clips)  # type: ignore[operator]
         else:
@@ -101,4 +101,4 @@ def _loaded(config: TrainConfig, num_classes: int, weights: Weights) -> nn.Modul
         return model
     model = build(config.backbone, num_classes)
     load_pretrained(model, weights.url or "")
-    return adapted(model, config.input)
+    return adapt_backbone(model, config.input)

@@ -60,7 +60,7 @@ class Looked:
         )  # fmt: skip
 
 
-def looked_at(config: TrainConfig, index_url: str, views: int, crops: int, size_pixels: int | None) -> Looked:
+def check_views(config: TrainConfig, index_url: str, views: int, crops: int, size_pixels: int | None) -> Looked:
     """Raises ConfigError: there cannot be so many crops or views, or the backbone does not take that size."""
     if crops not in CROPS or views * crops > MAX_CLIPS:
         raise ConfigError(

@@ -25,8 +25,8 @@ from adaptfocus.pipelines.store.strict_json import json_text
 from adaptfocus.pipelines.store.tables import write_table
 from adaptfocus.pipelines.stream.batches import ClipBatch
 from adaptfocus.pipelines.stream.clips import ClipShape, stream
-from adaptfocus.trainers.evaluation.saved import CROPS, Looked, looked_at, refuse_other, save_resamples, scores_url
-from adaptfocus.trainers.inputs.shown import build_adapted, shown
+from adaptfocus.trainers.evaluation.saved import CROPS, Looked, check_views, refuse_other, save_resamples, scores_url
+from adaptfocus.trainers.inputs.model_input import build_adapted, to_model_input
 from adaptfocus.trainers.inputs.time_order import training_index
 from adaptfocus.trainers.metrics.bootstrap import draws, interval_of_score, resampled_map, resamples_for
 from adaptfocus.trainers.metrics.video import charades_map, charades_ranked, max_and_mean_over_views, per_time_map
@@ -137,7 +137,7 @@ def evaluate_checkpoints(
         InputError: the test index has classes that the run was not trained on or no labels, the scores of a checkpoint
             are not finite, or a name is taken by an evaluation of something else.
     """
-    looked = looked_at(config, index_url, views, crops, size_pixels)
+    looked = check_views(config, index_url, views, crops, size_pixels)
     for name, commit in commits.items():
         if not overwrite:
             refuse_other(run, name, looked.at(commit))
@@ -225,7 +225,7 @@ class Predictor:
     @torch.inference_mode()
     def __call__(self, batch: ClipBatch) -> Iterable[Prediction]:
         for bag in range(batch.num_bags):
-            clips = shown(torch.from_numpy(batch.frames[bag]).to(self.device), self.models[0], self.input)
+            clips = to_model_input(torch.from_numpy(batch.frames[bag]).to(self.device), self.models[0], self.input)
             probability = torch.stack([torch.sigmoid(model(clips)).float() for model in self.models])
             yield int(batch.slot[bag]), bool(batch.ok[bag]), probability.cpu().numpy()
 

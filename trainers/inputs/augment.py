@@ -1,7 +1,7 @@
 """Training clips, changed at random on the device: a part of the picture, mirrored, in other colours.
 
 Input: a batch of clips as the decoder writes them, and their ids.
-Does: draws for each clip by its id (`draws.py`), and changes all clips at once, all frames of a clip alike.
+Does: draws for each clip by its id (`device/draws.py`), and changes all clips at once, all frames of a clip alike.
 Output: float pixels, 0 to 255, in the size that the backbone takes.
 
 Nothing here waits for the device or loops over clips. Only training does it; docs/decisions/0019 has the reasons.
@@ -24,7 +24,7 @@ LUMA = (0.299, 0.587, 0.114)  # of BT.601
 AREA, ASPECT, LEFT, TOP, FLIP, BRIGHTNESS, CONTRAST, SATURATION, HUE = range(9)
 
 
-def augmented(
+def augment_clips(
     frames: torch.Tensor, clip_id: torch.Tensor, config: AugmentConfig, size_pixels: int, seed: int
 ) -> torch.Tensor:
     """uint8 [B, T, 3, D, D] (or planes of YUV) -> float32 [B, T, 3, S, S], 0 to 255, on the same device.
@@ -41,7 +41,7 @@ def augmented(
         x = cut_and_scaled(x, rectangles(drawn, config, x.shape[-1]), flips, size_pixels)
     elif config.flip_probability:
         x = torch.where(flips[:, None, None, None, None], x.flip(-1), x)
-    return recoloured(x, drawn, config) if config.colours else x
+    return recolour(x, drawn, config) if config.colours else x
 
 
 def rectangles(drawn: torch.Tensor, config: AugmentConfig, side: int) -> torch.Tensor:
@@ -84,7 +84,7 @@ def _places(start: torch.Tensor, width: torch.Tensor, size: int) -> torch.Tensor
     return start[:, None] + torch.minimum(inside, width[:, None] - 1)
 
 
-def recoloured(x: torch.Tensor, drawn: torch.Tensor, config: AugmentConfig) -> torch.Tensor:
+def recolour(x: torch.Tensor, drawn: torch.Tensor, config: AugmentConfig) -> torch.Tensor:
     """float [B, T, 3, H, W], 0 to 255 -> the same in other colours.
 
     Contrast is towards the mean luma of the whole clip, so that nothing flickers; saturation and hue keep luma. So one

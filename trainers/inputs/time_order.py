@@ -44,7 +44,7 @@ def training_index(config: TrainConfig, columns: list[str] | None = None) -> Vid
     return replace(index, table=table, classes=list(ORDERS))
 
 
-def reordered(batch: ClipBatch, seed: int) -> ClipBatch:
+def reorder_clips(batch: ClipBatch, seed: int) -> ClipBatch:
     """The batch with each clip shown in an order that is drawn by its id; that order is its only positive label.
 
     Args:

@@ -22,7 +22,7 @@ from torch import nn
 from adaptfocus.pipelines.schemas import NO_LABEL
 from adaptfocus.pipelines.stream.batches import ClipBatch
 from adaptfocus.trainers.device.transfer import on_device, part_of
-from adaptfocus.trainers.loop.sharding import adding_up
+from adaptfocus.trainers.loop.sharding import add_up_last
 from adaptfocus.trainers.method import objective
 from adaptfocus.trainers.method.loss import masses
 from adaptfocus.trainers.ranks import Engine
@@ -52,7 +52,7 @@ class _Known:
         return self.total
 
 
-def accumulated(
+def backward_in_parts(
     config: TrainConfig,
     engine: Engine,
     score: Score,
@@ -71,7 +71,7 @@ def accumulated(
     known = _Known(engine.add_up(_masses(config, engine, score, trained, parts, batch, epoch, progress)))
     probabilities, all_logits, losses = [], [], []
     for part in parts:
-        with adding_up(trained, last=part is parts[-1]):
+        with add_up_last(trained, last=part is parts[-1]):
             logits = score(trained, part)
             p, loss = objective.objective(config, known, logits, part, epoch, progress)
             (loss * engine.workers).backward()
@@ -93,7 +93,7 @@ def _masses(
     config: TrainConfig, engine: Engine, score: Score, trained: nn.Module, parts: list[ClipBatch], batch: ClipBatch,
     epoch: int, progress: float,
 ) -> torch.Tensor:  # fmt: skip
-    """`loss.masses` of this rank's bags; the model is asked only where they depend on what it says."""
+    """`method.loss.masses` of this rank's bags; the model is asked only where they depend on what it says."""
     found, focus = _Sum(), config.focus
     weighs = focus.normalise_mass and (focus.action_focusing or focus.clip_focusing)
     if focus.active(epoch) and (weighs or focus.negatives_at(epoch)):

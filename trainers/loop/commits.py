@@ -20,10 +20,10 @@ import torch
 from torch import nn
 
 from adaptfocus.pipelines.plan.published import PlanFacts
-from adaptfocus.trainers.device.finite import listed, not_finite
+from adaptfocus.trainers.device.finite import list_places, not_finite
 from adaptfocus.trainers.device.transfer import Leaving
 from adaptfocus.trainers.errors import DrainedError
-from adaptfocus.trainers.loop.divergence import DivergedError, LossWatch, said_of_step
+from adaptfocus.trainers.loop.divergence import DivergedError, LossWatch, describe_divergence
 from adaptfocus.trainers.loop.scores import READING, RETRIES, Scores
 from adaptfocus.trainers.loop.sharding import is_sharded, whole
 from adaptfocus.trainers.ranks import Engine
@@ -88,7 +88,7 @@ class Commits:
             done = SinceCommit()
         if order == STOP:
             self.wait()
-            raise DrainedError(said_of_stop(self.config, plan.epoch, cursor, plan.num_bags))
+            raise DrainedError(describe_stop(self.config, plan.epoch, cursor, plan.num_bags))
         return done
 
     def _wish(self, done: SinceCommit) -> int:
@@ -116,7 +116,7 @@ class Commits:
         what = f"the loss is not finite ({done.watch.value(step)})" if step == loss else "a score is not finite"
         end = cursor - (len(done.losses) - 1 - step) * self.config.plan.bags_per_batch
         rate = done.rates[step] if step < len(done.rates) else self.optimiser.param_groups[0]["lr"]
-        return end, said_of_step(self.config, plan, end, rate, what)
+        return end, describe_divergence(self.config, plan, end, rate, what)
 
     def _diverged(self, problems: list[tuple[int, str] | None]) -> DivergedError:
         """The earliest of all ranks' problems, so that every rank says the same."""
@@ -187,8 +187,8 @@ class Commits:
 
         def on_rank_zero() -> Commit:
             if places := list(not_finite(state)):
-                what = f"{listed(places)} of the weights and the optimiser's state are not finite"
-                raise DivergedError(said_of_step(self.config, plan, cursor, facts["learning_rate"], what))
+                what = f"{list_places(places)} of the weights and the optimiser's state are not finite"
+                raise DivergedError(describe_divergence(self.config, plan, cursor, facts["learning_rate"], what))
             sha256 = lineage.write_state(folder, state)
             metrics = facts | {
                 "loss": all_losses / facts["batches"],
@@ -215,7 +215,7 @@ class Commits:
         return None if before is None else before + cursor, None if last.clips is None else last.clips + clips
 
 
-def said_of_stop(config: TrainConfig, epoch: int, cursor: int, num_bags: int) -> str:
+def describe_stop(config: TrainConfig, epoch: int, cursor: int, num_bags: int) -> str:
     """What a user is told whose run has stopped because it was asked to; `epoch` counts from 0."""
     return (
         f"{config.url} was asked to stop and did so at epoch {epoch + 1} of {config.epochs}, bag {cursor} of "

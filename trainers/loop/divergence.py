@@ -60,7 +60,7 @@ class LossWatch:
         return float(self._values[step])
 
 
-def said_of_step(config: TrainConfig, plan: PlanFacts, cursor: int, rate: float, what: str) -> str:
+def describe_divergence(config: TrainConfig, plan: PlanFacts, cursor: int, rate: float, what: str) -> str:
     """The message of a step that ended at bag `cursor`: batch, bags, learning rate, and what to change."""
     per_batch, optim = config.plan.bags_per_batch, config.optim
     fixes = [f"a lower optim.learning_rate (it is {optim.learning_rate:g})"]

@@ -24,7 +24,7 @@ from adaptfocus.trainers.backbones import Backbone
 _HOW = ("fused", "foreach", "capturable")
 
 
-def shared(model: nn.Module, sharding: str, device: torch.device, workers: int) -> nn.Module:
+def wrap_model(model: nn.Module, sharding: str, device: torch.device, workers: int) -> nn.Module:
     """The model as a group of ranks trains it, gradients averaged. With `fsdp2` its weights are replaced by parts.
 
     Batch norms are frozen, so no rank's buffers differ from another's, and none are sent.
@@ -42,7 +42,7 @@ def shared(model: nn.Module, sharding: str, device: torch.device, workers: int) 
     return model
 
 
-def adding_up(trained: nn.Module, last: bool) -> contextlib.AbstractContextManager:
+def add_up_last(trained: nn.Module, last: bool) -> contextlib.AbstractContextManager:
     """For a forward and backward pass of several before a step: ranks add up gradients in the last one alone."""
     if isinstance(trained, FSDPModule):
         trained.set_requires_gradient_sync(last)

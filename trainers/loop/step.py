@@ -17,9 +17,9 @@ from torch.utils.checkpoint import checkpoint
 from adaptfocus.pipelines.stream.batches import ClipBatch
 from adaptfocus.trainers.backbones import Backbone, parameter_groups
 from adaptfocus.trainers.device.transfer import Staging, on_device
-from adaptfocus.trainers.inputs.shown import after_step, drawn, shown
-from adaptfocus.trainers.inputs.time_order import reordered
-from adaptfocus.trainers.loop.accumulate import accumulated
+from adaptfocus.trainers.inputs.model_input import after_step, apply_draws, to_model_input
+from adaptfocus.trainers.inputs.time_order import reorder_clips
+from adaptfocus.trainers.loop.accumulate import backward_in_parts
 from adaptfocus.trainers.loop.commits import SinceCommit
 from adaptfocus.trainers.method import closed_form, objective
 from adaptfocus.trainers.method.null_ranks import stands_out
@@ -65,7 +65,7 @@ def step_function(
     step = partial(train_step, config, engine, trained, model, optimiser)
     before: list[Callable[[ClipBatch], ClipBatch]] = []
     if config.task == "order":
-        before.append(partial(reordered, seed=config.seed))
+        before.append(partial(reorder_clips, seed=config.seed))
     if engine.device.type != "cpu":
         before.append(Staging(engine.device))
 
@@ -97,7 +97,7 @@ def train_step(
     optimiser.zero_grad(set_to_none=True)
     if config.step.accumulate > 1:
         score = partial(logits_of, config, model=model, device=engine.device)
-        p, logits, loss = accumulated(config, engine, score, trained, batch, epoch, progress)
+        p, logits, loss = backward_in_parts(config, engine, score, trained, batch, epoch, progress)
         done.losses.append(loss)
         done.scores.add(batch, p, stands_out(logits, batch))
     else:
@@ -128,8 +128,8 @@ def logits_of(
     frames, clip_id = on_device(batch, "frames", device).flatten(0, 1), None
     if config.draws_by_clip:
         clip_id = on_device(batch, "clip_id", device).flatten()
-        frames = drawn(frames, model, config, clip_id)
-    x = shown(frames, model, config.input, clip_id)
+        frames = apply_draws(frames, model, config, clip_id)
+    x = to_model_input(frames, model, config.input, clip_id)
     if config.step.channels_last:
         x = x.contiguous(memory_format=torch.channels_last_3d)
     if config.step.precision == "bf16":

@@ -25,7 +25,7 @@ from adaptfocus.pipelines.plan.draw import Planner
 from adaptfocus.pipelines.plan.published import PlanFacts, Stretch, read_plan
 from adaptfocus.pipelines.stream.batches import ClipBatch
 from adaptfocus.trainers.backbones import load_pretrained
-from adaptfocus.trainers.inputs.shown import adapted
+from adaptfocus.trainers.inputs.model_input import adapt_backbone
 from adaptfocus.trainers.inputs.time_order import training_index
 from adaptfocus.trainers.loop.commits import Commits, SinceCommit
 from adaptfocus.trainers.loop.heartbeat import Heartbeat, bags_of_run
@@ -72,7 +72,7 @@ def train(config: TrainConfig, engine: Engine) -> None:
     lineage, position, state = start(run, engine)
     if state is None and config.start_from:
         starts.load(config, model)
-    trained, optimiser = joined(config, engine, model, state)
+    trained, optimiser = wrap_and_restore(config, engine, model, state)
     step = step_function(config, engine, trained, model, optimiser)
     shape = clip_shape(config, planner.max_labels)
     batches = engine.batches(_stretch(run, config, planner, position), shape)
@@ -98,7 +98,7 @@ def make_model(config: TrainConfig, num_classes: int, device: torch.device) -> n
     model = model_of(config, num_classes)
     if config.weights:
         load_pretrained(model, config.weights)
-    return adapted(model, config.input).to(device)
+    return adapt_backbone(model, config.input).to(device)
 
 
 def start(run: Run, engine: Engine) -> tuple[Lineage, Position, dict[str, Any] | None]:
@@ -131,7 +131,7 @@ def _before(run: Run, epoch: int, commit: Commit) -> tuple[int, int]:
     return sum(plan.num_bags for e in range(epoch) if (plan := read_plan(run.epoch_url(e, "plan")))), carried
 
 
-def joined(
+def wrap_and_restore(
     config: TrainConfig, engine: Engine, model: nn.Module, state: dict[str, Any] | None
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
     """The model as the group trains it, and its optimiser, both gone on from a state if there is one.

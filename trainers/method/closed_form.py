@@ -152,7 +152,7 @@ def _starts(rows: int, columns: int, step: int) -> np.ndarray:
 def _noisy_or(softplus: np.ndarray, shown: np.ndarray, weight: float) -> tuple[float, np.ndarray]:
     """-log(1 - prod_t (1 - p_t)) of the labels shown, weighed and summed; and weight q / (1 - q), [B, 1, L].
 
-    softplus: [B, N, L], -log(1 - p). As `loss.noisy_or` with its bound, beyond which there is no gradient.
+    softplus: [B, N, L], -log(1 - p). As `method.loss.noisy_or` with its bound, beyond which there is no gradient.
     """
     none = softplus.sum(axis=1)  # -log q
     bound = np.maximum(none, np.float32(1e-7))
@@ -188,7 +188,7 @@ def _focus_weights(
 
 
 def _spikes(p: np.ndarray, batch: ClipBatch, epoch: int, config: SaliencyConfig) -> tuple[np.ndarray, np.ndarray]:
-    """a and lambda once the bags' clips have visited their bins, both [B, L]: `saliency_table.visit` and `spikes`.
+    """a and lambda once the bags' clips have visited their bins, both [B, L]: `saliency.bins.visit` and `spikes`.
 
     k clips visit a bin that holds s, in their order: with d = 1 - r it then holds d^k s + sum_i r d^(k - i) p_i, where
     a bin that was never visited holds the first of them.

@@ -29,7 +29,7 @@ def masses(
     return torch.stack([counted.sum(), mass, bags * positive.shape[1], bags, drawn])
 
 
-def focused_negatives(pull: torch.Tensor, share: float, total: torch.Tensor) -> torch.Tensor:
+def weigh_focused_negatives(pull: torch.Tensor, share: float, total: torch.Tensor) -> torch.Tensor:
     """What each negative weighs, [B, N, K]; any number at positives. Over the global batch they weigh 1 in the mean.
 
     1 - h + h n_neg pull / sum(pull), with h the share; 1 where nothing pulls. Focusing raises the positives of a look

@@ -16,7 +16,7 @@ from adaptfocus.pipelines.schemas import NO_LABEL
 from adaptfocus.pipelines.stream.batches import ClipBatch
 from adaptfocus.trainers.device.transfer import OF_OBJECTIVE, on_device
 from adaptfocus.trainers.method.focus import focus_weights
-from adaptfocus.trainers.method.loss import focused_negatives, masses, noisy_or, weak_negatives, weighted_bce
+from adaptfocus.trainers.method.loss import masses, noisy_or, weak_negatives, weigh_focused_negatives, weighted_bce
 from adaptfocus.trainers.ranks import AddsUp
 from adaptfocus.trainers.settings.run import TrainConfig
 
@@ -44,7 +44,7 @@ def objective(
     share = config.focus.negatives_at(epoch)
     pull = torch.sigmoid(logits.detach()).pow_(config.focus.negative_power) * ~positive if share else None
     total = engine.add_up(masses(w, chosen, data["ok"], pull))
-    negative = None if pull is None else focused_negatives(pull, share, total)
+    negative = None if pull is None else weigh_focused_negatives(pull, share, total)
     loss = weighted_bce(logits, positive, weight, data["ok"], total, config.focus.normalise_mass, negative)
     if focused and (beta := config.focus.background_at(epoch, progress)):
         own = logits.gather(-1, places)

@@ -34,7 +34,7 @@ def resamples_for(truth: np.ndarray, videos: int) -> int:
 
 
 def resampled_map(scores: np.ndarray, truth: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """mAP of each resample, by the plain rule (`metrics.mean_average_precision`); nan where no class has a positive.
+    """mAP of each resample, by the plain rule (`mean_average_precision`); nan where no class has a positive.
 
     Args:
         scores: [V, K], or [V, N, K] of N moments each, all of which are drawn with their video. Minus infinity is for

@@ -13,7 +13,7 @@ from ray.train import DataConfig
 
 from adaptfocus.pipelines.errors import ReplacedError, own_error_in
 from adaptfocus.pipelines.stream.clips import ClipShape
-from adaptfocus.pipelines.stream.on_ray import Decoding, bags_per_block, claim_stream, decoded, plan_rows
+from adaptfocus.pipelines.stream.on_ray import Decoding, bags_per_block, claim_stream, decode_rows, plan_rows
 from adaptfocus.trainers.errors import StoppedError
 from adaptfocus.trainers.settings.run import TrainConfig
 
@@ -43,7 +43,7 @@ class ClipData(DataConfig):
 
     def configure(self, datasets: dict[str, Dataset], world_size: int, *args: Any, **kwargs: Any) -> list[dict]:
         block = bags_per_block(self.bags_per_batch // world_size, self.shape)
-        clips = {name: decoded(rows, self.shape, block, self.decoding) for name, rows in datasets.items()}
+        clips = {name: decode_rows(rows, self.shape, block, self.decoding) for name, rows in datasets.items()}
         return super().configure(clips, world_size, *args, **kwargs)
 
 

@@ -20,7 +20,7 @@ from adaptfocus.pipelines.stream.batches import ClipBatch
 from adaptfocus.pipelines.stream.clips import ClipShape
 from adaptfocus.pipelines.stream.on_ray import mark, newest_stream
 from adaptfocus.trainers.loop.engine import as_stopped
-from adaptfocus.trainers.loop.sharding import shared
+from adaptfocus.trainers.loop.sharding import wrap_model
 from adaptfocus.trainers.on_ray.datasets import unless_replaced
 from adaptfocus.trainers.on_ray.elastic import NOTICE
 from adaptfocus.trainers.on_ray.stop import notice_when_asked
@@ -78,7 +78,7 @@ class RayEngine(RayRanks):
             notice_when_asked(stop_key)
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        return shared(model, self.sharding, self.device, self.workers)
+        return wrap_model(model, self.sharding, self.device, self.workers)
 
     def add_up(self, values: torch.Tensor) -> torch.Tensor:
         total = values.detach().to(self.device, copy=True)  # NCCL adds up on the device alone

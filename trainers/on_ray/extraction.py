@@ -17,7 +17,7 @@ from ray.data import ActorPoolStrategy
 from adaptfocus.pipelines.errors import own_error_in
 from adaptfocus.pipelines.stream.on_ray import window_dataset
 from adaptfocus.pipelines.stream.windows import VideoRange
-from adaptfocus.trainers.evaluation.extraction import Columns, Extraction, with_features
+from adaptfocus.trainers.evaluation.extraction import Columns, Extraction, add_features
 from adaptfocus.trainers.evaluation.feature_model import FeatureModel
 from adaptfocus.trainers.on_ray.datasets import decoding_of, map_with_actors, quiet_data
 
@@ -55,4 +55,4 @@ class _FeatureBlocks:
         self.model = FeatureModel(job.config, job.num_classes, job.weights, job.kind)
 
     def __call__(self, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return dict(with_features(columns, self.model))
+        return dict(add_features(columns, self.model))

@@ -1,7 +1,7 @@
 """Training on a cluster in a thread of its own, so that the command's main thread hears signals meanwhile.
 
 Input: a TrainConfig, on a driver that is connected to a cluster.
-Does: `ray_train.fit` in the thread, where Ray installs no handlers of its own for signals.
+Does: `on_ray.train.fit` in the thread, where Ray installs no handlers of its own for signals.
 Output: whether workers have begun; the error that it ended with.
 """
 

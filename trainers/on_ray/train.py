@@ -23,7 +23,7 @@ from adaptfocus.pipelines.plan.draw import Planner
 from adaptfocus.pipelines.stream.clips import ClipShape
 from adaptfocus.trainers.errors import DrainedError, StoppedError, TakenOverError
 from adaptfocus.trainers.inputs.time_order import training_index
-from adaptfocus.trainers.loop.commits import said_of_stop
+from adaptfocus.trainers.loop.commits import describe_stop
 from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.on_ray.datasets import ClipData, ReplacedShardError, decoding_of, rows_of_group
 from adaptfocus.trainers.on_ray.elastic import WholeBatchTrainer
@@ -31,7 +31,7 @@ from adaptfocus.trainers.on_ray.engine import RayEngine
 from adaptfocus.trainers.on_ray.stop import stop_was_asked
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.open import clip_shape
-from adaptfocus.trainers.runs.preparation import finished
+from adaptfocus.trainers.runs.preparation import is_finished
 from adaptfocus.trainers.settings.run import TrainConfig
 
 
@@ -40,7 +40,7 @@ def fit(config: TrainConfig, stop_key: str | None = None, folder: str | None = N
 
     Args:
         folder: where what Ray keeps for itself lies while it trains; the temporary folder by default.
-        stop_key: `ray_stop.ask_to_stop` with this key makes the group commit after its step, and end for good.
+        stop_key: `on_ray.stop.ask_to_stop` with this key makes the group commit after its step, and end for good.
 
     Raises:
         DrainedError: it was asked to stop, and all that it has trained is committed.
@@ -60,7 +60,7 @@ def fit(config: TrainConfig, stop_key: str | None = None, folder: str | None = N
         message = json.loads(store.read_bytes(failure_url))["message"]
         store.delete(failure_url)
         raise StoppedError(message)
-    if finished(config):
+    if is_finished(config):
         return
     if stop_key and stop_was_asked(stop_key):
         raise DrainedError(_said_of_stop(config))
@@ -69,7 +69,7 @@ def fit(config: TrainConfig, stop_key: str | None = None, folder: str | None = N
 
 def _said_of_stop(config: TrainConfig) -> str:
     _, last = Run(config.url).newest()
-    return said_of_stop(config, last.epoch, last.cursor, last.num_bags) if last else f"{config.url} was asked to stop"
+    return describe_stop(config, last.epoch, last.cursor, last.num_bags) if last else f"{config.url} was asked to stop"
 
 
 def _trainer(

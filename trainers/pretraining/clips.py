@@ -20,7 +20,7 @@ from adaptfocus.pipelines.plan.settings import ClipConfig, DrawRules
 from adaptfocus.pipelines.saliency.settings import SaliencyConfig
 from adaptfocus.pipelines.store.ahead import read_ahead
 from adaptfocus.pipelines.stream.batches import ClipBatch, decode_error
-from adaptfocus.pipelines.stream.clips import ClipShape, assembled
+from adaptfocus.pipelines.stream.clips import ClipShape, assemble_batches
 from adaptfocus.pipelines.stream.threads import ahead
 from adaptfocus.pipelines.worlds.trimmed import LABELS
 from adaptfocus.trainers.backbones import InputSpec
@@ -43,7 +43,7 @@ def batches_of_set(
     planner = _planner(set_url, batch_clips)
     shape = ClipShape(1, spec.frames, spec.size_pixels, planner.max_labels, SALIENCY.bins)
     bags = _bags(planner, seed, batch_clips, spec)
-    for batch in ahead(assembled(read_ahead(bags), shape, batch_clips)):
+    for batch in ahead(assemble_batches(read_ahead(bags), shape, batch_clips)):
         _check_decoded(batch, set_url)
         targets = np.zeros((batch_clips, len(LABELS)), np.float32)
         rows, places = np.nonzero(batch.label_ids >= 0)

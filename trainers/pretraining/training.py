@@ -92,7 +92,7 @@ def rendered_batches(seed: int) -> Generator[tuple[torch.Tensor, np.ndarray], No
     rng = np.random.default_rng([seed, 77])
     while True:
         frames, targets = make_clips(rng, BATCH_CLIPS)
-        yield normalized(frames), targets
+        yield normalise_frames(frames), targets
 
 
 def encoded_batches(set_url: str, seed: int) -> Generator[tuple[torch.Tensor, np.ndarray], None, None]:
@@ -115,7 +115,7 @@ def make_clips(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.nda
     return np.clip(frames + noise, 0, 255).astype(np.uint8), targets
 
 
-def normalized(frames: np.ndarray) -> torch.Tensor:
+def normalise_frames(frames: np.ndarray) -> torch.Tensor:
     """Frames uint8 [B, T, H, W, 3] -> float [B, 3, T, H, W] as Small3D wants them."""
     return normalise(torch.from_numpy(frames).permute(0, 1, 4, 2, 3), Small3D.input_spec).contiguous()
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from adaptfocus.trainers.probes.training import Progress, Schedule, fit, fresh, resampled
+from adaptfocus.trainers.probes.training import Progress, Schedule, fit, fresh, resample_features
 
 SCHEDULE = Schedule(epochs=60, batch_items=16, learning_rate=4e-3, weight_decay=5e-2)
 STRETCHES = 64
@@ -86,7 +86,7 @@ def train_activity(
 ) -> tuple[nn.Module, list[float]]:
     """Train on videos of features float [T, D] and truth bool [V, K] -> the head, and the loss of each epoch."""
     head = fresh(lambda: HEADS[head_name](features[0].shape[1], truth.shape[1]), seed)
-    x = torch.stack([resampled(each, STRETCHES) for each in features])
+    x = torch.stack([resample_features(each, STRETCHES) for each in features])
     wanted = torch.from_numpy(truth.astype(np.float32))
     loss = functional.cross_entropy if has_one_each(truth) else functional.binary_cross_entropy_with_logits
 
@@ -99,7 +99,7 @@ def train_activity(
 @torch.inference_mode()
 def activity_probabilities(head: nn.Module, features: Sequence[torch.Tensor], one_each: bool) -> np.ndarray:
     """float64 [V, K]; rows sum to 1 where each video has one activity."""
-    logits = torch.cat([head(resampled(each, STRETCHES)[None]) for each in features])
+    logits = torch.cat([head(resample_features(each, STRETCHES)[None]) for each in features])
     return (torch.softmax(logits, dim=1) if one_each else torch.sigmoid(logits)).double().numpy()
 
 

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 from adaptfocus.trainers.metrics.grounding import moment_iou, non_maximum_suppression
-from adaptfocus.trainers.probes.training import Progress, Schedule, fit, fresh, padded, resampled
+from adaptfocus.trainers.probes.training import Progress, Schedule, fit, fresh, pad_sequences, resample_features
 
 SCHEDULE = Schedule(epochs=16, batch_items=32, learning_rate=4e-3)
 CLIPS = 32
@@ -112,7 +112,7 @@ def train_grounding(
 ) -> tuple[ProposalMap, list[float]]:
     """Train on videos of features float [T, D] and sentences about them -> the head, and the loss of each epoch."""
     head = fresh(lambda: ProposalMap(features[0].shape[1], len(vocabulary)), seed)
-    clips = torch.stack([resampled(each, CLIPS) for each in features])
+    clips = torch.stack([resample_features(each, CLIPS) for each in features])
     words = [vocabulary.encoded(query.sentence) for query in queries]
     rise = OVERLAP_OF_ALL - OVERLAP_OF_NONE
     targets = torch.stack(
@@ -124,7 +124,7 @@ def train_grounding(
     possible = torch.ones(CLIPS, CLIPS).triu().bool()
 
     def loss_of(items: Sequence[int]) -> torch.Tensor:
-        scores = head(clips[[queries[i].video for i in items]], *padded([words[i] for i in items]))
+        scores = head(clips[[queries[i].video for i in items]], *pad_sequences([words[i] for i in items]))
         wanted = targets[list(items)][:, possible]
         return functional.binary_cross_entropy_with_logits(scores[:, possible], wanted) * CLIPS
 
@@ -135,7 +135,7 @@ def train_grounding(
 @torch.inference_mode()
 def ground(head: nn.Module, features: torch.Tensor, sentence: str, vocabulary: Vocabulary) -> np.ndarray:
     """The KEPT best stretches for a sentence, best first, as (start, end) shares of the video: float64 [<= KEPT, 2]."""
-    scores = head(resampled(features, CLIPS)[None], *padded([vocabulary.encoded(sentence)]))[0].numpy()
+    scores = head(resample_features(features, CLIPS)[None], *pad_sequences([vocabulary.encoded(sentence)]))[0].numpy()
     first, last = np.triu_indices(CLIPS)
     stretches = np.stack([first, last + 1], axis=1) / CLIPS
     return non_maximum_suppression(stretches, scores[first, last], LARGEST_OVERLAP, KEPT)

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from adaptfocus.trainers.probes.training import Progress, Schedule, fit, fresh, padded
+from adaptfocus.trainers.probes.training import Progress, Schedule, fit, fresh, pad_sequences
 
 SCHEDULE = Schedule(epochs=24, batch_items=8, learning_rate=4e-3)
 STAGES, LAYERS, CHANNELS = 3, 8, 32  # eight layers see 255 moments to either side
@@ -75,8 +75,8 @@ def train_segmentation(
     targets = [torch.from_numpy(np.asarray(each, np.int64)) for each in classes]
 
     def loss_of(items: Sequence[int]) -> torch.Tensor:
-        x, is_real = padded([features[i] for i in items])
-        wanted, _ = padded([targets[i] for i in items], value=IGNORED)
+        x, is_real = pad_sequences([features[i] for i in items])
+        wanted, _ = pad_sequences([targets[i] for i in items], value=IGNORED)
         return segmentation_loss(head(x, is_real), wanted)
 
     losses = fit(head, loss_of, len(features), schedule, seed, progress)

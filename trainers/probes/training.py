@@ -118,7 +118,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def padded(sequences: Sequence[torch.Tensor], value: float = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def pad_sequences(sequences: Sequence[torch.Tensor], value: float = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Sequences [T_i, ...] -> [B, max T, ...] with `value` behind each, and which places are real: bool [B, max T]."""
     lengths = torch.tensor([len(each) for each in sequences])
     longest = int(lengths.max())
@@ -126,6 +126,6 @@ def padded(sequences: Sequence[torch.Tensor], value: float = 0) -> tuple[torch.T
     return torch.stack(filled), torch.arange(longest) < lengths[:, None]
 
 
-def resampled(features: torch.Tensor, length: int) -> torch.Tensor:
+def resample_features(features: torch.Tensor, length: int) -> torch.Tensor:
     """[T, D] -> [length, D]: means over equal stretches; where T is below `length`, neighbours are repeated."""
     return nn.functional.adaptive_avg_pool1d(features.T[None], length)[0].T

@@ -25,7 +25,7 @@ from adaptfocus.pipelines.store.tables import read_table, write_table
 from adaptfocus.trainers.runs import releases
 from adaptfocus.trainers.runs.diagnosis import diagnose
 from adaptfocus.trainers.runs.log import Commit, Run
-from adaptfocus.trainers.runs.unused_videos import unused
+from adaptfocus.trainers.runs.unused_videos import find_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 
 SALIENCY, EXCLUDED, SUMMARY = "saliency.parquet", "excluded.parquet", "summary.json"
@@ -80,9 +80,9 @@ def draw_plan(
 ) -> EpochPlan:
     """The plan of an epoch under a run's settings: what `publish_plan` publishes, and what a dry run shows.
 
-    Beside the `excluded` videos, those are left out that the settings do not train on (`unused_videos`).
+    Beside the `excluded` videos, those are left out that the settings do not train on (`runs.unused_videos`).
     """
-    excluded = [*excluded, *unused(config, planner.table).rows]
+    excluded = [*excluded, *find_unused(config, planner.table).rows]
     return plan_clips(
         planner,
         saliency,
@@ -119,7 +119,7 @@ def _after_epoch(
     before = read_saliency(run, epoch)
     saliency = merge(before, ledger, epoch, config.saliency)
     earlier = read_excluded(run, epoch)
-    excluded = _with_releases(run, config, planner, epoch + 1, with_failed(planner.table, earlier, ledger, epoch))
+    excluded = _with_releases(run, config, planner, epoch + 1, add_failed(planner.table, earlier, ledger, epoch))
     summary = diagnose(config, planner, before, saliency, ledger, epoch) | {"excluded": excluded.num_rows}
     store.write_bytes(run.epoch_url(epoch, SUMMARY), json_text(summary).encode())
     return saliency, excluded, plan.carried
@@ -131,15 +131,15 @@ def _with_releases(run: Run, config: TrainConfig, planner: Planner, epoch: int, 
     What counts is decided once the share of bad videos has been checked: a run that ends there can be mended by a
     release.
     """
-    before = releases.decided(run, epoch - 1) or 0
-    records = releases.decided(run, epoch)
+    before = releases.read_decision(run, epoch - 1) or 0
+    records = releases.read_decision(run, epoch)
     is_decided = records is not None
     records = releases.count(run) if records is None else records
-    excluded = _without(left_out, releases.released(run, before, records))
+    excluded = _without(left_out, releases.read_released(run, before, records))
     _check_share(run, config, planner.table.num_rows, excluded)
     if not is_decided:
         decided = releases.decide(run, epoch, records)
-        excluded = _without(left_out, releases.released(run, before, decided))
+        excluded = _without(left_out, releases.read_released(run, before, decided))
         _check_share(run, config, planner.table.num_rows, excluded)
     return excluded
 
@@ -148,7 +148,7 @@ def _without(left_out: pa.Table, rows: set[int]) -> pa.Table:
     return left_out.filter(~pc.field("video_row").isin(sorted(rows))) if rows else left_out
 
 
-def with_failed(videos: pa.Table, earlier: pa.Table, ledger: pa.Table, epoch: int) -> pa.Table:
+def add_failed(videos: pa.Table, earlier: pa.Table, ledger: pa.Table, epoch: int) -> pa.Table:
     """EXCLUDED_SCHEMA: `earlier`, and one row for each further video that could not be decoded in this epoch.
 
     Args:

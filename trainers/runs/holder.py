@@ -95,7 +95,7 @@ def check_free(run_url: str, waits: Callable[[str], object] = lambda _: None) ->
 
 
 @contextlib.contextmanager
-def held(run_url: str) -> Iterator[None]:
+def hold_run(run_url: str) -> Iterator[None]:
     """Sign for this process for as long as the block lasts, unless another process signs over it."""
     own, over = replace(_this_process(), since=time.time()), threading.Event()
     _sign(run_url, own)

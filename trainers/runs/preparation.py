@@ -17,13 +17,13 @@ from adaptfocus.pipelines.index.load import VideoIndex
 from adaptfocus.trainers.backbones import Backbone, entry_of, load_pretrained
 from adaptfocus.trainers.backbones import left_out as what_is_left_out
 from adaptfocus.trainers.backbones.contract import batch_norms
-from adaptfocus.trainers.inputs.shown import adapted
+from adaptfocus.trainers.inputs.model_input import adapt_backbone
 from adaptfocus.trainers.inputs.time_order import training_index
 from adaptfocus.trainers.runs import on_features, starts
 from adaptfocus.trainers.runs.epochs import SALIENCY
 from adaptfocus.trainers.runs.log import Commit, Run
 from adaptfocus.trainers.runs.same_run import same_run
-from adaptfocus.trainers.runs.unused_videos import said_of, unused
+from adaptfocus.trainers.runs.unused_videos import describe_unused, find_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 
 
@@ -44,6 +44,7 @@ def prepare(config: TrainConfig) -> Prepared:
         ConfigError: settings that do not go together, or name what is not installed; the folder holds a run with
             other settings, or the index has changed under it.
     """
+    _check_exclusive(config)
     index = training_index(config, columns=["labels", "intervals"])  # packets are most of an index
     _check_videos(config, index)
     if not config.features:
@@ -56,7 +57,7 @@ def prepare(config: TrainConfig) -> Prepared:
     if config.weights:
         load_pretrained(model, config.weights)
     _check_start(config, model)
-    model = adapted(model, config.input)
+    model = adapt_backbone(model, config.input)
     what_is_left_out.check(model, config.dropout, config.drop_path)
     run = Run(config.url)
     try:
@@ -70,9 +71,20 @@ def prepare(config: TrainConfig) -> Prepared:
     return Prepared(index, commit, said)
 
 
+def _check_exclusive(config: TrainConfig) -> None:
+    """Whether of two processes that create the same object one is refused: the log of a run is built on it."""
+    if not store.is_local(config.url) and not config.url.startswith(("s3://", "s3a://")):
+        scheme = config.url.split("://", 1)[0]
+        raise ConfigError(
+            f"runs={config.runs}: a run's log of commits needs a store that creates an object only where none is, "
+            f"whoever else tries (S3's conditional put, a hard link on a disk), and {scheme}:// is not known to. Put "
+            "runs on s3:// or on a disk that all machines share; index, tars and weights may stay where they are"
+        )
+
+
 def _check_videos(config: TrainConfig, index: VideoIndex) -> None:
     """Whether there is something to train on, and enough of it for one global batch."""
-    videos, left_out = index.table.num_rows, unused(config, index.table)
+    videos, left_out = index.table.num_rows, find_unused(config, index.table)
     if not index.classes:
         raise ConfigError(
             f"{config.index} has {videos} videos and no classes, because none of them has a label: there is nothing to "
@@ -85,7 +97,7 @@ def _check_videos(config: TrainConfig, index: VideoIndex) -> None:
             "noisy or ours, or index videos that were packed with intervals"
         )
     if usable < config.plan.bags_per_batch:
-        less = f"; {said_of(left_out, videos)}" if left_out.rows else ""
+        less = f"; {describe_unused(left_out, videos)}" if left_out.rows else ""
         raise ConfigError(
             f"{config.index} has {usable} usable videos, fewer than one global batch of plan.bags_per_batch = "
             f"{config.plan.bags_per_batch}; lower it{less}"
@@ -110,6 +122,6 @@ def _check_start(config: TrainConfig, model: nn.Module) -> None:
         )
 
 
-def finished(config: TrainConfig) -> bool:
+def is_finished(config: TrainConfig) -> bool:
     """Whether every epoch is trained and merged."""
     return store.exists(Run(config.url).epoch_url(config.epochs, SALIENCY))

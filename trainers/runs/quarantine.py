@@ -22,7 +22,7 @@ from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.pipelines.stream.batches import decode_error
 from adaptfocus.pipelines.stream.clips import read_and_decode
 from adaptfocus.trainers.runs import releases
-from adaptfocus.trainers.runs.epochs import EXCLUDED, read_excluded, with_failed
+from adaptfocus.trainers.runs.epochs import EXCLUDED, add_failed, read_excluded
 from adaptfocus.trainers.runs.ledger import last_commits
 from adaptfocus.trainers.runs.log import Commit, Run
 from adaptfocus.trainers.runs.open import clip_shape
@@ -40,7 +40,7 @@ class Retried:
     error: str | None  # None: they decode
 
 
-def quarantined(run: Run, config: TrainConfig) -> pa.Table:
+def read_quarantine(run: Run, config: TrainConfig) -> pa.Table:
     """QUARANTINE_SCHEMA: as of the last commit, what failed in the epoch under way with it.
 
     Raises:
@@ -54,14 +54,14 @@ def quarantined(run: Run, config: TrainConfig) -> pa.Table:
     excluded = read_excluded(run, epoch + is_merged)
     if commit and not is_merged:
         videos = load_index(config.index, ["shard_url", "member_name", "video_id"]).table
-        excluded = with_failed(videos, excluded, run.ledger(commit), epoch)
-    counted = releases.decided(run, epoch + is_merged) or 0
-    back = releases.released(run, counted, releases.count(run))
+        excluded = add_failed(videos, excluded, run.ledger(commit), epoch)
+    counted = releases.read_decision(run, epoch + is_merged) or 0
+    back = releases.read_released(run, counted, releases.count(run))
     states = ["released" if row in back else "quarantined" for row in excluded["video_row"].to_pylist()]
     return excluded.append_column(QUARANTINE_SCHEMA.field("state"), pa.array(states, pa.string()))
 
 
-def chosen(table: pa.Table, ids: Sequence[str]) -> list[dict]:
+def choose_rows(table: pa.Table, ids: Sequence[str]) -> list[dict]:
     """The rows of these videos, all if none is named; those that are released already are left out.
 
     Raises:

@@ -42,7 +42,7 @@ def count(run: Run) -> int:
     return len(store.list_files(run.at(FOLDER)))
 
 
-def decided(run: Run, epoch: int) -> int | None:
+def read_decision(run: Run, epoch: int) -> int | None:
     """Records that count in an epoch; None if that is not decided yet."""
     try:
         return int(json.loads(store.read_bytes(run.epoch_url(epoch, DECISION)))["records"])
@@ -55,13 +55,13 @@ def decided(run: Run, epoch: int) -> int | None:
 def decide(run: Run, epoch: int, records: int) -> int:
     """Let `records` of them count from an epoch on, unless somebody has decided already; what was decided."""
     store.create_exclusive(run.epoch_url(epoch, DECISION), json.dumps({"records": records}).encode())
-    found = decided(run, epoch)
+    found = read_decision(run, epoch)
     if found is None:
         raise StorageError(f"{run.epoch_url(epoch, DECISION)} is gone, although it was just written")
     return found
 
 
-def released(run: Run, first: int, end: int) -> set[int]:
+def read_released(run: Run, first: int, end: int) -> set[int]:
     """Rows of the videos of records [first, end)."""
     urls = [run.at(FOLDER, f"{number:06d}.json") for number in range(first, end)]
     return {row for url in urls for row in json.loads(store.read_bytes(url))["video_rows"]}

@@ -28,7 +28,7 @@ class Unused(NamedTuple):
         return sorted(self.not_annotated + self.label_left_out + self.unlabelled)
 
 
-def unused(config: TrainConfig, table: pa.Table) -> Unused:
+def find_unused(config: TrainConfig, table: pa.Table) -> Unused:
     """What a run leaves out of an index with the columns labels and intervals.
 
     A video without labels shows none of the classes: unless it is to be left out, it is a negative of all. To learn how
@@ -52,7 +52,7 @@ def unused(config: TrainConfig, table: pa.Table) -> Unused:
     return found
 
 
-def said_of(found: Unused, videos: int) -> str:
+def describe_unused(found: Unused, videos: int) -> str:
     """The line that names how many of an index's videos are left out, and why."""
     said = []
     if found.unlabelled:

@@ -42,7 +42,7 @@ class TrainConfig(Settings):
     features: str | None = None  # URL of features of its videos: what is trained is a head on them, not a backbone
     seed: int = pydantic.Field(default=0, ge=0, lt=1 << 32)
     epochs: int = pydantic.Field(default=30, ge=1)
-    task: Literal["labels", "order"] = "labels"  # order: of a clip's frames (`time_order`), which needs no label
+    task: Literal["labels", "order"] = "labels"  # order: of a clip's frames (`inputs.time_order`), which needs no label
     backbone: str = "small3d"
     weights: str | None = None  # URL of a pre-trained start
     start_from: str | None = None  # URL of a finished run, whose last weights are the start

@@ -73,7 +73,7 @@ def check_axes(
             continue  # a wrong number of steps is another question
         bad.add(name)
         if shape[time_axis] == dim or (dim is None and shape[dim_axis] == steps.get(name)):
-            problems.say("axis order", turned_text(name, shape, wrong, right, reader))
+            problems.say("axis order", describe_turned(name, shape, wrong, right, reader))
         else:
             problems.say(
                 "dimension",
@@ -107,7 +107,7 @@ def check_values(
     right, wrong = ("[T, D]", "[D, T]")[:: 1 if time_axis == 0 else -1]
     turned = array.shape == expected.T.shape and np.allclose(array.T, expected, rtol=1e-4, atol=1e-5)
     if turned or (array.shape == expected.T.shape != expected.shape):
-        problems.say("axis order", turned_text(name, array.shape, wrong, right, reader))
+        problems.say("axis order", describe_turned(name, array.shape, wrong, right, reader))
     elif array.shape != expected.shape:
         problems.say("shape", f"{name} is {array.shape}; its features give {expected.shape}: export again")
     else:
@@ -122,6 +122,6 @@ def check_values(
     return False
 
 
-def turned_text(name: str, shape: tuple[int, ...], wrong: str, right: str, reader: str) -> str:
+def describe_turned(name: str, shape: tuple[int, ...], wrong: str, right: str, reader: str) -> str:
     """What is said of a matrix whose axes are in the wrong order."""
     return f"{name} is {wrong} ({shape[0]} x {shape[1]}) where {reader} reads {right}: transpose it (array.T)"

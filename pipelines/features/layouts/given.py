@@ -154,14 +154,14 @@ def at_times(video: VideoFeatures, times_seconds: np.ndarray, rule: Rule) -> np.
     return (features[before] * (1 - share) + features[after] * share).astype(np.float32)
 
 
-def averaged(features: np.ndarray, steps: int) -> np.ndarray:
+def average_steps(features: np.ndarray, steps: int) -> np.ndarray:
     """[T, D] -> [steps, D]: the mean of each of `steps` equal stretches, as the readers of MMN and D3G cut them."""
     edges = np.rint(np.arange(steps + 1, dtype=np.float32) / np.float32(steps) * len(features)).astype(np.int64)
     edges = np.minimum(edges, len(features) - 1)
     return np.stack([features[s:e].mean(axis=0) if s < e else features[s] for s, e in pairwise(edges.tolist())])
 
 
-def normalised(features: np.ndarray) -> np.ndarray:
+def normalise_rows(features: np.ndarray) -> np.ndarray:
     """Rows of length 1; a row of zeros stays."""
     length = np.linalg.norm(features, axis=1, keepdims=True)
     return (features / np.maximum(length, 1e-12)).astype(np.float32)

@@ -33,10 +33,10 @@ from adaptfocus.pipelines.features.layouts.axes import Problems, check_axes, che
 from adaptfocus.pipelines.features.layouts.given import (
     FACTS,
     Given,
-    averaged,
+    average_steps,
     check_any,
     leave_out,
-    normalised,
+    normalise_rows,
     read_facts,
 )
 from adaptfocus.pipelines.features.store import VideoFeatures
@@ -59,7 +59,7 @@ class Reader:
 
     def laid_out(self, video: VideoFeatures, steps: int | None) -> np.ndarray:
         """[T, D], or [steps, D]."""
-        return video.features if steps is None else normalised(averaged(normalised(video.features), steps))
+        return video.features if steps is None else normalise_rows(average_steps(normalise_rows(video.features), steps))
 
 
 CPL, MMN, D3G = Reader("CPL"), Reader("MMN", is_fixed=True), Reader("D3G", is_fixed=True, has_glances=True)

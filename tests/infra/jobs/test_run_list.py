@@ -15,7 +15,7 @@ from adaptfocus.trainers.evaluation.saved import scores_url
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.heartbeat import heartbeat_url
 from adaptfocus.trainers.loop.training import train
-from adaptfocus.trainers.runs.holder import held
+from adaptfocus.trainers.runs.holder import hold_run
 from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Commit, Run
 from adaptfocus.trainers.runs.preparation import prepare
@@ -96,7 +96,7 @@ def test_a_run_that_was_let_go_is_not_shown_as_running(small_world: SmallWorld, 
     config = small_world.run_config(tmp_path, "let-go")
     prepare(config)
     entry(Run(config.url), 0, "start", 1)
-    with held(config.url):
+    with hold_run(config.url):
         assert [row.state for row in list_runs(config.url)] == ["running"]
     assert [row.state for row in list_runs(config.url)] == ["stopped"]
 

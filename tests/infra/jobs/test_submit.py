@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from adaptfocus.infra.jobs import submit
-from adaptfocus.infra.jobs.submit import entrypoint, passed_on, working_dir
+from adaptfocus.infra.jobs.submit import entrypoint, make_working_dir, variables_to_pass
 from adaptfocus.pipelines.errors import ConfigError, StorageError
 from tests.secrets import SECRETS, assert_no_secret, environment_with_secrets
 from tests.worlds import SmallWorld
@@ -63,12 +63,12 @@ def test_a_finished_run_is_not_submitted(type_, small_world: SmallWorld, tmp_pat
 def test_only_the_stores_place_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in environment_with_secrets({"AWS_REGION": "eu-west-1", "AWS_ENDPOINT_URL": "http://s3:1"}).items():
         monkeypatch.setenv(name, value)
-    given = passed_on()
+    given = variables_to_pass()
     assert given == {"AWS_REGION": "eu-west-1", "AWS_ENDPOINT_URL": "http://s3:1"} | submit.FOR_ALL_PROCESSES
     assert_no_secret(repr(given))
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://me:{SECRETS['AWS_SESSION_TOKEN']}@s3:1")
     with pytest.raises(StorageError, match="contains credentials") as caught:
-        passed_on()
+        variables_to_pass()
     assert_no_secret(str(caught.value))
 
 
@@ -82,7 +82,7 @@ def test_the_command_on_the_head_is_quoted() -> None:
 
 def test_the_package_is_complete_and_small() -> None:
     """The command runs from it alone, with no other copy of this project on the path."""
-    with working_dir({"epochs": 3}, package=True) as folder:
+    with make_working_dir({"epochs": 3}, package=True) as folder:
         assert folder is not None
         files = [path for path in Path(folder).rglob("*") if path.is_file()]
         assert sum(path.stat().st_size for path in files) < 2_000_000
@@ -99,10 +99,10 @@ def test_the_package_is_complete_and_small() -> None:
 
 
 def test_without_the_package_only_settings_are_sent() -> None:
-    with working_dir({"epochs": 3}, package=False) as folder:
+    with make_working_dir({"epochs": 3}, package=False) as folder:
         assert folder is not None
         assert [path.name for path in Path(folder).iterdir()] == ["settings.yaml"]
-    with working_dir(None, package=False) as folder:
+    with make_working_dir(None, package=False) as folder:
         assert folder is None
 
 
@@ -110,7 +110,7 @@ def test_a_package_that_is_too_large_names_its_largest_files(monkeypatch: pytest
     monkeypatch.setattr(submit, "MAX_PACKAGE_BYTES", 100_000)
     with (
         pytest.raises(ConfigError, match=r"at most 0 MB are sent; the largest files are .*\.py \(0\.0 MB\)"),
-        working_dir(None, package=True),
+        make_working_dir(None, package=True),
     ):
         pass
 

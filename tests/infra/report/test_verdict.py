@@ -11,7 +11,7 @@ import pytest
 from adaptfocus.infra.report.comparison import class_table, table_of_many
 from adaptfocus.infra.report.data import Evaluated, ReportData, RunRow, Waiting
 from adaptfocus.infra.report.page import render_report
-from adaptfocus.infra.report.verdict import drawn_as_curves, judge, shown_in_full
+from adaptfocus.infra.report.verdict import choose_curves, choose_full_runs, judge
 from adaptfocus.infra.report.waiting import advice
 
 
@@ -109,9 +109,9 @@ def test_of_many_runs_the_best_is_compared_with_the_reference() -> None:
     assert any("best of 17, chosen after the fact" in c for c in verdict.caveats)
     assert "1 more was scored on other test videos or views, and not ranked." in verdict.caveats
     assert "1 more was not evaluated, and not ranked." in verdict.caveats
-    assert shown_in_full(twenty()) == {"exp-4", "exp-11"}
-    assert len(drawn_as_curves(twenty())) == 5
-    assert "exp-7" not in drawn_as_curves(twenty())
+    assert choose_full_runs(twenty()) == {"exp-4", "exp-11"}
+    assert len(choose_curves(twenty())) == 5
+    assert "exp-7" not in choose_curves(twenty())
 
 
 def test_many_runs_stand_in_rows_with_the_settings_that_differ() -> None:

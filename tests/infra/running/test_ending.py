@@ -102,7 +102,7 @@ def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first asks, the second does not wait for an answer; before there is anybody to ask, the first ends it."""
     monkeypatch.setattr(ending.os, "_exit", sys.exit)  # which can be caught
     asked: list[str] = []
-    with ending.ending() as end:
+    with ending.hear_signals() as end:
         with end.asks(lambda: asked.append("commit")):
             signal.raise_signal(signal.SIGTERM)
             assert (asked, end.exit_code) == (["commit"], 143)
@@ -110,7 +110,7 @@ def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             with pytest.raises(SystemExit) as stopped:
                 signal.raise_signal(signal.SIGINT)
         assert (asked, stopped.value.code) == (["commit", "cleaned"], 130)
-    with pytest.raises(ending.Interrupted), ending.ending():
+    with pytest.raises(ending.Interrupted), ending.hear_signals():
         signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

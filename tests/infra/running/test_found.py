@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adaptfocus.infra.running.found import Findings, counted, findings
+from adaptfocus.infra.running.found import Findings, count_found, findings
 from adaptfocus.trainers.settings.recipes import recipe
 from adaptfocus.trainers.settings.run import TrainConfig
 
@@ -69,5 +69,5 @@ def test_nothing_is_advised_of_a_run_that_is_well_or_has_just_begun() -> None:
 
 
 def test_a_summary_of_an_earlier_version_says_nothing() -> None:
-    assert counted({"epoch": 3}) is None
-    assert counted({"epoch": 3, "evidence": {"a": evidence(None)}}) is None
+    assert count_found({"epoch": 3}) is None
+    assert count_found({"epoch": 3, "evidence": {"a": evidence(None)}}) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adaptfocus.infra.running.placement import amounts, check_this_machine, needed
+from adaptfocus.infra.running.placement import amounts, check_this_machine, needed_resources
 from adaptfocus.infra.running.run import engine_of
 from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.trainers.settings.parts import PlacementConfig
@@ -59,7 +59,7 @@ def test_gpus_that_are_there_are_enough_for_the_least_number_of_workers(monkeypa
 def test_what_ray_counts_for_itself_is_not_shown() -> None:
     there = {"GPU": 2.0, "CPU": 8.0, "node:10.0.0.1": 1.0, "memory": 1e9, "CPU_group_0_69fc": 1.0, "train": 1.0}
     assert amounts(there) == "{CPU: 8, GPU: 2, train: 1}"
-    assert needed(PlacementConfig(workers=2, gpus_per_worker=0.5)) == "2 x {CPU: 1, GPU: 0.5}"
+    assert needed_resources(PlacementConfig(workers=2, gpus_per_worker=0.5)) == "2 x {CPU: 1, GPU: 0.5}"
 
 
 def test_a_run_of_a_large_cluster_is_looked_at_here(monkeypatch: pytest.MonkeyPatch, small_world: SmallWorld) -> None:

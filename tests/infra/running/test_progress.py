@@ -25,7 +25,7 @@ def leave(folder: Path, epoch: int, cursor: int, **more: object) -> None:
 
 
 def test_a_log_gets_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.following(str(tmp_path), "first"):
+    with progress.follow_run(str(tmp_path), "first"):
         for epoch, cursor in [(0, 4), (0, 8), (0, 20), (1, 4), (1, 20)]:
             leave(tmp_path, epoch, cursor)
     # The first position, then the ends of epochs, since the rest came within LINE_SECONDS.
@@ -44,7 +44,7 @@ def test_what_is_waited_for_is_said_once_and_an_older_position_is_not_shown(
     scores = tmp_path / "evaluations" / "test" / "scores.json"
     scores.parent.mkdir(parents=True)
     scores.write_text('{"map_max": 0.625}')
-    with progress.following(str(tmp_path), "first") as stage:
+    with progress.follow_run(str(tmp_path), "first") as stage:
         stage("starting Ray")
         stage("waiting for workers: 2 x {CPU: 1, GPU: 1}; the cluster has {CPU: 8}")
         time.sleep(0.3)

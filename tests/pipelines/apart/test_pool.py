@@ -28,7 +28,7 @@ from adaptfocus.pipelines.plan.draw import bare_bag
 from adaptfocus.pipelines.store import range_file
 from adaptfocus.pipelines.store.ahead import read_ahead
 from adaptfocus.pipelines.stream.batches import ClipBatch, decode_error
-from adaptfocus.pipelines.stream.clips import ClipShape, assembled
+from adaptfocus.pipelines.stream.clips import ClipShape, assemble_batches
 from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
 from tests.bad_decoders import bad_members
 from tests.footage import encode, write_tar
@@ -63,7 +63,7 @@ def no_process_is_left() -> Iterator[None]:
 
 
 def batch_of(bags: list[dict], shape: ClipShape = SHAPE) -> ClipBatch:
-    return next(assembled(read_ahead(bags), shape, len(bags)))
+    return next(assemble_batches(read_ahead(bags), shape, len(bags)))
 
 
 def errors_of(batch: ClipBatch) -> list[str]:
@@ -276,6 +276,19 @@ def test_a_fork_does_not_keep_it_alive(bags: dict[str, dict]) -> None:
     finally:
         os.kill(fork, signal.SIGKILL)
         os.waitpid(fork, 0)
+
+
+def test_a_process_with_many_open_files_decodes(bags: dict[str, dict]) -> None:
+    """`select` takes no file above number 1,023: workers with many sockets could start no decoder."""
+    isolated.end_idle()  # what has indexed the videos
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        batch = batch_of([bags["a"]])
+    finally:
+        for each in held:
+            os.close(each)
+    assert errors_of(batch) == [""]
+    assert batch.frames.any()
 
 
 def test_a_video_cannot_stop_the_indexing_of_its_shard(

@@ -10,7 +10,7 @@ import pytest
 
 from adaptfocus.pipelines.decode.bag import decode_clips
 from adaptfocus.pipelines.decode.filler import Filler
-from adaptfocus.pipelines.decode.member import demuxed_frames, sought_frames
+from adaptfocus.pipelines.decode.member import demux_frames, seek_frames
 from adaptfocus.pipelines.decode.settings import DecodeConfig
 from adaptfocus.pipelines.decode.window_jobs import Store, dense_job
 from adaptfocus.pipelines.errors import BadVideoError
@@ -89,9 +89,9 @@ def test_behind_a_seek_such_a_frame_is_that_of_a_sequential_decode(tmp_path: Pat
     damage(path, packets.offset_bytes[at - 1], packets.size_bytes[at - 1])
     member = io.BytesIO(path.read_bytes())
     with pytest.raises(BadVideoError) as caught:
-        list(sought_frames([pts], member))
+        list(seek_frames([pts], member))
     assert caught.value.kind == "decode_error"
-    (frame,) = demuxed_frames([pts], member)
+    (frame,) = demux_frames([pts], member)
     assert np.array_equal(frame.to_ndarray(), sequential(path)[pts].to_ndarray())
 
 

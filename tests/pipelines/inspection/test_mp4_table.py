@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import av
 import numpy as np
@@ -29,7 +29,7 @@ from adaptfocus.pipelines.shards.read import read_samples
 from adaptfocus.pipelines.store import objects
 from adaptfocus.pipelines.video.bitstream import is_whole, starts_decoding
 from adaptfocus.pipelines.video.mp4_boxes import NotPlainError, Spans
-from adaptfocus.pipelines.video.table import PacketTable, padded_packet
+from adaptfocus.pipelines.video.table import PacketTable, pad_packet
 from tests.footage import cut_start, encode, footage_files, with_display_matrix, write_tar
 
 X264_OPEN_GOP = {"x264-params": "open-gop=1:keyint=10:min-keyint=10:bframes=3:b-adapt=0:scenecut=0"}
@@ -53,6 +53,21 @@ def assert_equal(found: PacketTable, wanted: PacketTable) -> None:
             np.testing.assert_array_equal(a, b, err_msg=name)
         else:
             assert a == b, name
+
+
+def assert_as_opened(found: PacketTable, file: IO[bytes]) -> None:
+    """FFmpeg's own table of a file that has been opened and no more: no packet of it is read, by us or by FFmpeg."""
+    file.seek(0)
+    with av.open(file) as container:
+        entries = cast(Any, main_video_stream(container)).index_entries
+        for name, ours in (
+            ("pos", "offset_bytes"),
+            ("size", "size_bytes"),
+            ("timestamp", "dts"),
+            ("is_keyframe", "is_key"),
+        ):
+            theirs = [getattr(entry, name) for entry in entries]
+            np.testing.assert_array_equal(getattr(found, ours), theirs, err_msg=name)
 
 
 def remuxed(video: bytes, container: str = "mp4", audio: bool = False, retimed: Any = None, **options: str) -> bytes:
@@ -154,7 +169,9 @@ def made(name: str) -> bytes:
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_headers_say_what_demuxing_says(name: str):
-    assert_equal(by_header(made(name)), by_demuxing(made(name)))
+    found = by_header(made(name))
+    assert_equal(found, by_demuxing(made(name)))
+    assert_as_opened(found, io.BytesIO(made(name)))
 
 
 @pytest.mark.parametrize(
@@ -292,7 +309,7 @@ def test_packets_of_plain_bytes_decode_as_a_container_decodes_them():
     context: Any = av.CodecContext.create(table.codec, "r")
     context.extradata, found = table.extradata, {}
     for offset, size, pts, dts in zip(table.offset_bytes, table.size_bytes, table.pts, table.dts, strict=True):
-        for frame in context.decode(padded_packet(video[offset : offset + size], int(pts), int(dts))):
+        for frame in context.decode(pad_packet(video[offset : offset + size], int(pts), int(dts))):
             found[frame.pts] = frame.to_ndarray()
     for frame in context.decode(None):
         found[frame.pts] = frame.to_ndarray()
@@ -454,6 +471,7 @@ def test_headers_of_real_files_say_what_demuxing_says():
                 assert "awkward" in path.parts, f"{path.name} is not indexed from its headers"
                 continue
             assert_equal(found, demux_packet_table(cast(Any, file), size))
+            assert_as_opened(found, file)
             plain += 1
     assert plain >= 28
 

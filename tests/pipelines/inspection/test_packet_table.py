@@ -15,7 +15,7 @@ from adaptfocus.pipelines.errors import BadVideoError, StorageError
 from adaptfocus.pipelines.inspection.demux import demux_packet_table
 from adaptfocus.pipelines.inspection.packet_table import PacketTable, main_video_stream, read_packet_table
 from adaptfocus.pipelines.video import table as packet_arrays
-from adaptfocus.pipelines.video.table import padded_packet
+from adaptfocus.pipelines.video.table import pad_packet
 from tests.footage import cut_start, encode, footage_folder, with_display_matrix
 
 
@@ -42,7 +42,7 @@ def bare_frames(video: bytes, table: PacketTable, first: int) -> dict[int, np.nd
     frames: list[Any] = []
     for i in range(first, len(table.pts)):
         data = video[table.offset_bytes[i] : table.offset_bytes[i] + table.size_bytes[i]]
-        frames += context.decode(padded_packet(data, int(table.pts[i]), int(table.dts[i])))
+        frames += context.decode(pad_packet(data, int(table.pts[i]), int(table.dts[i])))
     frames += context.decode(None)
     return {frame.pts: frame.to_ndarray() for frame in frames if frame.pts >= table.pts[first]}
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.pipelines.plan.draw import Planner, plan_clips, plan_views
-from adaptfocus.pipelines.plan.order import order_of_epoch, repeat_weights, repeated_order
+from adaptfocus.pipelines.plan.order import draw_repeated_order, order_of_epoch, repeat_weights
 from adaptfocus.pipelines.plan.settings import ClipConfig, DrawRules, PlanConfig
 from adaptfocus.pipelines.saliency.bins import Bins
 from adaptfocus.pipelines.saliency.settings import SaliencyConfig
@@ -254,13 +254,13 @@ def test_repeat_weights_by_hand() -> None:
 )
 def test_repeats_are_floor_or_ceiling_of_what_is_wanted_and_fill_the_epoch(weights, seed, epoch) -> None:
     names, rows = [f"v{i}" for i in range(len(weights))], list(range(100, 100 + len(weights)))
-    order = repeated_order(names, rows, np.array(weights), seed, epoch)
+    order = draw_repeated_order(names, rows, np.array(weights), seed, epoch)
     assert len(order) == len(rows)
     wanted = np.array(weights) / sum(weights) * len(weights)
     counts = np.array([order.count(row) for row in rows])
     assert (counts >= np.floor(wanted - 1e-6)).all()
     assert (counts <= np.ceil(wanted + 1e-6)).all()
-    assert order == repeated_order(names, rows, np.array(weights), seed, epoch)
+    assert order == draw_repeated_order(names, rows, np.array(weights), seed, epoch)
 
 
 def test_a_rare_class_is_seen_more_often_and_no_clip_is_drawn_twice() -> None:

@@ -30,7 +30,7 @@ def bag(shard: str, *ranges: tuple[int, int]) -> dict:
 
 
 class Store:
-    """`storage.read_ranges`, slower, and with a count of what is under way."""
+    """`store.objects.read_ranges`, slower, and with a count of what is under way."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds, self.lock = seconds, threading.Lock()

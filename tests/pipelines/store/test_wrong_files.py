@@ -11,7 +11,7 @@ from adaptfocus.pipelines.annotations.manifest import read_classes, read_labels,
 from adaptfocus.pipelines.errors import BadVideoError, InputError
 from adaptfocus.pipelines.index.build import build_index
 from adaptfocus.pipelines.inspection.demux import demux_packet_table
-from adaptfocus.pipelines.store.wrong_files import what_instead
+from adaptfocus.pipelines.store.wrong_files import describe_wrong_file
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 PAGE = b"\xef\xbb\xbf  <!doctype HTML><html><body>404</body></html>"
@@ -44,4 +44,4 @@ def test_a_shard_is_refused_with_what_it_is(tmp_path: Path, data: bytes, what: s
 
 @pytest.mark.parametrize("data", [b"", b"name,labels\n", b"<root/>", b"PK\x03\x04", b"version 1\n", b"\x00<html"])
 def test_what_is_neither_is_left_alone(data: bytes) -> None:
-    assert what_instead(data) is None
+    assert describe_wrong_file(data) is None

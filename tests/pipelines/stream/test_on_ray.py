@@ -20,7 +20,7 @@ from adaptfocus.pipelines.stream.on_ray import (
     Decoding,
     bags_per_block,
     claim_stream,
-    decoded,
+    decode_rows,
     mark,
     plan_dataset,
     plan_rows,
@@ -47,9 +47,9 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster(bad: Path) -> Iterator[None]:
-    from adaptfocus.infra.running.cluster import connected
+    from adaptfocus.infra.running.cluster import connect
 
-    with connected(None, cpus=4):
+    with connect(None, cpus=4):
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.preserve_order = True
@@ -106,7 +106,7 @@ def test_the_head_of_the_next_epoch_comes_before_its_plan_is_known(small_world: 
     assert head.num_bags == 4
     url = claim_stream(run.url)
     decoding = Decoding(cores=2)
-    dataset = decoded(plan_rows(url, decoding), shape_of(small_world, config), 2, decoding)
+    dataset = decode_rows(plan_rows(url, decoding), shape_of(small_world, config), 2, decoding)
     ranks: Any = dataset.streaming_split(2, equal=True)
     mark(url, Stretch(run.url, 0, 4, 2, config.plan.bags_per_batch, 18 + 4))
     slots: dict[int, list[list[int]]] = {0: [], 1: []}

@@ -13,7 +13,7 @@ import pytest
 
 from adaptfocus.pipelines.decode import member as member_decoders
 from adaptfocus.pipelines.decode.bag import to_square_rgb
-from adaptfocus.pipelines.decode.member import sought_frames
+from adaptfocus.pipelines.decode.member import seek_frames
 from adaptfocus.pipelines.decode.settings import DecodeConfig
 from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.video.spans import packets_of
@@ -183,6 +183,6 @@ def test_a_chunk_without_a_picture_is_no_keyframe(tmp_path: Path, monkeypatch: p
     tried, seek = [], member_decoders._seek
     monkeypatch.setattr(member_decoders, "_seek", lambda *given: tried.append(given) or seek(*given))
     with file.open("rb") as member:
-        (frame,) = sought_frames([115], member)
+        (frame,) = seek_frames([115], member)
     assert np.array_equal(frame.to_ndarray(), list(sequential(path).values())[114].to_ndarray())
     assert len(tried) == 2

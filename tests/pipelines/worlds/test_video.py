@@ -15,7 +15,7 @@ from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.pipelines.worlds.config import WorldConfig, world_of
 from adaptfocus.pipelines.worlds.encode import GOP_FRAMES, write_world
 from adaptfocus.pipelines.worlds.labels import scene_preferences
-from adaptfocus.pipelines.worlds.render import SPRITE_PIXELS, SPRITES, bouncing, draw_action, draw_distractor
+from adaptfocus.pipelines.worlds.render import SPRITE_PIXELS, SPRITES, bounce, draw_action, draw_distractor
 from adaptfocus.pipelines.worlds.video import make_video
 
 SMALL = WorldConfig(num_train_videos=3, num_test_videos=2, min_seconds=8, max_seconds=12)
@@ -121,7 +121,7 @@ def test_one_frame_never_tells_the_action():
 
 
 def test_sprites_never_leave_the_picture_and_cover_all_of_it():
-    places = bouncing(start=9, speed=-7, steps=500, span=20 - SPRITE_PIXELS)
+    places = bounce(start=9, speed=-7, steps=500, span=20 - SPRITE_PIXELS)
     assert places.min() == 0
     assert places.max() == 20 - SPRITE_PIXELS
     assert np.abs(np.diff(places)).max() <= 2

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from adaptfocus.trainers.device import transfer
-from adaptfocus.trainers.device.transfer import NEEDED, Leaving, StagedBatch, Staging, on_device, part_of, unpacked
+from adaptfocus.trainers.device.transfer import NEEDED, Leaving, StagedBatch, Staging, on_device, part_of, unpack
 from benchmarks.focus_overhead import Shape, random_batch
 
 CPU = torch.device("cpu")
@@ -50,7 +50,7 @@ def test_arrays_that_are_views_are_packed_as_they_read() -> None:
     places, size_bytes = transfer.layout(turned)
     memory = torch.zeros(size_bytes, dtype=torch.uint8)
     transfer.pack(turned, places, memory)
-    assert np.array_equal(unpacked(memory, places)["frames"].numpy(), turned.frames)
+    assert np.array_equal(unpack(memory, places)["frames"].numpy(), turned.frames)
 
 
 def test_a_part_of_a_staged_batch_is_staged() -> None:

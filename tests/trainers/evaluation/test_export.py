@@ -16,7 +16,7 @@ from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError, InputError
 from adaptfocus.trainers.backbones import build, load_pretrained
 from adaptfocus.trainers.evaluation import export
 from adaptfocus.trainers.evaluation.export import Recogniser, export_model
-from adaptfocus.trainers.inputs.shown import adapted
+from adaptfocus.trainers.inputs.model_input import adapt_backbone
 from adaptfocus.trainers.runs.log import Lineage, Run
 from adaptfocus.trainers.settings.parts import InputConfig
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -34,7 +34,7 @@ def trained_run(folder: Path, backbone: str = "small3d", **clip: int) -> tuple[s
     store.write_bytes(run.at("config.json"), json.dumps(config.model_dump(mode="json")).encode())
     store.write_bytes(run.at("index.json"), json.dumps({"classes": CLASSES}).encode())
     torch.manual_seed(4)
-    model = adapted(build(backbone, len(CLASSES)), config.input)
+    model = adapt_backbone(build(backbone, len(CLASSES)), config.input)
     lineage: Lineage = run.claim(1)[0]
     at = lineage.folder(0, 4)
     lineage.write_state(at, {"model": model.state_dict(), "optimiser": {}})

@@ -24,7 +24,7 @@ from adaptfocus.trainers.backbones import build, load_pretrained, normalise
 from adaptfocus.trainers.evaluation import extraction as extract_module
 from adaptfocus.trainers.evaluation.extraction import Extraction, classes_of, extract, make_here, parts_of
 from adaptfocus.trainers.evaluation.feature_model import Kind, weights_of
-from adaptfocus.trainers.inputs.shown import build_adapted
+from adaptfocus.trainers.inputs.model_input import build_adapted
 from adaptfocus.trainers.pretraining.training import pretrain
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.open import load_config

@@ -15,8 +15,8 @@ from adaptfocus.pipelines.settings import make
 from adaptfocus.trainers.backbones import build
 from adaptfocus.trainers.backbones.colour import rgb_of_yuv420p
 from adaptfocus.trainers.device.draws import AUGMENT, uniforms
-from adaptfocus.trainers.inputs.augment import BRIGHTNESS, CONTRAST, FLIP, HUE, SATURATION, augmented, rectangles
-from adaptfocus.trainers.inputs.shown import drawn, shown
+from adaptfocus.trainers.inputs.augment import BRIGHTNESS, CONTRAST, FLIP, HUE, SATURATION, augment_clips, rectangles
+from adaptfocus.trainers.inputs.model_input import apply_draws, to_model_input
 from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.settings.parts import AugmentConfig, InputConfig
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -79,7 +79,7 @@ def _coloured(clip: torch.Tensor, own: list[float], config: AugmentConfig) -> to
 @pytest.mark.parametrize("size", [24, 16, 40])
 def test_a_batch_is_what_plain_code_makes_of_each_clip(size: int) -> None:
     frames = clips(16)
-    found = augmented(frames, ids(16), ALL, size, SEED)
+    found = augment_clips(frames, ids(16), ALL, size, SEED)
     assert found.shape == (16, 3, 3, size, size)
     torch.testing.assert_close(found, one_by_one(frames, ids(16), ALL, size), atol=0.02, rtol=0)  # of 255
     assert (found - found.roll(1, dims=0)).abs().mean() > 1
@@ -99,14 +99,14 @@ def test_a_batch_is_what_plain_code_makes_of_each_clip(size: int) -> None:
 )
 def test_each_switch_alone(config: AugmentConfig) -> None:
     frames = clips(8)
-    found = augmented(frames, ids(8), config, 24, SEED)
+    found = augment_clips(frames, ids(8), config, 24, SEED)
     torch.testing.assert_close(found, one_by_one(frames, ids(8), config, 24), atol=0.02, rtol=0)
     assert not torch.equal(found, frames.float())
 
 
 def test_a_mirror_image_has_the_very_pixels() -> None:
     frames = clips(200, side=8)
-    found = augmented(frames, ids(200), AugmentConfig(flip_probability=0.3), 8, SEED)
+    found = augment_clips(frames, ids(200), AugmentConfig(flip_probability=0.3), 8, SEED)
     as_it_was = (found == frames.float()).flatten(1).all(dim=1)
     mirrored = (found == frames.float().flip(-1)).flatten(1).all(dim=1)
     assert bool((as_it_was ^ mirrored).all())
@@ -116,16 +116,16 @@ def test_a_mirror_image_has_the_very_pixels() -> None:
 def test_all_frames_of_a_clip_change_alike() -> None:
     """A still clip stays still: what moves afterwards moved before."""
     still = clips(8)[:, :1].expand(-1, 3, -1, -1, -1)
-    found = augmented(still, ids(8), ALL, 24, SEED)
+    found = augment_clips(still, ids(8), ALL, 24, SEED)
     torch.testing.assert_close(found, found[:, :1].expand_as(found), atol=1e-3, rtol=0)
 
 
 def test_a_clip_changes_the_same_way_in_any_company_and_another_way_under_another_seed() -> None:
     frames, own = clips(12), ids(12)
-    whole = augmented(frames, own, ALL, 24, SEED)
+    whole = augment_clips(frames, own, ALL, 24, SEED)
     order = torch.tensor([7, 2, 11, 0])
-    torch.testing.assert_close(augmented(frames[order], own[order], ALL, 24, SEED), whole[order], atol=1e-4, rtol=0)
-    assert (augmented(frames, own, ALL, 24, SEED + 1) - whole).abs().mean() > 5
+    torch.testing.assert_close(augment_clips(frames[order], own[order], ALL, 24, SEED), whole[order], atol=1e-4, rtol=0)
+    assert (augment_clips(frames, own, ALL, 24, SEED + 1) - whole).abs().mean() > 5
 
 
 def test_parts_lie_in_the_square_and_are_as_large_and_as_wide_as_was_said() -> None:
@@ -153,14 +153,14 @@ def test_parts_lie_in_the_square_and_are_as_large_and_as_wide_as_was_said() -> N
 
 def test_the_whole_square_is_the_picture_scaled() -> None:
     frames = clips(4)
-    found = augmented(frames, ids(4), AugmentConfig(crop_area=(1, 1)), 12, SEED)
+    found = augment_clips(frames, ids(4), AugmentConfig(crop_area=(1, 1)), 12, SEED)
     wanted = functional.interpolate(frames.flatten(0, 1).float(), size=(12, 12), mode="bilinear", align_corners=False)
     torch.testing.assert_close(found.flatten(0, 1), wanted, atol=0.01, rtol=0)
 
 
 def test_planes_of_yuv_become_rgb_first() -> None:
     planes = torch.randint(16, 236, (4, 3, 1, 36, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    found = augmented(planes, ids(4), ALL, 16, SEED)
+    found = augment_clips(planes, ids(4), ALL, 16, SEED)
     torch.testing.assert_close(found, one_by_one(rgb_of_yuv420p(planes), ids(4), ALL, 16), atol=0.02, rtol=0)
 
 
@@ -169,13 +169,15 @@ def test_off_nothing_changes_and_scoring_never_does() -> None:
     run = {"name": "a", "runs": "r", "index": "i"}
     plain = TrainConfig.model_validate(run)
     assert not plain.draws_by_clip
-    assert drawn(frames, model, plain, ids(4)) is frames
+    assert apply_draws(frames, model, plain, ids(4)) is frames
     config = TrainConfig.model_validate(run | {"augment": {"flip_probability": 1, "brightness": 0.5}})
     assert config.draws_by_clip
-    x = shown(drawn(frames, model, config, ids(4)), model, config.input, ids(4))
+    x = to_model_input(apply_draws(frames, model, config, ids(4)), model, config.input, ids(4))
     assert x.shape == (4, 3, 3, 20, 20)
-    assert (x - shown(frames, model, InputConfig())).abs().mean() > 0.1
-    assert torch.equal(shown(frames, model, config.input), shown(frames, model, InputConfig())), "as in scoring"
+    assert (x - to_model_input(frames, model, InputConfig())).abs().mean() > 0.1
+    assert torch.equal(to_model_input(frames, model, config.input), to_model_input(frames, model, InputConfig())), (
+        "as in scoring"
+    )
 
 
 def test_nothing_is_asked_of_the_device() -> None:
@@ -190,9 +192,9 @@ def test_nothing_is_asked_of_the_device() -> None:
         model = build("small3d", 5)
         for shape in ((4, 3, 3, 24, 24), (4, 3, 1, 36, 24)):
             own = torch.empty(4, dtype=torch.int64)
-            frames = drawn(torch.empty(shape, dtype=torch.uint8), model, config, own)
-            assert shown(frames, model, config.input, own).shape == (4, 3, 3, 20, 20)
-            assert model(shown(frames, model, config.input, own)).device.type == "meta"
+            frames = apply_draws(torch.empty(shape, dtype=torch.uint8), model, config, own)
+            assert to_model_input(frames, model, config.input, own).shape == (4, 3, 3, 20, 20)
+            assert model(to_model_input(frames, model, config.input, own)).device.type == "meta"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.pipelines.settings import make
 from adaptfocus.trainers.backbones import build, load_pretrained
 from adaptfocus.trainers.evaluation.export import export_model
-from adaptfocus.trainers.inputs.time_order import ORDERS, orders_of, reordered, training_index
+from adaptfocus.trainers.inputs.time_order import ORDERS, orders_of, reorder_clips, training_index
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.method import closed_form
 from adaptfocus.trainers.runs.ledger import audit
@@ -38,7 +38,7 @@ def numbered_batch(clips: int = 40):
 
 
 def test_the_label_says_in_what_order_the_frames_are() -> None:
-    batch = reordered(numbered_batch(), seed=0)
+    batch = reorder_clips(numbered_batch(), seed=0)
     assert batch.frames.shape == (5, 40, FRAMES, 3, 2, 2)
     assert (batch.clip_positive.sum(axis=-1) == 1).all(), "one order is true of each clip"
     counts = batch.clip_positive.sum(axis=(0, 1))
@@ -56,7 +56,7 @@ def test_the_label_says_in_what_order_the_frames_are() -> None:
 
 def test_the_orders_that_a_clip_is_not_in_are_its_negatives() -> None:
     """Else a model that says yes to every order is right, and learns nothing."""
-    batch = reordered(numbered_batch(), seed=0)
+    batch = reorder_clips(numbered_batch(), seed=0)
     config = make(TrainConfig, recipe("pretrain_order"), ["name=a", "runs=r", "index=i", "plan.bags_per_batch=5"])
     logits = torch.zeros(5 * 40, len(ORDERS))
     _, loss, gradient = closed_form.objective(config, LocalEngine(5), logits, batch, 0, 0.0)

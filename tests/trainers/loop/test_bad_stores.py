@@ -128,14 +128,14 @@ def test_ones_own_error_is_found_inside_rays() -> None:
 def test_a_replaced_shard_ends_a_run_on_ray_with_one_message(config: TrainConfig) -> None:
     """A rank meets it first: the others must not wait for that one, and the group is not started three times more."""
     pytest.importorskip("ray")
-    from adaptfocus.infra.running.cluster import connected
+    from adaptfocus.infra.running.cluster import connect
     from adaptfocus.trainers.on_ray.train import fit
 
     placement = {"engine": "ray", "workers": 2, "decode_workers": 2}
     config = TrainConfig.model_validate(config.model_dump() | {"placement": placement})
     prepare(config)
     replace_shards(config)
-    with connected(None, cpus=8), pytest.raises(StoppedError, match=r"\.tar has been replaced .* begin a new run"):
+    with connect(None, cpus=8), pytest.raises(StoppedError, match=r"\.tar has been replaced .* begin a new run"):
         fit(config)
     assert len([e for e in Run(config.url).entries() if e.kind == "start"]) <= 2
     assert not [url for url in storage.list_files(config.url) if "failure-" in url]

@@ -31,7 +31,7 @@ from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.runs.epochs import SALIENCY
 from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Commit, Lineage, Run
-from adaptfocus.trainers.runs.preparation import finished, prepare
+from adaptfocus.trainers.runs.preparation import is_finished, prepare
 from adaptfocus.trainers.settings.parts import CheckpointConfig
 from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks.chaos import redrawn
@@ -255,7 +255,7 @@ def test_a_process_that_is_told_to_end_commits_first(small_world: SmallWorld, tm
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     if process.returncode == 0:
-        assert finished(config), "it ended before the signal came"
+        assert is_finished(config), "it ended before the signal came"
     else:
         assert process.returncode == 128 + signal.SIGTERM, said
         assert "was asked to stop and did so at epoch" in " ".join(said.split())
@@ -281,7 +281,7 @@ def test_a_run_that_is_asked_to_stop_at_its_last_batch_is_whole(small_world: Sma
     with pytest.raises(DrainedError, match=r"at epoch 3 of 3, bag 16 of 16; all of it is committed"):
         trained(config, Late(4))
     run = trained(config)
-    assert finished(config)
+    assert is_finished(config)
     assert (audit(run).clips_lost, audit(run).clips_twice, audit(run).epochs) == (0, 0, 3)
 
 

@@ -63,7 +63,7 @@ class NoWaitsInFunctions(TorchFunctionMode):
 
 @pytest.fixture
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> Callable[[], contextlib.AbstractContextManager]:
-    """A block in which whatever waits for the device raises. The one door out is that of `transfer.Leaving`."""
+    """A block in which whatever waits for the device raises. The one door out is that of `device.transfer.Leaving`."""
 
     def take(self: Leaving, tensor: torch.Tensor) -> torch.Tensor:
         return torch.zeros(tensor.shape, dtype=tensor.dtype)

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from adaptfocus.trainers.device.transfer import Leaving
 from adaptfocus.trainers.loop.commits import SinceCommit, on_cpu
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.sharding import is_sharded
 from adaptfocus.trainers.loop.step import train_step
-from adaptfocus.trainers.loop.training import joined
+from adaptfocus.trainers.loop.training import wrap_and_restore
 from adaptfocus.trainers.ranks import Engine
 from benchmarks.focus_overhead import config_of
+from tests.ranks import in_ranks
 from tests.trainers.backbones.small_backbones import small
 from tests.trainers.loop.test_distributed import GlooEngine, part
 from tests.trainers.loop.test_step import CLASSES, batch_for, shape_of
@@ -56,7 +56,7 @@ def run(engine: Engine, backbone: str, switches: tuple[str, ...]) -> dict[str, A
         config = config_of(shape_of(model), "best", f"backbone={backbone}", "optim.clip_gradient_norm=1", RATE,
                            "focus.background_from=0", "plan.bags_per_batch=4", *overrides.split())  # fmt: skip
         engine.sharding = config.step.sharding  # type: ignore[attr-defined]
-        trained, optimiser = joined(config, engine, model, state)
+        trained, optimiser = wrap_and_restore(config, engine, model, state)
         assert is_sharded(model) == (config.step.sharding == "fsdp2" and engine.workers > 1)
         done, batch = SinceCommit(), part(batch_for(model, seed).head(4), engine)
         train_step(config, engine, trained, model, optimiser, batch, 20, 0.5, done)
@@ -81,7 +81,7 @@ def one_rank(rank: int, workers: int, folder: str) -> None:
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     """What each of two ranks has at the end of every run."""
     folder = tmp_path_factory.mktemp("sharding")
-    mp.spawn(one_rank, args=(2, str(folder)), nprocs=2)  # type: ignore[attr-defined]
+    in_ranks(one_rank, 2, 2, str(folder))
     return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(2)]
 
 

@@ -19,7 +19,7 @@ from adaptfocus.trainers.loop.accumulate import split
 from adaptfocus.trainers.loop.commits import SinceCommit, on_cpu
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.step import make_optimiser, ready, train_step
-from adaptfocus.trainers.loop.training import joined
+from adaptfocus.trainers.loop.training import wrap_and_restore
 from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks.focus_overhead import Shape, config_of, random_batch
 from tests.trainers.backbones.small_backbones import small
@@ -189,7 +189,7 @@ def went_on(first: str, then: str, backbone: str) -> dict[str, torch.Tensor]:
     for seed, overrides in enumerate((first, then)):
         model = small(backbone, CLASSES)
         config = config_of(shape_of(model), "best", f"backbone={backbone}", *overrides.split())
-        trained, optimiser = joined(config, engine, model, state)
+        trained, optimiser = wrap_and_restore(config, engine, model, state)
         train_step(config, engine, trained, model, optimiser, batch_for(model, seed), EPOCH, 0.5, SinceCommit())
         state = on_cpu({"model": model.state_dict(), "optimiser": optimiser.state_dict()}, Leaving())
     assert state is not None

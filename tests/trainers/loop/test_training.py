@@ -24,7 +24,7 @@ from adaptfocus.trainers.runs.epochs import read_excluded, read_head, read_salie
 from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.open import load_config
-from adaptfocus.trainers.runs.preparation import finished, prepare
+from adaptfocus.trainers.runs.preparation import is_finished, prepare
 from adaptfocus.trainers.settings.run import TrainConfig
 from tests.worlds import SmallWorld, retag
 
@@ -97,7 +97,7 @@ def test_the_last_sign_of_life_says_that_all_is_done(undisturbed: Run) -> None:
 def test_a_finished_run_is_left_alone(small_world: SmallWorld, undisturbed: Run) -> None:
     config = small_world.run_config(undisturbed.url.rsplit("/", 1)[0], "undisturbed")
     prepare(config)
-    assert finished(config)
+    assert is_finished(config)
 
 
 def test_saliency_of_an_epoch_changes_the_plan_of_the_next(

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptfocus.trainers.method.loss import focused_negatives, masses, noisy_or, weak_negatives, weighted_bce
+from adaptfocus.trainers.method.loss import masses, noisy_or, weak_negatives, weigh_focused_negatives, weighted_bce
 
 OK = torch.tensor([True])
 
@@ -40,7 +40,7 @@ def test_negatives_weigh_more_where_the_model_is_wrong_and_1_in_the_mean() -> No
     p = torch.tensor([[[0.9, 0.1], [0.2, 0.5]]])
     positive = torch.tensor([[[True, False], [False, False]]])
     total = masses(torch.ones(1, 2, 2), positive, OK, p**2 * ~positive)
-    found = focused_negatives(p**2 * ~positive, 0.6, total)
+    found = weigh_focused_negatives(p**2 * ~positive, 0.6, total)
     assert found[~positive].tolist() == pytest.approx([0.46, 0.64, 1.9])
     logits = torch.zeros(1, 2, 2, dtype=torch.float64)
     loss = weighted_bce(logits, positive, torch.ones(1, 2, 2, dtype=torch.float64), OK, total, True, found.double())
@@ -50,7 +50,7 @@ def test_negatives_weigh_more_where_the_model_is_wrong_and_1_in_the_mean() -> No
 def test_negatives_that_the_model_all_knows_weigh_1() -> None:
     positive = torch.tensor([[[True, False]]])
     pull = torch.zeros(1, 1, 2)
-    assert focused_negatives(pull, 0.6, masses(torch.ones(1, 1, 2), positive, OK, pull))[0, 0, 1] == 1.0
+    assert weigh_focused_negatives(pull, 0.6, masses(torch.ones(1, 1, 2), positive, OK, pull))[0, 0, 1] == 1.0
 
 
 def test_a_masked_positive_has_exactly_no_gradient() -> None:

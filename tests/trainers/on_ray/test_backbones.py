@@ -84,10 +84,10 @@ def ranks(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from adaptfocus.infra.running.cluster import connected
+    from adaptfocus.infra.running.cluster import connect
 
     folder = tmp_path_factory.mktemp("ranks")
-    with connected(None, cpus=2):
+    with connect(None, cpus=2):
         TorchTrainer(
             on_worker,
             train_loop_config={"runs": settings, "folder": str(folder)},

@@ -10,7 +10,7 @@ import torch
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.worlds.video import WorldConfig
 from adaptfocus.trainers.backbones import build, load_pretrained
-from adaptfocus.trainers.pretraining.training import LABELS, make_clips, normalized, pretrain
+from adaptfocus.trainers.pretraining.training import LABELS, make_clips, normalise_frames, pretrain
 
 
 def weights(url: str) -> dict[str, torch.Tensor]:
@@ -58,7 +58,7 @@ def test_no_action_of_the_worlds_is_a_label():
 
 def test_normalized_clips_are_about_zero_and_of_unit_size():
     frames, _ = make_clips(np.random.default_rng(1), 64)
-    x = normalized(frames)
+    x = normalise_frames(frames)
     assert x.shape == (64, 3, 8, 20, 20)
     assert abs(x.mean()) < 0.3
     assert 0.5 < x.std() < 1.5

@@ -15,7 +15,7 @@ from adaptfocus.trainers.probes import activity, grounding, segmentation
 from adaptfocus.trainers.probes.activity import activity_probabilities, train_activity
 from adaptfocus.trainers.probes.grounding import CLIPS, Query, Vocabulary, ground, overlaps, train_grounding, words_of
 from adaptfocus.trainers.probes.segmentation import IGNORED, MultiStage, segment, segmentation_loss, train_segmentation
-from adaptfocus.trainers.probes.training import Schedule, fit, fresh, padded, resampled
+from adaptfocus.trainers.probes.training import Schedule, fit, fresh, pad_sequences, resample_features
 
 DIM = 6
 
@@ -65,7 +65,7 @@ def test_padding_is_never_seen() -> None:
     """A video among longer ones is segmented as it is alone, and what is behind its end weighs nothing."""
     head = fresh(lambda: MultiStage(DIM, 4), seed=0).eval()
     short, long = torch.randn(20, DIM), torch.randn(50, DIM)
-    x, is_real = padded([short, long])
+    x, is_real = pad_sequences([short, long])
     with torch.inference_mode():
         together, alone = head(x, is_real)[:, 0, :, :20], head(short[None], is_real[:1, :20])[:, 0]
         wanted = torch.randint(4, (1, 20))
@@ -165,8 +165,8 @@ def test_words_that_training_never_saw_are_one_word() -> None:
 
 def test_resampling_keeps_order_and_takes_means() -> None:
     x = torch.arange(12.0)[:, None]
-    assert resampled(x, 4).flatten().tolist() == [1, 4, 7, 10]
-    assert resampled(x[:2], 4).flatten().tolist() == [0, 0, 1, 1]
+    assert resample_features(x, 4).flatten().tolist() == [1, 4, 7, 10]
+    assert resample_features(x[:2], 4).flatten().tolist() == [0, 0, 1, 1]
 
 
 def test_what_cannot_be_trained_is_said() -> None:

@@ -14,13 +14,21 @@ from pathlib import Path
 import pytest
 
 from adaptfocus.trainers.runs import holder
-from adaptfocus.trainers.runs.holder import HeldError, Holder, check_free, held, holder_url, read_holder, seems_alive
+from adaptfocus.trainers.runs.holder import (
+    HeldError,
+    Holder,
+    check_free,
+    hold_run,
+    holder_url,
+    read_holder,
+    seems_alive,
+)
 
 
 @pytest.fixture
 def mine(tmp_path: Path) -> Holder:
     """What this process signs."""
-    with held(str(tmp_path)):
+    with hold_run(str(tmp_path)):
         found = read_holder(str(tmp_path))
     assert found is not None
     return dataclasses.replace(found, ended=None)
@@ -34,7 +42,7 @@ def test_a_run_is_free_before_and_after_it_is_held(tmp_path: Path) -> None:
     run = str(tmp_path)
     check_free(run)
     said = rf"being trained by process {os.getpid()} on .*, since 20.*--take-over"
-    with held(run), pytest.raises(HeldError, match=said):
+    with hold_run(run), pytest.raises(HeldError, match=said):
         check_free(run)
     check_free(run)
 
@@ -73,7 +81,7 @@ def test_who_was_signed_over_signs_no_more(tmp_path: Path, mine: Holder, monkeyp
     """A run that was taken over stays the other's, also when the first one ends."""
     monkeypatch.setattr(holder, "SIGN_SECONDS", 0.05)
     other = dataclasses.replace(mine, host="gpu-7", since=1.0)
-    with held(str(tmp_path)):
+    with hold_run(str(tmp_path)):
         time.sleep(0.2)
         sign(tmp_path, other)
         time.sleep(0.3)

@@ -29,7 +29,7 @@ from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.open import clip_shape, load_config
 from adaptfocus.trainers.runs.preparation import prepare
-from adaptfocus.trainers.runs.quarantine import quarantined, retry
+from adaptfocus.trainers.runs.quarantine import read_quarantine, retry
 from adaptfocus.trainers.settings.run import TrainConfig
 from tests.trainers.loop.test_training import DyingEngine, Killed, trained, weights
 from tests.worlds import SmallWorld
@@ -166,7 +166,7 @@ def test_videos_without_features_are_counted_and_named_and_left_out(small_world:
     assert {(row["video_row"], row["kind"]) for row in rows} == {(4, "no_features"), (7, "no_features")}
     assert rows[0]["message"].endswith("corrupt: no frame")
     assert audit(run).clips_undecodable == 6
-    (again, *_) = retry(run, config, quarantined(run, config).to_pylist())
+    (again, *_) = retry(run, config, read_quarantine(run, config).to_pylist())
     assert "the run reads features" in (again.error or "")
 
 

@@ -26,7 +26,7 @@ from adaptfocus.trainers.runs.epochs import publish_plan, read_excluded
 from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.preparation import prepare
-from adaptfocus.trainers.runs.quarantine import chosen, quarantined, release_decoded, retry
+from adaptfocus.trainers.runs.quarantine import choose_rows, read_quarantine, release_decoded, retry
 from adaptfocus.trainers.settings.run import TrainConfig
 from tests.bad_decoders import bad_members
 from tests.trainers.loop.test_training import broken_copy, trained
@@ -81,16 +81,16 @@ def test_what_is_mended_comes_back_and_nothing_else_changes(
 ) -> None:
     world, config = broken
     run = stopped_in(config, 2)
-    table = quarantined(run, config).to_pylist()
+    table = read_quarantine(run, config).to_pylist()
     assert len(table) == 2
     assert {row["state"] for row in table} == {"quarantined"}
     assert [each.error is None for each in retry(run, config, table)] == [False, False], "still broken"
     mend(world, small_world)
-    tried = list(retry(run, config, chosen(quarantined(run, config), [table[0]["video_id"]])))
+    tried = list(retry(run, config, choose_rows(read_quarantine(run, config), [table[0]["video_id"]])))
     assert release_decoded(run, tried) == [table[0]["video_id"]]
-    states = {row["video_id"]: row["state"] for row in quarantined(run, config).to_pylist()}
+    states = {row["video_id"]: row["state"] for row in read_quarantine(run, config).to_pylist()}
     assert states == {table[0]["video_id"]: "released", table[1]["video_id"]: "quarantined"}
-    assert chosen(quarantined(run, config), []) == [table[1]]
+    assert choose_rows(read_quarantine(run, config), []) == [table[1]]
     back, out = table[0]["video_row"], table[1]["video_row"]
     assert {back, out}.isdisjoint(rows_of_plan(run, 2)), "the plan under way stays as it is"
     train(config, LocalEngine(4))
@@ -107,7 +107,9 @@ def test_a_release_that_comes_while_an_epoch_is_planned_waits_for_the_next(
     world, config = broken
     run = stopped_in(config, 2)
     planner = world.planner()
-    ids = dict(zip(*(quarantined(run, config)[name].to_pylist() for name in ("video_row", "video_id")), strict=True))
+    ids = dict(
+        zip(*(read_quarantine(run, config)[name].to_pylist() for name in ("video_row", "video_id")), strict=True)
+    )
     plans = []
     for _ in range(2):
         for url in (run.epoch_url(2, "plan", "plan.json"), run.epoch_url(2, "excluded.parquet")):
@@ -117,9 +119,9 @@ def test_a_release_that_comes_while_an_epoch_is_planned_waits_for_the_next(
         plans.append(rows_of_plan(run, 2))
         releases.release(run, ids)
     assert plans[0] == plans[1]
-    assert releases.decided(run, 2) == 0
+    assert releases.read_decision(run, 2) == 0
     train(config, LocalEngine(4))
-    assert releases.decided(run, 3) == 2
+    assert releases.read_decision(run, 3) == 2
     assert set(ids) <= set(rows_of_plan(run, 3))
     assert read_excluded(run, 4).num_rows == 2, "they failed again, and are out again"
     assert read_excluded(run, 4)["epoch"].to_pylist() == [3, 3]
@@ -131,7 +133,7 @@ def test_a_run_that_ended_with_too_many_goes_on_once_they_decode(small_world: Sm
     with pytest.raises(StoppedError, match=r"`adaptfocus quarantine list .*/bad` shows them, .* quarantine retry"):
         trained(config)
     run = Run(config.url)
-    rows = quarantined(run, config).to_pylist()
+    rows = read_quarantine(run, config).to_pylist()
     assert len(rows) >= 2, "what failed in the epoch that ended the run is there too"
     mend(world, small_world)
     assert len(release_decoded(run, list(retry(run, config, rows)))) == len(rows)
@@ -163,7 +165,7 @@ def test_the_commands(broken: tuple[SmallWorld, TrainConfig], small_world: Small
 
     world, config = broken
     run = stopped_in(config, 2)
-    ids = sorted(quarantined(run, config)["video_id"].to_pylist())
+    ids = sorted(read_quarantine(run, config)["video_id"].to_pylist())
 
     def said(*arguments: str) -> str:
         done = CliRunner().invoke(app, ["quarantine", *arguments], env={"COLUMNS": "300"}, catch_exceptions=False)

@@ -14,7 +14,7 @@ from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.settings import make
 from adaptfocus.trainers.runs.preparation import prepare
-from adaptfocus.trainers.runs.unused_videos import said_of, unused
+from adaptfocus.trainers.runs.unused_videos import describe_unused, find_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 from tests.worlds import SmallWorld
 
@@ -48,23 +48,23 @@ VIDEOS = pa.Table.from_pylist(
 
 
 def test_not_annotated_and_annotated_without_the_label_are_told_apart() -> None:
-    found = unused(config("full"), VIDEOS)
+    found = find_unused(config("full"), VIDEOS)
     assert (found.not_annotated, found.label_left_out, found.rows) == ([1], [2, 3], [1, 2, 3])
-    assert said_of(found, 7).endswith("true: 1 have no intervals, 2 have a label without an interval")
-    assert "leaves out 3 of 7 videos" in said_of(found, 7)
+    assert describe_unused(found, 7).endswith("true: 1 have no intervals, 2 have a label without an interval")
+    assert "leaves out 3 of 7 videos" in describe_unused(found, 7)
 
 
 @pytest.mark.parametrize("regime", ["noisy", "ours", "full"])
 def test_videos_without_labels_are_left_out_where_that_is_asked_for(regime: str) -> None:
-    found = unused(config(regime, "plan.unlabelled=left_out"), VIDEOS)
+    found = find_unused(config(regime, "plan.unlabelled=left_out"), VIDEOS)
     assert found.unlabelled == [5, 6]
     assert found.rows == ([1, 2, 3, 5, 6] if regime == "full" else [5, 6])
-    assert said_of(found, 7).startswith("plan.unlabelled=left_out leaves out 2 of 7 videos")
+    assert describe_unused(found, 7).startswith("plan.unlabelled=left_out leaves out 2 of 7 videos")
 
 
 @pytest.mark.parametrize("regime", ["noisy", "ours"])
 def test_weak_regimes_need_no_intervals(regime: str) -> None:
-    assert unused(config(regime), VIDEOS).rows == []
+    assert find_unused(config(regime), VIDEOS).rows == []
 
 
 def index_with(world: SmallWorld, folder: Path, kept: int) -> str:

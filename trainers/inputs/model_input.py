@@ -19,7 +19,7 @@ from torch import nn
 from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.trainers.backbones import Backbone, build, input_spec_of, normalise
 from adaptfocus.trainers.backbones.left_out import leave_out
-from adaptfocus.trainers.inputs.augment import augmented
+from adaptfocus.trainers.inputs.augment import augment_clips
 from adaptfocus.trainers.settings.parts import InputConfig
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DIFFERENCE_GAIN = 2.0  # differences are about half as large as pixels that have been normalised
 
 
-def adapted(model: nn.Module, config: InputConfig) -> nn.Module:
+def adapt_backbone(model: nn.Module, config: InputConfig) -> nn.Module:
     """The same backbone, made ready for the input; its pre-trained weights stay, and added ones start from them.
 
     Raises:
@@ -43,8 +43,8 @@ def adapted(model: nn.Module, config: InputConfig) -> nn.Module:
 
 
 def build_adapted(name: str, num_classes: int, config: InputConfig) -> nn.Module:
-    """A fresh backbone of the shape that `adapted` gives, for weights that a run has saved."""
-    return adapted(build(name, num_classes), config)
+    """A fresh backbone of the shape that `adapt_backbone` gives, for weights that a run has saved."""
+    return adapt_backbone(build(name, num_classes), config)
 
 
 @torch.no_grad()
@@ -55,7 +55,7 @@ def after_step(model: nn.Module, config: InputConfig) -> None:
             convolution.weight -= convolution.weight.mean(dim=2, keepdim=True)
 
 
-def drawn(frames: torch.Tensor, model: nn.Module, config: TrainConfig, clip_id: torch.Tensor) -> torch.Tensor:
+def apply_draws(frames: torch.Tensor, model: nn.Module, config: TrainConfig, clip_id: torch.Tensor) -> torch.Tensor:
     """What training draws for each clip: its frames as `augment` changes them; what the model leaves out is set on it.
 
     To be called before each forward pass in training, where `config.draws_by_clip`.
@@ -65,29 +65,28 @@ def drawn(frames: torch.Tensor, model: nn.Module, config: TrainConfig, clip_id: 
         clip_id: int64 [B], on the same device.
 
     Returns:
-        Frames for `shown`: float [B, T, 3, S, S], 0 to 255, or as they came where `augment` is off.
+        Frames for `to_model_input`: float [B, T, 3, S, S], 0 to 255, or as they came where `augment` is off.
     """
     if config.dropout or config.drop_path:
         leave_out(model, clip_id, config.seed, config.dropout, config.drop_path)
     if config.augment.on:
-        return augmented(frames, clip_id, config.augment, config.clip.size_pixels, config.seed)
+        return augment_clips(frames, clip_id, config.augment, config.clip.size_pixels, config.seed)
     return frames
 
 
-def shown(
+def to_model_input(
     frames: torch.Tensor, model: nn.Module, config: InputConfig, clip_id: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Clips -> float [B, C, T, S, S] as the backbone wants them, on the same device.
 
     Args:
-        frames: uint8 [B, T, 3, S, S] (or planes of YUV), or what `drawn` made of them; as `backbones.normalise` takes
-            them.
+        frames: uint8 [B, T, 3, S, S] (or planes of YUV), or what `apply_draws` made of them; as `normalise` takes them.
         clip_id: int64 [B], in training alone: what decides which clips are faded, so that the choice does not depend
             on how a batch is split over workers.
     """
     x = normalise(frames, input_spec_of(model))
     if config.fade_background and clip_id is not None:
-        x = _faded(x, chosen(clip_id, config.fade_background))
+        x = _faded(x, choose_share(clip_id, config.fade_background))
     if config.motion == "difference":
         return DIFFERENCE_GAIN * _moving(x)
     if config.motion == "rgb_and_difference":
@@ -95,7 +94,7 @@ def shown(
     return x
 
 
-def chosen(clip_id: torch.Tensor, share: float) -> torch.Tensor:
+def choose_share(clip_id: torch.Tensor, share: float) -> torch.Tensor:
     """Which clips a random share of them is: bool [B], a function of each id alone."""
     mixed = clip_id * -7046029254386353131  # 0x9E3779B97F4A7C15, of splitmix64; products wrap around
     mixed = (mixed ^ ((mixed >> 29) & 0x7FFFFFFFF)) * -4658895280553007687  # 0xBF58476D1CE4E5B9
