@@ -8,7 +8,6 @@ Output: log entries, and the time for which the loop stood still for them (`comm
 
 from __future__ import annotations
 
-import copy
 import threading
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from adaptfocus.trainers.device.transfer import Leaving
 from adaptfocus.trainers.errors import DrainedError
 from adaptfocus.trainers.loop.divergence import DivergedError, LossWatch, describe_divergence
 from adaptfocus.trainers.loop.scores import READING, RETRIES, Scores
-from adaptfocus.trainers.loop.sharding import is_sharded, whole
+from adaptfocus.trainers.loop.sharding import state_on_rank_zero
 from adaptfocus.trainers.ranks import Engine
 from adaptfocus.trainers.runs.log import Commit, Lineage
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -132,10 +131,8 @@ class Commits:
         self.wait()
         done.watch.look(done.losses)
         began = time.monotonic()
-        leaving, state = Leaving(), {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
-        if self.engine.rank == 0 or is_sharded(self.model):
-            state = on_cpu(state, leaving)
-        state = state if self.engine.rank == 0 else {}
+        leaving = Leaving()
+        state = state_on_rank_zero(self.model, self.optimiser, self.engine.rank, leaving)
         loss = leaving.take(torch.stack([torch.as_tensor(each) for each in done.losses]).double().sum())
         self._stall_seconds += time.monotonic() - began
         facts["commit_stall_seconds"], self._stall_seconds, self._asked = self._stall_seconds, 0.0, False
@@ -221,20 +218,3 @@ def describe_stop(config: TrainConfig, epoch: int, cursor: int, num_bags: int) -
         f"{config.url} was asked to stop and did so at epoch {epoch + 1} of {config.epochs}, bag {cursor} of "
         f"{num_bags}; all of it is committed. Give the same command again to resume"
     )
-
-
-def on_cpu(value: Any, leaving: Leaving) -> Any:
-    """A copy of a state that shares no memory with it: whole tensors on the CPU, once `leaving` has been waited for.
-
-    A GPU's copies are made before its next step, and beside what the host does.
-    """
-    if isinstance(value, torch.Tensor):
-        full = whole(value.detach())
-        return full.clone() if full.device.type == "cpu" else leaving.take(full)
-    if isinstance(value, dict):
-        made = copy.copy(value)  # a state_dict has attributes of its own
-        made.update({key: on_cpu(each, leaving) for key, each in value.items()})
-        return made
-    if isinstance(value, list | tuple):
-        return type(value)(on_cpu(each, leaving) for each in value)
-    return value

@@ -25,8 +25,8 @@ from adaptfocus.pipelines.settings import make
 from adaptfocus.pipelines.store.tables import read_table, write_table
 from adaptfocus.trainers.device.transfer import Leaving
 from adaptfocus.trainers.errors import DamagedStateError, DrainedError
-from adaptfocus.trainers.loop.commits import on_cpu
 from adaptfocus.trainers.loop.engine import LocalEngine
+from adaptfocus.trainers.loop.sharding import on_cpu
 from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.runs.epochs import SALIENCY
 from adaptfocus.trainers.runs.ledger import audit
