@@ -165,7 +165,7 @@ class Run:
     def ledger(self, commit: Commit | None) -> pa.Table:
         """All ledger rows of the commit's epoch up to it."""
         files = self.ledger_files(commit)
-        parts = [read_table(self.at(f), LEDGER_SCHEMA, later=LATER_IN_LEDGER) for f in files]
+        parts = [_read_ledger(self.at(file)) for file in files]
         return pa.concat_tables([LEDGER_SCHEMA.empty_table(), *parts])
 
     def kept_epochs(self) -> dict[int, Commit]:
@@ -311,6 +311,18 @@ class Lineage:
 def _ends(entries: list[Commit]) -> list[Commit]:
     """The checkpoints at the ends of epochs, oldest first."""
     return [e for e in entries if e.ends_epoch]
+
+
+def _read_ledger(url: str) -> pa.Table:
+    """LEDGER_SCHEMA; one of an earlier version, whose errors are "kind: message", with kinds in their own column."""
+    table = read_table(url, LEDGER_SCHEMA, later=LATER_IN_LEDGER)
+    if not table.column("kind").null_count:
+        return table
+    parts = [error.partition(": ") for error in table.column("error").to_pylist()]
+    for name, values in (("kind", [part[0] for part in parts]), ("error", [part[2] for part in parts])):
+        field = LEDGER_SCHEMA.field(name)
+        table = table.set_column(LEDGER_SCHEMA.get_field_index(name), field, pa.array(values, field.type))
+    return table
 
 
 def _name(number: int) -> str:

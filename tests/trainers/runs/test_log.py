@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 
+import pyarrow as pa
 import pytest
 import torch
 
 from adaptfocus.pipelines import store
-from adaptfocus.pipelines.schemas import LEDGER_SCHEMA
+from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, LEDGER_SCHEMA
 from adaptfocus.trainers.errors import TakenOverError
+from adaptfocus.trainers.runs.epochs import add_failed
 from adaptfocus.trainers.runs.log import Commit, Lineage, Run
 
 
@@ -105,6 +107,32 @@ def test_a_ledger_is_that_of_its_lineage_and_epoch(store_url: str) -> None:
         ]
         assert all(store.exists(run.at(file)) for files in of_epochs for file in files)
         assert reader.ledger_files(None) == []
+
+
+def test_a_ledger_of_an_earlier_version_has_its_errors_by_kind(tmp_path) -> None:
+    """What a run leaves out, and why, is the same whichever version has written its ledger."""
+    run = Run(str(tmp_path))
+    lineage, _ = run.claim(1)
+    errors = [("", ""), ("decode_error", "no keyframe: in\n2 packets"), ("deadline", "")]
+    bags = [
+        {"slot": n, "video_row": n, "ok": not kind, "kind": kind, "error": why} for n, (kind, why) in enumerate(errors)
+    ]
+    rows = pa.Table.from_pylist(bags, schema=LEDGER_SCHEMA)
+    old = [f"{kind}: {message}" if kind else "" for kind, message in errors]
+    columns = rows.drop_columns(["kind", "null_rank", "null_variance"])
+    columns = columns.set_column(columns.schema.get_field_index("error"), "error", pa.array(old))
+    written = []
+    for cursor, table in ((4, columns), (8, rows)):
+        at = lineage.folder(0, cursor)
+        lineage.write_ledger(at, 0, table)
+        written.append(lineage.commit(at, cursor, cursor, 8, None, {}))
+    assert run.ledger(written[0]).equals(run.ledger(written[1]))
+    videos = pa.table({name: ["a", "b", "c"] for name in ("shard_url", "member_name", "video_id")})
+    found = add_failed(videos, EXCLUDED_SCHEMA.empty_table(), run.ledger(written[0]), 0)
+    assert found.select(["video_id", "kind", "message"]).to_pylist() == [
+        {"video_id": "b", "kind": "decode_error", "message": "no keyframe: in\n2 packets"},
+        {"video_id": "c", "kind": "deadline", "message": ""},
+    ]
 
 
 def test_an_entry_stays_small_however_many_commits_and_workers(tmp_path) -> None:
