@@ -148,7 +148,8 @@ LEDGER_SCHEMA = pa.schema(
         ("slot", pa.int64()),
         ("video_row", pa.int64()),
         ("ok", pa.bool_()),
-        ("error", pa.string()),  # "kind: message" if not ok
+        ("kind", pa.string()),  # of the error; "" if ok
+        ("error", pa.string()),  # why it could not be decoded; "" if ok
         ("clip_id", pa.list_(pa.int64())),
         ("tau", pa.list_(pa.float64())),
         ("label_ids", pa.list_(pa.int64())),
@@ -160,8 +161,8 @@ LEDGER_SCHEMA = pa.schema(
     ]
 )
 
-# Columns that ledgers of earlier versions have not; they are null there.
-LATER_IN_LEDGER = ("null_rank", "null_variance")
+# Columns that ledgers of earlier versions have not; they are null there. Without `kind`, `error` is "kind: message".
+LATER_IN_LEDGER = ("kind", "null_rank", "null_variance")
 
 # One row a (video, action of the video), ordered by (video_row, label_id).
 SALIENCY_SCHEMA = pa.schema(

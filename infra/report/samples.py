@@ -21,7 +21,7 @@ from adaptfocus.pipelines.errors import AdaptFocusError, BadVideoError
 from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.plan.draw import Planner
 from adaptfocus.pipelines.plan.published import read_plan
-from adaptfocus.pipelines.saliency.bins import Bins, spikes
+from adaptfocus.pipelines.saliency.bins import Bins, fade, spikes
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import NEVER_VISITED, STEP_SCHEMA
 from adaptfocus.pipelines.store import strict_json
@@ -192,7 +192,7 @@ def _timeline(seen: Seen, bins: Bins, number: int, label: str, video: dict) -> A
     last, staleness = max(0, seen.epochs - 1), seen.config.saliency.staleness
     own = Bins(bins.score[number], bins.tau[number], bins.epoch[number])
     visited = own.epoch.numpy() != NEVER_VISITED
-    faded, _ = spikes(Bins(own.score[:, None], own.tau[:, None], own.epoch[:, None]), last, staleness)
+    faded = fade(own, last, staleness)
     a, salient = (float(v) for v in spikes(own, last, staleness))
     seconds = salient * video["duration_seconds"] if visited.any() else None
     spans = video["intervals"]

@@ -157,15 +157,14 @@ def add_failed(videos: pa.Table, earlier: pa.Table, ledger: pa.Table, epoch: int
     # A head is drawn an epoch early, so a video may fail once more after it was left out.
     known = set(earlier.column("video_row").to_pylist())
     bad = ledger.filter(~pc.field("ok")).sort_by("slot")
-    errors = dict(zip(bad.column("video_row").to_pylist(), bad.column("error").to_pylist(), strict=True))
+    last = {bag["video_row"]: bag for bag in bad.select(["video_row", "kind", "error"]).to_pylist()}
     names = ["shard_url", "member_name", "video_id"]
     rows = []
-    for row, error in errors.items():
+    for row, bag in last.items():
         if row in known:
             continue
-        kind, _, message = error.partition(": ")
         facts = videos.select(names).slice(row, 1).to_pylist()[0]
-        rows.append(facts | {"video_row": row, "epoch": epoch, "kind": kind, "message": message})
+        rows.append(facts | {"video_row": row, "epoch": epoch, "kind": bag["kind"], "message": bag["error"]})
     return pa.concat_tables([earlier, pa.Table.from_pylist(rows, schema=EXCLUDED_SCHEMA)])
 
 
