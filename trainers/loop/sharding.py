@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from adaptfocus.trainers.backbones import Backbone
@@ -25,6 +23,8 @@ from adaptfocus.trainers.device.transfer import Leaving
 
 # What of an optimiser's groups says how it computes: this run's own, whatever a state was written with.
 _HOW = ("fused", "foreach", "capturable")
+# These take 0.6 s to import, in every process of a run. Where they are not loaded, nothing is sharded.
+_FSDP, _PARTS = "torch.distributed.fsdp", "torch.distributed.tensor"
 
 
 def wrap_model(model: nn.Module, sharding: str, device: torch.device, workers: int) -> nn.Module:
@@ -38,6 +38,9 @@ def wrap_model(model: nn.Module, sharding: str, device: torch.device, workers: i
         trained = DistributedDataParallel(model, gradient_as_bucket_view=True)
         trained.broadcast_buffers = False  # as an argument it warns in torch 2.13, and its successor is not in 2.10
         return trained
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     mesh = init_device_mesh(device.type, (workers,))
     for block in model.layers() if isinstance(model, Backbone) else []:
         fully_shard(block, mesh=mesh)
@@ -47,8 +50,9 @@ def wrap_model(model: nn.Module, sharding: str, device: torch.device, workers: i
 
 def add_up_last(trained: nn.Module, last: bool) -> contextlib.AbstractContextManager:
     """For a forward and backward pass of several before a step: ranks add up gradients in the last one alone."""
-    if isinstance(trained, FSDPModule):
-        trained.set_requires_gradient_sync(last)
+    fsdp = sys.modules.get(_FSDP)
+    if fsdp and isinstance(trained, fsdp.FSDPModule):
+        fsdp.FSDPModule.set_requires_gradient_sync(trained, last)
     elif isinstance(trained, DistributedDataParallel) and not last:
         return trained.no_sync()
     return contextlib.nullcontext()
@@ -91,7 +95,13 @@ def _put_together(tensor: torch.Tensor) -> None:
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:
     """All of a tensor of which ranks hold parts, on each of them. Every rank asks at once."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if _is_part(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def _is_part(tensor: torch.Tensor) -> bool:
+    """Whether a rank holds only a part of this tensor."""
+    parts = sys.modules.get(_PARTS)
+    return bool(parts and isinstance(tensor, parts.DTensor))
 
 
 def _map_tensors(make: Callable[[torch.Tensor], Any], value: Any) -> Any:
@@ -128,6 +138,8 @@ def load_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -
 def _as_weight(value: Any, weight: torch.Tensor) -> Any:
     if not isinstance(value, torch.Tensor) or value.shape != weight.shape:
         return value
-    if isinstance(weight, DTensor):
-        return distribute_tensor(value.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None)
+    if _is_part(weight):
+        from torch.distributed.tensor import distribute_tensor
+
+        return distribute_tensor(value.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None)  # type: ignore[attr-defined]
     return torch.empty_like(weight, dtype=value.dtype).copy_(value)
