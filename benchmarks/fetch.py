@@ -28,7 +28,7 @@ from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.plan.draw import Planner
 from adaptfocus.pipelines.plan.published import PlanFacts
 from adaptfocus.pipelines.store.ahead import read_ahead
-from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.pipelines.stream.batches import DecodedBatch
 from adaptfocus.pipelines.stream.clips import stream
 from adaptfocus.pipelines.video.spans import packets_of
 from benchmarks.faults.s3_latency import FarStore
@@ -194,7 +194,7 @@ def peer_figures(corpus: Corpus) -> list[Figure]:
 
 
 def throughput_kept(
-    name: str, corpus: Corpus, folder: Path, repeats: int, run: Callable[[PlanFacts], Iterator[ClipBatch]]
+    name: str, corpus: Corpus, folder: Path, repeats: int, run: Callable[[PlanFacts], Iterator[DecodedBatch]]
 ) -> list[Figure]:
     """Clips a second at LATENCY_MS over those without latency; one core, the same plan for both, taking turns.
 
@@ -221,7 +221,7 @@ def throughput_kept(
     ]
 
 
-def _in_process(plan: PlanFacts) -> Iterator[ClipBatch]:
+def _in_process(plan: PlanFacts) -> Iterator[DecodedBatch]:
     return stream(plan.slices(0), shape_of(CLIPS_PER_BAG, None), BAGS_PER_BATCH)
 
 

@@ -31,8 +31,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benc
 from adaptfocus.pipelines.errors import RETRY_REASONS
 from adaptfocus.pipelines.schemas import NEVER_VISITED, NO_LABEL
 from adaptfocus.pipelines.settings import make
-from adaptfocus.pipelines.stream.batches import ERROR_BYTES, ClipBatch
+from adaptfocus.pipelines.stream.batches import ERROR_BYTES
 from adaptfocus.trainers.backbones import InputSpec, build, input_spec_of, normalise
+from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.loop.commits import SinceCommit
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.step import train_step

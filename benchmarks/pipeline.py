@@ -27,7 +27,7 @@ from adaptfocus.infra.running.cluster import connect
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.plan.draw import Planner
 from adaptfocus.pipelines.plan.published import PlanFacts
-from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.pipelines.stream.batches import DecodedBatch
 from adaptfocus.pipelines.stream.clips import stream
 from adaptfocus.pipelines.stream.on_ray import Decoding
 from benchmarks.faults.s3_latency import FarStore
@@ -138,7 +138,7 @@ def _growth(planner: Planner, folder: Path) -> list[Figure]:
     ]
 
 
-def plain(plan: PlanFacts) -> Iterable[ClipBatch]:
+def plain(plan: PlanFacts) -> Iterable[DecodedBatch]:
     """The loop in this process."""
     return stream(plan.slices(0), shape_of(CLIPS_PER_BAG), BAGS_PER_BATCH)
 
@@ -148,7 +148,7 @@ def ordered(repeat: int, sides: dict[str, Callable]) -> list[tuple[str, Callable
     return list(sides.items())[:: -1 if repeat % 2 else 1]
 
 
-def _run(batches: Iterable[ClipBatch]) -> tuple[int, float]:
+def _run(batches: Iterable[DecodedBatch]) -> tuple[int, float]:
     return paced(clips_in(batch) for batch in batches)
 
 

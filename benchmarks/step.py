@@ -32,8 +32,8 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/step.py`
 
-from adaptfocus.pipelines.stream.batches import ClipBatch
 from adaptfocus.trainers.backbones import BACKBONES, build
+from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.loop.commits import SinceCommit
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.step import logits_of, make_optimiser, ready, step_function

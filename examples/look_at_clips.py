@@ -32,7 +32,7 @@ def main(folder: str) -> None:
     plan = plan_views(Planner.of(index.table, index.classes), clip, num_views=CLIPS)
 
     # 3. Read and decode the first four videos: uint8 [videos, clips, frames, RGB, height, width].
-    shape = ClipShape(clips=CLIPS, frames=clip.frames, size_pixels=64, max_labels=plan.max_labels, bins=1)
+    shape = ClipShape(clips=CLIPS, frames=clip.frames, size_pixels=64)
     batch = read_and_decode(plan.table.slice(0, 4), shape)
     for row, video in enumerate(plan.table.slice(0, 4).to_pylist()):
         print(f"{video['video_id']}: {batch.read_bytes[row]:,} bytes in {batch.read_requests[row]} requests, "

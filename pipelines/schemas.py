@@ -1,7 +1,6 @@
 """What flows between the stages, and the Arrow schema of every table on disk.
 
-Input: nothing. Does: names the columns once, with units, and checks shapes where tensors are built.
-Output: schemas, and ClipBatch, the only thing a training worker sees.
+The columns are named once, with their units.
 
 The unit of a plan is a *bag*: one video with its N clips of the epoch (the multiple-instance term). Strings stop
 at the decoder: `iter_torch_batches` cannot carry them, so a worker knows a video by its row in the index.
@@ -90,11 +89,7 @@ SPAN_TYPE = pa.struct(
     [
         ("offset_bytes", pa.int64()),  # of the range to fetch, in the tar
         ("size_bytes", pa.int64()),
-        ("packet_offset_bytes", pa.list_(pa.int64())),  # inside that range
-        ("packet_size_bytes", pa.list_(pa.int64())),
-        ("packet_pts", pa.list_(pa.int64())),
-        ("packet_dts", pa.list_(pa.int64())),
-        ("packet_is_key", pa.list_(pa.bool_())),  # decoders of PNG and of screens ask for it
+        ("packets", pa.binary()),  # packet_codec; offsets inside that range
         # Its packets follow those of the span before: the two are decoded as one. So it is where a run's packets lie
         # far apart, or in another order than they are decoded.
         ("continues", pa.bool_()),
@@ -135,13 +130,26 @@ PLAN_SCHEMA = pa.schema(
     ]
 )
 
+# What a step needs of a bag beside its frames and what they cost. The rank that trains joins these columns by slot.
+STEP_COLUMNS = (
+    "slot", "video_row", "duration_seconds", "label_ids", "clips", "clip_positive", "saliency_score", "saliency_tau",
+    "saliency_epoch",
+)  # fmt: skip
+STEP_SCHEMA = pa.schema([PLAN_SCHEMA.field(name) for name in STEP_COLUMNS])
+
+# What reading and decoding a bag need: a plan without what is learnt from it.
+DECODE_SCHEMA = pa.schema(
+    [field for field in PLAN_SCHEMA if field.name not in STEP_COLUMNS or field.name in ("slot", "video_row", "clips")]
+)
+
 # One row a bag that went through the model and into the gradient (ok) or was lost in decoding (not ok).
 LEDGER_SCHEMA = pa.schema(
     [
         ("slot", pa.int64()),
         ("video_row", pa.int64()),
         ("ok", pa.bool_()),
-        ("error", pa.string()),  # "kind: message" if not ok
+        ("kind", pa.string()),  # of the error; "" if ok
+        ("error", pa.string()),  # why it could not be decoded; "" if ok
         ("clip_id", pa.list_(pa.int64())),
         ("tau", pa.list_(pa.float64())),
         ("label_ids", pa.list_(pa.int64())),
@@ -153,8 +161,8 @@ LEDGER_SCHEMA = pa.schema(
     ]
 )
 
-# Columns that ledgers of earlier versions have not; they are null there.
-LATER_IN_LEDGER = ("null_rank", "null_variance")
+# Columns that ledgers of earlier versions have not; they are null there. Without `kind`, `error` is "kind: message".
+LATER_IN_LEDGER = ("kind", "null_rank", "null_variance")
 
 # One row a (video, action of the video), ordered by (video_row, label_id).
 SALIENCY_SCHEMA = pa.schema(

@@ -33,8 +33,8 @@ ORDER = {
         *("inspection", "apart", "shards", "index", "saliency", "plan", "features", "stream", "datasets", "worlds"),
     ),
     "trainers": (
-        *("errors", "ranks", "device", "metrics", "backbones", "settings", "inputs", "method", "runs", "loop"),
-        *("evaluation", "on_ray", "probes", "pretraining"),
+        *("errors", "batches", "ranks", "device", "metrics", "backbones", "settings", "inputs", "method", "runs"),
+        *("loop", "evaluation", "on_ray", "probes", "pretraining"),
     ),
     "infra": ("running", "jobs", "report", "demo", "cli"),
 }
@@ -48,7 +48,7 @@ WITHOUT_TORCH = (
     *("pipelines.store.objects", "pipelines.inspection.packet_table", "pipelines.decode.windows"),
     *("pipelines.apart.child", "pipelines.shards.packing", "pipelines.index.build", "pipelines.plan.order"),
     *("pipelines.plan.settings", "pipelines.stream.clips", "pipelines.stream.windows", "trainers.settings.run"),
-    *("trainers.settings.recipes", "infra.cli.app"),
+    *("trainers.batches", "trainers.settings.recipes", "infra.cli.app"),
 )
 # Tensors and rows in, tensors and rows out. One function is let off: weights have to come from somewhere.
 LOADER = ("trainers/backbones/building.py", "load_pretrained", "adaptfocus.pipelines.store")

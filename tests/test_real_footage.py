@@ -112,7 +112,7 @@ def test_long_videos_are_indexed_planned_and_decoded(ceph_url: str, tmp_path: Pa
     facts = write_plan(plan, store.join(ceph_url, "plan"), 0, bags_per_batch=1)
     ranges = [span["size_bytes"] for spans in plan.table.column("spans").to_pylist() for span in spans]
     assert max(ranges) < sum(index.table.column("member_size_bytes").to_pylist()) / 4, "a span is a part of a video"
-    batches = list(stream(facts.slices(0), ClipShape(12, 8, 64, 2, 20), bags_per_batch=1))
+    batches = list(stream(facts.slices(0), ClipShape(12, 8, 64), bags_per_batch=1))
     for batch, row in zip(batches, plan.table.to_pylist(), strict=True):
         assert batch.ok.all()
         frames = sequential(tmp_path / "signs.mp4" if row["video_id"] == "signs" else film)

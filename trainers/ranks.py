@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from adaptfocus.pipelines.plan.published import Stretch
-from adaptfocus.pipelines.stream.batches import ClipBatch
 from adaptfocus.pipelines.stream.clips import ClipShape
+from adaptfocus.trainers.batches import ClipBatch, LabelShape
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class Engine(Ranks, AddsUp, Protocol):
         """
         ...
 
-    def batches(self, stretch: Stretch, shape: ClipShape) -> Iterator[ClipBatch]:
+    def batches(self, stretch: Stretch, shape: ClipShape, labels: LabelShape) -> Iterator[ClipBatch]:
         """This rank's part of every global batch of the stretch, in order.
 
         One stream over all epochs: what opens an epoch is read while the one before still trains.

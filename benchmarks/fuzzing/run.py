@@ -28,7 +28,7 @@ from adaptfocus.pipelines.index.rows import ShardTask, read_shard
 from adaptfocus.pipelines.plan.draw import bare_bag
 from adaptfocus.pipelines.store.objects import read_ranges
 from adaptfocus.pipelines.video.packets import decode_packets, encode_packets
-from adaptfocus.pipelines.video.spans import find_clips, shown_pts
+from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
 from benchmarks.fuzzing.annotations import read_all
 from benchmarks.fuzzing.base import SUFFIXES, Base
 from benchmarks.fuzzing.inputs import Input, broken, whole_tar
@@ -215,7 +215,7 @@ def _packets(one: Input, isolation: Isolation) -> list[str]:
     data = []
     for span in bag["spans"]:
         part = tar[span["offset_bytes"] : span["offset_bytes"] + span["size_bytes"]]
-        starts = [(at, at + 24) for at in span["packet_offset_bytes"]]
+        starts = [(at, at + 24) for at in packets_of(span).offset_bytes.tolist()]
         damaged = broken(part.ljust(16, b"\0"), starts, random)
         data.append(damaged[: span["size_bytes"]].ljust(span["size_bytes"], b"\0"))
     return _tried(bag, data, isolation)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from adaptfocus.pipelines.stream.batches import ClipBatch, decode_error
+from adaptfocus.pipelines.stream.batches import DecodedBatch, decode_error
 
 
-def clips_in(batch: ClipBatch) -> int:
+def clips_in(batch: DecodedBatch) -> int:
     """The clips of a batch. Raises RuntimeError if one of them was not decoded: it would have cost nothing."""
     if not batch.ok.all():
         raise RuntimeError(f"a bag was not decoded: {decode_error(batch.error[~batch.ok][0])}")

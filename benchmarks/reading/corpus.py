@@ -41,8 +41,7 @@ def default_work_folder() -> Path:
 
 def shape_of(clips_per_bag: int, isolation: Isolation | None = DEFAULT_ISOLATION) -> ClipShape:
     """Of the clip of all figures, decoded as in training: in a process of its own."""
-    bins = SaliencyConfig().bins
-    return ClipShape(clips_per_bag, FRAMES, SIZE_PIXELS, 1, bins, decode=DECODE, isolation=isolation)
+    return ClipShape(clips_per_bag, FRAMES, SIZE_PIXELS, decode=DECODE, isolation=isolation)
 
 
 def write_shards(files: Mapping[str, Path], out_url: str, shard_size_bytes: int) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,11 @@ from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.plan.draw import bare_bag
 from adaptfocus.pipelines.plan.published import Stretch, follow
 from adaptfocus.pipelines.store.ahead import read_ahead
-from adaptfocus.pipelines.stream.batches import ClipBatch
-from adaptfocus.pipelines.stream.clips import ClipShape, assemble_batches, bags_of, describe
+from adaptfocus.pipelines.stream.batches import DecodedBatch
+from adaptfocus.pipelines.stream.clips import ClipShape, Slices, assemble_batches, bags_of
 from adaptfocus.pipelines.stream.threads import ahead
 from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
+from adaptfocus.trainers.batches import ClipBatch, LabelShape, decode_and_join
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.settings.run import TrainConfig
 
@@ -60,13 +62,16 @@ class CachedEngine(LocalEngine):
         super().__init__(bags_per_batch, device)
         self.cache = cache
 
-    def batches(self, stretch: Stretch, shape: ClipShape) -> Iterator[ClipBatch]:
-        bags = (bag for bag in bags_of(follow(stretch)) if bag)  # None only says that the next is not known yet
-        return ahead(assemble_batches(bags, shape, self.bags_per_batch, self._fill))
+    def batches(self, stretch: Stretch, shape: ClipShape, labels: LabelShape) -> Iterator[ClipBatch]:
+        return ahead(decode_and_join(follow(stretch), partial(self._decoded, shape=shape), labels))
 
-    def _fill(self, batch: ClipBatch, place: int, bag: dict, shape: ClipShape) -> None:
+    def _decoded(self, slices: Slices, shape: ClipShape) -> Iterator[DecodedBatch]:
+        bags = (bag for bag in bags_of(slices) if bag)  # None only says that the next is not known yet
+        return assemble_batches(bags, shape, self.bags_per_batch, self._fill)
+
+    def _fill(self, batch: DecodedBatch, place: int, bag: dict, shape: ClipShape) -> None:
         """`pipelines.stream.clips.fill`, with the cache in the place of fetching and decoding."""
-        describe(batch, place, bag, shape)
+        batch.slot[place] = bag["slot"]
         self.cache.write_clips(bag, batch.frames[place])
 
 

@@ -20,9 +20,9 @@ from adaptfocus.pipelines.errors import AdaptFocusError, BadVideoError
 from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.plan.draw import Planner
 from adaptfocus.pipelines.plan.published import read_plan
-from adaptfocus.pipelines.saliency.bins import Bins, spikes
+from adaptfocus.pipelines.saliency.bins import Bins, fade, spikes
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
-from adaptfocus.pipelines.schemas import NEVER_VISITED, PLAN_SCHEMA
+from adaptfocus.pipelines.schemas import NEVER_VISITED, STEP_SCHEMA
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.trainers.runs.epochs import SALIENCY, read_excluded, read_saliency
@@ -158,7 +158,7 @@ def _drawn(run: Run, config: TrainConfig, rows: set[int], planner: Planner, epoc
     for epoch in range(epochs):
         plan = read_plan(run.epoch_url(epoch, "plan"))
         for url, start, stop in plan.slices(0) if plan else ():
-            part = read_table(url, PLAN_SCHEMA, start, stop).select(["video_row", "clips"])
+            part = read_table(url, STEP_SCHEMA, start, stop).select(["video_row", "clips"])
             for bag in part.filter(pc.field("video_row").isin(wanted)).to_pylist():
                 rate = planner.table.column("frame_rate_hz")[bag["video_row"]].as_py()
                 width = half * config.clip.stride_seconds(rate)
@@ -193,7 +193,7 @@ def _timeline(seen: Seen, bins: Bins, number: int, label: str, video: dict) -> A
     last, staleness = max(0, seen.epochs - 1), seen.config.saliency.staleness
     own = Bins(bins.score[number], bins.tau[number], bins.epoch[number])
     visited = own.epoch.numpy() != NEVER_VISITED
-    faded, _ = spikes(Bins(own.score[:, None], own.tau[:, None], own.epoch[:, None]), last, staleness)
+    faded = fade(own, last, staleness)
     a, salient = (float(v) for v in spikes(own, last, staleness))
     seconds = salient * video["duration_seconds"] if visited.any() else None
     spans = video["intervals"]

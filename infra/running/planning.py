@@ -6,6 +6,7 @@ from adaptfocus.infra.running.wording import many
 from adaptfocus.pipelines.plan.draw import Planner
 from adaptfocus.pipelines.schemas import EpochPlan
 from adaptfocus.pipelines.store.ahead import cost_of
+from adaptfocus.pipelines.video.packets import packet_count
 from adaptfocus.trainers.inputs.time_order import training_index
 from adaptfocus.trainers.runs.epochs import draw_plan
 from adaptfocus.trainers.runs.unused_videos import describe_unused, find_unused
@@ -33,7 +34,7 @@ def summary_of(plan: EpochPlan, config: TrainConfig) -> dict[str, str]:
     ranged = [bag for bag in bags if bag["access"] == "packets"]
     costs = [cost_of(bag) for bag in ranged]
     size, requests = sum(size for size, _ in costs), sum(count for _, count in costs)
-    packets = sum(len(span["packet_pts"]) for bag in ranged for span in bag["spans"])
+    packets = sum(packet_count(span["packets"]) for bag in ranged for span in bag["spans"])
     frames = sum(len({pts for clip in bag["clips"] for pts in clip["frame_pts"]}) for bag in ranged)
     batches = plan.table.num_rows // config.plan.bags_per_batch
     drawn = {

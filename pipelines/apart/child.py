@@ -22,7 +22,7 @@ from typing import Any
 
 from adaptfocus.pipelines.apart.memory import Mapped, Place
 from adaptfocus.pipelines.apart.messages import receive, send
-from adaptfocus.pipelines.decode.bag import decode_into
+from adaptfocus.pipelines.decode.bag import PacketRun, decode_into
 from adaptfocus.pipelines.decode.settings import How
 from adaptfocus.pipelines.errors import BadVideoError, ConfigError
 from adaptfocus.pipelines.store.range_file import RangeFile
@@ -94,7 +94,7 @@ def _decode(
     sock: socket.socket,
     memory: int,
     bag: dict[str, Any],
-    data: list[bytes],
+    runs: list[PacketRun],
     how: How,
     place: Place,
     shape: tuple[int, ...],
@@ -102,7 +102,7 @@ def _decode(
     def open_member() -> RangeFile:
         return AskedFile(sock, bag["member_size_bytes"], *bag["blocks"])
 
-    decode_into(bag, data, how, _mapped.array(memory, place, shape), open_member)
+    decode_into(bag, runs, how, _mapped.array(memory, place, shape), open_member)
 
 
 def _windows(sock: socket.socket, memory: int, begin: dict[str, Any] | None, place: Place, shape: tuple) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 
 from adaptfocus.pipelines.apart.memory import place_of, shared_array
 from adaptfocus.pipelines.apart.process import DecoderProcess, DiedError, TooLateError
-from adaptfocus.pipelines.decode.bag import check_out, reads_member
+from adaptfocus.pipelines.decode.bag import check_out, reads_member, runs_of
 from adaptfocus.pipelines.decode.settings import DecodeConfig, Isolation
 from adaptfocus.pipelines.errors import AdaptFocusError, BadVideoError, ConfigError
 from adaptfocus.pipelines.store.range_file import RangeFile, open_member
@@ -35,7 +35,7 @@ INDEX_BYTES_A_SECOND = 4e6
 TRIES_IF_KILLED = 3
 DECORD_COPIES = 3  # copies of a member during the handover
 
-_BAG = ("codec", "extradata", *DISPLAY_COLUMNS, "access", "keys_in_order", "member_size_bytes", "clips", "spans")
+_BAG = ("codec", "extradata", *DISPLAY_COLUMNS, "access", "keys_in_order", "member_size_bytes", "clips")
 
 
 def decode_clips_apart(
@@ -60,15 +60,16 @@ def decode_clips_apart(
     assert found is not None
     fd, place = found
     values: dict[str, Any] = {name: bag[name] for name in _BAG}
-    member, memory_bytes = None, isolation.memory_bytes
+    member, memory_bytes, runs = None, isolation.memory_bytes, []
     if reads_member(bag, decode.backend):
         member = open_member(bag)
         values |= {"blocks": (member.block_bytes, member.max_blocks)}
         packets = DEMUXED_PACKETS * len(bag["clips"])
         memory_bytes += DECORD_COPIES * bag["member_size_bytes"] if decode.backend == "decord" else 0
     else:
-        packets = sum(len(span["packet_pts"]) for span in bag["spans"])
-    job = {"bag": values, "data": data, "how": decode.how, "place": place, "shape": out.shape}
+        runs = runs_of(bag, data)  # here: the process would have to import Arrow for it
+        packets = sum(len(run.packets) for run in runs)
+    job = {"bag": values, "runs": runs, "how": decode.how, "place": place, "shape": out.shape}
     seconds = isolation.deadline_seconds + PACKET_SECONDS * packets
     _done("decode", job, fd, seconds, memory_bytes, member, "decode_deadline")
     if target is not out:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -23,8 +23,17 @@ from adaptfocus.pipelines.decode.span import frames_of_span
 from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.store.range_file import RangeFile, open_member
 from adaptfocus.pipelines.video.display import Display, display_of
+from adaptfocus.pipelines.video.packets import Packets, join_packets
+from adaptfocus.pipelines.video.spans import packets_of
 
 Place = tuple[int, int]  # (clip, frame) in a bag
+
+
+class PacketRun(NamedTuple):
+    """Packets that are decoded as one, and their bytes."""
+
+    packets: Packets  # offsets from the first byte
+    data: bytes
 
 
 def reads_member(bag: Mapping[str, Any], backend: str) -> bool:
@@ -33,9 +42,13 @@ def reads_member(bag: Mapping[str, Any], backend: str) -> bool:
 
 
 def decode_into(
-    bag: Mapping[str, Any], data: Sequence[bytes], how: How, out: np.ndarray, open_member: Callable[[], RangeFile]
+    bag: Mapping[str, Any], runs: Sequence[PacketRun], how: How, out: np.ndarray, open_member: Callable[[], RangeFile]
 ) -> None:
     """Decode all clips of a bag into `out` uint8 [clips, frames, C, H, W], which is contiguous.
+
+    Args:
+        bag: a row of DECODE_SCHEMA; its spans are not looked at.
+        runs: `runs_of` the bag; none where its member is read as a file.
 
     Raises:
         BadVideoError, ConfigError, StorageError: as `decode.bag.decode_clips`.
@@ -46,7 +59,7 @@ def decode_into(
             places.setdefault(pts, []).append((number, at))
     cut_at = [how.place_of(number, clip["clip_id"]) for number, clip in enumerate(bag["clips"])]
     left = set(places)
-    for pts, frame, display in _frames(bag, data, how.backend, places, open_member):
+    for pts, frame, display in _frames(bag, runs, how.backend, places, open_member):
         written: dict[float, Place] = {}
         left.discard(pts)
         for place in places[pts]:
@@ -63,7 +76,7 @@ def decode_into(
 
 def _frames(
     bag: Mapping[str, Any],
-    data: Sequence[bytes],
+    runs: Sequence[PacketRun],
     backend: str,
     wanted: Mapping[int, Any],
     open_member: Callable[[], RangeFile],
@@ -73,32 +86,31 @@ def _frames(
         yield from member_frames(bag, backend, wanted, open_member())
         return
     display = display_of(bag)
-    for span, part in runs_of_spans(bag["spans"], data):
-        for frame in frames_of_span(bag["codec"], bag["extradata"] or b"", span, part, wanted):
+    for run in runs:
+        for frame in frames_of_span(bag["codec"], bag["extradata"] or b"", run.packets, run.data, wanted):
             yield int(frame.pts or 0), frame, display
 
 
-def runs_of_spans(
-    spans: Sequence[Mapping[str, Any]], data: Sequence[bytes]
-) -> Iterator[tuple[Mapping[str, Any], bytes]]:
-    """(span, its bytes) of each run of packets; spans that continue each other are joined."""
-    at = 0
-    while at < len(spans):
-        end = at + 1
-        while end < len(spans) and spans[end]["continues"]:
-            end += 1
-        yield (spans[at], data[at]) if end == at + 1 else _joined(spans[at:end], data[at:end])
-        at = end
+def runs_of(bag: Mapping[str, Any], data: Sequence[bytes]) -> list[PacketRun]:
+    """The packets of each run of a bag, and their bytes; spans that continue each other are joined.
+
+    Raises:
+        InputError: a span's packets are damaged.
+    """
+    runs: list[tuple[list[Packets], list[bytes]]] = []
+    for span, part in zip(bag["spans"], data, strict=True):
+        if not span["continues"]:
+            runs.append(([], []))
+        runs[-1][0].append(packets_of(span))
+        runs[-1][1].append(part)
+    return [_joined(*run) for run in runs]
 
 
-def _joined(spans: Sequence[Mapping[str, Any]], data: Sequence[bytes]) -> tuple[dict[str, Any], bytes]:
-    each_packet = [name for name in spans[0] if name.startswith("packet_")]
-    run: dict[str, Any] = {name: [value for span in spans for value in span[name]] for name in each_packet}
-    starts = accumulate((len(part) for part in data), initial=0)
-    run["packet_offset_bytes"] = [
-        start + inside for span, start in zip(spans, starts, strict=False) for inside in span["packet_offset_bytes"]
-    ]
-    return {**spans[0], **run}, b"".join(data)
+def _joined(packets: Sequence[Packets], data: Sequence[bytes]) -> PacketRun:
+    if len(data) == 1:
+        return PacketRun(packets[0], data[0])
+    starts = accumulate((len(part) for part in data[:-1]), initial=0)
+    return PacketRun(join_packets(packets, [*starts]), b"".join(data))
 
 
 def member_frames(
@@ -126,7 +138,7 @@ def decode_clips(
     """Decode all clips of a bag into `out` uint8 [clips, frames, C, H, W], which is contiguous, in this process.
 
     Args:
-        bag: a row of PLAN_SCHEMA.
+        bag: a row of DECODE_SCHEMA.
         data: the bytes of each of the bag's spans, as fetched; not used by the backends that read the member.
 
     Raises:
@@ -135,7 +147,8 @@ def decode_clips(
         StorageError: the member cannot be read.
     """
     check_out(bag, size_pixels, decode, out)
-    decode_into(bag, data, decode.how, out, partial(open_member, bag))
+    runs = [] if reads_member(bag, decode.backend) else runs_of(bag, data)
+    decode_into(bag, runs, decode.how, out, partial(open_member, bag))
 
 
 def check_out(bag: Mapping[str, Any], size_pixels: int, decode: DecodeConfig, out: np.ndarray) -> None:

@@ -8,7 +8,6 @@ the order of presentation, with the pixels of a sequential decode.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import repeat
 from typing import Any, NamedTuple
 
 import av
@@ -18,6 +17,7 @@ from av.error import FFmpegError
 
 from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.video.nal_units import find_needed
+from adaptfocus.pipelines.video.packets import Packets
 from adaptfocus.pipelines.video.table import pad_packet
 
 # What matters appears as an exception or a corrupt frame. Even a clip that begins at an open GOP makes libavcodec
@@ -41,7 +41,7 @@ class PacketBytes(NamedTuple):
 def frames_of_span(
     codec: str,
     extradata: bytes,
-    span: Mapping[str, Any],
+    span: Packets,
     data: bytes,
     wanted_pts: Collection[int],
     options: Mapping[str, str] | None = None,
@@ -51,7 +51,7 @@ def frames_of_span(
     If a frame comes twice, the last one counts: the first was decoded from too few packets.
 
     Args:
-        span: a value of SPAN_TYPE.
+        span: its packets, with offsets from its first byte.
         data: its bytes.
         options: options of the decoder.
 
@@ -127,15 +127,13 @@ def flush_frames(context: Any, last_pts: int, highest_pts: int) -> Iterator[av.V
             yield frame
 
 
-def packets_in(span: Mapping[str, Any], data: bytes) -> list[PacketBytes]:
-    """The packets of a span (SPAN_TYPE), as views of its bytes."""
+def packets_in(span: Packets, data: bytes) -> list[PacketBytes]:
+    """The packets of a span, as views of its bytes."""
     view = memoryview(data)
-    names = ("packet_offset_bytes", "packet_size_bytes", "packet_pts", "packet_dts")
-    # Plans of earlier versions do not say which packets are keys: a span begins with one.
-    is_key = span.get("packet_is_key") or [True, *repeat(False, len(span["packet_pts"]) - 1)]
+    columns = (span.offset_bytes, span.size_bytes, span.pts, span.dts, span.is_key)
     return [
         PacketBytes(view[offset : offset + size], pts, dts, key)
-        for offset, size, pts, dts, key in zip(*(span[name] for name in names), is_key, strict=True)
+        for offset, size, pts, dts, key in zip(*(column.tolist() for column in columns), strict=True)
     ]
 
 

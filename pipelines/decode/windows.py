@@ -31,6 +31,7 @@ from adaptfocus.pipelines.decode.window_jobs import (
 from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.video.display import Display, display_of
 from adaptfocus.pipelines.video.nal_units import find_needed
+from adaptfocus.pipelines.video.spans import packets_of
 from adaptfocus.pipelines.video.table import pad_packet
 
 
@@ -126,7 +127,7 @@ def _frames_of_runs(job: DenseJob, wanted: np.ndarray, counts: DenseCounts, sour
     context, first_pts, highest_pts = None, None, 0
     for bag, (data,), reading in source.pieces(pieces_to_read(job, wanted)):
         counts.read_bytes, counts.requests = counts.read_bytes + reading.size_bytes, counts.requests + reading.requests
-        packets = packets_in(bag["spans"][0], data)
+        packets = packets_in(packets_of(bag["spans"][0]), data)
         first_pts, highest_pts = (packets[0].pts, packets[0].pts) if first_pts is None else (first_pts, highest_pts)
         highest_pts = max(highest_pts, *(packet.pts for packet in packets))
         is_wanted = [packet.pts in missing for packet in packets]

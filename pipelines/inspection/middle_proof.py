@@ -25,7 +25,7 @@ from adaptfocus.pipelines.video.decoder_starts import FOLLOWED_CODECS, NO_START,
 from adaptfocus.pipelines.video.ffv1_slices import refuse_damaged
 from adaptfocus.pipelines.video.mp4_boxes import NotPlainError
 from adaptfocus.pipelines.video.packets import Packets
-from adaptfocus.pipelines.video.spans import run_of, span_of
+from adaptfocus.pipelines.video.spans import packets_of, run_of, span_of
 from adaptfocus.pipelines.video.table import UNFILTERED, bare_start
 
 MIDDLE_SHARE = 0.4  # of a file's bytes; the next keyframe after them comes before that of the middle
@@ -184,7 +184,7 @@ def packets_show(
     file.seek(span["offset_bytes"])
     try:
         data = file.read(span["size_bytes"])
-        return _are_shown(frames_of_span(codec, extradata, span, data, right, UNFILTERED), right)
+        return _are_shown(frames_of_span(codec, extradata, packets_of(span), data, right, UNFILTERED), right)
     except BadVideoError:
         return False
 

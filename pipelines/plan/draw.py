@@ -239,10 +239,5 @@ def _positives(
 
 def bare_bag(video: dict, frame_pts: list[list[int]], spans: list[dict]) -> dict:
     """A bag outside any plan, of a row of the index and what `video.spans.find_clips` found: for pictures and tools."""
-    names = ("label_ids", "clip_positive", "saliency_score", "saliency_tau", "saliency_epoch")
-    nothing: dict = {name: [] for name in names}
-    clips = [
-        {"clip_id": number, "tau": 0.0, "focus_label_id": NO_LABEL, "frame_pts": pts}
-        for number, pts in enumerate(frame_pts)
-    ]
-    return video | nothing | {"slot": 0, "video_row": 0, "clips": clips, "spans": spans}
+    clips = [{"clip_id": number, "frame_pts": pts} for number, pts in enumerate(frame_pts)]
+    return video | {"slot": 0, "video_row": 0, "clips": clips, "spans": spans}

@@ -65,7 +65,7 @@ def _each(values: torch.Tensor) -> tuple[torch.Tensor, ...]:
 def spikes(bins: Bins, epoch: int, staleness: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Spike-actionness a and salient time lambda of each pair, both [...]; a = -1 if no bin was ever visited.
 
-    a = max over bins of s_b * staleness^(epoch - e_b); lambda is the tau of that bin (of the earliest in a tie).
+    a = max over bins of `fade`; lambda is the tau of that bin (of the earliest in a tie).
     """
     a, where = spike_bins(bins, epoch, staleness)
     return a.squeeze(-1), bins.tau.gather(-1, where).squeeze(-1)
@@ -73,6 +73,11 @@ def spikes(bins: Bins, epoch: int, staleness: float) -> tuple[torch.Tensor, torc
 
 def spike_bins(bins: Bins, epoch: int, staleness: float) -> tuple[torch.Tensor, torch.Tensor]:
     """The a of `spikes` and the number of its bin, int64, both [..., 1]."""
+    return fade(bins, epoch, staleness).max(dim=-1, keepdim=True)
+
+
+def fade(bins: Bins, epoch: int, staleness: float) -> torch.Tensor:
+    """What each bin counts for, s_b * staleness^(epoch - e_b), [..., n]; -1 where it was never visited."""
     age = (epoch - bins.epoch).clamp_(min=0).to(bins.score.dtype)
     faded = age.mul_(math.log(staleness)).exp_().mul_(bins.score)
-    return faded.masked_fill_(bins.epoch == NEVER_VISITED, -1.0).max(dim=-1, keepdim=True)
+    return faded.masked_fill_(bins.epoch == NEVER_VISITED, -1.0)

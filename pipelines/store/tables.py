@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,16 +22,26 @@ def write_table(table: pa.Table, url: str, row_group_size: int = 1024) -> None:
 
 
 def read_table(
-    url: str, schema: pa.Schema, start: int = 0, stop: int | None = None, *, later: Sequence[str] = ()
+    url: str,
+    schema: pa.Schema,
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    later: Sequence[str] = (),
+    upgrade: Callable[[pa.Table], pa.Table] | None = None,
 ) -> pa.Table:
     """Rows [start, stop) of a Parquet file, with the columns and types of `schema`; columns in
     `later`, which files of earlier versions lack, are null if missing.
+
+    Args:
+        upgrade: what makes columns of this version's types out of an earlier one's.
 
     Raises:
         InputError: it is not Parquet, or columns are missing: another version wrote it.
     """
     try:
-        file = pq.ParquetFile(pa.BufferReader(objects.read_bytes(url))) if stop is None else _opened(url, start, stop)
+        whole = stop is None
+        file = pq.ParquetFile(pa.BufferReader(objects.read_bytes(url))) if whole else _opened(url, schema, start, stop)
     except pa.ArrowInvalid as error:
         raise InputError(f"{url} is not a Parquet file ({error})") from None
     there = [name for name in schema.names if name in file.schema_arrow.names]
@@ -43,12 +53,13 @@ def read_table(
     table = file.read_row_groups(groups, columns=there)
     for name in sorted(missing):
         table = table.append_column(name, pa.nulls(table.num_rows, schema.field(name).type))
-    table = table.select(schema.names).cast(schema)
+    table = table.select(schema.names)
+    table = (upgrade(table) if upgrade else table).cast(schema)
     return table.slice(start - first, None if stop is None else stop - start)
 
 
-def _opened(url: str, start: int, stop: int) -> pq.ParquetFile:
-    """The file, with only the row groups of [start, stop) fetched: the footer, then their bytes as one range."""
+def _opened(url: str, schema: pa.Schema, start: int, stop: int) -> pq.ParquetFile:
+    """The file, with only what [start, stop) has of these columns fetched: the footer, then all of it at once."""
     size_bytes, _ = objects.size_and_tag(url)
     tail_bytes = min(size_bytes, FOOTER_BYTES)
     tail = objects.read_ranges([url], [size_bytes - tail_bytes], [tail_bytes])[0]
@@ -57,12 +68,15 @@ def _opened(url: str, start: int, stop: int) -> pq.ParquetFile:
         tail_bytes = footer_bytes
         tail = objects.read_ranges([url], [size_bytes - tail_bytes], [tail_bytes])[0]
     metadata = pq.read_metadata(pa.BufferReader(tail))
-    columns = [metadata.row_group(g).column(c) for g in _row_groups(metadata, start, stop)[0]
-               for c in range(metadata.num_columns)]  # fmt: skip
-    begin = min((c.dictionary_page_offset or c.data_page_offset for c in columns), default=0)
-    end = max(((c.dictionary_page_offset or c.data_page_offset) + c.total_compressed_size for c in columns), default=0)
-    body = objects.read_ranges([url], [begin], [end - begin])[0]
-    return pq.ParquetFile(_Part(size_bytes, {begin: body, size_bytes - tail_bytes: tail}), metadata=metadata)
+    every = (metadata.row_group(g).column(c) for g in _row_groups(metadata, start, stop)[0]
+             for c in range(metadata.num_columns))  # fmt: skip
+    wanted = [column for column in every if column.path_in_schema.split(".")[0] in schema.names]
+    begins = [column.dictionary_page_offset or column.data_page_offset for column in wanted]
+    sizes = [column.total_compressed_size for column in wanted]
+    bodies = objects.read_ranges([url] * len(wanted), begins, sizes)
+    pieces = {size_bytes - tail_bytes: tail, **dict(zip(begins, bodies, strict=True))}
+    # Without pre_buffer each chunk of a column is read for itself, and not with what lies between two of them.
+    return pq.ParquetFile(_Part(size_bytes, pieces), metadata=metadata, pre_buffer=False)
 
 
 class _Part(io.RawIOBase):

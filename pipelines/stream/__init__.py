@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 from adaptfocus.lazily import lazily
 
 if TYPE_CHECKING:
-    from adaptfocus.pipelines.stream.batches import ClipBatch, WindowBatch
+    from adaptfocus.pipelines.stream.batches import DecodedBatch, WindowBatch
     from adaptfocus.pipelines.stream.clips import ClipShape, read_and_decode, stream
     from adaptfocus.pipelines.stream.windows import window_batches
 
-__all__ = ["ClipBatch", "ClipShape", "WindowBatch", "read_and_decode", "stream", "window_batches"]
+__all__ = ["ClipShape", "DecodedBatch", "WindowBatch", "read_and_decode", "stream", "window_batches"]
 __getattr__ = lazily(
     __name__,
     {
         "batches": (
-            "ClipBatch",
+            "DecodedBatch",
             "WindowBatch",
         ),
         "clips": (

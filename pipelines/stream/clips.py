@@ -5,7 +5,8 @@
 Input: an epoch's plan (Parquet at a URL) and where to start in it.
 Does: fetches the spans of the next bags while one is decoded, and turns a bag that cannot be decoded into a black one
 with its reason.
-Output: ClipBatches, in slot order. Nothing here knows Ray: `stream` below runs in this process, and
+Output: DecodedBatches, in slot order. Nothing here knows labels, saliency or training: who trains joins its own columns
+of the plan by slot (trainers/batches.py). Nothing here knows Ray: `stream` below runs in this process, and
 `pipelines.stream.on_ray` runs the same `assemble_batches` on a cluster.
 """
 
@@ -26,11 +27,11 @@ from adaptfocus.pipelines.decode.bag import decode_clips
 from adaptfocus.pipelines.decode.settings import DecodeConfig, Isolation
 from adaptfocus.pipelines.errors import RETRY_REASONS, BadVideoError
 from adaptfocus.pipelines.features.clips import FeatureSource, open_source
-from adaptfocus.pipelines.schemas import NEVER_VISITED, NO_LABEL, PLAN_SCHEMA
+from adaptfocus.pipelines.plan.published import read_bags
+from adaptfocus.pipelines.schemas import DECODE_SCHEMA
 from adaptfocus.pipelines.store.ahead import Fetched, read_ahead
 from adaptfocus.pipelines.store.reads import ReadConfig
-from adaptfocus.pipelines.store.tables import read_table
-from adaptfocus.pipelines.stream.batches import ERROR_BYTES, ClipBatch, encode_error
+from adaptfocus.pipelines.stream.batches import ERROR_BYTES, DecodedBatch, encode_error
 
 # (URL of a part of a plan, first row, end row), or None while the next is not published yet.
 Slices = Iterable[tuple[str, int, int] | None]
@@ -45,8 +46,6 @@ class ClipShape:
     clips: int
     frames: int
     size_pixels: int
-    max_labels: int
-    bins: int
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     read: ReadConfig = field(default_factory=ReadConfig)
     isolation: Isolation | None = None  # None: decode in this process
@@ -60,12 +59,12 @@ class ClipShape:
         return (self.clips, self.frames, *self.decode.frame_shape(self.size_pixels))
 
 
-def stream(slices: Slices, shape: ClipShape, bags_per_batch: int) -> Iterator[ClipBatch]:
+def stream(slices: Slices, shape: ClipShape, bags_per_batch: int) -> Iterator[DecodedBatch]:
     """Batches of `bags_per_batch` bags of some slices of plans, in this process."""
     return _batches(bags_of(slices), shape, bags_per_batch)
 
 
-def _batches(bags: Iterable[dict | None], shape: ClipShape, bags_per_batch: int) -> Iterator[ClipBatch]:
+def _batches(bags: Iterable[dict | None], shape: ClipShape, bags_per_batch: int) -> Iterator[DecodedBatch]:
     if shape.features:
         # None only says that the next bag is not known yet
         return assemble_batches((bag for bag in bags if bag), shape, bags_per_batch, fill_features)
@@ -73,18 +72,18 @@ def _batches(bags: Iterable[dict | None], shape: ClipShape, bags_per_batch: int)
 
 
 def bags_of(slices: Slices) -> Iterator[dict | None]:
-    """The rows of some slices; None wherever the slices have it."""
+    """The rows of some slices (DECODE_SCHEMA); None wherever the slices have it."""
     for part in slices:
         if part is None:
             yield None
             continue
-        for rows in read_table(part[0], PLAN_SCHEMA, *part[1:]).to_batches(64):
+        for rows in read_bags(part[0], DECODE_SCHEMA, *part[1:]).to_batches(64):
             yield from rows.to_pylist()
 
 
-def read_and_decode(rows: pa.Table, shape: ClipShape) -> ClipBatch:
-    """Some rows of a plan as one batch."""
-    return next(_batches(rows.to_pylist(), shape, rows.num_rows))
+def read_and_decode(rows: pa.Table, shape: ClipShape) -> DecodedBatch:
+    """Some rows of a plan (DECODE_SCHEMA, or more columns) as one batch."""
+    return next(_batches(rows.select(DECODE_SCHEMA.names).to_pylist(), shape, rows.num_rows))
 
 
 def _read(bags: Iterable[dict | None], shape: ClipShape) -> Iterator[Fetched]:
@@ -93,7 +92,7 @@ def _read(bags: Iterable[dict | None], shape: ClipShape) -> Iterator[Fetched]:
     return read_ahead((bag | {"spans": []} if bag and reads_member else bag for bag in bags), config=shape.read)
 
 
-def fill(batch: ClipBatch, place: int, fetched: Fetched, shape: ClipShape) -> None:
+def fill(batch: DecodedBatch, place: int, fetched: Fetched, shape: ClipShape) -> None:
     """Decode a bag into its place. Never raises for a bad video: the bag keeps its slot, black, with its reason."""
     bag, data, reading = fetched
     began = time.monotonic()
@@ -104,26 +103,26 @@ def fill(batch: ClipBatch, place: int, fetched: Fetched, shape: ClipShape) -> No
             decode_clips(bag, data, shape.size_pixels, shape.decode, batch.frames[place])
     except BadVideoError as error:
         _mark_bad(batch, place, error)
+    batch.slot[place] = bag["slot"]
     batch.read_bytes[place], batch.read_requests[place] = reading.size_bytes, reading.requests
     batch.wait_seconds[place], batch.read_retries[place] = reading.wait_seconds, reading.retries
     batch.decode_seconds[place] = time.monotonic() - began
-    describe(batch, place, bag, shape)
 
 
-def fill_features(batch: ClipBatch, place: int, bag: dict, shape: ClipShape) -> None:
+def fill_features(batch: DecodedBatch, place: int, bag: dict, shape: ClipShape) -> None:
     """`fill`, from features. A video that has none is as one that does not decode."""
     assert shape.features
     table = open_source(shape.features)
+    batch.slot[place] = bag["slot"]
     began = time.monotonic()
     try:
         table.write_clips(bag, batch.frames[place])
     except BadVideoError as error:
         _mark_bad(batch, place, error)
     batch.decode_seconds[place] = time.monotonic() - began
-    describe(batch, place, bag, shape)
 
 
-def _mark_bad(batch: ClipBatch, place: int, error: BadVideoError) -> None:
+def _mark_bad(batch: DecodedBatch, place: int, error: BadVideoError) -> None:
     batch.frames[place] = 0
     batch.ok[place] = False
     batch.error[place] = encode_error(f"{error.kind}: {error}")
@@ -133,8 +132,8 @@ def assemble_batches(
     fetched: Iterator[F],
     shape: ClipShape,
     bags_per_batch: int,
-    fill_bag: Callable[[ClipBatch, int, F, ClipShape], None] = fill,
-) -> Iterator[ClipBatch]:
+    fill_bag: Callable[[DecodedBatch, int, F, ClipShape], None] = fill,
+) -> Iterator[DecodedBatch]:
     """Bags whose bytes are here -> batches; frames are decoded into their place in the batch."""
     for first in fetched:
         batch = empty_batch(shape, bags_per_batch)
@@ -145,45 +144,18 @@ def assemble_batches(
         yield batch if whole else batch.head(number + 1)
 
 
-def describe(batch: ClipBatch, place: int, bag: dict, shape: ClipShape) -> None:
-    """Write what the plan says of a bag into its place: all but its frames and what they cost."""
-    labels = len(bag["label_ids"])
-    batch.slot[place], batch.video_row[place] = bag["slot"], bag["video_row"]
-    batch.duration_seconds[place] = bag["duration_seconds"]
-    batch.clip_id[place] = [clip["clip_id"] for clip in bag["clips"]]
-    batch.tau[place] = [clip["tau"] for clip in bag["clips"]]
-    batch.explores[place] = [clip["focus_label_id"] == NO_LABEL for clip in bag["clips"]]
-    batch.label_ids[place, :labels] = bag["label_ids"]
-    batch.clip_positive[place, :, :labels] = np.reshape(bag["clip_positive"], (shape.clips, labels))
-    for name in ("saliency_score", "saliency_tau", "saliency_epoch"):
-        values = np.reshape(bag[name], (-1, shape.bins))  # an evaluation's plan has none
-        getattr(batch, name)[place, : len(values)] = values
-
-
-def empty_batch(shape: ClipShape, bags: int) -> ClipBatch:
-    """A batch of `bags` bags to be filled: no labels, never visited, frames not yet written."""
-    b, n, places, bins = bags, shape.clips, shape.max_labels, shape.bins
-    frames = (b, *shape.frames_shape)
-    return ClipBatch(
-        slot=np.zeros(b, np.int64),
-        video_row=np.zeros(b, np.int64),
-        ok=np.ones(b, bool),
-        error=np.zeros((b, ERROR_BYTES), np.uint8),
-        frames=_empty_frames(frames, shape),
-        clip_id=np.zeros((b, n), np.int64),
-        tau=np.zeros((b, n), np.float64),
-        explores=np.ones((b, n), bool),
-        duration_seconds=np.zeros(b, np.float64),
-        label_ids=np.full((b, places), NO_LABEL, np.int64),
-        clip_positive=np.zeros((b, n, places), bool),
-        saliency_score=np.zeros((b, places, bins), np.float32),
-        saliency_tau=np.zeros((b, places, bins), np.float32),
-        saliency_epoch=np.full((b, places, bins), NEVER_VISITED, np.int32),
-        read_bytes=np.zeros(b, np.int64),
-        read_requests=np.zeros(b, np.int64),
-        wait_seconds=np.zeros(b, np.float64),
-        decode_seconds=np.zeros(b, np.float64),
-        read_retries=np.zeros((b, len(RETRY_REASONS)), np.int64),
+def empty_batch(shape: ClipShape, bags: int) -> DecodedBatch:
+    """A batch of `bags` bags to be filled: frames are not yet written."""
+    return DecodedBatch(
+        slot=np.zeros(bags, np.int64),
+        ok=np.ones(bags, bool),
+        error=np.zeros((bags, ERROR_BYTES), np.uint8),
+        frames=_empty_frames((bags, *shape.frames_shape), shape),
+        read_bytes=np.zeros(bags, np.int64),
+        read_requests=np.zeros(bags, np.int64),
+        wait_seconds=np.zeros(bags, np.float64),
+        decode_seconds=np.zeros(bags, np.float64),
+        read_retries=np.zeros((bags, len(RETRY_REASONS)), np.int64),
     )
 
 

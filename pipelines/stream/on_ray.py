@@ -29,9 +29,8 @@ from ray.data.block import BlockMetadata
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import StorageError
-from adaptfocus.pipelines.plan.published import BAGS_PER_CHUNK, Chunk, PlanFacts, Stretch, wait_for_chunk
-from adaptfocus.pipelines.schemas import PLAN_SCHEMA
-from adaptfocus.pipelines.store.tables import read_table
+from adaptfocus.pipelines.plan.published import BAGS_PER_CHUNK, Chunk, PlanFacts, Stretch, read_bags, wait_for_chunk
+from adaptfocus.pipelines.schemas import DECODE_SCHEMA
 from adaptfocus.pipelines.stream.clips import ClipShape, read_and_decode
 from adaptfocus.pipelines.stream.windows import VideoRange, WindowShape, window_batches
 
@@ -111,7 +110,7 @@ def plan_dataset(plan: PlanFacts, shape: ClipShape, decoding: Decoding, bags_per
 
 
 def decode_rows(plan_rows: Dataset, shape: ClipShape, bags_per_block: int, decoding: Decoding) -> Dataset:
-    """Plan rows -> ClipBatch columns, `bags_per_block` bags a block."""
+    """Plan rows -> DecodedBatch columns, `bags_per_block` bags a block."""
     labels: Any = {"label_selector": dict(decoding.label_selector)} if decoding.label_selector else {}
     return plan_rows.repartition(target_num_rows_per_block=bags_per_block).map_batches(
         partial(decode_columns, shape=shape),
@@ -203,7 +202,7 @@ def _rows_of_slices(slices: Any) -> pa.Table:
 
 def _tables(slices: Iterable[tuple[str, int, int]]) -> pa.Table:
     return pa.concat_tables(
-        [PLAN_SCHEMA.empty_table(), *(read_table(url, PLAN_SCHEMA, start, stop) for url, start, stop in slices)]
+        [DECODE_SCHEMA.empty_table(), *(read_bags(url, DECODE_SCHEMA, start, stop) for url, start, stop in slices)]
     )
 
 

@@ -1,4 +1,4 @@
-"""A video's packets as one small blob of the index, and back.
+"""A video's packets as one small blob of the index, or those of a span as one of a plan, and back.
 
 A packet has its place, its times, and whether it is a sync sample; packets are in decoding order. The blob stores
 differences that repeat (gaps between packets, second differences of decoding times, composition offsets). Each column
@@ -12,19 +12,27 @@ as arrays.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from adaptfocus.pipelines.errors import InputError
 
 VERSION = 1
 # Version, number of packets, bytes of the columns before compression.
 _HEAD = struct.Struct("<BQQ")
-# Level 12 takes thirteen times as long (5 ms for ten minutes of video) and saves 1 to 5 %.
-_ZSTD = pa.Codec("zstd", compression_level=3)
 _COLUMNS = 5
+
+
+@cache
+def _zstd() -> Any:
+    import pyarrow as pa  # a process that only decodes frames has no blobs, and must not wait for this
+
+    # Level 12 takes thirteen times as long (5 ms for ten minutes of video) and saves 1 to 5 %.
+    return pa.Codec("zstd", compression_level=3)
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ def encode_packets(packets: Packets) -> bytes:
         packets.is_key.astype(np.int64),
     )
     raw = b"".join(_planes(column) for column in columns)
-    return _HEAD.pack(VERSION, len(size), len(raw)) + bytes(_ZSTD.compress(raw, asbytes=True))
+    return _HEAD.pack(VERSION, len(size), len(raw)) + bytes(_zstd().compress(raw, asbytes=True))
 
 
 def decode_packets(blob: bytes) -> Packets:
@@ -66,17 +74,33 @@ def decode_packets(blob: bytes) -> Packets:
         version, count, raw_bytes = _HEAD.unpack_from(blob)
         if version != VERSION:
             raise InputError(f"packets have version {version}, not {VERSION}; index again, or update adaptfocus")
-        raw = memoryview(_ZSTD.decompress(blob[_HEAD.size :], raw_bytes, asbytes=True))
+        raw = memoryview(_zstd().decompress(blob[_HEAD.size :], raw_bytes, asbytes=True))
         columns, at = [], 0
         for _ in range(_COLUMNS):
             column, at = _column(raw, at, count)
             columns.append(column)
     except (struct.error, OSError, ValueError, IndexError) as error:
-        raise InputError(f"the packets of a video in the index are damaged ({error}); index again") from None
+        raise InputError(
+            f"the packets of a video in an index or a plan are damaged ({error}); index again, or remove the plan"
+        ) from None
     size, hole, dts_steps, composition, key = columns
     dts = np.cumsum(np.cumsum(dts_steps))
     offset = np.cumsum(hole) + np.concatenate([[0], np.cumsum(size)[:-1]])[: len(size)]
     return Packets(offset, size, dts + composition, dts, key.astype(bool))
+
+
+def packet_count(blob: bytes) -> int:
+    """How many packets a blob has, without opening it."""
+    return _HEAD.unpack_from(blob)[1]
+
+
+def join_packets(parts: Sequence[Packets], starts_bytes: Sequence[int]) -> Packets:
+    """The packets of some parts as one; the offsets of each part count from its start."""
+    moved = [
+        replace(part, offset_bytes=part.offset_bytes + start) for part, start in zip(parts, starts_bytes, strict=True)
+    ]
+    columns = ("offset_bytes", "size_bytes", "pts", "dts", "is_key")
+    return Packets(*(np.concatenate([getattr(part, name) for part in moved]) for name in columns))
 
 
 def _planes(values: np.ndarray) -> bytes:

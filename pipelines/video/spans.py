@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adaptfocus.pipelines.store.ranges import MAX_GAP_BYTES
-from adaptfocus.pipelines.video.packets import Packets, decode_packets
+from adaptfocus.pipelines.video.packets import Packets, decode_packets, encode_packets
 
 # A request for a frame's own time gets that frame, not the one before it, although both times were rounded. A
 # microsecond is far below any frame's duration and far above the rounding error.
@@ -29,9 +29,9 @@ class Run(NamedTuple):
     last: int
 
 
-def packets_of(video: Mapping[str, Any]) -> Packets:
-    """The packets of a row of the index."""
-    return decode_packets(video["packets"])
+def packets_of(row: Mapping[str, Any]) -> Packets:
+    """The packets of a row of the index, offsets from the member's first byte; or of a span, from its own."""
+    return decode_packets(row["packets"])
 
 
 def shown_pts(video: Mapping[str, Any], packets: Packets) -> np.ndarray:
@@ -130,10 +130,8 @@ def span_of(video: Mapping[str, Any], packets: Packets, run: Run) -> dict[str, A
     return {
         "offset_bytes": video["member_offset_bytes"] + start,
         "size_bytes": int((offset + size).max()) - start,
-        "packet_offset_bytes": (offset - start).tolist(),
-        "packet_size_bytes": size.tolist(),
-        "packet_pts": packets.pts[part].tolist(),
-        "packet_dts": packets.dts[part].tolist(),
-        "packet_is_key": packets.is_key[part].tolist(),
+        "packets": encode_packets(
+            Packets(offset - start, size, packets.pts[part], packets.dts[part], packets.is_key[part])
+        ),
         "continues": False,
     }

@@ -10,7 +10,7 @@ import pytest
 
 from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.plan.published import Stretch
-from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.trainers.batches import ClipBatch, LabelShape
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.scores import READING
 from adaptfocus.trainers.loop.training import train
@@ -31,10 +31,10 @@ def test_batches_are_those_of_the_stream_bit_for_bit(
     prepare(config)
     train(config, CachedEngine(cache, 4))
     assert is_finished(config)
-    shape = clip_shape(config, small_world.planner().max_labels)
+    shape, labels = clip_shape(config), LabelShape(small_world.planner().max_labels, config.saliency.bins)
     stretch = Stretch(config.url, 0, 8, config.epochs, 4, 22)
-    streamed = list(LocalEngine(4).batches(stretch, shape))
-    cached = list(CachedEngine(cache, 4).batches(stretch, shape))
+    streamed = list(LocalEngine(4).batches(stretch, shape, labels))
+    cached = list(CachedEngine(cache, 4).batches(stretch, shape, labels))
     assert len(cached) == len(streamed) == (8 + 20 + 16) // 4
     assert any((batch.saliency_epoch >= 0).any() for batch in cached)
     for one, other in zip(streamed, cached, strict=True):

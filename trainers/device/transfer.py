@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.trainers.batches import ClipBatch
 
 # The columns of ClipBatch that a step needs on its device: those of `trainers.method.objective`, and what
 # input and null ranks read.

@@ -23,7 +23,7 @@ from adaptfocus.pipelines.plan.draw import Planner, plan_views
 from adaptfocus.pipelines.plan.published import PlanFacts, write_plan
 from adaptfocus.pipelines.store.strict_json import json_text
 from adaptfocus.pipelines.store.tables import write_table
-from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.pipelines.stream.batches import DecodedBatch
 from adaptfocus.pipelines.stream.clips import ClipShape, stream
 from adaptfocus.trainers.evaluation.saved import CROPS, Looked, check_views, refuse_other, save_resamples, scores_url
 from adaptfocus.trainers.inputs.model_input import build_adapted, to_model_input
@@ -152,8 +152,6 @@ def evaluate_checkpoints(
         views * crops,
         config.clip.frames,
         looked.size_pixels,
-        plan.max_labels,
-        config.saliency.bins,
         config.decode.model_copy(update={"crop_place": CROPS[crops]}),
         config.read,
         config.placement.isolation,
@@ -223,7 +221,7 @@ class Predictor:
             model.to(self.device).eval()
 
     @torch.inference_mode()
-    def __call__(self, batch: ClipBatch) -> Iterable[Prediction]:
+    def __call__(self, batch: DecodedBatch) -> Iterable[Prediction]:
         for bag in range(batch.num_bags):
             clips = to_model_input(torch.from_numpy(batch.frames[bag]).to(self.device), self.models[0], self.input)
             probability = torch.stack([torch.sigmoid(model(clips)).float() for model in self.models])

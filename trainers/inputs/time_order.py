@@ -17,7 +17,7 @@ import pyarrow as pa
 import torch
 
 from adaptfocus.pipelines.index.load import VideoIndex, load_index
-from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.device.draws import ORDER, uniforms
 from adaptfocus.trainers.settings.run import TrainConfig
 

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from adaptfocus.pipelines.schemas import NO_LABEL
-from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.device.transfer import on_device, part_of
 from adaptfocus.trainers.loop.sharding import add_up_last
 from adaptfocus.trainers.method import objective

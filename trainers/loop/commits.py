@@ -8,7 +8,6 @@ Output: log entries, and the time for which the loop stood still for them (`comm
 
 from __future__ import annotations
 
-import copy
 import threading
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from adaptfocus.trainers.device.transfer import Leaving
 from adaptfocus.trainers.errors import DrainedError
 from adaptfocus.trainers.loop.divergence import DivergedError, LossWatch, describe_divergence
 from adaptfocus.trainers.loop.scores import READING, RETRIES, Scores
-from adaptfocus.trainers.loop.sharding import is_sharded, whole
+from adaptfocus.trainers.loop.sharding import state_on_rank_zero
 from adaptfocus.trainers.ranks import Engine
 from adaptfocus.trainers.runs.log import Commit, Lineage
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -132,10 +131,8 @@ class Commits:
         self.wait()
         done.watch.look(done.losses)
         began = time.monotonic()
-        leaving, state = Leaving(), {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
-        if self.engine.rank == 0 or is_sharded(self.model):
-            state = on_cpu(state, leaving)
-        state = state if self.engine.rank == 0 else {}
+        leaving = Leaving()
+        state = state_on_rank_zero(self.model, self.optimiser, self.engine.rank, leaving)
         loss = leaving.take(torch.stack([torch.as_tensor(each) for each in done.losses]).double().sum())
         self._stall_seconds += time.monotonic() - began
         facts["commit_stall_seconds"], self._stall_seconds, self._asked = self._stall_seconds, 0.0, False
@@ -180,12 +177,10 @@ class Commits:
         if any(problems):
             raise self._diverged(problems)
         folder = lineage.folder(plan.epoch, cursor)
-        file = lineage.write_ledger(folder, self.engine.rank, done.scores.to_arrow())
+        lineage.write_ledger(folder, self.engine.rank, done.scores.to_arrow())
         own = [loss.item(), float(done.scores.clips_decoded()), done.input_wait_seconds, *done.scores.reading()]
-        files, sums = zip(*self._aside.gather((file, own)), strict=True)
+        sums = self._aside.gather(own)  # comes when every rank has written its ledger
         all_losses, clips, waited, *reading = (sum(values) for values in zip(*sums, strict=True))
-        same_epoch = self._last is not None and self._last.epoch == plan.epoch
-        earlier = self._last.ledger if self._last and same_epoch else ()
 
         def on_rank_zero() -> Commit:
             if places := list(not_finite(state)):
@@ -200,9 +195,7 @@ class Commits:
                 **{name: n for name, n in zip((*READING, *RETRIES), reading, strict=True) if n or name in READING},
             }
             counted = self._counted(plan, cursor, int(clips))
-            entry = lineage.commit(
-                folder, plan.epoch, cursor, plan.num_bags, (*earlier, *files), metrics, sha256, *counted
-            )
+            entry = lineage.commit(folder, plan.epoch, cursor, plan.num_bags, self._last, metrics, sha256, *counted)
             lineage.drop_old_states(keep.keep, keep.keep_epochs)
             return entry
 
@@ -225,20 +218,3 @@ def describe_stop(config: TrainConfig, epoch: int, cursor: int, num_bags: int) -
         f"{config.url} was asked to stop and did so at epoch {epoch + 1} of {config.epochs}, bag {cursor} of "
         f"{num_bags}; all of it is committed. Give the same command again to resume"
     )
-
-
-def on_cpu(value: Any, leaving: Leaving) -> Any:
-    """A copy of a state that shares no memory with it: whole tensors on the CPU, once `leaving` has been waited for.
-
-    A GPU's copies are made before its next step, and beside what the host does.
-    """
-    if isinstance(value, torch.Tensor):
-        full = whole(value.detach())
-        return full.clone() if full.device.type == "cpu" else leaving.take(full)
-    if isinstance(value, dict):
-        made = copy.copy(value)  # a state_dict has attributes of its own
-        made.update({key: on_cpu(each, leaving) for key, each in value.items()})
-        return made
-    if isinstance(value, list | tuple):
-        return type(value)(on_cpu(each, leaving) for each in value)
-    return value

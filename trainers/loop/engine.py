@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -15,9 +16,9 @@ from torch import nn
 
 from adaptfocus.pipelines.errors import AdaptFocusError, ReplacedError, StorageError
 from adaptfocus.pipelines.plan.published import Stretch, follow
-from adaptfocus.pipelines.stream.batches import ClipBatch
 from adaptfocus.pipelines.stream.clips import ClipShape, stream
 from adaptfocus.pipelines.stream.threads import ahead
+from adaptfocus.trainers.batches import ClipBatch, LabelShape, decode_and_join
 from adaptfocus.trainers.errors import StoppedError, TakenOverError
 
 T = TypeVar("T")
@@ -69,5 +70,6 @@ class LocalEngine:
         except AdaptFocusError as error:
             raise as_stopped(error) from error
 
-    def batches(self, stretch: Stretch, shape: ClipShape) -> Iterator[ClipBatch]:
-        return ahead(stream(follow(stretch), shape, self.bags_per_batch))
+    def batches(self, stretch: Stretch, shape: ClipShape, labels: LabelShape) -> Iterator[ClipBatch]:
+        decode = partial(stream, shape=shape, bags_per_batch=self.bags_per_batch)
+        return ahead(decode_and_join(follow(stretch), decode, labels))

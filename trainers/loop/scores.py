@@ -16,7 +16,8 @@ import torch
 
 from adaptfocus.pipelines.errors import RETRY_REASONS
 from adaptfocus.pipelines.schemas import LEDGER_SCHEMA, NO_LABEL
-from adaptfocus.pipelines.stream.batches import ClipBatch, decode_error
+from adaptfocus.pipelines.stream.batches import decode_error
+from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.device.transfer import Leaving
 from adaptfocus.trainers.method.null_ranks import null_ranks
 
@@ -74,11 +75,13 @@ class Scores:
         labels, own = real.sum(axis=1), np.broadcast_to(real[:, None], probability.shape)
         ranks = null_ranks(torch.cat(self._stands_out).numpy(), kept["label_ids"], kept["ok"])
         errors = ["" if ok else decode_error(error) for ok, error in zip(kept["ok"], kept["error"], strict=True)]
+        kinds, _, messages = zip(*(error.partition(": ") for error in errors), strict=True)  # a batch has them as one
         columns = {
             "slot": pa.array(kept["slot"]),
             "video_row": pa.array(kept["video_row"]),
             "ok": pa.array(kept["ok"]),
-            "error": pa.array(errors, pa.string()),
+            "kind": pa.array(kinds, pa.string()),
+            "error": pa.array(messages, pa.string()),
             "clip_id": _lists(kept["clip_id"].ravel(), np.full(rows, clips)),
             "tau": _lists(kept["tau"].ravel(), np.full(rows, clips)),
             "label_ids": _lists(kept["label_ids"][real], labels),

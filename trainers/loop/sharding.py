@@ -8,20 +8,23 @@ Output: a module to call, and states that do not know how many ranks wrote them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import copy
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from adaptfocus.trainers.backbones import Backbone
+from adaptfocus.trainers.device.transfer import Leaving
 
 # What of an optimiser's groups says how it computes: this run's own, whatever a state was written with.
 _HOW = ("fused", "foreach", "capturable")
+# These take 0.6 s to import, in every process of a run. Where they are not loaded, nothing is sharded.
+_FSDP, _PARTS = "torch.distributed.fsdp", "torch.distributed.tensor"
 
 
 def wrap_model(model: nn.Module, sharding: str, device: torch.device, workers: int) -> nn.Module:
@@ -35,6 +38,9 @@ def wrap_model(model: nn.Module, sharding: str, device: torch.device, workers: i
         trained = DistributedDataParallel(model, gradient_as_bucket_view=True)
         trained.broadcast_buffers = False  # as an argument it warns in torch 2.13, and its successor is not in 2.10
         return trained
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     mesh = init_device_mesh(device.type, (workers,))
     for block in model.layers() if isinstance(model, Backbone) else []:
         fully_shard(block, mesh=mesh)
@@ -44,21 +50,71 @@ def wrap_model(model: nn.Module, sharding: str, device: torch.device, workers: i
 
 def add_up_last(trained: nn.Module, last: bool) -> contextlib.AbstractContextManager:
     """For a forward and backward pass of several before a step: ranks add up gradients in the last one alone."""
-    if isinstance(trained, FSDPModule):
-        trained.set_requires_gradient_sync(last)
+    fsdp = sys.modules.get(_FSDP)
+    if fsdp and isinstance(trained, fsdp.FSDPModule):
+        fsdp.FSDPModule.set_requires_gradient_sync(trained, last)
     elif isinstance(trained, DistributedDataParallel) and not last:
         return trained.no_sync()
     return contextlib.nullcontext()
 
 
-def is_sharded(model: nn.Module) -> bool:
-    """Whether this rank has only a part of the weights: then every rank must take part in making a state."""
-    return isinstance(model, FSDPModule)
+def state_on_rank_zero(
+    model: nn.Module, optimiser: torch.optim.Optimizer, rank: int, leaving: Leaving
+) -> dict[str, Any]:
+    """Copies of the weights ("model") and of the optimiser's state ("optimiser"), whole, on the CPU of rank 0, once
+    `leaving` has been waited for; {} on other ranks.
+
+    Every rank calls this at once. Where ranks hold parts, one tensor at a time is put together, and ranks other than 0
+    let go of it before the next. `torch.distributed.checkpoint.state_dict` does that too, but it waits for a GPU's
+    copies, does not copy what is on the CPU, and names an optimiser's moments otherwise than the states on disk do.
+    """
+    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
+    if rank == 0:
+        return on_cpu(state, leaving)
+    _map_tensors(_put_together, state)
+    return {}
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
+def on_cpu(value: Any, leaving: Leaving) -> Any:
+    """A copy of a state that shares no memory with it: whole tensors on the CPU, once `leaving` has been waited for.
+
+    A GPU's copies are made before its next step, and beside what the host does.
+    """
+    return _map_tensors(partial(_copied, leaving), value)
+
+
+def _copied(leaving: Leaving, tensor: torch.Tensor) -> torch.Tensor:
+    full = _whole(tensor.detach())
+    return full.clone() if full.device.type == "cpu" else leaving.take(full)
+
+
+def _put_together(tensor: torch.Tensor) -> None:
+    """Do a rank's part in making a tensor whole for another."""
+    _whole(tensor)
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
     """All of a tensor of which ranks hold parts, on each of them. Every rank asks at once."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if _is_part(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def _is_part(tensor: torch.Tensor) -> bool:
+    """Whether a rank holds only a part of this tensor."""
+    parts = sys.modules.get(_PARTS)
+    return bool(parts and isinstance(tensor, parts.DTensor))
+
+
+def _map_tensors(make: Callable[[torch.Tensor], Any], value: Any) -> Any:
+    """A state (nested dicts and lists) with `make` of each of its tensors, in the same order on every rank."""
+    if isinstance(value, torch.Tensor):
+        return make(value)
+    if isinstance(value, dict):
+        made = copy.copy(value)  # a state_dict has attributes of its own
+        made.update({key: _map_tensors(make, each) for key, each in value.items()})
+        return made
+    if isinstance(value, list | tuple):
+        return type(value)(_map_tensors(make, each) for each in value)
+    return value
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
@@ -82,6 +138,8 @@ def load_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -
 def _as_weight(value: Any, weight: torch.Tensor) -> Any:
     if not isinstance(value, torch.Tensor) or value.shape != weight.shape:
         return value
-    if isinstance(weight, DTensor):
-        return distribute_tensor(value.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None)
+    if _is_part(weight):
+        from torch.distributed.tensor import distribute_tensor
+
+        return distribute_tensor(value.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None)  # type: ignore[attr-defined]
     return torch.empty_like(weight, dtype=value.dtype).copy_(value)

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from adaptfocus.pipelines.stream.batches import ClipBatch
 from adaptfocus.trainers.backbones import Backbone, parameter_groups
+from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.device.transfer import Staging, on_device
 from adaptfocus.trainers.inputs.model_input import after_step, apply_draws, to_model_input
 from adaptfocus.trainers.inputs.time_order import reorder_clips

@@ -23,8 +23,8 @@ from torch import nn
 
 from adaptfocus.pipelines.plan.draw import Planner
 from adaptfocus.pipelines.plan.published import PlanFacts, Stretch, read_plan
-from adaptfocus.pipelines.stream.batches import ClipBatch
 from adaptfocus.trainers.backbones import load_pretrained
+from adaptfocus.trainers.batches import ClipBatch, LabelShape
 from adaptfocus.trainers.inputs.model_input import adapt_backbone
 from adaptfocus.trainers.inputs.time_order import training_index
 from adaptfocus.trainers.loop.commits import Commits, SinceCommit
@@ -74,8 +74,8 @@ def train(config: TrainConfig, engine: Engine) -> None:
         starts.load(config, model)
     trained, optimiser = wrap_and_restore(config, engine, model, state)
     step = step_function(config, engine, trained, model, optimiser)
-    shape = clip_shape(config, planner.max_labels)
-    batches = engine.batches(_stretch(run, config, planner, position), shape)
+    labels = LabelShape(planner.max_labels, config.saliency.bins)
+    batches = engine.batches(_stretch(run, config, planner, position), clip_shape(config), labels)
     commits = Commits(config, engine, lineage, position.commit, model, optimiser)
     with Heartbeat(run.url, config, enabled=engine.rank == 0) as heartbeat, contextlib.closing(commits):
         while position.epoch < config.epochs:

@@ -27,7 +27,7 @@ from torch.nn import functional
 from adaptfocus.pipelines.saliency.bins import Bins
 from adaptfocus.pipelines.saliency.settings import SaliencyConfig
 from adaptfocus.pipelines.schemas import NEVER_VISITED, NO_LABEL
-from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.method.focus import TINY, focus_weights
 from adaptfocus.trainers.ranks import Engine
 from adaptfocus.trainers.settings.parts import FocusConfig

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from adaptfocus.pipelines.schemas import NO_LABEL
-from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.device.transfer import on_device
 
 NOT_RANKED = -1.0

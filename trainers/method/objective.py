@@ -13,7 +13,7 @@ import torch
 
 from adaptfocus.pipelines.saliency.bins import Bins
 from adaptfocus.pipelines.schemas import NO_LABEL
-from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.device.transfer import OF_OBJECTIVE, on_device
 from adaptfocus.trainers.method.focus import focus_weights
 from adaptfocus.trainers.method.loss import masses, noisy_or, weak_negatives, weigh_focused_negatives, weighted_bce

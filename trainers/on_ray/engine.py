@@ -15,10 +15,12 @@ from ray.train.v2._internal.execution.context import get_train_context
 from torch import nn
 
 from adaptfocus.pipelines.errors import AdaptFocusError, StorageError
-from adaptfocus.pipelines.plan.published import Stretch
-from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.pipelines.plan.published import Stretch, follow
+from adaptfocus.pipelines.stream.batches import DecodedBatch
 from adaptfocus.pipelines.stream.clips import ClipShape
 from adaptfocus.pipelines.stream.on_ray import mark, newest_stream
+from adaptfocus.pipelines.stream.threads import ahead
+from adaptfocus.trainers.batches import ClipBatch, LabelShape, join_batches, step_rows
 from adaptfocus.trainers.loop.engine import as_stopped
 from adaptfocus.trainers.loop.sharding import wrap_model
 from adaptfocus.trainers.on_ray.datasets import unless_replaced
@@ -111,7 +113,7 @@ class RayEngine(RayRanks):
         assert isinstance(group, dist.ProcessGroup)
         return group
 
-    def batches(self, stretch: Stretch, shape: ClipShape) -> Iterator[ClipBatch]:
+    def batches(self, stretch: Stretch, shape: ClipShape, labels: LabelShape) -> Iterator[ClipBatch]:
         if self.rank == 0:
             mark(self.stream_url, stretch)
         # Ray makes one batch ahead in a thread. With prefetch_batches above 0 it also holds batches back until that
@@ -119,4 +121,6 @@ class RayEngine(RayRanks):
         columns = self.shard.iter_batches(
             batch_size=self.bags_per_rank, batch_format="numpy", prefetch_batches=0, drop_last=False
         )
-        return (ClipBatch(**cast("dict[str, np.ndarray]", batch)) for batch in unless_replaced(columns))
+        decoded = (DecodedBatch(**cast("dict[str, np.ndarray]", batch)) for batch in unless_replaced(columns))
+        # In a thread: where a global batch is 64 bags or more, each step takes a chunk of the plan off the store.
+        return join_batches(decoded, ahead(step_rows(follow(stretch))), labels)

@@ -9,7 +9,7 @@ import numpy as np
 from ray.data import ActorPoolStrategy
 
 from adaptfocus.pipelines.plan.published import PlanFacts
-from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.pipelines.stream.batches import DecodedBatch
 from adaptfocus.pipelines.stream.clips import ClipShape
 from adaptfocus.pipelines.stream.on_ray import plan_dataset
 from adaptfocus.trainers.evaluation.scoring import Prediction, Predictor
@@ -39,11 +39,11 @@ def predict_on_cluster(
 
 
 class _PredictBlocks:
-    """One prediction actor: ClipBatch columns -> probabilities [checkpoints, views, classes] of each bag."""
+    """One prediction actor: DecodedBatch columns -> probabilities [checkpoints, views, classes] of each bag."""
 
     def __init__(self, config: dict[str, Any], num_classes: int, commits: Sequence[Commit]) -> None:
         self.predictor = Predictor(TrainConfig.model_validate(config), num_classes, commits)
 
     def __call__(self, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        slots, ok, probability = zip(*self.predictor(ClipBatch(**columns)), strict=True)
+        slots, ok, probability = zip(*self.predictor(DecodedBatch(**columns)), strict=True)
         return {"slot": np.array(slots), "ok": np.array(ok), "probability": np.stack(probability)}

@@ -19,10 +19,8 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from adaptfocus.pipelines import store
-from adaptfocus.pipelines.plan.draw import Planner
 from adaptfocus.pipelines.stream.clips import ClipShape
 from adaptfocus.trainers.errors import DrainedError, StoppedError, TakenOverError
-from adaptfocus.trainers.inputs.time_order import training_index
 from adaptfocus.trainers.loop.commits import describe_stop
 from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.on_ray.datasets import ClipData, ReplacedShardError, decoding_of, rows_of_group
@@ -47,8 +45,7 @@ def fit(config: TrainConfig, stop_key: str | None = None, folder: str | None = N
         StoppedError: the run cannot go on as it is; the message says why.
         ray.train.TrainingFailedError: the worker group failed more often than `placement.max_restarts` allows.
     """
-    index = training_index(config, columns=["labels"])
-    shape = clip_shape(config, Planner.of(index.table, index.classes).max_labels)
+    shape = clip_shape(config)
     failure_url = store.join(config.url, f"failure-{uuid.uuid4().hex[:8]}.json")
     with tempfile.TemporaryDirectory(prefix="adaptfocus-ray-", dir=folder) as own:
         try:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from itertools import tee
 
 import numpy as np
+import pyarrow as pa
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError, InputError
@@ -19,11 +21,12 @@ from adaptfocus.pipelines.plan.draw import Planner, plan_clips
 from adaptfocus.pipelines.plan.settings import ClipConfig, DrawRules
 from adaptfocus.pipelines.saliency.settings import SaliencyConfig
 from adaptfocus.pipelines.store.ahead import read_ahead
-from adaptfocus.pipelines.stream.batches import ClipBatch, decode_error
+from adaptfocus.pipelines.stream.batches import DecodedBatch, decode_error
 from adaptfocus.pipelines.stream.clips import ClipShape, assemble_batches
 from adaptfocus.pipelines.stream.threads import ahead
 from adaptfocus.pipelines.worlds.trimmed import LABELS
 from adaptfocus.trainers.backbones import InputSpec
+from adaptfocus.trainers.batches import LabelShape, join_batches
 
 SALIENCY = SaliencyConfig(bins=1)  # a plan has it; no draw here looks at it
 
@@ -41,9 +44,11 @@ def batches_of_set(
         StorageError: it cannot be read.
     """
     planner = _planner(set_url, batch_clips)
-    shape = ClipShape(1, spec.frames, spec.size_pixels, planner.max_labels, SALIENCY.bins)
-    bags = _bags(planner, seed, batch_clips, spec)
-    for batch in ahead(assemble_batches(read_ahead(bags), shape, batch_clips)):
+    shape = ClipShape(1, spec.frames, spec.size_pixels)
+    for_decoder, for_step = tee(_plans(planner, seed, batch_clips, spec))
+    bags = (bag for plan in for_decoder for rows in plan.to_batches(64) for bag in rows.to_pylist())
+    decoded = assemble_batches(read_ahead(bags), shape, batch_clips)
+    for batch in ahead(join_batches(decoded, for_step, LabelShape(planner.max_labels, SALIENCY.bins))):
         _check_decoded(batch, set_url)
         targets = np.zeros((batch_clips, len(LABELS)), np.float32)
         rows, places = np.nonzero(batch.label_ids >= 0)
@@ -67,8 +72,8 @@ def _planner(set_url: str, batch_clips: int) -> Planner:
     return Planner.of(index.table, index.classes)
 
 
-def _bags(planner: Planner, seed: int, batch_clips: int, spec: InputSpec) -> Iterator[dict]:
-    """Bags of one clip, of epoch after epoch; what fills no batch opens the next epoch."""
+def _plans(planner: Planner, seed: int, batch_clips: int, spec: InputSpec) -> Iterator[pa.Table]:
+    """Plans of bags of one clip, epoch after epoch; what fills no batch opens the next epoch."""
     clip = ClipConfig(frames=spec.frames, frame_stride=spec.frame_stride, size_pixels=spec.size_pixels)
     rules = DrawRules(clips_per_bag=1, bags_per_batch=batch_clips)
     saliency = planner.empty_saliency(SALIENCY)
@@ -78,11 +83,10 @@ def _bags(planner: Planner, seed: int, batch_clips: int, spec: InputSpec) -> Ite
             planner, saliency, seed=seed, epoch=epoch, clip=clip, rules=rules, staleness=1.0, carried=carried
         )
         carried = plan.carried
-        for rows in plan.table.to_batches(64):
-            yield from rows.to_pylist()
+        yield plan.table
 
 
-def _check_decoded(batch: ClipBatch, set_url: str) -> None:
+def _check_decoded(batch: DecodedBatch, set_url: str) -> None:
     lost = np.flatnonzero(~batch.ok)
     if len(lost):
         raise InputError(

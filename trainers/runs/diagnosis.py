@@ -15,7 +15,7 @@ import torch
 
 from adaptfocus.pipelines.plan.draw import Planner
 from adaptfocus.pipelines.plan.labels import is_shown
-from adaptfocus.pipelines.saliency.bins import Bins, spikes
+from adaptfocus.pipelines.saliency.bins import Bins, fade, spikes
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import NEVER_VISITED
 from adaptfocus.trainers.method.focus import focus_weights
@@ -78,10 +78,9 @@ def contrasts(saliency: SaliencyTable, epoch: int, staleness: float) -> torch.Te
 
     It needs no intervals. Where it stays near 0 the salient times are the model's whims, and not the action's.
     """
-    a, _ = spikes(saliency.bins, epoch, staleness)
+    faded = fade(saliency.bins, epoch, staleness)
     seen = saliency.bins.epoch != NEVER_VISITED
-    faded = saliency.bins.score * staleness ** (epoch - saliency.bins.epoch).clamp(min=0)
-    return a - (faded * seen).sum(-1) / seen.sum(-1)
+    return faded.amax(-1) - (faded * seen).sum(-1) / seen.sum(-1)
 
 
 def contrast_of_classes(planner: Planner, saliency: SaliencyTable, staleness: float, epoch: int) -> dict[str, float]:

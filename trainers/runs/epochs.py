@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.plan.draw import Planner, plan_clips
-from adaptfocus.pipelines.plan.published import PlanFacts, read_plan, write_plan
+from adaptfocus.pipelines.plan.published import PlanFacts, read_bags, read_plan, write_plan
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable, merge
 from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, PLAN_SCHEMA, SALIENCY_SCHEMA, EpochPlan
 from adaptfocus.pipelines.store.strict_json import json_text
@@ -65,7 +65,7 @@ def publish_plan(run: Run, config: TrainConfig, planner: Planner, epoch: int, la
 def read_head(run: Run, epoch: int) -> pa.Table | None:
     """The bags of an epoch that were drawn an epoch earlier; None if there are none."""
     head = read_plan(run.epoch_url(epoch, "head"))
-    return pa.concat_tables([read_table(url, PLAN_SCHEMA, *rows) for url, *rows in head.slices(0)]) if head else None
+    return pa.concat_tables([read_bags(url, PLAN_SCHEMA, *rows) for url, *rows in head.slices(0)]) if head else None
 
 
 def draw_plan(
@@ -157,15 +157,14 @@ def add_failed(videos: pa.Table, earlier: pa.Table, ledger: pa.Table, epoch: int
     # A head is drawn an epoch early, so a video may fail once more after it was left out.
     known = set(earlier.column("video_row").to_pylist())
     bad = ledger.filter(~pc.field("ok")).sort_by("slot")
-    errors = dict(zip(bad.column("video_row").to_pylist(), bad.column("error").to_pylist(), strict=True))
+    last = {bag["video_row"]: bag for bag in bad.select(["video_row", "kind", "error"]).to_pylist()}
     names = ["shard_url", "member_name", "video_id"]
     rows = []
-    for row, error in errors.items():
+    for row, bag in last.items():
         if row in known:
             continue
-        kind, _, message = error.partition(": ")
         facts = videos.select(names).slice(row, 1).to_pylist()[0]
-        rows.append(facts | {"video_row": row, "epoch": epoch, "kind": kind, "message": message})
+        rows.append(facts | {"video_row": row, "epoch": epoch, "kind": bag["kind"], "message": bag["error"]})
     return pa.concat_tables([earlier, pa.Table.from_pylist(rows, schema=EXCLUDED_SCHEMA)])
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from adaptfocus.pipelines.plan.published import read_plan
-from adaptfocus.pipelines.schemas import PLAN_SCHEMA
+from adaptfocus.pipelines.schemas import STEP_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.trainers.runs.log import Commit, Run
 
@@ -44,7 +44,7 @@ def audit(run: Run) -> Audit:
         wanted = {
             clip["clip_id"]
             for url, start, stop in plan.slices(0)
-            for bag in read_table(url, PLAN_SCHEMA, start, stop).select(["clips"]).to_pylist()
+            for bag in read_table(url, STEP_SCHEMA, start, stop).select(["clips"]).to_pylist()
             for clip in bag["clips"]
         }
         seen: Counter[int] = Counter()

@@ -59,11 +59,13 @@ class Commit:
     cursor: int = 0  # bags of the epoch that are trained
     num_bags: int = 0  # of the epoch's plan
     folder: str | None = None  # of the state, inside the run; None: from the beginning
-    ledger: tuple[str, ...] = ()  # the epoch's ledger files up to here, in this lineage
     metrics: dict[str, float] = field(default_factory=dict)
     state_sha256: str | None = None  # of state.pt; None in runs that were begun before it was written down
     bags: int | None = None  # trained up to here, in all epochs; None in logs that were begun before it was counted
     clips: int | None = None  # of them, those that were decoded and trained
+    previous: int | None = None  # number of the checkpoint whose weights this one was trained from; None: of no other
+    # All ledger files of the epoch up to here: only in logs whose entries do not name the checkpoint before them.
+    ledger: tuple[str, ...] | None = None
 
     @property
     def next_position(self) -> tuple[int, int]:
@@ -74,6 +76,11 @@ class Commit:
     def ends_epoch(self) -> bool:
         return self.kind == "checkpoint" and self.cursor == self.num_bags
 
+    @property
+    def own_ledger(self) -> list[str]:
+        """The ledger files that were written with it, one a rank, inside the run."""
+        return [ledger_file(self.folder, rank, self.workers) for rank in range(self.workers)] if self.folder else []
+
 
 class Kept(NamedTuple):
     """A checkpoint that may still have a state."""
@@ -83,11 +90,17 @@ class Kept(NamedTuple):
     ends_epoch: bool
 
 
+def ledger_file(folder: str, rank: int, workers: int) -> str:
+    """Where one rank's ledger lies, inside the run; `folder` is that of its checkpoint."""
+    return f"{folder}/scores-{rank}-of-{workers}.parquet"
+
+
 class Run:
     """The folder of one run."""
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._read: dict[int, Commit] = {}  # an entry never changes
 
     def at(self, *parts: str) -> str:
         return store.join(self.url, *parts)
@@ -97,17 +110,34 @@ class Run:
 
     def entries(self, last: int | None = None) -> list[Commit]:
         """The log, or its `last` entries, oldest first."""
-        urls = store.list_files(self.at("log"))
-        return [_read_commit(url) for url in (urls if last is None else urls[-last:])]
+        numbers = self._numbers()
+        return [self.entry(number) for number in (numbers if last is None else numbers[-last:])]
+
+    def entry(self, number: int) -> Commit:
+        """One entry of the log."""
+        if number not in self._read:
+            self._read[number] = _read_commit(self.at("log", _name(number)))
+        return self._read[number]
+
+    def append(self, commit: Commit) -> bool:
+        """Add an entry to the log; False if its number is taken."""
+        data = json.dumps(asdict(commit), allow_nan=False).encode()
+        if not store.create_exclusive(self.at("log", _name(commit.number)), data):
+            return False
+        self._read[commit.number] = commit
+        return True
+
+    def _numbers(self) -> list[int]:
+        return [int(url.rsplit("/", 1)[-1].removesuffix(".json")) for url in store.list_files(self.at("log"))]
 
     def newest(self) -> tuple[int, Commit | None]:
         """(number of the last entry, -1 if none; the last checkpoint, None if none): reads the log from its end."""
-        urls = store.list_files(self.at("log"))
-        for url in reversed(urls):
-            commit = _read_commit(url)
+        numbers = self._numbers()
+        for number in reversed(numbers):
+            commit = self.entry(number)
             if commit.kind == "checkpoint":
-                return _number(urls[-1]), commit
-        return (_number(urls[-1]) if urls else -1), None
+                return numbers[-1], commit
+        return (numbers[-1] if numbers else -1), None
 
     def claim(self, workers: int) -> tuple[Lineage, Commit | None]:
         """Take the run: from now on nobody who claimed it before can commit. Returns the last checkpoint too."""
@@ -115,15 +145,27 @@ class Run:
         for _ in range(100):
             last, checkpoint = self.newest()
             start = Commit(last + 1, "start", group, workers, time.time())
-            if _append(self, start):
+            if self.append(start):
                 kept = [Kept(e.folder, e.epoch, e.ends_epoch) for e in self.entries(last=RECENT) if e.folder]
                 return Lineage(self, group, workers, last + 1, kept), checkpoint
         raise StorageError(f"{self.at('log')}: lost 100 races for the run; stop the other processes that train it")
 
+    def ledger_files(self, commit: Commit | None) -> list[str]:
+        """The ledger files of the commit's epoch up to it, in this lineage, oldest first; paths inside the run."""
+        files: list[list[str]] = []  # of each checkpoint, newest first
+        at = commit
+        while at is not None and commit is not None and at.epoch == commit.epoch:
+            if at.ledger is not None:
+                files.append([*at.ledger])
+                break
+            files.append(at.own_ledger)
+            at = None if at.previous is None else self.entry(at.previous)
+        return [file for each in reversed(files) for file in each]
+
     def ledger(self, commit: Commit | None) -> pa.Table:
         """All ledger rows of the commit's epoch up to it."""
-        files = commit.ledger if commit else ()
-        parts = [read_table(self.at(f), LEDGER_SCHEMA, later=LATER_IN_LEDGER) for f in files]
+        files = self.ledger_files(commit)
+        parts = [_read_ledger(self.at(file)) for file in files]
         return pa.concat_tables([LEDGER_SCHEMA.empty_table(), *parts])
 
     def kept_epochs(self) -> dict[int, Commit]:
@@ -218,11 +260,9 @@ class Lineage:
         """Of the next checkpoint; the group in its name keeps files of two claimants apart."""
         return f"checkpoints/{self.number + 1:06d}-e{epoch:04d}-b{cursor:09d}-{self.group}"
 
-    def write_ledger(self, folder: str, rank: int, rows: pa.Table) -> str:
-        """One rank's ledger since the last commit -> its path inside the run."""
-        path = f"{folder}/scores-{rank}-of-{self.workers}.parquet"
-        write_table(rows, self.run.at(path))
-        return path
+    def write_ledger(self, folder: str, rank: int, rows: pa.Table) -> None:
+        """Write one rank's ledger since the last commit."""
+        write_table(rows, self.run.at(ledger_file(folder, rank, self.workers)))
 
     def write_state(self, folder: str, state: dict[str, Any]) -> str:
         """Write weights and optimiser -> their SHA-256."""
@@ -233,19 +273,22 @@ class Lineage:
         return hashlib.sha256(data).hexdigest()
 
     def commit(
-        self, folder: str, epoch: int, cursor: int, num_bags: int, ledger: tuple[str, ...], metrics: dict[str, float],
+        self, folder: str, epoch: int, cursor: int, num_bags: int, last: Commit | None, metrics: dict[str, float],
         state_sha256: str | None = None, bags: int | None = None, clips: int | None = None,
     ) -> Commit:  # fmt: skip
-        """Make the files in `folder` the run's newest checkpoint.
+        """Make the files in `folder`, each rank's ledger among them, the run's newest checkpoint.
+
+        Args:
+            last: the checkpoint that training has come from since; None: from the beginning.
 
         Raises:
             TakenOverError: somebody else has claimed the run since.
         """
         entry = Commit(
             self.number + 1, "checkpoint", self.group, self.workers, time.time(),
-            epoch, cursor, num_bags, folder, ledger, metrics, state_sha256, bags, clips,
+            epoch, cursor, num_bags, folder, metrics, state_sha256, bags, clips, last.number if last else None,
         )  # fmt: skip
-        if not _append(self.run, entry):
+        if not self.run.append(entry):
             raise TakenOverError(
                 f"{self.run.url}: another process has claimed this run (log entry {entry.number}); this one stops. "
                 "Nothing is lost: the other goes on from the last checkpoint"
@@ -270,18 +313,24 @@ def _ends(entries: list[Commit]) -> list[Commit]:
     return [e for e in entries if e.ends_epoch]
 
 
-def _append(run: Run, commit: Commit) -> bool:
-    return store.create_exclusive(
-        run.at("log", f"{commit.number:06d}.json"), json.dumps(asdict(commit), allow_nan=False).encode()
-    )
+def _read_ledger(url: str) -> pa.Table:
+    """LEDGER_SCHEMA; one of an earlier version, whose errors are "kind: message", with kinds in their own column."""
+    table = read_table(url, LEDGER_SCHEMA, later=LATER_IN_LEDGER)
+    if not table.column("kind").null_count:
+        return table
+    parts = [error.partition(": ") for error in table.column("error").to_pylist()]
+    for name, values in (("kind", [part[0] for part in parts]), ("error", [part[2] for part in parts])):
+        field = LEDGER_SCHEMA.field(name)
+        table = table.set_column(LEDGER_SCHEMA.get_field_index(name), field, pa.array(values, field.type))
+    return table
+
+
+def _name(number: int) -> str:
+    return f"{number:06d}.json"
 
 
 def _read_commit(url: str) -> Commit:
     values = json.loads(store.read_bytes(url))
     known: dict[str, Any] = {f.name: values[f.name] for f in fields(Commit) if f.name in values}
-    known["ledger"] = tuple(values["ledger"])
+    known["ledger"] = None if values.get("ledger") is None else tuple(values["ledger"])
     return Commit(**known)
-
-
-def _number(url: str) -> int:
-    return int(url.rsplit("/", 1)[-1].removesuffix(".json"))

@@ -13,13 +13,12 @@ from adaptfocus.trainers.runs.on_features import source_of
 from adaptfocus.trainers.settings.run import TrainConfig
 
 
-def clip_shape(config: TrainConfig, max_labels: int) -> ClipShape:
+def clip_shape(config: TrainConfig) -> ClipShape:
+    """How a run's bags are read and decoded."""
     return ClipShape(
         config.plan.clips_per_bag,
         config.drawn_clip.frames,
         config.decode_size_pixels,
-        max_labels,
-        config.saliency.bins,
         config.decode,
         config.read,
         config.placement.isolation,

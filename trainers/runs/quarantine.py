@@ -16,9 +16,8 @@ import pyarrow.compute as pc
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError, StorageError
 from adaptfocus.pipelines.index.load import load_index
-from adaptfocus.pipelines.plan.published import read_plan
-from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, PLAN_SCHEMA
-from adaptfocus.pipelines.store.tables import read_table
+from adaptfocus.pipelines.plan.published import read_bags, read_plan
+from adaptfocus.pipelines.schemas import DECODE_SCHEMA, EXCLUDED_SCHEMA
 from adaptfocus.pipelines.stream.batches import decode_error
 from adaptfocus.pipelines.stream.clips import read_and_decode
 from adaptfocus.trainers.runs import releases
@@ -104,7 +103,7 @@ def _decoded_again(run: Run, config: TrainConfig, row: dict, commit: Commit | No
     failed = ledger.filter((pc.field("video_row") == row["video_row"]) & ~pc.field("ok"))
     for slot in failed["slot"].to_pylist():
         for url, start, stop in plan.slices(slot, slot + 1):
-            batch = read_and_decode(read_table(url, PLAN_SCHEMA, start, stop), clip_shape(config, plan.max_labels))
+            batch = read_and_decode(read_bags(url, DECODE_SCHEMA, start, stop), clip_shape(config))
             if not batch.ok.all():
                 return decode_error(batch.error[~batch.ok][0])
     return None if failed.num_rows else "not tried: the ledger does not name its clips any more"

@@ -27,7 +27,7 @@ def test_the_index_decodes_to_what_was_rendered(tmp_path, split: str) -> None:
     index = load_index(str(tmp_path / "w" / "index" / split))
     assert tuple(index.classes) == SMALL.classes
     plan = plan_views(Planner.of(index.table, index.classes), ClipConfig(frames=8, fps=4, size_pixels=20), 2).table
-    batch = read_and_decode(plan, ClipShape(clips=2, frames=8, size_pixels=20, max_labels=5, bins=1))
+    batch = read_and_decode(plan, ClipShape(clips=2, frames=8, size_pixels=20))
     assert batch.ok.all()
     for row, (bag, stored) in enumerate(zip(plan.to_pylist(), index.table.to_pylist(), strict=True)):
         video = make_video(SMALL, split, row)

@@ -27,13 +27,13 @@ from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.plan.draw import bare_bag
 from adaptfocus.pipelines.store import range_file
 from adaptfocus.pipelines.store.ahead import read_ahead
-from adaptfocus.pipelines.stream.batches import ClipBatch, decode_error
+from adaptfocus.pipelines.stream.batches import DecodedBatch, decode_error
 from adaptfocus.pipelines.stream.clips import ClipShape, assemble_batches
 from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
 from tests.bad_decoders import bad_members
 from tests.footage import encode, write_tar
 
-SHAPE = ClipShape(2, 4, 32, 2, 5, isolation=Isolation(deadline_seconds=60))
+SHAPE = ClipShape(2, 4, 32, isolation=Isolation(deadline_seconds=60))
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +62,11 @@ def no_process_is_left() -> Iterator[None]:
     isolated.end_idle()
 
 
-def batch_of(bags: list[dict], shape: ClipShape = SHAPE) -> ClipBatch:
+def batch_of(bags: list[dict], shape: ClipShape = SHAPE) -> DecodedBatch:
     return next(assemble_batches(read_ahead(bags), shape, len(bags)))
 
 
-def errors_of(batch: ClipBatch) -> list[str]:
+def errors_of(batch: DecodedBatch) -> list[str]:
     return [decode_error(each) for each in batch.error]
 
 

@@ -18,7 +18,7 @@ from adaptfocus.pipelines.decode.windows import dense_windows
 from adaptfocus.pipelines.plan.draw import bare_bag
 from adaptfocus.pipelines.store.ahead import cost_of
 from adaptfocus.pipelines.store.ranges import MAX_GAP_BYTES
-from adaptfocus.pipelines.video.packets import Packets, encode_packets
+from adaptfocus.pipelines.video.packets import Packets, encode_packets, packet_count
 from adaptfocus.pipelines.video.spans import (
     FAR_BYTES,
     Run,
@@ -84,7 +84,7 @@ def test_clips_show_the_same_wherever_their_packets_lie(videos: tuple[dict, dict
 def test_a_clip_reads_little_more_than_its_packets(videos: tuple[dict, dict]) -> None:
     bag = bag_of(videos[1])
     size_bytes, _ = cost_of(bag)
-    needed = sum(sum(span["packet_size_bytes"]) for span in bag["spans"])
+    needed = sum(int(packets_of(span).size_bytes.sum()) for span in bag["spans"])
     assert size_bytes <= needed + MAX_GAP_BYTES * len(bag["spans"])
     assert size_bytes < videos[1]["member_size_bytes"] / 4
 
@@ -119,12 +119,14 @@ def test_spans_hold_every_packet_and_no_large_hole(
     found = [
         (span["offset_bytes"] - 1000 + inside, size)
         for span in spans
-        for inside, size in zip(span["packet_offset_bytes"], span["packet_size_bytes"], strict=True)
+        for inside, size in zip(
+            packets_of(span).offset_bytes.tolist(), packets_of(span).size_bytes.tolist(), strict=True
+        )
     ]
     assert found == list(zip(offsets.tolist(), sizes.tolist(), strict=True))
     for span in spans:
-        wasted = span["size_bytes"] - sum(span["packet_size_bytes"])
-        assert 0 <= wasted <= FAR_BYTES * (len(span["packet_pts"]) - 1 or 0)
+        wasted = span["size_bytes"] - packets_of(span).size_bytes.sum()
+        assert 0 <= wasted <= FAR_BYTES * (packet_count(span["packets"]) - 1 or 0)
     if in_order and (holes[:-1] <= FAR_BYTES).all():
         assert len(spans) == 1
 

@@ -15,6 +15,7 @@ from adaptfocus.pipelines.decode.settings import DecodeConfig
 from adaptfocus.pipelines.decode.window_jobs import Store, dense_job
 from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.plan.draw import bare_bag
+from adaptfocus.pipelines.video.packets import encode_packets
 from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
 from tests.moving import data_of, indexed, moving, sequential
 
@@ -100,7 +101,9 @@ def test_an_mpeg4_packet_without_a_picture_shows_none(tmp_path: Path) -> None:
     video = indexed(moving(tmp_path / "v.mp4", codec="mpeg4", num_frames=60, options={"g": "30", "bf": "2"}))
     bag = bag_at_packet(video, last_b(video))
     assert decoded(bag).any(), "the file is whole"
-    bag["spans"][-1]["packet_size_bytes"][-1] = 4  # no more than the start code
+    last = packets_of(bag["spans"][-1])
+    last.size_bytes[-1] = 4  # no more than the start code
+    bag["spans"][-1]["packets"] = encode_packets(last)
     with pytest.raises(BadVideoError) as caught:
         decoded(bag)
     assert caught.value.kind == "missing_frame"

@@ -193,14 +193,14 @@ def test_a_bad_bag_keeps_its_slot_black_and_says_why(tmp_path: Path) -> None:
     path = tmp_path / "v.mp4"
     path.write_bytes(encode(40))
     bag = bag_at(indexed(path), [0.5]) | {"slot": 17}
-    batch = empty_batch(ClipShape(1, 1, SIZE, 2, 3), 1)
+    batch = empty_batch(ClipShape(1, 1, SIZE), 1)
     fill(
         batch,
         0,
         Fetched(
             bag, [bytes(len(part)) for part in data_of(bag)], Reading(1, 1, 0.0, np.zeros(len(RETRY_REASONS), np.int64))
         ),
-        ClipShape(1, 1, SIZE, 2, 3),
+        ClipShape(1, 1, SIZE),
     )
     assert batch.slot.tolist() == [17]
     assert not batch.ok[0]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import random
 
 import numpy as np
@@ -21,6 +23,7 @@ from adaptfocus.pipelines.saliency.settings import SaliencyConfig
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import INDEX_SCHEMA, NO_LABEL, EpochPlan
 from adaptfocus.pipelines.video.packets import Packets, encode_packets
+from adaptfocus.pipelines.video.spans import packets_of
 
 CLIP = ClipConfig(frames=4, frame_stride=1, fps=5.0, size_pixels=16)
 RULES = DrawRules(clips_per_bag=3, bags_per_batch=2, explore_probability=0.5, delta=0.15, focus_from_epoch=1)
@@ -86,6 +89,27 @@ LITERAL_CENTERS = [
     [38.7253, 27.2477, 26.5399],
     [14.0153, 29.1595, 34.5238],
 ]
+
+
+def test_the_literal_frames_and_packets_of_seed_7() -> None:
+    """The digests are those of plans of version 1, whose spans were lists of numbers: a new form moves no clip."""
+    rows = draw(saliency=visited(FIVE, 0.3), epoch=1).table.to_pylist()
+    spans = [spelt_out(span) for row in rows for span in row["spans"]]
+    assert [[clip["frame_pts"][0] for clip in row["clips"]] for row in rows[:1]] == [[32, 22, 65]]
+    assert [(offset, pts) for offset, _, _, _, pts, *_ in spans[:1]] == [(4000, [20, 21, 22, 23, 24, 25])]
+    assert digest(spans) == "667c195091b15579c3d2e2da24c46afec55b96ee355ad7f98d076c821b1da1de"
+    others = [{name: value for name, value in row.items() if name not in ("spans", "extradata")} for row in rows]
+    assert digest(others) == "0a7edd9dd96be06afbaccf3c72aabd76be93c79b750e31ea3c266d1fd80c6ce7"
+
+
+def spelt_out(span: dict) -> list:
+    packets = packets_of(span)
+    columns = (packets.offset_bytes, packets.size_bytes, packets.pts, packets.dts, packets.is_key)
+    return [span["offset_bytes"], span["size_bytes"], *(column.tolist() for column in columns), span["continues"]]
+
+
+def digest(rows: list) -> str:
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 1000))
@@ -190,7 +214,7 @@ def test_clips_lie_inside_their_video_however_short(tau: float, seconds: int) ->
             if seconds > 2 * half:
                 assert half - 1e-9 <= clip["center_seconds"] <= seconds - half + 1e-9
             assert len(clip["frame_pts"]) == CLIP.frames
-            assert set(clip["frame_pts"]) <= {pts for span in row["spans"] for pts in span["packet_pts"]}
+            assert set(clip["frame_pts"]) <= {pts for span in row["spans"] for pts in packets_of(span).pts.tolist()}
 
 
 def test_full_labels_follow_the_centre_and_weak_ones_never_do() -> None:

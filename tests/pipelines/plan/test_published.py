@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from unittest import mock
 
@@ -14,13 +15,14 @@ from hypothesis import strategies as st
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.plan import published as plan_store
-from adaptfocus.pipelines.plan.published import PlanFacts, Stretch, epoch_url, follow, read_plan, write_plan
-from adaptfocus.pipelines.schemas import PLAN_SCHEMA, EpochPlan
+from adaptfocus.pipelines.plan.published import PlanFacts, Stretch, epoch_url, follow, read_bags, read_plan, write_plan
+from adaptfocus.pipelines.schemas import DECODE_SCHEMA, PLAN_SCHEMA, STEP_SCHEMA, EpochPlan
 from adaptfocus.pipelines.store.tables import read_table, write_table
 from adaptfocus.pipelines.stream.clips import ClipShape
+from adaptfocus.pipelines.video.spans import packets_of
 from tests.pipelines.plan.test_draw import FIVE, RULES, draw
 
-SHAPE = ClipShape(clips=4, frames=8, size_pixels=224, max_labels=3, bins=20)
+SHAPE = ClipShape(clips=4, frames=8, size_pixels=224)
 
 
 def test_a_plan_comes_back_and_its_parts_hold_whole_batches(tmp_path: Path) -> None:
@@ -144,3 +146,54 @@ def test_chunks_are_whole_batches_and_cover_every_slot_once(
         assert slots == list(range(begin, begin + len(slots)))
         assert begin + len(slots) >= most or begin >= most
         assert all((chunk.end_slot - chunk.first_slot) % per_batch == 0 for chunk in own)
+
+
+OLD_SPANS = pa.list_(
+    pa.struct(
+        [
+            ("offset_bytes", pa.int64()),
+            ("size_bytes", pa.int64()),
+            ("packet_offset_bytes", pa.list_(pa.int64())),
+            ("packet_size_bytes", pa.list_(pa.int64())),
+            ("packet_pts", pa.list_(pa.int64())),
+            ("packet_dts", pa.list_(pa.int64())),
+            ("packet_is_key", pa.list_(pa.bool_())),
+            ("continues", pa.bool_()),
+        ]
+    )
+)
+
+
+def old_span(span: dict) -> dict:
+    """A span as plans of version 1 have it."""
+    columns = {f"packet_{name}": values.tolist() for name, values in vars(packets_of(span)).items()}
+    return {
+        "offset_bytes": span["offset_bytes"],
+        "size_bytes": span["size_bytes"],
+        "continues": span["continues"],
+    } | columns
+
+
+def test_a_plan_of_version_1_reads_as_if_it_were_drawn_today(tmp_path: Path) -> None:
+    """A run that was begun before resumes: its plan, and the head that the next plan begins with."""
+    plan = draw(planner=FIVE)
+    facts = write_plan(plan, str(tmp_path), 0, bags_per_batch=2)
+    ((url, start, stop),) = facts.slices()
+    old = [[old_span(span) for span in spans] for spans in plan.table["spans"].to_pylist()]
+    at = plan.table.schema.get_field_index("spans")
+    write_table(plan.table.set_column(at, "spans", pa.array(old, OLD_SPANS)), url, row_group_size=2)
+    values = json.loads((tmp_path / "plan.json").read_text())
+    assert values.pop("version") == 2
+    (tmp_path / "plan.json").write_text(json.dumps(values))
+    assert read_plan(str(tmp_path)) == facts
+    assert read_bags(url, PLAN_SCHEMA).equals(plan.table)
+    assert read_bags(url, DECODE_SCHEMA, start, stop).equals(plan.table.select(DECODE_SCHEMA.names))
+    assert read_bags(url, STEP_SCHEMA, 1, 3).equals(plan.table.select(STEP_SCHEMA.names).slice(1, 2))
+
+
+def test_a_plan_of_a_newer_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    write_plan(draw(), str(tmp_path), 0, bags_per_batch=2)
+    values = json.loads((tmp_path / "plan.json").read_text()) | {"version": 3}
+    (tmp_path / "plan.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"is a plan of version 3, known is 2: .* update adaptfocus"):
+        read_plan(str(tmp_path))

@@ -42,7 +42,7 @@ def test_a_slice_costs_its_row_groups_and_not_the_file(tmp_path: Path) -> None:
     read = store.read_ranges
 
     def counted(urls, offsets_bytes, sizes_bytes):
-        fetched.extend(sizes_bytes)
+        fetched.append(sum(sizes_bytes))
         return read(urls, offsets_bytes, sizes_bytes)
 
     with mock.patch.object(tables.objects, "read_ranges", counted):
@@ -50,6 +50,12 @@ def test_a_slice_costs_its_row_groups_and_not_the_file(tmp_path: Path) -> None:
     size = Path(url).stat().st_size
     assert len(fetched) == 2, "the footer and the row group"
     assert sum(fetched) < tables.FOOTER_BYTES + size / 25
+    fetched.clear()
+    with mock.patch.object(tables.objects, "read_ranges", counted):
+        assert read_table(url, pa.schema([SCHEMA.field("number")]), 640, 704)["number"].to_pylist() == [
+            *range(640, 704)
+        ]
+    assert fetched[1] < 1000, "and no column that nobody asked for"
 
 
 def test_what_is_no_table_is_said_to_be_none(tmp_path: Path) -> None:

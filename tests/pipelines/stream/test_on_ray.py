@@ -14,7 +14,7 @@ import pytest
 
 from adaptfocus.pipelines.plan.published import Stretch, read_plan, write_plan
 from adaptfocus.pipelines.schemas import EpochPlan
-from adaptfocus.pipelines.stream.batches import ClipBatch, decode_error
+from adaptfocus.pipelines.stream.batches import DecodedBatch, decode_error
 from adaptfocus.pipelines.stream.clips import ClipShape, bags_of, stream
 from adaptfocus.pipelines.stream.on_ray import (
     Decoding,
@@ -28,7 +28,6 @@ from adaptfocus.pipelines.stream.on_ray import (
 from adaptfocus.trainers.runs.epochs import publish_plan, read_head
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.open import clip_shape
-from adaptfocus.trainers.settings.run import TrainConfig
 from tests.bad_decoders import bad_members
 from tests.worlds import SmallWorld
 
@@ -56,22 +55,18 @@ def cluster(bad: Path) -> Iterator[None]:
         yield
 
 
-def shape_of(world: SmallWorld, config: TrainConfig) -> ClipShape:
-    return clip_shape(config, world.planner().max_labels)
-
-
 def test_ray_and_the_plain_loop_give_the_same_batches(small_world: SmallWorld, tmp_path: Path) -> None:
     config = small_world.run_config(tmp_path, "run")
     plan = publish_plan(Run(config.url), config, small_world.planner(), 0, None)
     assert plan is not None
-    shape = shape_of(small_world, config)
+    shape = clip_shape(config)
     ours = list(plan_dataset(plan, shape, Decoding(), 2).iter_batches(batch_size=4, batch_format="numpy"))
     theirs = list(stream(plan.slices(), shape, 4))
     assert len(ours) == len(theirs) == 4
     for one, other in zip(ours, theirs, strict=True):
-        assert ClipBatch(**one).ok.all()
+        assert DecodedBatch(**one).ok.all()
         for name, values in other.columns().items():
-            if not name.endswith("_seconds") or name == "duration_seconds":  # but those that were measured
+            if not name.endswith("_seconds"):  # but those that were measured
                 assert np.array_equal(one[name], values), name
 
 
@@ -82,7 +77,7 @@ def test_a_decoder_that_hangs_or_crashes_ends_no_task(small_world: SmallWorld, t
     )
     plan = publish_plan(Run(config.url), config, small_world.planner(), 0, None)
     assert plan is not None
-    shape = shape_of(small_world, config)
+    shape = clip_shape(config)
     every = list(bags_of(plan.slices()))
     sizes = [bag["member_size_bytes"] for bag in every if bag]
     bad.write_text(json.dumps({sizes[1]: "hang", sizes[6]: "crash"}))
@@ -90,7 +85,7 @@ def test_a_decoder_that_hangs_or_crashes_ends_no_task(small_world: SmallWorld, t
         batches = list(plan_dataset(plan, shape, Decoding(), 2).iter_batches(batch_size=16, batch_format="numpy"))
     finally:
         bad.write_text("{}")
-    (batch,) = (ClipBatch(**each) for each in batches)
+    (batch,) = (DecodedBatch(**each) for each in batches)
     errors = {slot: decode_error(batch.error[slot]).split(":")[0] for slot in np.flatnonzero(~batch.ok).tolist()}
     assert errors == {1: "decode_deadline", 6: "decoder_died"}
 
@@ -106,7 +101,7 @@ def test_the_head_of_the_next_epoch_comes_before_its_plan_is_known(small_world: 
     assert head.num_bags == 4
     url = claim_stream(run.url)
     decoding = Decoding(cores=2)
-    dataset = decode_rows(plan_rows(url, decoding), shape_of(small_world, config), 2, decoding)
+    dataset = decode_rows(plan_rows(url, decoding), clip_shape(config), 2, decoding)
     ranks: Any = dataset.streaming_split(2, equal=True)
     mark(url, Stretch(run.url, 0, 4, 2, config.plan.bags_per_batch, 18 + 4))
     slots: dict[int, list[list[int]]] = {0: [], 1: []}
@@ -145,13 +140,13 @@ def test_decoding_stays_on_the_nodes_that_are_named_for_it(small_world: SmallWor
     plan = publish_plan(Run(config.url), config, small_world.planner(), 0, None)
     assert plan is not None
     decoding = Decoding(cores=2, label_selector=(("role", "decode"),))
-    stage: Any = plan_dataset(plan, shape_of(small_world, config), decoding)._logical_plan.dag
+    stage: Any = plan_dataset(plan, clip_shape(config), decoding)._logical_plan.dag
     assert stage.ray_remote_args == {"num_cpus": 2 / 3, "label_selector": {"role": "decode"}}
-    plain: Any = plan_dataset(plan, shape_of(small_world, config), Decoding())._logical_plan.dag
+    plain: Any = plan_dataset(plan, clip_shape(config), Decoding())._logical_plan.dag
     assert "label_selector" not in plain.ray_remote_args
 
 
 def test_a_block_is_a_whole_part_of_a_ranks_share(small_world: SmallWorld, tmp_path: Path) -> None:
-    shape = ClipShape(clips=4, frames=32, size_pixels=224, max_labels=3, bins=20)  # 19 MB a bag
+    shape = ClipShape(clips=4, frames=32, size_pixels=224)  # 19 MB a bag
     assert bags_per_block(12, shape) == 3
     assert bags_per_block(7, shape) == 1

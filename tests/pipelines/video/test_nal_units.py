@@ -8,6 +8,7 @@ import pytest
 
 from adaptfocus.pipelines.decode.span import _decoded, new_context, packets_in
 from adaptfocus.pipelines.video.nal_units import _h264_record, find_needed
+from adaptfocus.pipelines.video.spans import packets_of
 from tests.moving import bags_of, data_of, indexed, kind, moving
 
 # Headers of NAL units with nothing behind them. Of HEVC: type, sub-layer.
@@ -97,7 +98,7 @@ def test_a_third_of_ordinary_packets_is_left_out(tmp_path: Path, name: str, shar
     for bag in bags_of(video, [1] * 20, 5):
         wanted = {pts for clip in bag["clips"] for pts in clip["frame_pts"]}
         for span, data in zip(bag["spans"], data_of(bag), strict=True):
-            packets = packets_in(span, data)
+            packets = packets_in(packets_of(span), data)
             keep = find_needed(
                 video["codec"], video["extradata"], [p.data for p in packets], [p.pts in wanted for p in packets]
             )

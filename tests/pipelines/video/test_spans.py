@@ -35,7 +35,13 @@ def found_in(video: dict, *times_seconds: list[float]) -> tuple[list[list[int]],
 def one_span(video: dict, times_seconds: list[float]) -> dict:
     """The frames of one clip and its only span."""
     (frame_pts,), (span,) = found_in(video, times_seconds)
-    return span | {"frame_pts": frame_pts}
+    return opened(span) | {"frame_pts": frame_pts}
+
+
+def opened(span: dict) -> dict:
+    """A span and the columns of its packets."""
+    columns = {f"packet_{name}": values.tolist() for name, values in vars(packets_of(span)).items()}
+    return span | columns
 
 
 def test_the_frame_on_display_is_the_last_one_not_after_the_time() -> None:
@@ -96,7 +102,7 @@ def test_clips_of_one_gop_are_one_span_and_clips_far_apart_are_two() -> None:
     video = table(list(range(0, 200, 10)), [0, 10])
     frame_pts, spans = found_in(video, [2.0, 3.0], [5.0], [15.0])
     assert frame_pts == [[20, 30], [50], [150]]
-    assert [span["packet_pts"] for span in spans] == [list(range(0, 60, 10)), list(range(100, 160, 10))]
+    assert [opened(span)["packet_pts"] for span in spans] == [list(range(0, 60, 10)), list(range(100, 160, 10))]
 
 
 @given(st.data())
@@ -107,7 +113,7 @@ def test_spans_hold_every_clips_frames_and_no_packet_twice(data: st.DataObject) 
     video = table([10 * i for i in range(count)], list(keys))
     clips = data.draw(st.lists(st.lists(st.floats(-1, count + 1), min_size=1, max_size=5), min_size=1, max_size=6))
     frame_pts, spans = found_in(video, *clips)
-    packets = [pts for span in spans for pts in span["packet_pts"]]
+    packets = [pts for span in spans for pts in opened(span)["packet_pts"]]
     assert packets == sorted(set(packets))
     assert {pts for clip in frame_pts for pts in clip} <= set(packets)
-    assert all(span["packet_pts"][0] // 10 in keys for span in spans)
+    assert all(opened(span)["packet_pts"][0] // 10 in keys for span in spans)

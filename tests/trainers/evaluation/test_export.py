@@ -38,7 +38,7 @@ def trained_run(folder: Path, backbone: str = "small3d", **clip: int) -> tuple[s
     lineage: Lineage = run.claim(1)[0]
     at = lineage.folder(0, 4)
     lineage.write_state(at, {"model": model.state_dict(), "optimiser": {}})
-    lineage.commit(at, 0, 4, 4, (), {})
+    lineage.commit(at, 0, 4, 4, None, {})
     return config.url, model.eval()
 
 

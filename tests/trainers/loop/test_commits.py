@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -24,8 +25,8 @@ from adaptfocus.pipelines.settings import make
 from adaptfocus.pipelines.store.tables import read_table, write_table
 from adaptfocus.trainers.device.transfer import Leaving
 from adaptfocus.trainers.errors import DamagedStateError, DrainedError
-from adaptfocus.trainers.loop.commits import on_cpu
 from adaptfocus.trainers.loop.engine import LocalEngine
+from adaptfocus.trainers.loop.sharding import on_cpu
 from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.runs.epochs import SALIENCY
 from adaptfocus.trainers.runs.ledger import audit
@@ -159,6 +160,34 @@ def killed(small_world: SmallWorld, folder: Path, *overrides: str) -> TrainConfi
     with pytest.raises(Killed):
         trained(config, DyingEngine(4, 7))
     return config
+
+
+def in_the_old_form(run: Run) -> None:
+    """Each entry of the log names all ledger files of its epoch so far, and none the entry before it."""
+    files: dict[int, list[str]] = {}
+    for path in sorted(Path(run.url, "log").iterdir()):
+        entry = json.loads(path.read_text())
+        entry.pop("previous", None)
+        so_far = files.setdefault(entry["epoch"], [])
+        if entry["kind"] == "checkpoint":
+            so_far += [f"{entry['folder']}/{file.name}" for file in Path(run.url, entry["folder"]).glob("scores-*")]
+        path.write_text(json.dumps(entry | {"ledger": so_far}))
+
+
+def test_a_run_with_a_log_in_the_old_form_is_resumed(small_world: SmallWorld, tmp_path: Path, undisturbed: Run) -> None:
+    """It has died with half of its second epoch in the log: the rest is added in the new form."""
+    config = killed(small_world, tmp_path)
+    in_the_old_form(Run(config.url))
+    old = Run(config.url)
+    assert [len(old.ledger_files(commit)) for commit in checkpoints(old)] == [1, 2, 1]
+    run = trained(config)
+    assert same_weights(run, undisturbed)
+    assert dataclasses.replace(audit(run), claims=1, workers=(1,)) == audit(undisturbed)
+    for epoch in (1, 2, 3):
+        tables = [read_table(each.epoch_url(epoch, SALIENCY), SALIENCY_SCHEMA) for each in (run, undisturbed)]
+        assert tables[0].equals(tables[1])
+    in_the_old_form(run)
+    assert audit(Run(run.url)) == audit(run)
 
 
 def damage(run: Run, commit: Commit) -> None:

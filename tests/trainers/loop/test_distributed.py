@@ -19,8 +19,8 @@ import torch.distributed as dist
 from adaptfocus.pipelines.saliency.bins import Bins
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable, merge
 from adaptfocus.pipelines.schemas import NO_LABEL
-from adaptfocus.pipelines.stream.batches import ClipBatch
 from adaptfocus.trainers.backbones import build
+from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.loop.commits import SinceCommit
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.step import train_step

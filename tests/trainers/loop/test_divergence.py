@@ -15,8 +15,8 @@ import torch
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError, InputError
 from adaptfocus.pipelines.store.strict_json import json_text
-from adaptfocus.pipelines.stream.batches import ClipBatch
 from adaptfocus.trainers.backbones import build, load_pretrained
+from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.device.finite import not_finite
 from adaptfocus.trainers.device.transfer import Leaving
 from adaptfocus.trainers.evaluation.extraction import Extraction, classes_of, extract, make_here

@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from adaptfocus.pipelines.schemas import NO_LABEL
-from adaptfocus.pipelines.stream.batches import ClipBatch
 from adaptfocus.trainers.backbones import Backbone
+from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.device.transfer import Leaving
 from adaptfocus.trainers.loop.accumulate import split
-from adaptfocus.trainers.loop.commits import SinceCommit, on_cpu
+from adaptfocus.trainers.loop.commits import SinceCommit
 from adaptfocus.trainers.loop.engine import LocalEngine
+from adaptfocus.trainers.loop.sharding import on_cpu
 from adaptfocus.trainers.loop.step import make_optimiser, ready, train_step
 from adaptfocus.trainers.loop.training import wrap_and_restore
 from adaptfocus.trainers.settings.run import TrainConfig

@@ -263,10 +263,12 @@ def test_order_inside_a_batch_is_that_of_the_plan(small_world: SmallWorld, undis
     config = load_config(undisturbed.url)
     plan = read_plan(undisturbed.epoch_url(0, "plan"))
     assert plan is not None
+    from adaptfocus.trainers.batches import LabelShape
     from adaptfocus.trainers.runs.open import clip_shape
 
     stretch = Stretch(undisturbed.url, 0, 8, 1, 4, 20)
-    slots = [b.slot.tolist() for b in LocalEngine(4).batches(stretch, clip_shape(config, plan.max_labels))]
+    batches = LocalEngine(4).batches(stretch, clip_shape(config), LabelShape(plan.max_labels, config.saliency.bins))
+    slots = [b.slot.tolist() for b in batches]
     assert np.concatenate(slots).tolist() == list(range(8, 16))
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptfocus.pipelines.schemas import NEVER_VISITED, NO_LABEL
-from adaptfocus.pipelines.stream.batches import ClipBatch
+from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.method import closed_form, objective
 from benchmarks.focus_overhead import EPOCH, Shape, config_of, random_batch

@@ -23,8 +23,8 @@ import pytest
 import torch
 from torch import nn
 
-from adaptfocus.pipelines.stream.batches import ClipBatch
 from adaptfocus.trainers.backbones import InputSpec
+from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.loop.commits import SinceCommit
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.step import train_step

@@ -17,6 +17,7 @@ from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.settings import make
 from adaptfocus.pipelines.stream.clips import read_and_decode
 from adaptfocus.trainers.backbones import BACKBONES, MAKERS
+from adaptfocus.trainers.batches import LabelShape, join_batches
 from adaptfocus.trainers.loop.commits import SinceCommit
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.step import train_step
@@ -51,7 +52,8 @@ def steps(values: dict[str, Any], engine: Engine) -> dict[str, Any]:
     plan, classes = first_plan(config), len(load_index(config.index, columns=["labels"]).classes)
     mine = BAGS // engine.workers
     rows = plan.table.slice(engine.rank * mine, mine)
-    batch = read_and_decode(rows, clip_shape(config, plan.max_labels))
+    labels = LabelShape(plan.max_labels, config.saliency.bins)
+    (batch,) = join_batches([read_and_decode(rows, clip_shape(config))], [rows], labels)
     assert batch.ok.all()
     model = small(config.backbone, num_classes=classes)
     trained, done = engine.wrap(model), SinceCommit()

@@ -86,7 +86,7 @@ def test_a_group_that_ended_because_it_was_asked_to_is_no_failure() -> None:
 def test_the_settings_reach_ray(small_world: SmallWorld, tmp_path: Path) -> None:
     def trainer(*overrides: str):
         config = small_world.run_config(tmp_path, "run", "placement.engine=ray", *overrides)
-        return _trainer(config, ClipShape(3, 8, 20, 4, 20, DecodeConfig()), "failure.json", str(tmp_path))
+        return _trainer(config, ClipShape(3, 8, 20, DecodeConfig()), "failure.json", str(tmp_path))
 
     fixed = trainer("placement.workers=2")
     assert fixed.scaling_config.num_workers == 2

@@ -83,13 +83,10 @@ def plan_rows(run: Run, epoch: int) -> list[dict]:
 
 def slots_of_batches(run: Run) -> dict[tuple[int, int], set[int]]:
     """(epoch, cursor) of each commit -> the slots whose scores came with it, over all ranks."""
-    before: set[str] = set()
     found = {}
     for entry in run.entries():
         if entry.kind == "checkpoint":
-            new = [f for f in entry.ledger if f not in before]
-            before |= set(new)
-            tables = [read_table(run.at(f), LEDGER_SCHEMA) for f in new]
+            tables = [read_table(run.at(f), LEDGER_SCHEMA) for f in entry.own_ledger]
             found[entry.epoch, entry.cursor] = {s for t in tables for s in t.column("slot").to_pylist()}
     return found
 

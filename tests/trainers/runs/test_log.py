@@ -9,16 +9,18 @@ import pytest
 import torch
 
 from adaptfocus.pipelines import store
-from adaptfocus.pipelines.schemas import LEDGER_SCHEMA
+from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, LEDGER_SCHEMA
 from adaptfocus.trainers.errors import TakenOverError
+from adaptfocus.trainers.runs.epochs import add_failed
 from adaptfocus.trainers.runs.log import Commit, Lineage, Run
 
 
-def commit(lineage: Lineage, epoch: int, cursor: int, value: float = 0.0) -> Commit:
+def commit(lineage: Lineage, epoch: int, cursor: int, value: float = 0.0, last: Commit | None = None) -> Commit:
     folder = lineage.folder(epoch, cursor)
     lineage.write_state(folder, {"model": {"w": torch.tensor([value])}})
-    path = lineage.write_ledger(folder, 0, pa.Table.from_pylist([], schema=LEDGER_SCHEMA))
-    return lineage.commit(folder, epoch, cursor, 8, (path,), {"loss": value})
+    for rank in range(lineage.workers):
+        lineage.write_ledger(folder, rank, LEDGER_SCHEMA.empty_table())
+    return lineage.commit(folder, epoch, cursor, 8, last, {"loss": value})
 
 
 def test_a_run_goes_on_from_its_last_commit(store_url: str) -> None:
@@ -81,7 +83,67 @@ def test_old_states_are_removed_and_ledgers_stay(tmp_path) -> None:
     commits = [commit(lineage, 0, cursor) for cursor in (2, 4, 6, 8)]
     lineage.drop_old_states(keep=2)
     assert [store.exists(run.at(c.folder or "", "state.pt")) for c in commits] == [False, False, True, True]
-    assert all(store.exists(run.at(c.ledger[0])) for c in commits)
+    assert all(store.exists(run.at(file)) for c in commits for file in run.ledger_files(c))
+
+
+def test_a_ledger_is_that_of_its_lineage_and_epoch(store_url: str) -> None:
+    """Resumed on other workers, and from an earlier state than the newest: what was rolled back does not count."""
+    run = Run(store.join(store_url, "r"))
+    first, _ = run.claim(workers=2)
+    half = commit(first, 0, 4)
+    end = commit(first, 0, 8, last=half)
+    kept = commit(first, 1, 2, last=end)
+    commit(first, 1, 4, last=kept)  # rolled back
+    second, _ = run.claim(workers=1)
+    again = commit(second, 1, 4, last=kept)
+    last = commit(second, 1, 6, last=again)
+
+    for reader in (run, Run(run.url)):  # one that has written the log, and one that has not
+        of_epochs = [reader.ledger_files(end), reader.ledger_files(last)]
+        assert of_epochs[0] == [f"{at.folder}/scores-{rank}-of-2.parquet" for at in (half, end) for rank in (0, 1)]
+        assert of_epochs[1] == [
+            *(f"{kept.folder}/scores-{rank}-of-2.parquet" for rank in (0, 1)),
+            *(f"{at.folder}/scores-0-of-1.parquet" for at in (again, last)),
+        ]
+        assert all(store.exists(run.at(file)) for files in of_epochs for file in files)
+        assert reader.ledger_files(None) == []
+
+
+def test_a_ledger_of_an_earlier_version_has_its_errors_by_kind(tmp_path) -> None:
+    """What a run leaves out, and why, is the same whichever version has written its ledger."""
+    run = Run(str(tmp_path))
+    lineage, _ = run.claim(1)
+    errors = [("", ""), ("decode_error", "no keyframe: in\n2 packets"), ("deadline", "")]
+    bags = [
+        {"slot": n, "video_row": n, "ok": not kind, "kind": kind, "error": why} for n, (kind, why) in enumerate(errors)
+    ]
+    rows = pa.Table.from_pylist(bags, schema=LEDGER_SCHEMA)
+    old = [f"{kind}: {message}" if kind else "" for kind, message in errors]
+    columns = rows.drop_columns(["kind", "null_rank", "null_variance"])
+    columns = columns.set_column(columns.schema.get_field_index("error"), "error", pa.array(old))
+    written = []
+    for cursor, table in ((4, columns), (8, rows)):
+        at = lineage.folder(0, cursor)
+        lineage.write_ledger(at, 0, table)
+        written.append(lineage.commit(at, cursor, cursor, 8, None, {}))
+    assert run.ledger(written[0]).equals(run.ledger(written[1]))
+    videos = pa.table({name: ["a", "b", "c"] for name in ("shard_url", "member_name", "video_id")})
+    found = add_failed(videos, EXCLUDED_SCHEMA.empty_table(), run.ledger(written[0]), 0)
+    assert found.select(["video_id", "kind", "message"]).to_pylist() == [
+        {"video_id": "b", "kind": "decode_error", "message": "no keyframe: in\n2 packets"},
+        {"video_id": "c", "kind": "deadline", "message": ""},
+    ]
+
+
+def test_an_entry_stays_small_however_many_commits_and_workers(tmp_path) -> None:
+    run = Run(str(tmp_path))
+    lineage, last = run.claim(workers=256)
+    metrics = {f"metric_{number}": 1 / 3 for number in range(20)}
+    for cursor in range(1, 301):
+        last = lineage.commit(lineage.folder(0, cursor), 0, cursor, 301, last, metrics, "0" * 64, cursor, cursor)
+    sizes = [path.stat().st_size for path in sorted((tmp_path / "log").iterdir())[1:]]
+    assert max(sizes) <= min(sizes) + 20 <= 4096
+    assert len(Run(run.url).ledger_files(last)) == 300 * 256
 
 
 def test_a_state_that_would_run_code_is_refused(tmp_path) -> None:

@@ -96,7 +96,7 @@ def test_a_clip_shows_the_steps_nearest_to_its_frames(small_world: SmallWorld, f
     config, found = load_config(undisturbed.url), open_features(features)
     plan = read_plan(undisturbed.epoch_url(1, "plan"))
     assert plan is not None
-    shape = clip_shape(config, plan.max_labels)
+    shape = clip_shape(config)
     rows = [row for url, *part in plan.slices() for row in read_table(url, PLAN_SCHEMA, *part).to_pylist()]
     batches = list(stream(plan.slices(), shape, 4))
     assert [slot for batch in batches for slot in batch.slot.tolist()] == [row["slot"] for row in rows]
@@ -242,7 +242,7 @@ def test_features_that_change_while_they_are_read_are_refused(features: str, tmp
     config = load_config(undisturbed.url).model_copy(update={"features": str(copy)})
     plan = read_plan(undisturbed.epoch_url(0, "plan"))
     assert plan is not None
-    shape = clip_shape(config, plan.max_labels)
+    shape = clip_shape(config)
     (copy / "features.json").write_text((copy / "features.json").read_text() + " ")
     with pytest.raises(InputError, match="have changed while they were in use"):
         next(stream(plan.slices(), shape, 4))

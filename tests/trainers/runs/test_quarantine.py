@@ -47,8 +47,8 @@ class StopsAfter(LocalEngine):
         super().__init__(4)
         self.epoch = epoch
 
-    def batches(self, stretch, shape):
-        for number, batch in enumerate(super().batches(stretch, shape)):
+    def batches(self, *args):
+        for number, batch in enumerate(super().batches(*args)):
             if int(batch.clip_id[0, 0]) >> 44 == self.epoch and number % 4 == 1:
                 raise KeyboardInterrupt
             yield batch
