@@ -1,9 +1,8 @@
-"""What flows between the stages, and the Arrow schema of every table on disk.
+"""The Arrow schema of every table on disk and between stages. Columns are named here, once, with their units.
 
-The columns are named once, with their units.
-
-The unit of a plan is a *bag*: one video with its N clips of the epoch (the multiple-instance term). Strings stop
-at the decoder: `iter_torch_batches` cannot carry them, so a worker knows a video by its row in the index.
+The unit of a plan is a *bag*: one video with its N clips of the epoch (the term of multiple-instance learning).
+Strings stop at the decoder, because `iter_torch_batches` cannot carry them. A worker knows a video by its row in the
+index.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ import pyarrow as pa
 
 SCHEMA_VERSION = 3
 
-# One row a video. Offsets of packets count from the member's first byte: `member_offset_bytes` + one of them is a
-# place in the tar.
+# One row a video. Offsets of packets count from the member's first byte: add `member_offset_bytes` for the offset in
+# the tar.
 INDEX_SCHEMA = pa.schema(
     [
         ("video_id", pa.string()),
@@ -28,8 +27,8 @@ INDEX_SCHEMA = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("rotation_degrees", pa.int32()),  # counter-clockwise, to be applied after decoding
-        ("is_mirrored", pa.bool_()),  # left to right, once it is turned
-        ("pixel_aspect_numerator", pa.int64()),  # width of a stored pixel by its height
+        ("is_mirrored", pa.bool_()),  # left to right, after the rotation
+        ("pixel_aspect_numerator", pa.int64()),  # width of a stored pixel divided by its height
         ("pixel_aspect_denominator", pa.int64()),
         ("time_base_numerator", pa.int64()),
         ("time_base_denominator", pa.int64()),
@@ -45,21 +44,21 @@ INDEX_SCHEMA = pa.schema(
         # "packets": one range GET and a bare codec context. "demux": PyAV over a ranged file.
         ("access", pa.string()),
         ("indexed_by", pa.string()),  # "header": from the container's tables. "demux": every packet was read.
-        # Whether each sync sample is shown in the place in which it is decoded. If not (an open GOP), readers that
-        # count frames from a sync sample show wrong ones; decord does.
+        # Whether each sync sample has the same place in display order as in decoding order. If not (an open GOP),
+        # readers that count frames from a sync sample show wrong frames; decord is one.
         ("keys_in_order", pa.bool_()),
-        # Behind a sync sample's own time: how long pictures may not be whole yet, where a stream is refreshed in parts.
+        # How long after a sync sample's own time pictures may still be incomplete, if a stream is refreshed in parts.
         ("recovery_ticks", pa.int64()),
         ("packet_count", pa.int64()),
-        ("packets", pa.binary()),  # packet_codec
+        ("packets", pa.binary()),  # as encoded by pipelines/video/packets.py
     ]
 )
 
-# What each video's shard was when it was indexed (storage.size_and_tag): columns of a loaded index and of plans. On the
-# store they are said once a shard, in index.json.
+# The size and tag of each video's shard when it was indexed (`size_and_tag`): columns of a loaded index and of plans.
+# On the store, index.json holds them once a shard.
 SHARD_FIELDS = [("shard_size_bytes", pa.int64()), ("shard_tag", pa.string())]
 
-# What the index or a run leaves out, and why. Nothing is dropped without a row here.
+# Videos that the index or a run leaves out, and why. Nothing is dropped without a row here.
 REFUSED_SCHEMA = pa.schema(
     [
         ("shard_url", pa.string()),
@@ -70,33 +69,33 @@ REFUSED_SCHEMA = pa.schema(
     ]
 )
 
-# What a run has left out so far: the same, with the video's row and the epoch in which it failed.
+# Videos that a run has left out so far: the same columns, the video's row, and the epoch in which it failed.
 EXCLUDED_SCHEMA = pa.schema([*REFUSED_SCHEMA, pa.field("video_row", pa.int64()), pa.field("epoch", pa.int64())])
 
 CLIP_TYPE = pa.struct(
     [
         ("clip_id", pa.int64()),
         ("center_seconds", pa.float64()),  # from the first frame shown
-        ("tau", pa.float64()),  # center as a fraction of the video
+        ("tau", pa.float64()),  # the centre as a fraction of the video
         ("focus_label_id", pa.int64()),  # the action it was drawn around; -1 if it explores
         ("frame_pts", pa.list_(pa.int64())),  # the F frames wanted, in the stream's time base
     ]
 )
 
-# A run of packets, in decoding order from a keyframe on, that is fetched as one range (or one for each of some spans
-# that continue each other) and decoded at once. It serves one clip, or several that need the same packets.
+# Consecutive packets in decoding order that begin with a keyframe, are fetched as one range and are decoded at once. If
+# spans continue each other, each of them is one range. A span serves one clip, or several that need the same packets.
 SPAN_TYPE = pa.struct(
     [
         ("offset_bytes", pa.int64()),  # of the range to fetch, in the tar
         ("size_bytes", pa.int64()),
-        ("packets", pa.binary()),  # packet_codec; offsets inside that range
-        # Its packets follow those of the span before: the two are decoded as one. So it is where a run's packets lie
-        # far apart, or in another order than they are decoded.
+        ("packets", pa.binary()),  # as encoded by pipelines/video/packets.py; offsets inside that range
+        # Its packets follow those of the previous span, and the two are decoded as one. This happens if consecutive
+        # packets lie far apart, or are not stored in decoding order.
         ("continues", pa.bool_()),
     ]
 )
 
-# One row a bag. A row holds all that reading and decoding it needs, so that a task looks nothing up.
+# One row a bag. A row holds everything that reading and decoding the bag need, so that a task looks nothing up.
 PLAN_SCHEMA = pa.schema(
     [
         ("slot", pa.int64()),  # position in the epoch: global batch s is slots [s G, (s + 1) G)
@@ -119,9 +118,9 @@ PLAN_SCHEMA = pa.schema(
         ("duration_seconds", pa.float64()),
         ("label_ids", pa.list_(pa.int64())),
         ("clips", pa.list_(CLIP_TYPE)),
-        ("spans", pa.list_(SPAN_TYPE)),  # none where a demuxer reads the video
-        # [clips x labels], row by row: may this clip count as a positive of this label? All true in weak regimes;
-        # from the intervals in Full.
+        ("spans", pa.list_(SPAN_TYPE)),  # none if a demuxer reads the video
+        # [clips x labels], row by row: whether this clip may count as a positive of this label. All true in the weak
+        # regimes; taken from the intervals in Full.
         ("clip_positive", pa.list_(pa.bool_())),
         # [labels x bins], row by row: the video's saliency at the start of the epoch.
         ("saliency_score", pa.list_(pa.float32())),
@@ -130,19 +129,19 @@ PLAN_SCHEMA = pa.schema(
     ]
 )
 
-# What a step needs of a bag beside its frames and what they cost. The rank that trains joins these columns by slot.
+# What a step needs of a bag in addition to its frames and their cost. The rank that trains joins these columns by slot.
 STEP_COLUMNS = (
     "slot", "video_row", "duration_seconds", "label_ids", "clips", "clip_positive", "saliency_score", "saliency_tau",
     "saliency_epoch",
 )  # fmt: skip
 STEP_SCHEMA = pa.schema([PLAN_SCHEMA.field(name) for name in STEP_COLUMNS])
 
-# What reading and decoding a bag need: a plan without what is learnt from it.
+# What reading and decoding a bag need: a plan without the columns that only a step uses.
 DECODE_SCHEMA = pa.schema(
     [field for field in PLAN_SCHEMA if field.name not in STEP_COLUMNS or field.name in ("slot", "video_row", "clips")]
 )
 
-# One row a bag that went through the model and into the gradient (ok) or was lost in decoding (not ok).
+# One row for each bag that went through the model and into the gradient (ok), or could not be decoded (not ok).
 LEDGER_SCHEMA = pa.schema(
     [
         ("slot", pa.int64()),
@@ -154,17 +153,17 @@ LEDGER_SCHEMA = pa.schema(
         ("tau", pa.list_(pa.float64())),
         ("label_ids", pa.list_(pa.int64())),
         ("probability", pa.list_(pa.float32())),  # [clips x labels], row by row: the training pass, detached
-        # [labels]: how the bag's spike of the label, over clips drawn anywhere, ranks among those of bags without the
-        # label (trainers/method/null_ranks.py), and the variance of that rank where the label means nothing.
+        # [labels]: the rank of the bag's spike of the label, over clips drawn anywhere, among the spikes of bags
+        # without the label (trainers/method/null_ranks.py), and the variance of that rank if the label means nothing.
         ("null_rank", pa.list_(pa.float32())),
         ("null_variance", pa.list_(pa.float32())),
     ]
 )
 
-# Columns that ledgers of earlier versions have not; they are null there. Without `kind`, `error` is "kind: message".
+# Columns that ledgers of earlier versions lack. They are null there. Without `kind`, `error` is "kind: message".
 LATER_IN_LEDGER = ("kind", "null_rank", "null_variance")
 
-# One row a (video, action of the video), ordered by (video_row, label_id).
+# One row for each video and each of its actions, ordered by (video_row, label_id).
 SALIENCY_SCHEMA = pa.schema(
     [
         ("video_row", pa.int64()),
@@ -181,18 +180,18 @@ NO_LABEL = -1
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """An epoch's bags in their order, and what did not fit into a whole number of global batches."""
+    """An epoch's bags in their order, and the videos that did not fit into a whole number of global batches."""
 
     table: pa.Table  # PLAN_SCHEMA
     carried: tuple[int, ...]  # video rows that open the next epoch
-    max_labels: int  # places for labels in a batch: the index's largest number of labels of a video
+    max_labels: int  # places for labels in a batch: the largest number of labels of any video in the index
 
 
 def clip_id(epoch: int, slot: int, draw: int) -> int:
     """One number for (epoch, slot, draw): 19 bits of epoch, 36 of slot, 8 of draw; sorts in that order.
 
     Raises:
-        ValueError: a part does not fit (over 524,287 epochs, 68 billion bags an epoch or 255 clips a bag).
+        ValueError: a part does not fit (more than 524,287 epochs, 68 billion bags an epoch or 255 clips a bag).
     """
     if not (0 <= epoch < 1 << 19 and 0 <= slot < 1 << 36 and 0 <= draw < 1 << 8):
         raise ValueError(f"epoch {epoch}, slot {slot}, draw {draw}: limits are 2^19, 2^36 and 2^8")

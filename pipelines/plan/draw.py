@@ -1,11 +1,10 @@
-"""Which clips an epoch looks at: a pure function of index, saliency, seed and epoch.
+"""Draws the clips of an epoch: a pure function of index, saliency, seed and epoch.
 
-Input: the video index, the saliency snapshot, (seed, epoch), the bags carried over from the last epoch.
-Does: draws N clips a video, half of them around what was salient; orders the bags; looks up the packets.
-Output: a plan: one row a bag, complete enough that a task can read and decode it without asking anybody.
+N clips of each video are drawn, half of them around salient times by default. The bags are put in order, and the
+packets of each clip are looked up. A row of the plan is one bag. It holds all that a task needs to read and decode it.
 
-Every video draws from its own counter-based generator, keyed by (seed, epoch, video id, occurrence): no draw
-depends on another video, on the number of workers or on the order in which anything is computed.
+Every video draws from its own counter-based generator, keyed by (seed, epoch, video id, occurrence). No draw
+depends on another video, on the number of workers or on the order of the computation.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
 
 @dataclass(frozen=True)
 class Planner:
-    """What planning needs of an index, computed once: columns as numpy and lists."""
+    """What planning needs from an index, computed once: columns as numpy and lists."""
 
     table: pa.Table
     classes: tuple[str, ...]
@@ -69,19 +68,20 @@ def plan_clips(
 ) -> EpochPlan:
     """Draw one epoch. The same arguments always give the same plan, bit for bit.
 
-    A global batch is a whole number of bags: the tail of the order that does not fill one is carried into the next
-    epoch, so that nobody pads or drops.
+    A global batch is a whole number of bags. Bags at the end of the order that do not fill one are carried into the
+    next epoch, so that no batch is padded and no video is dropped.
 
     Args:
-        head: the epoch's first bags, drawn before (with `only_bags`); they stay as they are.
-        only_bags: draw only so many bags from the beginning of the order.
+        head: the epoch's first bags, drawn earlier (with `only_bags`); they stay unchanged.
+        only_bags: draw only this many bags from the beginning of the order.
 
     Raises:
-        ConfigError: fewer videos than one global batch takes.
+        ConfigError: there are fewer videos than one global batch needs.
     """
     first = [] if head is None else head.column("video_row").to_pylist()
     order = _rows_in_order(planner, seed, epoch, carried, set(excluded), rules.repeat_factor)
-    # A video left out since the head was drawn changes who is repeated: the head's surplus must not lengthen the epoch.
+    # A video left out since the head was drawn changes which videos repeat. The head's surplus must not lengthen the
+    # epoch.
     room = max(len(order) - len(first), 0) if rules.repeat_factor else None
     rows = (first + _without(first, order)[:room])[:only_bags]
     fits = len(rows) // rules.bags_per_batch * rules.bags_per_batch
@@ -126,7 +126,7 @@ def plan_clips(
 
 
 def plan_views(planner: Planner, clip: ClipConfig, num_views: int, crops: int = 1) -> EpochPlan:
-    """N uniform views of every video, each `crops` clips of the same frames: the plan of an evaluation."""
+    """The plan of an evaluation: N uniform views of every video. Each view is `crops` clips of the same frames."""
     bags = []
     for row in range(planner.table.num_rows):
         video = planner.table.slice(row, 1).to_pylist()[0]
@@ -146,7 +146,7 @@ def plan_views(planner: Planner, clip: ClipConfig, num_views: int, crops: int = 
 def _rows_in_order(
     planner: Planner, seed: int, epoch: int, carried: Iterable[int], left_out: set[int], repeat_factor: float
 ) -> list[int]:
-    """Carried rows, then the epoch's: all videos, or as many draws of them, in the epoch's order."""
+    """The carried rows, then the epoch's own rows in its order: every video once, or as many weighted draws."""
     names = planner.table.column("video_id").to_pylist()
     kept = [row for row in carried if row not in left_out]
     if not repeat_factor:
@@ -157,7 +157,7 @@ def _rows_in_order(
 
 
 def _without(taken: Sequence[int], rows: Sequence[int]) -> list[int]:
-    """`rows` less one occurrence of each of `taken`."""
+    """`rows` minus one occurrence of each of `taken`."""
     left = Counter(taken)
     kept = []
     for row in rows:
@@ -169,7 +169,7 @@ def _without(taken: Sequence[int], rows: Sequence[int]) -> list[int]:
 
 
 def center_range_seconds(video: dict, clip: ClipConfig) -> tuple[float, float]:
-    """The earliest and latest centre at which a clip lies inside its video; the middle for a video shorter than it."""
+    """The earliest and latest centre of a clip that lies inside its video; the middle if the video is shorter."""
     half = (clip.frames - 1) / 2 * clip.stride_seconds(video["frame_rate_hz"])
     middle = video["duration_seconds"] / 2
     return min(half, middle), max(video["duration_seconds"] - half, middle)
@@ -178,10 +178,10 @@ def center_range_seconds(video: dict, clip: ClipConfig) -> tuple[float, float]:
 def _draws(
     video: dict, spots: list[tuple[int, float, float]], random: np.random.Generator, clip: ClipConfig, rules: DrawRules
 ) -> list[tuple[float, int]]:
-    """(centre in seconds, label drawn around or NO_LABEL) of each clip of a bag.
+    """(centre in seconds, label that the clip was drawn around or NO_LABEL) of each clip of a bag.
 
-    Three numbers a clip are always drawn, used or not, so that a change of saliency moves only the clips it is
-    about. `spots`: label, salient time and weight of the actions that have been seen.
+    Three numbers are always drawn for a clip, used or not, so that a change of saliency moves only the clips that it
+    concerns. `spots`: label, salient time and weight of each action that has been seen.
     """
     low, high = center_range_seconds(video, clip)
     duration = video["duration_seconds"]
@@ -230,7 +230,7 @@ def _bag(
 def _positives(
     video: dict, planner: Planner, labels: tuple[int, ...], clips: list[dict], clip: ClipConfig, full: FullLabels | None
 ) -> list[bool]:
-    """[clips x labels]: everything in the weak regimes, in Full what intervals say."""
+    """[clips x labels]: all true in the weak regimes; taken from the intervals in Full."""
     if not full:
         return [True] * (len(clips) * len(labels))
     half = (clip.frames - 1) / 2 * clip.stride_seconds(video["frame_rate_hz"]) if full == "overlap" else 0.0
@@ -238,6 +238,6 @@ def _positives(
 
 
 def bare_bag(video: dict, frame_pts: list[list[int]], spans: list[dict]) -> dict:
-    """A bag outside any plan, of a row of the index and what `video.spans.find_clips` found: for pictures and tools."""
+    """A bag outside any plan, for pictures and tools: from a row of the index and the result of `find_clips`."""
     clips = [{"clip_id": number, "frame_pts": pts} for number, pts in enumerate(frame_pts)]
     return video | {"slot": 0, "video_row": 0, "clips": clips, "spans": spans}

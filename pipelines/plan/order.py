@@ -1,4 +1,4 @@
-"""The order in which an epoch comes to the videos, and how often to each."""
+"""The order of an epoch's videos, and how often each of them is drawn."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ import numpy as np
 
 
 def order_of_epoch(video_ids: Sequence[str], seed: int, epoch: int) -> list[int]:
-    """Video rows in the epoch's order: sorted by a hash of (seed, epoch, video id), so that a part of a corpus
-    keeps its relative order whatever else is in the corpus."""
+    """Video rows in the epoch's order: sorted by a hash of (seed, epoch, video id).
+
+    So a part of a corpus keeps its relative order whatever else the corpus holds.
+    """
     keys = [(_hash(seed, epoch, "order", name), row) for row, name in enumerate(video_ids)]
     return [row for _, row in sorted(keys)]
 
 
 def repeat_weights(label_ids: Sequence[Sequence[int]], exponent: float) -> np.ndarray:
-    """How often each video is wanted, relative to the others: max over its labels of (n_mean / n_k)^exponent, [V].
+    """The relative weight of each video: the max over its labels k of (n_mean / n_k)^exponent, [V].
 
-    n_k is the number of videos with label k, n_mean its mean over the labels that occur. A video without labels
-    weighs 1. Repeat-factor sampling after Gupta, Dollar, Girshick, "LVIS" (arXiv 1908.03195), section 4.2, without
-    its threshold.
+    n_k is the number of videos with label k. n_mean is the mean of n_k over the labels that occur. A video without
+    labels has weight 1. This is repeat-factor sampling as in Gupta, Dollar, Girshick, "LVIS" (arXiv 1908.03195),
+    section 4.2, without its threshold.
     """
     counts = Counter(k for ids in label_ids for k in ids)
     mean = sum(counts.values()) / max(len(counts), 1)
@@ -29,7 +31,10 @@ def repeat_weights(label_ids: Sequence[Sequence[int]], exponent: float) -> np.nd
 
 
 def label_weights(label_ids: Sequence[Sequence[int]], exponent: float) -> dict[int, float]:
-    """How often each label is wanted as the one that a clip is drawn around: n_k^-exponent, n_k its videos."""
+    """The relative weight of each label k when the label that a clip is drawn around is chosen: n_k^-exponent.
+
+    n_k is the number of videos with label k.
+    """
     counts = Counter(k for ids in label_ids for k in ids)
     return {k: count**-exponent for k, count in counts.items()}
 
@@ -39,9 +44,9 @@ def draw_repeated_order(
 ) -> list[int]:
     """As many draws as there are videos, each video in proportion to its weight, in the epoch's order.
 
-    Systematic resampling: one offset an epoch, so that a video wanted r times comes floor(r) or ceil(r) times, and the
-    sum is always the number of videos. Which of the two follows from a shuffled order, not from neighbours in the
-    index.
+    This is systematic resampling with one offset an epoch: a video with the expected count r is drawn floor(r) or
+    ceil(r) times, and the draws always sum to the number of videos. A shuffled order decides between floor and ceil,
+    so that neighbours in the index do not.
     """
     if not len(rows):
         return []
@@ -50,7 +55,7 @@ def draw_repeated_order(
     offset = _hash(seed, epoch, "repeat") / 2**64
     ends = np.floor(np.cumsum(wanted) - offset + 1e-9)
     copies = np.diff(ends, prepend=np.floor(-offset + 1e-9)).astype(int)
-    copies[-1] += len(rows) - copies.sum()  # rounding of the last sum alone
+    copies[-1] += len(rows) - copies.sum()  # only the rounding of the last sum
     keys = [
         (_hash(seed, epoch, "order", copy, video_ids[place]), rows[place])
         for place, count in zip(shuffled.tolist(), copies.tolist(), strict=True)

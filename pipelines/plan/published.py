@@ -1,11 +1,10 @@
-"""Plans on the store: parts of Parquet, and one small JSON that names them.
+"""Plans on the store: Parquet parts, and one small JSON that names them.
 
-Input: an EpochPlan. Does: writes parts first and `plan.json` last, so that a plan is there whole or not at all.
-Output: PlanFacts, which says which rows of which part hold which slots; and `follow`, which goes from one epoch's
-plan to the next as they are published.
+The parts are written first and `plan.json` last, so that a reader finds a whole plan or none. PlanFacts says which
+rows of which part hold which slots. `follow` moves from one epoch's plan to the next as they are published.
 
     RUN/epochs/0007/plan/   the plan
-    RUN/epochs/0007/head/   its first batches, drawn an epoch earlier: they are read while epoch 6 still trains
+    RUN/epochs/0007/head/   its first batches, drawn one epoch earlier: they are read while epoch 6 still trains
                             (docs/decisions/0008)
 """
 
@@ -27,22 +26,22 @@ from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.tables import read_table, write_table
 from adaptfocus.pipelines.video.packets import Packets, encode_packets
 
-# 2: the packets of a span are one blob; in plans of version 1, which do not say theirs, they were lists of numbers.
+# Version 2: the packets of a span are one blob. In version 1, which the file does not state, they are lists of numbers.
 PLAN_VERSION = 2
-# One read task reads one part: more parts cost the coordinator about a millisecond each, larger ones delay the
-# first batch of an epoch.
+# One read task reads one part. Each part costs the coordinator about a millisecond. Larger parts delay the first batch
+# of an epoch.
 BAGS_PER_PART = 2000
-# One look-up, one block of plan rows in Ray: 0.2 MB at 250 packets a clip.
+# Bags in one look-up, which is one block of plan rows in Ray: 0.2 MB at 250 packets a clip.
 BAGS_PER_CHUNK = 64
 # Batches at the beginning of an epoch that are looked up one by one: as many as a head usually has.
 LEAD_CHUNKS = 4
-# Between two looks for a plan that is not there yet. One at a time, but for hours where an epoch takes hours.
+# The wait between two looks for a plan that does not exist yet. An epoch may take hours, so the wait may last hours.
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 0.02, 0.5
 
 
 @dataclass(frozen=True)
 class PlanFacts:
-    """An immutable plan at `folder_url`: its length, its parts' lengths, and what the next epoch begins with."""
+    """An immutable plan at `folder_url`: its length, its parts' lengths, and the rows that open the next epoch."""
 
     folder_url: str
     epoch: int
@@ -67,7 +66,7 @@ def epoch_url(run_url: str, epoch: int, *parts: str) -> str:
 
 
 class Chunk(NamedTuple):
-    """Slots [first_slot, end_slot) of an epoch: what is looked up at once. May reach beyond the end of its plan."""
+    """Slots [first_slot, end_slot) of an epoch, looked up at once. It may reach beyond the end of its plan."""
 
     epoch: int
     first_slot: int
@@ -76,17 +75,17 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class Stretch:
-    """The plans of a run from (epoch, slot) to the end of its last epoch, most of which are not drawn yet."""
+    """The plans of a run from (epoch, slot) to the end of its last epoch. Most of them are not drawn yet."""
 
     run_url: str
     epoch: int
     first_slot: int
     epochs: int
     bags_per_batch: int
-    max_bags: int  # no plan has more: the videos, and a batch carried over
+    max_bags: int  # the most bags of any plan: one for each video, and one batch carried over
 
     def chunks(self) -> Iterator[Chunk]:
-        """In order. The first ones of an epoch are single batches, so that a head serves them."""
+        """The chunks in order. The first ones of an epoch are single batches, so that a head can supply them."""
         for epoch in range(self.epoch, self.epochs):
             slot = self.first_slot if epoch == self.epoch else 0
             while slot < self.max_bags:
@@ -97,11 +96,11 @@ class Stretch:
 
 
 def look_for(run_url: str, chunk: Chunk) -> Iterator[list[tuple[str, int, int]] | None]:
-    """The slices of plan or head that hold a chunk's slots; None, at longer and longer times, while there are none."""
+    """The slices of the plan or head that hold a chunk's slots; None, at growing intervals, until one exists."""
     pause_seconds, is_first = MIN_POLL_SECONDS, True
     while True:
         plan = read_plan(epoch_url(run_url, chunk.epoch, "plan"))
-        if plan is None and is_first:  # a head is there before anybody looks, or not at all
+        if plan is None and is_first:  # a head exists before the first look, or never
             head = read_plan(epoch_url(run_url, chunk.epoch, "head"))
             plan = head if head and head.num_bags >= chunk.end_slot else None
         if plan:
@@ -113,15 +112,15 @@ def look_for(run_url: str, chunk: Chunk) -> Iterator[list[tuple[str, int, int]] 
 
 
 def wait_for_chunk(run_url: str, chunk: Chunk) -> list[tuple[str, int, int]]:
-    """The slices of a chunk, as soon as they are there."""
+    """The slices of a chunk, as soon as they exist."""
     return next(slices for slices in look_for(run_url, chunk) if slices is not None)
 
 
 def follow(stretch: Stretch) -> Iterator[tuple[str, int, int] | None]:
     """Slices of the plans of a run, one after the other as they are published.
 
-    While the next slice is not there yet, each call gives None, after a moment: whoever holds bags back to fill
-    something first has to let them go then.
+    While the next slice does not exist yet, each call waits a moment and gives None. A caller that holds bags back to
+    fill a buffer must release them then.
     """
     for chunk in stretch.chunks():
         for slices in look_for(stretch.run_url, chunk):
@@ -133,7 +132,7 @@ def part_url(folder_url: str, number: int) -> str:
 
 
 def write_plan(plan: EpochPlan, folder_url: str, epoch: int, bags_per_batch: int) -> PlanFacts:
-    """Write a plan in parts of whole global batches; writing the same plan again changes nothing."""
+    """Write a plan in parts of whole global batches. Writing the same plan again changes nothing."""
     bags_per_part = max(1, BAGS_PER_PART // bags_per_batch) * bags_per_batch
     starts = range(0, plan.table.num_rows, bags_per_part)
     parts = [plan.table.slice(start, bags_per_part) for start in starts]
@@ -150,10 +149,10 @@ def write_plan(plan: EpochPlan, folder_url: str, epoch: int, bags_per_batch: int
 
 
 def read_plan(folder_url: str) -> PlanFacts | None:
-    """The plan at a folder, or None if it has not been written (whole).
+    """The plan in a folder; None if it has not been written as a whole.
 
     Raises:
-        InputError: a newer version has written it, or it is damaged.
+        InputError: a newer version of adaptfocus wrote it, or it is damaged.
     """
     try:
         values = strict_json.read(store.join(folder_url, "plan.json"), "remove it, and it is drawn again")
@@ -163,8 +162,8 @@ def read_plan(folder_url: str) -> PlanFacts | None:
         raise
     if values.get("version", 1) > PLAN_VERSION:
         raise InputError(
-            f"{folder_url} is a plan of version {values['version']}, known is {PLAN_VERSION}: a newer adaptfocus has "
-            "drawn it; update adaptfocus to resume this run"
+            f"{folder_url} is a plan of version {values['version']}, newer than version {PLAN_VERSION}, the newest that "
+            "this adaptfocus knows; update adaptfocus to resume this run"
         )
     return PlanFacts(
         folder_url, values["epoch"], values["num_bags"], tuple(values["part_bags"]), tuple(values["carried"]),
@@ -173,7 +172,7 @@ def read_plan(folder_url: str) -> PlanFacts | None:
 
 
 def read_bags(url: str, schema: pa.Schema, start: int = 0, stop: int | None = None) -> pa.Table:
-    """Rows [start, stop) of a part of a plan, of this version whichever wrote it.
+    """Rows [start, stop) of a part of a plan, upgraded to this version if an earlier one wrote it.
 
     Args:
         schema: PLAN_SCHEMA or some columns of it.
@@ -185,7 +184,7 @@ def read_bags(url: str, schema: pa.Schema, start: int = 0, stop: int | None = No
 
 
 def _with_blobs(table: pa.Table) -> pa.Table:
-    """A part of a plan, the packets of each of whose spans are a blob."""
+    """A part of a plan in which the packets of each span are a blob."""
     at = table.schema.get_field_index("spans")
     if at < 0 or table.schema.field(at).type.value_type.get_field_index("packets") >= 0:
         return table
@@ -197,7 +196,8 @@ def _with_blob(span: dict[str, Any]) -> dict[str, Any]:
     count = len(span["packet_pts"])
     names = ("packet_offset_bytes", "packet_size_bytes", "packet_pts", "packet_dts")
     offset, size, pts, dts = (np.array(span[name], np.int64) for name in names)
-    # The earliest plans do not say which packets are keys: a span begins with one. Nor that a span continues another.
+    # The earliest plans do not say which packets are keys: every span begins with one. They also do not say whether a
+    # span continues another.
     is_key = span.get("packet_is_key") or [place == 0 for place in range(count)]
     return {
         "offset_bytes": span["offset_bytes"],

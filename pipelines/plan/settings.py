@@ -14,7 +14,7 @@ from adaptfocus.pipelines.settings import Settings
 class ClipConfig(Settings):
     """One clip: `frames` frames, `frame_stride` frames apart at `fps`, cropped to a square of `size_pixels`.
 
-    `fps` is the rate in which strides are counted; without it, each video's own mean rate.
+    `fps` is the rate in which strides are counted. Without it, each video's own mean rate is used.
     """
 
     frames: int = pydantic.Field(default=8, ge=1, le=1024)
@@ -31,32 +31,34 @@ class PlanConfig(Settings):
 
     clips_per_bag: int = pydantic.Field(default=4, ge=1, le=255)
     bags_per_batch: int = pydantic.Field(default=8, ge=1)
-    unlabelled: Literal["negative", "left_out"] = "negative"  # what a video without labels is to every class
-    resample: bool = True  # draw around salient times once warm-up is over (Ours alone)
+    unlabelled: Literal["negative", "left_out"] = (
+        "negative"  # a video without labels: a negative of every class, or unused
+    )
+    resample: bool = True  # draw around salient times once warm-up is over (only Ours)
     explore_probability: float = pydantic.Field(default=0.5, ge=0, le=1)  # epsilon
-    # Exponent of class balance in focus: the action k that a clip is drawn around is taken with probability ~ n_k^-this
-    # among its video's. 0: all alike.
+    # Exponent of class balance in focus: among its video's actions, a clip is drawn around action k with a probability
+    # proportional to n_k^-this. 0: all equal.
     focus_balance: float = pydantic.Field(default=0.0, ge=0, le=2)
     # Exponent of repeat-factor sampling for long tails: a video is drawn in proportion to max_k (n_mean / n_k)^this
-    # over its labels k, at the same number of clips an epoch. 0: every video once.
+    # over its labels k. The number of clips an epoch stays the same. 0: every video once.
     repeat_factor: float = pydantic.Field(default=0.0, ge=0, le=2)
-    # Batches at the beginning of an epoch that are drawn one epoch earlier, so that they can be read while that one
-    # still trains; at most a quarter of an epoch. Their videos wait one epoch longer for what the model says of them.
+    # Batches at the beginning of an epoch that are drawn one epoch earlier, so that they can be read while that epoch
+    # still trains; at most a quarter of an epoch. New scores reach the draws of their videos one epoch later.
     lead_batches: int = pydantic.Field(default=2, ge=0)
 
     def head_bags(self, num_bags: int) -> int:
-        """How many bags the head of the next epoch has, after an epoch of `num_bags`."""
+        """The number of bags in the head of the next epoch, if this epoch has `num_bags`."""
         return min(self.lead_batches, num_bags // self.bags_per_batch // 4) * self.bags_per_batch
 
 
 @dataclass(frozen=True)
 class DrawRules:
-    """How clips are drawn, with all that the regime decides filled in."""
+    """How clips are drawn. Everything that the regime decides is filled in."""
 
     clips_per_bag: int
     bags_per_batch: int
     explore_probability: float = 1.0
-    delta: float = 0.15  # clips are drawn in salient time +- delta, a fraction of the video
+    delta: float = 0.15  # clips are drawn within salient time +- delta, a fraction of the video
     delta_seconds: float | None = None  # instead of `delta`, for long videos
     focus_from_epoch: int | None = None  # None: every clip explores
     full_labels: FullLabels | None = None  # positives from intervals; None: all of the video's labels
@@ -64,5 +66,5 @@ class DrawRules:
     repeat_factor: float = 0.0
 
     def radius(self, duration_seconds: float) -> float:
-        """delta of one video as a fraction of it."""
+        """delta as a fraction of one video."""
         return self.delta_seconds / duration_seconds if self.delta_seconds else self.delta
