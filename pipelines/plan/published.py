@@ -162,8 +162,8 @@ def read_plan(folder_url: str) -> PlanFacts | None:
         raise
     if values.get("version", 1) > PLAN_VERSION:
         raise InputError(
-            f"{folder_url} is a plan of version {values['version']}, newer than version {PLAN_VERSION}, the newest that "
-            "this adaptfocus knows; update adaptfocus to resume this run"
+            f"{folder_url} is a plan of version {values['version']}, newer than version {PLAN_VERSION}, the latest "
+            "that this adaptfocus knows; update adaptfocus to resume this run"
         )
     return PlanFacts(
         folder_url, values["epoch"], values["num_bags"], tuple(values["part_bags"]), tuple(values["carried"]),

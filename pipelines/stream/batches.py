@@ -1,6 +1,6 @@
 """Batches as they leave the stream: of clips, and of windows.
 
-A bad video's error is bytes in a row of its own, so that a batch is arrays only.
+The error of a bad video is stored as bytes in an array, so that a batch holds only arrays.
 """
 
 from __future__ import annotations
@@ -19,24 +19,26 @@ ERROR_BYTES = 512  # an error's text crosses to the workers as this many bytes o
 
 @dataclass(frozen=True)
 class DecodedBatch:
-    """B decoded bags as arrays of fixed shape: N clips, T frames. What they are of stands in the plan, under `slot`."""
+    """B decoded bags as arrays of fixed shape: N clips, T frames. The plan says under `slot` what each bag shows."""
 
     slot: np.ndarray  # [B] int64
     ok: np.ndarray  # [B] bool; a bag that could not be decoded keeps its slot, with black frames
     error: np.ndarray  # [B, ERROR_BYTES] uint8: "kind: message" if not ok
-    frames: np.ndarray  # [B, N, T, C, H, W] uint8: RGB, or planes of YUV as one channel (see frames.py); or float32
+    frames: (
+        np.ndarray
+    )  # [B, N, T, C, H, W] uint8: RGB, or planes of YUV as one channel (decode/pictures.py); or float32
     # [B, N, T, D, 1, 1]: steps of features (see features/clips.py)
     read_bytes: np.ndarray  # [B] int64, fetched for the bag's clips
     read_requests: np.ndarray  # [B] int64
-    wait_seconds: np.ndarray  # [B] float64: the decoder stood still for the store
+    wait_seconds: np.ndarray  # [B] float64: how long the decoder waited for the store
     decode_seconds: np.ndarray  # [B] float64
-    read_retries: np.ndarray  # [B, RETRY_REASONS] int64: what went wrong with the requests, by reason
+    read_retries: np.ndarray  # [B, RETRY_REASONS] int64: retried requests, by reason
 
     def __post_init__(self) -> None:
         self._check({})
 
     def _check(self, more: Mapping[str, tuple[int, ...]]) -> None:
-        """Raises ValueError if frames, these columns or `more` have not the shapes that belong together."""
+        """Raises ValueError if the shapes of frames, these columns and `more` do not agree."""
         shapes = {each.name: getattr(self, each.name).shape for each in fields(self)}
         if len(shapes["frames"]) != 6:
             raise ValueError(f"frames must be [B, N, T, C, H, W]: {shapes}")
@@ -50,7 +52,7 @@ class DecodedBatch:
             raise ValueError(f"these columns disagree with frames {shapes['frames']}: {wrong}")
         is_features = self.frames.dtype == np.float32 and shapes["frames"][4:] == (1, 1)
         if self.frames.dtype != np.uint8 and not is_features:
-            raise ValueError(f"frames must be uint8, or float32 of one pixel, are {self.frames.dtype}")
+            raise ValueError(f"frames must be uint8, or float32 of one pixel, and are {self.frames.dtype}")
 
     @property
     def num_bags(self) -> int:
@@ -61,7 +63,7 @@ class DecodedBatch:
         return type(self)(**{name: values[:bags] for name, values in self.columns().items()})
 
     def columns(self) -> dict[str, np.ndarray]:
-        """As a dict of arrays: what crosses Ray Data."""
+        """The batch as a dict of arrays, as it passes through Ray Data."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
@@ -76,15 +78,15 @@ def decode_error(data: np.ndarray) -> str:
     return data.tobytes().rstrip(b"\0").decode(errors="replace")
 
 
-BAD_VIDEO = -1  # the step of the row that says why a video has none
+BAD_VIDEO = -1  # the step of the row that says why a video has no windows
 
 
 @dataclass(frozen=True)
 class WindowBatch:
-    """B windows. The counts of a row are what was spent since the row before it, so that their sums are a video's."""
+    """B windows. A row counts the work since the previous row, so that the rows of a video add up to its total."""
 
     video_row: np.ndarray  # int64 [B]
-    step: np.ndarray  # int64 [B]; BAD_VIDEO: this row is no window, but says why its video is refused
+    step: np.ndarray  # int64 [B]; BAD_VIDEO: this row is not a window; it says why its video is refused
     center_seconds: np.ndarray  # float64 [B]
     packets_decoded: np.ndarray  # int64 [B]
     frames_converted: np.ndarray  # int64 [B]

@@ -1,13 +1,13 @@
-"""The stages from a plan to batches of clips, in their order. This is the file that shows the data flow.
+"""The stages from a plan to batches of clips, in order. This file shows the data flow.
 
-    plan rows --read_ahead--> bytes of spans --decode_clips--> frames, written where the batch holds them
+    plan rows --read_ahead--> bytes of spans --decode_clips--> frames, written into their place in the batch
 
-Input: an epoch's plan (Parquet at a URL) and where to start in it.
-Does: fetches the spans of the next bags while one is decoded, and turns a bag that cannot be decoded into a black one
-with its reason.
-Output: DecodedBatches, in slot order. Nothing here knows labels, saliency or training: who trains joins its own columns
-of the plan by slot (trainers/batches.py). Nothing here knows Ray: `stream` below runs in this process, and
-`pipelines.stream.on_ray` runs the same `assemble_batches` on a cluster.
+The spans of the next bags are fetched while one bag is decoded. A bag that cannot be decoded becomes black frames with
+a reason. Batches come in slot order.
+
+Nothing here knows labels, saliency or training: the trainer joins its own columns of the plan by slot
+(trainers/batches.py). Nothing here knows Ray: `stream` runs in this process, and `pipelines.stream.on_ray` runs the
+same `assemble_batches` on a cluster.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from adaptfocus.pipelines.store.ahead import Fetched, read_ahead
 from adaptfocus.pipelines.store.reads import ReadConfig
 from adaptfocus.pipelines.stream.batches import ERROR_BYTES, DecodedBatch, encode_error
 
-# (URL of a part of a plan, first row, end row), or None while the next is not published yet.
+# (URL of a part of a plan, first row, end row), or None while the next part is not published yet.
 Slices = Iterable[tuple[str, int, int] | None]
 T = TypeVar("T")
 F = TypeVar("F")
@@ -41,7 +41,7 @@ F = TypeVar("F")
 
 @dataclass(frozen=True)
 class ClipShape:
-    """The fixed shape of every bag of a run, which lets batches be tensors; and how its frames are made."""
+    """The shape of every bag of a run, and how its frames are made. The shape is fixed, so that batches are tensors."""
 
     clips: int
     frames: int
@@ -49,7 +49,7 @@ class ClipShape:
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     read: ReadConfig = field(default_factory=ReadConfig)
     isolation: Isolation | None = None  # None: decode in this process
-    features: FeatureSource | None = None  # what is read in the place of frames
+    features: FeatureSource | None = None  # read instead of frames
 
     @property
     def frames_shape(self) -> tuple[int, ...]:
@@ -87,13 +87,13 @@ def read_and_decode(rows: pa.Table, shape: ClipShape) -> DecodedBatch:
 
 
 def _read(bags: Iterable[dict | None], shape: ClipShape) -> Iterator[Fetched]:
-    """Bags with their bytes; without any where the decoder reads the member itself."""
+    """Bags with their bytes; without bytes if the decoder reads the member itself."""
     reads_member = shape.decode.backend != "packets"
     return read_ahead((bag | {"spans": []} if bag and reads_member else bag for bag in bags), config=shape.read)
 
 
 def fill(batch: DecodedBatch, place: int, fetched: Fetched, shape: ClipShape) -> None:
-    """Decode a bag into its place. Never raises for a bad video: the bag keeps its slot, black, with its reason."""
+    """Decode a bag into its place. A bad video raises nothing: its bag keeps its slot, black, with the reason."""
     bag, data, reading = fetched
     began = time.monotonic()
     try:
@@ -110,7 +110,7 @@ def fill(batch: DecodedBatch, place: int, fetched: Fetched, shape: ClipShape) ->
 
 
 def fill_features(batch: DecodedBatch, place: int, bag: dict, shape: ClipShape) -> None:
-    """`fill`, from features. A video that has none is as one that does not decode."""
+    """`fill` from features. A video without features is treated like one that does not decode."""
     assert shape.features
     table = open_source(shape.features)
     batch.slot[place] = bag["slot"]
@@ -134,7 +134,7 @@ def assemble_batches(
     bags_per_batch: int,
     fill_bag: Callable[[DecodedBatch, int, F, ClipShape], None] = fill,
 ) -> Iterator[DecodedBatch]:
-    """Bags whose bytes are here -> batches; frames are decoded into their place in the batch."""
+    """Fetched bags -> batches. Frames are decoded into their place in the batch."""
     for first in fetched:
         batch = empty_batch(shape, bags_per_batch)
         number = 0
@@ -145,7 +145,7 @@ def assemble_batches(
 
 
 def empty_batch(shape: ClipShape, bags: int) -> DecodedBatch:
-    """A batch of `bags` bags to be filled: frames are not yet written."""
+    """A batch of `bags` bags to be filled; its frames are not written yet."""
     return DecodedBatch(
         slot=np.zeros(bags, np.int64),
         ok=np.ones(bags, bool),

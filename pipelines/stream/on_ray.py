@@ -1,17 +1,16 @@
-"""The stages of `stream.clips` as a Ray Dataset. The only file of pipelines/ that imports ray.
+"""The stages of `stream.clips` as a Ray Dataset. This is the only file of pipelines/ that imports ray.
 
-Input: a folder of markers on the store, the newest of which says where in the run to begin.
-Does: chunks of slots, epoch after epoch -> plan rows, as they are published -> blocks of k bags -> range read and
-decode in a pool of tasks, in order.
-Output: a Dataset that Ray Train splits so that rank r gets its slice of every global batch, in order.
+The newest marker in a folder on the store says where in the run to begin. Chunks of slots, epoch after epoch, become
+plan rows as these are published. Tasks in a pool then read and decode blocks of k bags, in order. Ray Train splits the
+Dataset so that each rank gets its slice of every global batch, in order.
 
-One execution serves all epochs: a new one for each would stop the decoders at every boundary (0.7 s with tasks, 3.6 s
-with actors, on two cores), and could not read the next epoch's first clips while the last still trains.
+One execution serves all epochs. A new one for each epoch would stop the decoders at every boundary (0.7 s with tasks,
+3.6 s with actors, on two cores), and could not read the next epoch's first clips while the current epoch still trains.
 
-Why markers: Ray plans a dataset in a process of its own, with a counter that restarts when a worker group does. So
-rank 0 writes down what is to be read before it asks for the first batch, under the name of its own worker group; Ray's
-barrier at the beginning of an iteration makes every rank wait until that has been seen. A process left over from an
-older group can write only into that group's folder.
+Markers exist because Ray plans a dataset in another process, with a counter that restarts with the worker group. So
+rank 0 records what is to be read before it asks for the first batch, under the name of its own worker group. Ray's
+barrier at the beginning of an iteration makes every rank wait until the marker has been read. A process left over from
+an older group can write only into that group's folder.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ from adaptfocus.pipelines.schemas import DECODE_SCHEMA
 from adaptfocus.pipelines.stream.clips import ClipShape, read_and_decode
 from adaptfocus.pipelines.stream.windows import VideoRange, WindowShape, window_batches
 
-# Larger blocks delay the first batch; smaller ones cost Ray about 10 ms each.
+# Larger blocks delay the first batch. Each block costs Ray about 10 ms, so smaller ones cost more.
 MAX_BLOCK_BYTES = 64 * 2**20
 
 
 def claim_stream(run_url: str) -> str:
-    """A new folder for the markers of one worker group; called in the controller as the group starts."""
+    """Create a new folder for the markers of one worker group. The controller calls this as the group starts."""
     for number in range(_newest_stream_number(run_url) + 1, 1 << 20):
         url = store.join(run_url, "streams", f"{number:06d}.json")
         if store.create_exclusive(url, b"{}"):
@@ -48,12 +47,12 @@ def claim_stream(run_url: str) -> str:
 
 
 def newest_stream(run_url: str) -> str:
-    """The folder claimed last; rank 0 asks once, as its loop starts."""
+    """The folder that was claimed last. Rank 0 asks once, as its loop starts."""
     return store.join(run_url, "streams", f"{_newest_stream_number(run_url):06d}")
 
 
 def mark(stream_url: str, stretch: Stretch) -> None:
-    """Say what the next iteration reads; rank 0 alone, before its own iteration begins."""
+    """Record what the next iteration reads. Only rank 0 calls this, before its own iteration begins."""
     number = len(store.list_files(stream_url))
     data = json.dumps(asdict(stretch)).encode()
     if not store.create_exclusive(store.join(stream_url, f"{number:06d}.json"), data):
@@ -62,14 +61,14 @@ def mark(stream_url: str, stretch: Stretch) -> None:
 
 @dataclass(frozen=True)
 class Decoding:
-    """Where and how widely bags are decoded.
+    """Where bags are decoded, and by how many tasks at once.
 
-    There are half as many tasks again as cores, so that cores are busy while some tasks wait for their first bytes.
-    Each task is a process.
+    There are 1.5 tasks for each core, so that cores stay busy while some tasks wait for their first bytes. Each task
+    is a process.
     """
 
     cores: int = 1
-    cpus_per_core: float = 1.0  # that Ray counts; less than 1 where something else sleeps while bags are decoded
+    cpus_per_core: float = 1.0  # that Ray counts; below 1 if something else sleeps while bags are decoded
     label_selector: tuple[tuple[str, str], ...] = ()  # of the nodes that decode, as (label, value)
 
     @property
@@ -78,17 +77,17 @@ class Decoding:
 
     @property
     def lookups(self) -> int:
-        """Tasks that look plan rows up: one reads some thousand clips a second."""
+        """The number of tasks that look up plan rows. One task reads about a thousand clips a second."""
         return 1 + self.cores // 64
 
 
 def plan_rows(stream_url: str, decoding: Decoding) -> Dataset:
-    """Plan rows of the run, from what the newest marker names on, as they are published."""
+    """Plan rows of the run as they are published, beginning at the position in the newest marker."""
     chunks = ray.data.read_datasource(ChunkSource(stream_url), override_num_blocks=1, num_cpus=0)
     return chunks.repartition(target_num_rows_per_block=1).map_batches(
         _rows_of_chunks,
         batch_size=1,
-        # A task sleeps while its plan is not there yet: it must not hold a core meanwhile.
+        # A task sleeps until its plan exists. It must not hold a core meanwhile.
         num_cpus=0,
         compute=TaskPoolStrategy(size=decoding.lookups),
     )
@@ -126,7 +125,7 @@ def decode_rows(plan_rows: Dataset, shape: ClipShape, bags_per_block: int, decod
 
 
 def window_dataset(ranges: Iterable[VideoRange], shape: WindowShape, decoding: Decoding) -> Dataset:
-    """WindowBatch columns of the videos of an index, in no particular order; a range is decoded by one task."""
+    """WindowBatch columns of the videos of an index, in no particular order. One task decodes each range."""
     ray.data.DataContext.get_current().target_max_block_size = MAX_BLOCK_BYTES
     labels: Any = {"label_selector": dict(decoding.label_selector)} if decoding.label_selector else {}
     return (
@@ -149,21 +148,22 @@ def _windows_of_ranges(ranges: Any, shape: WindowShape) -> Iterator[dict[str, An
 
 
 def bags_per_block(bags_per_rank: int, shape: ClipShape) -> int:
-    """The largest divisor of a rank's share of a global batch whose frames fit a block."""
+    """Bags in a block: the largest divisor of a rank's share of a global batch for which the frames fit a block."""
     bag_bytes = shape.clips * shape.frames * (4 * shape.features.dim if shape.features else 3 * shape.size_pixels**2)
     fits = [k for k in range(1, bags_per_rank + 1) if bags_per_rank % k == 0 and k * bag_bytes <= MAX_BLOCK_BYTES]
     return max(fits, default=1)
 
 
 def decode_columns(rows: pa.Table, shape: ClipShape) -> dict[str, Any]:
-    """`read_and_decode` as Ray Data wants it; codec contexts stay in the process for the next block."""
+    """`read_and_decode` in the form that Ray Data needs. Codec contexts stay in the process for the next block."""
     return read_and_decode(rows, shape).columns()
 
 
 class ChunkSource(Datasource):
-    """The chunks of a run's plans, known long before the plans are, as one small table.
+    """The chunks of a run's plans as one small table. They are known long before the plans are.
 
-    Chunks and not plan rows, because Ray hands out what a read task yields only once it fills a block of 128 MB.
+    It yields chunks rather than plan rows, because Ray holds the output of a read task back until it fills a block of
+    128 MB.
     """
 
     def __init__(self, stream_url: str) -> None:
@@ -174,12 +174,12 @@ class ChunkSource(Datasource):
         return None
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
-        """One task, bound to what the newest marker says: retried, it reads the same. None before training begins."""
+        """One task, bound to the newest marker, so that a retry reads the same. No task before training begins."""
         markers = store.list_files(self.stream_url)
         if not markers:
             return []
         stretch = Stretch(**json.loads(store.read_bytes(markers[-1])))
-        # num_rows must be None: Ray caches the answer of its first call, which knows no plan yet.
+        # num_rows must be None: Ray caches the answer of its first call, when no plan exists yet.
         facts = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
         return [ReadTask(partial(_chunks, stretch), facts)]
 
@@ -191,7 +191,7 @@ def _chunks(stretch: Stretch) -> list[pa.Table]:
 
 
 def _rows_of_chunks(chunks: Any) -> pa.Table:
-    """The plan rows of one chunk, as soon as they are there; none beyond the end of its plan."""
+    """The plan rows of one chunk, as soon as they exist; none beyond the end of its plan."""
     ((run_url, *slots),) = zip(*(chunks[name].tolist() for name in ("run_url", *Chunk._fields)), strict=True)
     return _tables(wait_for_chunk(run_url, Chunk(*slots)))
 

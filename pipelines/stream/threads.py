@@ -11,11 +11,11 @@ from typing import Any
 
 from adaptfocus.pipelines.stream.clips import T
 
-LEAVE_SECONDS = 5.0  # for what is being made when nobody takes any more
+LEAVE_SECONDS = 5.0  # how long to wait for items in the making once the consumer has stopped
 
 
 def ahead(items: Iterator[T], depth: int = 1) -> Iterator[T]:
-    """The same items, made in a thread, `depth` of them before they are asked for. Errors come where they belong."""
+    """The same items, made by a thread up to `depth` items ahead. An error is raised at the item that caused it."""
     made: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
     is_left = threading.Event()
 
@@ -26,7 +26,7 @@ def ahead(items: Iterator[T], depth: int = 1) -> Iterator[T]:
                 if is_left.is_set():
                     return
             put_unless(made, (None, StopIteration()), is_left)
-        except BaseException as error:  # handed on to whoever asks
+        except BaseException as error:  # raised in the consumer
             put_unless(made, (None, error), is_left)
 
     maker = threading.Thread(target=make, name="clips-ahead", daemon=True)
@@ -46,10 +46,10 @@ def ahead(items: Iterator[T], depth: int = 1) -> Iterator[T]:
 
 
 def end_threads(threads: Sequence[threading.Thread]) -> None:
-    """Wait for threads that have been told that nobody takes any more, LEAVE_SECONDS in all at the most.
+    """Wait at most LEAVE_SECONDS in all for threads that have been told to stop.
 
-    One that is inside native code when the interpreter ends may abort the process. One that waits for a plan which
-    never comes is left behind: it holds nothing.
+    A thread that is inside native code when the interpreter exits may abort the process. A thread that waits for a
+    plan that never comes is abandoned: it holds nothing.
     """
     until = time.monotonic() + LEAVE_SECONDS
     for thread in threads:
@@ -57,7 +57,7 @@ def end_threads(threads: Sequence[threading.Thread]) -> None:
 
 
 def put_unless(made: queue.Queue, item: Any, is_left: threading.Event) -> bool:
-    """Put, unless nobody takes any more; whether it was put."""
+    """Put the item, unless the consumer has stopped; whether it was put."""
     while not is_left.is_set():
         with contextlib.suppress(queue.Full):
             made.put(item, timeout=0.1)

@@ -1,11 +1,10 @@
-"""Windows over many whole videos, in batches that do not care where a video ends.
+"""Windows over many whole videos, in batches that cross the ends of videos.
 
-    rows of the index --Filler--> windows, written where the batch holds them
+    rows of the index --Filler--> windows, written into their place in the batch
 
-Input: rows of the index, the shape of a window.
-Does: decodes one video after the other, each in a process of its own if wanted; a batch takes the last windows of one
-video and the first of the next. A video that does not decode becomes one row with its reason.
-Output: WindowBatches. Nothing here knows Ray: `pipelines.stream.on_ray` runs the same on a cluster.
+Videos are decoded one after the other, each in another process if wanted. A batch may hold the last windows of one
+video and the first of the next. A video that does not decode becomes one row with its reason. Nothing here knows Ray:
+`pipelines.stream.on_ray` runs the same code on a cluster.
 """
 
 from __future__ import annotations
@@ -51,15 +50,15 @@ class WindowShape:
 
     @property
     def windows_per_batch(self) -> int:
-        """As many as fit BATCH_BYTES, 64 at the most."""
+        """As many as fit BATCH_BYTES, at most 64."""
         return max(1, min(64, BATCH_BYTES // int(np.prod(self.frames_shape))))
 
     def steps(self, duration_seconds: float) -> int:
-        """How many windows a video has."""
+        """The number of windows of a video."""
         return number_of_hops(duration_seconds, self.hop_seconds)
 
     def job(self, video: Mapping[str, Any]) -> dict[str, Any]:
-        """The windows of one video, as `decode.window_jobs.dense_job` takes them."""
+        """The windows of one video, as the arguments of `decode.window_jobs.dense_job`."""
         return {
             "frames": self.clip.frames,
             "stride_seconds": self.clip.stride_seconds(video["frame_rate_hz"]),
@@ -70,7 +69,7 @@ class WindowShape:
 
 @dataclass(frozen=True)
 class VideoRange:
-    """Videos [start, stop) of an index, but for those that are left out."""
+    """Videos [start, stop) of an index, except those that are left out."""
 
     index_url: str
     fingerprint: str
@@ -79,7 +78,7 @@ class VideoRange:
     left_out: Sequence[int] = ()
 
     def videos(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """(row in the index, the row itself), some in memory at a time."""
+        """(number of the row in the index, the row itself) of each video. Only this range of rows is in memory."""
         table = read_rows(self.index_url, self.start, self.stop, self.fingerprint)
         for at, video_row in enumerate(range(self.start, self.stop)):
             if video_row not in self.left_out:
@@ -93,10 +92,10 @@ def window_batches(
 
     Args:
         videos: (row in the index, row of INDEX_SCHEMA) of each.
-        windows_per_batch: the shape's own if not given.
+        windows_per_batch: the shape's own number by default.
 
     Raises:
-        ConfigError: the windows cannot be had.
+        ConfigError: the settings do not allow these windows.
         StorageError: a video cannot be read.
     """
     size = windows_per_batch or shape.windows_per_batch
@@ -120,7 +119,7 @@ def window_batches(
 
 
 def batches_of_ranges(ranges: Sequence[VideoRange], shape: WindowShape, threads: int) -> Iterator[WindowBatch]:
-    """All windows of some ranges, which threads take one after the other; in no particular order."""
+    """All windows of some ranges, in no particular order. Threads take the ranges one after the other."""
     left, ended = deque(ranges), threading.Event()
     made: queue.Queue[WindowBatch | BaseException | None] = queue.Queue(1)
 
@@ -130,7 +129,7 @@ def batches_of_ranges(ranges: Sequence[VideoRange], shape: WindowShape, threads:
                 if not put_unless(made, batch, ended):
                     return
             put_unless(made, None, ended)
-        except BaseException as error:  # handed on to whoever asks
+        except BaseException as error:  # raised in the consumer
             put_unless(made, error, ended)
 
     running = max(1, min(threads, len(ranges)))
@@ -152,25 +151,25 @@ def batches_of_ranges(ranges: Sequence[VideoRange], shape: WindowShape, threads:
 
 
 def _videos_of(left: deque[VideoRange]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The videos of ranges that nobody else takes."""
+    """The videos of those ranges that no other thread takes."""
     while left:
         try:
             part = left.popleft()
-        except IndexError:  # another thread has taken the last
+        except IndexError:  # another thread has taken the last range
             return
         yield from part.videos()
 
 
 def _fill(filler: _Filler, batch: WindowBatch, at: int, first: int) -> tuple[int, bool]:
-    """Write the next windows, or why there are none, into a batch: (rows written, whether the video is over).
+    """Write the next windows into a batch, or the reason why there are none -> (rows written, whether the video ended).
 
     Args:
-        at: the first row that is free.
+        at: the first free row.
         first: the number of the video's next window.
     """
     try:
         filled = filler.fill(batch.frames[at:])
-    except Exception as error:  # whatever one video leads to, the others have their windows
+    except Exception as error:  # whatever goes wrong with one video, the others keep their windows
         bad = as_bad_video(error)
         filler.close()
         batch.frames[at] = 0
@@ -200,13 +199,13 @@ class _Unusable:
         raise self.error
 
     def close(self) -> None:
-        """There is nothing to end."""
+        """There is nothing to close."""
 
 
 def _filler(video: Mapping[str, Any], shape: WindowShape) -> _Filler:
     try:
         if not video["duration_seconds"] > 0:
-            text = f"it lasts {video['duration_seconds']} s, in which no window lies"
+            text = f"it lasts {video['duration_seconds']} s, which holds no window"
             raise BadVideoError("no_duration", text)
         if shape.isolation:
             return FillerApart(video, shape.job(video), shape.decode, shape.isolation, shape.read)
