@@ -1,9 +1,9 @@
-"""Batches as a step needs them: what was decoded, joined with the plan's own columns by slot.
+"""Batches as a step needs them: decoded bags, joined with the plan's own columns by slot.
 
     plan rows --stream--> DecodedBatch --join--> ClipBatch
         `------step_rows-----------------^
 
-Labels and saliency never pass the decoder. The rank that trains reads them from the plan beside it.
+Labels and saliency never pass through the decoder. The rank that trains reads them from the plan itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Columns = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class LabelShape:
-    """Places for labels in every bag of a run, and bins of the saliency of each."""
+    """The number of places for labels in every bag of a run, and of saliency bins for each label."""
 
     max_labels: int
     bins: int
@@ -38,10 +38,10 @@ class ClipBatch(DecodedBatch):
     video_row: np.ndarray  # [B] int64
     clip_id: np.ndarray  # [B, N] int64
     tau: np.ndarray  # [B, N] float64
-    explores: np.ndarray  # [B, N] bool; drawn anywhere in the video, and not around a salient time
+    explores: np.ndarray  # [B, N] bool; drawn anywhere in the video rather than around a salient time
     duration_seconds: np.ndarray  # [B] float64
     label_ids: np.ndarray  # [B, L] int64
-    clip_positive: np.ndarray  # [B, N, L] bool; all true in weak regimes, but for padding
+    clip_positive: np.ndarray  # [B, N, L] bool; all true in weak regimes, except in the padding
     saliency_score: np.ndarray  # [B, L, n] float32
     saliency_tau: np.ndarray  # [B, L, n] float32
     saliency_epoch: np.ndarray  # [B, L, n] int32
@@ -49,7 +49,7 @@ class ClipBatch(DecodedBatch):
     def __post_init__(self) -> None:
         if self.clip_positive.ndim != 3 or self.saliency_score.ndim != 3:
             shapes = self.clip_positive.shape, self.saliency_score.shape
-            raise ValueError(f"clip_positive must be [B, N, L] and saliency_score [B, L, n], are {shapes}")
+            raise ValueError(f"clip_positive must be [B, N, L] and saliency_score [B, L, n]; they are {shapes}")
         b, n = self.frames.shape[:2]
         labels, bins = self.saliency_score.shape[1:]
         self._check(
@@ -68,7 +68,7 @@ def step_columns(rows: pa.Table, labels: LabelShape) -> dict[str, np.ndarray]:
         name: clips.field(name).to_numpy().reshape(rows.num_rows, -1) for name in ("clip_id", "tau", "focus_label_id")
     }
     ids = _padded(_array(rows, "label_ids"), labels.max_labels, NO_LABEL, np.int64)
-    # [clips x labels] of a bag, row by row: its own labels open each clip's places.
+    # A bag's list is [clips x labels], row by row. Its own labels fill the first places of each clip.
     positive = np.repeat((ids != NO_LABEL)[:, None], of_clip["tau"].shape[1], axis=1)
     positive[positive] = _array(rows, "clip_positive").flatten().to_numpy(zero_copy_only=False)
     saliency = {
@@ -91,10 +91,10 @@ def step_columns(rows: pa.Table, labels: LabelShape) -> dict[str, np.ndarray]:
 
 
 def join(decoded: DecodedBatch, rows: Iterable[tuple[Columns, int]]) -> ClipBatch:
-    """A decoded batch, and for each of its bags the `step_columns` and the row there that say what it is of.
+    """Join a decoded batch with its rows of the plan: for each bag the `step_columns` and the row in them.
 
     Raises:
-        ValueError: a row is of another slot than its bag.
+        ValueError: a row belongs to another slot than its bag.
     """
     rows = list(rows)
     names = rows[0][0].keys()
@@ -105,14 +105,14 @@ def join(decoded: DecodedBatch, rows: Iterable[tuple[Columns, int]]) -> ClipBatc
 
 
 def join_batches(decoded: Iterable[DecodedBatch], plans: Iterable[pa.Table], labels: LabelShape) -> Iterator[ClipBatch]:
-    """Decoded batches with their rows of the plans. Both follow the plans in the same order, epoch after epoch.
+    """Join decoded batches with their rows of the plans. Both follow the plans in the same order, epoch after epoch.
 
     Args:
-        decoded: all bags of the plans or some of them, as a rank has them; within a batch in any order.
+        decoded: all bags of the plans, or a rank's share of them; in any order within a batch.
         plans: tables of STEP_SCHEMA.
 
     Raises:
-        RuntimeError: a bag is of no slot that is left.
+        RuntimeError: none of the remaining slots is that of a decoded bag.
     """
     rows = _walk(plans, labels)
     for batch in decoded:
@@ -120,7 +120,7 @@ def join_batches(decoded: Iterable[DecodedBatch], plans: Iterable[pa.Table], lab
         while missing:
             slot, columns, at = next(rows, (None, {}, 0))
             if slot is None:
-                raise RuntimeError(f"slots {sorted(missing)} were decoded, and the plans that are left have none such")
+                raise RuntimeError(f"slots {sorted(missing)} were decoded, but the rest of the plans has none of them")
             if slot in missing:
                 found[slot] = columns, at
                 missing.discard(slot)
@@ -130,13 +130,13 @@ def join_batches(decoded: Iterable[DecodedBatch], plans: Iterable[pa.Table], lab
 def decode_and_join(
     slices: Slices, decode: Callable[[Slices], Iterable[DecodedBatch]], labels: LabelShape
 ) -> Iterator[ClipBatch]:
-    """What `decode` makes of some slices of plans, in this process, joined with the plans' columns."""
+    """Decode some slices of plans in this process, and join the result with the plans' columns."""
     for_decoder, for_step = tee(slices)
     return join_batches(decode(for_decoder), step_rows(for_step), labels)
 
 
 def step_rows(slices: Slices) -> Iterator[pa.Table]:
-    """The rows (STEP_SCHEMA) of some slices of plans; none wherever the next slice is not known yet."""
+    """The rows (STEP_SCHEMA) of some slices of plans; an empty table while the next slice is not known yet."""
     for part in slices:
         yield read_table(part[0], STEP_SCHEMA, *part[1:]) if part else STEP_SCHEMA.empty_table()
 
@@ -154,7 +154,7 @@ def _array(rows: pa.Table, name: str) -> pa.Array:
 
 
 def _padded(lists: pa.ListArray, width: int, empty: int, kind: type) -> np.ndarray:
-    """[rows, width]: each list from the left, then `empty`."""
+    """[rows, width]: each list fills its row from the left; the rest is `empty`."""
     out = np.full((len(lists), width), empty, kind)
     lengths = lists.value_lengths().to_numpy()
     out[np.arange(width) < lengths[:, None]] = lists.flatten().to_numpy()

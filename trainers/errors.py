@@ -1,4 +1,4 @@
-"""Errors that training knows how to answer."""
+"""Errors that training handles itself."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from adaptfocus.pipelines.errors import AdaptFocusError, StorageError
 
 
 class StoppedError(AdaptFocusError):
-    """The run cannot go on as it is: told to every rank, which all stop; starting them again would not help."""
+    """The run cannot continue as it is. Every rank gets this error and stops; a restart would not help."""
 
 
 class DrainedError(AdaptFocusError):
-    """The worker group was asked to stop, has committed all that it trained, and may be started again elsewhere."""
+    """The worker group was asked to stop and has committed all that it trained. It may be started again elsewhere."""
 
 
 class TakenOverError(AdaptFocusError):
-    """Another process has claimed the run since; this one must stop without writing anything more."""
+    """Another process has claimed the run. This process must stop without writing anything more."""
 
 
 class DamagedStateError(StorageError):
-    """The weights of a checkpoint are not the bytes that were written, or are gone."""
+    """The weights of a checkpoint differ from the bytes that were written, or are gone."""

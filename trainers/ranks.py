@@ -1,4 +1,4 @@
-"""What the loop needs of the ranks that train together, and of the engine that starts them."""
+"""The interface of the ranks that train together, and of the engine that starts them, as the loop needs it."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ T = TypeVar("T")
 
 
 class Ranks(Protocol):
-    """How one thread of each rank agrees with the others."""
+    """Lets one thread of each rank agree with the same thread of the others."""
 
     def gather(self, value: Any) -> list[Any]:
-        """One small value of each rank, in the order of ranks, on every rank. Also a barrier."""
+        """One small value from each rank, in the order of ranks, on every rank. It is also a barrier."""
         ...
 
     def on_rank_zero(self, make: Callable[[], T]) -> T:
-        """Run `make` on rank 0 alone and give its result to every rank.
+        """Run `make` only on rank 0 and give its result to every rank.
 
         Raises:
-            StoppedError: on every rank, if `make` raised an AdaptFocusError that trying again does not mend.
+            StoppedError: on every rank, if `make` raised an AdaptFocusError that a retry does not fix.
             TakenOverError: on every rank, if another process has claimed the run.
         """
         ...
 
 
 class AddsUp(Protocol):
-    """What the objective needs of the ranks."""
+    """The part of the ranks that the objective needs."""
 
     def add_up(self, values: torch.Tensor) -> torch.Tensor:
         """The sum of a tensor over all ranks, on every rank."""
@@ -48,27 +48,27 @@ class Engine(Ranks, AddsUp, Protocol):
     device: torch.device
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model as this group trains it: gradients are averaged over ranks."""
+        """The model in the form that this group trains: gradients are averaged over ranks."""
         ...
 
     def aside(self) -> Ranks:
-        """The same ranks for a second thread of each, which waits for those threads alone. Every rank asks at once."""
+        """The same ranks for a second thread of each, which waits only for those threads. Every rank must call it."""
         ...
 
     def asked_to_stop(self) -> bool:
-        """Whether this rank has been told that the group is to commit and end: its node is taken away, or is wanted."""
+        """Whether this rank has been told that the group must commit and end: its node goes away, or is needed."""
         ...
 
     def agreed(self, wish: int) -> int:
-        """The largest of the numbers that the ranks gave in the call before (0 in the first); of one rank, its own.
+        """The largest number that the ranks gave in the previous call (0 in the first); a single rank gets its own.
 
-        So nobody waits: the answer has come while a step was trained.
+        So no rank waits: the answer arrived while a step was trained.
         """
         ...
 
     def batches(self, stretch: Stretch, shape: ClipShape, labels: LabelShape) -> Iterator[ClipBatch]:
         """This rank's part of every global batch of the stretch, in order.
 
-        One stream over all epochs: what opens an epoch is read while the one before still trains.
+        One stream serves all epochs: the first batches of an epoch are read while the previous epoch still trains.
         """
         ...

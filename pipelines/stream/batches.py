@@ -24,10 +24,9 @@ class DecodedBatch:
     slot: np.ndarray  # [B] int64
     ok: np.ndarray  # [B] bool; a bag that could not be decoded keeps its slot, with black frames
     error: np.ndarray  # [B, ERROR_BYTES] uint8: "kind: message" if not ok
-    frames: (
-        np.ndarray
-    )  # [B, N, T, C, H, W] uint8: RGB, or planes of YUV as one channel (decode/pictures.py); or float32
-    # [B, N, T, D, 1, 1]: steps of features (see features/clips.py)
+    # [B, N, T, C, H, W] uint8: RGB, or planes of YUV as one channel (decode/pictures.py); or [B, N, T, D, 1, 1] float32:
+    # steps of features (features/clips.py)
+    frames: np.ndarray
     read_bytes: np.ndarray  # [B] int64, fetched for the bag's clips
     read_requests: np.ndarray  # [B] int64
     wait_seconds: np.ndarray  # [B] float64: how long the decoder waited for the store

@@ -92,7 +92,7 @@ def test_a_bag_never_gets_another_bags_labels() -> None:
     columns = step_columns(table(row(0, [1]), row(1, [2])), LABELS)
     with pytest.raises(ValueError, match=r"bags of slots \[1\] were given rows of \[0\]"):
         join(decoded(1), [(columns, 0)])
-    with pytest.raises(RuntimeError, match=r"slots \[8\] were decoded, and the plans that are left have none such"):
+    with pytest.raises(RuntimeError, match=r"slots \[8\] were decoded, but the rest of the plans has none of them"):
         list(join_batches([decoded(1, 8)], [table(row(0, [1]), row(1, [2]))], LABELS))
 
 

@@ -1,13 +1,9 @@
-"""A step on a batch whose activations do not fit: parts of it one after the other, the gradient that of the whole.
+"""A step on a batch whose activations do not fit into memory: part after part, with the gradient of the whole batch.
 
-Input: this rank's part of a global batch.
-Does: adds up what the loss is divided and scaled by, over all parts and ranks; then goes forward and backward by parts.
-Output: probabilities and loss of all parts, gradients in the weights.
-
-The loss is a sum over entries, so gradients of parts add up, but for what it is divided by. The numbers of positives,
-clips and bags are known beforehand. The mass of the weights is not: it needs every clip's p before the first part's
-backward pass. Where it is used (`focus.normalise_mass`, past the warm-up) a pass without gradients finds it: a third
-more work in a step (docs/decisions/0015).
+The loss is a sum over entries, so the gradients of parts add up, except that the sum is divided by totals over all
+parts and ranks. The numbers of positives, clips and bags are known beforehand. The mass of the weights is not: it needs
+every clip's p before the first part's backward pass. If it is used (`focus.normalise_mass`, after the warm-up), a pass
+without gradients finds it. This pass adds a third to the work of a step (docs/decisions/0015).
 """
 
 from __future__ import annotations
@@ -32,7 +28,7 @@ Score = Callable[[nn.Module, ClipBatch], torch.Tensor]
 
 
 class _Sum:
-    """In an engine's place: adds up over the parts of one rank."""
+    """Stands in for an engine: adds up over the parts of one rank."""
 
     def __init__(self) -> None:
         self.total: Any = 0
@@ -43,7 +39,7 @@ class _Sum:
 
 
 class _Known:
-    """In an engine's place: what all parts of all ranks add up to."""
+    """Stands in for an engine: returns the known total over all parts and ranks."""
 
     def __init__(self, total: torch.Tensor) -> None:
         self.total = total
@@ -61,8 +57,9 @@ def backward_in_parts(
     epoch: int,
     progress: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The objective and its backward pass in `step.accumulate` parts -> p [B, N, L]; logits [B N, K]; this rank's loss;
-    all detached.
+    """The objective and its backward pass in `step.accumulate` parts.
+
+    Returns p [B, N, L], logits [B N, K] and this rank's loss, all detached.
 
     Args:
         score: (module, batch) -> logits float32 [B N, K].
@@ -82,7 +79,7 @@ def backward_in_parts(
 
 
 def split(bags: int, parts: int) -> list[slice]:
-    """`parts` runs of bags whose sizes differ by one at most; fewer where there are fewer bags."""
+    """`parts` slices of consecutive bags whose sizes differ by at most one; fewer slices if there are fewer bags."""
     parts = min(parts, bags)
     ends = [bags * part // parts for part in range(parts + 1)]
     return [slice(first, last) for first, last in pairwise(ends)]
@@ -93,7 +90,7 @@ def _masses(
     config: TrainConfig, engine: Engine, score: Score, trained: nn.Module, parts: list[ClipBatch], batch: ClipBatch,
     epoch: int, progress: float,
 ) -> torch.Tensor:  # fmt: skip
-    """`method.loss.masses` of this rank's bags; the model is asked only where they depend on what it says."""
+    """`method.loss.masses` of this rank's bags. The model runs only if the masses depend on its scores."""
     found, focus = _Sum(), config.focus
     weighs = focus.normalise_mass and (focus.action_focusing or focus.clip_focusing)
     if focus.active(epoch) and (weighs or focus.negatives_at(epoch)):
@@ -102,4 +99,4 @@ def _masses(
         return found.total
     ids, ok = (on_device(batch, name, engine.device) for name in ("label_ids", "ok"))
     chosen = on_device(batch, "clip_positive", engine.device) & (ids != NO_LABEL).unsqueeze(1)
-    return masses(torch.ones((), device=engine.device), chosen, ok)  # a mass that is not used, or all weights are 1
+    return masses(torch.ones((), device=engine.device), chosen, ok)  # the mass is not used, or all weights are 1

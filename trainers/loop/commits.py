@@ -1,9 +1,8 @@
-"""Committing while training goes on.
+"""Commits while training continues.
 
-Input: what has been trained since the last commit, on each rank.
-Does: decides with all ranks when to commit; copies the weights at that point; a thread of its own writes ledger, state
-and log entry, in this order. One commit is under way at a time: the next one, and the end of an epoch, wait for it.
-Output: log entries, and the time for which the loop stood still for them (`commit_stall_seconds`).
+All ranks decide together when to commit. The weights are copied at that point, and a separate thread writes ledger,
+state and log entry, in this order. Only one commit is under way at a time: the next one, and the end of an epoch, wait
+for it. `commit_stall_seconds` is the time for which the loop stood still for commits.
 """
 
 from __future__ import annotations
@@ -29,24 +28,24 @@ from adaptfocus.trainers.ranks import Engine
 from adaptfocus.trainers.runs.log import Commit, Lineage
 from adaptfocus.trainers.settings.run import TrainConfig
 
-# What a rank asks for at the end of a step. All ranks do the largest of what they asked for.
+# What a rank asks for at the end of a step. All ranks do the largest of the values asked for.
 NOTHING, COMMIT, STOP, DIVERGED, FAILED = range(5)
 
 
 @dataclass
 class SinceCommit:
-    """What has been trained since the last commit, on this rank."""
+    """Everything that this rank has trained since the last commit."""
 
     scores: Scores = field(default_factory=Scores)
-    losses: list[torch.Tensor | float] = field(default_factory=list)  # this rank's share of each step's
+    losses: list[torch.Tensor | float] = field(default_factory=list)  # this rank's share of each step's loss
     rates: list[float] = field(default_factory=list)  # each step's learning rate
     watch: LossWatch = field(default_factory=LossWatch)
-    input_wait_seconds: float = 0.0  # that this rank stood still for the next batch
+    input_wait_seconds: float = 0.0  # for which this rank waited for the next batch
     began: float = field(default_factory=time.monotonic)
 
 
 class Commits:
-    """The commits of one worker group, as one rank takes part in them. Every rank calls the same, after each step."""
+    """One rank's part in the commits of a worker group. Every rank calls the same methods, after each step."""
 
     def __init__(
         self,
@@ -63,23 +62,23 @@ class Commits:
         self._last = last
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
-        self._stall_seconds = 0.0  # since the commit before
+        self._stall_seconds = 0.0  # since the previous commit
         self._asked = False
 
     def after_step(self, plan: PlanFacts, cursor: int, done: SinceCommit) -> SinceCommit:
-        """Commit if it is time -> what has been trained since the last commit: `done`, or nothing yet.
+        """Commit if it is time -> the record of what has been trained since the last commit: `done`, or an empty one.
 
         Raises:
-            DrainedError: this group was asked to stop, and everything it has trained is committed.
-            DivergedError: a number is not finite, on any rank; on every rank alike.
-            TakenOverError, StorageError: of a commit that was under way.
+            DrainedError: this group was asked to stop, and everything that it has trained is committed.
+            DivergedError: a number on some rank is not finite; every rank raises the same error.
+            TakenOverError, StorageError: a commit that was under way has failed.
         """
         order = self.engine.agreed(self._wish(done))
         if order in (DIVERGED, FAILED):
             self.wait()
         if order == DIVERGED:
             raise self._diverged(self._aside.gather(self._problem(plan, cursor, done)))
-        # The order may have been given a step ago; a commit at that very step has served it.
+        # The request may be one step old. If a commit took place at that very step, it is already met.
         by_time = order == COMMIT and (len(done.losses) > 1 or self.engine.workers == 1)
         counted = len(done.losses) >= self._batches_apart or cursor == plan.num_bags
         if counted or by_time or order == STOP:
@@ -105,8 +104,10 @@ class Commits:
         return NOTHING
 
     def _problem(self, plan: PlanFacts, cursor: int, done: SinceCommit) -> tuple[int, str] | None:
-        """The first of this rank's steps since the last commit whose loss or scores are not finite: the bag at which
-        it ends, and what to say of it. Waits for the device."""
+        """This rank's first step since the last commit with a loss or score that is not finite.
+
+        Returns the bag at which the step ends, and the message; None if all are finite. Waits for the device.
+        """
         loss, score = done.watch.look(done.losses, wait=True), done.scores.first_not_finite()
         steps = [step for step in (loss, score) if step is not None]
         if not steps:
@@ -118,11 +119,11 @@ class Commits:
         return end, describe_divergence(self.config, plan, end, rate, what)
 
     def _diverged(self, problems: list[tuple[int, str] | None]) -> DivergedError:
-        """The earliest of all ranks' problems, so that every rank says the same."""
+        """The earliest of all ranks' problems, so that every rank reports the same one."""
         return DivergedError(min(each for each in problems if each)[1])
 
     def begin(self, plan: PlanFacts, cursor: int, done: SinceCommit) -> None:
-        """Copy what a commit holds as it is now, and begin to write it."""
+        """Copy the present content of a commit, and begin to write it."""
         facts = {
             "batches": len(done.losses),
             "seconds": time.monotonic() - done.began,
@@ -144,7 +145,7 @@ class Commits:
         """The last commit, as soon as it is in the log.
 
         Raises:
-            TakenOverError, StorageError: what its writing came to.
+            TakenOverError, StorageError: it could not be written.
         """
         if self._thread:
             began = time.monotonic()
@@ -156,21 +157,21 @@ class Commits:
         return self._last
 
     def close(self) -> None:
-        """Let a commit that is under way end. Not with other ranks, which it may wait for in vain."""
+        """Let a commit that is under way finish; not if there are other ranks, because it may wait for them in vain."""
         if self._thread and self.engine.workers == 1:
             self._thread.join()
 
     def _kept(self, write: Callable[[], Commit]) -> None:
         try:
             self._last = write()
-        except BaseException as error:  # told to the loop, which raises it
+        except BaseException as error:  # passed to the loop, which raises it
             self._error = error
 
     def _write(
         self, plan: PlanFacts, cursor: int, done: SinceCommit, leaving: Leaving, loss: torch.Tensor,
         state: dict[str, Any], facts: dict[str, float],
     ) -> Commit:  # fmt: skip
-        """Every rank writes its ledger, then rank 0 the state, then the log entry that makes all of it count."""
+        """Every rank writes its ledger, then rank 0 the state, then the log entry that makes all of it valid."""
         began, lineage, keep = time.monotonic(), self.lineage, self.config.checkpoint
         leaving.wait()
         problems = self._aside.gather(self._problem(plan, cursor, done))
@@ -179,7 +180,7 @@ class Commits:
         folder = lineage.folder(plan.epoch, cursor)
         lineage.write_ledger(folder, self.engine.rank, done.scores.to_arrow())
         own = [loss.item(), float(done.scores.clips_decoded()), done.input_wait_seconds, *done.scores.reading()]
-        sums = self._aside.gather(own)  # comes when every rank has written its ledger
+        sums = self._aside.gather(own)  # arrives when every rank has written its ledger
         all_losses, clips, waited, *reading = (sum(values) for values in zip(*sums, strict=True))
 
         def on_rank_zero() -> Commit:
@@ -204,7 +205,7 @@ class Commits:
         return entry
 
     def _counted(self, plan: PlanFacts, cursor: int, clips: int) -> tuple[int | None, int | None]:
-        """Bags and clips of all epochs up to here; None where the log does not say how many there were before."""
+        """Bags and clips of all epochs up to here; None if the log does not say how many there were before."""
         last = self._last
         if last is None:
             return cursor, clips
@@ -213,7 +214,7 @@ class Commits:
 
 
 def describe_stop(config: TrainConfig, epoch: int, cursor: int, num_bags: int) -> str:
-    """What a user is told whose run has stopped because it was asked to; `epoch` counts from 0."""
+    """The message to a user whose run has stopped because it was asked to; `epoch` counts from 0."""
     return (
         f"{config.url} was asked to stop and did so at epoch {epoch + 1} of {config.epochs}, bag {cursor} of "
         f"{num_bags}; all of it is committed. Give the same command again to resume"

@@ -1,8 +1,7 @@
-"""A number that is not finite ends a run at that step, on every rank, before anything of it is kept.
+"""A number that is not finite ends a run at that step, on every rank, before any result of the step is kept.
 
-Input: the loss of each step, wherever it was computed.
-Does: looks at losses as they arrive from the device, without waiting for it, and knows the step of each.
-Output: the first step whose loss is not finite, and the message that every rank ends with.
+Losses are checked as they arrive from the device, without waiting for it. Every rank ends with the same message, about
+the first step whose loss is not finite.
 """
 
 from __future__ import annotations
@@ -19,23 +18,23 @@ from adaptfocus.trainers.settings.run import TrainConfig
 
 
 class DivergedError(StoppedError):
-    """A loss, a score or a weight of a run is not finite; trying the same again gives the same."""
+    """A loss, a score or a weight of a run is not finite. A retry would give the same result."""
 
 
 class LossWatch:
     """The losses of some steps on their way from a device to this process.
 
-    A GPU's arrive a step or two after they were computed; which step each belongs to is known all the same.
+    Losses from a GPU arrive one or two steps after they were computed. Each is still matched to its own step.
     """
 
     def __init__(self) -> None:
         self._values: list[torch.Tensor | float] = []
         self._leaving: list[Leaving] = []
         self._looked_at = 0
-        self.first_not_finite: int | None = None  # the step's number among these
+        self.first_not_finite: int | None = None  # the number of the step among these
 
     def look(self, losses: Sequence[torch.Tensor | float], wait: bool = False) -> int | None:
-        """Send off what is new of `losses`; look at what has arrived (with `wait`, at all) -> `first_not_finite`."""
+        """Start copies of new `losses`; check those that have arrived (with `wait`, all) -> `first_not_finite`."""
         for loss in losses[len(self._values) :]:
             leaving = Leaving()
             self._values.append(leaving.take(loss) if isinstance(loss, torch.Tensor) else loss)
@@ -52,7 +51,7 @@ class LossWatch:
         return self.first_not_finite
 
     def newest(self) -> float | None:
-        """The last loss that has arrived and was looked at; None while there is none."""
+        """The last loss that has arrived and was checked; None while there is none."""
         return float(self._values[self._looked_at - 1]) if self._looked_at else None
 
     def value(self, step: int) -> float:

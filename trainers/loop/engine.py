@@ -1,7 +1,7 @@
-"""What the training loop needs of the place it runs in, and the simplest such place: this process.
+"""The local engine: the training loop in this process.
 
-Input: a plan. Does: hands out this rank's part of each global batch, adds up over ranks. Output: batches, sums.
-The local engine is also what runs where Ray is not installed: a bare GPU box, a debugger.
+An engine hands out this rank's part of each global batch, and adds up over ranks. The local engine has one rank. It
+also runs if Ray is not installed: on a bare GPU machine, or in a debugger.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ T = TypeVar("T")
 
 
 def as_stopped(error: AdaptFocusError) -> AdaptFocusError:
-    """What every rank is told of rank 0's error: a store may come back, so its errors stay rank 0's own.
+    """The error that every rank raises after rank 0's error: a StoppedError, unless a restart may help.
 
-    An object that was replaced does not come back.
+    A store may recover, so its errors stay as they are. An object that was replaced does not come back.
     """
     if isinstance(error, StoppedError):
         return error
@@ -44,7 +44,7 @@ class LocalEngine:
     def __init__(self, bags_per_batch: int, device: torch.device | None = None) -> None:
         self.bags_per_batch = bags_per_batch
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.notice = threading.Event()  # set by whoever wants this process to commit and end
+        self.notice = threading.Event()  # set to ask this process to commit and end
 
     def wrap(self, model: nn.Module) -> nn.Module:
         return model
