@@ -24,8 +24,8 @@ class DecodedBatch:
     slot: np.ndarray  # [B] int64
     ok: np.ndarray  # [B] bool; a bag that could not be decoded keeps its slot, with black frames
     error: np.ndarray  # [B, ERROR_BYTES] uint8: "kind: message" if not ok
-    # [B, N, T, C, H, W] uint8: RGB, or planes of YUV as one channel (decode/pictures.py); or [B, N, T, D, 1, 1] float32:
-    # steps of features (features/clips.py)
+    # [B, N, T, C, H, W] uint8: RGB, or planes of YUV as one channel (decode/pictures.py). Or [B, N, T, D, 1, 1]
+    # float32: steps of features (features/clips.py).
     frames: np.ndarray
     read_bytes: np.ndarray  # [B] int64, fetched for the bag's clips
     read_requests: np.ndarray  # [B] int64

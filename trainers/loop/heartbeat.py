@@ -1,8 +1,7 @@
-"""A sign of life that anybody with access to the run's folder can read.
+"""A heartbeat that anybody with access to the run's folder can read: `heartbeat.json`.
 
-Input: where the loop stands, what it waits for, and its losses as they come from the device.
-Does: counts how fast it goes; writes all of it to the store now and then, from a thread of its own, so that no step
-waits for it. Output: `heartbeat.json`, which progress displays and lists of runs read.
+It holds where the loop stands, what it waits for, its speed, and its losses as they arrive from the device. A separate
+thread writes it now and then, so that no step waits for it. Progress displays and lists of runs read it.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ from adaptfocus.pipelines.store.strict_json import json_text
 from adaptfocus.trainers.settings.run import TrainConfig
 
 INTERVAL_SECONDS = 1.0
-RECENT_SECONDS = 60.0  # over which speed and loss are taken
+RECENT_SECONDS = 60.0  # the time over which speed and loss are averaged
 
 
 def heartbeat_url(run_url: str) -> str:
-    """Where a run's sign of life lies."""
+    """The URL of a run's heartbeat."""
     return store.join(run_url, "heartbeat.json")
 
 
 def bags_of_run(plan: PlanFacts, carried_in: int, bags_before: int, epochs: int, bags_per_batch: int) -> int:
-    """How many bags a run has in all: exact if no video is left out from now on.
+    """The number of bags in the whole run: exact if no video is left out from now on.
 
     Args:
-        carried_in: bags that the epoch before handed on to this plan.
-        bags_before: of all epochs before this plan's.
+        carried_in: bags that the previous epoch carried over into this plan.
+        bags_before: the bags of all epochs before this plan's.
     """
     videos = plan.num_bags + len(plan.carried) - carried_in
     later = len(plan.carried) + (epochs - plan.epoch - 1) * videos
@@ -42,7 +41,7 @@ def bags_of_run(plan: PlanFacts, carried_in: int, bags_before: int, epochs: int,
 
 
 class Heartbeat:
-    """Writes the newest position at most once a second; never fails a run."""
+    """Writes the newest position at most once a second. An error in it never fails a run."""
 
     def __init__(self, run_url: str, config: TrainConfig, enabled: bool) -> None:
         self.url = heartbeat_url(run_url)
@@ -55,19 +54,19 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, daemon=True, name="heartbeat")
 
     def waits_for(self, what: str, epoch: int, cursor: int, num_bags: int = 0) -> None:
-        """Nothing is trained at the moment: say why."""
+        """Record why nothing is trained at the moment."""
         self._state = {**self._where(epoch, cursor, num_bags), "stage": what}
 
     def at(
         self, plan: PlanFacts, cursor: int, bags_before: int, bags_in_all: int, waited_seconds: float,
         loss: float | None,
     ) -> None:  # fmt: skip
-        """A step is done.
+        """Record that a step is done.
 
         Args:
-            bags_before: of the epochs before the plan's.
-            waited_seconds: for this step's batch.
-            loss: the newest that has arrived from the device; None while there is none.
+            bags_before: the bags of all epochs before the plan's.
+            waited_seconds: how long the loop waited for this step's batch.
+            loss: the newest loss that has arrived from the device; None while there is none.
         """
         done = bags_before + cursor
         self._waited_seconds += waited_seconds
@@ -82,7 +81,7 @@ class Heartbeat:
         return {"epoch": epoch, "epochs": self._epochs, "cursor": cursor, "num_bags": num_bags}
 
     def _speed(self, bags_left: int) -> dict[str, Any]:
-        """Loss, clips a second, share of the time for which clips were waited, seconds left; of the last minute."""
+        """Loss, clips a second, share of the time spent waiting for clips, seconds left; all over the last minute."""
         losses = [loss for *_, loss in self._recent if loss is not None]
         found = {"loss": sum(losses) / len(losses)} if losses else {}
         (began, bags, waited, _), (now, done, waited_now, _) = self._recent[0], self._recent[-1]
@@ -112,6 +111,6 @@ class Heartbeat:
             over = self._over.wait(INTERVAL_SECONDS)  # the last position is written too
             state = self._state
             if state and state != written:
-                with contextlib.suppress(Exception):  # a sign of life is not worth a run
+                with contextlib.suppress(Exception):  # a failed heartbeat must not end a run
                     store.write_bytes(self.url, json_text(state | {"seconds": time.time()}).encode())
                     written = state

@@ -1,7 +1,4 @@
-"""Learning rates as pure functions of progress.
-
-Input: the fraction of the run that is done. Does: nothing else. Output: a learning rate.
-"""
+"""Learning rates as pure functions of progress, the fraction of the run that is done."""
 
 from __future__ import annotations
 
@@ -13,12 +10,13 @@ from adaptfocus.trainers.settings.parts import OptimConfig
 def learning_rate(progress: float, config: OptimConfig) -> float:
     """The rate at `progress` in [0, 1].
 
-    one_cycle: cosine from 1/25 of the peak up over the first quarter, cosine to 0 after it.
-    up7: 8 % linear warm-up to half the peak, half until 30 % while the first spikes form (a high rate early breaks
-    their discovery), up to the peak by 40 %, held to 65 %, cosine to 0.
-    cosine: 15 % linear warm-up from 1/100 of the peak, cosine back to 1/100: PySlowFast's for MViT, 30 epochs of 200.
-    steps: 7 % linear warm-up from 1/375 of the peak; a tenth of it after 72 %, a hundredth after 86 %: PySlowFast's for
-    Charades, epochs 4, 41 and 49 of 57.
+    one_cycle: cosine from 1/25 of the peak up to the peak over the first quarter, then cosine to 0.
+    up7: 8 % linear warm-up to half the peak, held until 30 % while the first spikes form (a high rate early prevents
+    their discovery), up to the peak by 40 %, held to 65 %, then cosine to 0.
+    cosine: 15 % linear warm-up from 1/100 of the peak, then cosine back to 1/100. PySlowFast uses it for MViT, with a
+    warm-up of 30 of 200 epochs.
+    steps: 7 % linear warm-up from 1/375 of the peak; a tenth of the peak after 72 %, a hundredth after 86 %. PySlowFast
+    uses it for Charades, at epochs 4, 41 and 49 of 57.
     """
     peak = config.learning_rate
     if config.schedule == "constant":

@@ -1,9 +1,7 @@
-"""What a rank has trained since its last commit, as the ledger will hold it.
+"""The bags that a rank has trained since its last commit, in the form of the ledger.
 
-Input: batches, and what the model said of them.
-Does: keeps their small columns, step by step, and makes a table of them once, when they are committed. Dicts of lists
-in each step took three times as long. A GPU's scores leave it as they come, and only a commit's thread waits for them.
-Output: ledger rows, and sums of what the bags cost.
+The small columns of each batch are kept step by step, and become one table when they are committed. Dicts of lists in
+each step took three times as long. Scores leave a GPU as they are made, and only the thread of a commit waits for them.
 """
 
 from __future__ import annotations
@@ -21,15 +19,15 @@ from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.device.transfer import Leaving
 from adaptfocus.trainers.method.null_ranks import null_ranks
 
-# What a commit says of the clips behind it: columns of ClipBatch, summed over bags and ranks.
+# Columns of ClipBatch that a commit reports, summed over its bags and over ranks.
 READING = ("read_bytes", "read_requests", "wait_seconds", "decode_seconds", "read_retries")
-# The sum of the last, by reason: read_retries_throttled and so on.
+# The last of these by reason: read_retries_throttled and so on.
 RETRIES = tuple(f"read_retries_{reason}" for reason in RETRY_REASONS)
 _KEPT = ("slot", "video_row", "ok", "error", "clip_id", "tau", "label_ids", *READING)
 
 
 class Scores:
-    """The bags of some steps, in their order."""
+    """The bags of some steps, in order."""
 
     def __init__(self) -> None:
         self._columns: list[dict[str, np.ndarray]] = []
@@ -38,16 +36,18 @@ class Scores:
         self._leaving = Leaving()
 
     def add(self, batch: ClipBatch, probability: torch.Tensor | np.ndarray, stands_out: torch.Tensor) -> None:
-        """One step; `probability` [B, N, L] of the bags' own labels and `null_ranks.stands_out` [B, K] of all classes,
-        detached, on any device."""
-        # Copies: a view would hold all of its batch, frames included, in Ray's shared memory.
+        """Add one step: `probability` [B, N, L] of the bags' own labels and `stands_out` [B, K] of all classes.
+
+        Both are detached, on any device. `method.null_ranks.stands_out` gives the second.
+        """
+        # Copies, because a view would hold its whole batch, frames included, in Ray's shared memory.
         self._columns.append({name: getattr(batch, name).copy() for name in _KEPT})
         here = isinstance(probability, np.ndarray)
         self._probability.append(probability if here else self._leaving.take(probability))
         self._stands_out.append(self._leaving.take(stands_out))
 
     def clips_decoded(self) -> int:
-        """Clips of bags that could be decoded."""
+        """The number of clips of the bags that could be decoded."""
         return sum(int(step["ok"].sum()) * step["clip_id"].shape[1] for step in self._columns)
 
     def reading(self) -> list[float]:
@@ -57,7 +57,7 @@ class Scores:
         return [*totals, *by_reason.astype(float).tolist()]
 
     def first_not_finite(self) -> int | None:
-        """The first step with a probability that is not finite, counted from 0; waits for the device."""
+        """The first step with a probability that is not finite, counted from 0. Waits for the device."""
         self._leaving.wait()
         for step, (columns, probability) in enumerate(zip(self._columns, self._probability, strict=True)):
             real = (columns["label_ids"] != NO_LABEL)[:, None]
@@ -75,7 +75,8 @@ class Scores:
         labels, own = real.sum(axis=1), np.broadcast_to(real[:, None], probability.shape)
         ranks = null_ranks(torch.cat(self._stands_out).numpy(), kept["label_ids"], kept["ok"])
         errors = ["" if ok else decode_error(error) for ok, error in zip(kept["ok"], kept["error"], strict=True)]
-        kinds, _, messages = zip(*(error.partition(": ") for error in errors), strict=True)  # a batch has them as one
+        # A batch stores kind and message as one text.
+        kinds, _, messages = zip(*(error.partition(": ") for error in errors), strict=True)
         columns = {
             "slot": pa.array(kept["slot"]),
             "video_row": pa.array(kept["video_row"]),
@@ -93,6 +94,6 @@ class Scores:
 
 
 def _lists(values: np.ndarray, lengths: Sequence[int] | np.ndarray) -> pa.ListArray:
-    """The values, cut into lists of these lengths."""
+    """The values, split into lists of these lengths."""
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return pa.ListArray.from_arrays(offsets, pa.array(values))

@@ -1,8 +1,6 @@
-"""One model on several ranks: each has all of it (DDP), or a part of every weight (FSDP2); its state is the same.
+"""One model on several ranks: each rank holds all of it (DDP), or a part of every weight (FSDP2).
 
-Input: a model, and how its ranks share it.
-Does: wraps it; tells it when gradients are added up; makes whole tensors of parts, and parts of whole ones.
-Output: a module to call, and states that do not know how many ranks wrote them.
+The state that is saved is the same in both cases: whole tensors, whatever the number of ranks that wrote them.
 """
 
 from __future__ import annotations
@@ -21,22 +19,22 @@ from torch.nn.parallel import DistributedDataParallel
 from adaptfocus.trainers.backbones import Backbone
 from adaptfocus.trainers.device.transfer import Leaving
 
-# What of an optimiser's groups says how it computes: this run's own, whatever a state was written with.
+# Keys of an optimiser's groups that say how it computes. They are this run's own, whatever a saved state says.
 _HOW = ("fused", "foreach", "capturable")
-# These take 0.6 s to import, in every process of a run. Where they are not loaded, nothing is sharded.
+# These take 0.6 s to import, in every process of a run. If they are not loaded, nothing is sharded.
 _FSDP, _PARTS = "torch.distributed.fsdp", "torch.distributed.tensor"
 
 
 def wrap_model(model: nn.Module, sharding: str, device: torch.device, workers: int) -> nn.Module:
-    """The model as a group of ranks trains it, gradients averaged. With `fsdp2` its weights are replaced by parts.
+    """The model in the form that a group of ranks trains: gradients are averaged. `fsdp2` replaces weights by parts.
 
-    Batch norms are frozen, so no rank's buffers differ from another's, and none are sent.
+    Batch norms are frozen, so buffers are the same on all ranks, and none are sent.
     """
     if workers == 1:
         return model
     if sharding == "ddp":
         trained = DistributedDataParallel(model, gradient_as_bucket_view=True)
-        trained.broadcast_buffers = False  # as an argument it warns in torch 2.13, and its successor is not in 2.10
+        trained.broadcast_buffers = False  # as an argument it warns in torch 2.13; torch 2.10 lacks its successor
         return trained
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -49,7 +47,7 @@ def wrap_model(model: nn.Module, sharding: str, device: torch.device, workers: i
 
 
 def add_up_last(trained: nn.Module, last: bool) -> contextlib.AbstractContextManager:
-    """For a forward and backward pass of several before a step: ranks add up gradients in the last one alone."""
+    """For one of several forward and backward passes before a step: ranks add up gradients only in the last one."""
     fsdp = sys.modules.get(_FSDP)
     if fsdp and isinstance(trained, fsdp.FSDPModule):
         fsdp.FSDPModule.set_requires_gradient_sync(trained, last)
@@ -61,12 +59,12 @@ def add_up_last(trained: nn.Module, last: bool) -> contextlib.AbstractContextMan
 def state_on_rank_zero(
     model: nn.Module, optimiser: torch.optim.Optimizer, rank: int, leaving: Leaving
 ) -> dict[str, Any]:
-    """Copies of the weights ("model") and of the optimiser's state ("optimiser"), whole, on the CPU of rank 0, once
-    `leaving` has been waited for; {} on other ranks.
+    """Whole copies of the weights ("model") and the optimiser's state ("optimiser") on rank 0's CPU; {} on other ranks.
 
-    Every rank calls this at once. Where ranks hold parts, one tensor at a time is put together, and ranks other than 0
-    let go of it before the next. `torch.distributed.checkpoint.state_dict` does that too, but it waits for a GPU's
-    copies, does not copy what is on the CPU, and names an optimiser's moments otherwise than the states on disk do.
+    The copies are complete after `leaving.wait()`. Every rank must call this at the same time. If ranks hold parts, one
+    tensor at a time is put together, and ranks other than 0 free it before the next.
+    `torch.distributed.checkpoint.state_dict` does that too, but it waits for a GPU's copies, does not copy tensors that
+    are on the CPU already, and names an optimiser's moments differently from the states on disk.
     """
     state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
     if rank == 0:
@@ -76,9 +74,9 @@ def state_on_rank_zero(
 
 
 def on_cpu(value: Any, leaving: Leaving) -> Any:
-    """A copy of a state that shares no memory with it: whole tensors on the CPU, once `leaving` has been waited for.
+    """A copy of a state that shares no memory with it: whole tensors on the CPU, complete after `leaving.wait()`.
 
-    A GPU's copies are made before its next step, and beside what the host does.
+    A GPU makes the copies before its next step, while the host continues.
     """
     return _map_tensors(partial(_copied, leaving), value)
 
@@ -89,12 +87,12 @@ def _copied(leaving: Leaving, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _put_together(tensor: torch.Tensor) -> None:
-    """Do a rank's part in making a tensor whole for another."""
+    """Do this rank's part in making a tensor whole for another rank."""
     _whole(tensor)
 
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:
-    """All of a tensor of which ranks hold parts, on each of them. Every rank asks at once."""
+    """The whole of a tensor, on every rank, if ranks hold parts of it. Every rank must call this at the same time."""
     return tensor.full_tensor() if _is_part(tensor) else tensor  # type: ignore[attr-defined]
 
 
@@ -118,10 +116,10 @@ def _map_tensors(make: Callable[[torch.Tensor], Any], value: Any) -> Any:
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Load a whole optimiser's state, whoever wrote it: each moment in the layout and the part that its weight has.
+    """Load an optimiser's state from whole tensors. Each moment gets the memory layout and the part of its weight.
 
-    A kernel over all weights reads memory in its order: a moment that lies in another order than its weight
-    (`step.channels_last`) would be taken for another's, and nothing would say so.
+    A kernel over all weights reads memory in its own order. Values of a moment that lies in another order than its
+    weight (`step.channels_last`) would be used for the wrong weights, without any error.
     """
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
     groups = [

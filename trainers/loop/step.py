@@ -1,7 +1,6 @@
-"""One optimiser step, and the switches that say how it is computed.
+"""One optimiser step (forward, objective, backward, update), and the switches that say how it is computed.
 
-Input: this rank's part of a global batch. Does: forward, objective, backward, optimiser.
-Output: new weights; loss and scores are noted for the next commit. Nothing waits for a GPU.
+Loss and scores are noted for the next commit. Nothing waits for a GPU.
 """
 
 from __future__ import annotations
@@ -27,30 +26,30 @@ from adaptfocus.trainers.ranks import Engine
 from adaptfocus.trainers.settings.parts import StepConfig
 from adaptfocus.trainers.settings.run import TrainConfig
 
-# A batch, its epoch, the share of the training that is done, and where loss and scores are noted.
+# Arguments: a batch, its epoch, the share of the training that is done, and the record for loss and scores.
 Step = Callable[[ClipBatch, int, float, SinceCommit], None]
 
 FUSED_ON = ("cuda", "cpu")
 
 
 def ready(model: nn.Module, step: StepConfig, workers: int) -> nn.Module:
-    """The same model, made to compute as the switches say. Names, values and outputs of its weights stay."""
+    """The same model, set up to compute as the switches say. The names and values of its weights stay the same."""
     blocks = model.layers() if isinstance(model, Backbone) else []
     sharded = step.sharding == "fsdp2" and workers > 1
-    if step.channels_last and not sharded:  # FSDP2 takes contiguous weights alone; its input is turned all the same
+    if step.channels_last and not sharded:  # FSDP2 takes only contiguous weights; the input is still converted
         model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     if step.checkpoint_activations:
         for block in blocks or [model]:
-            # What is drawn is set from outside: no generator's state is kept, which to read of a GPU is to wait for it.
+            # All draws are keyed from outside, so no generator's state is kept: reading one from a GPU waits for it.
             block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
     if step.compile:
-        for module in (blocks if sharded else []) or [model]:  # FSDP2's own work lies between the blocks
+        for module in (blocks if sharded else []) or [model]:  # FSDP2 does its own work between the blocks
             module.compile()  # in place: a wrapper would add `_orig_mod.` to the names of a state
     return model
 
 
 def make_optimiser(config: TrainConfig, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW or SGD, in one kernel for all weights where there is one: 0.06 ms for small3d on a CPU, and not 0.27."""
+    """AdamW or SGD, in one kernel for all weights if there is one: 0.06 ms instead of 0.27 for small3d on a CPU."""
     o, groups = config.optim, parameter_groups(model, config.optim.weight_decay)
     fused = config.step.fused_optimiser and device.type in FUSED_ON
     if o.name == "sgd":
@@ -61,7 +60,7 @@ def make_optimiser(config: TrainConfig, model: nn.Module, device: torch.device) 
 def step_function(
     config: TrainConfig, engine: Engine, trained: nn.Module, model: nn.Module, optimiser: torch.optim.Optimizer
 ) -> Step:
-    """`train_step` of one run; before it clips are put in order, and a GPU gets the batch, beside the step before."""
+    """`train_step` of one run. Before it, clips are put in order, and a GPU gets the batch during the previous step."""
     step = partial(train_step, config, engine, trained, model, optimiser)
     before: list[Callable[[ClipBatch], ClipBatch]] = []
     if config.task == "order":
@@ -88,10 +87,10 @@ def train_step(
     progress: float,
     done: SinceCommit,
 ) -> None:
-    """One optimiser step on this rank's part of a global batch; its scores are noted for the ledger.
+    """One optimiser step on this rank's part of a global batch. Its scores are noted for the ledger.
 
     Args:
-        trained: what is called. model: the backbone inside it.
+        trained: the module that is called. model: the backbone inside it.
         progress: share of the training that is done.
     """
     optimiser.zero_grad(set_to_none=True)
@@ -103,10 +102,10 @@ def train_step(
     else:
         logits = logits_of(config, trained, batch, model, engine.device)
         if engine.device.type == "cpu":
-            with np.errstate(all="ignore"):  # whoever looks at the loss says what is wrong, and stops the run
+            with np.errstate(all="ignore"):  # the check of the loss reports the problem, and stops the run
                 p, loss, gradient = closed_form.objective(config, engine, logits, batch, epoch, progress)
             done.losses.append(loss)
-            # Now, while the code for small arrays is in the caches.
+            # Here, while the code for small arrays is in the caches.
             done.scores.add(batch, p, stands_out(logits, batch))
             logits.backward(gradient)
         else:
@@ -124,7 +123,7 @@ def train_step(
 def logits_of(
     config: TrainConfig, trained: nn.Module, batch: ClipBatch, model: nn.Module, device: torch.device
 ) -> torch.Tensor:
-    """What `trained` says of a batch's clips, float32 [B N, K], whatever precision it computed in."""
+    """The logits of a batch's clips by `trained`, float32 [B N, K], whatever precision it computes in."""
     frames, clip_id = on_device(batch, "frames", device).flatten(0, 1), None
     if config.draws_by_clip:
         clip_id = on_device(batch, "clip_id", device).flatten()

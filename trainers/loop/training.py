@@ -1,10 +1,9 @@
-"""The training loop. Read it downwards.
+"""The training loop. Read it from top to bottom.
 
-Input: a TrainConfig and an engine (this process, or one rank of a Ray Train worker group).
-Does: for each epoch, plan -> batches -> forward, focus weights, loss, step -> commit scores with the checkpoint that
-contains their gradient -> merge -> next plan.
-Output: a run folder. Killed at any moment, it goes on from its last commit, on any number of workers: the ledger is
-the cursor.
+Each epoch goes: plan -> batches -> forward, focus weights, loss, step -> commit of the scores with the checkpoint that
+contains their gradient -> merge -> next plan. It runs on any engine: this process, or one rank of a Ray Train worker
+group. A run that is killed at any moment resumes from its last commit, on any number of workers: the ledger is the
+cursor.
 """
 
 from __future__ import annotations
@@ -43,29 +42,29 @@ from adaptfocus.trainers.settings.run import TrainConfig
 
 @dataclass
 class Position:
-    """Where the run stands: `epoch`, bags of it that are committed, the last commit; bags of the epochs before."""
+    """Where the run stands: the epoch, its committed bags (`cursor`), the last commit, the bags of earlier epochs."""
 
     epoch: int
     cursor: int
     commit: Commit | None
     bags_before: int = 0
-    carried_in: int = 0  # bags that the epoch before handed on
+    carried_in: int = 0  # bags that the previous epoch carried over
 
 
-# Ray hands out views of shared memory, which nothing here writes to: a copy would cost 1.5 ms a clip of 4.8 MB.
+# Ray gives views of shared memory, and nothing here writes to them. A copy would cost 1.5 ms for a clip of 4.8 MB.
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
 
 
 def train(config: TrainConfig, engine: Engine) -> None:
-    """Train to the end of the last epoch, from wherever the run stands.
+    """Train to the end of the last epoch, from the position of the run.
 
     Raises:
-        AdaptFocusError: something the user can fix; on every rank alike. DivergedError: a number is not finite.
+        AdaptFocusError: an error that the user can fix; the same on every rank. DivergedError: a number is not finite.
         TakenOverError: another process has claimed the run.
         DrainedError: the group was asked to stop, and all that it has trained is committed.
     """
     run = Run(config.url)
-    # Rank 0 alone plans, and packets are most of an index.
+    # Only rank 0 plans. Packets are most of an index, so the other ranks do not load them.
     index = training_index(config, columns=None if engine.rank == 0 else ["labels"])
     planner = Planner.of(index.table, index.classes)
     model = make_model(config, len(index.classes), engine.device)
@@ -93,7 +92,7 @@ def _stretch(run: Run, config: TrainConfig, planner: Planner, position: Position
 
 
 def make_model(config: TrainConfig, num_classes: int, device: torch.device) -> nn.Module:
-    """The same model on every rank: the seed decides, then the pre-trained start if there is one."""
+    """The same model on every rank: drawn from the seed, then loaded from pre-trained weights if there are any."""
     torch.manual_seed(config.seed)
     model = model_of(config, num_classes)
     if config.weights:
@@ -102,8 +101,8 @@ def make_model(config: TrainConfig, num_classes: int, device: torch.device) -> n
 
 
 def start(run: Run, engine: Engine) -> tuple[Lineage, Position, dict[str, Any] | None]:
-    """Claim the run -> where every rank stands, and the state of its last whole checkpoint."""
-    states: list[dict[str, Any]] = []  # what rank 0 has loaded already
+    """Claim the run -> the lineage, the position of every rank, and the state of the last undamaged checkpoint."""
+    states: list[dict[str, Any]] = []  # the state that rank 0 has loaded already
 
     def claim() -> tuple[Lineage, Commit | None]:
         lineage, newest = run.claim(engine.workers)
@@ -122,21 +121,21 @@ def start(run: Run, engine: Engine) -> tuple[Lineage, Position, dict[str, Any] |
 
 
 def _before(run: Run, epoch: int, commit: Commit) -> tuple[int, int]:
-    """Bags of the epochs before this one, and those that the last of them handed on: for displays alone."""
+    """Bags of all earlier epochs, and the bags that the last of them carried over. Only displays use them."""
     last = read_plan(run.epoch_url(epoch - 1, "plan")) if epoch else None
     carried = len(last.carried) if last else 0
     if commit.bags is not None:
         return (commit.bags if commit.ends_epoch else commit.bags - commit.cursor), carried
-    # Logs that were begun before commits counted bags.
+    # The log was begun by a version whose commits did not count bags.
     return sum(plan.num_bags for e in range(epoch) if (plan := read_plan(run.epoch_url(e, "plan")))), carried
 
 
 def wrap_and_restore(
     config: TrainConfig, engine: Engine, model: nn.Module, state: dict[str, Any] | None
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """The model as the group trains it, and its optimiser, both gone on from a state if there is one.
+    """The model in the form that the group trains, and its optimiser, both restored from a state if there is one.
 
-    Weights are loaded while they are whole; the optimiser is made of those that each rank then has.
+    Weights are loaded while they are whole. The optimiser is made after that, from the weights that each rank holds.
     """
     if state:
         model.load_state_dict(state["model"])
@@ -159,7 +158,7 @@ def train_epoch(
     optimiser: torch.optim.Optimizer,
     heartbeat: Heartbeat,
 ) -> Position:
-    """All batches of one epoch's plan from the cursor on -> the position at the beginning of the next epoch."""
+    """Train all batches of one epoch's plan from the cursor -> the position at the beginning of the next epoch."""
     per_batch = config.plan.bags_per_batch
     cursor, done = position.cursor, SinceCommit()
     in_all = bags_of_run(plan, position.carried_in, position.bags_before, config.epochs, per_batch)
@@ -183,7 +182,7 @@ def train_epoch(
 
 
 def _timed(batches: Iterator[ClipBatch]) -> Iterator[tuple[ClipBatch, float]]:
-    """Each batch, and the seconds for which it was waited."""
+    """Each batch, and the seconds spent waiting for it."""
     began = time.monotonic()
     for batch in batches:
         yield batch, time.monotonic() - began
@@ -191,7 +190,11 @@ def _timed(batches: Iterator[ClipBatch]) -> Iterator[tuple[ClipBatch, float]]:
 
 
 def check_slots(batch: ClipBatch, cursor: int, per_batch: int, workers: int, rank: int) -> None:
-    """This rank's bags must lie in the global batch that begins at `cursor`: order is a function, not luck."""
+    """Check that this rank's bags lie in the global batch that begins at `cursor`.
+
+    Raises:
+        RuntimeError: they do not.
+    """
     low, high = int(batch.slot.min()), int(batch.slot.max())
     if batch.num_bags != per_batch // workers or low < cursor or high >= cursor + per_batch:
         raise RuntimeError(
