@@ -1,4 +1,4 @@
-"""Ray Data, as training, evaluation and extraction ask for it."""
+"""Ray Data for training, evaluation and extraction."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ T = TypeVar("T")
 
 
 class ReplacedShardError(StoppedError):
-    """A rank has met a shard that is not the indexed one; the others do not know it yet."""
+    """A rank has found a shard that differs from the indexed one. The other ranks do not know it yet."""
 
 
 def unless_replaced(batches: Iterable[T]) -> Iterator[T]:
     try:
         yield from batches
-    except Exception as error:  # of Ray's, around that of the decoding task
+    except Exception as error:  # Ray's error, around that of the decoding task
         own = own_error_in(error)
         if isinstance(own, ReplacedError):
             raise ReplacedShardError(str(own)) from error
@@ -35,7 +35,7 @@ def unless_replaced(batches: Iterable[T]) -> Iterator[T]:
 
 
 class ClipData(DataConfig):
-    """Plan rows -> the clips of each rank. Here, because a group's size is known only once it is there."""
+    """Plan rows -> the clips of each rank. This happens here, because a group's size is known only once it exists."""
 
     def __init__(self, bags_per_batch: int, shape: ClipShape, decoding: Decoding) -> None:
         super().__init__(execution_options={"clips": ExecutionOptions(preserve_order=True)})
@@ -48,7 +48,7 @@ class ClipData(DataConfig):
 
 
 def rows_of_group(config: TrainConfig) -> Callable[[], Dataset]:
-    """Plan rows, from a dataset made anew for each worker group: the controller calls this as a group starts."""
+    """A function that makes a new dataset of plan rows for each worker group; the controller calls it at the start."""
 
     def make() -> Dataset:
         quiet_data()
@@ -65,13 +65,13 @@ def decoding_of(config: TrainConfig, cpus_per_core: float = 1.0) -> Decoding:
 def map_with_actors(dataset: Dataset, actor: type, **options: Any) -> Dataset:
     """`map_batches` with an actor class. On one machine an actor that dies is not started again.
 
-    No node is lost there: it ran out of memory or crashed, and would again. And with restarts Ray prints an error about
-    each pool's arguments to the terminal, which is none.
+    No node is lost there: the actor ran out of memory or crashed, and would do so again. With restarts, Ray also prints
+    a harmless error about each pool's arguments to the terminal.
     """
     if sum(node["Alive"] for node in ray.nodes()) == 1:
         options |= {"max_restarts": 0}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Ray 2.64 is to have another way to say it; 2.60 has none
+        warnings.simplefilter("ignore", DeprecationWarning)  # Ray 2.64 is to have a replacement; 2.60 has none
         return dataset.map_batches(actor, **options)
 
 
@@ -79,5 +79,5 @@ def quiet_data() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    # Else Ray hands on an error of its own, and the task's is lost on the way between processes.
+    # Otherwise Ray raises an error of its own, and the task's error is lost between processes.
     context.raise_original_map_exception = True

@@ -1,13 +1,12 @@
-"""How many workers a run has on Ray, and which ends of a worker group are no failures.
+"""The number of workers of a run on Ray, and the ends of a worker group that are not failures.
 
-Input: the nodes of the cluster, as Ray's controller sees them.
-Does: chooses the largest number of workers that fits the nodes and divides a global batch; before a group is made
-larger, asks it to commit and end; starts a group that ended that way again without counting a failure.
-Output: the scaling and failure policies of `trainers/on_ray/train.py`, in the place of Ray's own.
+A group gets the largest number of workers that fits the nodes and divides a global batch. Before a group is made
+larger, it is asked to commit and end. A group that ended that way is started again without counting a failure. These
+scaling and failure policies replace Ray's own in `trainers/on_ray/train.py`.
 
 Ray has no public way to choose a policy. The hooks used here (`_initialize_and_run_controller` of the trainer,
-`_count_possible_workers` and `_get_reserved_resources` of Ray's elastic policy) are those of Ray 2.60, to which
-pyproject.toml holds Ray (docs/decisions/0014).
+`_count_possible_workers` and `_get_reserved_resources` of Ray's elastic policy) are those of Ray 2.60. pyproject.toml
+pins Ray to that version (docs/decisions/0014).
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from adaptfocus.trainers.errors import DrainedError
 
-# In a worker's process: set when its group is to commit and end. A process serves one group.
+# In a worker's process: set when its group must commit and end. A process serves only one group.
 NOTICE = threading.Event()
 
-# A group that has been asked to commit and end is not waited for any longer than this.
+# The longest wait for a group that has been asked to commit and end.
 PATIENCE_SECONDS = 120.0
-# Between two looks for nodes while there are too few.
+# The wait between two looks for nodes while there are too few.
 POLL_SECONDS = 0.5
 
 
@@ -58,7 +57,7 @@ class WholeBatchTrainer(TorchTrainer):
 
 
 class DrainsAreNoFailures(DefaultFailurePolicy):
-    """Ray's own policy, but a group that has committed and ended because it was asked to is simply started again."""
+    """Ray's own policy, except that a group that committed and ended on request is simply started again."""
 
     def make_decision(self, training_failed_error: TrainingFailedError) -> FailureDecision:
         if isinstance(training_failed_error, WorkerGroupError) and any(
@@ -69,7 +68,7 @@ class DrainsAreNoFailures(DefaultFailurePolicy):
 
 
 class WholeBatches(ElasticScalingPolicy):
-    """As many workers as the nodes hold, of the numbers that divide a global batch."""
+    """The largest number of workers that the nodes hold and that divides a global batch."""
 
     def __init__(self, scaling_config: ScalingConfig, bags_per_batch: int) -> None:
         super().__init__(scaling_config)
@@ -80,13 +79,13 @@ class WholeBatches(ElasticScalingPolicy):
         self._asked_seconds = None
         decision = super().make_decision_for_non_running_worker_group()
         if isinstance(decision, NoopDecision):
-            time.sleep(POLL_SECONDS)  # Ray's controller asks again at once, and takes a core for it
+            time.sleep(POLL_SECONDS)  # Ray's controller asks again at once, and would use a whole core
         return decision
 
     def make_decision_for_running_worker_group(
         self, worker_group_state: WorkerGroupState, worker_group_status: WorkerGroupPollStatus
     ) -> ScalingDecision:
-        """Ray's decision. The group is asked to commit and end first, and restarted as it is only if it does not."""
+        """Ray's decision. The group is first asked to commit and end; it is resized by force only if it does not."""
         decision = super().make_decision_for_running_worker_group(worker_group_state, worker_group_status)
         if not isinstance(decision, ResizeDecision):
             return decision
@@ -101,10 +100,10 @@ class WholeBatches(ElasticScalingPolicy):
         return largest_divisor(self._bags_per_batch, fits)
 
     def _get_reserved_resources(self) -> dict[str, dict[str, float]] | None:
-        """What the nodes have for this run's workers; not those that are dead or about to be taken away.
+        """The resources of the nodes for this run's workers, without nodes that are dead or about to be taken away.
 
-        Ray's own answer may be 20 s old: a group would be planned for a node that is gone, and waited for in vain. It
-        also keeps what a command that was killed had asked for, for 180 s; so what is free right now counts as well.
+        Ray's own answer may be 20 s old: a group would be planned for a node that is gone, and waited for in vain. Ray
+        also keeps the reservation of a killed command for 180 s. So the resources that are free right now count too.
         """
         reserved = super()._get_reserved_resources()
         if reserved is None:
@@ -127,7 +126,7 @@ def largest_divisor(bags_per_batch: int, limit: int) -> int:
 def larger(
     reserved: Mapping[str, Mapping[str, float]], free: Mapping[str, Mapping[str, float]], nodes: set[str]
 ) -> dict[str, dict[str, float]]:
-    """Of each of the nodes, the larger amount of each resource: that reserved for us, or that nobody uses."""
+    """For each node and resource, the larger of two amounts: reserved for this run, or used by nobody."""
     return {
         node: {
             name: max(reserved.get(node, {}).get(name, 0.0), free.get(node, {}).get(name, 0.0))

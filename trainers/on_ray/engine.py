@@ -1,4 +1,4 @@
-"""The engine of Ray Train: ranks, and the stream of batches each of them reads."""
+"""The engine of Ray Train: ranks, and the stream of batches that each of them reads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class RayRanks:
-    """How one thread of each rank agrees with those of the others, over a process group; None: torch's own."""
+    """Lets one thread of each rank agree with the others over a process group. None: torch's default group."""
 
     def __init__(self, rank: int, workers: int, group: dist.ProcessGroup | None = None) -> None:
         self.rank, self.workers, self.group = rank, workers, group
@@ -68,7 +68,7 @@ class RayEngine(RayRanks):
         super().__init__(context.get_world_rank(), context.get_world_size())
         self.device, self.sharding = ray.train.torch.get_device(), config.step.sharding
         if self.device.type == "cuda":
-            torch.cuda.set_device(self.device)  # streams and events are those of the current device
+            torch.cuda.set_device(self.device)  # streams and events belong to the current device
         self.bags_per_rank = config.plan.bags_per_batch // self.workers
         shard = ray.train.get_dataset_shard("clips")
         assert shard is not None
@@ -76,14 +76,14 @@ class RayEngine(RayRanks):
         self.stream_url = newest_stream(config.url) if self.rank == 0 else ""
         self.wishes = self._gloo_group() if self.workers > 1 else None
         self.answer: tuple[dist.Work, torch.Tensor] | None = None
-        if stop_key and self.rank == 0:  # what one rank wishes, all of them do
+        if stop_key and self.rank == 0:  # all ranks do what one of them asks for
             notice_when_asked(stop_key)
 
     def wrap(self, model: nn.Module) -> nn.Module:
         return wrap_model(model, self.sharding, self.device, self.workers)
 
     def add_up(self, values: torch.Tensor) -> torch.Tensor:
-        total = values.detach().to(self.device, copy=True)  # NCCL adds up on the device alone
+        total = values.detach().to(self.device, copy=True)  # NCCL adds up only on the device
         dist.all_reduce(total)
         return total.to(values.device)
 
@@ -91,7 +91,7 @@ class RayEngine(RayRanks):
         return RayRanks(self.rank, self.workers, self._gloo_group())
 
     def asked_to_stop(self) -> bool:
-        # Ray's public get_preemption_info() is a barrier over all ranks, too dear for each step; `agreed` is ours.
+        # Ray's public get_preemption_info() is a barrier over all ranks, too slow for each step. `agreed` replaces it.
         return NOTICE.is_set() or get_train_context().preemption_context.preemption_info is not None
 
     def agreed(self, wish: int) -> int:
@@ -108,7 +108,7 @@ class RayEngine(RayRanks):
 
     @staticmethod
     def _gloo_group() -> dist.ProcessGroup:
-        """All ranks once more, over the network and not the GPUs. A commit may be waited for as long as it takes."""
+        """A second group of all ranks, over the network instead of the GPUs. It waits up to a day for a commit."""
         group = dist.new_group(backend="gloo", timeout=timedelta(days=1))
         assert isinstance(group, dist.ProcessGroup)
         return group
@@ -116,11 +116,11 @@ class RayEngine(RayRanks):
     def batches(self, stretch: Stretch, shape: ClipShape, labels: LabelShape) -> Iterator[ClipBatch]:
         if self.rank == 0:
             mark(self.stream_url, stretch)
-        # Ray makes one batch ahead in a thread. With prefetch_batches above 0 it also holds batches back until that
-        # many more are there, which at the end of an epoch are not: their plan waits for these.
+        # Ray makes one batch ahead in a thread. With prefetch_batches above 0, it also holds batches back until that
+        # many more exist. At the end of an epoch they do not exist: their plan waits for the batches held back.
         columns = self.shard.iter_batches(
             batch_size=self.bags_per_rank, batch_format="numpy", prefetch_batches=0, drop_last=False
         )
         decoded = (DecodedBatch(**cast("dict[str, np.ndarray]", batch)) for batch in unless_replaced(columns))
-        # In a thread: where a global batch is 64 bags or more, each step takes a chunk of the plan off the store.
+        # In a thread, because each step reads a chunk of the plan from the store if a global batch is 64 bags or more.
         return join_batches(decoded, ahead(step_rows(follow(stretch))), labels)

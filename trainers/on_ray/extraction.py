@@ -1,9 +1,7 @@
 """Extraction on a cluster: the windows of `pipelines.stream.on_ray`, then actors with the backbone.
 
-Input: an Extraction, and which videos.
-Does: decodes in tasks, wherever the run decodes; shows the windows to one actor a GPU, or to `placement.workers` of
-them where there is none.
-Output: features, in no particular order.
+Tasks decode on the nodes where the run decodes. One actor a GPU turns windows into features; without GPUs there are
+`placement.workers` actors. Features come in no particular order.
 """
 
 from __future__ import annotations
@@ -41,7 +39,7 @@ def make_on_cluster(job: Extraction, ranges: Sequence[VideoRange]) -> Iterator[C
     )
     try:
         yield from features.iter_batches(batch_size=None, batch_format="numpy")  # type: ignore[misc]
-    except Exception as error:  # of Ray's, around that of a task or an actor
+    except Exception as error:  # Ray's error, around that of a task or an actor
         own = own_error_in(error)
         if own is None:
             raise
@@ -49,7 +47,7 @@ def make_on_cluster(job: Extraction, ranges: Sequence[VideoRange]) -> Iterator[C
 
 
 class _FeatureBlocks:
-    """One actor: WindowBatch columns -> the same with features in the place of frames."""
+    """One actor: WindowBatch columns -> the same columns with features instead of frames."""
 
     def __init__(self, job: Extraction) -> None:
         self.model = FeatureModel(job.config, job.num_classes, job.weights, job.kind)

@@ -1,8 +1,7 @@
-"""Training on a cluster in a thread of its own, so that the command's main thread hears signals meanwhile.
+"""Training on a cluster in a separate thread, so that the command's main thread can receive signals.
 
-Input: a TrainConfig, on a driver that is connected to a cluster.
-Does: `on_ray.train.fit` in the thread, where Ray installs no handlers of its own for signals.
-Output: whether workers have begun; the error that it ended with.
+In a thread that is not the main one, Ray installs no signal handlers of its own. The driver must be connected to a
+cluster.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from adaptfocus.trainers.settings.run import TrainConfig
 
 
 class Fit:
-    """One training, from its start to its end."""
+    """One training, from start to end."""
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
@@ -36,7 +35,7 @@ class Fit:
         self._thread.start()
 
     def join(self, seconds: float) -> bool:
-        """Wait for up to so long; whether it is over."""
+        """Wait up to `seconds`; whether the training is over."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
@@ -50,15 +49,15 @@ class Fit:
         return time.monotonic() - self._began
 
     def ask_to_stop(self) -> None:
-        """Have the workers commit after their step, and end."""
+        """Tell the workers to commit after their step, and end."""
         ask_to_stop(self._key)
 
     def clean_up(self) -> None:
-        """Remove what Ray keeps for itself."""
+        """Remove the files that Ray keeps for itself."""
         self._folder.cleanup()
 
     def check(self) -> None:
-        """Raises what the training ended with."""
+        """Raise the error that the training ended with, if any."""
         self.clean_up()
         if self._error:
             raise self._error

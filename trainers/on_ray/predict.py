@@ -21,7 +21,7 @@ from adaptfocus.trainers.settings.run import TrainConfig
 def predict_on_cluster(
     facts: PlanFacts, shape: ClipShape, config: TrainConfig, num_classes: int, commits: Sequence[Commit]
 ) -> Iterator[Prediction]:
-    """Prediction as a Ray Dataset: the decoding stage of training, then the model; in no particular order."""
+    """Predictions through a Ray Dataset: the decoding stage of training, then the model. In no particular order."""
     quiet_data()
     place = config.placement
     gpus = place.gpus_per_worker

@@ -1,11 +1,10 @@
-"""How the command tells the workers that a person, or a machine, has asked it to stop.
+"""How the command tells its workers that a person or a machine has asked it to stop.
 
-Input: a key in the cluster's own memory (the table of keys and values of Ray's control service).
-Does: the command sets it; rank 0 of the group looks for it, and takes it as a notice; a group that is started again
-because of something else finds it and ends.
-Output: a group that commits after its step, and is not started again.
+The command sets a key in the cluster's own memory (the key-value table of Ray's control service). Rank 0 of the group
+looks for the key, and takes it as a notice: the group commits after its step and is not started again. A group that is
+restarted for another reason finds the key and ends.
 
-Not in the run's folder: a key there would outlive the command, and stop the next one.
+The key is not in the run's folder, because it would outlive the command there and stop the next one.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _NAMESPACE = "adaptfocus"
 
 
 def ask_to_stop(key: str) -> None:
-    """Ask the group of that key to commit and end."""
+    """Ask the group that watches this key to commit and end."""
     _internal_kv_put(key, b"1", namespace=_NAMESPACE)
 
 
@@ -32,13 +31,13 @@ def stop_was_asked(key: str) -> bool:
 
 
 def notice_when_asked(key: str) -> None:
-    """In a worker's process: a thread that gives notice as soon as the key is set."""
+    """In a worker's process: start a thread that gives notice as soon as the key is set."""
     threading.Thread(target=_look, args=(key,), daemon=True, name="stop").start()
 
 
 def _look(key: str) -> None:
     while not NOTICE.is_set():
-        with contextlib.suppress(Exception):  # the control service may be away for a moment
+        with contextlib.suppress(Exception):  # the control service may be unreachable for a moment
             if stop_was_asked(key):
                 NOTICE.set()
         time.sleep(LOOK_SECONDS)

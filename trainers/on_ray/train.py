@@ -1,9 +1,8 @@
-"""The loop as a TorchTrainer. Ray is imported by the files of trainers/ called `ray_*` only.
+"""The training loop as a TorchTrainer, on a driver that is connected to a cluster.
 
-Input: a TrainConfig, on a driver that is connected to a cluster.
-Does: one `TorchTrainer.fit()` over all epochs; Ray restarts the worker group after failures, and the loop goes on
-from the run's own log of commits (docs/decisions/0002 says why not from Ray's checkpoints).
-Output: the run folder; errors a user can mend come out as themselves.
+One `TorchTrainer.fit()` runs all epochs. Ray restarts the worker group after failures, and the loop resumes from the
+run's own log of commits (docs/decisions/0002 says why it does not use Ray's checkpoints). Errors that a user can fix
+are raised as they are.
 """
 
 from __future__ import annotations
@@ -37,12 +36,12 @@ def fit(config: TrainConfig, stop_key: str | None = None, folder: str | None = N
     """Train a run on the cluster this driver is connected to.
 
     Args:
-        folder: where what Ray keeps for itself lies while it trains; the temporary folder by default.
+        folder: the folder for Ray's own files while it trains; the temporary folder by default.
         stop_key: `on_ray.stop.ask_to_stop` with this key makes the group commit after its step, and end for good.
 
     Raises:
-        DrainedError: it was asked to stop, and all that it has trained is committed.
-        StoppedError: the run cannot go on as it is; the message says why.
+        DrainedError: the group was asked to stop, and all that it has trained is committed.
+        StoppedError: the run cannot continue as it is; the message says why.
         ray.train.TrainingFailedError: the worker group failed more often than `placement.max_restarts` allows.
     """
     shape = clip_shape(config)
@@ -61,7 +60,7 @@ def fit(config: TrainConfig, stop_key: str | None = None, folder: str | None = N
         return
     if stop_key and stop_was_asked(stop_key):
         raise DrainedError(_said_of_stop(config))
-    raise StoppedError(f"{config.url} has been taken over by another process, and goes on there; this one stops")
+    raise StoppedError(f"{config.url} has been taken over by another process, and continues there; this one stops")
 
 
 def _said_of_stop(config: TrainConfig) -> str:
@@ -72,7 +71,7 @@ def _said_of_stop(config: TrainConfig) -> str:
 def _trainer(
     config: TrainConfig, shape: ClipShape, failure_url: str, folder: str, stop_key: str | None = None
 ) -> TorchTrainer:
-    """The run as Ray Train wants it; `folder` holds what Ray keeps for itself."""
+    """The run in the form that Ray Train needs. `folder` holds Ray's own files."""
     place = config.placement
     least = place.min_workers or place.workers
     trainer = WholeBatchTrainer(
@@ -92,10 +91,10 @@ def _trainer(
             resources_per_worker=place.of_each_worker(),
         ),
         run_config=RunConfig(
-            # Ray's own storage holds nothing that a run needs; a fresh name keeps Ray from resuming by itself.
+            # Ray's own storage holds nothing that a run needs. A new name keeps Ray from resuming by itself.
             name=f"{config.name}-{uuid.uuid4().hex[:8]}",
             storage_path=folder,
-            # A node that is taken away with notice is nobody's failure.
+            # The loss of a node after notice does not count as a failure.
             failure_config=FailureConfig(max_failures=place.max_restarts, max_preemption_failures=-1),
         ),
         datasets={"clips": rows_of_group(config)},
@@ -106,25 +105,26 @@ def _trainer(
 
 
 def _train_on_worker(loop_config: dict[str, Any]) -> None:
-    """What runs on each rank. An error for the user is left on the store and ends the run; Ray would retry it.
+    """The function that runs on each rank.
 
-    A group that has lost the run says nothing: if a younger group of the same command has it, all is well.
+    An error for the user is written to the store and ends the run, because Ray would retry it. A group that has lost
+    the run raises nothing: if a younger group of the same command holds it, all is well.
     """
     config, failure_url = TrainConfig.model_validate(loop_config["config"]), loop_config["failure_url"]
     stop_key = loop_config["stop_key"]
     if store.exists(failure_url) or (stop_key and stop_was_asked(stop_key)):
-        return  # a rank of the group before this one has left it; or nobody wants this group any more
+        return  # a rank of an earlier group wrote it, or this group was asked to stop
     engine = RayEngine(config, stop_key)
     try:
         train(config, engine)
     except DrainedError:
         if not (stop_key and stop_was_asked(stop_key)):
-            raise  # a notice: the group is started again elsewhere
+            raise  # only a notice: the group is started again elsewhere
     except StoppedError as error:
         is_own = isinstance(error, ReplacedShardError)
         if engine.rank == 0 or is_own:
             store.write_bytes(failure_url, json.dumps({"message": str(error)}).encode())
         if is_own and engine.workers > 1:
-            raise  # or the other ranks would wait for this one: the group is started once more, and finds the message
+            raise  # otherwise the other ranks wait for this one. The group is started once more, and finds the message
     except TakenOverError:
         return
