@@ -1,4 +1,4 @@
-"""A run's folder in a store, and its rules: the log, plans, saliency, who holds it."""
+"""A run's folder in a store, and its rules: the log, plans, saliency, and the process that holds it."""
 
 from typing import TYPE_CHECKING
 

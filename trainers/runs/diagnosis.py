@@ -1,8 +1,7 @@
-"""Figures that show a broken run within some epochs, and what the truth says where it is known.
+"""Figures that reveal a broken run within a few epochs, and comparisons with the true intervals if they are known.
 
-Input: an epoch's ledger, the snapshots before and after it, intervals if the index has any.
-Does: repeats the weighing of positives from what was committed, outside the training loop, and compares.
-Output: numbers for the epoch's summary. Intervals are read here, never by a weak run's loss.
+The weights of positives are computed again from what was committed, outside the training loop, and compared. The
+numbers go into the epoch's summary. Intervals are read here, but never by a weak run's loss.
 """
 
 from __future__ import annotations
@@ -32,9 +31,12 @@ def diagnose(
     ledger: pa.Table,
     epoch: int,
 ) -> dict[str, Any]:
-    """Share of positives unmasked, mean spike-actionness, contrast of spikes, evidence by class, T relative to p, hit
-    rate of salient times, precision of the weighted positives and of weak negatives; None where no intervals are
-    known."""
+    """The numbers of an epoch's summary.
+
+    They are: the share of positives unmasked, mean spike-actionness, contrast of spikes, evidence by class, T relative
+    to p, hit rate of salient times, precision of the weighted positives and of weak negatives. The hit rate and both
+    precisions are None if no intervals are known.
+    """
     unmasked = positives = 0
     weight_total = weight_true = background_total = background_true = 0.0
     probabilities: list[np.ndarray] = []
@@ -74,9 +76,10 @@ def diagnose(
 
 
 def contrasts(saliency: SaliencyTable, epoch: int, staleness: float) -> torch.Tensor:
-    """How far each pair's spike stands out: a less the mean of its visited bins, both faded, [R]; nan if none is.
+    """The contrast of each pair's spike: a minus the mean of its visited bins, both faded, [R]; nan if none is visited.
 
-    It needs no intervals. Where it stays near 0 the salient times are the model's whims, and not the action's.
+    It needs no intervals. If it stays near 0, the salient times are arbitrary choices of the model, and do not follow
+    the action.
     """
     faded = fade(saliency.bins, epoch, staleness)
     seen = saliency.bins.epoch != NEVER_VISITED
@@ -91,7 +94,7 @@ def contrast_of_classes(planner: Planner, saliency: SaliencyTable, staleness: fl
 
 
 def salient_hit_rate(planner: Planner, saliency: SaliencyTable, epoch: int, staleness: float) -> float | None:
-    """Share of salient times inside a true interval of their action; None where no interval is known."""
+    """The share of salient times inside a true interval of their action; None if no interval is known."""
     a, salient = spikes(saliency.bins, epoch, staleness)
     durations = planner.table.column("duration_seconds").to_numpy()
     seconds = np.where(a.numpy() >= 0, salient.double().numpy() * durations[saliency.video_row], np.nan)
@@ -107,9 +110,11 @@ def salient_hit_rate(planner: Planner, saliency: SaliencyTable, epoch: int, stal
 def _weights(
     config: TrainConfig, before: SaliencyTable, where: slice, bag: dict, planner: Planner, epoch: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The weights of this bag's labels at its clips as positives and as weak negatives, both [clips, labels]: those of
-    training in the weak regimes; Full, whose positives come from intervals, is described as if it had believed every
-    label. Weak negatives count from the first epoch in which all steps have them."""
+    """The weights of this bag's labels at its clips as positives and as weak negatives, both [clips, labels].
+
+    In the weak regimes they are those of training. Full, whose positives come from intervals, is treated here as if it
+    trusted every label. Weak negatives count from the first epoch in which all steps have them.
+    """
     p = torch.tensor(bag["probability"]).reshape(1, len(bag["tau"]), -1)
     if not config.focus.active(epoch):
         return np.ones(p.shape[1:]), np.zeros(p.shape[1:])
@@ -123,7 +128,7 @@ def _weights(
 
 
 def _inside(planner: Planner, bag: dict) -> np.ndarray | None:
-    """Whether each clip's centre is inside a true interval of each label: [clips, labels]; None if not known."""
+    """Whether each clip's centre is inside a true interval of each label: [clips, labels]; None if unknown."""
     row = bag["video_row"]
     spans = planner.table.column("intervals")[row].as_py()
     if spans is None:

@@ -1,10 +1,8 @@
-"""Between two epochs: the ledger of the last becomes the snapshot and the plan of the next.
+"""Between two epochs: the ledger of the last epoch becomes the snapshot and the plan of the next.
 
-Input: a run's committed ledger, its last snapshot, the index.
-Does: merges scores, leaves out videos that would not decode, takes back those that were released (releases), draws
-and publishes the next plan.
-Output: an immutable plan. Everything here is a pure function of what has been committed, so that doing it twice, or
-in two processes at once, gives the same bytes.
+Scores are merged into the snapshot. Videos that did not decode are left out, and released ones are taken back
+(`runs.releases`). Then the next plan is drawn and published; it never changes. Everything here is a pure function of
+what has been committed, so doing it twice, or in two processes at once, gives the same bytes.
 """
 
 from __future__ import annotations
@@ -32,14 +30,14 @@ SALIENCY, EXCLUDED, SUMMARY = "saliency.parquet", "excluded.parquet", "summary.j
 
 
 def publish_plan(run: Run, config: TrainConfig, planner: Planner, epoch: int, last: Commit | None) -> PlanFacts | None:
-    """Make sure that the plan of `epoch` and the head of the next are on the store; None once all epochs are done.
+    """Make sure that the plan of `epoch` and the head of the next epoch are on the store; None once all are done.
 
     Args:
-        last: the checkpoint at the end of epoch - 1; its ledger is what has been trained.
+        last: the checkpoint at the end of epoch - 1; its ledger lists what has been trained.
 
     Raises:
         InputError: more videos failed to decode than `max_bad_share` allows.
-        ConfigError: too few usable videos for one global batch.
+        ConfigError: there are too few usable videos for one global batch.
     """
     done = read_plan(run.epoch_url(epoch, "plan"))
     if done:
@@ -56,14 +54,14 @@ def publish_plan(run: Run, config: TrainConfig, planner: Planner, epoch: int, la
     plan = draw_plan(config, planner, saliency, epoch, carried, left_out, read_head(run, epoch))
     early = config.plan.head_bags(plan.table.num_rows)
     if early and epoch + 1 < config.epochs:
-        # Before the plan: whoever has read that looks for the next epoch's head once.
+        # The head goes first: a reader of the plan looks for the next epoch's head only once.
         head = draw_plan(config, planner, saliency, epoch + 1, plan.carried, left_out, only_bags=early)
         write_plan(head, run.epoch_url(epoch + 1, "head"), epoch + 1, per_batch)
     return write_plan(plan, run.epoch_url(epoch, "plan"), epoch, per_batch)
 
 
 def read_head(run: Run, epoch: int) -> pa.Table | None:
-    """The bags of an epoch that were drawn an epoch earlier; None if there are none."""
+    """The bags of an epoch that were drawn one epoch earlier; None if there are none."""
     head = read_plan(run.epoch_url(epoch, "head"))
     return pa.concat_tables([read_bags(url, PLAN_SCHEMA, *rows) for url, *rows in head.slices(0)]) if head else None
 
@@ -78,9 +76,9 @@ def draw_plan(
     head: pa.Table | None = None,
     only_bags: int | None = None,
 ) -> EpochPlan:
-    """The plan of an epoch under a run's settings: what `publish_plan` publishes, and what a dry run shows.
+    """The plan of an epoch under a run's settings. `publish_plan` publishes it, and a dry run shows it.
 
-    Beside the `excluded` videos, those are left out that the settings do not train on (`runs.unused_videos`).
+    It leaves out the `excluded` videos, and those that the settings do not train on (`runs.unused_videos`).
     """
     excluded = [*excluded, *find_unused(config, planner.table).rows]
     return plan_clips(
@@ -99,7 +97,7 @@ def draw_plan(
 
 
 def read_saliency(run: Run, epoch: int) -> SaliencyTable:
-    """The snapshot that `epoch` is planned from; after the last epoch, the final one."""
+    """The snapshot from which `epoch` is planned; for the number after the last epoch, the final snapshot."""
     return SaliencyTable.from_arrow(read_table(run.epoch_url(epoch, SALIENCY), SALIENCY_SCHEMA))
 
 
@@ -111,7 +109,7 @@ def read_excluded(run: Run, epoch: int) -> pa.Table:
 def _after_epoch(
     run: Run, config: TrainConfig, planner: Planner, epoch: int, last: Commit | None
 ) -> tuple[SaliencyTable, pa.Table, tuple[int, ...]]:
-    """Snapshot, exclusions and carried bags that follow from a finished epoch; leaves its summary on the way."""
+    """The snapshot, exclusions and carried bags that follow from a finished epoch. It also writes the summary."""
     plan = read_plan(run.epoch_url(epoch, "plan"))
     if plan is None or last is None or (last.epoch, last.cursor) != (epoch, plan.num_bags):
         raise InputError(f"{run.url}: epoch {epoch + 1} has no final checkpoint, but epoch {epoch + 2} was asked for")
@@ -126,10 +124,10 @@ def _after_epoch(
 
 
 def _with_releases(run: Run, config: TrainConfig, planner: Planner, epoch: int, left_out: pa.Table) -> pa.Table:
-    """What is left out of `epoch`, less the videos whose release counts from it on.
+    """The videos left out of `epoch`, minus those whose release counts from this epoch.
 
-    What counts is decided once the share of bad videos has been checked: a run that ends there can be mended by a
-    release.
+    Which releases count is decided only after the share of bad videos has been checked. So a release can fix a run that
+    ended at that check.
     """
     before = releases.read_decision(run, epoch - 1) or 0
     records = releases.read_decision(run, epoch)
@@ -152,7 +150,7 @@ def add_failed(videos: pa.Table, earlier: pa.Table, ledger: pa.Table, epoch: int
     """EXCLUDED_SCHEMA: `earlier`, and one row for each further video that could not be decoded in this epoch.
 
     Args:
-        videos: the index, with shard_url, member_name and video_id at least.
+        videos: the index, with at least shard_url, member_name and video_id.
     """
     # A head is drawn an epoch early, so a video may fail once more after it was left out.
     known = set(earlier.column("video_row").to_pylist())
@@ -176,5 +174,5 @@ def _check_share(run: Run, config: TrainConfig, videos: int, excluded: pa.Table)
             f"{run.url}: {bad} of {videos} videos could not be decoded, more than max_bad_share = "
             f"{config.max_bad_share:g} allows; the last: {first['video_id']} ({first['kind']}: {first['message']}). "
             f"`adaptfocus quarantine list {run.url}` shows them, `adaptfocus quarantine retry` takes back those that "
-            "decode now. Mend or leave out the others, or raise max_bad_share"
+            "decode now. Fix or leave out the others, or raise max_bad_share"
         )

@@ -1,8 +1,8 @@
-"""Whether each class has been found at all, against chance: no intervals needed.
+"""Whether each class has been found at all, compared with chance. No intervals are needed.
 
-Input: an epoch's ledger, the snapshot after it.
-Does: adds up, class by class, how the videos with a label rank among those without it, and how many salient times are
-simply the newest look. Output: numbers for the epoch's summary, from arrays alone.
+For each class, this counts how the videos with the label rank among those without it, and how many salient times are
+merely the newest visit. The numbers go into the epoch's summary. They come only from the epoch's ledger and the
+snapshot after it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from adaptfocus.pipelines.schemas import NEVER_VISITED
 def evidence_of_classes(
     classes: Sequence[str], ledger: pa.Table, after: SaliencyTable, epoch: int, staleness: float
 ) -> dict[str, dict[str, float | int | None]]:
-    """Of each class that a trained bag has.
+    """The evidence for each class that a trained bag has; None where nothing could be compared.
 
-    `bags`: how many with the label were ranked, `above_untagged`: their mean rank among those without it (an AUC: .5 by
-    chance), `z`: how many standard deviations that is above .5, `z_at_most`: what z a perfect ranking would have. None
-    where nothing could be compared. `salient`: pairs of a video and the class with two visited bins or more,
-    `salient_new`: of their salient times those that were last visited in this epoch, `salient_new_by_chance` and
-    `salient_new_variance`: what that number would be if any visited bin were as likely to be salient.
+    `bags`: the number of ranked bags with the label. `above_untagged`: their mean rank among bags without it (an AUC:
+    .5 by chance). `z`: the number of standard deviations by which that exceeds .5. `z_at_most`: the z of a perfect
+    ranking. `salient`: pairs of a video and the class with at least two visited bins. `salient_new`: those of their
+    salient times that were last visited in this epoch. `salient_new_by_chance` and `salient_new_variance`: mean and
+    variance of that number if every visited bin were equally likely to be salient.
     """
     ranked = _of_ranks(len(classes), ledger)
     recent = _of_recency(len(classes), after, epoch, staleness)
@@ -41,7 +41,7 @@ def evidence_of_classes(
 def _of_ranks(classes: int, ledger: pa.Table) -> dict[str, np.ndarray]:
     trained = ledger.filter(ledger.column("ok"))
     label, rank, variance = (_flat(trained, name) for name in ("label_ids", "null_rank", "null_variance"))
-    if len(rank) != len(label):  # of a version that did not rank
+    if len(rank) != len(label):  # the ledger of a version that did not rank
         label, rank, variance = (np.zeros(0) for _ in range(3))
     label, rank, variance = (values[rank >= 0] for values in (label.astype(np.int64), rank, variance))
     bags, total, spread = (np.bincount(label, w, classes) for w in (np.ones(len(label)), rank, variance))
@@ -73,7 +73,7 @@ def _of_recency(classes: int, after: SaliencyTable, epoch: int, staleness: float
 
 
 def _flat(table: pa.Table, name: str) -> np.ndarray:
-    """The numbers of a column of lists, one after the other."""
+    """The numbers of a column of lists, as one array."""
     return table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
 
 

@@ -1,11 +1,9 @@
-"""Who trains a run at the moment: a note in its folder, which the command that trains signs again and again.
+"""The process that trains a run at the moment: `holder.json` in its folder, which that process signs repeatedly.
 
-Input: a run's folder. Does: looks whether the one who signed is still there; signs from a thread of its own.
-Output: `holder.json`; an error for a second command that would take a living run from the first.
-
-It keeps mistakes away, and no more than that: what makes a run's commits one line is its log (docs/decisions/0002). A
-holder on this machine is dead as soon as its process is gone. One elsewhere is dead when it has not signed for
-DEAD_SECONDS: this machine watches that long, so that the clocks of two machines need not agree.
+A second command that would take a run from a living process gets an error. This only prevents mistakes: the run's log
+keeps its commits a single line (docs/decisions/0002). A holder on this machine is dead as soon as its process is gone.
+A holder on another machine is dead if it does not sign for DEAD_SECONDS. This machine watches for that long, so that
+the clocks of two machines need not agree.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from adaptfocus.pipelines.errors import AdaptFocusError, StorageError
 
 SIGN_SECONDS = 5.0
 DEAD_SECONDS = 30.0
-LONG_DEAD_SECONDS = 300.0  # no two clocks are that far apart: not even watched
+LONG_DEAD_SECONDS = 300.0  # no two clocks differ by this much: such a holder is not even watched
 
 
 class HeldError(AdaptFocusError):
@@ -38,12 +36,12 @@ class Holder:
     """One process that trains a run."""
 
     host: str
-    boot: str  # of the machine, or its container
+    boot: str  # identifies the boot of the machine, and the container
     pid: int
-    started: str  # of the process, as the kernel counts: a number that is used again is another process
+    started: str  # of the process, as the kernel counts: it distinguishes processes that reuse a pid
     since: float  # wall clock, seconds since 1970
     signed: float = 0.0
-    ended: float | None = None  # when it let go
+    ended: float | None = None  # when it released the run
 
     def said(self) -> str:
         since = datetime.fromtimestamp(self.since, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -55,7 +53,7 @@ def holder_url(run_url: str) -> str:
 
 
 def read_holder(run_url: str) -> Holder | None:
-    """Who has signed last; None if nobody has, or the note is none of this version's."""
+    """The holder that signed last; None if nobody has signed, or the note is not in this version's format."""
     url = holder_url(run_url)
     try:
         return Holder(**json.loads(store.read_bytes(url))) if store.exists(url) else None
@@ -64,7 +62,7 @@ def read_holder(run_url: str) -> Holder | None:
 
 
 def seems_alive(holder: Holder, now: float) -> bool:
-    """At a glance, by this machine's clock: what a list of runs shows."""
+    """Whether a holder seems alive by this machine's clock, without watching it. A list of runs shows this."""
     if holder.ended is not None:
         return False
     here = _alive_here(holder)
@@ -72,13 +70,13 @@ def seems_alive(holder: Holder, now: float) -> bool:
 
 
 def check_free(run_url: str, waits: Callable[[str], object] = lambda _: None) -> None:
-    """Nobody trains the run. Takes up to DEAD_SECONDS where somebody on another machine has signed of late.
+    """Check that nobody trains the run. This takes up to DEAD_SECONDS if another machine has signed recently.
 
     Args:
-        waits: told whom the wait is for.
+        waits: called with a line that says what the wait is for.
 
     Raises:
-        HeldError: somebody does.
+        HeldError: another process trains the run.
     """
     holder = read_holder(run_url)
     if holder is None or holder.ended is not None or time.time() - holder.signed > LONG_DEAD_SECONDS:
@@ -89,20 +87,20 @@ def check_free(run_url: str, waits: Callable[[str], object] = lambda _: None) ->
         here = _signs(run_url, holder)
     if here:
         raise HeldError(
-            f"{run_url} is being trained by {holder.said()}. Stop that one first (Ctrl-C or SIGTERM), or say "
-            "--take-over: this command then goes on from the last commit, and the other stops"
+            f"{run_url} is being trained by {holder.said()}. Stop that one first (Ctrl-C or SIGTERM), or give "
+            "--take-over: this command then resumes from the last commit, and the other stops"
         )
 
 
 @contextlib.contextmanager
 def hold_run(run_url: str) -> Iterator[None]:
-    """Sign for this process for as long as the block lasts, unless another process signs over it."""
+    """Sign for this process as long as the block lasts, unless another process signs in its place."""
     own, over = replace(_this_process(), since=time.time()), threading.Event()
     _sign(run_url, own)
 
     def keep_signing() -> None:
         while not over.wait(SIGN_SECONDS):
-            with contextlib.suppress(Exception):  # a note is not worth a run
+            with contextlib.suppress(Exception):  # a failed note must not end a run
                 if not _is_own(run_url, own):
                     return
                 _sign(run_url, own)
@@ -120,7 +118,7 @@ def hold_run(run_url: str) -> Iterator[None]:
 
 
 def _signs(run_url: str, before: Holder) -> bool:
-    """Whether somebody signs within DEAD_SECONDS."""
+    """Whether a holder signs within DEAD_SECONDS."""
     deadline = time.monotonic() + DEAD_SECONDS
     while time.monotonic() < deadline:
         time.sleep(min(1.0, DEAD_SECONDS / 10))
@@ -132,7 +130,7 @@ def _signs(run_url: str, before: Holder) -> bool:
 
 
 def _alive_here(holder: Holder) -> bool | None:
-    """Whether the process is there; None if it is on another machine."""
+    """Whether the process exists; None if it is on another machine."""
     if (holder.host, holder.boot) != (socket.gethostname(), _boot()):
         return None
     return _started(holder.pid) == holder.started
@@ -152,7 +150,7 @@ def _this_process() -> Holder:
 
 
 def _boot() -> str:
-    """What tells this kernel, and this container's processes, from others that have the same name."""
+    """An identifier of this boot and this container's processes. Machines may share a host name."""
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -160,7 +158,7 @@ def _boot() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """When a process of this machine was started; None if it is gone, or dead and not yet buried."""
+    """When a process of this machine was started; None if it is gone, or a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,6 +1,6 @@
-"""The proof: what was planned against what was trained, from the store alone.
+"""The proof of what was trained, only from the store.
 
-Input: a run folder. Does: compares each finished epoch's plan with the ledger of its last commit. Output: counts.
+Each finished epoch's plan is compared with the ledger of its last commit, and the clips are counted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from adaptfocus.trainers.runs.log import Commit, Run
 
 @dataclass(frozen=True)
 class Audit:
-    """Clips of all epochs that the run has finished, and what became of them."""
+    """Counts of the clips of all epochs that the run has finished."""
 
     epochs: int
     clips_planned: int
@@ -24,7 +24,7 @@ class Audit:
     clips_lost: int  # planned, but in no ledger file
     clips_twice: int  # in more than one ledger row
     clips_undecodable: int  # kept their slots, without weight
-    claims: int  # how often somebody took up the run: 1 + resumes
+    claims: int  # how often a process claimed the run: 1 + resumes
     workers: tuple[int, ...]  # of each claim, in order
 
 
@@ -34,7 +34,7 @@ def last_commits(entries: list[Commit]) -> dict[int, Commit]:
 
 
 def audit(run: Run) -> Audit:
-    """Count every clip of every finished epoch: each must have been trained exactly once."""
+    """Count every clip of every finished epoch. Each must have been trained exactly once."""
     entries = run.entries()
     epochs = planned = trained = lost = twice = undecodable = 0
     for epoch, commit in sorted(last_commits(entries).items()):
