@@ -1,19 +1,18 @@
-"""What is saved, and how a run is resumed: a log of commits in the object store.
+"""A run's log of commits in the object store, from which the run is resumed.
 
-Input: weights, optimiser state and the ledger of the bags that made them.
-Does: writes them aside, then appends one entry to the run's log by exclusive creation.
-Output: where to go on from: (epoch, cursor) and the state that belongs to it.
+Weights, optimiser state and the ledger of their bags are written first. Then one entry is appended to the log by
+exclusive creation. A resumed run reads its position (epoch, cursor) and the matching state from the log.
 
     NAME/config.json                       the resolved settings
-    NAME/log/000012.json                   commit 12; whoever creates it first has it (docs/decisions/0002)
+    NAME/log/000012.json                   commit 12; only the first process that creates it succeeds (decisions/0002)
     NAME/checkpoints/000012-.../state.pt   weights and optimiser; scores-R-of-W.parquet: the ledger of each rank
     NAME/epochs/0007/                      the saliency snapshot and exclusions that epoch 7 is planned from, the plan
 
-A checkpoint counts from the moment its log entry exists; a reader never sees half of one. A process that has lost
-the run to another (it was taken for dead, or the run was resumed elsewhere) cannot append, and stops. The entry has the
-state's SHA-256: a state that a disk or a person has changed since is not gone on from.
+A checkpoint counts from the moment its log entry exists, so a reader never sees half of one. A process that has lost
+the run to another (it was taken for dead, or the run was resumed elsewhere) cannot append, and stops. The entry holds
+the state's SHA-256: a run does not resume from a state that a disk or a person has changed.
 
-No random generator's state is saved: everything drawn is keyed by (seed, epoch, video or clip), so there is none.
+No state of a random generator is saved. Everything drawn is keyed by (seed, epoch, video or clip), so there is none.
 """
 
 from __future__ import annotations
@@ -39,37 +38,37 @@ from adaptfocus.pipelines.store.tables import read_table, write_table
 from adaptfocus.trainers.device.finite import check_weights
 from adaptfocus.trainers.errors import DamagedStateError, TakenOverError
 
-# How many log entries a new claimant reads to find old states: far more than anybody keeps.
+# The number of log entries that a new claimant reads to find old states: far more than anybody keeps.
 RECENT = 64
-RESTORE = "copy the run's folder again from where it was trained"  # where a file of it is damaged
+RESTORE = "copy the run's folder again from where it was trained"  # the fix if one of its files is damaged
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Commit:
-    """One entry of the log. `kind` is "start" (somebody claimed the run) or "checkpoint"."""
+    """One entry of the log. `kind` is "start" (a process claimed the run) or "checkpoint"."""
 
     number: int
     kind: str
-    group: str  # who wrote it: one attempt of one worker group
+    group: str  # its writer: one attempt of one worker group
     workers: int
     seconds: float  # wall clock, since 1970
     epoch: int = 0
     cursor: int = 0  # bags of the epoch that are trained
     num_bags: int = 0  # of the epoch's plan
-    folder: str | None = None  # of the state, inside the run; None: from the beginning
+    folder: str | None = None  # of the state, inside the run; None: there is no state yet
     metrics: dict[str, float] = field(default_factory=dict)
-    state_sha256: str | None = None  # of state.pt; None in runs that were begun before it was written down
-    bags: int | None = None  # trained up to here, in all epochs; None in logs that were begun before it was counted
-    clips: int | None = None  # of them, those that were decoded and trained
-    previous: int | None = None  # number of the checkpoint whose weights this one was trained from; None: of no other
-    # All ledger files of the epoch up to here: only in logs whose entries do not name the checkpoint before them.
+    state_sha256: str | None = None  # of state.pt; None in runs of versions that did not record it
+    bags: int | None = None  # trained up to here, in all epochs; None in logs of versions that did not count them
+    clips: int | None = None  # clips of these bags that were decoded and trained
+    previous: int | None = None  # the number of the checkpoint from which this one was trained; None: it is the first
+    # All ledger files of the epoch up to here: only in logs whose entries do not name the previous checkpoint.
     ledger: tuple[str, ...] | None = None
 
     @property
     def next_position(self) -> tuple[int, int]:
-        """(epoch, cursor) of the next step after it."""
+        """(epoch, cursor) of the step that follows it."""
         return (self.epoch + 1, 0) if self.ends_epoch else (self.epoch, self.cursor)
 
     @property
@@ -78,7 +77,7 @@ class Commit:
 
     @property
     def own_ledger(self) -> list[str]:
-        """The ledger files that were written with it, one a rank, inside the run."""
+        """Paths inside the run of the ledger files that were written with it, one for each rank."""
         return [ledger_file(self.folder, rank, self.workers) for rank in range(self.workers)] if self.folder else []
 
 
@@ -91,7 +90,7 @@ class Kept(NamedTuple):
 
 
 def ledger_file(folder: str, rank: int, workers: int) -> str:
-    """Where one rank's ledger lies, inside the run; `folder` is that of its checkpoint."""
+    """The path of one rank's ledger inside the run; `folder` is that of its checkpoint."""
     return f"{folder}/scores-{rank}-of-{workers}.parquet"
 
 
@@ -120,7 +119,7 @@ class Run:
         return self._read[number]
 
     def append(self, commit: Commit) -> bool:
-        """Add an entry to the log; False if its number is taken."""
+        """Add an entry to the log; False if its number is already taken."""
         data = json.dumps(asdict(commit), allow_nan=False).encode()
         if not store.create_exclusive(self.at("log", _name(commit.number)), data):
             return False
@@ -131,7 +130,7 @@ class Run:
         return [int(url.rsplit("/", 1)[-1].removesuffix(".json")) for url in store.list_files(self.at("log"))]
 
     def newest(self) -> tuple[int, Commit | None]:
-        """(number of the last entry, -1 if none; the last checkpoint, None if none): reads the log from its end."""
+        """(number of the last entry or -1, last checkpoint or None). It reads the log from its end."""
         numbers = self._numbers()
         for number in reversed(numbers):
             commit = self.entry(number)
@@ -140,7 +139,7 @@ class Run:
         return (numbers[-1] if numbers else -1), None
 
     def claim(self, workers: int) -> tuple[Lineage, Commit | None]:
-        """Take the run: from now on nobody who claimed it before can commit. Returns the last checkpoint too."""
+        """Take the run: processes that claimed it earlier can no longer commit. Returns the last checkpoint too."""
         group = uuid.uuid4().hex[:8]
         for _ in range(100):
             last, checkpoint = self.newest()
@@ -151,7 +150,7 @@ class Run:
         raise StorageError(f"{self.at('log')}: lost 100 races for the run; stop the other processes that train it")
 
     def ledger_files(self, commit: Commit | None) -> list[str]:
-        """The ledger files of the commit's epoch up to it, in this lineage, oldest first; paths inside the run."""
+        """Paths inside the run of the ledger files of the commit's epoch up to it, in this lineage, oldest first."""
         files: list[list[str]] = []  # of each checkpoint, newest first
         at = commit
         while at is not None and commit is not None and at.epoch == commit.epoch:
@@ -169,7 +168,7 @@ class Run:
         return pa.concat_tables([LEDGER_SCHEMA.empty_table(), *parts])
 
     def kept_epochs(self) -> dict[int, Commit]:
-        """The checkpoints at the ends of epochs whose states are still kept, by epoch (counted from 0)."""
+        """The checkpoints at the ends of epochs that still have their states, by epoch (counted from 0)."""
         kept: dict[int, Commit] = {}
         for commit in reversed(_ends(self.entries())):
             if commit.epoch not in kept and self._has_state(commit):
@@ -180,7 +179,7 @@ class Run:
         """The checkpoint at the end of an epoch, counted from 0.
 
         Raises:
-            InputError: the epoch is not trained to its end, or its state is no longer kept; lists those that are.
+            InputError: the epoch is not trained to its end, or its state is no longer kept. The message lists the rest.
         """
         found = next((commit for commit in _ends(self.entries()) if commit.epoch == epoch), None)
         if found and self._has_state(found):
@@ -188,9 +187,9 @@ class Run:
         why = "its weights are no longer kept" if found else "it is not trained to its end"
         kept = ", ".join(str(each + 1) for each in self.kept_epochs()) or "none"
         raise InputError(
-            f"{self.url}: there are no weights of the end of epoch {epoch + 1}, because {why}; there are those of the "
+            f"{self.url} has no weights from the end of epoch {epoch + 1}, because {why}; it has those of the "
             f"ends of epochs (counted from 1): {kept}. Choose one of these; a larger checkpoint.keep "
-            "keeps more in runs to come"
+            "keeps more in future runs"
         )
 
     def _has_state(self, commit: Commit) -> bool:
@@ -200,8 +199,8 @@ class Run:
         """Weights and optimiser of a checkpoint. Only tensors and plain values are unpickled.
 
         Raises:
-            DamagedStateError: these are not the bytes that were committed, or they are gone.
-            InputError: they hold numbers that are not finite.
+            DamagedStateError: the bytes differ from those that were committed, or are gone.
+            InputError: the state holds numbers that are not finite.
         """
         url = self.at(commit.folder or "", "state.pt")
         try:
@@ -223,12 +222,12 @@ class Run:
         return state
 
     def newest_whole(self, newest: Commit) -> tuple[Commit, dict[str, Any]]:
-        """`newest` and its state; if that is damaged, the newest checkpoint before it whose state is whole.
+        """`newest` and its state; if that is damaged, the newest earlier checkpoint with an undamaged state.
 
-        What was trained after that one is trained again. Plans that are published stay as they are.
+        The bags after that checkpoint are trained again. Published plans stay as they are.
 
         Raises:
-            DamagedStateError: no state that is kept is whole.
+            DamagedStateError: every state that is kept is damaged.
         """
         try:
             return newest, self.load_state(newest)
@@ -257,11 +256,11 @@ class Lineage:
     kept: list[Kept]  # recent checkpoints, oldest first
 
     def folder(self, epoch: int, cursor: int) -> str:
-        """Of the next checkpoint; the group in its name keeps files of two claimants apart."""
+        """The folder of the next checkpoint. The group in its name keeps the files of two claimants apart."""
         return f"checkpoints/{self.number + 1:06d}-e{epoch:04d}-b{cursor:09d}-{self.group}"
 
     def write_ledger(self, folder: str, rank: int, rows: pa.Table) -> None:
-        """Write one rank's ledger since the last commit."""
+        """Write one rank's ledger rows since the last commit."""
         write_table(rows, self.run.at(ledger_file(folder, rank, self.workers)))
 
     def write_state(self, folder: str, state: dict[str, Any]) -> str:
@@ -276,13 +275,13 @@ class Lineage:
         self, folder: str, epoch: int, cursor: int, num_bags: int, last: Commit | None, metrics: dict[str, float],
         state_sha256: str | None = None, bags: int | None = None, clips: int | None = None,
     ) -> Commit:  # fmt: skip
-        """Make the files in `folder`, each rank's ledger among them, the run's newest checkpoint.
+        """Make the files in `folder`, each rank's ledger included, the run's newest checkpoint.
 
         Args:
-            last: the checkpoint that training has come from since; None: from the beginning.
+            last: the checkpoint from which training came; None: from the beginning.
 
         Raises:
-            TakenOverError: somebody else has claimed the run since.
+            TakenOverError: another process has claimed the run.
         """
         entry = Commit(
             self.number + 1, "checkpoint", self.group, self.workers, time.time(),
@@ -291,16 +290,16 @@ class Lineage:
         if not self.run.append(entry):
             raise TakenOverError(
                 f"{self.run.url}: another process has claimed this run (log entry {entry.number}); this one stops. "
-                "Nothing is lost: the other goes on from the last checkpoint"
+                "Nothing is lost: the other process resumes from the last checkpoint"
             )
         self.number += 1
         self.kept.append(Kept(folder, epoch, entry.ends_epoch))
         return entry
 
     def drop_old_states(self, keep: int, keep_epochs: int | None = None) -> None:
-        """Remove all but the newest `keep` states, and those at the end of every `keep_epochs`-th epoch.
+        """Remove all states except the newest `keep`, and those at the end of every `keep_epochs`-th epoch.
 
-        Ledgers stay, for they are the proof of what was trained.
+        Ledgers stay, because they are the proof of what was trained.
         """
         for state in self.kept[:-keep]:
             if not (keep_epochs and state.ends_epoch and (state.epoch + 1) % keep_epochs == 0):
@@ -314,7 +313,7 @@ def _ends(entries: list[Commit]) -> list[Commit]:
 
 
 def _read_ledger(url: str) -> pa.Table:
-    """LEDGER_SCHEMA; one of an earlier version, whose errors are "kind: message", with kinds in their own column."""
+    """A ledger as LEDGER_SCHEMA. Errors of an earlier version, "kind: message", are split into two columns."""
     table = read_table(url, LEDGER_SCHEMA, later=LATER_IN_LEDGER)
     if not table.column("kind").null_count:
         return table

@@ -1,8 +1,8 @@
-"""Training on features that were made before, in the place of frames: which features will do, and the head's width.
+"""Training on features that were extracted beforehand, instead of frames.
 
-Input: settings with `features`, an index. Does: opens the features, checks that they are whole, of that index, and in a
-test made as those that the run was trained on.
-Output: a source of clips for the stream (`pipelines.features.clips`), a model of the right width, lines for the user.
+The features of a run must be complete and of its index. Those of an evaluation must also be made like the ones that the
+run was trained on. This module checks that, gives the stream its source of clips (`pipelines.features.clips`), and
+gives the head the right width.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from adaptfocus.trainers.backbones import Backbone, build
 from adaptfocus.trainers.runs.log import RESTORE, Run
 from adaptfocus.trainers.settings.run import TrainConfig
 
-# What of features.json says how a feature was made: features of two indexes that agree in it may be compared.
+# Keys of features.json that say how a feature was made. Features of two indexes that agree in them may be compared.
 MADE_BY = ("kind", "backbone", "weights_sha256", "window", "decode", "motion", "stride_seconds", "feature_shape")
-NAMED = 3  # videos that a message names
+NAMED = 3  # the most videos that a message names
 
 
 def model_of(config: TrainConfig, num_classes: int) -> nn.Module:
-    """The run's fresh model; a head on features takes as many numbers as these have."""
+    """A new model of the run. The input of a head on features has the width of these features."""
     model = build(config.backbone, num_classes)
     if config.features and isinstance(model, Backbone):
         model.take_form({"norm.weight": torch.Size([open_features(config.features).dim])})
@@ -37,21 +37,21 @@ def model_of(config: TrainConfig, num_classes: int) -> nn.Module:
 
 
 def source_of(config: TrainConfig) -> FeatureSource | None:
-    """Where training reads its clips; None: they are decoded."""
+    """The features from which training reads its clips; None: clips are decoded."""
     return FeatureSource.of(open_features(config.features), config.index, config.clip) if config.features else None
 
 
 def made_by(config: TrainConfig) -> dict[str, Any] | None:
-    """How the features of a run were made, wherever they lie; None for a run on pixels."""
+    """How the features of a run were made, whatever their URL; None for a run on pixels."""
     return _made_by(open_features(config.features)) if config.features else None
 
 
 def check(config: TrainConfig, index: VideoIndex) -> list[str]:
-    """Whether the run's features are those of its index's videos -> lines to say: videos without, steps taken twice.
+    """Check that the run's features fit its index -> lines for the user about missing videos and repeated steps.
 
     Raises:
-        InputError: there are none, or they are not complete.
-        ConfigError: they are of another index, or maps; too many videos have none.
+        InputError: there are no features, or they are not complete.
+        ConfigError: they belong to another index, or are maps; or too many videos have none.
     """
     if not config.features:
         return []
@@ -76,12 +76,12 @@ def check(config: TrainConfig, index: VideoIndex) -> list[str]:
 def test_source(
     run: Run, config: TrainConfig, features_url: str | None, index_url: str, fingerprint: str
 ) -> FeatureSource | None:
-    """Where an evaluation reads its clips; None: they are decoded.
+    """The features from which an evaluation reads its clips; None: clips are decoded.
 
     Raises:
-        ConfigError: features are given to a run on pixels or none to a run on features, or they are of another index
-            or were made in another way than those that the run was trained on.
-        InputError: there are none, or they are not complete.
+        ConfigError: a run on pixels got features, a run on features got none, or the features belong to another index
+            or were made differently from those that the run was trained on.
+        InputError: there are no features, or they are not complete.
     """
     if not config.features:
         if features_url:
@@ -90,22 +90,22 @@ def test_source(
     trained_on = strict_json.read(run.at("index.json"), RESTORE)["features"]
     if not features_url:
         raise ConfigError(
-            f"{run.url} was trained on features, and needs those of {index_url}: make them as the others were, of the "
-            f"same weights ({trained_on['backbone']}), with `adaptfocus extract ... --index {index_url} "
+            f"{run.url} was trained on features, and needs those of {index_url}: extract them with the same "
+            f"weights ({trained_on['backbone']}) by `adaptfocus extract ... --index {index_url} "
             f"--stride-seconds {trained_on['stride_seconds']:g}`, and give --features"
         )
     found = _of_index(features_url, index_url, fingerprint)
     if changed := differences(trained_on, _made_by(found)):
         listed = ", ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())
         raise ConfigError(
-            f"the features at {features_url} were made in another way than those that {run.url} was trained on "
+            f"the features at {features_url} were made differently from those that {run.url} was trained on "
             f"({listed}); extract them with the same weights and settings"
         )
     return FeatureSource.of(found, index_url, config.clip)
 
 
 def refuse(config: TrainConfig, what: str) -> None:
-    """Raises ConfigError: the run is a head on features, of which `what` cannot be made."""
+    """Raise ConfigError if the run is a head on features, for which `what` is not possible."""
     if config.features:
         raise ConfigError(
             f"{config.url} is a head on the features at {config.features}, not a backbone: {what} the run that these "
@@ -118,12 +118,12 @@ def _of_index(url: str, index_url: str, fingerprint: str) -> FeatureSet:
     if found.facts["index_fingerprint"] != fingerprint:
         raise ConfigError(
             f"the features at {url} are not of the index {index_url}, but of {found.facts['index']} (or it has changed "
-            "since); extract those of this index"
+            "since); extract features of this index"
         )
     if found.kind != "pooled":
         raise ConfigError(f"the features at {url} are {found.kind}; training takes one vector a step: extract --pooled")
     if not len(found):
-        raise InputError(f"the features at {url} are of no video at all; its refused/ says why")
+        raise InputError(f"the features at {url} hold no video at all; its refused/ says why")
     return found
 
 
@@ -132,7 +132,7 @@ def _made_by(found: FeatureSet) -> dict[str, Any]:
 
 
 def _missing(found: FeatureSet, videos: int) -> list[str]:
-    """The videos of the index that have no features: each with its id, if that is known, and why."""
+    """The videos of the index that have no features, each with its id, if that is known, and the reason."""
     refused = {row["video_row"]: f"{row['video_id']} ({row['kind']})" for row in found.refused()}
     there = set(found.described()["video_row"].to_pylist())
     return [refused.get(row, f"row {row} of the index (not among them)") for row in range(videos) if row not in there]

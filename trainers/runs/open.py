@@ -1,4 +1,4 @@
-"""A run's settings, and the shape of its clips, as its folder says them."""
+"""A run's settings, read from its folder, and the shape of its clips."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def load_config(run_url: str) -> TrainConfig:
     """The settings a run was trained with; the run may have been moved to `run_url` since."""
     url = store.join(run_url, "config.json")
     if not store.exists(url):
-        store.list_files(run_url)  # raises if it is the bucket that is not there
+        store.list_files(run_url)  # raises if the bucket itself does not exist
         raise ConfigError(f"{run_url} is not a run: it has no config.json; give the URL of a run's folder")
     values = strict_json.read(url, RESTORE)
     runs, _, name = absolute(run_url).rstrip("/").rpartition("/")

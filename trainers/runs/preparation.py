@@ -1,7 +1,6 @@
-"""Before a run begins or goes on: everything that can be checked without a cluster.
+"""All checks before a run begins or resumes that need no cluster: of index, weights and folder.
 
-Input: a TrainConfig. Does: looks at index, weights, folder; refuses to mix two different runs in one folder.
-Output: the saved config, and what the run already has.
+They also refuse to mix two different runs in one folder. The settings are saved with the run.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ from adaptfocus.trainers.settings.run import TrainConfig
 
 
 class Prepared(NamedTuple):
-    """What a run begins or resumes with."""
+    """The state in which a run begins or resumes."""
 
     index: VideoIndex  # without packets
     commit: Commit | None  # the run's last checkpoint; None: it begins
-    said: list[str]  # lines for the user, of places that have moved and settings that are others
+    said: list[str]  # lines for the user about moved places and changed settings
 
 
 def prepare(config: TrainConfig) -> Prepared:
@@ -41,8 +40,8 @@ def prepare(config: TrainConfig) -> Prepared:
     Raises:
         StorageError: a place cannot be read or written.
         InputError: the index cannot be used.
-        ConfigError: settings that do not go together, or name what is not installed; the folder holds a run with
-            other settings, or the index has changed under it.
+        ConfigError: settings contradict each other or need a package that is not installed; or the folder holds a run
+            with other settings or on another index.
     """
     _check_exclusive(config)
     index = training_index(config, columns=["labels", "intervals"])  # packets are most of an index
@@ -72,23 +71,24 @@ def prepare(config: TrainConfig) -> Prepared:
 
 
 def _check_exclusive(config: TrainConfig) -> None:
-    """Whether of two processes that create the same object one is refused: the log of a run is built on it."""
+    """Check that the store refuses the second of two processes that create the same object. The log depends on it."""
     if not store.is_local(config.url) and not config.url.startswith(("s3://", "s3a://")):
         scheme = config.url.split("://", 1)[0]
         raise ConfigError(
-            f"runs={config.runs}: a run's log of commits needs a store that creates an object only where none is, "
-            f"whoever else tries (S3's conditional put, a hard link on a disk), and {scheme}:// is not known to. Put "
-            "runs on s3:// or on a disk that all machines share; index, tars and weights may stay where they are"
+            f"runs={config.runs}: a run's log of commits needs a store that creates an object only if none exists, "
+            f"even if several processes try (S3's conditional put, a hard link on a disk). {scheme}:// is not known to "
+            "do that. Put runs on s3:// or on a disk that all machines share; index, tars and weights may stay where "
+            "they are"
         )
 
 
 def _check_videos(config: TrainConfig, index: VideoIndex) -> None:
-    """Whether there is something to train on, and enough of it for one global batch."""
+    """Check that there are classes to train, and enough videos for one global batch."""
     videos, left_out = index.table.num_rows, find_unused(config, index.table)
     if not index.classes:
         raise ConfigError(
             f"{config.index} has {videos} videos and no classes, because none of them has a label: there is nothing to "
-            "train. Index it with labels (`adaptfocus index --labels`, or a .json or .cls beside each video)"
+            "train. Index it with labels (`adaptfocus index --labels`, or a .json or .cls next to each video)"
         )
     usable = videos - len(left_out.rows)
     if not usable and (left_out.not_annotated or left_out.label_left_out):
@@ -105,7 +105,7 @@ def _check_videos(config: TrainConfig, index: VideoIndex) -> None:
 
 
 def _check_start(config: TrainConfig, model: nn.Module) -> None:
-    """Frozen batch norms take their statistics from weights: without any, a backbone's values grow or die unscaled."""
+    """Check that frozen batch norms have weights for their statistics. Without any, activations explode or vanish."""
     frozen = isinstance(model, Backbone) and model.freezes_batch_norm and batch_norms(model)
     if (
         frozen
@@ -115,10 +115,10 @@ def _check_start(config: TrainConfig, model: nn.Module) -> None:
         and Run(config.url).newest()[1] is None
     ):
         raise ConfigError(
-            f"backbone={config.backbone} has {len(frozen)} batch norms, whose statistics are those of its weights and "
-            f"are never learned here; without weights it would train on none. Give weights=URL (public ones: "
-            f"{entry_of(config.backbone).weights}; docs/backbones.md), take a backbone without batch norms such as "
-            "small3d, or say from_scratch=true: its batch norms then only scale and shift"
+            f"backbone={config.backbone} has {len(frozen)} batch norms, whose statistics come from its weights and "
+            f"are never learned here; without weights there are none. Give weights=URL (public ones: "
+            f"{entry_of(config.backbone).weights}; docs/backbones.md), choose a backbone without batch norms such as "
+            "small3d, or set from_scratch=true: its batch norms then only scale and shift"
         )
 
 

@@ -1,8 +1,7 @@
-"""The videos that a run has left out because they would not decode: seen, tried again, let back in.
+"""The videos that a run has left out because they did not decode: list them, retry them, release them.
 
-Input: a run folder, and the tars that its index names.
-Does: reads exclusions and ledgers; decodes the very clips that failed; releases the videos whose clips decode now.
-Output: rows of QUARANTINE_SCHEMA; records for the next plan (releases). Nothing of a plan or ledger is changed.
+A retry decodes exactly the clips that failed. Videos whose clips decode now are released by records for the next plan
+(`runs.releases`). No plan and no ledger is changed.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ from adaptfocus.trainers.runs.log import Commit, Run
 from adaptfocus.trainers.runs.open import clip_shape
 from adaptfocus.trainers.settings.run import TrainConfig
 
-# `state`: "quarantined", or "released": the next epoch that is planned has it back.
+# `state`: "quarantined" or "released". The next epoch that is planned gets a released video back.
 QUARANTINE_SCHEMA = pa.schema([*EXCLUDED_SCHEMA, pa.field("state", pa.string())])
 
 
 @dataclass(frozen=True)
 class Retried:
-    """What became of one video's clips when they were decoded again."""
+    """The result of decoding one video's clips again."""
 
     row: dict  # of QUARANTINE_SCHEMA
     error: str | None  # None: they decode
 
 
 def read_quarantine(run: Run, config: TrainConfig) -> pa.Table:
-    """QUARANTINE_SCHEMA: as of the last commit, what failed in the epoch under way with it.
+    """The quarantine (QUARANTINE_SCHEMA) as of the last commit, with the failures of the epoch under way.
 
     Raises:
         InputError: nothing of the run has been planned yet.
@@ -61,10 +60,10 @@ def read_quarantine(run: Run, config: TrainConfig) -> pa.Table:
 
 
 def choose_rows(table: pa.Table, ids: Sequence[str]) -> list[dict]:
-    """The rows of these videos, all if none is named; those that are released already are left out.
+    """The rows of these videos, or all if none is named, without those that are already released.
 
     Raises:
-        InputError: a video is not among them.
+        InputError: a video is not in quarantine.
     """
     rows = table.to_pylist()
     strange = sorted(set(ids) - {row["video_id"] for row in rows})
@@ -74,7 +73,7 @@ def choose_rows(table: pa.Table, ids: Sequence[str]) -> list[dict]:
 
 
 def retry(run: Run, config: TrainConfig, rows: Sequence[dict]) -> Iterator[Retried]:
-    """Decode again what failed of these videos, one after the other, under `config.placement`'s limits."""
+    """Decode the failed clips of these videos again, one video after the other, under `config.placement`'s limits."""
     commits = last_commits(run.entries())
     for row in rows:
         try:
@@ -85,7 +84,7 @@ def retry(run: Run, config: TrainConfig, rows: Sequence[dict]) -> Iterator[Retri
 
 
 def release_decoded(run: Run, tried: Sequence[Retried]) -> list[str]:
-    """Release the videos that decode now; their ids."""
+    """Release the videos that decode now, and return their ids."""
     videos = {each.row["video_row"]: each.row["video_id"] for each in tried if each.error is None}
     if videos:
         releases.release(run, videos)
@@ -93,9 +92,11 @@ def release_decoded(run: Run, tried: Sequence[Retried]) -> list[str]:
 
 
 def _decoded_again(run: Run, config: TrainConfig, row: dict, commit: Commit | None) -> str | None:
-    """Why the bags that failed in an epoch do not decode now; None if they do."""
+    """The reason why the bags that failed in an epoch still do not decode; None if they do."""
     if config.features:
-        return "not tried: the run reads features; extract those of this video again, and begin a new run with them"
+        return (
+            "not tried: the run reads features; extract the features of this video again, and begin a new run with them"
+        )
     plan = read_plan(run.epoch_url(row["epoch"], "plan"))
     if plan is None or commit is None:
         return f"not tried: the plan of epoch {row['epoch'] + 1}, which names its clips, has been removed"

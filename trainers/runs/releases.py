@@ -1,13 +1,11 @@
-"""Videos that are let back into a run after they had been left out: records on the store, and when they count.
+"""Releases: records on the store of videos that a run takes back after it had left them out.
 
-Input: a run, the rows of its index that are released.
-Does: keeps each release as an immutable record; whoever plans an epoch first writes down how many records count by
-then, and everybody else reads that.
-Output: the videos that an epoch has back. So a plan stays a function of what has been committed, whenever a record
-was written, and however often the plan is drawn.
+A release never changes. The first process that plans an epoch records how many releases count by then, and all others
+read that number. So a plan stays a function of what has been committed, whenever a release was written and however
+often the plan is drawn.
 
     RUN/released/000000.json        a release: rows of the index, their ids
-    RUN/epochs/0007/released.json   how many of them count from epoch 7 on
+    RUN/epochs/0007/released.json   the number of releases that count from epoch 7
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ FOLDER, DECISION = "released", "released.json"
 
 
 def release(run: Run, videos: Mapping[int, str]) -> int:
-    """Record a release of some videos (row of the index -> id); the record's number.
+    """Record a release of some videos (row of the index -> id), and return the record's number.
 
     Raises:
         StorageError: it cannot be written.
@@ -34,16 +32,16 @@ def release(run: Run, videos: Mapping[int, str]) -> int:
     for number in range(count(run), count(run) + 100):
         if store.create_exclusive(run.at(FOLDER, f"{number:06d}.json"), data):
             return number
-    raise StorageError(f"{run.at(FOLDER)}: lost 100 races for a number; do it again")
+    raise StorageError(f"{run.at(FOLDER)}: lost 100 races for a number; try again")
 
 
 def count(run: Run) -> int:
-    """Records that are there; they have no gaps."""
+    """The number of records. Their numbers have no gaps."""
     return len(store.list_files(run.at(FOLDER)))
 
 
 def read_decision(run: Run, epoch: int) -> int | None:
-    """Records that count in an epoch; None if that is not decided yet."""
+    """The number of records that count in an epoch; None if that is not decided yet."""
     try:
         return int(json.loads(store.read_bytes(run.epoch_url(epoch, DECISION)))["records"])
     except StorageError as error:
@@ -53,7 +51,7 @@ def read_decision(run: Run, epoch: int) -> int | None:
 
 
 def decide(run: Run, epoch: int, records: int) -> int:
-    """Let `records` of them count from an epoch on, unless somebody has decided already; what was decided."""
+    """Let the first `records` count from an epoch, unless another process has decided already -> the number decided."""
     store.create_exclusive(run.epoch_url(epoch, DECISION), json.dumps({"records": records}).encode())
     found = read_decision(run, epoch)
     if found is None:
@@ -62,6 +60,6 @@ def decide(run: Run, epoch: int, records: int) -> int:
 
 
 def read_released(run: Run, first: int, end: int) -> set[int]:
-    """Rows of the videos of records [first, end)."""
+    """The rows of the videos in records [first, end)."""
     urls = [run.at(FOLDER, f"{number:06d}.json") for number in range(first, end)]
     return {row for url in urls for row in json.loads(store.read_bytes(url))["video_rows"]}

@@ -1,9 +1,7 @@
-"""Whether settings are those of the run that is in a folder already.
+"""Whether settings match those of the run that already exists in a folder.
 
-Input: settings, the index that they name, a run's folder.
-Does: compares what decides what is trained. Places are known by what lies there, not by how they are written: an index
-by its fingerprint, a start by its digest; so a bucket may be moved.
-Output: the settings as they are saved with the run; what was done about differences, for the user to read.
+Only settings that decide what is trained must match. A place is identified by its content and not by its URL: an index
+by its fingerprint, a start by its digest. So a bucket may be moved. The user is told about each difference.
 """
 
 from __future__ import annotations
@@ -21,15 +19,16 @@ from adaptfocus.trainers.runs import on_features, starts
 from adaptfocus.trainers.runs.log import RESTORE, Commit, Run
 from adaptfocus.trainers.settings.run import TrainConfig
 
-PLACES = ("index", "features", "weights", "start_from")  # by what lies there
+PLACES = ("index", "features", "weights", "start_from")  # identified by their content
 
 
 def same_run(run: Run, config: TrainConfig, index: VideoIndex, commit: Commit | None) -> list[str]:
-    """Save the settings of a run that has trained nothing yet; one that has must be the same in all that decides what
-    is trained -> lines to say.
+    """Save the settings of a run that has trained nothing yet; otherwise check them -> lines for the user.
+
+    A run that has trained must keep all settings that decide what is trained.
 
     Raises:
-        ConfigError: it is not the same.
+        ConfigError: such a setting, or the index, has changed.
     """
     url, facts_url = run.at("config.json"), run.at("index.json")
     # The folder may have been moved as a whole.
@@ -64,11 +63,11 @@ def _check_settings(run: Run, saved: TrainConfig, config: TrainConfig, facts: di
     changed = differences(saved.what_is_trained(), config.what_is_trained())
     changed.pop("index", None)
     made_by = on_features.made_by(config)
-    if made_by and facts.get("features"):  # known by how they were made
+    if made_by and facts.get("features"):  # identified by how they were made
         changed.pop("features", None)
         changed |= differences({"features": facts["features"]}, {"features": made_by})
     starts_changed = [key for key in ("weights", "start_from") if key in changed]
-    # A run that was begun before digests were written down is known by the place of its start.
+    # A run of a version that did not record digests is identified by the URL of its start.
     if starts_changed and facts.get("start_sha256") and starts.digest(config) == facts["start_sha256"]:
         for key in starts_changed:
             changed.pop(key)
@@ -81,7 +80,7 @@ def _check_settings(run: Run, saved: TrainConfig, config: TrainConfig, facts: di
 
 
 def _forget_plans(run: Run, saved: TrainConfig, config: TrainConfig, index: VideoIndex) -> list[str]:
-    """A run that has committed nothing may change its settings; plans that were drawn by the old ones go."""
+    """Delete plans drawn with old settings. A run that has committed nothing may change its settings."""
     facts = strict_json.read(run.at("index.json"), RESTORE)
     changed = list(differences(saved.what_is_trained(), config.what_is_trained()))
     if facts["fingerprint"] != index.fingerprint and "index" not in changed:

@@ -1,8 +1,7 @@
-"""Where a run's weights come from before its first step.
+"""The weights of a run before its first step: from `weights` (a file) or `start_from` (a finished run).
 
-Input: settings with `weights` (a file) or `start_from` (a finished run).
-Does: checks that the finished run is one, and that its model and classes are this run's; loads its last weights.
-Output: a model to begin with, and a digest of what it was, by which a start is known wherever it lies.
+A run to start from must be finished, and must have this run's model and classes. Its last weights are loaded. A digest
+identifies the start, whatever its URL.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ def digest(config: TrainConfig) -> str | None:
 
 
 def check(config: TrainConfig, classes: Sequence[str], model: nn.Module) -> None:
-    """Whether the run that `start_from` names can be gone on from.
+    """Check that this run can start from the run that `start_from` names.
 
     Raises:
-        ConfigError: it is no finished run, or has another backbone, other classes or weights of another form.
+        ConfigError: that run is not finished, or has another backbone, other classes or weights of other shapes.
     """
     if not config.start_from:
         return
@@ -40,11 +39,11 @@ def check(config: TrainConfig, classes: Sequence[str], model: nn.Module) -> None
     theirs = strict_json.read(Run(config.start_from).at("index.json"), RESTORE)["classes"]
     instead = (
         f"Export its weights (`adaptfocus export-model {config.start_from} --out weights.pt`) and begin with "
-        "weights=weights.pt: then the head is a fresh one"
+        "weights=weights.pt: then the head is a new one"
     )
     if settings.backbone != config.backbone:
         raise ConfigError(
-            f"start_from={config.start_from} is of backbone={settings.backbone}, and this run is of "
+            f"start_from={config.start_from} has backbone={settings.backbone}, and this run has "
             f"backbone={config.backbone}; give backbone={settings.backbone}"
         )
     if theirs != list(classes):
@@ -58,11 +57,11 @@ def check(config: TrainConfig, classes: Sequence[str], model: nn.Module) -> None
 
 
 def load(config: TrainConfig, model: nn.Module) -> None:
-    """Put the last weights of the run that `start_from` names into `model`, its head too.
+    """Load the last weights of the run that `start_from` names into `model`, head included.
 
     Raises:
-        ConfigError: they are of another form, as with other settings under `input`.
-        DamagedStateError: they are not what was committed.
+        ConfigError: they have other shapes, for example because settings under `input` differ.
+        DamagedStateError: they differ from what was committed.
     """
     assert config.start_from
     run, (_, commit) = Run(config.start_from), _end_of(config.start_from)
@@ -71,8 +70,8 @@ def load(config: TrainConfig, model: nn.Module) -> None:
     except RuntimeError as error:
         why = " ".join(str(error).split())[:300]
         raise ConfigError(
-            f"the weights of start_from={config.start_from} do not fit this run's model ({why}); give the settings "
-            "under `input` and `backbone` of that run"
+            f"the weights of start_from={config.start_from} do not fit this run's model ({why}); use that run's "
+            "settings of `input` and `backbone`"
         ) from None
 
 

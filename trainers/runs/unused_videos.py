@@ -1,10 +1,7 @@
-"""Which videos of an index a run does not train on.
+"""The videos of an index that a run's settings leave out of every plan.
 
-Input: labels and intervals of an index. Does: finds the videos that the settings leave out of every plan.
-Output: their rows, and a line that says how many and why.
-
-Full takes a clip outside every interval of a label as a negative of it. Of a label without an interval nobody knows
-when it is true: its clips would all be such negatives, and none of them has been seen to be one.
+Full takes a clip outside every interval of a label as a negative of that label. If a label has no interval, nobody
+knows when it is true: all clips would become negatives, although nobody has confirmed one.
 """
 
 from __future__ import annotations
@@ -19,9 +16,9 @@ from adaptfocus.trainers.settings.run import TrainConfig
 class Unused(NamedTuple):
     """Rows of an index, in order."""
 
-    not_annotated: list[int]  # `full`: they have a label, and their intervals are null: nobody has looked
-    label_left_out: list[int]  # `full`: their list of intervals, maybe an empty one, lacks one of their labels
-    unlabelled: list[int]  # they have no label, and plan.unlabelled is left_out
+    not_annotated: list[int]  # `full`: videos with a label and null intervals: nobody has annotated them
+    label_left_out: list[int]  # `full`: videos whose list of intervals, possibly empty, lacks one of their labels
+    unlabelled: list[int]  # videos without a label, if plan.unlabelled is left_out
 
     @property
     def rows(self) -> list[int]:
@@ -29,10 +26,10 @@ class Unused(NamedTuple):
 
 
 def find_unused(config: TrainConfig, table: pa.Table) -> Unused:
-    """What a run leaves out of an index with the columns labels and intervals.
+    """The videos that a run leaves out of an index with the columns labels and intervals.
 
-    A video without labels shows none of the classes: unless it is to be left out, it is a negative of all. To learn how
-    clips are played (task=order), no labels are needed.
+    A video without labels shows none of the classes. Unless it is left out, it is a negative of all of them. Learning
+    the order of clips in time (task=order) needs no labels.
     """
     found = Unused([], [], [])
     if config.task == "order":
@@ -53,7 +50,7 @@ def find_unused(config: TrainConfig, table: pa.Table) -> Unused:
 
 
 def describe_unused(found: Unused, videos: int) -> str:
-    """The line that names how many of an index's videos are left out, and why."""
+    """The line that says how many of an index's videos are left out, and why."""
     said = []
     if found.unlabelled:
         said.append(f"plan.unlabelled=left_out leaves out {len(found.unlabelled)} of {videos} videos")

@@ -93,9 +93,9 @@ def test_several_checkpoints_are_scored_from_views_decoded_once(
     [
         (
             0,
-            r"end of epoch 1, because its weights are no longer kept; there are those of the ends of epochs .*: 2, 3\.",
+            r"end of epoch 1, because its weights are no longer kept; it has those of the ends of epochs .*: 2, 3\.",
         ),
-        (3, r"end of epoch 4, because it is not trained to its end; there are those of the ends of epochs .*: 2, 3\."),
+        (3, r"end of epoch 4, because it is not trained to its end; it has those of the ends of epochs .*: 2, 3\."),
     ],
 )
 def test_weights_that_are_gone_are_said_with_those_that_are_there(

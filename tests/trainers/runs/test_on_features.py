@@ -214,7 +214,7 @@ def test_a_test_needs_features_made_in_the_same_way(
         scored(undisturbed, index, None)
     with pytest.raises(ConfigError, match="are not of the index"):
         scored(undisturbed, index, features)
-    with pytest.raises(ConfigError, match=r"made in another way .*stride_seconds: 0.4 -> 0.8"):
+    with pytest.raises(ConfigError, match=r"made differently from .*stride_seconds: 0.4 -> 0.8"):
         scored(undisturbed, index, extracted(pixels, index, tmp_path / "stride", stride=0.8))
     own = extracted(pixels, index, tmp_path / "own")
     assert scored(undisturbed, index, own).videos == 6
@@ -252,5 +252,5 @@ def test_a_set_of_features_is_of_no_use_without_videos(small_world: SmallWorld, 
     rows = range(load_index(small_world.test_index).table.num_rows)
     none = truth_features(small_world, small_world.test_index, tmp_path / "none", refused=rows)
     assert isinstance(open_features(none), FeatureSet)
-    with pytest.raises(InputError, match="are of no video at all"):
+    with pytest.raises(InputError, match="hold no video at all"):
         prepare(head_config(small_world, tmp_path, "head", none, f"index={small_world.test_index}"))

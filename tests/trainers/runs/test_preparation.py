@@ -54,7 +54,7 @@ def test_batch_norms_need_the_statistics_of_weights_or_a_word(small_world: Small
 def test_a_run_needs_a_store_with_exclusive_creation(small_world: SmallWorld, tmp_path: Path, scheme: str) -> None:
     """Elsewhere two processes may each write the same entry of the log, and the later would replace the first."""
     config = small_world.run_config(tmp_path, "a", f"runs={scheme}://bucket/runs")
-    with pytest.raises(ConfigError, match=rf"{scheme}:// is not known to. Put runs on s3:// or on a disk"):
+    with pytest.raises(ConfigError, match=rf"{scheme}:// is not known to do that. Put runs on s3:// or on a disk"):
         prepare(config)
 
 
