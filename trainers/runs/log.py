@@ -4,7 +4,7 @@ Weights, optimiser state and the ledger of their bags are written first. Then on
 exclusive creation. A resumed run reads its position (epoch, cursor) and the matching state from the log.
 
     NAME/config.json                       the resolved settings
-    NAME/log/000012.json                   commit 12; only the first process that creates it succeeds (decisions/0002)
+    NAME/log/000012.json                   commit 12; only one process can create it (docs/decisions/0002)
     NAME/checkpoints/000012-.../state.pt   weights and optimiser; scores-R-of-W.parquet: the ledger of each rank
     NAME/epochs/0007/                      the saliency snapshot and exclusions that epoch 7 is planned from, the plan
 
@@ -179,7 +179,8 @@ class Run:
         """The checkpoint at the end of an epoch, counted from 0.
 
         Raises:
-            InputError: the epoch is not trained to its end, or its state is no longer kept. The message lists the rest.
+            InputError: the epoch is not trained to its end, or its state is no longer kept. The message lists the
+                epochs whose states are kept.
         """
         found = next((commit for commit in _ends(self.entries()) if commit.epoch == epoch), None)
         if found and self._has_state(found):

@@ -94,9 +94,7 @@ def release_decoded(run: Run, tried: Sequence[Retried]) -> list[str]:
 def _decoded_again(run: Run, config: TrainConfig, row: dict, commit: Commit | None) -> str | None:
     """The reason why the bags that failed in an epoch still do not decode; None if they do."""
     if config.features:
-        return (
-            "not tried: the run reads features; extract the features of this video again, and begin a new run with them"
-        )
+        return "not tried: the run reads features; extract this video's features again, and begin a new run with them"
     plan = read_plan(run.epoch_url(row["epoch"], "plan"))
     if plan is None or commit is None:
         return f"not tried: the plan of epoch {row['epoch'] + 1}, which names its clips, has been removed"

@@ -138,7 +138,7 @@ def test_what_cannot_be_exported_is_said(tmp_path: Path, monkeypatch: pytest.Mon
     url, _ = trained_run(tmp_path)
     with pytest.raises(ConfigError, match=r"no format 'tflite'; choose one of: torch, torch.export, onnx"):
         export_model(url, str(tmp_path / "m"), "tflite")
-    with pytest.raises(InputError, match="no weights of the end of epoch 4"):
+    with pytest.raises(InputError, match="no weights from the end of epoch 4"):
         export_model(url, str(tmp_path / "m"), "torch", epoch=3)
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(ConfigError, match=r"pip install 'adaptfocus\[onnx\]'"):
