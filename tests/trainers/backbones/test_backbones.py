@@ -184,7 +184,7 @@ def test_clips_that_a_backbone_cannot_take_are_named_with_the_mend() -> None:
         slowfast.check(10, 224)
     with pytest.raises(ConfigError, match=r"clip.size_pixels is 250; this backbone takes multiples of 32.* give 256"):
         slowfast.check(8, 250)
-    with pytest.raises(ConfigError, match=r"clip.frames is 8; this backbone takes 16 alone"):
+    with pytest.raises(ConfigError, match=r"clip.frames is 8; this backbone takes only 16"):
         videomae.check(8, 224)
     assert InputSpec(8, 1, 20, (0,) * 3, (1,) * 3).check(7, 33) is None  # type: ignore[arg-type]
 

@@ -200,8 +200,8 @@ def test_nothing_is_asked_of_the_device() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("augment.crop_area=[0.8, 0.2]", r"augment.crop_area is \[0.8, 0.2\]; the least comes first"),
-        ("augment.decode_size_pixels=28", r"nothing is cut out of it; set augment.crop_area"),
+        ("augment.crop_area=[0.8, 0.2]", r"augment.crop_area is \[0.8, 0.2\]; put the smaller share first"),
+        ("augment.decode_size_pixels=28", r"nothing is cropped from it; set augment.crop_area"),
         ("augment.flip_probability=2", r"augment.flip_probability = 2.0: it must be at most 1"),
         ("augment.decode_size_pixels=27", r"augment.decode_size_pixels = 27: .* multiple of 2"),
     ],
