@@ -96,7 +96,7 @@ class Backbone(nn.Module):
         return ()
 
     def take_form(self, shapes: Mapping[str, torch.Size]) -> None:
-        """Take the form that weights of these names and shapes need; upstream projects build some families in two forms.
+        """Take the form that weights of these names and shapes need: upstreams build some families in two forms.
 
         Parts whose shape changes are fresh afterwards, so call this before weights are loaded, and before an optimiser
         is made. Names that say nothing about the form change nothing.

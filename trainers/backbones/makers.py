@@ -23,7 +23,10 @@ from adaptfocus.trainers.backbones.x3d import X3D
 
 @dataclass(frozen=True)
 class Maker:
-    """`make(num_classes, spec=InputSpec)` builds it; `styles` are those of its public weights. Exports use the first."""
+    """How to build one backbone: `make(num_classes, spec=InputSpec)`.
+
+    `styles` are the styles in which its public weights are named; exports use the first.
+    """
 
     make: Callable[..., Backbone]
     styles: tuple[KeyStyle, ...] = ()

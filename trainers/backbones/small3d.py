@@ -14,8 +14,9 @@ HEAD_BIAS = -2.0
 class Small3D(Backbone):
     """Three 3x3x3 convolutions with GroupNorm, maximum over space, mean over time, a linear head.
 
-    The convolutions have 8, 16 and 32 channels. Time is never strided: T' = T. The receptive field is 7 frames and 15 x 15 pixels, so that the last layer can
-    tell which thing moves, and how. The maximum over space keeps a 5-pixel thing from being averaged away.
+    The convolutions have 8, 16 and 32 channels. Time is never strided: T' = T. The receptive field is 7 frames and
+    15 x 15 pixels, so that the last layer can tell which thing moves, and how. The maximum over space keeps a 5-pixel
+    thing from being averaged away.
     """
 
     layer_kinds = (nn.Sequential,)

@@ -150,7 +150,7 @@ def test_it_learns_what_features_show_and_when(small_world: SmallWorld, tmp_path
     scores = scored(run, test, made[test])
     assert scores.per_time_map is not None
     assert scores.per_time_map > 0.85
-    with pytest.raises(ConfigError, match="3 crops of a view: features are of the whole picture"):
+    with pytest.raises(ConfigError, match="3 crops of a view: features cover the whole picture"):
         scored(run, test, made[test], "crops", crops=3)
 
 
