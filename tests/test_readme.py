@@ -19,7 +19,7 @@ from tests.clean_install import ROOT, run
 from tests.footage import footage_folder
 
 README = (ROOT / "README.md").read_text()
-LIMIT_SECONDS = 700  # of a line; the slowest, training on two Ray workers, takes minutes beside other tests
+LIMIT_SECONDS = 700  # of a line; the slowest, training on two Ray workers, takes minutes while other tests run
 CONFUSING = ("Traceback", "core_worker", "Warning", "WARNING")
 
 

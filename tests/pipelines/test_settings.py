@@ -1,4 +1,4 @@
-"""Settings: a mistake in a key or a value is one message that says what to write instead."""
+"""A mistake in the key or the value of a setting gives one message that says what to write instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`adaptfocus probe`, from a world to a page: what a user types, what comes back, what is said when it cannot be."""
+"""`adaptfocus probe`, from a world to a page: what a user types, what comes back, and what errors say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An index must point at the right bytes, account for every member, and cost nothing when nothing has changed."""
+"""An index points at the right bytes, accounts for every member, and costs nothing when nothing has changed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ VIDEO = encode(10)
 
 
 def sample(key: str, annotation: Any = None, video: bytes = VIDEO) -> dict[str, bytes]:
-    """Members of one sample; `annotation` as it stands in the .json."""
+    """Members of one sample; `annotation` is the content of the .json."""
     members = {f"{key}.mp4": video}
     if annotation is not None:
         members[f"{key}.json"] = json.dumps(annotation).encode()

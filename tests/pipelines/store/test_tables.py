@@ -1,4 +1,4 @@
-"""Tables at URLs: a part of one is fetched as a part, and is the same rows."""
+"""Tables at URLs: a part of a table is read without the rest, and has the same rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dropout and stochastic depth: by clip, in training alone, the same again where a forward pass is repeated."""
+"""Dropout and stochastic depth: by clip, only in training, and the same where a forward pass is repeated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.trainers.backbones.small_backbones import NAMES, clips_for, small
 from tests.trainers.inputs.test_augment import ids
 
 pytestmark = [pytest.mark.library, pytest.mark.usefixtures("one_thread")]
-# The others differ from one of these in depth, or in the clips that they take.
+# The other backbones differ from one of these in depth, or in the clips that they take.
 FAMILIES = [n for n in NAMES if n not in ("x3d_m", "x3d_l", "mvit_b_32x3", "mvit_b_64x3", "mvit_b_24_32x3")]
 
 

@@ -1,6 +1,6 @@
-"""Batches on their way to a device and scores on their way back: what arrives is what was sent.
+"""Batches go to a device, and scores come back: what arrives is what was sent.
 
-The order of copies and steps is that of streams and events. On a CPU these do nothing: it is checked by what is asked.
+Streams and events decide the order of copies and steps. On a CPU these do nothing, so tests check the calls to them.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def test_a_part_of_a_staged_batch_is_staged() -> None:
 
 
 class Recorded:
-    """Streams and events that write down what is asked of them; events are numbered as they are made."""
+    """Streams and events that record the calls to them; events are numbered as they are made."""
 
     def __init__(self) -> None:
         self.said: list[str] = []

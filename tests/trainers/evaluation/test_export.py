@@ -1,4 +1,4 @@
-"""A trained recogniser leaves the run: in three formats, with what a user must know, giving what the model gave."""
+"""Exports of a trained recogniser in three formats: they say what a user must know, and give what the model gave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Segmentation scores against numbers worked out by hand, and against the public evaluation's steps, taken slowly."""
+"""Segmentation scores against numbers computed by hand, and against a slow version of the public evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics against numbers worked out by hand, and against the rule written down a second time, slowly."""
+"""Metrics against numbers computed by hand, and against a second, slow version of the rule."""
 
 from __future__ import annotations
 
