@@ -37,9 +37,7 @@ from benchmarks.reading.process_cost import peak_resident_mb
 # Enough for two attempts within their deadlines, on a busy machine.
 HANG_SECONDS = 300.0
 MAX_FILE_BYTES = 1 << 20
-TRIED_ALONE = (
-    5  # inputs with wrong frames that are run again alone, to see whether a decoder has carried something over
-)
+TRIED_ALONE = 5  # inputs with wrong frames that are run again alone: has a decoder carried something over?
 
 
 @dataclass

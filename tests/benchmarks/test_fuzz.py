@@ -93,7 +93,7 @@ def test_the_mp4_that_is_written_says_what_was_meant(seed: int) -> None:
     assert same >= len(shown.pictures) - 9, "a chunk that is in use twice spoils one GOP at most"
 
 
-def test_a_video_that_nobody_speaks_of_is_lost() -> None:
+def test_a_video_that_is_neither_a_row_nor_refused_is_lost() -> None:
     tar = whole_tar({"a.mp4": b"1", "b.mp4": b"2", "b.json": b"{}", "._a.mp4": b"3"})
     assert _lost(tar, [{"member_name": "a.mp4"}], [("unreadable_video", "b.mp4")]) == []
     assert _lost(tar, [{"member_name": "a.mp4"}], []) == ["lost: 1 of 2 videos: ['b.mp4']"]

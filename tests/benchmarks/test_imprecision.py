@@ -88,7 +88,7 @@ def test_an_index_is_annotated_anew_and_the_true_one_left(small_world: SmallWorl
     assert sum(each["unlabelled"] for each in facts) == sum(not names for names in new.table["labels"].to_pylist())
 
 
-def test_full_alone_is_trained_on_it(tmp_path: Path) -> None:
+def test_only_full_is_trained_on_it(tmp_path: Path) -> None:
     """Tags are compared with it, and scores use the truth."""
     plan = Benchmark(tmp_path, ("a",), (0,), chosen(GROUPS["imprecise"]), WorldConfig())
     true, jobs = str(tmp_path / "worlds/a-0/index/train"), {job.variant: job for job in plan.jobs()}
@@ -102,7 +102,7 @@ def test_full_alone_is_trained_on_it(tmp_path: Path) -> None:
     assert len(inputs) == 1, "all see what focused sees"
 
 
-def test_the_figure_is_focused_less_full_in_pairs() -> None:
+def test_the_figure_is_focused_minus_full_in_pairs() -> None:
     def outcome(world: str, seed: int, variant: str, score: float) -> Outcome:
         return Outcome(world, seed, variant, score, score, None, None, {30: score}, 30)
 
@@ -116,6 +116,6 @@ def test_the_figure_is_focused_less_full_in_pairs() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"early": 1.5}, {"missing": -0.1}, {"late": float("nan")}, {"most": -1.0}])
-def test_shares_that_are_none_are_refused(wrong: dict[str, float]) -> None:
+def test_invalid_shares_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(wrong))} is {next(iter(wrong.values()))}"):
         Imprecision(**wrong)

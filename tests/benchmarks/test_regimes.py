@@ -230,7 +230,7 @@ def test_every_gap_is_explained_on_the_page() -> None:
     assert set(LIKE_FOR_LIKE) <= set(regime_report.MEANINGS)
 
 
-def test_variants_differ_in_what_they_say_alone() -> None:
+def test_variants_only_differ_in_what_they_say() -> None:
     may = {"focus.regime", "plan.resample", "focus.noisy_or", "focus.background_weight", "input.fade_background"}
     for name in MAIN:
         changed = differences(config_of(VARIANTS["noisy"]), config_of(VARIANTS[name]))

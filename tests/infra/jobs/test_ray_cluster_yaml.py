@@ -57,7 +57,7 @@ def test_every_image_is_the_ray_this_project_is_tested_with(cluster: dict[str, A
     assert not [c for c in commands if "nightly" in c or ".whl" in c]
 
 
-def test_the_gpu_nodes_alone_get_the_gpu_image(cluster: dict[str, Any]) -> None:
+def test_only_the_gpu_nodes_get_the_gpu_image(cluster: dict[str, Any]) -> None:
     types = cluster["available_node_types"]
     assert types["train"]["docker"]["worker_image"].endswith("-gpu")
     assert "docker" not in types["decode"]

@@ -130,7 +130,7 @@ def test_a_misfortune_is_the_videos_own(
     assert same(filled_by(filler_of(other)), here(other))
 
 
-def test_a_broken_video_is_a_bad_one_and_its_process_goes_on(video: dict, tmp_path: Path) -> None:
+def test_a_broken_video_is_a_bad_one_and_its_process_continues(video: dict, tmp_path: Path) -> None:
     path = Path(video["shard_url"])
     packets, data = packets_of(video), bytearray(path.read_bytes())
     broken = int(packets.offset_bytes[100])

@@ -334,7 +334,7 @@ def test_a_wrong_order_of_maps_is_caught_and_said(
     assert "where Timeception reads (T, H, W, C): array.transpose" in problems[0]
 
 
-def test_each_thing_that_can_be_wrong_is_said_with_its_mend(given: Given, maps: Given, tmp_path: Path) -> None:
+def test_each_error_names_its_fix(given: Given, maps: Given, tmp_path: Path) -> None:
     out, _ = exported("mstcn", given, maps, tmp_path)
     name = "P03_cam01_P03_tea"
     feature, truth = out / "features" / f"{name}.npy", out / "groundTruth" / f"{name}.txt"

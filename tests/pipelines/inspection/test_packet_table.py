@@ -253,7 +253,7 @@ def test_what_is_no_video_is_unreadable(data: bytes):
     assert refusal_of(data).kind in ("unreadable_video", "no_video_stream", "cut_off")
 
 
-def test_audio_alone_has_no_video_stream():
+def test_a_file_with_only_audio_has_no_video_stream():
     out = io.BytesIO()
     with av.open(out, "w", format="mp4") as muxer:
         stream = muxer.add_stream("aac", rate=16000)

@@ -151,7 +151,7 @@ def open_gop_cut(path: Path, keep_key: bool) -> bytes:
 
 
 @pytest.mark.parametrize("keep_key", [True, False])
-def test_pictures_before_the_first_keyframe_are_nobodys(tmp_path: Path, keep_key: bool) -> None:
+def test_pictures_before_the_first_keyframe_are_not_shown(tmp_path: Path, keep_key: bool) -> None:
     path = tmp_path / "cut.mkv"
     path.write_bytes(open_gop_cut(tmp_path / "v.mp4", keep_key))
     with av.open(str(path)) as container:
@@ -174,7 +174,7 @@ def test_pictures_before_the_first_keyframe_are_nobodys(tmp_path: Path, keep_key
 
 
 @pytest.mark.parametrize(("container", "made_up"), [("matroska", 0), ("mpegts", 1)])
-def test_leading_pictures_with_times_that_a_muxer_made_up_are_nobodys(
+def test_leading_pictures_with_times_that_a_muxer_made_up_are_not_shown(
     tmp_path: Path, container: str, made_up: int
 ) -> None:
     """Copying a cut MPEG-2 stream gives them the time of the keyframe, or one tick more. None of them is shown."""

@@ -142,7 +142,7 @@ def test_excluded_videos_are_never_planned_not_even_when_carried() -> None:
     assert not {2, 4} & {*plan.table.column("video_row").to_pylist(), *plan.carried}
 
 
-def test_too_few_videos_for_a_batch_is_said_with_the_mend() -> None:
+def test_too_few_videos_for_a_batch_is_an_error_with_the_fix() -> None:
     with pytest.raises(ConfigError, match=r"2 usable videos do not fill one global batch of 4; lower plan.bags_per"):
         draw(rules=dataclasses.replace(RULES, bags_per_batch=4), excluded=(0, 1, 2))
 

@@ -118,7 +118,7 @@ COMPANIONS = ["._a.mp4", "d/._a.mp4", ".DS_Store", "d/.DS_Store", "__MACOSX/a.mp
               "__meta__/x.json"]  # fmt: skip
 
 
-def test_what_archivers_put_beside_files_is_no_sample(tmp_path: Path) -> None:
+def test_files_that_archivers_add_are_no_samples(tmp_path: Path) -> None:
     assert all(map(is_companion, (name.removeprefix("./") for name in COMPANIONS)))
     data = tar_of([(name, b"oddity") for name in COMPANIONS] + A)
     assert found_in(tmp_path, data) == ({"a": ["x"]}, [])

@@ -21,7 +21,7 @@ def slowly() -> Iterator[int]:
         time.sleep(0.2)  # like decoding, it ends after the consumer has stopped
 
 
-def test_who_leaves_early_leaves_no_thread_behind() -> None:
+def test_leaving_early_leaves_no_thread_behind() -> None:
     """A thread inside native code when the interpreter ends may abort the process, although its work is done."""
     items = ahead(slowly())
     assert next(items) == 0

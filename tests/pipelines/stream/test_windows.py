@@ -51,7 +51,7 @@ def collected(batches: Iterator) -> tuple[Windows, dict[int, str]]:
 
 
 @pytest.mark.parametrize("apart", [True, False])
-def test_a_batch_goes_on_where_a_video_ends(apart: bool, tmp_path: Path) -> None:
+def test_a_batch_continues_where_a_video_ends(apart: bool, tmp_path: Path) -> None:
     videos = {f"v{n}.mp4": encode(12 + 7 * n, options={"g": "5"}) for n in range(5)}
     every = indexed(tmp_path, videos)
     shape = WindowShape(CLIP, 0.5, isolation=Isolation() if apart else None)
@@ -84,7 +84,7 @@ def test_what_is_left_out_is_not_read_and_a_store_that_fails_is_said(tmp_path: P
         list(batches_of_ranges([every, every], shape, threads=2))
 
 
-def test_who_leaves_early_leaves_no_thread_behind(tmp_path: Path) -> None:
+def test_leaving_early_leaves_no_thread_behind(tmp_path: Path) -> None:
     every = indexed(tmp_path, {f"v{n}.mp4": encode(12) for n in range(4)})
     ranges = [VideoRange(every.index_url, every.fingerprint, row, row + 1) for row in range(4)]
     batches = batches_of_ranges(ranges, WindowShape(CLIP, 0.5), threads=2)

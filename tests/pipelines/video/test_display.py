@@ -146,7 +146,7 @@ def with_pasp(video: bytes, across: int, down: int) -> bytes:
         ((1, 1000), Fraction(1)), ((1000, 1), Fraction(1)),
     ],
 )  # fmt: skip
-def test_the_container_goes_before_the_codec_as_in_players(
+def test_the_container_overrides_the_codec_as_in_players(
     tmp_path: Path, pasp: tuple[int, int], wanted: Fraction
 ) -> None:
     video = with_pasp(moving(tmp_path / "v.mp4", num_frames=10, aspect=Fraction(2)).read_bytes(), *pasp)

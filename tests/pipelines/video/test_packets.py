@@ -49,7 +49,7 @@ def test_an_hour_of_video_takes_less_than_350_kilobytes() -> None:
 @pytest.mark.parametrize(
     "spoil", [lambda b: b[:5], lambda b: b[:-9], lambda b: b[:20] + b"\0" * 40 + b[60:], lambda b: b"\x07" + b[1:]]
 )
-def test_a_damaged_blob_is_an_error_that_names_the_mend(spoil) -> None:
+def test_a_damaged_blob_is_an_error_that_names_the_fix(spoil) -> None:
     packets = hour_of_video(np.random.default_rng(0))
     blob = encode_packets(Packets(*(getattr(packets, f.name)[:500] for f in dataclasses.fields(Packets))))
     with pytest.raises(InputError, match="index again"):

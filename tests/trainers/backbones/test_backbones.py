@@ -177,7 +177,7 @@ def test_clips_follow_the_backbone_unless_they_are_given() -> None:
     assert again == config, "a saved run stays as it is"
 
 
-def test_clips_that_a_backbone_cannot_take_are_named_with_the_mend() -> None:
+def test_clips_that_a_backbone_cannot_take_are_named_with_the_fix() -> None:
     slowfast, videomae = entry_of("slowfast_r50").spec, entry_of("videomae_b").spec
     slowfast.check(8, 128)
     with pytest.raises(ConfigError, match=r"clip.frames is 10; this backbone takes multiples of 4. .* or give 8"):

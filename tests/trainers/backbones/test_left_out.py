@@ -19,7 +19,7 @@ FAMILIES = [n for n in NAMES if n not in ("x3d_m", "x3d_l", "mvit_b_32x3", "mvit
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_dropout_takes_from_what_the_head_sees_in_training_alone(name: str) -> None:
+def test_dropout_only_hides_features_from_the_head_in_training(name: str) -> None:
     model = small(name)
     x, own = clips_for(model, 3), ids(3)
     before = model(x)

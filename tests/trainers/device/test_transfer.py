@@ -112,7 +112,7 @@ def test_a_copy_waits_for_the_step_that_had_its_memory_and_runs_beside_the_last(
     assert lanes.said == first + second + third
 
 
-def test_what_leaves_is_not_changed_by_the_next_step() -> None:
+def test_the_next_step_does_not_change_what_leaves() -> None:
     leaving, tensor = Leaving(), torch.ones(3)
     assert leaving.take(tensor) is tensor, "on a CPU nothing has to leave"
     leaving.wait()

@@ -166,7 +166,7 @@ def begun(run: Run, index: str, out: Path) -> subprocess.Popen:
 
 
 @pytest.mark.slow
-def test_killed_and_given_again_it_does_what_is_missing(
+def test_a_killed_extraction_that_is_started_again_only_does_what_is_missing(
     small_world: SmallWorld, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, index = tmp_path / "features", small_world.train_index

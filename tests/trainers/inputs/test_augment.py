@@ -151,7 +151,7 @@ def test_parts_lie_in_the_square_and_are_as_large_and_as_wide_as_was_said() -> N
     assert room.max() > 0.99
 
 
-def test_the_whole_square_is_the_picture_scaled() -> None:
+def test_the_whole_square_is_the_scaled_picture() -> None:
     frames = clips(4)
     found = augment_clips(frames, ids(4), AugmentConfig(crop_area=(1, 1)), 12, SEED)
     wanted = functional.interpolate(frames.flatten(0, 1).float(), size=(12, 12), mode="bilinear", align_corners=False)

@@ -65,7 +65,7 @@ def test_the_orders_that_a_clip_is_not_in_are_its_negatives() -> None:
     assert (gradient.abs() > 0).all()
 
 
-def test_an_order_is_drawn_by_the_clips_id_and_the_seed_alone() -> None:
+def test_only_the_clips_id_and_the_seed_decide_its_order() -> None:
     ids = torch.arange(1000, dtype=torch.int64) * 7919
     label, shown = orders_of(ids, FRAMES, seed=0)
     part_label, part_shown = orders_of(ids[300:310], FRAMES, seed=0)

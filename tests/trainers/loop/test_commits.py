@@ -169,7 +169,7 @@ def damage(run: Run, commit: Commit) -> None:
 
 
 @pytest.mark.parametrize("harm", ["flipped", "gone"])
-def test_a_damaged_state_is_not_gone_on_from_but_the_one_before_it(
+def test_a_damaged_state_is_skipped_for_the_one_before_it(
     small_world: SmallWorld, tmp_path: Path, undisturbed: Run, harm: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The newest is that of epoch 1, bag 8; the one before is the end of epoch 0."""

@@ -85,7 +85,7 @@ def test_a_batch_in_parts_gives_the_gradient_and_the_ledger_of_the_whole(recipe:
     assert_same(step(recipe, f"step.accumulate={parts}", epoch=epoch), step(recipe, epoch=epoch))
 
 
-def test_parts_are_scored_beforehand_for_focused_negatives_too() -> None:
+def test_parts_are_also_scored_beforehand_for_focused_negatives() -> None:
     """Nothing else weighs here: what negatives draw still depends on what the model says of the whole batch."""
     switches = ("focus.action_focusing=false", "focus.clip_focusing=false", "focus.negative_focus=0.7")
     assert_same(step("ours_resampled", "step.accumulate=3", *switches), step("ours_resampled", *switches))
@@ -197,7 +197,7 @@ def went_on(first: str, then: str, backbone: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("switch", ["step.channels_last=true", "step.fused_optimiser=false"])
-def test_a_state_is_gone_on_from_with_another_layout_or_kernel(switch: str) -> None:
+def test_a_state_is_resumed_with_another_layout_or_kernel(switch: str) -> None:
     """AdamW's moments follow their weights: one kernel over both would read those of another layout out of order."""
     wanted = went_on("", "", "x3d_s")
     for first, then in ((switch, ""), ("", switch)):
