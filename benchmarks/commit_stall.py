@@ -73,9 +73,7 @@ def measure(url: str, megabytes: int, repeats: int) -> list[Figure]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--megabytes", type=int, default=64, help="MB of weights; the whole state has three times as many"
-    )
+    parser.add_argument("--megabytes", type=int, default=64, help="MB of weights; the state has three times as many")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="32 MB of weights")
     parser.add_argument("--json", action="store_true")

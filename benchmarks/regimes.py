@@ -204,9 +204,7 @@ def main(
     test_videos: Annotated[int | None, typer.Option(help="Test videos of a world.", min=1)] = None,
     processes: Annotated[int, typer.Option(help="Runs in parallel, of one thread each.", min=1)] = 2,
     engine: Annotated[Literal["local", "ray"], typer.Option(help="Of training; ray: one run at a time.")] = "local",
-    cached: Annotated[
-        bool, typer.Option(help="Decode each frame once. Only for ablations; not to be published.")
-    ] = False,
+    cached: Annotated[bool, typer.Option(help="Decode each frame once: only for ablations, not published.")] = False,
     long_tail: Annotated[bool, typer.Option(help="Training labels as rare as 1 / rank.")] = False,
     scratch: Annotated[bool, typer.Option(help="No pre-trained start.")] = False,
     quick: Annotated[bool, typer.Option(help="World a, two seeds: 15 minutes of two cores.")] = False,

@@ -73,9 +73,7 @@ WORLD = WorldConfig("demo", 24, 1, min_seconds=25, max_seconds=35, num_sprites=3
 def main(
     videos: Annotated[int, typer.Option(help="How many 10-minute videos.")] = 8,
     repeats: Annotated[int, typer.Option(help="Repetitions of each measurement.")] = 7,
-    quick: Annotated[
-        bool, typer.Option(help="3 repetitions of a third of the clips; train only in this process.")
-    ] = False,
+    quick: Annotated[bool, typer.Option(help="3 repetitions of a third; train only in this process.")] = False,
     with_ray: Annotated[bool, typer.Option("--ray/--no-ray", help="Whether to train on Ray too.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each figure.")] = False,
     work: Annotated[Path | None, typer.Option(help="Where our videos are kept.")] = None,

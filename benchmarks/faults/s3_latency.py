@@ -123,9 +123,7 @@ class Proxy:
                     writer.write(_plain(self.controlled(target)))
                     continue
                 await self.delay()
-                if headers.get(
-                    "expect"
-                ):  # the client waits for permission to send its body; the store need not be asked
+                if headers.get("expect"):  # the client waits for permission to send its body; no need to ask the store
                     writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 size = await self.exchange(reader, writer, _without(head, b"expect"), method, headers)
                 counted = self.counts[method, unquote(urlsplit(target).path)]

@@ -57,9 +57,7 @@ class Shown:
 
     pts: list[tuple[int | None, bool]] = field(default_factory=list)
     pictures: dict[int, np.ndarray] = field(default_factory=dict)  # the last frame of each time
-    recoloured: dict[int, np.ndarray] = field(
-        default_factory=dict
-    )  # in the colours of the first frame, where theirs differ
+    recoloured: dict[int, np.ndarray] = field(default_factory=dict)  # where theirs differ: in those of the first frame
     errors: int = 0  # failed packets and corrupt frames
     is_whole: bool = True  # the end was reached
     kept: list[Any] | None = None  # frames, while it is being decoded

@@ -28,9 +28,8 @@ NOT_RANKED = -1.0
 class Ranks(NamedTuple):
     """Rank and variance at each label place of each bag."""
 
-    rank: (
-        np.ndarray
-    )  # [R, L] float32, share of the bags without the label that are lower, ties count half; or NOT_RANKED
+    # [R, L] float32: the share of the bags without the label that are lower, where ties count half; or NOT_RANKED.
+    rank: np.ndarray
     variance: np.ndarray  # [R, L] float32: the mean of m ranks has the variance sum(these) / m^2
 
 
