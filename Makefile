@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: help setup demo test bench lint format clean
+.PHONY: help setup demo test check docs bench lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -58,6 +58,13 @@ else
 	$(BIN)/python -m pytest -q --durations=15 $(PYTEST_ARGS)
 endif
 
+check: setup lint  ## ruff, pyright and the quick tests, in under three minutes: before each commit
+	$(BIN)/python -m pytest -q -m quick $(PYTEST_ARGS)
+
+docs: setup  ## the site, in site/, strictly: a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html; with a search: $(BIN)/python -m http.server --directory site"
+
 bench: setup  ## the figures of docs/performance.md, quickly; BENCH_ARGS='--json' for other programs
 	for name in decode fetch pipeline isolation extract focus_overhead step commit_stall store_faults fuzz; do $(BIN)/python -m benchmarks.$$name --quick $(BENCH_ARGS) || exit 1; done
 
@@ -71,5 +78,5 @@ format: setup  ## let ruff write
 	$(BIN)/ruff format .
 
 clean:  ## remove the environment, caches and what the demo made
-	rm -rf $(VENV) demo-out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo-out site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

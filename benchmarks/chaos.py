@@ -26,7 +26,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from adaptfocus.infra.demo.local_s3 import LocalS3
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.annotations.manifest import read_manifest
 from adaptfocus.pipelines.index.build import build_index
@@ -49,6 +48,7 @@ from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks.faults.chaos_cluster import ChaosCluster
 from benchmarks.faults.chaos_strikes import COMMAND, DECODER, DRAIN, EVERYTHING, NODE, WORKER, Chaos, Kill
 from benchmarks.measuring.figures import Figure, count, say, show
+from tests.s3_server import ExclusiveS3
 
 SHARES = {WORKER: 7, DECODER: 3, NODE: 4, COMMAND: 2, DRAIN: 2, EVERYTHING: 2}  # of the kills
 EVERY_BATCHES = 4
@@ -206,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     epochs, videos = (8, 18) if chosen.quick else (chosen.epochs, chosen.videos)
     torch.set_num_threads(1)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="adaptfocus-chaos-") as folder, LocalS3() as s3:
+    with tempfile.TemporaryDirectory(prefix="adaptfocus-chaos-") as folder, ExclusiveS3() as s3:
         os.environ.update(s3.environment)
         index = corpus(s3.url("world"), Path(folder), videos)
         config = settings(index, s3.url("runs"), "chaos", epochs)

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from adaptfocus.infra.demo.local_s3 import LocalS3
 from adaptfocus.pipelines.plan.published import PlanFacts
 from adaptfocus.trainers.loop.commits import Commits, SinceCommit
 from adaptfocus.trainers.loop.engine import LocalEngine
@@ -27,6 +26,7 @@ from adaptfocus.trainers.runs.log import Run
 from benchmarks.chaos import settings
 from benchmarks.focus_overhead import Shape, random_batch
 from benchmarks.measuring.figures import Figure, median, show
+from tests.s3_server import ExclusiveS3
 
 SHAPE = Shape(bags=8, clips=4, frames=4, size_pixels=20, classes=12, labels=(1, 5), commit_steps=1)
 WIDTH = 1024
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args(arguments)
     megabytes = 32 if chosen.quick else chosen.megabytes
-    with LocalS3() as s3:
+    with ExclusiveS3() as s3:
         os.environ.update(s3.environment)
         found = measure(s3.url("runs"), megabytes, chosen.repeats)
     show(found, chosen.json, f"Commits of {3 * megabytes} MB")

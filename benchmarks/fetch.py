@@ -23,7 +23,6 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/fetch.py`
 
-from adaptfocus.infra.demo.local_s3 import LocalS3
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.plan.draw import Planner
@@ -51,6 +50,7 @@ from benchmarks.reading.minimal import minimal_bytes
 from benchmarks.reading.process_cost import on_one_core
 from benchmarks.reading.range_readers import READERS
 from benchmarks.reading.videos import NAMES, video
+from tests.s3_server import ExclusiveS3
 
 SHARD_SIZE_BYTES = 200 << 20
 LATENCY_MS = 50
@@ -89,7 +89,11 @@ def main(
     made = {kind: video(kind, (work or default_work_folder()) / "videos") for kind in "ab"}
     files = {f"{NAMES['ab'[n % 2]]}-{n:03d}": made["ab"[n % 2]] for n in range(videos)}
     files |= {f"{name_of(path)}-{n:03d}": path for n, path in enumerate(video_paths)}
-    with tempfile.TemporaryDirectory(prefix="adaptfocus-bench-") as folder, LocalS3(folder) as s3, FarStore(s3) as far:
+    with (
+        tempfile.TemporaryDirectory(prefix="adaptfocus-bench-") as folder,
+        ExclusiveS3(folder) as s3,
+        FarStore(s3) as far,
+    ):
         os.environ.update(far.environment)
         corpus, found = index_figures(far, files)
         found += clip_figures(corpus)

@@ -23,7 +23,6 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/pipeline.py`
 
-from adaptfocus.infra.demo.local_s3 import LocalS3
 from adaptfocus.infra.running.cluster import connect
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.plan.draw import Planner
@@ -50,6 +49,7 @@ from benchmarks.reading.member_memory import peak_mb, write_tar_of_one
 from benchmarks.reading.process_cost import ProcessCost
 from benchmarks.reading.through_ray import batches as through_ray
 from benchmarks.reading.videos import NAMES, video
+from tests.s3_server import ExclusiveS3
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARD_SIZE_BYTES = 100 << 20  # two 10-minute videos, so that every worker of the DataLoader gets shards
@@ -160,7 +160,7 @@ def dataloader(files: dict[str, Path], folder: Path, repeats: int) -> list[Figur
     cores = len(os.sched_getaffinity(0))
     names = ("ray", "stream", "dataloader", "dataloader_scaled_by_decord")
     rates: dict[str, list[float]] = {name: [] for name in names}
-    with LocalS3(folder / "s3") as s3, FarStore(s3) as far:
+    with ExclusiveS3(folder / "s3") as s3, FarStore(s3) as far:
         os.environ.update(far.environment)
         write_shards(files, far.store.url("shards"), SHARD_SIZE_BYTES)
         planner = indexed(far.store.url("shards"), far.store.url("index"))

@@ -26,7 +26,6 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/scale.py`
 
-from adaptfocus.infra.demo.local_s3 import LocalS3
 from adaptfocus.infra.running.cluster import OBJECT_STORE_BYTES, connect
 from adaptfocus.infra.running.worlds import make_world
 from adaptfocus.pipelines.settings import make
@@ -41,6 +40,7 @@ from benchmarks.faults.s3_latency import FarStore
 from benchmarks.measuring import figures
 from benchmarks.measuring.figures import Figure, say
 from benchmarks.reading.process_cost import ProcessCost
+from tests.s3_server import ExclusiveS3
 
 NODES = (1, 2, 4)
 LATENCY_MS = 400
@@ -73,7 +73,7 @@ def nodes(folder: Path, repeats: int) -> list[Figure]:
     """Clips per second and CPU per clip, by the number of nodes."""
     rates: dict[int, list[float]] = {n: [] for n in NODES}
     cpu: dict[int, list[float]] = {n: [] for n in NODES}
-    with LocalS3(folder / "s3") as s3, FarStore(s3) as far:
+    with ExclusiveS3(folder / "s3") as s3, FarStore(s3) as far:
         os.environ.update(far.environment)
         make_world(world_of("demo", num_test_videos=1), far.store.url("world"), os.cpu_count() or 1)
         far.reset(LATENCY_MS)

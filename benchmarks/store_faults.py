@@ -28,7 +28,6 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/store_faults.py`
 
-from adaptfocus.infra.demo.local_s3 import LocalS3
 from adaptfocus.infra.running.worlds import make_world
 from adaptfocus.pipelines.plan.draw import Planner
 from adaptfocus.pipelines.plan.published import PlanFacts, read_plan
@@ -59,6 +58,7 @@ from benchmarks.reading.corpus import (
     write_shards,
 )
 from benchmarks.reading.videos import NAMES, video
+from tests.s3_server import ExclusiveS3
 
 T = TypeVar("T")
 
@@ -101,7 +101,7 @@ def store_here(folder: Path) -> Iterator[tuple[str, Store]]:
     from tests.ceph import CephGateway, missing_programs
 
     if missing_programs():
-        with LocalS3(folder / "s3") as local:
+        with ExclusiveS3(folder / "s3") as local:
             yield "the local S3 server (moto)", local
     else:
         with CephGateway(folder / "ceph") as ceph:

@@ -19,8 +19,10 @@ import pytest
 from adaptfocus.infra.demo.local_s3 import LocalS3
 from tests.ceph import CephGateway, missing_programs
 from tests.clean_install import build_wheel, install
+from tests.s3_server import ExclusiveS3
 from tests.worlds import SmallWorld, make_world
 
+TESTS = Path(__file__).resolve().parent
 MAY_BE_MISSING = ("ceph", "chromium", "footage", "install", "library")
 
 
@@ -30,6 +32,32 @@ def require_all() -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", r"error:::adaptfocus(\.|$)")
+
+
+# Fixtures that bring a store, a rendered world or a process: what asks for one is not quick.
+COSTLY = {"local_s3", "ceph_s3", "small_world", "wheel", "core_environment", "demo_environment", "browser", "type_"}
+# Files whose tests decode, train or start processes by themselves, for more than five seconds in all.
+COSTLY_FILES = {
+    *("pipelines/apart/test_pool.py", "pipelines/apart/test_windows.py", "pipelines/decode/test_crops.py"),
+    *("pipelines/decode/test_frames.py", "pipelines/decode/test_member.py", "pipelines/decode/test_windows.py"),
+    *("pipelines/store/test_s3_get.py", "trainers/pretraining/test_clips.py", "trainers/loop/test_no_sync.py"),
+    *("trainers/loop/test_step.py", "trainers/probes/test_probe_heads.py"),
+    *("infra/jobs/test_submit.py", "infra/running/test_worlds.py"),
+}
+
+
+def name_of(test: Path) -> str:
+    """A file's place below tests/."""
+    return test.relative_to(TESTS).as_posix() if test.is_relative_to(TESTS) else test.name
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `quick` what needs nothing but this process: `make check` runs these."""
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        asks = set(getattr(item, "fixturenames", ())) & COSTLY or name_of(item.path) in COSTLY_FILES
+        if not asks and not marks & {"ray", "slow", *MAY_BE_MISSING}:
+            item.add_marker("quick")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -71,8 +99,8 @@ def own_place(request: pytest.FixtureRequest, store: LocalS3 | CephGateway) -> s
 
 @pytest.fixture(scope="session")
 def local_s3() -> Iterator[LocalS3]:
-    """The S3 server of the demo, once for all tests. To write to it, ask for `s3_url`."""
-    with LocalS3() as server:
+    """The S3 server of the demo, made exclusive, once for all tests. To write to it, ask for `s3_url`."""
+    with ExclusiveS3() as server:
         yield server
 
 

@@ -1,5 +1,8 @@
 """Runs all tests in two processes: those that start Ray clusters mostly wait, so they run in parallel to the others.
 
+All that need environments of their own are among the others: such an environment takes a core a minute to install, and
+each process would make its own.
+
     python tests/everything.py [pytest's options]
 
 The output of the tests of Ray comes last; until then it is in .ray-tests.log. Do not run this in the background of a
@@ -14,15 +17,16 @@ import sys
 from pathlib import Path
 
 LOG = Path(".ray-tests.log")
+RAY = "ray and not install"
 
 
 def main(options: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     pytest = [sys.executable, "-m", "pytest", *options]
     with LOG.open("w") as log:
-        ray = subprocess.Popen([*pytest, "-m", "ray"], stdout=log, stderr=subprocess.STDOUT)
+        ray = subprocess.Popen([*pytest, "-m", RAY], stdout=log, stderr=subprocess.STDOUT)
     try:
-        rest = subprocess.run([*pytest, "-m", "not ray"], check=False).returncode
+        rest = subprocess.run([*pytest, "-m", f"not ({RAY})"], check=False).returncode
         print(f"waiting for the tests of Ray ({LOG})", flush=True)
         failed = ray.wait()
         return rest or failed

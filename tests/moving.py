@@ -39,6 +39,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "10-bit": {"pixel_format": "yuv420p10le", "options": {"x264-params": f"keyint=40:{X264}"}},
     "4-4-4-odd": {"pixel_format": "yuv444p", "options": {"x264-params": f"keyint=40:{X264}"}, "size": (131, 97)},
     "mpeg4": {"codec": "mpeg4", "options": {"g": "12", "bf": "2"}},
+    "mpeg2": {"codec": "mpeg2video", "options": {"g": "12", "bf": "2"}},
     "mjpeg": {"codec": "mjpeg", "pixel_format": "yuvj420p", "num_frames": 60},
 }  # fmt: skip
 

@@ -18,7 +18,18 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each package may import what stands before it in its layer, and the layers before its own (docs/architecture.md).
 ORDER = {
     "pipelines": (
-        *("url_secrets", "errors", "setting_values", "settings", "schemas", "store", "annotations", "video", "decode"),
+        *(
+            "url_secrets",
+            "errors",
+            "safe_pickle",
+            "setting_values",
+            "settings",
+            "schemas",
+            "store",
+            "annotations",
+            "video",
+            "decode",
+        ),
         *("inspection", "apart", "shards", "index", "saliency", "plan", "features", "stream", "datasets", "worlds"),
     ),
     "trainers": (

@@ -44,7 +44,10 @@ def declared(requirements: list[str]) -> set[str]:
 
 
 CORE = declared(PROJECT["dependencies"])
-EXTRAS = {name: declared(needs) for name, needs in PROJECT["optional-dependencies"].items() if name != "dev"}
+FOR_CONTRIBUTORS = ("dev", "docs")  # what users of the package never need
+EXTRAS = {
+    name: declared(needs) for name, needs in PROJECT["optional-dependencies"].items() if name not in FOR_CONTRIBUTORS
+}
 DEV = declared(PROJECT["optional-dependencies"]["dev"])
 
 
@@ -119,7 +122,7 @@ def test_decord_is_asked_for_by_name_only() -> None:
     """Its last release is from 2021, so the extra `all` leaves it out."""
     assert "decord" in EXTRAS["decord"]
     assert "decord" not in EXTRAS["all"]
-    assert set(PROJECT["optional-dependencies"]) - {"all", "dev", "decord"} == set(
+    assert set(PROJECT["optional-dependencies"]) - {"all", "decord", *FOR_CONTRIBUTORS} == set(
         re.search(r"\[(.*)\]", PROJECT["optional-dependencies"]["all"][0])[1].split(",")  # type: ignore[index]
     )
 
@@ -132,4 +135,4 @@ def test_the_page_of_the_package_links_nowhere_inside_the_checkout() -> None:
     assert [link for link in links if not link.startswith("https://")] == []
     for extra in set(EXTRAS):
         assert f"| `{extra}` |" in page
-        assert f"| `{extra}` |" in (ROOT / "README.md").read_text()
+        assert f"| `{extra}` |" in (ROOT / "docs/start.md").read_text()

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import COSTLY_FILES
+
 ROOT = Path(__file__).resolve().parents[1]
 PROBE = """
 import pytest
@@ -40,3 +42,8 @@ def test_a_marked_test_may_not_skip_where_everything_is_required(tmp_path: Path,
 
 def test_other_tests_may_skip(tmp_path: Path) -> None:
     assert "1 skipped" in outcome(tmp_path, "slow", "1")
+
+
+def test_the_files_that_are_not_quick_are_there() -> None:
+    """Else `make check` runs what has another name by now."""
+    assert [name for name in sorted(COSTLY_FILES) if not (ROOT / "tests" / name).is_file()] == []

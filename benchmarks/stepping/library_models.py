@@ -1,6 +1,7 @@
 """The same backbones as pytorchvideo builds them, to compare our steps with.
 
-pytorchvideo 0.1.5 imports one name of torchvision that none of these models uses, so an empty one stands in for it.
+No extra brings the library, whose last release is from 2022: `pip install pytorchvideo==0.1.5`. It imports one name of
+torchvision that none of these models uses, so an empty one stands in for it.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ RUN = "runs/first"
 SETTINGS = "small name=first runs=runs index=index/train"
 
 PAGES = {
-    "demo": Page(START, "README.md", ("demo", "demo --folder demo-out --seed 1")),
+    "demo": Page(START, "docs/start.md", ("demo", "demo --folder demo-out --seed 1")),
     "world": Page(START, "docs/method.md", ("world --kind a --out world", "world --kind b --out s3://bucket/world-b")),
     "backbones": Page(START, "docs/backbones.md", ("backbones",)),
     "pack": Page(

@@ -52,7 +52,7 @@ REGIMES = ("noisy", "ours")
 LOGS = ("pretrain.log", *(f"train-{regime}.log" for regime in REGIMES))
 VARIES = (
     "Another run of this seed gives slightly other figures: the kill comes at another step, one worker adds up in\n"
-    "another order than two, and training makes much of a last digit. README.md says by how much."
+    "another order than two, and training makes much of a last digit. docs/start.md says by how much."
 )
 MADE = ("store", "world", "s3", "report.html", "demo.json", *LOGS)
 
@@ -221,4 +221,4 @@ def _say_next(folder: Path) -> None:
     console.print(f"The store is kept in {folder / 'store'}. Look at it:", highlight=False, soft_wrap=True)
     for line in next_steps(folder / "store"):
         console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
-    console.print('Your own videos: "Your own videos" in README.md', highlight=False)
+    console.print("Your own videos: docs/tutorial.md", highlight=False)

@@ -46,7 +46,7 @@ def next_steps(folder: Path) -> list[str]:
     command = "adaptfocus"
     if shutil.which(command) is None:
         here = Path(sys.argv[0])
-        command = str(here) if here.name == command else f"{sys.executable} -m infra"
+        command = str(here) if here.name == command else f"{sys.executable} -m adaptfocus"
     test = f"--index {folder}/index/test"
     return [
         f"{command} runs {folder}/runs",

@@ -14,7 +14,7 @@ Everything in it is gone when it ends.
 from __future__ import annotations
 
 import os
-import select
+import selectors
 import subprocess
 import sys
 import tempfile
@@ -45,6 +45,8 @@ class LocalS3:
         bucket: created at the start.
     """
 
+    program = "adaptfocus.infra.demo.s3_server"  # the module that is run
+
     def __init__(self, folder: str | Path | None = None, port: int = 0, bucket: str = BUCKET) -> None:
         self.bucket = bucket
         self.port = port
@@ -72,15 +74,7 @@ class LocalS3:
         folder = Path(self._temporary.name) if self._temporary else Path(self._folder or ".")
         folder.mkdir(parents=True, exist_ok=True)
         log_path = folder / "local_s3.log"
-        command = [
-            sys.executable,
-            "-m",
-            "adaptfocus.infra.demo.s3_server",
-            "--port",
-            str(self.port),
-            "--bucket",
-            self.bucket,
-        ]
+        command = [sys.executable, "-m", self.program, "--port", str(self.port), "--bucket", self.bucket]
         command += ["--parent-pid", str(os.getpid())]
         with log_path.open("w") as log:
             self._process = subprocess.Popen(
@@ -145,7 +139,9 @@ class LocalS3:
 
     def _await_port(self, process: subprocess.Popen[str], log_path: Path) -> int:
         assert process.stdout is not None
-        ready, _, _ = select.select([process.stdout], [], [], READY_SECONDS)
+        waits = selectors.PollSelector()
+        waits.register(process.stdout, selectors.EVENT_READ)
+        ready = waits.select(READY_SECONDS)
         line = process.stdout.readline() if ready else ""
         if line.startswith("port "):
             return int(line.split()[1])

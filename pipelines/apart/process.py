@@ -7,7 +7,7 @@ Output: what a job gives; TooLateError or DiedError if it does not, after which 
 from __future__ import annotations
 
 import os
-import select
+import selectors
 import signal
 import socket
 import subprocess
@@ -56,6 +56,8 @@ class DecoderProcess:
             )  # fmt: skip
         os.close(life)
         self._sock = ours
+        self._waits = selectors.PollSelector()  # takes no file of its own, and any number of others may be open
+        self._waits.register(ours, selectors.EVENT_READ)
         try:
             self._answer(START_SECONDS, START_SECONDS)
         except (TooLateError, DiedError) as error:
@@ -101,7 +103,7 @@ class DecoderProcess:
     def _answer(self, seconds: float, cpu_seconds: float) -> tuple:
         """The next message, within `seconds`; within more if the process has not had `cpu_seconds` in all by then."""
         wait = max(seconds, 0.0)
-        while not select.select([self._sock], [], [], wait)[0]:
+        while not self._waits.select(wait):
             if self._has_had(cpu_seconds):
                 raise TooLateError
             wait = _LOOKS * _LOOK_SECONDS

@@ -24,6 +24,10 @@ from adaptfocus.pipelines.video.table import pad_packet
 # print a line of complaint.
 av.logging.set_level(av.logging.PANIC)
 
+# libavcodec passes over B pictures of these by itself, which nothing refers to: 0.61 to 0.65 of the CPU. Of H.264 and
+# HEVC it leaves out the same as nal_units, but not groups without a wanted picture; AV1 it decodes wrong.
+_PASSES_OVER_B = frozenset({"mpeg1video", "mpeg2video", "mpeg4"})
+
 
 class PacketBytes(NamedTuple):
     """A packet in memory."""
@@ -62,11 +66,12 @@ def frames_of_span(
     few = [packet for packet, is_kept in zip(packets, keep, strict=True) if is_kept]
     # What an encoder marks as not referred to may be referred to all the same: the decoder then says so, and all
     # packets are decoded, as if nothing could be left out.
-    for attempt in [few, packets] if len(few) < len(packets) else [packets]:
+    is_spared = len(few) < len(packets) or codec in _PASSES_OVER_B
+    for spares in (True, False) if is_spared else (False,):
         context, missing = new_context(codec, extradata), set(wanted)
         context.options = {**context.options, **(options or {})}
         try:
-            for frame in _decoded(context, attempt):
+            for frame in _decoded(context, few if spares else packets, wanted if spares else None):
                 refuse_corrupt(frame, packets[0].pts)
                 if frame.pts in missing:
                     missing.discard(frame.pts)
@@ -74,10 +79,10 @@ def frames_of_span(
             if not missing:
                 return
         except FFmpegError as error:
-            if attempt is packets:
+            if not spares:
                 raise BadVideoError("decode_error", str(error)) from error
         except BadVideoError:  # also behind the last frame wanted: it may be shown before what it refers to
-            if attempt is packets:
+            if not spares:
                 raise
 
 
@@ -95,8 +100,17 @@ def refuse_corrupt(frame: av.VideoFrame, first_pts: int) -> None:
         raise BadVideoError("decode_error", f"the frame at pts {frame.pts} is corrupt")
 
 
-def _decoded(context: Any, packets: Sequence[PacketBytes]) -> Iterator[av.VideoFrame]:
+def pass_over(context: Any, is_wanted: bool) -> None:
+    """Whether the next packet's picture is wanted: if not, some decoders need not decode it."""
+    if context.codec.canonical_name in _PASSES_OVER_B:
+        context.skip_frame = "DEFAULT" if is_wanted else "NONREF"
+
+
+def _decoded(context: Any, packets: Sequence[PacketBytes], wanted: Collection[int] | None) -> Iterator[av.VideoFrame]:
+    """`wanted`: none where every picture is decoded."""
     for packet in packets:
+        if wanted is not None:
+            pass_over(context, packet.pts in wanted)
         yield from context.decode(pad_packet(*packet))
     yield from flush_frames(context, packets[-1].pts, max(packet.pts for packet in packets))
 

@@ -20,7 +20,7 @@ from av.error import FFmpegError
 
 from adaptfocus.pipelines.decode.bag import member_frames
 from adaptfocus.pipelines.decode.pictures import write_picture
-from adaptfocus.pipelines.decode.span import flush_frames, new_context, packets_in, refuse_corrupt
+from adaptfocus.pipelines.decode.span import flush_frames, new_context, packets_in, pass_over, refuse_corrupt
 from adaptfocus.pipelines.decode.window_jobs import (
     DenseCounts,
     DenseJob,
@@ -140,6 +140,8 @@ def _frames_of_runs(job: DenseJob, wanted: np.ndarray, counts: DenseCounts, sour
         counts.packets_decoded += len(kept)
         for packet in [*kept, None] if bag["is_last"] else kept:
             is_over = packet is None
+            if job.leave_out and not is_over:
+                pass_over(context, packet.pts in missing)
             for frame in flush_frames(context, packets[-1].pts, highest_pts) if is_over else context.decode(packet):
                 refuse_corrupt(frame, first_pts)
                 if frame.pts in missing:

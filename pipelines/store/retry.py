@@ -38,18 +38,11 @@ def with_retries(url: str, action: Callable[[], T], renew: Callable[[], Any] | N
     """
 
     def before_sleep(state: tenacity.RetryCallState) -> None:
-        if renew and reason_of(_error_of(state)) == "expired":
+        if renew and reason_of(error_of(state)) == "expired":
             renew()
 
-    retry = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(lambda error: reason_of(error) is not None),
-        stop=lambda state: state.attempt_number >= attempts_for(_error_of(state)),
-        wait=lambda state: wait_seconds(_error_of(state), state.attempt_number),
-        before_sleep=before_sleep,
-        reraise=True,
-    )
     try:
-        result = retry(action)
+        result = tenacity.Retrying(**rules(before_sleep))(action)
     except (StorageError, FileExistsError):
         raise
     except Exception as error:
@@ -58,7 +51,18 @@ def with_retries(url: str, action: Callable[[], T], renew: Callable[[], Any] | N
     return result
 
 
-def _error_of(state: tenacity.RetryCallState) -> BaseException | None:
+def rules(before_sleep: Callable[[tenacity.RetryCallState], Any]) -> dict[str, Any]:
+    """For tenacity's loops, with asyncio and without: which errors may pass, how often and how soon to try again."""
+    return {
+        "retry": tenacity.retry_if_exception(lambda error: reason_of(error) is not None),
+        "stop": lambda state: state.attempt_number >= attempts_for(error_of(state)),
+        "wait": lambda state: wait_seconds(error_of(state), state.attempt_number),
+        "before_sleep": before_sleep,
+        "reraise": True,
+    }
+
+
+def error_of(state: tenacity.RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
 
 

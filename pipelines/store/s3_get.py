@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+import tenacity
 from fsspec.asyn import sync
 
 from adaptfocus.pipelines.errors import StorageError
@@ -94,27 +95,30 @@ async def _tried(fs: Any, url: str, counts: ReadCounts, once: Callable[[], Await
     """One request until it succeeds, or fails for good."""
     from s3fs.errors import translate_boto_error
 
-    failures = 0
-    while True:
+    reason: str | None = None
+
+    async def attempt() -> T:
+        if reason == "expired":
+            await renew(fs)
         try:
             async with _admitted():
-                result = await once()
-        except StorageError:
-            raise
+                return await once()
         except Exception as raw:
-            error = translate_boto_error(raw)  # as s3fs does it for all but these requests
-            failures += 1
-            reason = reasons.reason_of(error)
-            if reason is None or failures >= retry.attempts_for(error):
-                raise reasons.as_storage_error(url, error) from error
-            seconds = retry.wait_seconds(error, failures)
-            counts.add(retry=reason, waiting_seconds=seconds)
-            await asyncio.sleep(seconds)
-            if reason == "expired":
-                await renew(fs)
-        else:
-            LIMITS.budget.succeeded()
-            return result
+            raise translate_boto_error(raw)  # noqa: B904 -- as s3fs does it for all but these requests
+
+    def before_sleep(state: tenacity.RetryCallState) -> None:
+        nonlocal reason
+        reason = reasons.reason_of(retry.error_of(state))
+        counts.add(retry=reason or "", waiting_seconds=state.upcoming_sleep)
+
+    try:
+        result = await tenacity.AsyncRetrying(**retry.rules(before_sleep))(attempt)
+    except StorageError:
+        raise
+    except Exception as error:
+        raise reasons.as_storage_error(url, error) from error
+    LIMITS.budget.succeeded()
+    return result
 
 
 _waiting: deque[asyncio.Future[None]] = deque()

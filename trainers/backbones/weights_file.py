@@ -1,54 +1,23 @@
 """Reads weights from files that are not torch's own: Caffe2 pickles and safetensors. No file can run code.
 
-Pickles go through a restricted unpickler that only knows numpy's arrays. Weights come out under the file's own names.
+Pickles go through a restricted unpickler that only knows numpy's arrays (`safe_pickle`). Weights come out under the
+file's own names.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
 import re
-from collections import OrderedDict
 from typing import Any
 
 import numpy as np
 import torch
 
+from adaptfocus.pipelines import safe_pickle
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
 from adaptfocus.trainers.backbones.key_styles import State
 
 # The key under which a checkpoint keeps its weights, next to its epoch, optimiser and so on; `blobs` is Caffe2's.
 INSIDE = ("state_dict", "model_state", "model_state_dict", "model", "blobs")
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"the encoding {encoding!r} is not accepted")
-    return text.encode("latin1")
-
-
-# numpy's own functions, taken from numpy itself: the name of their module has changed between its versions.
-_ARRAY, _SCALAR = np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0]
-ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("collections", "OrderedDict"): OrderedDict,
-    ("_codecs", "encode"): _latin1,  # how Python 3 writes bytes for Python 2
-    **{(module, "_reconstruct"): _ARRAY for module in ("numpy.core.multiarray", "numpy._core.multiarray")},
-    **{(module, "scalar"): _SCALAR for module in ("numpy.core.multiarray", "numpy._core.multiarray")},
-}
-
-
-class ArrayUnpickler(pickle.Unpickler):
-    """Rebuilds numbers, texts, containers and numpy arrays. Any other name in the file is an error."""
-
-    def find_class(self, module_name: str, global_name: str) -> Any:
-        try:
-            return ALLOWED[module_name, global_name]
-        except KeyError:
-            raise pickle.UnpicklingError(
-                f"it asks for {module_name}.{global_name}, and only numpy arrays are accepted"
-            ) from None
 
 
 def read_caffe2(data: bytes, url: str) -> dict[str, Any]:
@@ -58,8 +27,7 @@ def read_caffe2(data: bytes, url: str) -> dict[str, Any]:
         AdaptFocusError: it is not one, or holds anything except arrays, numbers and texts.
     """
     try:
-        # Files written by Python 2 hold texts as bytes; latin1 keeps each byte.
-        loaded = ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
+        loaded = safe_pickle.load(data)
     except Exception as error:  # a pickle can fail in any way
         raise AdaptFocusError(f"{url} is not a Caffe2 weights file that is safe to read: {str(error)[:200]}") from error
     if not isinstance(loaded, dict) or not isinstance(loaded.get("blobs"), dict):

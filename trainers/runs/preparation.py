@@ -44,6 +44,7 @@ def prepare(config: TrainConfig) -> Prepared:
         ConfigError: settings that do not go together, or name what is not installed; the folder holds a run with
             other settings, or the index has changed under it.
     """
+    _check_exclusive(config)
     index = training_index(config, columns=["labels", "intervals"])  # packets are most of an index
     _check_videos(config, index)
     if not config.features:
@@ -68,6 +69,17 @@ def prepare(config: TrainConfig) -> Prepared:
     except PermissionError as error:
         raise StorageError(f"{run.url} cannot be written ({error})") from error
     return Prepared(index, commit, said)
+
+
+def _check_exclusive(config: TrainConfig) -> None:
+    """Whether of two processes that create the same object one is refused: the log of a run is built on it."""
+    if not store.is_local(config.url) and not config.url.startswith(("s3://", "s3a://")):
+        scheme = config.url.split("://", 1)[0]
+        raise ConfigError(
+            f"runs={config.runs}: a run's log of commits needs a store that creates an object only where none is, "
+            f"whoever else tries (S3's conditional put, a hard link on a disk), and {scheme}:// is not known to. Put "
+            "runs on s3:// or on a disk that all machines share; index, tars and weights may stay where they are"
+        )
 
 
 def _check_videos(config: TrainConfig, index: VideoIndex) -> None:

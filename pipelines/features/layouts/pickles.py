@@ -1,24 +1,18 @@
 """Arrays as Python pickles, for a reader that takes nothing else; read without running anything.
 
-Input: an array, or bytes that say they hold one. Does: writes a pickle that old and new numpy read; reads one with an
-unpickler that knows numpy's arrays alone. Output: bytes; an array.
+Input: an array, or bytes that say they hold one. Does: writes a pickle that old and new numpy read; reads one by
+`safe_pickle`. Output: bytes; an array.
 """
 
 from __future__ import annotations
 
-import io
 import pickle
 
 import numpy as np
 
+from adaptfocus.pipelines import safe_pickle
 from adaptfocus.pipelines.errors import InputError
 
-# Under their names in numpy 1 and numpy 2.
-_ALLOWED = {
-    (module, name)
-    for core in ("numpy.core", "numpy._core")
-    for module, name in ((f"{core}.multiarray", "_reconstruct"), (f"{core}.numeric", "_frombuffer"))
-} | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
 PROTOCOL = 2  # the newest of Python 2.7, which Timeception's code is written for
 
 
@@ -44,19 +38,9 @@ def load_array(data: bytes, name: str) -> np.ndarray:
         InputError: it holds anything else, or wants to run anything.
     """
     try:
-        found = _Arrays(io.BytesIO(data)).load()
+        found = safe_pickle.load(data)
     except Exception as error:  # a pickle that is cut off or made up raises whatever it likes
         raise InputError(f"{name} is no pickle of a numpy array ({str(error)[:150]}); export again") from None
     if not isinstance(found, np.ndarray) or found.dtype.hasobject:
         raise InputError(f"{name} holds a {type(found).__name__}; wanted a numpy array of numbers: export again")
     return found
-
-
-class _Arrays(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which is no part of an array")
-        return super().find_class(module.replace("numpy.core", "numpy._core") if _HAS_NEW_NAMES else module, name)
-
-
-_HAS_NEW_NAMES = int(np.__version__.split(".")[0]) >= 2

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from adaptfocus.infra.demo.local_s3 import LocalS3, LocalS3Error
-from adaptfocus.infra.demo.s3_server import range_from_moto, with_cheap_ranges, with_exclusive_writes
 from adaptfocus.pipelines import store
 from tests.conftest import use_environment
+from tests.s3_server import range_from_moto, with_cheap_ranges, with_exclusive_writes
 
 
 def alive(pid: int) -> bool:
@@ -115,7 +115,7 @@ def test_ranges_are_cut_as_s3_cuts_them(local_s3: LocalS3, s3_url: str) -> None:
 def test_a_range_is_cut_without_copying_the_object() -> None:
     """moto itself copies the whole object for every range: 23/s out of a 64 MiB shard, and 319/s without the copy.
 
-    The shortcut relies on internals of moto. If an upgrade of moto changed them, the demo would only get slow.
+    The shortcut relies on internals of moto. If an upgrade of moto changed them, benchmarks would only get slow.
     """
     from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.s3.models import s3_backends

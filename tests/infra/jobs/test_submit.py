@@ -75,8 +75,8 @@ def test_only_the_stores_place_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_command_on_the_head_is_quoted() -> None:
     words = ["name=a", "placement.decode_labels={adaptfocus/role: decode}", "index=s3://b/$(x)"]
     assert entrypoint("small", words, with_settings=True) == (
-        "python -m infra train small name=a 'placement.decode_labels={adaptfocus/role: decode}' 'index=s3://b/$(x)' "
-        "--config settings.yaml --address auto"
+        "python -m adaptfocus train small name=a 'placement.decode_labels={adaptfocus/role: decode}' "
+        "'index=s3://b/$(x)' --config settings.yaml --address auto"
     )
 
 

@@ -9,8 +9,13 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
+WIDTHS_PX = (1280, 375)  # of a desktop and of a phone
+HEIGHT_PX = 9000
+MIN_ROWS = 1000  # of pixels, that show something
 CHROMIUM_FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
@@ -48,7 +53,7 @@ def open_page(url: str, profile: Path, theme: str, *flags: str) -> str:
 
 @dataclass(frozen=True)
 class Seen:
-    """A page in a window of `width_px`."""
+    """A page in a frame of `width_px`."""
 
     width_px: int
     scroll_px: int  # of the whole page; more than the width, and it scrolls sideways
@@ -56,7 +61,7 @@ class Seen:
     colour: str  # of the background
     small_texts: int  # texts in charts under 11 px
     outside: list[str]  # elements that stick out to the right
-    shot: Path
+    picture: np.ndarray  # uint8 [HEIGHT_PX, width_px, 3]
 
     def problems(self) -> list[str]:
         """Problems that a reader would notice."""
@@ -67,35 +72,43 @@ class Seen:
             found.append(f"{self.scroll_px} px wide, scrolls sideways")
         if self.small_texts:
             found.append(f"{self.small_texts} texts in charts are too small to read")
-        if self.shot.stat().st_size < 50_000:
+        if np.count_nonzero((self.picture != self.picture[:, :1]).any(axis=(1, 2))) < MIN_ROWS:
             found.append("the screenshot is nearly empty")
         return found
 
 
-def look_at(page: str, folder: Path, width_px: int, theme: str, name: str) -> Seen:
-    """Measure and photograph a report.
+def look_at(page: str, folder: Path, theme: str, name: str) -> list[Seen]:
+    """Measure and photograph a report on a desktop and on a phone.
 
-    A frame of the wanted width holds the page: Chromium's own windows are never as narrow as a phone.
+    A frame of each width holds the page: Chromium's own windows are never as narrow as a phone. Both are in one window,
+    which is measured and photographed in one go: Chromium takes seconds to start.
     """
     policy = re.search(r'<meta http-equiv="Content-Security-Policy"[^>]*>', page)
     assert policy
     (folder / "page.html").write_text(
         page.replace(policy[0], "").replace("</body>", MEASURE + "</body>"), encoding="utf-8"
     )
-    (folder / "frame.html").write_text(
-        f"""<!DOCTYPE html><style>body {{ margin: 0 }} iframe {{ border: 0; display: block }}</style>
-        <script>addEventListener('message', m => document.title = m.data)</script>
-        <iframe src="page.html" width="{width_px}" height="9000"></iframe>""",
+    frames = "".join(f'<iframe src="page.html" width="{width}" height="{HEIGHT_PX}"></iframe>' for width in WIDTHS_PX)
+    (folder / "frames.html").write_text(
+        f"""<!DOCTYPE html><style>body {{ margin: 0; display: flex }} iframe {{ border: 0 }}</style>
+        <script>const said = {{}}; addEventListener('message', m => {{
+          said[[...document.querySelectorAll('iframe')].findIndex(f => f.contentWindow === m.source)] = m.data;
+          document.title = [said[0], said[1]].join(' | ');
+        }})</script>{frames}""",
         encoding="utf-8",
     )
-    frame = (folder / "frame.html").as_uri()
-    dom = open_page(frame, folder / "profile", theme, "--window-size=1400,9000", "--dump-dom")
+    shot = Path(os.environ.get("ADAPTFOCUS_SCREENSHOTS", folder)) / f"{name}-{theme}.png"
+    flags = (f"--window-size={sum(WIDTHS_PX)},{HEIGHT_PX}", f"--screenshot={shot}", "--dump-dom")
+    dom = open_page((folder / "frames.html").as_uri(), folder / "profile", theme, *flags)
     title = re.search(r"<title>(.*?)</title>", dom)
     assert title, "the page did not report its widths"
-    scroll_px, client_px, colour, too_small, *outside = title[1].split(" ")
-    shot = Path(os.environ.get("ADAPTFOCUS_SCREENSHOTS", folder)) / f"{name}-{width_px}-{theme}.png"
-    height_px = 6400 if width_px > 1000 else 9000
-    size = f"--window-size={max(width_px, 500)},{height_px}"
-    open_page(frame, folder / "profile", theme, size, f"--screenshot={shot}")
-    assert shot.read_bytes().startswith(b"\x89PNG")
-    return Seen(width_px, int(scroll_px), int(client_px), colour, int(too_small), outside, shot)
+    with av.open(str(shot)) as picture:
+        pixels = next(picture.decode(video=0)).to_ndarray(format="rgb24")
+    assert pixels.shape == (HEIGHT_PX, sum(WIDTHS_PX), 3)
+    pictures = np.split(pixels, [WIDTHS_PX[0]], axis=1)
+    return [_seen(*each) for each in zip(WIDTHS_PX, title[1].split(" | "), pictures, strict=True)]
+
+
+def _seen(width_px: int, said: str, picture: np.ndarray) -> Seen:
+    scroll_px, client_px, colour, too_small, *outside = said.split(" ")
+    return Seen(width_px, int(scroll_px), int(client_px), colour, int(too_small), outside, picture)

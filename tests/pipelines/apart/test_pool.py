@@ -278,6 +278,19 @@ def test_a_fork_does_not_keep_it_alive(bags: dict[str, dict]) -> None:
         os.waitpid(fork, 0)
 
 
+def test_a_process_with_many_open_files_decodes(bags: dict[str, dict]) -> None:
+    """`select` takes no file above number 1,023: workers with many sockets could start no decoder."""
+    isolated.end_idle()  # what has indexed the videos
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        batch = batch_of([bags["a"]])
+    finally:
+        for each in held:
+            os.close(each)
+    assert errors_of(batch) == [""]
+    assert batch.frames.any()
+
+
 def test_a_video_cannot_stop_the_indexing_of_its_shard(
     quick_packets: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

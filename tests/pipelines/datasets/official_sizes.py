@@ -140,7 +140,7 @@ def breakfast_names() -> list[str]:
     return names[:BREAKFAST_VIDEOS]
 
 
-def write_breakfast(folder: Path, seed: int = 0) -> None:
+def write_breakfast(folder: Path, seed: int = 0, step_frames: tuple[int, int] = (30, 500)) -> None:
     """``groundTruth/``, ``mapping.txt`` and the bundles of four splits; about 2,000 frames a video."""
     random = np.random.default_rng(seed)
     labels = ["SIL", *(f"do_thing_{k}" for k in range(1, BREAKFAST_LABELS))]
@@ -152,7 +152,7 @@ def write_breakfast(folder: Path, seed: int = 0) -> None:
         middle = random.permutation(BREAKFAST_LABELS - 1)[: random.integers(3, 9)] + 1
         middle[0] = number % (BREAKFAST_LABELS - 1) + 1
         steps = [0, *middle.tolist(), 0]
-        text = "".join(f"{labels[k]}\n" * int(random.integers(30, 500)) for k in steps)
+        text = "".join(f"{labels[k]}\n" * int(random.integers(*step_frames)) for k in steps)
         (folder / "groundTruth" / f"{name}.txt").write_text(text)
     for split in range(1, 5):
         for part in ("train", "test"):

@@ -17,7 +17,7 @@ from tests.pipelines.decode.test_frames import CROP, FRAMES, SIZE, count_equal
 
 pytestmark = pytest.mark.footage
 
-CLIPS = [1] * 6 + [4, 10, 20, 60, 100]  # of each bag: 200
+CLIPS = [1] * 6 + [14, 180]  # of each bag: 200, alone, with gaps between them, and all over the video
 DECODE = DecodeConfig(crop_fraction=CROP)
 # Their index is right, but their pictures are not: a plain decode fails on the way, or every frame is corrupt.
 BROKEN = {"corrupted.mp4", "no_timescale.mp4"}

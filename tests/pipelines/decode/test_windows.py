@@ -44,7 +44,7 @@ def check(path: Path, video: dict, windows: list[Window], stride: float = 0.08) 
 
 @pytest.mark.parametrize("piece_bytes", [1, 3000, 1 << 22])
 @pytest.mark.parametrize(
-    "name", ["gop-60-faststart", "hevc-open-gop", "h264-open-gop", "variable-rate", "hevc-three-layers"]
+    "name", ["gop-60-faststart", "hevc-open-gop", "h264-open-gop", "variable-rate", "hevc-three-layers", "mpeg4"]
 )
 def test_windows_are_what_is_shown(
     tmp_path: Path, name: str, piece_bytes: int, monkeypatch: pytest.MonkeyPatch

@@ -411,7 +411,7 @@ def test_a_pickle_runs_nothing(given: Given, maps: Given, tmp_path: Path) -> Non
     victim = next(out.glob("*.pkl"))
     victim.write_bytes(pickle.dumps(Evil()))
     _, problems = verify("timeception", str(out), maps)
-    assert "is no pickle of a numpy array (it names posix.system" in problems[0]
+    assert "is no pickle of a numpy array (it asks for posix.system" in problems[0]
     assert not Path("/tmp/adaptfocus-was-here").exists()
     for data in (pickle.dumps([1, 2]), pickle.dumps(np.array([{}], object))):
         with pytest.raises(InputError, match=r"wanted a numpy array|is no pickle of a numpy array"):

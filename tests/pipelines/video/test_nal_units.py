@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptfocus.pipelines.decode.span import packets_in
+from adaptfocus.pipelines.decode.span import _decoded, new_context, packets_in
 from adaptfocus.pipelines.video.nal_units import _h264_record, find_needed
 from tests.moving import bags_of, data_of, indexed, kind, moving
 
@@ -103,6 +103,21 @@ def test_a_third_of_ordinary_packets_is_left_out(tmp_path: Path, name: str, shar
             )
             left_out, total = left_out + keep.count(False), total + len(keep)
     assert left_out / total > share
+
+
+@pytest.mark.parametrize("name", ["mpeg4", "mpeg2"])
+def test_decoders_that_know_b_pictures_pass_over_those_not_wanted(tmp_path: Path, name: str) -> None:
+    """g=12:bf=2: two of three pictures are B pictures, of which at most one is wanted."""
+    video = indexed(kind(name, tmp_path))
+    bag = bags_of(video, [20], 5)[0]
+    packets = max((packets_in(*each) for each in zip(bag["spans"], data_of(bag), strict=True)), key=len)
+    wanted = {packets[-1].pts}
+    spared, whole = (
+        [frame.pts for frame in _decoded(new_context(video["codec"], video["extradata"]), packets, each)]
+        for each in (wanted, None)
+    )
+    assert wanted <= set(spared) < set(whole)
+    assert len(spared) <= len(whole) / 3 + 2
 
 
 def numbered(header: bytes, number: int, number_bits: int) -> bytes:

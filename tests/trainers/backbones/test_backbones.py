@@ -77,7 +77,8 @@ def test_eight_clips_are_learnt_by_heart(name: str) -> None:
     model = small(name, fresh=not name.startswith("mvit"))  # 8 channels wide, a fresh one takes hundreds of steps
     targets = (torch.rand(8, 5, generator=torch.Generator().manual_seed(2)) < 0.4).float()
     x = clips_for(model, 8)
-    optimiser = torch.optim.AdamW(parameter_groups(model, 0.01), lr=3e-3)
+    rate = 1e-3 if name == "inception_i3d" else 3e-3  # more than twice as quick for it, and no other
+    optimiser = torch.optim.AdamW(parameter_groups(model, 0.01), lr=rate)
     losses = []
     while len(losses) < 120 and (not losses or losses[-1] > 0.2):
         loss = functional.binary_cross_entropy_with_logits(model(x), targets)

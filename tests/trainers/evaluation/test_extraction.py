@@ -146,7 +146,7 @@ def test_the_start_an_epoch_and_the_newest_differ(small_world: SmallWorld, run: 
 PROGRAM = """
 import time
 import adaptfocus.trainers.evaluation.extraction as extract
-from adaptfocus.pipelines import feature_store
+from adaptfocus.pipelines.features import store as feature_store
 from adaptfocus.infra.cli.app import main
 
 def write_slowly(*part, write=feature_store.write_part):

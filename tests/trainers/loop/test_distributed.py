@@ -15,7 +15,6 @@ import pyarrow as pa
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from adaptfocus.pipelines.saliency.bins import Bins
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable, merge
@@ -30,6 +29,7 @@ from benchmarks.focus_overhead import Shape, config_of, random_batch
 
 pytest.importorskip("ray")
 from adaptfocus.trainers.on_ray.engine import RayEngine
+from tests.ranks import in_ranks
 
 pytestmark = pytest.mark.slow
 
@@ -131,7 +131,7 @@ def alone() -> dict[str, Any]:
 def groups(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, Any]]]:
     """Number of workers -> what each rank has seen."""
     folder = tmp_path_factory.mktemp("gloo")
-    mp.spawn(in_groups, args=(str(folder),), nprocs=max(WORKERS))
+    in_ranks(in_groups, max(WORKERS), str(folder))
     return {
         workers: [torch.load(Path(folder) / f"{rank}-of-{workers}.pt", weights_only=False) for rank in range(workers)]
         for workers in WORKERS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import timedelta
 from pathlib import Path
 from threading import Thread
@@ -10,7 +9,6 @@ from threading import Thread
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 pytest.importorskip("ray")
 from adaptfocus.pipelines.plan.published import PlanFacts
@@ -20,6 +18,7 @@ from adaptfocus.trainers.loop.commits import Commits, SinceCommit
 from adaptfocus.trainers.loop.divergence import DivergedError
 from adaptfocus.trainers.on_ray.engine import RayEngine
 from adaptfocus.trainers.settings.run import TrainConfig
+from tests.ranks import in_ranks
 
 pytestmark = pytest.mark.slow
 
@@ -62,8 +61,7 @@ def one_rank(rank: int, workers: int, folder: str) -> None:
 
 
 def test_ranks_hear_the_largest_wish_one_step_later_and_commit_beside_their_steps(tmp_path: Path) -> None:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    mp.spawn(one_rank, args=(2, str(tmp_path)), nprocs=2)  # type: ignore[attr-defined]
+    in_ranks(one_rank, 2, 2, str(tmp_path))
     for rank in range(2):
         found = torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True)
         assert found["heard"] == [0, 0, 2, 0, 1]
@@ -102,8 +100,7 @@ def one_diverging_rank(rank: int, workers: int, folder: str) -> None:
 
 
 def test_a_loss_that_is_not_finite_on_one_rank_stops_all_with_the_same_words(tmp_path: Path) -> None:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    mp.spawn(one_diverging_rank, args=(2, str(tmp_path)), nprocs=2)  # type: ignore[attr-defined]
+    in_ranks(one_diverging_rank, 2, 2, str(tmp_path))
     said = [torch.load(tmp_path / f"said-{rank}.pt", weights_only=True) for rank in range(2)]
     assert said[0] == said[1]
     assert [steps for steps, _ in said[0]] == [3, 3], "ranks hear of each other one step later"

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from adaptfocus.trainers.device.transfer import Leaving
 from adaptfocus.trainers.loop.commits import SinceCommit, on_cpu
@@ -20,6 +19,7 @@ from adaptfocus.trainers.loop.step import train_step
 from adaptfocus.trainers.loop.training import wrap_and_restore
 from adaptfocus.trainers.ranks import Engine
 from benchmarks.focus_overhead import config_of
+from tests.ranks import in_ranks
 from tests.trainers.backbones.small_backbones import small
 from tests.trainers.loop.test_distributed import GlooEngine, part
 from tests.trainers.loop.test_step import CLASSES, batch_for, shape_of
@@ -81,7 +81,7 @@ def one_rank(rank: int, workers: int, folder: str) -> None:
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     """What each of two ranks has at the end of every run."""
     folder = tmp_path_factory.mktemp("sharding")
-    mp.spawn(one_rank, args=(2, str(folder)), nprocs=2)  # type: ignore[attr-defined]
+    in_ranks(one_rank, 2, 2, str(folder))
     return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(2)]
 
 

@@ -50,6 +50,14 @@ def test_batch_norms_need_the_statistics_of_weights_or_a_word(small_world: Small
     assert asked.what_is_trained() == plain.what_is_trained(), "older runs of the same settings can be resumed"
 
 
+@pytest.mark.parametrize("scheme", ["memory", "gs", "abfs"])
+def test_a_run_needs_a_store_with_exclusive_creation(small_world: SmallWorld, tmp_path: Path, scheme: str) -> None:
+    """Elsewhere two processes may each write the same entry of the log, and the later would replace the first."""
+    config = small_world.run_config(tmp_path, "a", f"runs={scheme}://bucket/runs")
+    with pytest.raises(ConfigError, match=rf"{scheme}:// is not known to. Put runs on s3:// or on a disk"):
+        prepare(config)
+
+
 def test_an_index_without_classes_is_refused_in_words(small_world: SmallWorld, tmp_path: Path) -> None:
     index = without_labels(small_world, tmp_path, with_classes=False)
     with pytest.raises(ConfigError, match="18 videos and no classes, because none of them has a label") as caught:

@@ -89,7 +89,7 @@ def commands(environment: dict[str, str], *words: list[str]) -> subprocess.Compl
         "    found.add(code)\n"
         "sys.exit(found.pop() if len(found) == 1 else 99)"
     )
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[3]
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return subprocess.run(
         [sys.executable, "-c", code, json.dumps(words)], cwd=root,
