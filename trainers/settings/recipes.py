@@ -141,7 +141,7 @@ def best() -> dict[str, Any]:
 
 
 def focused() -> dict[str, Any]:
-    """The default when no recipe is named: noisy-OR, weak negatives, focused negatives, rivalry of labels.
+    """The recipe for data of which nothing is known: noisy-OR, weak negatives, focused negatives, rivalry of labels.
 
     Cost: that of `full`.
     Command: adaptfocus train focused name=focused runs=URL index=URL
