@@ -83,7 +83,7 @@ def scores_url(run_url: str, name: str) -> str:
     """The URL of the scores of an evaluation of that name.
 
     Raises:
-        InputError: the name is not a plain folder name, so that it could lead out of the run.
+        InputError: the name is not a plain folder name, and so could lead out of the run.
     """
     if not is_folder_name(name):
         raise InputError(

@@ -41,7 +41,7 @@ def broken(small_world: SmallWorld, tmp_path: Path) -> tuple[SmallWorld, TrainCo
 
 
 class StopsAfter(LocalEngine):
-    """Gives up in the middle of an epoch."""
+    """An engine that stops in the middle of an epoch."""
 
     def __init__(self, epoch: int) -> None:
         super().__init__(4)
@@ -62,7 +62,7 @@ def stopped_in(config: TrainConfig, epoch: int) -> Run:
 
 
 def repair(world: SmallWorld, small_world: SmallWorld) -> None:
-    """Put the bytes back as they were, where the index says, with the time that it knows: else they were replaced."""
+    """Put the bytes back where the index says, with the time that it knows, so that they do not count as replaced."""
     for row in load_index(world.train_index).table.select(["shard_url"]).to_pylist():
         whole = small_world.folder / "shards-train" / Path(row["shard_url"]).name
         before = Path(row["shard_url"]).stat()
@@ -103,7 +103,7 @@ def test_a_repaired_video_comes_back_and_nothing_else_changes(
 def test_a_release_that_comes_while_an_epoch_is_planned_waits_for_the_next(
     broken: tuple[SmallWorld, TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two processes may plan one epoch: both must draw the same, whichever has seen the release."""
+    """Two processes may plan one epoch. Both must draw the same, whether or not they have seen the release."""
     world, config = broken
     run = stopped_in(config, 2)
     planner = world.planner()

@@ -1,4 +1,4 @@
-"""What makes settings those of a run: what lies at its places, not how they are written. And starts from other runs."""
+"""Settings belong to a run by what lies at their URLs, not by how these are written. Also starts from other runs."""
 
 from __future__ import annotations
 
