@@ -130,7 +130,7 @@ def test_a_table_of_clips(clips: Path, tmp_path: Path) -> None:
     for source in (table, tmp_path):
         assert [(c.label, c.group) for c in read_clips(str(source))] == [("jump", "room 1")]
     table.write_text("path,class,group\nb.mp4,jump,1\n")
-    with pytest.raises(InputError, match=r"line 2: .*b\.mp4 is not there"):
+    with pytest.raises(InputError, match=r"line 2: .*b\.mp4 is missing"):
         read_clips(str(table))
     table.write_text("path,class\na.mp4,jump\n")
     with pytest.raises(InputError, match="no column group"):
