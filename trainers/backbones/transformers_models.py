@@ -55,7 +55,7 @@ class LibraryBackbone(Backbone):
 
 
 class VideoMAE(LibraryBackbone):
-    """VideoMAE ViT-B: tubelets of two frames. The head reads the mean over all tokens, after a norm."""
+    """VideoMAE ViT-B: tubelets of two frames. The mean over all tokens goes through a norm, and then to the head."""
 
     def __init__(self, num_classes: int, spec: InputSpec = specs.VIDEOMAE, **config: Any) -> None:
         super().__init__()
