@@ -117,5 +117,5 @@ def test_a_backbone_without_such_branches_says_so() -> None:
     check(small("mvit_b_16x4"), 0.5, 0.2)
     with pytest.raises(ConfigError, match=r"drop_path is 0.2, and SlowFast has no branches .* leave drop_path out"):
         check(small("slowfast_r50"), 0, 0.2)
-    with pytest.raises(ConfigError, match=r"Linear is no backbone"):
+    with pytest.raises(ConfigError, match=r"Linear is not a Backbone"):
         check(nn.Linear(2, 2), 0.5, 0)
