@@ -6,15 +6,15 @@ from adaptfocus.pipelines.errors import AdaptFocusError, StorageError
 
 
 class StoppedError(AdaptFocusError):
-    """The run cannot go on as it is: told to every rank, which all stop; starting them again would not help."""
+    """The run cannot continue as it is. Every rank is told and stops; starting the ranks again would not help."""
 
 
 class DrainedError(AdaptFocusError):
-    """The worker group was asked to stop, has committed all that it trained, and may be started again elsewhere."""
+    """The worker group was asked to stop. It has committed all that it trained, and may be started again elsewhere."""
 
 
 class TakenOverError(AdaptFocusError):
-    """Another process has claimed the run since; this one must stop without writing anything more."""
+    """Another process has claimed the run since then. This one must stop without writing anything more."""
 
 
 class DamagedStateError(StorageError):

@@ -76,7 +76,7 @@ def test_places_are_those_of_the_upright_picture(size: tuple[int, int], degrees:
 def test_three_crops_of_a_view_are_cut_from_frames_decoded_once(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Decoding is most of what an evaluation costs: three crops must not cost three times as much."""
+    """Decoding is most of the cost of an evaluation, so three crops must not cost three times as much."""
     video = indexed(kind(name, tmp_path))
     first, second = [0.2, 0.6, 1.0], [1.0, 1.4, 1.8]
     bag = bag_of(video, [first] * 3 + [second] * 3, [clip_id(0, 0, draw) for draw in range(6)])
