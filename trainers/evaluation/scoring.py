@@ -303,7 +303,7 @@ def _save(run: Run, name: str, plan: pa.Table, results: list[Prediction], scores
             "video_id": bag["video_id"],
             "ok": ok,
             "center_seconds": [clip["center_seconds"] for clip in bag["clips"]],
-            "crop_place": [decode.how.place_of(n, clip["clip_id"]) for n, clip in enumerate(bag["clips"])],
+            "crop_place": [decode.place_of(n, clip["clip_id"]) for n, clip in enumerate(bag["clips"])],
             "probability": p.flatten().tolist(),
         }
         for (slot, ok, p), bag in zip(results, plan.select(["video_id", "clips"]).to_pylist(), strict=True)
