@@ -1,11 +1,13 @@
-"""One training, and everything around it killed again and again.
+"""Trains one run while everything around it is killed again and again.
 
     python -m benchmarks.chaos [--kills 20] [--epochs 30] [--seed 0] [--quick] [--json]
 
-Input: a small world in a local S3 server; a cluster of a head and two training nodes on this machine, elastic (1 to 2).
-Does: at random, seeded moments SIGKILLs a worker, a decoder, a node, the command or all of the cluster, or drains a
-node; after each, waits until the run has committed something new; lets the run end, and audits it.
-Output: [chaos.kills], [chaos.clips_lost], [chaos.clips_twice]; how long recovery took and what was trained twice;
+The data are a small world in a local S3 server. The cluster has a head and two training nodes on this machine, and is
+elastic (1 to 2 workers). At random, seeded moments the program SIGKILLs a worker, a decoder, a node, the command or the
+whole cluster, or drains a node. After each it waits until the run has committed something new. It lets the run end, and
+audits it.
+
+Figures: [chaos.kills], [chaos.clips_lost], [chaos.clips_twice]; how long recovery took and what was trained twice;
 [resume.seconds_to_first_step] after SIGKILL of everything.
 """
 
@@ -54,7 +56,7 @@ QUICK = (WORKER, NODE, DRAIN, EVERYTHING)
 
 
 def corpus(url: str, folder: Path, videos: int) -> str:
-    """A small world, packed and indexed on the store -> its index."""
+    """Make a small world, pack and index it on the store -> the URL of its index."""
     config = WorldConfig(
         num_train_videos=videos, num_test_videos=0, min_seconds=20, max_seconds=30, num_sprites=3, seed=1
     )
@@ -66,7 +68,7 @@ def corpus(url: str, folder: Path, videos: int) -> str:
 
 
 def settings(index: str, runs: str, name: str, epochs: int, *overrides: str) -> TrainConfig:
-    """An elastic run of one or two workers, one on each training node."""
+    """The settings of an elastic run of one or two workers, one on each training node."""
     values = {
         "name": name, "runs": runs, "index": index, "epochs": epochs, "seed": 3,
         "clip": {"frames": 8, "fps": 4.0, "size_pixels": 20},
@@ -83,7 +85,7 @@ def settings(index: str, runs: str, name: str, epochs: int, *overrides: str) -> 
 
 
 def redrawn(run: Run, config: TrainConfig) -> list[int]:
-    """The epochs whose published plan is not what its committed snapshot, exclusions and head give; best empty."""
+    """The epochs whose published plan does not follow from its snapshot, exclusions and head; ideally none."""
     index = load_index(config.index)
     planner = Planner.of(index.table, index.classes)
     carried: tuple[int, ...] = ()
@@ -106,7 +108,7 @@ def rows_of(plan: PlanFacts) -> list[dict]:
 
 
 def weights_apart(run: Run, other: Run) -> float:
-    """The largest difference between two runs' last weights."""
+    """The largest difference between the last weights of two runs."""
     states = []
     for each in (run, other):
         commit = each.newest()[1]
@@ -116,7 +118,7 @@ def weights_apart(run: Run, other: Run) -> float:
 
 
 def attacked(cluster: ChaosCluster, kinds: Sequence[str], seed: int, minutes: float, pause_seconds: float) -> Chaos:
-    """The run, begun, struck with each kind in turn for so many minutes, and at its end."""
+    """Start the run, kill each kind in turn within so many minutes, and wait for the end of the run."""
     began = time.monotonic()
     chaos = Chaos(cluster, Run(cluster.config.url), random.Random(seed))
     cluster.give_command()
@@ -169,14 +171,14 @@ def _first_steps(kills: Sequence[Kill], kind: str) -> list[float]:
 
 
 def range_of(name: str, values: Sequence[float], unit: str) -> Figure:
-    """The median, with the least and the most as its ends."""
+    """The median, with the minimum and the maximum as `low` and `high`."""
     if not values:
         return Figure(name, float("nan"), unit, float("nan"), float("nan"), 0)
     return Figure(name, float(np.median(values)), unit, float(min(values)), float(max(values)), len(values))
 
 
 def drawn_kinds(kills: int, seed: int) -> list[str]:
-    """Kinds in their shares, in a seeded order."""
+    """Kinds of kills in their shares, in a seeded order."""
     kinds = [kind for kind, share in SHARES.items() for _ in range(share)]
     kinds = (kinds * (1 + kills // len(kinds)))[:kills]
     random.Random(seed).shuffle(kinds)
@@ -184,15 +186,18 @@ def drawn_kinds(kills: int, seed: int) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; the exit code says whether every clip was trained once, by plans that follow from saliency."""
+    """Measure and print.
+
+    The exit code says whether every clip was trained exactly once, by plans that follow from saliency.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--videos", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=60, help="no kill after that")
-    parser.add_argument("--pause", type=float, default=4.0, help="seconds before a kill, at most")
-    parser.add_argument("--kinds", help=f"these, in this order, and no random ones: {','.join(SHARES)}")
+    parser.add_argument("--minutes", type=float, default=60, help="after these, nothing more is killed")
+    parser.add_argument("--pause", type=float, default=4.0, help="at most so many seconds before a kill")
+    parser.add_argument("--kinds", help=f"kill these, in this order, instead of random ones: {','.join(SHARES)}")
     parser.add_argument("--quick", action="store_true", help="four kills of different kinds, a short run")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args(arguments)
@@ -208,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with ChaosCluster(config, nodes=2, folder=Path(folder)) as cluster:
             chaos = attacked(cluster, kinds, chosen.seed, chosen.minutes, chosen.pause)
         say(f"{len(chaos.kills)} kills in {time.monotonic() - began:.0f} s: {audit(chaos.run)}")
-        say("now the same run undisturbed, in this process")
+        say("next: the same run undisturbed, in this process")
         calm = settings(
             index, s3.url("runs"), "calm", epochs, "placement.engine=local", "checkpoint.every_batches=1000"
         )

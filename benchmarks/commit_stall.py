@@ -1,11 +1,11 @@
-"""For how long a commit stops training: copying the weights, against copying and writing them.
+"""For how long a commit stops training: only to copy the weights, or to copy and write them.
 
     python -m benchmarks.commit_stall [--megabytes 64] [--repeats 5] [--quick] [--json]
 
-Input: a model of that size and AdamW's state for it, twice as much again; a local S3 server.
-Does: commits as the loop does, and waits for each commit to be in the log, which is what the loop did before it
-committed beside its steps.
-Output: [commit.stall_seconds], [commit.stall_seconds_if_waited_for].
+A model of that size and its AdamW state (twice as much again) are committed to a local S3 server, as the loop does it.
+Then each commit is also waited for until it is in the log, which the loop did before it committed in the background.
+
+Figures: [commit.stall_seconds], [commit.stall_seconds_if_waited_for].
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WIDTH = 1024
 
 
 def trained_model(megabytes: int) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """A model of so many MB of float32 weights, after one step of AdamW."""
+    """A model with so many MB of float32 weights, after one step of AdamW."""
     layers = max(1, megabytes * 2**20 // (4 * WIDTH * WIDTH))
     model = nn.Sequential(*(nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(layers)))
     optimiser = torch.optim.AdamW(model.parameters())
@@ -73,7 +73,7 @@ def measure(url: str, megabytes: int, repeats: int) -> list[Figure]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabytes", type=int, default=64, help="of weights; the state has three times as many")
+    parser.add_argument("--megabytes", type=int, default=64, help="MB of weights; the state has three times as many")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="32 MB of weights")
     parser.add_argument("--json", action="store_true")

@@ -1,11 +1,11 @@
-"""CPU time of decoding a clip, ours and others', over that of bare decoding; and who gives the right frames.
+"""CPU time of decoding a clip, by our code and others, divided by that of bare decoding; and who gives right frames.
 
     python -m benchmarks.decode [--quick] [--json] [--video PATH ...]     CPU
     python -m benchmarks.decode --check [...]                             wrong frames
 
 A clip is 32 frames, stride 3, uint8 RGB (channels first), 224 pixels from a short side of 256. Each candidate has one
-thread on one core and a process of its own; all decode the same clip before any decodes the next. CPU time is that of
-the whole process. A ratio is one of totals, with a 90 % bootstrap interval over the clips.
+thread on one core, in a separate process. All decode the same clip before any decodes the next. CPU time is that of the
+whole process. A ratio is one of totals, with a 90 % bootstrap interval over the clips.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Costs = dict[str, dict[str, list[float]]]  # video -> candidate -> CPU seconds o
 
 
 def main(
-    video_paths: Annotated[list[Path], typer.Option("--video", help="A file of yours; repeatable.")] = [],  # noqa: B006
+    video_paths: Annotated[list[Path], typer.Option("--video", help="One of your files; repeatable.")] = [],  # noqa: B006
     kinds: Annotated[str, typer.Option(help="Which of our own videos: letters of abcdef, or '' for none.")] = "abcdef",
     clips: Annotated[int, typer.Option(help="Clips of each video.")] = 40,
     quick: Annotated[bool, typer.Option(help="10 clips of each video.")] = False,
@@ -48,7 +48,7 @@ def main(
     """Measure decoding, or check it."""
     clips = min(clips, 10) if quick else clips
     core = max(os.sched_getaffinity(0)) if core is None else core
-    say(f"videos {kinds or '(none of ours)'}: making those that are not there yet, packing, indexing")
+    say(f"videos {kinds or '(none of ours)'}: making those that are missing, packing, indexing")
     files = {NAMES[kind]: video(kind, (work or default_work_folder()) / "videos") for kind in kinds}
     files |= {name_of(path): path for path in video_paths}
     with tempfile.TemporaryDirectory(prefix="adaptfocus-bench-") as folder:
@@ -62,7 +62,7 @@ def main(
 
 
 def timed(sets: dict[str, Clips], core: int) -> Costs:
-    """Every candidate on every clip, clip by clip; the first clip of a video is decoded once before, unmeasured."""
+    """Time every candidate on every clip, clip by clip, after one unmeasured decode of each video's first clip."""
     costs: Costs = {}
     with isolated(TIMED, core) as workers:
         for name, clips in sets.items():
@@ -77,7 +77,7 @@ def timed(sets: dict[str, Clips], core: int) -> Costs:
 
 
 def _opens(candidate: str, worker: Isolated, video_name: str, clips: Clips) -> bool:
-    """Whether a candidate decodes this video at all; if not, says so."""
+    """Whether a candidate decodes this video at all; if not, print why."""
     try:
         worker.open(clips.video)
         worker.clip(clips.requests[0])
@@ -88,7 +88,7 @@ def _opens(candidate: str, worker: Isolated, video_name: str, clips: Clips) -> b
 
 
 def _say_once(candidate: str, why: str, video_name: str) -> None:
-    """What is not installed is missing on every video: one line for it."""
+    """Print one line for a candidate that is not installed, and so fails on every video."""
     if not why.startswith("not installed"):
         say(f"{candidate} does not run here on {video_name}: {why}")
     elif (candidate, why) not in _said:
@@ -97,7 +97,7 @@ def _say_once(candidate: str, why: str, video_name: str) -> None:
 
 
 def cost_figures(costs: Costs) -> list[Figure]:
-    """`decode.cpu_over_floor.VIDEO` is ours; `decode.CANDIDATE_over_floor.VIDEO` the others'."""
+    """`decode.cpu_over_floor.VIDEO` is ours; `decode.CANDIDATE_over_floor.VIDEO` are the others."""
     found = []
     for name, spent in costs.items():
         if "floor" not in spent:
@@ -111,7 +111,7 @@ def cost_figures(costs: Costs) -> list[Figure]:
 
 
 def _over_decord(costs: Costs) -> list[Figure]:
-    """decord, kept open, over ours: on each video, and on both of 360p together."""
+    """decord, kept open, divided by ours: on each video, and on both videos of 360p together."""
     found = []
     both = {name: spent for name, spent in costs.items() if {"ours", "decord_kept"} <= set(spent)}
     for name, spent in both.items():
@@ -124,7 +124,7 @@ def _over_decord(costs: Costs) -> list[Figure]:
 
 
 def checked(sets: dict[str, Clips], core: int) -> list[Figure]:
-    """`decode.wrong_frames.CANDIDATE.VIDEO`: the share of frames that are not those asked for."""
+    """`decode.wrong_frames.CANDIDATE.VIDEO`: the share of frames that are not the requested ones."""
     found = []
     with isolated(CHECKED, core) as workers:
         for name, clips in sets.items():

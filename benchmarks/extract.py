@@ -1,18 +1,18 @@
-"""What features of whole videos cost, over bare decoding.
+"""What features of whole videos cost, divided by bare decoding.
 
     python -m benchmarks.extract [--quick] [--json]
 
-A window is 32 frames, stride 3, 224 pixels from a short side of 256; one a second over videos of 60 s at 360p, from
-local files, on one core. Four ways take turns, after a warm-up:
+A window is 32 frames, stride 3, 224 pixels from a short side of 256. There is one a second over videos of 60 s at 360p,
+from local files, on one core. Four ways take turns, after a warm-up:
 
-    floor       libavcodec alone, each packet of the video once, no pixel converted
-    clip floor  libavcodec alone for each window as a clip of its own: from its keyframe to its last frame
-    ours        `dense_windows`: fetched, decoded, converted and put together, in this process
-    apart       the same in a process of its own, as extraction has it; CPU of both processes
+    floor       only libavcodec: each packet of the video once, no pixel converted
+    clip floor  only libavcodec, for each window as a separate clip: from its keyframe to its last frame
+    ours        `dense_windows` in this process: fetches, decodes, converts and assembles windows
+    apart       the same in another process, as extraction does it; CPU of both processes
 
-Then the whole of `adaptfocus extract --engine local` with the smallest backbone (8 frames of 20 pixels, one thread), so
-that what is measured is the way of the data: windows a second of wall time, two threads decoding. CPU time; ratios are
-of totals, intervals are 90 % bootstrap ones over the repetitions.
+Then all of `adaptfocus extract --engine local` runs with the smallest backbone (8 frames of 20 pixels, one thread), so
+that the data path dominates: windows per second of wall time, with two decoding threads. All other times are CPU times.
+Ratios are of totals, and intervals are 90 % bootstrap intervals over the repetitions.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def main(
 
 
 def over_floor(name: str, row: Row, repeats: int) -> list[Figure]:
-    """CPU of windows over that of bare decoding."""
+    """CPU of windows divided by that of bare decoding."""
     ways: dict[str, Callable[[], object]] = {
         "floor": bare(row, [(0, row["packet_count"] - 1)]),
         "clip_floor": bare(row, clips_of(row)),
@@ -109,7 +109,7 @@ def over_floor(name: str, row: Row, repeats: int) -> list[Figure]:
 
 
 def cpu_seconds(work: Callable[[], object], both: bool) -> float:
-    """Of this process, or of it and all that it started."""
+    """CPU seconds of this process, or of it and all processes that it started."""
     if both:
         with ProcessCost() as cost:
             work()
@@ -120,19 +120,19 @@ def cpu_seconds(work: Callable[[], object], both: bool) -> float:
 
 
 def used(made: Iterator[Any]) -> None:
-    """Take all of it."""
+    """Take everything from an iterator."""
     for _ in made:
         pass
 
 
 def clips_of(row: Row) -> list[tuple[int, int]]:
-    """(first, last) packet of each window as a clip of its own."""
+    """(first, last) packet of each window as a separate clip."""
     job, packets = dense_job(row, decode=DECODE, **SHAPE.job(row)), packets_of(row)
     return [needed_run(packets, pts.tolist()) for _, pts in job.windows()]
 
 
 def bare(row: Row, runs: list[tuple[int, int]]) -> Callable[[], int]:
-    """Decoding of some runs of packets, each from its keyframe on, and nothing else; says how many frames came."""
+    """Work that only decodes some runs of packets, each from its keyframe; it returns the number of frames."""
     packets = packets_of(row)
     data = store.read_ranges([row["shard_url"]], [row["member_offset_bytes"]], [row["member_size_bytes"]])[0]
     context: Any = av.CodecContext.create(row["codec"], "r")
@@ -158,7 +158,7 @@ def bare(row: Row, runs: list[tuple[int, int]]) -> Callable[[], int]:
 
 
 def whole(folder: str, fingerprint: str, rows: dict[str, Row], repeats: int) -> list[Figure]:
-    """Windows a second of all that extraction does; and of decoding alone, at the size of the figures above."""
+    """Windows per second of a whole extraction, and of only decoding at the size of the figures above."""
     torch.set_num_threads(1)
     clip = ClipConfig(frames=8, frame_stride=CLIP.frame_stride, size_pixels=20)
     config = TrainConfig(name="none", runs=folder, index=f"{folder}/index", clip=clip, decode=DECODE)
@@ -168,7 +168,7 @@ def whole(folder: str, fingerprint: str, rows: dict[str, Row], repeats: int) -> 
     every = [VideoRange(f"{folder}/index", fingerprint, row, row + 1) for row in range(len(rows))]
     rates: dict[str, list[float]] = {"windows_per_s": [], "decoded_windows_per_s": []}
     for number in range(repeats + 1):
-        say(f"all of it: {number} of {repeats}" + ("" if number else " (warm-up)"))
+        say(f"whole extraction: {number} of {repeats}" + ("" if number else " (warm-up)"))
         began = time.perf_counter()
         extract(job, f"{folder}/features-{number}", make_here)
         middle = time.perf_counter()
@@ -180,7 +180,7 @@ def whole(folder: str, fingerprint: str, rows: dict[str, Row], repeats: int) -> 
 
 
 def small_weights(config: TrainConfig, url: str) -> Weights:
-    """A fresh small backbone as a file: what it knows makes no difference to what it costs."""
+    """A fresh small backbone as a file: training would not change its cost."""
     data = io.BytesIO()
     torch.save({"backbone": config.backbone, "state_dict": build(config.backbone, 1).state_dict()}, data)
     store.write_bytes(url, data.getvalue())

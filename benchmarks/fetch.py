@@ -1,10 +1,10 @@
-"""Bytes and requests that clips and the index take, and how much throughput a store's latency costs.
+"""Bytes and requests that clips and the index take, and how much throughput the latency of a store costs.
 
     python -m benchmarks.fetch [--quick] [--json] [--video PATH ...]
 
 Tars of 10-minute videos (of `benchmarks.reading.videos`, and yours) lie in the local S3 server, behind a proxy that
-counts and waits. An epoch draws 4 clips of 32 frames, stride 3, of each video. Bytes are bodies of GETs. Ratios are of
-totals, with a 90 % bootstrap interval over the videos (bytes) or over the repetitions (throughput).
+counts requests and delays them. An epoch draws 4 clips of 32 frames, stride 3, of each video. Bytes are bodies of GETs.
+Ratios are of totals, with a 90 % bootstrap interval over the videos (bytes) or over the repetitions (throughput).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ LATENCY_MS = 50
 
 @dataclass(frozen=True)
 class Corpus:
-    """Tars on the far store, and their index."""
+    """Tars on the delayed store, and their index."""
 
     far: FarStore
     shards_url: str
@@ -76,7 +76,7 @@ class Corpus:
 
 
 def main(
-    video_paths: Annotated[list[Path], typer.Option("--video", help="A file of yours; repeatable.")] = [],  # noqa: B006
+    video_paths: Annotated[list[Path], typer.Option("--video", help="One of your files; repeatable.")] = [],  # noqa: B006
     videos: Annotated[int, typer.Option(help="How many of our own 10-minute videos.")] = 16,
     repeats: Annotated[int, typer.Option(help="Repetitions of each measurement of throughput.")] = 7,
     quick: Annotated[bool, typer.Option(help="8 videos, 3 repetitions, no Ray.")] = False,
@@ -85,7 +85,7 @@ def main(
 ) -> None:
     """Measure fetching."""
     videos, repeats = (min(videos, 8), min(repeats, 3)) if quick else (videos, repeats)
-    say("making the videos that are not there yet")
+    say("making the videos that are missing")
     made = {kind: video(kind, (work or default_work_folder()) / "videos") for kind in "ab"}
     files = {f"{NAMES['ab'[n % 2]]}-{n:03d}": made["ab"[n % 2]] for n in range(videos)}
     files |= {f"{name_of(path)}-{n:03d}": path for n, path in enumerate(video_paths)}
@@ -106,7 +106,7 @@ def main(
 
 
 def index_figures(far: FarStore, files: dict[str, Path]) -> tuple[Corpus, list[Figure]]:
-    """Upload, index through the proxy, and what that took."""
+    """Upload, index through the proxy, and measure what that took."""
     shards_url, index_url = far.store.url("shards"), far.store.url("index")
     say(f"uploading {len(files)} videos")
     write_shards(files, shards_url, SHARD_SIZE_BYTES)
@@ -127,7 +127,7 @@ def index_figures(far: FarStore, files: dict[str, Path]) -> tuple[Corpus, list[F
 
 
 def _packet_sizes(rows: list[dict]) -> list[Figure]:
-    """The packets' column alone, of one video of each kind."""
+    """The size of only the packets' column, of one video of each kind."""
     kinds = {row["video_id"].rsplit("-", 1)[0]: row for row in rows}
     hours = {kind: row["packet_count"] / 30 / 3600 for kind, row in kinds.items()}
     return [
@@ -137,7 +137,7 @@ def _packet_sizes(rows: list[dict]) -> list[Figure]:
 
 
 def clip_figures(corpus: Corpus) -> list[Figure]:
-    """An epoch's clips, read as training reads them; with, and without, the index read once for it."""
+    """Read the clips of an epoch as training reads them; count with and without the one read of the index."""
     say("reading an epoch's clips")
     corpus.far.reset(latency_ms=0)
     load_index(corpus.index_url)
@@ -149,7 +149,7 @@ def clip_figures(corpus: Corpus) -> list[Figure]:
     gets, size_bytes = corpus.on_tars()
     if size_bytes != sum(fetched):
         say(f"the store sent {size_bytes} bytes of tars, the reader counted {sum(fetched)}")
-    share = size_bytes / sum(fetched)  # 1, or what the reader's own count leaves out
+    share = size_bytes / sum(fetched)  # 1 unless the reader's own count misses something
     with_index = [size * share + index_bytes / len(bags) for size in fetched]
     clips = len(bags) * CLIPS_PER_BAG
     return [
@@ -160,7 +160,7 @@ def clip_figures(corpus: Corpus) -> list[Figure]:
 
 
 def minimal_of(corpus: Corpus, bags: list[dict]) -> list[int]:
-    """The least bytes of each bag: contiguous from keyframe to last packet, what clips share once."""
+    """The fewest bytes for each bag: contiguous from keyframe to last packet; bytes that clips share count once."""
     rows = corpus.rows
     return [
         minimal_bytes(packets_of(rows[bag["video_row"]]), [clip["frame_pts"] for clip in bag["clips"]]) for bag in bags
@@ -168,7 +168,7 @@ def minimal_of(corpus: Corpus, bags: list[dict]) -> list[int]:
 
 
 def peer_figures(corpus: Corpus) -> list[Figure]:
-    """The same clips through other readers; a video is opened once for its clips."""
+    """Read the same clips through other readers; each video is opened once for all its clips."""
     bags = [bag for bag in planned(corpus.planner, CLIPS_PER_BAG, epoch=0).to_pylist() if bag["spans"]]
     minimal, clips = sum(minimal_of(corpus, bags)), len(bags) * CLIPS_PER_BAG
     fs, path = store.filesystem(corpus.shards_url)
@@ -184,7 +184,7 @@ def peer_figures(corpus: Corpus) -> list[Figure]:
         try:
             for bag in bags:
                 read(bag)
-        except Exception as error:  # a peer that fails is reported, the others are measured
+        except Exception as error:  # a peer that fails is reported, and the others are still measured
             say(f"{name} does not run here: {type(error).__name__}: {error}")
             continue
         gets, size_bytes = corpus.on_tars()
@@ -196,9 +196,10 @@ def peer_figures(corpus: Corpus) -> list[Figure]:
 def throughput_kept(
     name: str, corpus: Corpus, folder: Path, repeats: int, run: Callable[[PlanFacts], Iterator[DecodedBatch]]
 ) -> list[Figure]:
-    """Clips a second at LATENCY_MS over those without latency; one core, the same plan for both, taking turns.
+    """Clips per second at LATENCY_MS divided by those without latency; one core, the same plan for both, in turns.
 
-    And the share of the time for which the decoder waited for the store, which other work on the machine moves less.
+    It also gives the share of the time in which the decoder waited for the store; other work on the machine changes
+    this share less.
     """
     say(f"{name}: {repeats} repetitions")
     seconds: dict[int, list[float]] = {0: [], LATENCY_MS: []}
@@ -226,7 +227,7 @@ def _in_process(plan: PlanFacts) -> Iterator[DecodedBatch]:
 
 
 def ray_figures(corpus: Corpus, folder: Path, repeats: int) -> list[Figure]:
-    """The same through Ray Data, all of it on one core, which the decoding processes share as they do in training."""
+    """The same through Ray Data, all on one core, which the decoding processes share as they do in training."""
     try:
         from adaptfocus.infra.running.cluster import connect
         from adaptfocus.pipelines.stream.on_ray import Decoding

@@ -2,13 +2,14 @@
 
     python -m benchmarks.focus_overhead [--quick] [--json]
 
-The baseline is `plain_step` below: forward, multi-hot targets, mean BCE, backward, AdamW on the same batch, as anybody
-would write it. Against it stands `trainers.loop.step.train_step`, with `ours_resampled` after the warm-up and in
-it, and with the recipe `best`, and its share of the ledger's table, which is made once a commit. CPU, one thread, CPU
-time of the process. They take turns step by step; figures are medians over the steps, with a 90 % bootstrap interval.
+The baseline is `plain_step` below, as anybody would write it: forward, multi-hot targets, mean BCE, backward, AdamW on
+the same batch. It is compared with `trainers.loop.step.train_step` under `ours_resampled` (after and during the
+warm-up) and `best`, including each step's share of the ledger's table, which is made once a commit. All run on a CPU
+with one thread, and time is the CPU time of the process. The sides take turns step by step; figures are medians over
+the steps, with a 90 % bootstrap interval.
 
-All sides keep the weights they begin with (AdamW does its work at rate 0): trained apart from each other on noise, one
-model's convolutions take 1 to 2 % longer than the other's, which says nothing of what is measured.
+AdamW works at rate 0, so all sides keep the weights they begin with. If the sides trained on noise separately, the
+convolutions of one model would take 1 to 2 % longer than those of the other, which has nothing to do with AdaptFocus.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from adaptfocus.trainers.settings.recipes import recipe
 from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks.measuring import figures
 
-EPOCH = 15  # of the recipes' 30: after the warm-up, and weak negatives have begun
+EPOCH = 15  # of the recipes' 30: the warm-up is over, and weak negatives have begun
 # Recipe and epoch of each side; None is the plain step.
 SIDES: dict[str, tuple[str, int] | None] = {
     "plain": None,
@@ -49,19 +50,19 @@ SIDES: dict[str, tuple[str, int] | None] = {
     "ours": ("ours_resampled", EPOCH),
     "best": ("best", EPOCH),
 }
-BATCHES = 8  # different ones, in turn
+BATCHES = 8  # different batches, used in turn
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Of a batch, and of what its videos look like."""
+    """The shape of a batch and of the labels of its videos."""
 
     bags: int
     clips: int
     frames: int
     size_pixels: int
     classes: int
-    labels: tuple[int, int]  # fewest and most of a video, all numbers alike
+    labels: tuple[int, int]  # fewest and most of a video; all numbers in between are equally likely
     commit_steps: int  # steps between two commits
 
 
@@ -70,7 +71,7 @@ CHARADES = Shape(bags=16, clips=4, frames=1, size_pixels=4, classes=157, labels=
 
 
 class MeanColour(nn.Module):
-    """The smallest model: what AdaptFocus adds is the same with any, and would drown in the noise of a large one."""
+    """The smallest model. AdaptFocus adds the same to any, but with a large one this would drown in noise."""
 
     input_spec = InputSpec(frames=1, frame_stride=1, size_pixels=4, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
@@ -104,9 +105,9 @@ def main(
 
 
 def timed(shape: Shape, new_model: Callable[[], nn.Module], commits: int) -> dict[str, np.ndarray]:
-    """CPU seconds of the steps of each side, [steps], on the same batches; what a commit costs is shared by its steps.
+    """CPU seconds of the steps of each side, [steps], on the same batches; each step carries its share of a commit.
 
-    Sides: "plain"; "warmup", our step before positives are weighed; "ours"; "best", with noisy-OR, weak negatives and
+    Sides: "plain"; "warmup", our step before positives are weighted; "ours"; "best", with noisy-OR, weak negatives and
     fading.
     """
     engine = LocalEngine(shape.bags, torch.device("cpu"))
@@ -142,7 +143,7 @@ def timed(shape: Shape, new_model: Callable[[], nn.Module], commits: int) -> dic
 def plain_step(
     model: nn.Module, spec: InputSpec, optimiser: torch.optim.Optimizer, batch: ClipBatch, classes: int
 ) -> torch.Tensor:
-    """The baseline: every label of a video is the label of each of its clips. Returns the loss."""
+    """The baseline: each clip has all labels of its video. Returns the loss."""
     frames, target = torch.from_numpy(batch.frames), multi_hot(torch.from_numpy(batch.label_ids), classes)
     logits = model(normalise(frames.flatten(0, 1), spec))
     loss = functional.binary_cross_entropy_with_logits(logits, target.repeat_interleave(frames.shape[1], dim=0))
@@ -154,12 +155,12 @@ def plain_step(
 
 def multi_hot(label_ids: torch.Tensor, classes: int) -> torch.Tensor:
     """int64 [B, L], padded with NO_LABEL -> float [B, classes], on the same device."""
-    places = torch.where(label_ids == NO_LABEL, classes, label_ids)  # padding falls behind the last class
+    places = torch.where(label_ids == NO_LABEL, classes, label_ids)  # padding goes after the last class
     return torch.zeros(len(label_ids), classes + 1, device=label_ids.device).scatter_(1, places, 1.0)[:, :classes]
 
 
 def config_of(shape: Shape, name: str, *overrides: str) -> TrainConfig:
-    """A recipe, with batches of this shape. Nothing is read or written."""
+    """The settings of a recipe with batches of this shape. Nothing is read or written."""
     plan = {"clips_per_bag": shape.clips, "bags_per_batch": shape.bags}
     return make(TrainConfig, recipe(name) | {"name": "x", "runs": "runs", "index": "index", "plan": plan}, overrides)
 
@@ -171,7 +172,7 @@ def adamw(model: nn.Module, config: TrainConfig, rate: float | None = None) -> t
 
 
 def random_batch(shape: Shape, seed: int, bins: int = 20) -> ClipBatch:
-    """Noise as frames; labels, times and saliency as they are some epochs into a run: most bins have been visited."""
+    """A batch of noise, with labels, times and saliency as after some epochs: most bins have been visited."""
     random = np.random.default_rng(seed)
     b, n, places = shape.bags, shape.clips, shape.labels[1]
     label_ids = np.full((b, places), NO_LABEL, np.int64)

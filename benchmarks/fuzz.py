@@ -1,14 +1,14 @@
-"""Broken videos, tars and lists by the thousand: no crash, hang or unbounded memory of the job, a reason for each, and
-no frame that a sequential decode would not show.
+"""Feeds in thousands of broken videos, tars and lists. The job must not crash, hang or use unbounded memory. Each input
+must get a reason, and no frame may differ from what a sequential decode shows.
 
     python -m benchmarks.fuzz [--quick] [--json] [--inputs N] [--first N] [--seed S] [--processes P] [--keep FOLDER]
     python -m benchmarks.fuzz --only SEED:NUMBER [--before N] --keep FOLDER
 
-Each input goes the way of indexing and training (fuzz_run.py), through the very code, in a job's process with a
-process that decodes beside it. A job's process that dies, or is not done with an input long after its deadline, is
-counted and started again behind that input. The inputs are functions of the seed and their numbers.
+Each input goes through the code of indexing and training (fuzzing/run.py), in the process of a job that has another
+process to decode. If the process of a job dies, or has not finished an input long after its deadline, this is counted,
+and a new process continues after that input. The inputs are functions of the seed and their numbers.
 
-`--only` feeds one input of a run again, to new processes, and `--keep` writes it down. Where a decoder has carried
+`--only` feeds one input of a run again, to new processes, and `--keep` writes it to files. Where a decoder has carried
 something over from inputs before it, `--before N` feeds those first.
 """
 
@@ -34,24 +34,24 @@ from benchmarks.measuring import figures
 from benchmarks.measuring.figures import Figure, say
 from benchmarks.reading.process_cost import peak_resident_mb
 
-# Two attempts within their deadlines, on a machine that is busy.
+# Enough for two attempts within their deadlines, on a busy machine.
 HANG_SECONDS = 300.0
 MAX_FILE_BYTES = 1 << 20
-TRIED_ALONE = 5  # of the inputs whose frames are wrong, to say whether a decoder has carried something over
+TRIED_ALONE = 5  # inputs with wrong frames that are run again alone: has a decoder carried something over?
 
 
 @dataclass
 class Found:
-    """What became of some inputs."""
+    """The outcomes of some inputs."""
 
-    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)  # (kind of input, what became of it)
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)  # (kind of input, outcome)
     crashes: list[int] = field(default_factory=list)
     hangs: list[int] = field(default_factory=list)
     unclassified: dict[int, str] = field(default_factory=dict)
     silent: dict[int, str] = field(default_factory=dict)
     lost: dict[int, str] = field(default_factory=dict)
     contained: dict[int, str] = field(default_factory=dict)
-    frames: Counter[str] = field(default_factory=Counter)  # by what the comparison said of them
+    frames: Counter[str] = field(default_factory=Counter)  # by the result of the comparison
     peak_mb: float = 0.0  # of a job's process
     decoder_peak_mb: float = 0.0
     slowest_seconds: float = 0.0
@@ -62,20 +62,20 @@ class Found:
 
     @property
     def findings(self) -> dict[int, str]:
-        """What is to be looked at, by the input's number."""
+        """Outcomes that someone must look at, by the number of the input."""
         ended = dict.fromkeys(self.crashes, "crashed") | dict.fromkeys(self.hangs, "hung")
         return self.contained | self.unclassified | self.silent | self.lost | ended
 
 
 def main(
     inputs: Annotated[int, typer.Option(help="How many.", min=1)] = 10_000,
-    first: Annotated[int, typer.Option(help="Number of the first.", min=0)] = 0,
-    seed: Annotated[int, typer.Option(help="Of all of them.", min=0)] = 0,
-    processes: Annotated[int, typer.Option(help="Side by side.", min=1)] = 1,
-    only: Annotated[str | None, typer.Option(metavar="SEED:NUMBER", help="This input of a run, again.")] = None,
-    before: Annotated[int, typer.Option(help="With --only: so many inputs before it, too.", min=0)] = 0,
+    first: Annotated[int, typer.Option(help="Number of the first input.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of all inputs.", min=0)] = 0,
+    processes: Annotated[int, typer.Option(help="Jobs that run in parallel.", min=1)] = 1,
+    only: Annotated[str | None, typer.Option(metavar="SEED:NUMBER", help="Feed only this input of a run.")] = None,
+    before: Annotated[int, typer.Option(help="With --only: first feed so many inputs before it.", min=0)] = 0,
     keep: Annotated[
-        Path | None, typer.Option(help="Folder for inputs that are findings; of --only, in any case.")
+        Path | None, typer.Option(help="Folder for inputs that are findings, and for the input of --only.")
     ] = None,
     quick: Annotated[bool, typer.Option(help="600 inputs.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each figure.")] = False,
@@ -97,7 +97,7 @@ def main(
         one = made(number, seed, every)
         say(f"  input {seed}:{number} ({one.kind} of {one.what or one.base.name}): {what}")
         if number in alone and number not in fuzzed(every, range(number, number + 1), seed).findings:
-            say("    not by itself: it needs inputs before it; try --before")
+            say("    not alone: it needs inputs before it; try --before")
         if keep:
             _save(one, keep)
     if only and keep:
@@ -135,9 +135,9 @@ def _not_compared(found: Found) -> int:
 
 
 def fuzzed(every: list[Base], numbers: range, seed: int, processes: int = 1) -> Found:
-    """Feed the inputs of these numbers to jobs in processes of their own."""
+    """Feed the inputs of these numbers to jobs in separate processes."""
     found = Found()
-    # In turns, so that each has its share of every kind of input.
+    # The numbers are dealt out in turns, so that each job has its share of every kind of input.
     shares = [list(numbers[part::processes]) for part in range(processes)]
     jobs = [_Job(every, share, seed) for share in shares if share]
     while any(job.left for job in jobs):
@@ -157,7 +157,7 @@ def say_progress(found: Found, of: int) -> None:
 
 
 class _Job:
-    """One job's process; started again behind an input that ends it."""
+    """The process of one job; if an input ends it, a new one starts after that input."""
 
     def __init__(self, every: list[Base], left: list[int], seed: int) -> None:
         self.every, self.left, self.seed = every, left, seed
@@ -173,7 +173,7 @@ class _Job:
         self._heard = time.monotonic()
 
     def look(self, found: Found) -> None:
-        """Take what has come in, if anything."""
+        """Take an answer, if one has come."""
         if not self._pipe.poll(0.2):
             if time.monotonic() - self._heard > HANG_SECONDS:
                 self._skip(found.hangs)
@@ -192,7 +192,7 @@ class _Job:
                 numbers[number] = answer["outcome"]
         if CONTAINED & set(answer["outcome"].split()):
             found.contained[number] = answer["outcome"]
-        if number in found.findings:  # at once: a long run may not come to its end
+        if number in found.findings:  # at once, because a long run may be stopped before its end
             say(f"  input {self.seed}:{number} ({answer['kind']}): {answer['outcome']}")
         found.peak_mb = max(found.peak_mb, answer["peak_mb"])
         found.decoder_peak_mb = max(found.decoder_peak_mb, answer["decoder_peak_mb"])
@@ -215,7 +215,7 @@ def _serve(pipe: Any, every: list[Base], numbers: list[int], seed: int) -> None:
         one = made(number, seed, every)
         what = outcome(one)
         if what.text.startswith("silent"):
-            end_idle()  # what it carries over would be found again in each input that follows
+            end_idle()  # what it carries over would be reported again for each input that follows
         pipe.send({
             "kind": one.kind, "outcome": what.text, "frames": what.frames, "peak_mb": peak_resident_mb(),
             "decoder_peak_mb": _decoders_peak_mb(), "seconds": time.monotonic() - began,

@@ -1,10 +1,10 @@
-"""What it costs that bags are decoded in a process of their own.
+"""What it costs to decode bags (the clips of one video in a batch) in another process.
 
     python -m benchmarks.isolation [--quick] [--json]
 
-Clips of 32 frames, stride 3, 224 pixels; 4 clips of each 10-minute video at 360p, from local files. The same plan
-through the plain loop and through Ray Data, each with and without; repetitions take turns after a warm-up. CPU is
-that of all processes. Ratios are of totals, intervals are 90 % bootstrap ones over the repetitions.
+Clips have 32 frames, stride 3, 224 pixels; there are 4 of each 10-minute video at 360p, from local files. The same plan
+goes through the plain loop and through Ray Data, each with and without isolation. Repetitions take turns after a
+warm-up. CPU is that of all processes. Ratios are of totals, with 90 % bootstrap intervals over the repetitions.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ SIDES: dict[str, Isolation | None] = {"without": None, "with": Isolation()}
 def main(
     videos: Annotated[int, typer.Option(help="How many 10-minute videos.")] = 8,
     repeats: Annotated[int, typer.Option(help="Repetitions of each side.")] = 6,
-    clips: Annotated[int, typer.Option(help="Of each repetition, at least.")] = 160,
+    clips: Annotated[int, typer.Option(help="Clips of each repetition, at least.")] = 160,
     loops: Annotated[str, typer.Option(help="Which loops, with commas between.")] = "plain,ray",
     quick: Annotated[bool, typer.Option(help="Two repetitions, without Ray.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each figure.")] = False,
@@ -76,11 +76,11 @@ def main(
         if "ray" in loops and not quick:
             with connect(None, cpus=2):
                 found += compared("ray", plans)
-    figures.show(found, as_json, "Decoding in a process of its own")
+    figures.show(found, as_json, "Decoding in another process")
 
 
 def process_itself(times: int = 7) -> list[Figure]:
-    """Until a process answers, and the memory that is its own once it has."""
+    """The time until a process answers, and its private memory after that."""
     started, memory = [], []
     for _ in range(times):
         began = time.perf_counter()
@@ -95,7 +95,7 @@ def process_itself(times: int = 7) -> list[Figure]:
 
 
 def compared(loop: str, plans: list[PlanFacts]) -> list[Figure]:
-    """CPU and wall time of a loop with isolation over those without."""
+    """CPU and wall time of a loop with isolation divided by those without."""
     cpu: dict[str, list[float]] = {side: [] for side in SIDES}
     wall: dict[str, list[float]] = {side: [] for side in SIDES}
     clips = 0

@@ -1,12 +1,12 @@
-"""Full, Noisy and Ours on long videos of real people, stitched from your own trimmed clips.
+"""Trains Full, Noisy and Ours on long videos of real people, stitched from your own trimmed clips.
 
     python -m benchmarks.people --source FOLDER [--hold-out PERSON,...] [--background CLASS,...] [--quick] [--cached]
     python -m benchmarks.people --corpora FILE.json [--seeds 0,1,2] [--variants full,noisy,focused] [--json]
 
 FOLDER holds CLASS/PERSON_*.mp4, or a clips.csv of path, class and group. FILE.json holds a list of objects, each with
 the fields of `people_videos.Corpus`: name, source, held_out, background, ... Every group (a person, a room, a film) is
-either in the training videos or in the test videos. Videos, index, training and scores go through the real pipeline,
-with frames decoded once where --cached is given. What is finished in --out is not run again: after a change of the
+either in the training videos or in the test videos. Videos, index, training and scores go through the real pipeline;
+with --cached, frames are decoded only once. Runs that are finished in --out are not run again: after a change of the
 code, choose another --out.
 
 Figures: people.CORPUS.VARIANT (mAP, max over views, in per cent), people.CORPUS.gap_closed.VARIANT and
@@ -42,16 +42,16 @@ from benchmarks.studies.regime_figures import Outcome, curves_of, outcome_of, sh
 from benchmarks.studies.regime_runs import RunJob, finish
 from benchmarks.studies.variants import Variant, chosen
 
-# In every regime alike. Twice the rate, which small3d likes, breaks this backbone's discovery (docs/results.md).
+# The same in every regime. Twice the rate, which suits small3d, breaks discovery with this backbone (docs/results.md).
 SETTINGS = ("backbone=r2plus1d_tiny", "clip.fps=4", "input.motion=auto", "optim.learning_rate=3e-3")
 QUICK_VARIANTS, QUICK_SEEDS = "full,noisy,focused", "0,1"
 
 
 @dataclass(frozen=True)
 class Study:
-    """All that decides the figures."""
+    """Everything that decides the figures."""
 
-    out: Path  # absolute: indexes hold the URLs of shards
+    out: Path  # absolute, because indexes hold the URLs of shards
     corpora: tuple[Corpus, ...]
     seeds: tuple[int, ...]
     variants: dict[str, Variant]
@@ -69,11 +69,11 @@ class Study:
         return self.out / "corpora" / f"{corpus.name}-{seed}"
 
     def stitched(self) -> list[tuple[Corpus, Path]]:
-        """The corpora of every seed: a seed draws what the videos show, the weights and the clips."""
+        """The corpora of every seed. A seed decides what the videos show, the weights and the clips."""
         return [(replace(c, seed=seed), self.folder(c, seed)) for seed in self.seeds for c in self.corpora]
 
     def jobs(self) -> list[RunJob]:
-        """Every run, seed by seed, so that a study that is stopped early has whole pairs."""
+        """Every run, seed by seed, so that a study that is stopped early has complete pairs."""
         return [self._job(corpus, folder, name) for corpus, folder in self.stitched() for name in self.variants]
 
     def _job(self, corpus: Corpus, folder: Path, name: str) -> RunJob:
@@ -82,7 +82,7 @@ class Study:
         given = [
             f"name={name}", f"runs={runs}", f"index={folder / 'index' / 'train'}", f"seed={corpus.seed}",
             f"epochs={self.epochs}", "placement.engine=local",
-            # One commit an epoch, and all of them kept: curves are scored from them.
+            # One commit for each epoch, and all are kept, because curves are scored from them.
             "checkpoint.every_batches=1000000", f"checkpoint.keep={self.epochs}",
         ]  # fmt: skip
         config = make(TrainConfig, recipe(variant.recipe), [*SETTINGS, *self.overrides, *variant.overrides, *given])
@@ -92,7 +92,7 @@ class Study:
 
 
 def run_study(study: Study, processes: int) -> list[Outcome]:
-    """Make what is not there, run what is not finished -> the outcome of every run.
+    """Make what is missing, run what is not finished -> the outcome of every run.
 
     Raises:
         ConfigError: --out holds other corpora or runs. AdaptFocusError: runs failed; the others are finished.
@@ -108,7 +108,7 @@ def run_study(study: Study, processes: int) -> list[Outcome]:
 
 
 def figures_of(outcomes: Sequence[Outcome]) -> list[Figure]:
-    """`people.*`. A seed on which full does not exceed noisy has no gap, and counts in no share."""
+    """The figures `people.*`. A seed on which full does not exceed noisy has no gap, and counts in no share."""
     found, closed = [], {}
     for corpus in dict.fromkeys(each.world for each in outcomes):
         own = [each for each in outcomes if each.world == corpus]
@@ -123,7 +123,7 @@ def figures_of(outcomes: Sequence[Outcome]) -> list[Figure]:
 
 
 def write_files(study: Study, outcomes: Sequence[Outcome], found: Sequence[Figure]) -> None:
-    """curves.json, runs.json, charts and results.md in --out."""
+    """Write curves.json, runs.json, charts and results.md to --out."""
     names = [corpus.name for corpus in study.corpora]
     (study.out / "curves.json").write_text(json.dumps({name: curves_of(outcomes, name) for name in names}, indent=1))
     (study.out / "runs.json").write_text(json.dumps([asdict(each) for each in outcomes], indent=1))
@@ -134,15 +134,15 @@ def write_files(study: Study, outcomes: Sequence[Outcome], found: Sequence[Figur
 
 
 def read_corpora(path: Path) -> list[Corpus]:
-    """The corpora of a JSON file. Sources that are relative paths count from the file's folder.
+    """The corpora of a JSON file. Relative paths of sources are relative to the folder of the file.
 
     Raises:
-        ConfigError: it is not a list of objects with a Corpus's fields.
+        ConfigError: it is not a list of objects with the fields of Corpus.
     """
     try:
         found = pydantic.TypeAdapter(list[Corpus]).validate_json(path.read_bytes())
     except (pydantic.ValidationError, OSError) as error:
-        raise ConfigError(f"{path} is no list of corpora: {error}") from error
+        raise ConfigError(f"{path} is not a list of corpora: {error}") from error
     return [replace(corpus, source=str((path.parent / corpus.source).resolve())) for corpus in found]
 
 
@@ -151,23 +151,21 @@ def main(
         str | None, typer.Option(help="Folder of CLASS/PERSON_*.mp4, or a CSV: path, class, group.")
     ] = None,
     hold_out: Annotated[str, typer.Option(help="Groups of the test videos; a third of the clips if none.")] = "",
-    background: Annotated[str, typer.Option(help="Classes that are nobody's label; a quarter if none.")] = "",
-    corpora: Annotated[
-        Path | None, typer.Option(help="JSON file of several corpora, in the place of --source.")
-    ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Numbers, with commas between; three at the least.")] = None,
+    background: Annotated[str, typer.Option(help="Classes that are not labels; a quarter of them if none.")] = "",
+    corpora: Annotated[Path | None, typer.Option(help="JSON file of several corpora, instead of --source.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Numbers, with commas between; at least three.")] = None,
     variants: Annotated[str | None, typer.Option(help="Names of benchmarks/studies/variants.py, or people.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value for all variants; repeatable.")] = None,
     epochs: Annotated[int, typer.Option(help="Epochs of every run.", min=1)] = 60,
     views: Annotated[int, typer.Option(help="Uniform views a test video.", min=1, max=255)] = 20,
     curve_every: Annotated[int, typer.Option(help="Epochs between two points of a curve.", min=1)] = 5,
-    processes: Annotated[int, typer.Option(help="Runs side by side, of one thread each.", min=1)] = 2,
+    processes: Annotated[int, typer.Option(help="Runs in parallel, of one thread each.", min=1)] = 2,
     cached: Annotated[bool, typer.Option(help="Decode each frame once.")] = False,
     quick: Annotated[bool, typer.Option(help="The first corpus, two seeds, cached: under 15 minutes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each figure.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of videos and runs.")] = Path("people-out"),
 ) -> None:
-    """Find out whether the method helps on such videos."""
+    """Find out whether the method helps on videos of real people."""
     if (source is None) == (corpora is None):
         raise ConfigError("give either --source, for one corpus, or --corpora, for several")
     if corpora:

@@ -1,10 +1,10 @@
-"""What Ray costs over a plain loop, how whole pipelines compare, and that memory does not grow with videos.
+"""What Ray costs compared with a plain loop, how whole pipelines compare, and whether memory grows with videos.
 
     python -m benchmarks.pipeline [--quick] [--json] [--video PATH ...]
 
-Clips of 32 frames, stride 3, 224 pixels; 4 clips of each 10-minute video at 360p. Repetitions of the two sides take
-turns after a warm-up; CPU is that of all processes, wall time counts from the first batch on. Ratios of CPU are of
-totals, those of wall times of medians; intervals are 90 % bootstrap ones over the repetitions.
+Clips have 32 frames, stride 3, 224 pixels; there are 4 of each 10-minute video at 360p. Repetitions of the two sides
+take turns after a warm-up. CPU is that of all processes, and wall time counts from the first batch. Ratios of CPU are
+of totals, and those of wall times are of medians. Intervals are 90 % bootstrap intervals over the repetitions.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from benchmarks.reading.videos import NAMES, video
 from tests.s3_server import ExclusiveS3
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARD_SIZE_BYTES = 100 << 20  # two 10-minute videos: every worker of the DataLoader gets shards
+SHARD_SIZE_BYTES = 100 << 20  # two 10-minute videos, so that every worker of the DataLoader gets shards
 LATENCY_MS = 20
 MEMBER_BYTES = {"40mb": 40_000_000, "4gb": 4_000_000_000}
 GROWTH_PASSES = 12
@@ -60,12 +60,12 @@ PARTS = ("overhead", "dataloader", "memory", "readers")
 
 
 def main(
-    video_paths: Annotated[list[Path], typer.Option("--video", help="A file of yours; repeatable.")] = [],  # noqa: B006
+    video_paths: Annotated[list[Path], typer.Option("--video", help="One of your files; repeatable.")] = [],  # noqa: B006
     videos: Annotated[int, typer.Option(help="How many of our own 10-minute videos.")] = 8,
     repeats: Annotated[int, typer.Option(help="Repetitions of each measurement.")] = 5,
     parts: Annotated[str, typer.Option(help="Which measurements, with commas between.")] = ",".join(PARTS),
     quick: Annotated[
-        bool, typer.Option(help="Two repetitions of the overhead, one of the rest; no readers of Ray's own.")
+        bool, typer.Option(help="Two repetitions of the overhead, one of the rest; none of Ray's own readers.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each figure.")] = False,
     work: Annotated[Path | None, typer.Option(help="Where our videos are kept.")] = None,
@@ -74,7 +74,7 @@ def main(
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])  # for Ray's workers
     repeats = 1 if quick else repeats
-    say("making the videos that are not there yet")
+    say("making the videos that are missing")
     made = {kind: video(kind, (work or default_work_folder()) / "videos") for kind in "ab"}
     files = {f"{NAMES['ab'[n % 2]]}-{n:03d}": made["ab"[n % 2]] for n in range(videos)}
     files |= {f"{name_of(path)}-{n:03d}": path for n, path in enumerate(video_paths)}
@@ -88,12 +88,12 @@ def main(
 
 
 def overhead(files: dict[str, Path], folder: Path, repeats: int) -> list[Figure]:
-    """Ray Data against the plain loop: the same plan from local files, one decoding worker, decoding the limit."""
+    """Ray Data against the plain loop: the same plan from local files and one decoding worker, which is the limit."""
     write_shards(files, str(folder / "shards"), SHARD_SIZE_BYTES)
     planner = indexed(str(folder / "shards"), str(folder / "index"))
     passes = -(-160 // (CLIPS_PER_BAG * planner.table.num_rows))  # at least 160 clips
     say(f"Ray Data against the plain loop: {repeats} x {passes * CLIPS_PER_BAG * planner.table.num_rows} clips each")
-    # Ray starts actors of its own (statistics, autoscaling) some seconds after the first dataset: 2 s of CPU each.
+    # Some seconds after the first dataset Ray starts its own actors (statistics, autoscaling), of 2 s of CPU each.
     warm_up = stored_plan(planner, folder / "plan-warm-up", range(-(-120 // (CLIPS_PER_BAG * planner.table.num_rows))))
     cpu: dict[str, list[float]] = {"plain": [], "ray": []}
     wall: dict[str, list[float]] = {"plain": [], "ray": []}
@@ -122,7 +122,7 @@ def overhead(files: dict[str, Path], folder: Path, repeats: int) -> list[Figure]
 
 
 def _growth(planner: Planner, folder: Path) -> list[Figure]:
-    """Memory private to all processes, from pass to pass through Ray, fitted to the second half of the passes."""
+    """Growth of all processes' private memory from pass to pass through Ray, over the second half of the passes."""
     say(f"memory from pass to pass: {GROWTH_PASSES} passes")
     plans = [stored_plan(planner, folder / f"growth-{n}", range(2 * n, 2 * n + 2)) for n in range(GROWTH_PASSES)]
     resident, clips = [], 0
@@ -130,7 +130,7 @@ def _growth(planner: Planner, folder: Path) -> list[Figure]:
         with ProcessCost() as cost:
             clips += _run(through_ray(plan))[0]
         resident.append((clips / 1000, cost.median_mb()))
-    half = np.array(resident[GROWTH_PASSES // 2 :])  # the first half shows how buffers fill
+    half = np.array(resident[GROWTH_PASSES // 2 :])  # in the first half buffers fill
     slope = float(np.polyfit(half[:, 0], half[:, 1], 1)[0])
     return [
         figures.count("pipeline.memory_growth_mb_per_1000_clips", slope, "MB", clips),
@@ -139,12 +139,12 @@ def _growth(planner: Planner, folder: Path) -> list[Figure]:
 
 
 def plain(plan: PlanFacts) -> Iterable[DecodedBatch]:
-    """The loop in this process."""
+    """The plain loop in this process."""
     return stream(plan.slices(0), shape_of(CLIPS_PER_BAG), BAGS_PER_BATCH)
 
 
 def ordered(repeat: int, sides: dict[str, Callable]) -> list[tuple[str, Callable]]:
-    """The sides, turned round at every other repetition."""
+    """The sides, in reverse order at every other repetition."""
     return list(sides.items())[:: -1 if repeat % 2 else 1]
 
 
@@ -155,7 +155,7 @@ def _run(batches: Iterable[DecodedBatch]) -> tuple[int, float]:
 def dataloader(files: dict[str, Path], folder: Path, repeats: int) -> list[Figure]:
     """Whole pipelines on the same cores, from a store 20 ms away: ours, and WebDataset + DataLoader + decord.
 
-    The store's own work is done on the same cores.
+    The store itself also runs on these cores.
     """
     cores = len(os.sched_getaffinity(0))
     names = ("ray", "stream", "dataloader", "dataloader_scaled_by_decord")
@@ -195,7 +195,7 @@ def dataloader(files: dict[str, Path], folder: Path, repeats: int) -> list[Figur
 
 
 def _signed(url: str) -> str:
-    """An HTTP address of an object, for those who do not speak S3."""
+    """An HTTP address of an object, for clients that do not speak S3."""
     fs, path = store.filesystem(url)
     return fs.sign(path, expiration=86_400)
 
@@ -203,14 +203,14 @@ def _signed(url: str) -> str:
 def _run_dataloader(scaler: str, workers: int, urls: list[str], videos: int) -> tuple[int, float]:
     command = [sys.executable, "-m", "benchmarks.reading.dataloader", scaler, str(workers), *urls]
     answer = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-    expected = CLIPS_PER_BAG * (videos - 1)  # its clock starts with the first
+    expected = CLIPS_PER_BAG * (videos - 1)  # its clock starts with the first batch
     if answer["clips"] != expected:
         raise RuntimeError(f"the DataLoader gave {answer['clips']} clips, expected were {expected}")
     return answer["clips"], answer["seconds"]
 
 
 def memory(files: dict[str, Path], folder: Path, repeats: int) -> list[Figure]:
-    """Peak memory of a process that reads and decodes as many clips of a member a hundred times the size."""
+    """Peak memory of a process that reads and decodes clips of a member, and of a member a hundred times its size."""
     peaks: dict[str, list[float]] = {}
     plans: dict[str, list[str]] = {}
     for name, size_bytes in MEMBER_BYTES.items():
@@ -233,7 +233,7 @@ def memory(files: dict[str, Path], folder: Path, repeats: int) -> list[Figure]:
 
 
 def readers(files: dict[str, Path], folder: Path, repeats: int) -> list[Figure]:
-    """Ray's own readers on four of the videos; what happened to them goes to stderr."""
+    """Ray's own readers on four of the videos; stderr says how each ended."""
     few = dict(list(files.items())[:4])
     write_shards(few, str(folder / "shards"), SHARD_SIZE_BYTES)
     tars = [str(path) for path in sorted((folder / "shards").glob("*.tar"))]

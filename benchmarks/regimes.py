@@ -1,10 +1,10 @@
-"""Full, Noisy and Ours on the benchmark worlds, and what each part of Ours is worth.
+"""Trains Full, Noisy and Ours on the benchmark worlds, and measures what each part of Ours gains.
 
     python -m benchmarks.regimes [--quick] [--json] [--worlds a,b] [--seeds 0,1,2] [--variants main] [--markdown FILE]
 
-Makes the worlds, trains every variant on every seed through the real pipeline (H.264 in tars, index, planned range
-reads, decoding, training, merged saliency), scores checkpoints on the way, and compares seed by seed. What is finished
-in --out is not run again: after a change of the code, choose another --out.
+The worlds are made first. Every variant is trained on every seed through the real pipeline (H.264 in tars, index,
+planned range reads, decoding, training, merged saliency). Checkpoints along the way are scored, and compared seed by
+seed. Runs that are finished in --out are not run again: after a change of the code, choose another --out.
 
 Figures: method.WORLD.VARIANT (mAP, max over views, in per cent), method.WORLD.gap_closed, .hit_rate, .budget_to_noisy
 (shares), method.imprecise.ours_over_full (mAP of `focused` minus that of `full_imprecise`, which is trained on
@@ -52,7 +52,7 @@ from benchmarks.studies.variants import GROUPS, Variant, chosen
 
 
 class Usual(NamedTuple):
-    """What is measured where nothing else is said."""
+    """What is measured by default."""
 
     worlds: str
     seeds: str
@@ -63,15 +63,16 @@ class Usual(NamedTuple):
 
 
 USUAL = Usual("a,b", "0,1,2", 240, 100, 1, "main")
-# Fewer videos or epochs do not do: over these seeds `resampled` leads `ours` by 4.8 with 240 videos, by 0.3 with 200.
+# Fewer videos or epochs are not enough: over these seeds `resampled` leads `ours` by 4.8 with 240 videos, and by 0.3
+# with 200.
 QUICK = Usual("a", "0,1", 240, 60, 3, "full,noisy,ours,resampled,best,noisy_faded,full_faded")
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """All that decides the figures."""
+    """Everything that decides the figures."""
 
-    out: Path  # absolute: indexes hold the URLs of shards
+    out: Path  # absolute, because indexes hold the URLs of shards
     worlds: tuple[str, ...]
     seeds: tuple[int, ...]
     variants: dict[str, Variant]
@@ -79,7 +80,7 @@ class Benchmark:
     epochs: int = 30
     views: int = 20
     curve_every: int = 1  # epochs between two points of a curve
-    overrides: tuple[str, ...] = ()  # of all variants; a variant's own come after them
+    overrides: tuple[str, ...] = ()  # of all variants; those of a variant come after them
     engine: Literal["local", "ray"] = "local"
     is_cached: bool = False
     from_scratch: bool = False
@@ -103,7 +104,7 @@ class Benchmark:
         return list(dict.fromkeys(each.annotation for each in self.variants.values() if each.annotation))
 
     def jobs(self) -> list[RunJob]:
-        """Every run, seed by seed, so that a benchmark that is stopped early has whole pairs."""
+        """Every run, seed by seed, so that a benchmark that is stopped early has complete pairs."""
         return [self._job(world, name) for world in self.every_world for name in self.variants]
 
     def cache_folder(self, world: WorldConfig) -> Path:
@@ -119,7 +120,7 @@ class Benchmark:
             f"name={name}", f"runs={runs}", f"index={index}", f"seed={world.seed}",
             f"epochs={self.epochs}",
             f"placement.engine={self.engine}",
-            # One commit an epoch, and all of them kept: curves are scored from them.
+            # One commit for each epoch, and all are kept, because curves are scored from them.
             "checkpoint.every_batches=1000000", f"checkpoint.keep={self.epochs}",
         ]  # fmt: skip
         start = [] if self.from_scratch else [f"weights={start_url(self.out, world.seed)}"]
@@ -131,7 +132,7 @@ class Benchmark:
 
 
 def run_benchmark(plan: Benchmark, processes: int) -> list[Outcome]:
-    """Make what is not there, run what is not finished -> the outcome of every run.
+    """Make what is missing, run what is not finished -> the outcome of every run.
 
     Raises:
         ConfigError: --out holds other worlds or runs. AdaptFocusError: runs failed; the others are finished.
@@ -142,7 +143,7 @@ def run_benchmark(plan: Benchmark, processes: int) -> list[Outcome]:
 
 
 def _makings(plan: Benchmark) -> dict[str, tuple[Callable[..., None], tuple]]:
-    """The worlds and starts that are not there yet, as calls by title."""
+    """The worlds and starts that are missing, as calls by title."""
     annotations = plan.annotations
     worlds = {
         f"world {world.kind}, seed {world.seed}": (make_world_and_annotations, (plan.out, world, annotations))
@@ -158,7 +159,7 @@ def _makings(plan: Benchmark) -> dict[str, tuple[Callable[..., None], tuple]]:
 
 
 def write_files(plan: Benchmark, outcomes: Sequence[Outcome], found: Sequence[Figure], markdown: Path | None) -> None:
-    """curves.json, charts and results.md in --out; the page and its charts also where they are asked for."""
+    """Write curves.json, charts and results.md to --out; with `markdown`, also the page and its charts there."""
     curves = {kind: curves_of(outcomes, kind) for kind in plan.worlds}
     (plan.out / "curves.json").write_text(json.dumps(curves, indent=1))
     (plan.out / "runs.json").write_text(json.dumps([asdict(each) for each in outcomes], indent=1))
@@ -189,9 +190,9 @@ def write_files(plan: Benchmark, outcomes: Sequence[Outcome], found: Sequence[Fi
 
 def main(
     worlds: Annotated[
-        str | None, typer.Option(help=f"Of {', '.join(k for k in KINDS if k != TRIMMED)}, with commas between.")
+        str | None, typer.Option(help=f"Some of {', '.join(k for k in KINDS if k != TRIMMED)}, with commas between.")
     ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Numbers, with commas between; three at the least.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Numbers, with commas between; at least three.")] = None,
     variants: Annotated[
         str | None, typer.Option(help=f"Names of benchmarks/studies/variants.py, or {', '.join(GROUPS)}.")
     ] = None,
@@ -201,9 +202,9 @@ def main(
     curve_every: Annotated[int | None, typer.Option(help="Epochs between two points of a curve.", min=1)] = None,
     train_videos: Annotated[int | None, typer.Option(help="Training videos of a world.", min=10)] = None,
     test_videos: Annotated[int | None, typer.Option(help="Test videos of a world.", min=1)] = None,
-    processes: Annotated[int, typer.Option(help="Runs side by side, of one thread each.", min=1)] = 2,
+    processes: Annotated[int, typer.Option(help="Runs in parallel, of one thread each.", min=1)] = 2,
     engine: Annotated[Literal["local", "ray"], typer.Option(help="Of training; ray: one run at a time.")] = "local",
-    cached: Annotated[bool, typer.Option(help="Decode each frame once: for ablations, not to be published.")] = False,
+    cached: Annotated[bool, typer.Option(help="Decode each frame once: only for ablations, not published.")] = False,
     long_tail: Annotated[bool, typer.Option(help="Training labels as rare as 1 / rank.")] = False,
     scratch: Annotated[bool, typer.Option(help="No pre-trained start.")] = False,
     quick: Annotated[bool, typer.Option(help="World a, two seeds: 15 minutes of two cores.")] = False,
@@ -214,10 +215,10 @@ def main(
     """Measure the method."""
     if markdown and cached:
         raise ConfigError(
-            "--markdown writes figures to be published, which come from the real pipeline: leave --cached"
+            "--markdown writes figures to be published, which come from the real pipeline: leave --cached out"
         )
     if engine == "ray" and cached:
-        raise ConfigError("--cached trains in one process: leave it, or --engine ray")
+        raise ConfigError("--cached trains in one process: leave out either --cached or --engine ray")
     usual = QUICK if quick else USUAL
     plan = Benchmark(
         out=(out or Path("regimes-out", *(["quick"] if quick else []))).resolve(),
@@ -246,7 +247,7 @@ def main(
 
 
 def _what_is_measured(arguments: Sequence[str]) -> list[str]:
-    """Arguments of a command line without those that only say where files go and how figures are printed."""
+    """The arguments of a command line without those that only say where files go and how figures are printed."""
     kept: list[str] = []
     left = iter(arguments)
     for argument in left:
@@ -258,15 +259,15 @@ def _what_is_measured(arguments: Sequence[str]) -> list[str]:
 
 
 def words(option: str, text: str) -> list[str]:
-    """What an option names, with commas between, each once. Raises ConfigError: nothing."""
+    """The names that an option gives, with commas between; each once. Raises ConfigError: there are none."""
     found = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     if not found:
-        raise ConfigError(f"{option} '{text}' names nothing; give names with commas between, or leave the option")
+        raise ConfigError(f"{option} '{text}' names nothing; give names with commas between, or leave the option out")
     return found
 
 
 def numbers(option: str, text: str) -> list[int]:
-    """The seeds that an option gives. Raises ConfigError: one is no whole number."""
+    """The seeds that an option gives. Raises ConfigError: one is not a whole number."""
     wrong = [word for word in words(option, text) if not word.isdigit()]
     if wrong:
         raise ConfigError(f"{option} {text}: '{wrong[0]}' is not a seed; give whole numbers from 0, such as 0,1,2")

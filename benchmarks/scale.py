@@ -1,15 +1,15 @@
-"""Throughput of one training on 1, 2 and 4 nodes, what the nodes cost one another, and a cluster that comes from zero.
+"""Throughput of one training on 1, 2 and 4 nodes, what coordination costs, and a cluster that starts from zero nodes.
 
     python -m benchmarks.scale [--quick] [--json] [--parts nodes,from_zero]
 
-All nodes are of this machine and share its cores, so throughput grows with nodes only where it does not wait for
-cores. `nodes` therefore puts the clips into a store that holds every request for LATENCY_MS: a node brings one rank and
-two cores' worth of decoding tasks, which mostly wait, as those of a real node do for a store that is far away or slow.
-The CPU of a clip, over all processes of the cluster, says what coordination adds. The same plans are trained each time;
-ranks are spread over the nodes. Throughput is that of whole epochs after the first, from the run's own log.
+All nodes are on this machine and share its cores, so throughput only grows with nodes where it does not wait for cores.
+`nodes` therefore puts the clips into a store that holds every request for LATENCY_MS. A node brings one rank and two
+cores' worth of decoding tasks, which mostly wait, as on a real node whose store is far away or slow. The CPU of a clip,
+over all processes of the cluster, shows what coordination adds. The same plans are trained each time, and ranks are
+spread over the nodes. Throughput is that of whole epochs after the first, from the run's own log.
 
 `from_zero` starts Ray's head with the node kinds of ray_cluster.yaml, scaled down, in Ray's fake cloud
-(benchmarks/faults/fake_cloud.py), and trains: both kinds of node come, the run ends, the nodes go.
+(benchmarks/faults/fake_cloud.py), and trains: both kinds of node appear, the run ends, and the nodes are removed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ NODES = (1, 2, 4)
 LATENCY_MS = 400
 EPOCHS = 4
 PARTS = ("nodes", "from_zero")
-# A rank, two cores of decoding, and the two CPUs that regrouping reserves, once a cluster.
+# CPUs: a rank and two cores of decoding for each node, and two CPUs of the cluster that regrouping reserves.
 CPUS_OF_NODE = 5
 
 
@@ -70,7 +70,7 @@ def main(
 
 
 def nodes(folder: Path, repeats: int) -> list[Figure]:
-    """Clips a second and CPU a clip, by the number of nodes."""
+    """Clips per second and CPU per clip, by the number of nodes."""
     rates: dict[int, list[float]] = {n: [] for n in NODES}
     cpu: dict[int, list[float]] = {n: [] for n in NODES}
     with ExclusiveS3(folder / "s3") as s3, FarStore(s3) as far:
@@ -104,13 +104,13 @@ def _config(runs: str, nodes: int, index: str) -> TrainConfig:
 
 
 def _trained(config: TrainConfig, number: int, without: frozenset[int]) -> tuple[float, float]:
-    """Train on a cluster of so many nodes -> (clips/s of the epochs after the first, CPU seconds a clip in all)."""
+    """Train on a cluster of so many nodes -> (clips/s of the epochs after the first, CPU seconds per clip in all)."""
     from ray.cluster_utils import Cluster
     from ray.train import ScalingConfig
 
     from adaptfocus.trainers.on_ray import train
 
-    # By itself Ray Train would put as many ranks on one node as fit.
+    # By default Ray Train puts as many ranks on one node as fit.
     train.ScalingConfig = partial(ScalingConfig, placement_strategy="SPREAD")  # type: ignore[misc]
     prepare(config)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": OBJECT_STORE_BYTES})

@@ -1,14 +1,16 @@
-"""What a training step takes with each backbone, on whatever this machine has: a CPU or a GPU.
+"""How long a training step takes with each backbone, on the GPU of this machine, or on its CPU.
 
     python -m benchmarks.step [BACKBONE ...] [--set step.precision=bf16] [--quick] [--json]
 
 Three sides take turns, step by step, on the same clips: ours (`trainers.loop.step`, recipe `ours_resampled` after the
-warm-up, ledger columns and all), a plain step of the same backbone (forward, multi-hot targets, mean BCE, backward, the
-same AdamW), and the plain step of the library's own model where pytorchvideo is installed and has it. All work at rate
-0, so that weights stay. Noise as frames; `benchmarks.stepping.step_waits` measures the wait for real clips.
+warm-up, including the ledger's columns), a plain step of the same backbone (forward, multi-hot targets, mean BCE,
+backward, the same AdamW), and the plain step of pytorchvideo's own model, where it is installed and has one. All work
+at rate 0, so that weights do not change. Frames are noise; `benchmarks.stepping.step_waits` measures the wait for real
+clips.
 
-A backbone has a process of its own. On a CPU there is one thread, clips of large backbones are small (`CPU_CLIPS`), and
-the overhead is one of CPU time; on a GPU clips are the backbone's own, and times are those between two waits for it.
+Each backbone runs in a separate process. On a CPU there is one thread, clips of large backbones are small
+(`CPU_CLIPS`), and the overhead is in CPU time. On a GPU clips have the backbone's own size, and a time is that between
+two waits for the GPU.
 """
 
 from __future__ import annotations
@@ -47,14 +49,14 @@ from benchmarks.stepping.step_waits import wait_share
 
 CLASSES, LABELS, CLIPS = 157, (1, 13), 2  # as in Charades; clips of a bag
 QUICK = ("small3d", "x3d_s", "i3d_r50", "mvit_b_16x4")
-# Frames and pixels on a CPU, where a backbone's own take it minutes: a step takes some seconds.
+# Frames and pixels on a CPU, where clips of a backbone's own size take minutes. With these a step takes some seconds.
 CPU_CLIPS = {
     "inception_i3d": (16, 64), "i3d_r50": (8, 64), "nonlocal_i3d_r50": (8, 64), "slowfast_r50": (16, 64),
     "x3d_s": (13, 64), "x3d_m": (16, 64), "x3d_l": (8, 64), "mvit_b_16x4": (8, 64), "mvit_b_32x3": (8, 64),
     "mvit_b_64x3": (8, 64), "mvit_b_24_32x3": (8, 64), "videomae_b": (16, 224), "timesformer_b": (2, 224),
     "vjepa2_l": (2, 256),
 }  # fmt: skip
-WAITS_OF = ("small3d", "x3d_s")  # whose wait for clips is measured on a CPU
+WAITS_OF = ("small3d", "x3d_s")  # backbones whose wait for clips is measured on a CPU
 
 
 @dataclass(frozen=True)
@@ -129,14 +131,14 @@ def ours_model(config: TrainConfig, device: torch.device) -> nn.Module:
 
 
 def our_side(config: TrainConfig, device: torch.device) -> Callable[[ClipBatch], None]:
-    """`trainers.loop.step`, as the loop calls it."""
+    """A step of `trainers.loop.step`, as the loop calls it."""
     model = ours_model(config, device)
     step = step_function(config, LocalEngine(1, device), model, model, _still(config, model, device))
     return lambda batch: step(batch, EPOCH, EPOCH / config.epochs, SinceCommit())
 
 
 def plain_side(config: TrainConfig, device: torch.device, model: nn.Module) -> Callable[[ClipBatch], None]:
-    """Mean BCE on every label of a clip's video; precision, layout and optimiser are ours."""
+    """A plain step: mean BCE on every label of a clip's video. Precision, layout and optimiser are ours."""
     model.input_spec = BACKBONES[config.backbone].spec  # type: ignore[assignment]
     optimiser = _still(config, model, device)
 
@@ -153,7 +155,7 @@ def plain_side(config: TrainConfig, device: torch.device, model: nn.Module) -> C
 
 
 def _still(config: TrainConfig, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW at rate 0: it does its work, and no side's weights drift away."""
+    """AdamW at rate 0: it does its work, but the weights of no side change."""
     optimiser = make_optimiser(config, model, device)
     for group in optimiser.param_groups:
         group["lr"] = 0.0
@@ -163,7 +165,7 @@ def _still(config: TrainConfig, model: nn.Module, device: torch.device) -> torch
 def in_turns(
     sides: dict[str, Callable[[ClipBatch], None]], batch: ClipBatch, steps: int, device: torch.device
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Seconds of wall and of CPU of each side's steps, after one that does not count."""
+    """Wall and CPU seconds of the steps of each side, after one step that does not count."""
     names = list(sides)
     wait = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
     wall, cpu = ({name: np.zeros(steps + 1) for name in names} for _ in range(2))
@@ -180,13 +182,13 @@ def in_turns(
 
 
 def _activations_mb(config: TrainConfig) -> float:
-    """What a clip as the backbone was made for keeps for the backward pass."""
+    """MB that a clip of the backbone's own size keeps for the backward pass."""
     model, spec = build(config.backbone, CLASSES), BACKBONES[config.backbone].spec
     return held_bytes(ready(model, config.step, 1), spec.frames, spec.size_pixels) / 1e6
 
 
 def _peak_mb(device: torch.device) -> float:
-    """Of the GPU's memory, or of this process's, which has had one side's step so far."""
+    """Peak memory of the GPU, or of this process, which has only run the steps of one side so far."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

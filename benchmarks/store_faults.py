@@ -1,11 +1,12 @@
-"""What a store's bad days cost: throughput that is left, and that they change nothing of what is trained.
+"""What a faulty store costs: the throughput that is left, and whether faults change what is trained.
 
     python -m benchmarks.store_faults [--quick] [--json] [--no-ray]
 
-Before Ceph's gateway where it is installed, else before the local S3 server, stands a proxy (faults/s3_faults.py)
-with 20 ms of latency and up to 20 ms more by chance; then the same with 503 SlowDown for 5 % of the requests, resets
-for 1 % and bodies that end early for 1 %. Clips of 32 frames, 224 pixels; 4 clips of each 10-minute video at 360p.
-Both sides take turns; the ratios are of medians of wall times, with a 90 % bootstrap interval over the repetitions.
+A proxy (faults/s3_faults.py) stands in front of Ceph's gateway where it is installed, or else of the local S3 server.
+It adds 20 ms of latency and up to 20 ms more at random. The other side has the same with 503 SlowDown for 5 % of the
+requests, resets for 1 % and bodies that end early for 1 %. Clips have 32 frames of 224 pixels; there are 4 of each
+10-minute video at 360p. Both sides take turns. Ratios are of medians of wall times, with a 90 % bootstrap interval over
+the repetitions.
 """
 
 from __future__ import annotations
@@ -65,14 +66,14 @@ LATENCY_MS = JITTER_MS = 20.0
 FAULTS = Faults(throttle=0.05, reset=0.01, truncate=0.01, jitter_ms=JITTER_MS)
 NO_FAULTS = Faults(jitter_ms=JITTER_MS)
 SHARD_SIZE_BYTES = 100 << 20
-READING_EPOCHS = 25  # of the reader alone: 25 x 8 videos x 4 clips are some 800 requests
+READING_EPOCHS = 25  # of only the reader: 25 x 8 videos x 4 clips are some 800 requests
 WORLD = WorldConfig("demo", 24, 1, min_seconds=25, max_seconds=35, num_sprites=3, seed=2)
 
 
 def main(
     videos: Annotated[int, typer.Option(help="How many 10-minute videos.")] = 8,
     repeats: Annotated[int, typer.Option(help="Repetitions of each measurement.")] = 7,
-    quick: Annotated[bool, typer.Option(help="3 repetitions of a third; the training in this process only.")] = False,
+    quick: Annotated[bool, typer.Option(help="3 repetitions of a third; train only in this process.")] = False,
     with_ray: Annotated[bool, typer.Option("--ray/--no-ray", help="Whether to train on Ray too.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each figure.")] = False,
     work: Annotated[Path | None, typer.Option(help="Where our videos are kept.")] = None,
@@ -88,7 +89,7 @@ def main(
             write_shards(files, store.url("shards"), SHARD_SIZE_BYTES)
             planner = indexed(store.url("shards"), store.url("index"))
             repeats = min(repeats, 3) if quick else repeats
-            title = f"A store's faults, before {name}"
+            title = f"Faults of a store, with {name}"
             found = throughput(far, planner, Path(folder), repeats, epochs=1 if quick else 3)
             figures.show(found, as_json, title)
             figures.show(same_training(far, store.url("trained"), with_ray and not quick), as_json, title)
@@ -108,7 +109,7 @@ def store_here(folder: Path) -> Iterator[tuple[str, Store]]:
 
 
 def lead_to(environment: dict[str, str]) -> None:
-    """From now on S3 clients of this process, and of those that it starts, go there."""
+    """Point S3 clients of this process, and of those that it starts, to a store from now on."""
     from s3fs import S3FileSystem
 
     os.environ.update(environment)
@@ -116,10 +117,10 @@ def lead_to(environment: dict[str, str]) -> None:
 
 
 def throughput(far: FaultyStore, planner: Planner, folder: Path, repeats: int, epochs: int) -> list[Figure]:
-    """Clips a second with faults over those without, through the pipeline and through its reader alone.
+    """Clips per second with faults divided by those without, through the pipeline and through only its reader.
 
     Args:
-        epochs: of clips that a repetition decodes.
+        epochs: how many epochs of clips a repetition decodes.
     """
     met: Counter[str] = Counter()
 
@@ -162,7 +163,7 @@ def throughput(far: FaultyStore, planner: Planner, folder: Path, repeats: int, e
 def in_turns(
     far: FaultyStore, prepared: Callable[[int], T], run: Callable[[T], None], repeats: int
 ) -> tuple[dict[str, list[float]], int]:
-    """Wall times with and without faults of the same repetitions, the first a warm-up; and the faults played."""
+    """Wall times with and without faults of the same repetitions, after a warm-up, and the faults played."""
     seconds: dict[str, list[float]] = {"with": [], "without": []}
     played = 0
     for repeat in range(repeats + 1):
@@ -178,8 +179,8 @@ def in_turns(
 
 
 def same_training(far: FaultyStore, url: str, with_ray: bool) -> list[Figure]:
-    """Whole runs behind the faults against an undisturbed one: plans and ledgers must be the same."""
-    say("training undisturbed, and behind the faults")
+    """Compare whole runs behind the faults with an undisturbed one: plans and ledgers must be the same."""
+    say("training without faults, then with faults")
     lead_to(far.environment)
     far.reset()
     make_world(WORLD, url, processes=1)
@@ -219,7 +220,7 @@ def trained(url: str, name: str, *overrides: str) -> Run:
 
 
 def plan_and_ledger_differ(run: Run, reference: Run, epochs: int = 3) -> int:
-    """Bags whose row in the plan or in the ledger is not the same; probabilities may differ by 1e-5."""
+    """The number of bags whose rows in the plan or the ledger differ; probabilities may differ by 1e-5."""
     changed = 0
     for epoch in range(epochs):
         for ours, theirs in zip(rows_of(run, epoch), rows_of(reference, epoch), strict=True):

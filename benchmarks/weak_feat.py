@@ -1,14 +1,15 @@
-"""Weak-FEAT: what features of a weakly trained backbone are worth for three tasks, beside two references.
+"""Weak-FEAT: how good features of a weakly trained backbone are for three tasks, compared with two references.
 
     python -m benchmarks.weak_feat [--quick] [--json] [--seeds 0,1,2] [--out FOLDER]
 
-Makes world d (activities, which are actions in an order; sentences about them), trains the backbone on it with video
-tags alone and with annotated intervals, from the same start (frames decoded once: `benchmarks/studies/frame_cache.py`);
-extracts features of all videos by both and by the start itself; trains the same small heads on each (`adaptfocus
-probe`) and compares seed by seed. What is finished in --out is not run again.
+World d has activities, which are actions in an order, and sentences about them. The backbone is trained on it from the
+same start once with only video tags and once with annotated intervals; frames are decoded once
+(`benchmarks/studies/frame_cache.py`). Both backbones and the start itself give features of all videos. The same small
+heads are trained on each (`adaptfocus probe`), and compared seed by seed. Work that is finished in --out is not done
+again.
 
 Figures, in per cent: weakfeat.TASK.full, .pretrained, .weak; .weak_over_pretrained, the paired difference; .gap_closed,
-the share of the way from pretrained to full that weak goes. `low` and `high` are one standard deviation over seeds
+the share of the way from pretrained to full that weak covers. `low` and `high` are one standard deviation over seeds
 below and above the mean.
 """
 
@@ -33,18 +34,18 @@ from benchmarks.studies.variants import chosen
 from benchmarks.studies.weak_feat_runs import KINDS, make_features, make_probe, probe_file, score_of
 
 WORLD = "d"
-# Of each task, what its figure is; other scores are in OUT/probes.
+# The score that is each task's figure; other scores are in OUT/probes.
 METRICS = {"segmentation": "F1@50", "activity": "temporal: mAP", "grounding": "R@1,IoU>=0.5"}
 
 
 def plan_of(out: Path, seeds: Sequence[int], epochs: int, size: WorldConfig = WORLDS[WORLD]) -> Benchmark:
-    """The runs that features come from."""
+    """The runs whose backbones give the features."""
     variants = chosen([variant for variant in KINDS.values() if variant])
     return Benchmark(out, (WORLD,), tuple(seeds), variants, size, epochs=epochs, curve_every=epochs, is_cached=True)
 
 
 def run(plan: Benchmark, processes: int) -> list[Figure]:
-    """Make what is not there -> the figures.
+    """Make what is missing -> the figures.
 
     Raises:
         ConfigError: --out holds other worlds or runs. AdaptFocusError: a run or a probe failed.
@@ -84,16 +85,16 @@ def figures_of(out: Path, worlds: Sequence[WorldConfig], task: str) -> list[Figu
 
 
 def main(
-    seeds: Annotated[str | None, typer.Option(help="Numbers, with commas between; three at the least.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Numbers, with commas between; at least three.")] = None,
     epochs: Annotated[int, typer.Option(help="Epochs of both runs.", min=1)] = 60,
     train_videos: Annotated[int | None, typer.Option(help="The world's own number by default.", min=10)] = None,
     test_videos: Annotated[int | None, typer.Option(help="The world's own number by default.", min=1)] = None,
-    processes: Annotated[int, typer.Option(help="Side by side, of one thread each.", min=1)] = 2,
+    processes: Annotated[int, typer.Option(help="Processes in parallel, of one thread each.", min=1)] = 2,
     quick: Annotated[bool, typer.Option(help="One seed: no spread.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each figure.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder of all files; weak-feat-out by default.")] = None,
 ) -> None:
-    """Measure what features are worth."""
+    """Measure how good features are."""
     words = (seeds or ("0" if quick else "0,1,2")).split(",")
     if not all(word.strip().isdigit() for word in words):
         raise ConfigError(f"--seeds '{seeds}': give whole numbers of at least 0, separated by commas, such as 0,1,2")

@@ -1,7 +1,7 @@
-"""Real misfortunes for processes that decode: a hang that keeps Python's lock, a crash, memory without end.
+"""Real failures in processes that decode: a hang that keeps Python's lock, a crash, unbounded memory.
 
-They are put in by a `sitecustomize` on PYTHONPATH, which every process that starts imports, and which does something
-only in those that decode, for the members of the sizes that it is told: nothing of it is in the product.
+A `sitecustomize` on PYTHONPATH causes them. Every new process imports it, but it only acts in processes that decode,
+for members of given sizes. None of this is in the product.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ if any("apart.child" in each for each in sys.orig_argv):
 
 
 def bad_members(monkeypatch: pytest.MonkeyPatch, folder: Path, what: dict[int, str]) -> None:
-    """Processes that decode and are started from now on meet these misfortunes, by the size of the member in bytes.
+    """Make processes that decode and start from now on fail in these ways, by the size of the member in bytes.
 
-    `bad.json` in the folder may be written anew.
+    A test may rewrite `bad.json` in the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sitecustomize.py").write_text(_SITECUSTOMIZE)

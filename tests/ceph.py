@@ -1,10 +1,10 @@
 """A real, strict S3 store on this machine: Ceph's gateway over one monitor and one storage daemon in memory.
 
-Input: a folder, and Debian's packages radosgw, ceph-mon, ceph-osd, ceph-common. Does: starts the three daemons on
-free loopback ports, as children of this process. Output: an endpoint with one user and one bucket.
+It needs Debian's packages radosgw, ceph-mon, ceph-osd and ceph-common. The three daemons run on free loopback ports, as
+children of this process, and offer one user and one bucket.
 
-It refuses a wrong secret, answers ranges with 206 and pages its listings, and its errors carry a code but no words.
-About 12 s to start and 315 MB of memory.
+The store refuses a wrong secret, answers ranges with 206 and pages its listings. Its errors have a code but no text. It
+takes about 12 s to start, and 315 MB of memory.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ rgw data = {folder}/rgw
 
 
 def missing_programs() -> list[str]:
-    """Which of Ceph's programs are not installed here."""
+    """The programs of Ceph that are not installed here."""
     return [program for program in PROGRAMS if shutil.which(program) is None]
 
 
 class CephGateway:
-    """The three daemons as a context manager. Raises RuntimeError, with the logs' place, if they do not start."""
+    """The three daemons as a context manager. Raises RuntimeError with the place of the logs if they do not start."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -80,7 +80,7 @@ class CephGateway:
 
     @property
     def port(self) -> int:
-        """The gateway's, on loopback."""
+        """The port of the gateway, on loopback."""
         return self._port
 
     @property
@@ -98,12 +98,12 @@ class CephGateway:
         return "/".join([f"s3://{BUCKET}", *parts])
 
     def add_key(self, access_key: str, secret_key: str) -> None:
-        """Another key of the same user."""
+        """Add another key to the same user."""
         keys = (f"--access-key={access_key}", f"--secret-key={secret_key}", "--key-type=s3")
         self._run("radosgw-admin", "key", "create", "--uid=test", *keys)
 
     def remove_key(self, access_key: str) -> None:
-        """From now on the gateway does not know this key."""
+        """Remove a key, which the gateway refuses from now on."""
         self._run("radosgw-admin", "key", "rm", "--uid=test", "--key-type=s3", f"--access-key={access_key}")
 
     def __enter__(self) -> CephGateway:
@@ -180,7 +180,7 @@ class CephGateway:
         return done.stdout
 
     def _daemon(self, *command: str) -> None:
-        """A child in the foreground, which the kernel ends with us where setpriv (util-linux) can ask it to."""
+        """Start a child in the foreground. The kernel ends it with us where setpriv (util-linux) can ask for that."""
         bound = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         with (self.folder / f"{command[0]}.out").open("wb") as out:
             daemon = subprocess.Popen(
@@ -190,7 +190,7 @@ class CephGateway:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now. All are held open until the last is known, so that none comes twice."""
+    """Ports that are free now. All are held open until the last is known, so that none occurs twice."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:

@@ -1,4 +1,4 @@
-"""Environments that hold our wheel and what it asks for, and nothing of this checkout.
+"""Makes environments that hold our wheel and its dependencies, but nothing of this checkout.
 
 The versions are those of the environment that runs the tests: pip's cache has them, and torch is the same build.
 """
@@ -22,7 +22,7 @@ LIMIT_SECONDS = 420  # of pip; it takes 60 s with a warm cache on two busy cores
 
 
 def run(*command: str | Path, cwd: Path, seconds: float = 120, **more: str) -> subprocess.CompletedProcess[str]:
-    """A command that sees nothing of this checkout; `more` is added to its environment."""
+    """Run a command that sees nothing of this checkout; `more` is added to its environment."""
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
     return subprocess.run(
         [str(part) for part in command], cwd=cwd, env=environment | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"} | more,
@@ -31,7 +31,7 @@ def run(*command: str | Path, cwd: Path, seconds: float = 120, **more: str) -> s
 
 
 def build_wheel(folder: Path) -> Path:
-    """The wheel, built from a copy, so that nothing is left in the checkout."""
+    """Build the wheel from a copy, so that nothing is left in the checkout."""
     for name in SOURCES:
         if (ROOT / name).is_dir():
             shutil.copytree(
@@ -50,7 +50,7 @@ def install(wheel: Path, extra: str, folder: Path, like: Path | None = None) -> 
     """`pip install WHEEL[extra]` into `folder`; its `bin`.
 
     Args:
-        like: an environment with the wheel, to begin with copies (hard links) of its files.
+        like: an environment with the wheel; copies (hard links) of its files are the start.
     """
     if like is None:
         venv.create(folder, with_pip=True)

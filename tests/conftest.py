@@ -1,10 +1,10 @@
-"""What every test may lean on: a clean environment, two S3 stores, and a switch that forbids skipping.
+"""Fixtures for all tests: a clean environment, two S3 stores, and a switch that forbids skipping.
 
-Stores: `local_s3` (moto, in a process of its own) and `ceph_s3` (Ceph's gateway) run once a session; `s3_url`,
-`ceph_url` and `store_url` give a test a place of its own in them, with the environment set to reach it.
+The stores `local_s3` (moto, in another process) and `ceph_s3` (Ceph's gateway) run once a session. `s3_url`, `ceph_url`
+and `store_url` give each test its own folder in them, with the environment set to reach it.
 
 ``ADAPTFOCUS_REQUIRE_ALL=1`` turns a skipped test that is marked ceph, chromium, footage, install or library into a
-failed one: CI sets it, so that nothing goes untested there because an installation went wrong.
+failed one. CI sets it, so that a broken installation there does not leave things untested.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No credentials, endpoint or profile of the person who runs the tests; no waiting for a cloud's metadata."""
+    """Hide credentials, endpoint and profile of the person who runs the tests; do not wait for a cloud's metadata."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)

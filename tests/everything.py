@@ -1,12 +1,12 @@
-"""All tests, in two processes: those that start Ray clusters mostly wait, so they run beside the others.
+"""Runs all tests in two processes: those that start Ray clusters mostly wait, so they run in parallel to the others.
 
 All that need environments of their own are among the others: such an environment takes a core a minute to install, and
 each process would make its own.
 
     python tests/everything.py [pytest's options]
 
-What the tests of Ray print comes after the rest; meanwhile it is in .ray-tests.log. Not in the background of a shell,
-which makes its jobs deaf to Ctrl-C, and some of these tests send one.
+The output of the tests of Ray comes last; until then it is in .ray-tests.log. Do not run this in the background of a
+shell: such jobs ignore Ctrl-C, and some of these tests send one.
 """
 
 from __future__ import annotations

@@ -29,11 +29,11 @@ def footage_folder() -> Path:
     pytest.skip(f"no real footage: set ADAPTFOCUS_FOOTAGE ({'not set' if not named else named + ' holds none'})")
 
 
-MOST_OF_A_FOLDER = 24  # hundreds of clips of one encoder say what two dozen of them say, in twenty times the time
+MOST_OF_A_FOLDER = 24  # hundreds of clips of one encoder find no more than two dozen, in twenty times the time
 
 
 def footage_files(suffixes: Collection[str] = (".mp4", ".mov", ".mkv")) -> list[Path]:
-    """The real videos, sorted; of a folder with more than MOST_OF_A_FOLDER, so many of them, evenly spread."""
+    """The real videos, sorted. A folder with more than MOST_OF_A_FOLDER gives that many of them, evenly spread."""
     folders: dict[Path, list[Path]] = {}
     for path in sorted(path for path in footage_folder().rglob("*") if path.suffix in suffixes):
         folders.setdefault(path.parent, []).append(path)
@@ -54,7 +54,7 @@ def encode(
     options: Mapping[str, str] | None = None,
     b_frames: int = 0,
 ) -> bytes:
-    """A video whose frame i is a grey of 6 i: one file's bytes."""
+    """The bytes of a video whose frame i is a grey of 6 i."""
     out = io.BytesIO()
     with av.open(out, "w", format=container) as muxer:
         stream: Any = muxer.add_stream(codec, rate=rate_hz)

@@ -1,7 +1,7 @@
-"""Videos of a moving texture, in which every frame differs from every other, and what a player shows of them.
+"""Makes videos of a moving texture, in which all frames differ, and finds out what a player shows of them.
 
-The reference is made without the code under test: a plain decode from the first packet on, planes cut out by numpy, one
-reformat of each frame.
+The reference does not use the code under test: it is a plain decode from the first packet, with planes cut out by numpy
+and one reformat of each frame.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def indexed(path: Path) -> dict[str, Any]:
 
 
 def sequential(path: Path) -> dict[int, av.VideoFrame]:
-    """pts -> frame of a plain decode from the beginning, as any player does it: packets that fail are passed over."""
+    """pts -> frame of a plain decode from the beginning, as any player does it; packets that fail are skipped."""
     frames: dict[int, av.VideoFrame] = {}
     with av.open(str(path)) as container:
         stream = main_video_stream(container)
@@ -127,7 +127,7 @@ def sequential(path: Path) -> dict[int, av.VideoFrame]:
 
 
 def cut_by_numpy(frame: av.VideoFrame, crop_fraction: float, place: float = 0) -> av.VideoFrame:
-    """A square of a planar frame, as a frame of its own: `place` of the way from the middle to an end of the width."""
+    """A square of a planar frame, as a new frame; `place` is its way from the middle to an end of the width."""
     step = 4 if frame.interlaced_frame else 2
     side = int(min(frame.width, frame.height) * crop_fraction + 0.5) // step * step
     if (side, side) == (frame.width, frame.height):
@@ -151,7 +151,7 @@ def expected_rgb(
 ) -> np.ndarray:
     """uint8 [3, size, size]."""
     square = cut_by_numpy(frame, crop_fraction, place)
-    # Where nothing is scaled, swscale's fast way writes rubbish at the right of widths that are no multiple of 16.
+    # Without scaling, swscale's fast path writes rubbish at the right where the width is not a multiple of 16.
     how = Interpolation.BILINEAR | Interpolation.ACCURATE_RND if square.width == size else None
     made = square.reformat(width=size, height=size, format="gbrp", interpolation=how, threads=1)
     rgb = made.to_ndarray(format="gbrp", channel_last=False)

@@ -1,7 +1,7 @@
-"""Processes that train together, each forked from one that has imported what they need: importing takes a core 5 s.
+"""Processes that train together. Each is forked from one that has imported what they need, which takes 5 s of a core.
 
-That one imports this module, does nothing else, and ends with the process that runs the tests. Its environment is that
-of the first call, and so is theirs.
+That process only imports this module, and ends with the process that runs the tests. All have the environment of the
+first call.
 """
 
 from __future__ import annotations
@@ -17,6 +17,6 @@ import adaptfocus.trainers.loop.step  # noqa: F401
 
 
 def in_ranks(function: Callable[..., None], count: int, *args: object) -> None:
-    """`function(rank, *args)` in `count` processes of their own; what one of them raises is raised here."""
+    """Run `function(rank, *args)` in `count` processes; an error in one of them is raised here."""
     multiprocessing.set_forkserver_preload([__name__])
     mp.start_processes(function, args=args, nprocs=count, start_method="forkserver")  # type: ignore[attr-defined]

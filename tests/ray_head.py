@@ -1,7 +1,7 @@
 """A Ray cluster as a user starts it, with `ray start`: a head and other nodes, all on this machine.
 
-Its ports are free ones and its files lie in a folder of the test, so that it lives beside other clusters here. Nodes
-do not get this checkout on their path: what runs there has come with a job.
+It uses free ports, and its files lie in a folder of the test, so that it can run next to other clusters here. Nodes do
+not get this checkout on their path, so only code that comes with a job runs there.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class RayHead:
         self._start("node", f"--address={HOST}:{self.port}", f"--num-cpus={cpus}", f"--labels={labels}")
 
     def stop(self) -> None:
-        """End every process of it: `ray stop` would end other clusters of this machine too."""
+        """End every process of this cluster. `ray stop` would also end other clusters on this machine."""
         for process in self._processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -1,7 +1,7 @@
-"""moto's S3 with two things fixed that tests and benchmarks lean on, in the place of the demo's server.
+"""moto's S3 with two fixes that tests and benchmarks need, instead of the demo's server.
 
-Racing exclusive creations are exclusive, and ranges are cut without copying whole objects, for which it reaches into
-moto. It accepts any secret; that a store refuses a wrong one is tested on Ceph.
+Racing exclusive creations are exclusive. Ranges are cut without copying whole objects, which uses internals of moto. It
+accepts any secret; tests on Ceph check that a store refuses a wrong one.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ ReadRange = Callable[[str, str, int, int], "tuple[bytes, int, str] | None"]
 def with_exclusive_writes(app: WsgiApp) -> WsgiApp:
     """`app`, with writes that carry If-None-Match or If-Match passed through one lock.
 
-    moto looks whether the key is there and then writes it, in threads and with nothing between: with Python's
-    switch interval at 10 us, 1 race of 16 writers in 120 had two winners. Amazon's and Ceph's puts are atomic.
+    moto checks for the key and then writes it, in threads and without a lock. With Python's switch interval at 10 us,
+    1 race of 16 writers in 120 had two winners. Amazon's and Ceph's puts are atomic.
     """
     lock = threading.Lock()
 
@@ -72,7 +72,7 @@ def _range_headers(data: bytes, start_bytes: int, size_bytes: int, tag: str) -> 
 
 
 def range_from_moto(bucket: str, key: str, start: int, last: int) -> tuple[bytes, int, str] | None:
-    """A range out of moto's own buffer; None for whatever is not the plain case (no such key, past the end)."""
+    """A range out of moto's own buffer; None for all but the plain case (no such key, past the end)."""
     from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.s3.models import s3_backends
 
@@ -83,12 +83,12 @@ def range_from_moto(bucket: str, key: str, start: int, last: int) -> tuple[bytes
         with found.lock:
             found._value_buffer.seek(start)
             return found._value_buffer.read(last + 1 - start), found.size, found.etag
-    except Exception:  # no such bucket, or the object was replaced and closed while we looked: moto has the words
+    except Exception:  # no such bucket, or the object was replaced meanwhile: moto answers
         return None
 
 
 def serve(port: int, bucket: str, parent_pid: int | None) -> None:
-    """As adaptfocus.infra.demo.s3_server's, with the fixes."""
+    """Serve like adaptfocus.infra.demo.s3_server, with the fixes."""
     from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
 
@@ -96,7 +96,7 @@ def serve(port: int, bucket: str, parent_pid: int | None) -> None:
         disable_nagle_algorithm = True  # headers and body go out in two writes
 
         def log_request(self, *args: Any, **kwargs: Any) -> None:
-            """No line a request: a benchmark makes thousands."""
+            """Print no line for a request, because a benchmark makes thousands."""
 
     app = with_exclusive_writes(DomainDispatcherApplication(create_backend_app))
     app = with_cheap_ranges(app, range_from_moto)

@@ -1,4 +1,4 @@
-"""Secrets for tests that nothing must repeat: put them into the environment, run something, look at what it said."""
+"""Secrets for tests: put them into the environment, run something, and check that its output has none of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-# Each unlike any word in code or messages, so that finding one means that it was leaked.
+# None of these occurs in code or messages, so that finding one means that it was leaked.
 SECRETS = {
     "AWS_ACCESS_KEY_ID": "AKIAQZ7LEAKPROBE0001",
     "AWS_SECRET_ACCESS_KEY": "qz7/LeakProbe+Secret/0002",

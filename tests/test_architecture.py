@@ -40,7 +40,7 @@ ORDER = {
 }
 LAYERS = tuple(ORDER)
 MAX_LINES = 350
-MAX_LINES_OF_TESTS = 550  # cases one after the other, each read alone
+MAX_LINES_OF_TESTS = 550  # these are cases one after the other, each of which can be read alone
 MAX_FILES = 18  # of a folder
 RAY_FILES = ("pipelines/stream/on_ray.py", "trainers/on_ray/", "infra/")
 # What decodes, plans or reads settings in many processes must not pay for torch (1.3 s of CPU and 180 MB each).

@@ -1,4 +1,4 @@
-"""What a stranger gets: the wheel, in an environment that holds nothing else, away from the checkout."""
+"""What a new user gets: the wheel, in an environment that holds nothing else, away from the checkout."""
 
 from __future__ import annotations
 
@@ -69,4 +69,4 @@ def test_what_needs_an_extra_names_it(adaptfocus: Path, tmp_path: Path, command:
     assert done.returncode == 2
     assert f"adaptfocus[{extra}]" in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
-    assert list(tmp_path.iterdir()) == [], "nothing is begun that cannot go on"
+    assert list(tmp_path.iterdir()) == [], "nothing is begun that cannot continue"

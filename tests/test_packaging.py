@@ -70,7 +70,7 @@ def imports_in(source: str) -> Iterator[tuple[str, bool]]:
 
 
 def undeclared(name: str, source: str) -> list[str]:
-    """What a file of the packages imports without a dependency that is there by then."""
+    """The imports of a file that are not covered by a dependency that is installed at that point."""
     wrong: list[str] = []
     extra = OF_AN_EXTRA.get(name)
     for module, at_once in imports_in(source):
@@ -102,7 +102,7 @@ def test_the_rule_finds_what_is_undeclared() -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_each_import_belongs_to_a_declared_dependency(package: str) -> None:
-    """Of the core if it comes with the file, of an extra if it comes when a function wants it."""
+    """Imports at the top of a file need a core dependency; imports in a function may need an extra."""
     files = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (ROOT / package).rglob("*.py")}
     assert files
     assert {name: wrong for name, source in files.items() if (wrong := undeclared(name, source))} == {}
@@ -119,7 +119,7 @@ def test_what_tests_import_comes_with_dev() -> None:
 
 
 def test_decord_is_asked_for_by_name_only() -> None:
-    """Its last release is of 2021: whoever wants all that is useful does not want it."""
+    """Its last release is from 2021, so the extra `all` leaves it out."""
     assert "decord" in EXTRAS["decord"]
     assert "decord" not in EXTRAS["all"]
     assert set(PROJECT["optional-dependencies"]) - {"all", "decord", *FOR_CONTRIBUTORS} == set(
@@ -128,7 +128,7 @@ def test_decord_is_asked_for_by_name_only() -> None:
 
 
 def test_the_page_of_the_package_links_nowhere_inside_the_checkout() -> None:
-    """A package index has the page and nothing beside it."""
+    """A package index has only this page."""
     page = (ROOT / PROJECT["readme"]).read_text()
     links = re.findall(r"\]\(([^)]*)\)", page)
     assert links

@@ -1,4 +1,4 @@
-"""The same job on videos that people filmed, through Ceph's S3 gateway: nothing here was made to suit us."""
+"""The same job on videos that people filmed, through Ceph's S3 gateway: nothing here was made for these tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small world, encoded, packed and indexed once a session: real H.264 in real tars, its truth known to the frame."""
+"""A small world, encoded, packed and indexed once a session: real H.264 in real tars, with truth known to the frame."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class SmallWorld:
 
 
 def retag(index: Path, moved: Mapping[str, Path] | None = None) -> None:
-    """Let an index say of its shards what they are now, as if they had been so when they were indexed."""
+    """Update the tags of shards in an index to what they are now, as if they had been so when they were indexed."""
     entry = json.loads((index / "index.json").read_text())
     for part in entry["parts"]:
         part["shard_url"] = str((moved or {}).get(part["shard_url"], part["shard_url"]))

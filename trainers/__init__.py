@@ -1,6 +1,5 @@
-"""What happens to the model.
+"""What happens to the model: AdaptFocus training (saliency estimation, action focusing, clip focusing) and evaluation.
 
-Input: batches of clips with their bags' labels and saliency.
-Does: AdaptFocus training (saliency estimation, action focusing, clip focusing), checkpoints, evaluation.
-Output: weights, ledgers of scores, metrics.
+Batches of clips come in, with the labels and the saliency of their bags; a bag is the clips of one video in a batch.
+Checkpoints, ledgers of scores and metrics come out.
 """

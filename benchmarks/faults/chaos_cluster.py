@@ -1,11 +1,9 @@
 """A Ray cluster of several nodes on this machine, the training command on it, and ways to kill their parts.
 
-Input: an S3 server that outlives them all.
-Does: starts raylets, each of which is a node to Ray, and the command as a user gives it; SIGKILLs workers, nodes, the
-command, or everything; takes a node away with a notice, as a spot market does.
-Output: a run that has to get over it.
+Each node is a raylet. The command is started as a user would start it. Workers, nodes, the command or everything can be
+SIGKILLed, and a node can be taken away with a notice, as a spot market does. The S3 server outlives them all.
 
-Training nodes have the resource `train`, one each, and the head decodes: so each rank has a node of its own.
+Each training node has one unit of the resource `train`, and the head decodes, so each rank has its own node.
 """
 
 from __future__ import annotations
@@ -32,23 +30,23 @@ NODE_CPUS = 2
 OBJECT_STORE_BYTES = 200 * 2**20
 SETTINGS = {
     "RAY_AUTH_MODE": "disabled",
-    # A node that answers nothing for so long is dead: 5 looks, one a second, where Ray has 3 s between two by default.
+    # A node that does not answer 5 checks, one a second, is dead. By default Ray has 3 s between two checks.
     "RAY_health_check_initial_delay_ms": "2000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_failure_threshold": "5",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
-    # Ray starts no more processes at once than a node has CPUs; most of them wait.
+    # Ray starts at most as many processes at once as a node has CPUs, and most of them wait.
     "RAY_worker_maximum_startup_concurrency": "8",
     "OMP_NUM_THREADS": "1",
 }
 
 
 class ChaosCluster:
-    """Head, training nodes and the command; all of it ends with the `with` block."""
+    """Head, training nodes and the command; everything ends with the `with` block."""
 
     def __init__(self, config: TrainConfig, nodes: int, folder: Path) -> None:
         self.config, self.folder = config, folder
-        # A folder of its own, which goes at the end; a short name, for those of sockets lie in it.
+        # A separate folder, which is removed at the end. Its name is short, because paths of sockets lie in it.
         self.temporary = tempfile.TemporaryDirectory(prefix="af-ray-", ignore_cleanup_errors=True)
         self.command: subprocess.Popen | None = None
         self.nodes: list[Any] = []
@@ -66,7 +64,7 @@ class ChaosCluster:
         self.temporary.cleanup()
 
     def start(self) -> None:
-        """A new cluster."""
+        """Start a new cluster."""
         from ray.cluster_utils import Cluster
 
         with _unadvertised():
@@ -83,13 +81,13 @@ class ChaosCluster:
             self.add_node()
 
     def add_node(self) -> None:
-        """One more node that trains."""
+        """Add a training node."""
         self.nodes.append(
             self.cluster.add_node(num_cpus=NODE_CPUS, resources={"train": 1}, object_store_memory=OBJECT_STORE_BYTES)
         )
 
     def give_command(self) -> float:
-        """`adaptfocus train`, begun or given again -> the wall clock at that moment."""
+        """Start `adaptfocus train`, or start it again -> the wall clock at that moment."""
         settings = self.folder / "settings.yaml"
         settings.write_text(yaml.safe_dump(self.config.model_dump(mode="json")))
         command = [sys.executable, "-m", "adaptfocus", "train", "small", "--config", str(settings)]
@@ -103,7 +101,7 @@ class ChaosCluster:
         return self.command.poll() if self.command else None
 
     def processes(self, name: str) -> list[psutil.Process]:
-        """The processes of this cluster alone whose command line holds `name`: others may run on this machine."""
+        """The processes of this cluster whose command line contains `name`; other clusters may run on this machine."""
         found: list[psutil.Process] = []
         for node in (self.head, *self.nodes):
             raylet = node.all_processes["raylet"][0].process.pid
@@ -112,19 +110,19 @@ class ChaosCluster:
         return found
 
     def kill_process(self, name: str, number: int) -> bool:
-        """SIGKILL one process of that name; False if there is none at the moment."""
+        """SIGKILL one process of that name; False if there is none."""
         found = self.processes(name)
         if found:
             found[number % len(found)].kill()
         return bool(found)
 
     def kill_node(self, number: int) -> None:
-        """SIGKILL a training node's raylet, and with it all that runs on the node."""
+        """SIGKILL the raylet of a training node, and with it all that runs on the node."""
         node = self.nodes.pop(number % len(self.nodes))
         self.cluster.remove_node(node, allow_graceful=False)
 
     def drain_node(self, number: int, grace_seconds: float) -> Any:
-        """Tell Ray that a node is taken away -> the node, which somebody has to take away then."""
+        """Tell Ray that a node will be taken away -> the node, which the caller has to take away."""
         from ray._raylet import GcsClient  # type: ignore[attr-defined]
         from ray.core.generated.autoscaler_pb2 import DrainNodeReason  # type: ignore[attr-defined]
 
@@ -149,7 +147,7 @@ class ChaosCluster:
             self.command.wait()
 
     def kill_everything(self) -> None:
-        """SIGKILL the command, all nodes and the head: only what is on the store is left."""
+        """SIGKILL the command, all nodes and the head. Only what is on the store is left."""
         self.kill_command()
         for node in (*self.nodes, self.head):
             self.cluster.remove_node(node, allow_graceful=False)
@@ -158,7 +156,7 @@ class ChaosCluster:
 
 @contextlib.contextmanager
 def _unadvertised() -> Iterator[None]:
-    """Ray notes where the cluster that was started last is, and joins it where no address is given: put that back."""
+    """Restore Ray's note of the cluster that was started last, which Ray joins where no address is given."""
     from ray._common.utils import get_ray_address_file
 
     note = Path(get_ray_address_file(None))

@@ -1,7 +1,7 @@
-"""A run under attack: one thing killed after the other, and what came of each.
+"""Kills one part of a run after the other, and records what each kill costs.
 
-Input: a cluster with a run on it. Does: kills at seeded moments, brings back what a cluster would bring back, waits for
-the run to commit something new. Output: for each kill the time to recover, and the batches that were trained again.
+The moments of the kills are seeded. After a kill, what a cluster would bring back is brought back, and the run must
+commit something new. For each kill the time to recover is recorded, and the batches that were trained again.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from benchmarks.measuring.figures import say
 
 WORKER, DECODER, NODE, COMMAND, DRAIN, EVERYTHING = "worker", "decoder", "node", "command", "drain", "everything"
 GRACE_SECONDS = 20.0  # of a drain
-REPLACED_AFTER_SECONDS = 30.0  # a new node comes up to so long after the old one has gone
+REPLACED_AFTER_SECONDS = 30.0  # a new node comes at most so long after the old one has gone
 PATIENCE_SECONDS = 300.0
 
 
 @dataclass
 class Kill:
-    """What was killed, and what came of it."""
+    """What was killed, and what it cost."""
 
     kind: str
     seconds: float  # wall clock
     trained: int  # batches of all epochs up to the kill, by a heartbeat that is up to a second old
-    went_on_from: int  # of them, those that were committed
+    went_on_from: int  # how many of them were committed
     recovery_seconds: float  # until something new was committed
-    first_step_seconds: float | None  # from the command given again to a sign of life; None: it was not given again
+    first_step_seconds: float | None  # from a restart of the command to a sign of life; None: it was not restarted
 
 
 @dataclass
 class Chaos:
-    """The run under attack."""
+    """A run whose parts are killed."""
 
     cluster: ChaosCluster
     run: Run
@@ -48,7 +48,7 @@ class Chaos:
     patience_seconds: float = PATIENCE_SECONDS
 
     def strike(self, kind: str, pause_seconds: float = 4.0) -> Kill | None:
-        """Kill something after up to `pause_seconds`, and wait until the run has got over it; None: it had ended."""
+        """Kill something after up to `pause_seconds`, and wait until the run recovers; None if it had ended."""
         time.sleep(self.random.uniform(0.0, pause_seconds))
         if self.cluster.ended() is not None:
             return None
@@ -69,7 +69,7 @@ class Chaos:
         return kill
 
     def _kill(self, kind: str, number: int) -> float | None:
-        """When the command was given again; None if it did not have to be."""
+        """Kill, and repair as a cluster would -> when the command was restarted; None if it was not."""
         cluster = self.cluster
         if kind == WORKER:
             self.wait_for("a worker", lambda: cluster.kill_process("RayTrainWorker", number))
@@ -94,7 +94,7 @@ class Chaos:
         return None
 
     def _new_commit(self, kind: str, before: int, began: float) -> Commit | None:
-        """The first commit of a group that has claimed the run since; a decoder's death needs no new group."""
+        """The first commit of a group that has claimed the run since; the death of a decoder needs no new group."""
         new = [e for e in self.run.entries(last=64) if e.number > before and e.seconds > began]
         claims = [e.number for e in new if e.kind == "start"]
         if kind != DECODER and not claims:
@@ -102,24 +102,24 @@ class Chaos:
         return next((e for e in new if e.kind == "checkpoint" and e.number > (claims or [before])[0]), None)
 
     def _went_on_from(self, before: int) -> int:
-        """Batches that the first group after entry `before` of the log found committed."""
+        """The committed batches that the first group after entry `before` of the log found."""
         entries = self.run.entries()
         claim = next((e.number for e in entries if e.kind == "start" and e.number > before), None)
         found = [e for e in entries if e.kind == "checkpoint" and (claim is None or e.number < claim)]
         return self._batches(found[-1].epoch, found[-1].cursor) if found else 0
 
     def wait_for(self, what: str, is_there: Callable[[], bool]) -> None:
-        """Until it is there, or the run is finished."""
+        """Wait until it is there, or the run is finished."""
         began = time.monotonic()
         while not is_there() and self.cluster.ended() != 0:
             if self.cluster.ended() is not None:
-                raise RuntimeError(f"the command ended with {self.cluster.ended()}, while {what} was waited for")
+                raise RuntimeError(f"the command ended with {self.cluster.ended()} before {what} came")
             if time.monotonic() - began > self.patience_seconds:
                 raise RuntimeError(f"{what} did not come in {self.patience_seconds:.0f} s")
             time.sleep(0.2)
 
     def trained(self) -> int:
-        """Batches of all epochs that have been trained, by the heartbeat."""
+        """The batches of all epochs that have been trained, according to the heartbeat."""
         beat = self._beat()
         return self._batches(beat["epoch"], beat["cursor"]) if beat else 0
 

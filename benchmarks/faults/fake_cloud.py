@@ -1,10 +1,10 @@
-"""The node kinds of ray_cluster.yaml in Ray's fake cloud, where a node is a process of this machine.
+"""Trains with the node kinds of ray_cluster.yaml in Ray's fake cloud, where a node is a process of this machine.
 
-Input: a folder. Does: starts a head whose autoscaler has those kinds, scaled down, trains on it, watches nodes come
-and go. Output: figures `scale.from_zero_*`, in seconds from the beginning of the training.
+A head starts whose autoscaler has those kinds, scaled down. A run trains on it while nodes come and go. The figures
+`scale.from_zero_*` are in seconds from the start of the training.
 
-Two things differ from a real cluster. A fake GPU has no CUDA, so ranks ask for a resource `rank` of the same nodes in
-the place of a GPU. And Ray's fake cloud works on port 6379 alone, so one of these runs at a time.
+Two things differ from a real cluster. A fake GPU has no CUDA, so ranks ask for a resource `rank` of the same nodes
+instead of a GPU. And Ray's fake cloud only works on port 6379, so only one of these can run at a time.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from benchmarks.measuring.figures import Figure, say
 
 ROOT = Path(__file__).resolve().parents[2]
 PORT = 6379
-HEAD = "ray.head.default"  # what the fake cloud calls its head
+HEAD = "ray.head.default"  # the fake cloud's name for its head
 SMALL = {"decode": {"CPU": 6}, "train": {"CPU": 1, "GPU": 1, "rank": 1}}
-IDLE_MINUTES = 0.5  # not less: on a busy machine a process takes some seconds to start on a node
+IDLE_MINUTES = 0.5  # not shorter: on a busy machine a process takes some seconds to start on a node
 ROLE = "adaptfocus/role"
 START_SECONDS, GONE_SECONDS = 120.0, 120.0
 
 
 def from_zero(folder: Path) -> list[Figure]:
-    """Train on a cluster that has only a head -> when the first node of each kind came, the run ended, all had gone."""
+    """Train on a cluster that has only a head -> when each kind of node came, the run ended, and all nodes had gone."""
     make_world(
         world_of("demo", num_train_videos=32, num_test_videos=1), str(folder / "zero-world"), os.cpu_count() or 1
     )
@@ -68,7 +68,7 @@ def from_zero(folder: Path) -> list[Figure]:
 
 
 def scaled_down(cluster: dict[str, Any]) -> dict[str, Any]:
-    """A launcher's file with its kinds, labels and limits, for the fake cloud."""
+    """The cluster launcher's file for the fake cloud, with the same kinds, labels and limits."""
     kinds = {}
     for name, kind in cluster["available_node_types"].items():
         kept = {key: value for key, value in kind.items() if not key.startswith(("docker", "worker_"))}
@@ -89,10 +89,10 @@ def scaled_down(cluster: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _head(folder: Path) -> Iterator[str]:
-    """A head without CPUs and its autoscaler -> its address."""
+    """Start a head without CPUs, and its autoscaler -> its address."""
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", PORT)) == 0:
-            raise RuntimeError(f"port {PORT} is taken, and Ray's fake cloud works on no other")
+            raise RuntimeError(f"port {PORT} is taken, and Ray's fake cloud only works on this one")
     settings, log = folder / "fake-cloud.json", folder / "fake-cloud.log"
     settings.write_text(json.dumps(scaled_down(yaml.safe_load((ROOT / "ray_cluster.yaml").read_text()))))
     environment = {**os.environ, "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
@@ -139,7 +139,7 @@ def _train_and_watch(config: TrainConfig) -> dict[str, float]:
                     say(f"  {came[role]:.0f} s: the first {role} node")
 
     if _roles():
-        raise RuntimeError(f"nodes before there is work: {_roles()}")
+        raise RuntimeError(f"there are nodes before there is work: {_roles()}")
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     train.fit(config)
@@ -149,12 +149,12 @@ def _train_and_watch(config: TrainConfig) -> dict[str, float]:
     while _roles() and time.monotonic() - began < came["trained"] + GONE_SECONDS:
         time.sleep(0.5)
     if _roles():
-        raise RuntimeError(f"nodes that did not go: {_roles()}")
+        raise RuntimeError(f"nodes stayed after the run: {_roles()}")
     return {**{k: came[k] for k in ("train", "decode", "trained")}, "gone": time.monotonic() - began}
 
 
 def _roles() -> list[str]:
-    """Of the nodes that are there, less the head."""
+    """The roles of all nodes except the head."""
     import ray
 
     return [node["Labels"][ROLE] for node in ray.nodes() if node["Alive"] and ROLE in node["Labels"]]

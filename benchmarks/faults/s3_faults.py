@@ -1,7 +1,6 @@
-"""A store that has bad days: the proxy of s3_latency, with a share of each fault that clients meet in the wild.
+"""A faulty store: the proxy of s3_latency, with a share of each fault that clients meet in practice.
 
-Input: an endpoint, shares, a seed. Does: draws what becomes of each request; passes the rest on. Output: an endpoint,
-and how often each fault was played.
+A seed decides which requests get a fault; the others are passed on. The proxy counts how often each fault was played:
 
     503 SlowDown; connections reset, before or after the store has had the request; bodies that end early; first bytes
     that are late; the whole object, with 200, in place of a range; a Content-Range of another range; ExpiredToken for
@@ -25,7 +24,7 @@ from benchmarks.faults.s3_latency import FarStore, Proxy, headers_of, pass_body,
 
 @dataclass(frozen=True)
 class Faults:
-    """Shares of requests, in [0, 1]; the last three and `truncate` of GETs (of ranges) alone.
+    """Shares of requests, in [0, 1]; the last three and `truncate` are shares of only GETs (of ranges).
 
     At most `most` faults are played, and only on paths that hold `path`.
     """
@@ -37,14 +36,14 @@ class Faults:
     whole: float = 0.0
     wrong_range: float = 0.0
     slow_seconds: float = 5.0
-    jitter_ms: float = 0.0  # a uniform draw up to it, beside the latency
+    jitter_ms: float = 0.0  # a uniform draw up to this is added to the latency
     seed: int = 0
     most: int = 1 << 62
     path: str = ""
     expired_key: str = ""  # every request signed with it is answered with ExpiredToken
 
     def kinds(self, is_get: bool, is_range: bool) -> list[tuple[str, float]]:
-        """What can become of a request, and how often."""
+        """The faults that a request can get, and how often."""
         kinds = [("throttle", self.throttle), ("reset", self.reset), ("slow", self.slow)]
         kinds += [("truncate", self.truncate)] if is_get else []
         return kinds + ([("whole", self.whole), ("wrong_range", self.wrong_range)] if is_range else [])
@@ -56,7 +55,7 @@ class FaultyStore(FarStore):
     module = "benchmarks.faults.s3_faults"
 
     def reset(self, latency_ms: float = 0.0, faults: Faults | None = None) -> None:
-        """Forget the counts; from now on hold requests for `latency_ms` and play these faults."""
+        """Reset the counts; from now on hold requests for `latency_ms` and play these faults."""
         self._control(f"reset?latency_ms={latency_ms}&faults={quote(json.dumps(asdict(faults or Faults())))}")
 
     def played(self) -> dict[str, int]:
@@ -65,7 +64,7 @@ class FaultyStore(FarStore):
 
 
 class FaultyProxy(Proxy):
-    """What the proxy's process does."""
+    """The proxy with faults; it runs in the proxy's process."""
 
     def __init__(self, upstream_port: int) -> None:
         super().__init__(upstream_port)
@@ -92,7 +91,7 @@ class FaultyProxy(Proxy):
         if kind == "throttle":
             return await self._refuse(reader, writer, headers, 503, "SlowDown", "Please reduce your request rate.")
         if kind == "reset":
-            if self.random.random() < 0.5:  # the store has done it, and nobody hears of it
+            if self.random.random() < 0.5:  # the store has done it, but the client gets no answer
                 await super().exchange(reader, _Nobody(), head, method, headers)
             _reset(writer)
         if kind == "slow":
@@ -149,7 +148,7 @@ class _Kept(_Nobody):
 
 
 def _reset(writer) -> None:
-    """Close with RST, as a load balancer that has forgotten the connection."""
+    """Close with RST, like a load balancer that has forgotten the connection."""
     found = writer.get_extra_info("socket")
     found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
@@ -157,14 +156,14 @@ def _reset(writer) -> None:
 
 
 def _truncated(answer: bytes, writer) -> None:
-    """The right head, half of the body, and the end of the connection."""
+    """Send the right head and half of the body, then end the connection."""
     head, _, body = answer.partition(b"\r\n\r\n")
     writer.write(head + b"\r\n\r\n" + body[: len(body) // 2])
     writer.close()
 
 
 def _misplaced(answer: bytes, writer) -> None:
-    """The Content-Range of a range that begins one byte later."""
+    """Change the Content-Range to a range that begins one byte later."""
     head, _, body = answer.partition(b"\r\n\r\n")
     said = headers_of(head).get("content-range", "")
     if said:
@@ -175,7 +174,7 @@ def _misplaced(answer: bytes, writer) -> None:
 
 
 def _unranged(target: str, port: int) -> bytes:
-    """The head of a GET of the whole object, signed with the keys of this process: the client signed its range."""
+    """The head of a GET of the whole object, signed with this process's keys, because the client signed its range."""
     from botocore.auth import S3SigV4Auth
     from botocore.awsrequest import AWSRequest
     from botocore.credentials import Credentials

@@ -1,9 +1,8 @@
-"""A store that is far away: a proxy in front of an S3 server that waits before each answer, and counts.
+"""A store that is far away: a proxy in front of an S3 server that holds each request for some milliseconds.
 
-Input: an endpoint. Does: passes HTTP/1.1 on, connections kept alive; holds each request for some milliseconds; counts
-requests and body bytes by method and path. Output: an endpoint, and the counts.
+It passes HTTP/1.1 on and keeps connections alive. It counts requests and body bytes by method and path.
 
-It runs in a process of its own. Passing on a range of 300 kB takes 0.3 ms and 0.5 ms of CPU, 64 MB 50 ms of CPU.
+It runs in a separate process. Passing on a range of 300 kB takes 0.3 ms and 0.5 ms of CPU; 64 MB take 50 ms of CPU.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _NO_BODY = (204, 304)
 
 @dataclass(frozen=True)
 class Traffic:
-    """Requests of one method for one path, and the bytes of their answers' bodies."""
+    """The number of requests of one method for one path, and the bytes of the bodies of their answers."""
 
     method: str
     path: str
@@ -52,9 +51,9 @@ F = TypeVar("F", bound="FarStore")
 
 
 class FarStore:
-    """The proxy in front of a store, as a context manager. `environment` leads every S3 client to it."""
+    """The proxy in front of a store, as a context manager. `environment` points every S3 client to it."""
 
-    module = "benchmarks.faults.s3_latency"  # whose process it is
+    module = "benchmarks.faults.s3_latency"  # the module that runs as its process
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -87,17 +86,17 @@ class FarStore:
 
     @property
     def environment(self) -> dict[str, str]:
-        """As LocalS3's, with this proxy as the endpoint."""
+        """Like that of LocalS3, with this proxy as the endpoint."""
         local = {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
         urls = {"AWS_ENDPOINT_URL": self.endpoint_url, "AWS_ENDPOINT_URL_S3": self.endpoint_url}
         return local | self.store.environment | urls
 
     def reset(self, latency_ms: float) -> None:
-        """Forget the counts; from now on hold every request for `latency_ms`."""
+        """Reset the counts; from now on hold every request for `latency_ms`."""
         self._control(f"reset?latency_ms={latency_ms}")
 
     def traffic(self) -> list[Traffic]:
-        """What went through since the last reset."""
+        """The traffic since the last reset."""
         return [Traffic(*row) for row in json.loads(self._control("traffic"))]
 
     def _control(self, path: str) -> bytes:
@@ -115,7 +114,7 @@ class Proxy:
         self.counts: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
 
     async def client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection of a client; it stays open whether or not the store keeps its own."""
+        """Serve one connection of a client. It stays open even where the store closes its own."""
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -124,7 +123,7 @@ class Proxy:
                     writer.write(_plain(self.controlled(target)))
                     continue
                 await self.delay()
-                if headers.get("expect"):  # the client waits for leave to send its body; the store need not be asked
+                if headers.get("expect"):  # the client waits for permission to send its body; no need to ask the store
                     writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 size = await self.exchange(reader, writer, _without(head, b"expect"), method, headers)
                 counted = self.counts[method, unquote(urlsplit(target).path)]
@@ -132,7 +131,7 @@ class Proxy:
                 if headers.get("connection") == "close":
                     return
         except (asyncio.IncompleteReadError, ConnectionError):
-            return  # the other side has gone, as it may between requests
+            return  # the other side has closed, which it may do between requests
         finally:
             writer.close()
 
@@ -140,9 +139,9 @@ class Proxy:
         await asyncio.sleep(self.latency_seconds)
 
     async def exchange(self, reader, writer, head: bytes, method: str, headers: dict[str, str]) -> int:
-        """Pass one request and its answer on; the bytes of the answer's body.
+        """Pass one request and its answer on; return the bytes of the answer's body.
 
-        On a connection of its own: the local S3 server closes each after its answer.
+        Each request has a new connection, because the local S3 server closes it after its answer.
         """
         source, target = await asyncio.open_connection("127.0.0.1", self.upstream_port, limit=1 << 20)
         try:
@@ -155,7 +154,7 @@ class Proxy:
             target.close()
 
     async def hand_back(self, source, writer, answer: bytes, has_body: bool) -> int:
-        """Pass an answer on; the bytes of its body."""
+        """Pass an answer on; return the bytes of its body."""
         writer.write(answer)
         size = await pass_body(source, writer, headers_of(answer)) if has_body else 0
         await writer.drain()
@@ -170,7 +169,7 @@ class Proxy:
 
 
 async def pass_body(source: asyncio.StreamReader, target: Any, headers: dict[str, str]) -> int:
-    """Pass a body on as it is framed; its bytes without the framing."""
+    """Pass a body on with its framing; return its bytes without the framing."""
     if headers.get("transfer-encoding") == "chunked":
         total = 0
         while True:
@@ -212,16 +211,16 @@ def _plain(body: bytes) -> bytes:
 
 
 async def serve(proxy: Proxy) -> None:
-    """Serve until whoever started this process has ended."""
+    """Serve until the process that started this one has ended."""
     parent = os.getppid()
     server = await asyncio.start_server(proxy.client, "127.0.0.1", 0, limit=1 << 20, backlog=512)
     print(f"port {server.sockets[0].getsockname()[1]}", flush=True)
-    while os.getppid() == parent:  # it ends with whoever started it, however that ends
+    while os.getppid() == parent:  # it ends with its parent, however that ends
         await asyncio.sleep(0.5)
 
 
 def upstream_port(module: str) -> int:
-    """What the command line of a proxy's process says."""
+    """The port of the store, from the command line of the proxy's process."""
     parser = argparse.ArgumentParser(prog=f"python -m {module}")
     parser.add_argument("--upstream-port", type=int, required=True)
     return parser.parse_args().upstream_port

@@ -1,8 +1,8 @@
-"""Annotation files that somebody or something has spoilt: lists, releases, task files, class lists.
+"""Broken annotation files: lists, releases, task files, class lists.
 
-Input: a number and a seed. Does: writes files as each reader expects them, spoils their text or their values, reads
-them the way of `pack`, `index --labels` and the probes.
-Output: the files; "ok", "refused" with the project's own error, or "unclassified".
+Files are written as each reader expects them. Then their text or their values are broken, and they are read as `pack`,
+`index --labels` and the probes read them. The outcome is "ok", "refused" with the project's own error, or
+"unclassified".
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from adaptfocus.pipelines.errors import AdaptFocusError
 Random = np.random.Generator
 Files = dict[str, bytes]
 PLACE = "fuzz-annotations"
-SECRET = "hush-hush"  # of a URL that a list names
+SECRET = "hush-hush"  # in a URL that a list names
 WORDS = (
     "", " ", "nan", "inf", "-inf", "1e999", "-0", "1_000", "0x10", "1,5", "\u0661", "9" * 400, "None", "null", "true",
     "../x", "/etc/x", "C:\\x", "a/b", "a//b", ".", f"s3://user:{SECRET}@bucket/x",
@@ -156,7 +156,7 @@ MAKERS: tuple[Callable[[Random], Files], ...] = (
 
 
 def spoilt(random: Random) -> tuple[str, Files]:
-    """(what is to be read, its files); one or two of them are changed, or none."""
+    """(what to read, its files); none, one or two of the files are changed."""
     make = MAKERS[int(random.integers(len(MAKERS)))]
     files = make(random)
     names = [name for name in files if not name.endswith(".mp4")]
@@ -171,7 +171,7 @@ def spoilt(random: Random) -> tuple[str, Files]:
 
 
 def _spoilt_json(data: bytes, random: Random) -> bytes:
-    """A value inside exchanged, a key renamed or left out; of JSON and of lines of JSON."""
+    """Replace a value, or rename or remove a key, in JSON or in lines of JSON."""
     lines = data.split(b"\n") if data.count(b"\n") > 1 else [data]
     number = int(random.integers(len(lines)))
     try:
@@ -214,7 +214,7 @@ def _spoilt_text(data: bytes, random: Random) -> bytes:
         del lines[number]
     elif what == 3:
         lines[number], lines[other] = lines[other], lines[number]
-    elif what == 4:  # a field of a line
+    elif what == 4:  # a field in a line
         for separator in (b",", b" ", b";", b"\t"):
             fields = lines[number].split(separator)
             if len(fields) > 1:
@@ -251,7 +251,11 @@ def _spoilt_text(data: bytes, random: Random) -> bytes:
 
 
 def read_all(what: str, files: Files) -> str:
-    """ "ok" or "refused"; raises whatever else the readers raise, and AssertionError where a result breaks a rule."""
+    """Read files -> "ok" or "refused".
+
+    Raises:
+        AssertionError: a result breaks a rule. Any other error of the readers passes through.
+    """
     memory = fsspec.filesystem("memory")
     if memory.exists(f"/{PLACE}"):
         memory.rm(f"/{PLACE}", recursive=True)
@@ -264,7 +268,7 @@ def read_all(what: str, files: Files) -> str:
         except AdaptFocusError as error:
             said.append(str(error))
     assert all(text.strip() for text in said), "an error without a message"
-    assert SECRET not in "".join(said), "a secret is printed"
+    assert SECRET not in "".join(said), "a secret was printed"
     return "refused" if said else "ok"
 
 
@@ -283,7 +287,7 @@ def _release(name: str, url: str, **options: Any) -> Callable[[], None]:
 
 
 def _read_labels(url: str, classes: tuple[str, ...] | None = None) -> None:
-    """As `index --labels` keeps them."""
+    """Read labels as `index --labels` does."""
     found = read_labels(url, classes)
     pa.array([list(labels) for labels, _ in found.values()], pa.list_(pa.string()))
     pa.array(list(found), pa.string())
@@ -292,7 +296,7 @@ def _read_labels(url: str, classes: tuple[str, ...] | None = None) -> None:
 def _read_manifest(url: str) -> None:
     videos, _ = read_manifest(url)
     ids = [video.video_id for video in videos]
-    assert len(set(ids)) == len(ids), "an id is there twice"
+    assert len(set(ids)) == len(ids), "an id occurs twice"
 
 
 _READERS: dict[str, Callable[[str], list[Callable[[], Any]]]] = {

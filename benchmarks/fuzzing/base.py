@@ -1,7 +1,7 @@
-"""Whole files to break: real ones where they are, and small ones of containers and codecs that FFmpeg can write here.
+"""Whole files to break: real ones where there are any, and small ones of containers and codecs that FFmpeg writes here.
 
-Input: a folder of footage. Does: reads what is small; encodes noise, so that no two frames are alike.
-Output: Bases, in a fixed order.
+Small files of the folder of footage are read. The others are encoded from noise, so that no two frames are alike. The
+order is fixed.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import av
 import numpy as np
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".ts", ".webm")
-HEADER_BYTES = 4096  # at both ends of what is no mp4
+HEADER_BYTES = 4096  # at both ends of a file that is not an mp4
 MADE_FRAMES, MADE_GOP = 36, 9
 _H264 = {"bf": "2", "x264-params": "keyint=9:min-keyint=9:scenecut=0"}
 _OPEN = {"bf": "2", "x264-params": "keyint=9:min-keyint=9:scenecut=0:open-gop=1"}
 _HEVC = {"x265-params": "log-level=none:pools=none:frame-threads=1:keyint=9:min-keyint=9"}
-# Name, container, encoder, options. Several of one codec, so that one can go on with the packets of another.
+# Name, container, encoder, options. A codec occurs several times, so that a file can continue with another's packets.
 MADE = (
     ("made.mp4", "mp4", "libx264", _H264), ("made-plain.mp4", "mp4", "libx264", {"bf": "0", "g": "9"}),
     ("made-open.mp4", "mp4", "libx264", _OPEN), ("made-cabac-off.mp4", "mp4", "libx264", {**_H264, "coder": "0"}),
@@ -40,7 +40,7 @@ class Base:
 
     name: str  # with its suffix
     data: bytes
-    headers: tuple[tuple[int, int], ...]  # (start, end) of what is no media
+    headers: tuple[tuple[int, int], ...]  # (start, end) of the parts that are not media
 
     @property
     def suffix(self) -> str:
@@ -48,14 +48,14 @@ class Base:
 
 
 def footage_folder() -> Path | None:
-    """Where real files lie, as the tests find them."""
+    """The folder of real files, found as the tests find it."""
     named = os.environ.get("ADAPTFOCUS_FOOTAGE")
     places = [Path(named)] if named else [p / "shared" / "data" for p in Path(__file__).resolve().parents]
     return next((place for place in places if (place / "awkward").is_dir()), None)
 
 
 def bases(folder: Path | None, max_bytes: int) -> list[Base]:
-    """All real files up to a size, in a fixed order, and small ones of the containers that are not among them."""
+    """All real files up to a size, in a fixed order, then small ones of the containers that these lack."""
     found = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES) if folder else []
     files = {path.name: path.read_bytes() for path in found if path.stat().st_size <= max_bytes}
     for number, (name, container, codec, options) in enumerate(MADE):

@@ -1,10 +1,9 @@
 """Broken videos, tars and lists, each a pure function of a seed and a number.
 
-Input: real files (or small ones made here where there are none).
-Does: flips bits, cuts off, overwrites, zeroes, splices, repeats, leaves out, sets sizes to absurd values: mostly in
-headers, since most bytes of a video are media. Edits packets and tables (fuzz_packets), moves boxes (fuzz_mp4), puts
-tars together (fuzz_tars), spoils annotations (fuzz_annotations).
-Output: Inputs of seven kinds, in fixed shares.
+They are made from real files, or from small ones made here where there are none. Bits are flipped, and bytes are cut
+off, overwritten, zeroed, spliced, repeated and left out. Sizes get absurd values. This mostly happens in headers, since
+most bytes of a video are media. Packets and tables are edited (packets.py), boxes moved (mp4.py), tars put together
+(tars.py) and annotations broken (annotations.py). There are seven kinds of inputs, in fixed shares.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ from benchmarks.fuzzing.mp4 import cut_at_a_box, with_moved_boxes
 from benchmarks.fuzzing.packets import edited
 from benchmarks.fuzzing.tars import odd_tar
 
-# Of 20 inputs: what is damaged in its bytes, and what is put together wrongly.
+# The kinds of 20 inputs: some have damaged bytes, the others are put together wrongly.
 KINDS = (
     *("file", "structure") * 4, *("packets",) * 2, *("tar", "tars") * 2, "demux", "structure",
     *("annotations",) * 4,
 )  # fmt: skip
 ABSURD = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x00FFFFFF, 0x10000)
 SMALL_BYTES = 60_000
-MADE_HERE = len(MADE)  # the last of all files
+MADE_HERE = len(MADE)  # these come last among all files
 TABLES = (b"moov", b"moof", b"stbl", b"stsd", b"stsz", b"stsc", b"stts", b"ctts", b"stco", b"stss", b"elst", b"mdhd")
 
 
 @dataclass(frozen=True)
 class Input:
-    """What is fed in. `data`: of the video, or of the tar; of "packets": what is to be done to the spans."""
+    """An input. `data`: bytes of the video or the tar; for "packets", what to do to the spans (runs of packets)."""
 
     number: int
     kind: str
@@ -48,7 +47,7 @@ class Input:
 
     @property
     def saved_as(self) -> dict[str, bytes]:
-        """Name and bytes of each file, for whoever looks at it."""
+        """Name and bytes of each file, for people who look at the input."""
         if self.files:
             return {f"{self.number:06d}-{self.what}/{name}": data for name, data in self.files.items()}
         suffix = self.suffix or (".tar" if self.kind in ("tar", "tars") else self.base.suffix)
@@ -56,7 +55,7 @@ class Input:
 
 
 def made(number: int, seed: int, every: Sequence[Base]) -> Input:
-    """Input `number`; the same whatever was made before it."""
+    """Make input `number`; it does not depend on what was made before."""
     random = np.random.default_rng([seed, number])
     kind = KINDS[number % len(KINDS)]
     weights = np.array([1 / (len(base.data) + 20_000) for base in every])
@@ -81,13 +80,13 @@ def made(number: int, seed: int, every: Sequence[Base]) -> Input:
 
 
 def _put_together(base: Base, small: Sequence[Base], random: np.random.Generator) -> tuple[bytes, str]:
-    """A video whose parts are whole: packets edited, boxes moved, files joined or cut between their parts."""
+    """A video whose parts are intact: packets edited, boxes moved, files joined or cut between their parts."""
     what, is_mp4 = random.random(), base.data[4:8] == b"ftyp"
     if is_mp4 and what < 0.15:
         return with_moved_boxes(base.data, random), base.suffix
     if is_mp4 and what < 0.2:
         return cut_at_a_box(base.data, random), base.suffix
-    if what < 0.3:  # one file behind the other: of the same kind, or not
+    if what < 0.3:  # one file after the other, of the same kind or not
         alike = [each for each in small if each.suffix == base.suffix] if random.random() < 0.7 else list(small)
         return base.data + alike[int(random.integers(len(alike)))].data, base.suffix
     if what < 0.33:  # named as another kind
@@ -98,7 +97,7 @@ def _put_together(base: Base, small: Sequence[Base], random: np.random.Generator
 def broken(
     data: bytes, headers: Sequence[tuple[int, int]], random: np.random.Generator, every: Sequence[Base] = ()
 ) -> bytes:
-    """One to three kinds of damage."""
+    """Apply one to three kinds of damage."""
     changed = bytearray(data)
     for _ in range(int(random.integers(1, 4))):
         if len(changed) < 16:
@@ -108,7 +107,7 @@ def broken(
 
 
 def _place(changed: bytearray, headers: Sequence[tuple[int, int]], random: np.random.Generator) -> int:
-    """Three of four times in a header."""
+    """A place to damage; three of four are in a header."""
     if headers and random.random() < 0.75:
         start, end = headers[int(random.integers(len(headers)))]
         if start < min(end, len(changed)):
@@ -157,7 +156,7 @@ def whole_tar(members: dict[str, bytes], tar_format: int = tarfile.GNU_FORMAT) -
 
 
 def broken_tar(base: Base, random: np.random.Generator) -> bytes:
-    """A tar of two samples whose headers are damaged; half of the damaged headers have a right check sum."""
+    """A tar of two samples with damaged headers; half of the damaged headers have a correct checksum."""
     suffix = Path(base.name).suffix
     members = {f"a{suffix}": base.data, "a.json": b'{"labels": ["x"]}', f"b{suffix}": base.data, "b.cls": b"1"}
     if random.random() < 0.3:
@@ -170,7 +169,7 @@ def broken_tar(base: Base, random: np.random.Generator) -> bytes:
         what = random.integers(6)
         if what == 0:
             data[at + 124 : at + 136] = b"%011o\0" % int(random.integers(0, 1 << 33))
-        elif what == 1:  # sizes in base 256, negative ones among them
+        elif what == 1:  # sizes in base 256, some of them negative
             data[at + 124 : at + 136] = bytes([(0x80, 0xFF)[int(random.integers(2))]]) + random.bytes(11)
         elif what == 2:
             data[at + 156] = int(random.choice(list(b"01234567SLKxgDM\xff")))

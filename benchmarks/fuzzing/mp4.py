@@ -1,9 +1,7 @@
-"""An mp4 of our own: whatever its tables say, they say it of bytes that are there.
+"""Writes odd but consistent mp4 files: whatever the tables say, the bytes that they name exist.
 
-Input: packets, how the decoder is described, a generator of random numbers.
-Does: lays the packets out in chunks in some order, writes the tables for them, with an edit list or without; moves and
-copies boxes of files that are there.
-Output: bytes.
+Packets are laid out in chunks (runs of packets that the tables place together) in some order, and the tables are
+written for them, with or without an edit list. Boxes of existing files can be moved and copied.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ def _u32(*values: int) -> bytes:
 
 @lru_cache(maxsize=256)
 def sample_description(base: Base) -> bytes | None:
-    """The first entry of the video's stsd; None if there is none that can be found plainly."""
+    """The first entry of the video's stsd; None if it cannot be found in a simple way."""
     at = base.data.find(b"vmhd")
     at = base.data.find(b"stsd", at) if at >= 0 else -1
     if at < 0:
@@ -51,11 +49,11 @@ def sample_description(base: Base) -> bytes | None:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What the tables are to be like, beyond the packets."""
+    """The random choices for the tables, in addition to the packets."""
 
     order: str  # of the chunks: "in order", "drawn", "reversed", "shared"
     tables_first: bool
-    filler_bytes: int  # behind each chunk
+    filler_bytes: int  # after each chunk
     edits: str
     has_sync_table: bool
     wide_offsets: bool
@@ -64,7 +62,7 @@ class _Drawn:
 
 
 def mp4_of(stream: Stream, descriptions: Sequence[bytes], random: np.random.Generator) -> bytes:
-    """An mp4 of one video. `descriptions`: its own, then those of other encoders."""
+    """An mp4 with one video. `descriptions`: its own, then those of other encoders."""
 
     def one_of(*choices: Any) -> Any:
         return choices[int(random.integers(len(choices)))]
@@ -88,7 +86,7 @@ def mp4_of(stream: Stream, descriptions: Sequence[bytes], random: np.random.Gene
     media = [b"".join(stream.samples[i].data for i in chunks[place]) + bytes(drawn.filler_bytes) for place in places]
     starts = dict(zip(places, accumulate(map(len, media), initial=0), strict=False))
     offsets = [starts[number] for number in range(len(chunks))]
-    if drawn.order == "shared" and len(chunks) > 1:  # one chunk is in use twice
+    if drawn.order == "shared" and len(chunks) > 1:  # one chunk is used twice
         offsets[int(random.integers(1, len(chunks)))] = offsets[0]
     ftyp, mdat = box(b"ftyp", _FTYP), box(b"mdat", *media)
     before = len(ftyp) + 8 + (len(_moov(stream, descriptions, chunks, offsets, drawn)) if drawn.tables_first else 0)
@@ -161,11 +159,11 @@ def _edit_list(stream: Stream, total: int, what: str) -> bytes:
     return box(b"edts", _full(b"elst", 0, _u32(len(edits)), *(_u32(*edit) for edit in edits)))
 
 
-# Boxes of a file that is there.
+# Boxes of an existing file.
 
 
 def boxes_of(data: bytes) -> list[tuple[bytes, bytes]]:
-    """(kind, body) of the boxes that follow each other; what is no box at the end is one without a kind."""
+    """(kind, body) of successive boxes; bytes at the end that are not a box become one without a kind."""
     found: list[tuple[bytes, bytes]] = []
     at = 0
     while at + 8 <= len(data):
@@ -178,7 +176,7 @@ def boxes_of(data: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def with_moved_boxes(data: bytes, random: np.random.Generator) -> bytes:
-    """Boxes left out, twice, exchanged, renamed, cut short, put in another: somewhere in the tree."""
+    """Remove, repeat, exchange, rename, shorten or nest boxes somewhere in the tree."""
     boxes = boxes_of(data)
     inside = [number for number, (kind, _) in enumerate(boxes) if kind in _HOLDERS]
     if inside and random.random() < 0.8:

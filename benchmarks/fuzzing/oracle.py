@@ -1,18 +1,17 @@
-"""What a sequential decode of a file shows, and whether frames that the product gave are those.
+"""Compares the frames that our code gave of a file with those of a sequential decode.
 
-Input: the bytes of a video, the frames that the product gave of it.
-Does: decodes the file from its start with FFmpeg's own demuxer and a new decoder, in a process of its own.
-Output: how many frames are equal, different or cannot be compared.
+The file is decoded from its start with FFmpeg's own demuxer and a new decoder, in another process. Frames are counted
+as equal, different or not comparable.
 
 Not compared, and counted by reason:
 - tainted: frames that FFmpeg calls corrupt, those after one up to the next keyframe, and times that two frames have;
 - not_shown: frames of a file with errors that do not come out;
-- undefined: frames that come out otherwise when those before them are kept in memory: FFmpeg's decoders of VP8 and FFV1
-  leave what is lost to whatever the picture's memory held, and do not say so;
-- recoloured: frames whose header does not tell their colours and that come out behind another header: FFmpeg gives them
-  the colours of what follows, so that the picture is that of the first header's colours;
-- concealed: frames that differ and that a decoder which stops at errors does not give, or behind a keyframe with a
-  picture lost in between. How damage is covered depends on what was decoded before.
+- undefined: frames that change when the frames before them are kept in memory. Where data are lost, FFmpeg's decoders
+  of VP8 and FFV1 leave whatever the picture's memory held, and do not report it;
+- recoloured: frames whose header does not say their colours, and that come out after another header. FFmpeg gives them
+  the colours of what follows, so they are compared in the colours of the first header;
+- concealed: frames that differ and that a decoder which stops at errors does not give, or that come after a keyframe
+  with a picture lost in between. How damage is concealed depends on what was decoded before.
 """
 
 from __future__ import annotations
@@ -45,32 +44,32 @@ from adaptfocus.pipelines.video.spans import run_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE_PIXELS = 32
-NEUTRAL = 0  # no turn: turning is not what is looked at here
+NEUTRAL = 0  # no rotation: rotation is not tested here
 MAX_FRAMES = 500
 ORACLE_SECONDS, ORACLE_BYTES = 30.0, 2 << 30
-# Rounding of chroma where a container tells of colours what packets do not.
+# Rounding of chroma where a container describes colours that packets do not.
 SAME_LEVELS = 2
 
 
 @dataclass
 class Shown:
-    """Of one file. `pts`: of all frames that came out, with whether they are tainted."""
+    """What a sequential decode of one file shows. `pts`: of all frames that came out, and whether they are tainted."""
 
     pts: list[tuple[int | None, bool]] = field(default_factory=list)
-    pictures: dict[int, np.ndarray] = field(default_factory=dict)  # the last of each time
-    recoloured: dict[int, np.ndarray] = field(default_factory=dict)  # in the colours of the first frame, where others
-    errors: int = 0  # of packets, and frames that are corrupt
+    pictures: dict[int, np.ndarray] = field(default_factory=dict)  # the last frame of each time
+    recoloured: dict[int, np.ndarray] = field(default_factory=dict)  # where theirs differ: in those of the first frame
+    errors: int = 0  # failed packets and corrupt frames
     is_whole: bool = True  # the end was reached
     kept: list[Any] | None = None  # frames, while it is being decoded
 
     @property
     def clean(self) -> set[int]:
-        """Times of frames that can be compared."""
+        """The times of frames that can be compared."""
         times = Counter(pts for pts, _ in self.pts)
         return {pts for pts, is_tainted in self.pts if pts is not None and not is_tainted and times[pts] == 1}
 
     def at(self, first_pts: int, ticks: float) -> int | None:
-        """The frame on display some ticks after the first; None where that is not clear."""
+        """The time of the frame on display some ticks after the first; None where that is unclear."""
         times = sorted(pts for pts, _ in self.pts if pts is not None)
         if self.errors or not self.is_whole or len(set(times)) < len(self.pts) or not times or times[0] != first_pts:
             return None
@@ -80,10 +79,10 @@ class Shown:
 def sequential(
     data: bytes, wanted_pts: Collection[int] | None, stops_at_errors: bool = False, keeps_frames: bool = False
 ) -> Shown:
-    """Decode a file from its start; pictures of the frames wanted, or of all.
+    """Decode a file from its start, and keep the pictures of the wanted frames, or of all.
 
     Args:
-        keeps_frames: no picture's memory is used for another.
+        keeps_frames: keep all frames in memory, so that no memory is used for two pictures.
     """
     shown = Shown(kept=[] if keeps_frames else None)
     options = {"err_detect": "crccheck+bitstream+buffer+explode"} if stops_at_errors else {}
@@ -132,7 +131,7 @@ def _decode(container: Any, stream: Any, wanted_pts: Collection[int] | None, sho
 
 
 class Oracle:
-    """The process that decodes; a new one where the last has ended. It ends when its owner does."""
+    """The process that decodes. A new one starts where the last has ended. It ends with its owner."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -140,7 +139,7 @@ class Oracle:
     def shown(
         self, data: bytes, wanted_pts: Collection[int] | None, stops_at_errors: bool = False, keeps_frames: bool = False
     ) -> Shown | None:
-        """None if the decoder crashed, hung or took too much."""
+        """What a sequential decode shows; None if the decoder crashed, hung or took too much memory."""
         if self._process is None:
             command = [sys.executable, "-m", "benchmarks.fuzzing.oracle"]
             self._process = subprocess.Popen(
@@ -177,27 +176,27 @@ ORACLE = Oracle()
 
 @lru_cache(maxsize=64)
 def of_whole(data: bytes) -> Shown | None:
-    """All of a file that is used again and again."""
+    """What all of a file shows; cached, because the file is used again and again."""
     return ORACLE.shown(data, None)
 
 
 @dataclass(frozen=True)
 class Given:
-    """Frames that the product gave without a word."""
+    """Frames that our code gave without an error."""
 
     pts: list[int]
-    seconds: np.ndarray  # that were asked for, from the first frame
+    seconds: np.ndarray  # requested times, from the first frame
     pictures: np.ndarray  # [frames, 3, S, S]
 
 
 def compared(
     data: bytes, row: Mapping[str, Any], first_pts: int, given: list[Given], is_kept: bool
 ) -> tuple[Counter[str], str]:
-    """Frames by what became of them, and what is wrong with the first that differs.
+    """The number of frames by result, and what is wrong with the first that differs.
 
     Args:
         first_pts: of the row's first frame.
-        is_kept: the file will be met again.
+        is_kept: the file will be used again, so that its decode is worth caching.
     """
     wanted = {pts for one in given for pts in one.pts}
     shown = of_whole(data) if is_kept else ORACLE.shown(data, wanted)
@@ -246,7 +245,7 @@ def _is_near(picture: np.ndarray, other: np.ndarray | None) -> bool:
 
 
 def _is_one_lost(data: bytes, row: Mapping[str, Any], pts: int) -> bool:
-    """Whether a picture is missing among the packets that the one at `pts` is decoded from."""
+    """Whether a picture is missing among the packets from which the one at `pts` is decoded."""
     if row.get("codec") != "h264" or row["access"] != "packets":
         return False
     packets = decode_packets(row["packets"])
@@ -257,6 +256,6 @@ def _is_one_lost(data: bytes, row: Mapping[str, Any], pts: int) -> bool:
 
 
 if __name__ == "__main__":
-    from benchmarks.fuzzing import oracle as fuzz_oracle  # what is pickled has to be of the module, not of __main__
+    from benchmarks.fuzzing import oracle as fuzz_oracle  # pickled objects must belong to the module, not to __main__
 
     fuzz_oracle._serve()

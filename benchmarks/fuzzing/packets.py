@@ -1,10 +1,8 @@
-"""Videos whose packets and tables have been edited in a consistent way: what editors, recorders and joins leave behind.
+"""Videos whose packets and tables were edited in a consistent way, as editors, recorders and joins leave them.
 
-Input: whole files, and a generator of random numbers.
-Does: takes a video's packets out, edits them (dropped, twice, in another order, at other times, cut, followed by those
-of another encoder), and writes them again: by FFmpeg's muxers where they take it, or as an mp4 of our own, whose
-chunks, tables and edit lists can be anything.
-Output: bytes, and the suffix of the container.
+The packets of a whole file are taken out and edited: dropped, repeated, reordered, given other times, cut, or followed
+by those of another encoder. Then they are written again, by FFmpeg's muxers where these accept them, or as an mp4 of
+our own, whose chunks, tables and edit lists can be anything.
 """
 
 from __future__ import annotations
@@ -45,7 +43,7 @@ def edited(base: Base, every: Sequence[Base], random: Random) -> tuple[bytes, st
 
 
 def _some_of(every: Sequence[Base]) -> Sequence[Base]:
-    """Enough encoders: those made here come last."""
+    """Some files, including all encoders that were made here, which come last."""
     return [*every[:OTHERS], *every[-OTHERS:]]
 
 
@@ -77,7 +75,7 @@ def _twice(stream: Stream, _: Sequence[Base], random: Random) -> Stream:
 
 
 def _exchanged(stream: Stream, _: Sequence[Base], random: Random) -> Stream:
-    """Packets in another order; their times go with them or stay."""
+    """Packets in another order; their times move with them or stay."""
     samples = list(stream.samples)
     first = int(random.integers(len(samples)))
     end = min(len(samples), first + int(random.integers(2, 9)))
@@ -90,7 +88,7 @@ def _exchanged(stream: Stream, _: Sequence[Base], random: Random) -> Stream:
 
 
 def _other_times(stream: Stream, _: Sequence[Base], random: Random) -> Stream:
-    """A gap, a step back, times that stand still, another rate, a far start: from some packet on."""
+    """From some packet on: a gap, a step back, times that stand still, another rate, or a far start."""
     tick = stream.samples[0].duration
     at = int(random.integers(len(stream.samples)))
     what, by = random.integers(5), int(random.choice([1, 3, 10, 500, 100_000])) * tick
@@ -109,21 +107,21 @@ def _other_times(stream: Stream, _: Sequence[Base], random: Random) -> Stream:
 
 
 def _cut(stream: Stream, _: Sequence[Base], random: Random) -> Stream:
-    """A part of it, which need not begin with a keyframe."""
+    """A part of the stream, which need not begin with a keyframe."""
     first = int(random.integers(len(stream.samples))) if random.random() < 0.5 else 0
     end = int(random.integers(first + 1, len(stream.samples) + 1))
     return replace(stream, samples=stream.samples[first:end])
 
 
 def _false_keys(stream: Stream, _: Sequence[Base], random: Random) -> Stream:
-    """What is called a keyframe is none, or the other way round."""
+    """Packets that are wrongly marked as keyframes, or wrongly not marked."""
     what, chosen = random.integers(3), set(_some(len(stream.samples), random))
     flags = [(s.is_key ^ (i in chosen), i == 0, True)[what] for i, s in enumerate(stream.samples)]
     return replace(stream, samples=tuple(replace(s, is_key=k) for s, k in zip(stream.samples, flags, strict=True)))
 
 
 def _cut_packets(stream: Stream, _: Sequence[Base], random: Random) -> Stream:
-    """Packets that end early, are empty, or hold two."""
+    """Packets that end early, are empty, or hold two packets."""
     samples, what = list(stream.samples), random.integers(3)
     for i in _some(len(samples), random):
         s = samples[i]
@@ -133,7 +131,7 @@ def _cut_packets(stream: Stream, _: Sequence[Base], random: Random) -> Stream:
 
 
 def _followed_by_another(stream: Stream, every: Sequence[Base], random: Random) -> Stream:
-    """Another encoder's packets from some place on: other parameter sets under the same header."""
+    """Packets of another encoder from some place on: other parameter sets under the same header."""
     found = [other for other in map(stream_of, _some_of(every)) if other and other.codec == stream.codec]
     others = [other for other in found if other.extradata != stream.extradata]
     if not others:
@@ -159,7 +157,7 @@ def _followed_by_another(stream: Stream, every: Sequence[Base], random: Random) 
 
 
 def _with_its_sets(stream: Stream, _: Sequence[Base], random: Random) -> Stream:
-    """Its own parameter sets in its keyframes too, or only there."""
+    """The stream's own parameter sets in its keyframes as well as in the header, or only there."""
     lead = parameter_sets(stream)
     samples = tuple(replace(s, data=(lead if s.is_key else b"") + s.data) for s in stream.samples)
     return replace(stream, samples=samples)
@@ -172,7 +170,7 @@ _EDITS: tuple[Callable[[Stream, Sequence[Base], Random], Stream], ...] = (
 
 
 def parameter_sets(stream: Stream) -> bytes:
-    """SPS and PPS of an avcC as length-prefixed units; nothing of other codecs."""
+    """SPS and PPS of an avcC as length-prefixed units; empty for other codecs."""
     data = stream.extradata
     if stream.codec != "h264" or data[:1] != b"\x01" or len(data) < 8:
         return b""
@@ -195,7 +193,7 @@ _FORMATS = (("matroska", ".mkv", {}), ("mpegts", ".ts", {}), ("avi", ".avi", {})
 
 
 def _muxed(base: Base, stream: Stream, random: Random) -> tuple[bytes, str] | None:
-    """By FFmpeg; None where its muxer refuses."""
+    """The stream as FFmpeg writes it; None where its muxer refuses."""
     name, suffix, options = _FORMATS[int(random.integers(len(_FORMATS)))]
     out = io.BytesIO()
     try:

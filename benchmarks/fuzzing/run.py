@@ -1,9 +1,9 @@
-"""What becomes of one broken input: usable, or refused with a kind that is known; and whether its frames are right.
+"""Runs one broken input as indexing and training would: it must be usable, or refused with a known kind of error.
 
-Input: an Input. Does: the same as indexing and training: walks the tar, indexes its videos, decodes clips of them in a
-drawn order, in a decoder that has decoded others; compares the frames with a sequential decode (fuzz_oracle).
-Output: an Outcome: "ok" or the kinds it was refused with; "unclassified: ..." for whatever else happens; "silent: ..."
-where frames are wrong and nothing says so; "lost: ..." where a video of a tar is neither a row nor refused.
+The tar is read and its videos are indexed. Clips of them are decoded in a drawn order, in a decoder that has decoded
+others before, and the frames are compared with a sequential decode (oracle.py). The outcome is "ok" or the kinds of
+refusal; "unclassified: ..." for any other error; "silent: ..." where frames are wrong and there was no error; "lost:
+..." where a video of a tar is neither a row nor refused.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ CONTAINED = frozenset(["index_deadline", "decode_deadline", "decoder_died", "dec
 ISOLATION = Isolation(deadline_seconds=10, memory_bytes=512 << 20)
 FRAMES = 3
 BAGS_A_VIDEO = 2
-LOOKED_AT_SECONDS = 12.0  # of a video, for a sequential decode has to come so far
+LOOKED_AT_SECONDS = 12.0  # of a video are compared, because a sequential decode has to reach them
 NEIGHBOUR_BYTES = 100_000
-# Shown as they are stored: what turns and stretches them is tested elsewhere.
+# Frames are shown as they are stored. Rotation and stretching are tested elsewhere.
 NEUTRAL = {"rotation_degrees": 0, "is_mirrored": False, "pixel_aspect_numerator": 1, "pixel_aspect_denominator": 1}
 
 
 @dataclass
 class Outcome:
-    """`frames`: by what became of them in the comparison."""
+    """The outcome of an input. `frames`: how many have each result of the comparison."""
 
     text: str
     frames: Counter[str] = field(default_factory=Counter)
 
 
 def outcome(one: Input, isolation: Isolation = ISOLATION) -> Outcome:
-    """Never raises: an error that is none of a video's own is the finding."""
+    """Run an input. This never raises: an error that is not that of a video is a finding."""
     frames: Counter[str] = Counter()
     try:
         if one.kind == "annotations":
@@ -75,7 +75,7 @@ def outcome(one: Input, isolation: Isolation = ISOLATION) -> Outcome:
 
 
 def _shard(one: Input, isolation: Isolation, frames: Counter[str]) -> list[str]:
-    """Indexed, and clips of its videos decoded."""
+    """Index a shard, and decode clips of its videos."""
     if one.kind == "demux":  # a file that has changed since it was indexed
         (row,) = _rows(_stored(whole_tar({one.base.name: one.base.data})), isolation)[0] or [None]
         if row is None:
@@ -91,19 +91,22 @@ def _shard(one: Input, isolation: Isolation, frames: Counter[str]) -> list[str]:
 
 
 def _neighbours(one: Input) -> dict[str, bytes]:
-    """The video, and the whole file that it was made of: same codec, perhaps the same header."""
+    """The video, and the whole file that it was made from, which has the same codec and perhaps the same header."""
     members = {f"one{one.suffix}": one.data}
     return members | ({f"whole{one.base.suffix}": one.base.data} if len(one.base.data) < NEIGHBOUR_BYTES else {})
 
 
 def _lost(tar: bytes, rows: Sequence[Mapping[str, Any]], refusals: Sequence[tuple[str, str]]) -> list[str]:
-    """Videos that Python's tarfile finds and nothing says anything of. A refusal without a member is of the rest."""
+    """Videos that Python's tarfile finds, but that are neither rows nor refused.
+
+    A refusal without a member covers the rest of the tar.
+    """
     if any(not member for _, member in refusals):
         return []
     told = Counter([row["member_name"] for row in rows] + [member for _, member in refusals])
     there = Counter(name for name in videos_in(tar, SUFFIXES) or [] if not name.rpartition("/")[2].startswith("._"))
     gone = there - told
-    # A name may be told as it is stored or without "./", and a refused sample by its first member.
+    # A name may be reported as stored or without "./", and a refused sample under its first member.
     unsaid = sum(gone.values()) - max(0, sum(told.values()) - sum((there & told).values()))
     return [f"lost: {unsaid} of {sum(there.values())} videos: {sorted(gone)[:3]!a}"] if unsaid > 0 else []
 
@@ -111,7 +114,7 @@ def _lost(tar: bytes, rows: Sequence[Mapping[str, Any]], refusals: Sequence[tupl
 def _clips(
     one: Input, tar: bytes, rows: Sequence[dict[str, Any]], isolation: Isolation, frames: Counter[str]
 ) -> list[str]:
-    """Bags of all videos in a drawn order, decoded by one process; then each video's frames are looked at."""
+    """Decode bags of all videos in a drawn order in one process, then compare the frames of each video."""
     random = np.random.default_rng([one.number, 1])
     kinds: list[str] = []
     given: list[list[Given]] = [[] for _ in rows]
@@ -141,13 +144,13 @@ def _clips(
 
 
 def _stored(data: bytes) -> str:
-    """The one tar that is there."""
+    """Store the one tar -> its URL."""
     fsspec.filesystem("memory").pipe_file("/fuzz.tar", data)
     return "memory://fuzz.tar"
 
 
 def _rows(url: str, isolation: Isolation) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
-    """Rows, and (kind, member) of what was refused; both as they are written."""
+    """The rows, and (kind, member) of each refusal, as they are written."""
     size_bytes = fsspec.filesystem("memory").size("/fuzz.tar")
     rows, refusals = read_shard(ShardTask(url, size_bytes, "", "", ("w", "x"), None, isolation))
     refused_table(url, refusals)
@@ -176,7 +179,7 @@ def _fetched(bag: dict[str, Any]) -> list[bytes]:
 
 @lru_cache(maxsize=1)
 def _out() -> np.ndarray:
-    """Where clips are decoded to; kept, for the processes map it."""
+    """The memory that clips are decoded to; cached, because the processes map it."""
     return shared_array((1, FRAMES, 3, SIZE_PIXELS, SIZE_PIXELS))
 
 
@@ -194,14 +197,14 @@ def _tried(
 
 @lru_cache(maxsize=256)
 def _whole(base: Base) -> tuple[dict[str, Any], bytes] | None:
-    """The row of a file that is whole, and the tar; None if it cannot be indexed."""
+    """The row of an intact file, and the tar; None if it cannot be indexed."""
     tar = whole_tar({base.name: base.data})
     rows, _ = _rows(_stored(tar), ISOLATION)
     return (rows[0], tar) if rows else None
 
 
 def _packets(one: Input, isolation: Isolation) -> list[str]:
-    """The media of an indexed file has changed, or the row of the index itself has."""
+    """Run an input where the media of an indexed file or the row of the index have changed."""
     whole = _whole(one.base)
     if whole is None or whole[0]["access"] != "packets":
         return []
@@ -222,7 +225,7 @@ def _packets(one: Input, isolation: Isolation) -> list[str]:
 
 
 def _moved(packets: bytes, random: np.random.Generator) -> bytes:
-    """The same number of packets, some of them in other places."""
+    """The same number of packets, with some in other places."""
     arrays = decode_packets(packets)
     by = random.integers(-40, 40, len(arrays.offset_bytes)) * (random.random(len(arrays.offset_bytes)) < 0.2)
     return encode_packets(replace(arrays, offset_bytes=np.maximum(arrays.offset_bytes + by, 0)))

@@ -1,7 +1,4 @@
-"""A video without its container: packets and their times, to be edited.
-
-Input: a whole file. Does: demuxes its start. Output: Stream.
-"""
+"""A video without its container: the packets at the start of a file and their times, which can be edited."""
 
 from __future__ import annotations
 
@@ -56,7 +53,7 @@ def _read(base: Base) -> Stream | None:
         if stream is None or stream.codec_context is None or not stream.time_base:
             return None
         packets = [p for p in container.demux(stream) if p.size and p.pts is not None][:MAX_PACKETS]
-        # Matroska leaves out the first decoding times.
+        # Matroska lacks the first decoding times.
         first = next((p.dts for p in packets if p.dts is not None), 0)
         missing = sum(p.dts is None for p in packets)
         samples = [

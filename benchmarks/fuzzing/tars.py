@@ -1,8 +1,6 @@
-"""Tars whose members are whole and whose order, names and neighbours are not what one expects.
+"""Tars whose members are intact, but whose order, names and neighbours are unexpected.
 
-Input: whole files, a generator of random numbers.
-Does: lays them out as people's tools do, and as they do when something goes wrong.
-Output: bytes of a tar.
+They are laid out as people's tools do it, and as these do it when something goes wrong.
 """
 
 from __future__ import annotations
@@ -91,7 +89,7 @@ def odd_tar(small: Sequence[Base], random: np.random.Generator) -> bytes:
 
 
 def _beside(stem: str, suffix: str, random: np.random.Generator) -> list[Member]:
-    """What lies beside a video: labels in one form or several, and what systems leave."""
+    """The members next to a video: labels in one or several forms, and files that operating systems leave."""
     found: list[Member] = []
     if random.random() < 0.6:
         value = JSONS[int(random.integers(len(JSONS)))] if random.random() < 0.6 else {"labels": ["w"]}
@@ -114,7 +112,7 @@ def _ordered(members: list[Member], random: np.random.Generator) -> list[Member]
         return sorted(members, key=lambda member: member[0].rsplit(".", 1)[-1])
     if what == 1:
         return [members[i] for i in random.permutation(len(members))]
-    if what == 2:  # one of them once more
+    if what == 2:  # one of them twice
         return [*members, members[int(random.integers(len(members)))]]
     return members
 
@@ -151,7 +149,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes, random: np.random.Generat
 
 
 def videos_in(data: bytes, suffixes: Sequence[str]) -> list[str] | None:
-    """Names of the members that Python's tarfile takes for files with a video's suffix; None if it cannot read on."""
+    """Names of the members that Python's tarfile reads as files with a video's suffix; None if it cannot read them."""
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:", ignore_zeros=True, errors="surrogateescape") as tar:
             names = [info.name for info in tar if info.isreg()]

@@ -1,8 +1,7 @@
 """One figure, its spread, and how it is printed.
 
-Input: costs that were measured side by side, one pair a clip or a repetition.
-Does: ratios of totals, with an interval that says how much they depend on which clips were drawn.
-Output: JSON lines on stdout, or a table.
+Costs come in pairs, one for each clip or repetition. A ratio of totals has an interval that shows how much it depends
+on which clips were drawn. Figures are printed as JSON lines on stdout, or as a table.
 """
 
 from __future__ import annotations
@@ -20,35 +19,35 @@ FILE_COLUMNS = 120  # of a table that goes to a file or a pipe
 
 @dataclass(frozen=True)
 class Figure:
-    """`low` and `high` are the ends of a 90 % interval, or of the range that a function below names."""
+    """A figure. `low` and `high` are the ends of a 90 % interval, or of the range that a function below names."""
 
     name: str
     value: float
     unit: str
     low: float
     high: float
-    n: int  # clips, repetitions or videos behind it
+    n: int  # number of clips, repetitions or videos
 
 
 def count(name: str, value: float, unit: str, n: int) -> Figure:
-    """A figure without spread: bytes and requests are the same at every repetition."""
+    """A figure without spread, such as bytes and requests, which are the same in every repetition."""
     return Figure(name, value, unit, value, value, n)
 
 
 def ratio(name: str, over: Sequence[float], under: Sequence[float]) -> Figure:
     """sum(over) / sum(under) of paired costs, with the 90 % bootstrap interval over the pairs.
 
-    Totals and not a mean of ratios: a clip that begins far behind its keyframe costs more, and it is the total that
-    somebody pays for.
+    The ratio is of totals, and not a mean of ratios: a clip that begins far after its keyframe costs more, and users
+    pay for the total.
     """
     pairs = np.array([over, under], dtype=np.float64)
     return Figure(name, float(pairs[0].sum() / pairs[1].sum()), "ratio", *_interval(pairs, _ratio), pairs.shape[1])
 
 
 def ratio_of_medians(name: str, over: Sequence[float], under: Sequence[float]) -> Figure:
-    """median(over) / median(under), for wall times, which other work on the machine makes long now and then.
+    """median(over) / median(under), for wall times, which other work on the machine makes longer at times.
 
-    The interval is a 90 % bootstrap one over the repetitions, each side resampled alone.
+    The interval is a 90 % bootstrap interval over the repetitions, with each side resampled separately.
     """
     random = np.random.default_rng(0)
     sides = [np.asarray(side, dtype=np.float64) for side in (over, under)]
@@ -59,7 +58,7 @@ def ratio_of_medians(name: str, over: Sequence[float], under: Sequence[float]) -
 
 
 def as_percent(figure: Figure, less: float = 0.0) -> Figure:
-    """A ratio in per cent, `less` 1 for what one side takes beyond the other."""
+    """A ratio in per cent, minus `less`: 1 gives what one side takes more than the other."""
     value, low, high = (100 * (each - less) for each in (figure.value, figure.low, figure.high))
     return Figure(figure.name, value, "%", low, high, figure.n)
 
@@ -78,13 +77,13 @@ def mean_and_std(name: str, values: Sequence[float], unit: str) -> Figure:
 
 
 def median(name: str, values: Sequence[float] | np.ndarray, unit: str) -> Figure:
-    """The median, with its 90 % bootstrap interval: for paired differences, of which other work spoils some."""
+    """The median, with its 90 % bootstrap interval: for paired differences, some of which other work spoils."""
     array = np.array([values], dtype=np.float64)
     return Figure(name, float(np.median(array)), unit, *_interval(array, _median), array.shape[1])
 
 
 def show(figures: Sequence[Figure], as_json: bool, title: str, spread: str = "90 % interval") -> None:
-    """Print the figures: nothing else goes to stdout with `as_json`."""
+    """Print the figures. With `as_json` nothing else goes to stdout."""
     if as_json:
         for figure in figures:
             values = asdict(figure)
@@ -104,12 +103,12 @@ def show(figures: Sequence[Figure], as_json: bool, title: str, spread: str = "90
 
 
 def say(text: str) -> None:
-    """A line for the person who waits, or about what could not be measured: to stderr."""
+    """Print a line to stderr: about progress, or about what could not be measured."""
     print(text, file=sys.stderr, flush=True)
 
 
 def _interval(columns: np.ndarray, statistic) -> tuple[float, float]:
-    """5th and 95th percentile of a statistic over resampled columns ([rows, n])."""
+    """The 5th and 95th percentile of a statistic over resampled columns ([rows, n])."""
     n = columns.shape[1]
     picks = np.random.default_rng(0).integers(n, size=(RESAMPLES, n))
     low, high = np.percentile(statistic(columns[:, picks]), [5, 95])

@@ -1,8 +1,7 @@
-"""What a machine can do at most, and what a step asks of it.
+"""What a machine can do at most, and what a step demands of it.
 
-Input: a device and a precision; a backbone and its clips.
-Does: times products of large matrices; counts operations of a forward pass, and what it keeps, without doing it.
-Output: FLOP/s and FLOPs, a multiply-add being two; bytes.
+Products of large matrices are timed for the FLOP/s of the device. The operations and the memory of a forward pass are
+counted without running it. A multiply-add counts as two FLOPs.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from adaptfocus.trainers.backbones import Backbone
 
 
 def matrix_flops_per_second(device: torch.device, precision: str, repeats: int = 10) -> float:
-    """The best of some products of square matrices, of 1024 rows on a CPU and 8192 on a GPU."""
+    """The best rate of some products of square matrices, of 1024 rows on a CPU and 8192 on a GPU."""
     rows, dtype = (8192 if device.type == "cuda" else 1024), torch.bfloat16 if precision == "bf16" else torch.float32
     left, right = (torch.randn(rows, rows, device=device).to(dtype) for _ in range(2))
     best = float("inf")
@@ -31,9 +30,9 @@ def matrix_flops_per_second(device: torch.device, precision: str, repeats: int =
 
 
 def step_flops(model: nn.Module, clips: int, frames: int, size: int) -> float:
-    """Three times those of the forward pass, as usual; pixels, loss and optimiser are left out.
+    """FLOPs of a step: three times those of the forward pass, as usual. Pixels, loss and optimiser are left out.
 
-    torch's counter takes the backward pass of a depthwise convolution for that of a full one, 50 times too much.
+    torch's own counter counts the backward pass of a depthwise convolution like that of a full one, 50 times too many.
     """
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.to("meta")(torch.empty(clips, 3, frames, size, size, device="meta"))
@@ -41,9 +40,9 @@ def step_flops(model: nn.Module, clips: int, frames: int, size: int) -> float:
 
 
 def held_bytes(model: nn.Module, frames: int, size: int) -> int:
-    """What the graph of one clip holds for the backward pass, without weights; counted on the "meta" device.
+    """Bytes that the graph of one clip holds for the backward pass, without weights; counted on the "meta" device.
 
-    With activations that are computed again it is what goes into each layer, and what lies between them.
+    Where activations are recomputed, these are the inputs of each layer, and what lies between layers.
     """
     held: dict[int, torch.UntypedStorage] = {}
 

@@ -1,4 +1,4 @@
-"""How fast clips come, once they come."""
+"""The rate at which clips come, after the first batch."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from adaptfocus.pipelines.stream.batches import DecodedBatch, decode_error
 
 
 def clips_in(batch: DecodedBatch) -> int:
-    """The clips of a batch. Raises RuntimeError if one of them was not decoded: it would have cost nothing."""
+    """The number of clips of a batch.
+
+    Raises:
+        RuntimeError: one of them was not decoded, so that it would count as a clip at no cost.
+    """
     if not batch.ok.all():
         raise RuntimeError(f"a bag was not decoded: {decode_error(batch.error[~batch.ok][0])}")
     return batch.frames.shape[0] * batch.frames.shape[1]
 
 
 def paced(clips_of_batches: Iterable[int]) -> tuple[int, float]:
-    """(clips, seconds) from the first batch's arrival to the last's: what a start costs once is left out."""
+    """(clips, seconds) from the arrival of the first batch to that of the last, so without the cost of the start."""
     batches = iter(clips_of_batches)
     next(batches)
     began = ended = time.monotonic()

@@ -1,11 +1,10 @@
 """Ways to decode one clip: ours, bare decoding as the floor, and what people use today.
 
-Input: a file (in the page cache), and the frames wanted of it. Does: each candidate as its documentation says, one
-thread, scaled while decoding where it can. Output: uint8 [32, 3, 224, 224] (planes of YUV where the name says so);
-the floor gives none.
+Each candidate is used as its documentation says, with one thread, and scales while decoding where it can. The file is
+in the page cache. A clip is uint8 [32, 3, 224, 224] (planes of YUV where the name says so); the floor gives no pixels.
 
-A candidate is made for a video, then asked for a clip, and answers with the work that is to be timed: what does not
-count (cutting packets out of memory for the floor) is done before that.
+A candidate is made for a video, then asked for a clip, and returns a function whose time is measured. Work that does
+not count (cutting packets out of memory for the floor) is done before that.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from benchmarks.reading.corpus import DECODE, FRAMES, SHORT_SIDE_PIXELS, SIZE_PI
 
 @dataclass(frozen=True)
 class VideoFile:
-    """What every candidate may know of a file beforehand."""
+    """What every candidate may know about a file beforehand."""
 
     path: str
     codec: str
@@ -51,7 +50,7 @@ Candidate = Callable[[Request], Work]
 
 
 def floor(video: VideoFile) -> Candidate:
-    """libavcodec alone: every packet from the keyframe to the last one needed, and no pixel converted."""
+    """Only libavcodec: every packet from the keyframe to the last one needed, and no pixel converted."""
     context: Any = av.CodecContext.create(video.codec, "r")
     context.extradata = video.extradata or None
     context.thread_count, context.thread_type = 1, ThreadType.NONE
@@ -80,7 +79,7 @@ def ours(video: VideoFile) -> Candidate:
 
 
 def ours_yuv420p(video: VideoFile) -> Candidate:
-    """The same, as planes of YUV: for converting on the device."""
+    """The same, as planes of YUV, which are converted later on the device."""
     return _ours(DECODE.model_copy(update={"pixel_format": "yuv420p"}))
 
 
@@ -110,7 +109,7 @@ def pyav_kept(video: VideoFile) -> Candidate:
 
 
 def pyav_reopened(video: VideoFile) -> Candidate:
-    """PyAV as most code has it: the file is opened for each clip."""
+    """PyAV as most code uses it: the file is opened for each clip."""
 
     width, height = scaled_size(video)
 
@@ -126,7 +125,10 @@ def pyav_reopened(video: VideoFile) -> Candidate:
 
 
 def decord_kept(video: VideoFile) -> Candidate:
-    """decord, one reader a file, scaling while it decodes. `seek(0)` stops its reading ahead, which has no bound."""
+    """decord with one reader for a file, which scales while it decodes.
+
+    `seek(0)` stops its read-ahead, which is unbounded.
+    """
     reader = _decord_reader(video)
 
     def work(request: Request) -> np.ndarray:
@@ -138,23 +140,23 @@ def decord_kept(video: VideoFile) -> Candidate:
 
 
 def decord_reopened(video: VideoFile) -> Candidate:
-    """decord, a reader a clip: what a loader over whole members does."""
+    """decord with a new reader for each clip, as in a loader over whole members."""
     return lambda request: lambda: cropped(_decord_reader(video).get_batch(request.frame_numbers).asnumpy())
 
 
 def torchcodec_kept(video: VideoFile) -> Candidate:
-    """torchcodec, exact seeking, one decoder a file, scaling and cropping while it decodes."""
+    """torchcodec with exact seeking and one decoder for a file, which scales and crops while it decodes."""
     decoder = _torchcodec_decoder(video)
     return lambda request: lambda: decoder.get_frames_at(request.frame_numbers).data.numpy()
 
 
 def torchcodec_reopened(video: VideoFile) -> Candidate:
-    """torchcodec, a decoder a clip."""
+    """torchcodec with a new decoder for each clip."""
     return lambda request: lambda: _torchcodec_decoder(video).get_frames_at(request.frame_numbers).data.numpy()
 
 
 def torchcodec_approximate(video: VideoFile) -> Candidate:
-    """torchcodec without its scan of the file: frames found by the mean frame rate."""
+    """torchcodec without its scan of the file: it finds frames by the mean frame rate."""
     decoder = _torchcodec_decoder(video, seek_mode="approximate")
     return lambda request: lambda: decoder.get_frames_at(request.frame_numbers).data.numpy()
 
@@ -192,7 +194,7 @@ def _seek_and_decode(
             missing.remove(frame.pts)
             if not missing:
                 break
-    black = np.zeros_like(next(iter(found.values())))  # a frame that did not come
+    black = np.zeros_like(next(iter(found.values())))  # stands in for a frame that did not come
     return cropped(np.stack([found.get(pts, black) for pts in request.frame_pts]))
 
 

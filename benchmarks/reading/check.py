@@ -1,11 +1,8 @@
-"""Which frames are wrong, by comparing pictures with a decoding of the whole file in order.
-
-Input: clips, and what a candidate made of them. Does: looks whether the frame asked for, or one shown before or after
-it, is the nearest. Output: counts.
+"""Finds wrong frames by comparing pictures with a decode of the whole file in order.
 
 Scalers differ between candidates, so pictures are compared small and grey. A frame is wrong if another one within 40
-places is nearer by half of the distance and by MARGIN_LEVELS, or if none is near at all. A picture that does not
-change cannot be told from its neighbours, and nothing is lost if they are mixed up.
+places is nearer by half of the distance and by MARGIN_LEVELS, or if none is near at all. A picture that does not change
+cannot be distinguished from its neighbours, but then a mix-up does no harm.
 """
 
 from __future__ import annotations
@@ -26,7 +23,7 @@ FAR_LEVELS = 12.0
 
 
 def wrong_frames(clips: Clips, workers: Mapping[str, Isolated]) -> dict[str, int | str]:
-    """Wrong frames of all clips, or why a candidate does not run."""
+    """The number of wrong frames in all clips, or why a candidate does not run."""
     truth = sequential(clips.video, {n for request in clips.requests for n in request.frame_numbers})
     found: dict[str, int | str] = {}
     for name, worker in workers.items():
@@ -45,7 +42,7 @@ def wrong_frames(clips: Clips, workers: Mapping[str, Isolated]) -> dict[str, int
 
 
 def sequential(video: VideoFile, numbers: set[int]) -> dict[int, np.ndarray]:
-    """Small grey pictures, [56, 56] float32, of some frames and those near them, from decoding all in order."""
+    """Small grey pictures, [56, 56] float32, of some frames and those near them, from a decode of all in order."""
     width, height = scaled_size(video)
     wanted = {near for number in numbers for near in range(number - PLACES, number + PLACES + 1)}
     made, last, reformatter = {}, max(wanted), VideoReformatter()

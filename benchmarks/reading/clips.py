@@ -1,7 +1,4 @@
-"""The clips of one file that all candidates decode.
-
-Input: a file. Does: packs it, indexes it, plans clips of it one by one, reads their bytes. Output: Requests.
-"""
+"""The clips of one file that all candidates decode. The file is packed and indexed; clips are planned one by one."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ class Clips:
 
 
 def clips_of(name: str, path: Path, folder: Path, count: int) -> Clips | None:
-    """`count` clips of a file, drawn as training draws them; None, and a line on stderr, where it cannot be read."""
+    """`count` clips of a file, drawn as in training; None, and a line on stderr, where it cannot be read."""
     shards, index = str(folder / f"{name}-shards"), str(folder / f"{name}-index")
     try:
         write_shards({name: path}, shards, shard_size_bytes=1 << 40)

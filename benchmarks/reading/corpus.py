@@ -1,7 +1,6 @@
-"""Videos -> shards, an index and plans, by the same calls as a user's: what the benchmarks read and decode.
+"""Turns videos into the shards, index and plans that the benchmarks read, by the same calls as a user's.
 
-Input: files. Does: packs, indexes, plans clips of 32 frames, stride 3, 224 pixels from a short side of 256.
-Output: rows of plans, and the index that they were drawn from.
+Clips have 32 frames, stride 3, and 224 pixels from a short side of 256.
 """
 
 from __future__ import annotations
@@ -35,23 +34,23 @@ BAGS_PER_BATCH = 2
 
 
 def default_work_folder() -> Path:
-    """Where videos are kept between runs: the user's cache folder."""
+    """The folder where videos are kept between runs: the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adaptfocus-benchmarks"
 
 
 def shape_of(clips_per_bag: int, isolation: Isolation | None = DEFAULT_ISOLATION) -> ClipShape:
-    """Of the clip of all figures, decoded as in training: in a process of its own."""
+    """The shape of the clips of all figures, decoded as in training: in another process."""
     return ClipShape(clips_per_bag, FRAMES, SIZE_PIXELS, decode=DECODE, isolation=isolation)
 
 
 def write_shards(files: Mapping[str, Path], out_url: str, shard_size_bytes: int) -> None:
-    """Tars of the files, under their ids, each with one label."""
+    """Write tars of the files, under their ids, each with one label."""
     videos = [AnnotatedVideo(name, str(path.resolve()), (LABEL,)) for name, path in files.items()]
     pack(videos, out_url, classes=[LABEL], shard_size_bytes=shard_size_bytes, overwrite=True)
 
 
 def indexed(shards_url: str, index_url: str) -> Planner:
-    """The index of some shards, ready to plan from."""
+    """Index some shards -> a planner for them."""
     summary = build_index([shards_url], index_url, classes=[LABEL], workers=1)
     if summary.refused:
         say(f"not indexed: {summary.refused}; see {index_url}/refused")
@@ -67,7 +66,7 @@ def planned(planner: Planner, clips_per_bag: int, epoch: int, bags_per_batch: in
 
 
 def stored_plan(planner: Planner, folder: Path, epochs: range, bags_per_batch: int = BAGS_PER_BATCH) -> PlanFacts:
-    """Some epochs as one plan on this machine's disk: reading it is no part of what is measured."""
+    """Some epochs as one plan on this machine's disk, because reading a plan is not part of the measurement."""
     tables = [planned(planner, CLIPS_PER_BAG, epoch, bags_per_batch) for epoch in epochs]
     table = pa.concat_tables(tables)
     slots = pa.array(range(table.num_rows), pa.int64())
@@ -76,5 +75,5 @@ def stored_plan(planner: Planner, folder: Path, epochs: range, bags_per_batch: i
 
 
 def name_of(path: Path) -> str:
-    """A file's name as an id and as a part of a figure's name."""
+    """The name of a file, fit for an id and for a part of a figure's name."""
     return re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_") or "video"

@@ -2,10 +2,10 @@
 
     python -m benchmarks.reading.dataloader SCALER WORKERS URL...
 
-Input: URLs of tars. Does: streams the tars (curl), hands each member to decord, takes 4 random clips of 32 frames,
-stride 3, scaled to a short side of 256 and cropped to 224: with SCALER "torch" as VideoMAE and SlowFast do it, whole
-frames from decord and torch's interpolation; with "decord", by decord while it decodes. Output: one line of JSON with
-clips and seconds, counted from the first batch on: starting the workers is not charged.
+The tars are streamed (curl), and decord reads 4 random clips of each member: 32 frames, stride 3, scaled to a short
+side of 256 and cropped to 224. With SCALER "torch", decord gives whole frames and torch interpolates them, as VideoMAE
+and SlowFast do it; with "decord", decord scales while it decodes. The program prints one line of JSON with clips and
+seconds, counted from the first batch, so that the start of the workers does not count.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.measuring.pace import paced
 from benchmarks.reading.corpus import CLIPS_PER_BAG, FRAMES, SHORT_SIDE_PIXELS, SIZE_PIXELS, STRIDE
 
-ASPECT = 16 / 9  # taken as known: a second reader, only to ask, would scan the member again
+ASPECT = 16 / 9  # taken as known, because a second reader to find it would scan the member again
 
 
 def decoded(samples: Iterable[dict[str, Any]], scaler: str) -> Iterator[np.ndarray]:
@@ -60,7 +60,7 @@ def main(scaler: str, workers: int, urls: list[str]) -> None:
     from functools import partial
 
     import torch
-    import webdataset as wds  # its names are loaded when asked for
+    import webdataset as wds  # its names are loaded lazily
     from torch.utils.data import DataLoader
 
     torch.set_num_threads(1)

@@ -1,7 +1,7 @@
-"""A candidate in a process of its own, on one core: what it leaves running cannot be charged to another.
+"""Runs a candidate in a separate process on one core: others are not charged for threads that it leaves running.
 
-Input: a candidate's name. Does: times each clip in CPU seconds of the whole process, waits until threads that it left
-behind are still, and charges it for those too. Output: seconds and, where asked for, small grey pictures.
+Each clip is timed in CPU seconds of the whole process. The process waits until threads that the candidate has left
+running are idle, and charges the candidate for them too. On request it also returns small grey pictures.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.reading.candidates import CANDIDATES, Request, VideoFile
 
-# decord can hang for good holding the interpreter's lock; the slowest clip measured took 4 s.
+# decord can hang forever while it holds the interpreter's lock. The slowest clip measured took 4 s.
 LIMIT_SECONDS = 120.0
 _STILL_SECONDS = 0.002
 _SETTLE_SECONDS = 2.0
@@ -25,7 +25,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class CandidateError(Exception):
-    """A candidate does not run here: the message says why."""
+    """A candidate does not run here; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Answer:
 
 
 class Isolated:
-    """One candidate's process."""
+    """The process of one candidate."""
 
     def __init__(self, name: str, core: int) -> None:
         self.name = name
         for variable in _THREADS:
-            os.environ[variable] = "1"  # inherited; read when the libraries are loaded there
+            os.environ[variable] = "1"  # inherited, and read when the libraries are loaded there
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, name, core), daemon=True)
@@ -88,7 +88,7 @@ def isolated(names: Sequence[str], core: int) -> Iterator[dict[str, Isolated]]:
 
 def _serve(pipe, name: str, core: int) -> None:
     os.sched_setaffinity(0, {core})
-    if name.startswith("torchcodec"):  # importing torch takes seconds: not for those that need none
+    if name.startswith("torchcodec"):  # importing torch takes seconds, so only for those that need it
         with contextlib.suppress(ImportError):
             import torch
 
@@ -106,7 +106,7 @@ def _serve(pipe, name: str, core: int) -> None:
                 pipe.send(Answer(0.0, None))
             else:
                 pipe.send(_timed(candidate, *question))
-        except Exception as error:  # whatever it is, the others are measured all the same
+        except Exception as error:  # whatever it is, the others are still measured
             kind = "not installed" if isinstance(error, ModuleNotFoundError) else type(error).__name__
             pipe.send(f"{kind}: {' '.join(str(error).split())[:300]}")
 
@@ -121,7 +121,7 @@ def _timed(candidate, request: Request, with_pictures: bool) -> Answer:
 
 
 def _left_running() -> float:
-    """CPU seconds until this process is still, or for _SETTLE_SECONDS."""
+    """CPU seconds until this process is idle, but for at most _SETTLE_SECONDS."""
     began, deadline = time.process_time(), time.monotonic() + _SETTLE_SECONDS
     while time.monotonic() < deadline:
         before = time.process_time()

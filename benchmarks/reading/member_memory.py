@@ -1,7 +1,7 @@
-"""The memory that reading and decoding take, of a member of any size.
+"""The peak memory of reading and decoding a member of any size.
 
-Input: a kind of video and a length. Does: writes a tar of one member without a second copy of it; runs a plan in a
-process of its own (`python -m benchmarks.reading.member_memory PLAN_FOLDER`). Output: that process's peak memory.
+A tar with one member is written without a second copy of it. A plan runs in a separate process
+(`python -m benchmarks.reading.member_memory PLAN_FOLDER`), whose peak memory is measured.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BLOCK = tarfile.BLOCKSIZE
 
 
 class _Shifted(io.RawIOBase):
-    """A file that begins at `start_bytes` of another."""
+    """A file that begins at byte `start_bytes` of another."""
 
     def __init__(self, path: Path, start_bytes: int) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class _Shifted(io.RawIOBase):
 
 
 def write_tar_of_one(path: Path, member_bytes: int, kind: Kind = KINDS["c"]) -> None:
-    """A tar with one video of about `member_bytes`, by repetition of what is encoded once."""
+    """Write a tar with one video of about `member_bytes`, by repeating what is encoded once."""
     kind = replace(kind, moov_first=False)  # moving it to the front needs a path
     with _Shifted(path, _BLOCK) as file:
         write_video(kind, file, member_bytes * 8 / (kind.bits_per_second * 1.02))  # filler and container are 2 %

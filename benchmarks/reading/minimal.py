@@ -1,8 +1,4 @@
-"""What a clip needs at the least, worked out from the index alone and not from the plan under test.
-
-Input: a row of the index, the frames wanted. Does: finds the keyframe and the last picture needed, by time.
-Output: packets, bytes.
-"""
+"""The fewest packets and bytes that a clip needs, computed only from the index and not from the plan under test."""
 
 from __future__ import annotations
 
@@ -14,8 +10,11 @@ from adaptfocus.pipelines.video.packets import Packets
 
 
 def needed_run(packets: Packets, frame_pts: Sequence[int]) -> tuple[int, int]:
-    """(first, last) packet in decoding order: from the last keyframe shown no later than the first frame wanted,
-    to the packet, among those of the frames wanted, that is decoded last."""
+    """(first, last) packet that the frames need, in decoding order.
+
+    The first is the last keyframe that is shown no later than the first wanted frame. The last is the packet of a
+    wanted frame that is decoded last.
+    """
     wanted = np.asarray(frame_pts)
     last = int(np.flatnonzero(np.isin(packets.pts, wanted)).max())
     keys = np.flatnonzero(packets.is_key & (packets.pts <= wanted.min()))
@@ -23,7 +22,7 @@ def needed_run(packets: Packets, frame_pts: Sequence[int]) -> tuple[int, int]:
 
 
 def minimal_bytes(packets: Packets, clips: Sequence[Sequence[int]]) -> int:
-    """Contiguous bytes of all clips of a video, what is interleaved included; bytes that clips share count once."""
+    """Contiguous bytes of all clips of a video, including interleaved data; bytes that clips share count once."""
     spans = []
     for frame_pts in clips:
         first, last = needed_run(packets, frame_pts)

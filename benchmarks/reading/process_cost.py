@@ -1,7 +1,6 @@
-"""CPU time and memory of this process and of all that it started, the dead included.
+"""CPU time and memory of this process and all its descendants during a `with` block, including those that have ended.
 
-Input: a span of time (a `with` block). Does: looks at every descendant five times a second; a process that ends
-between two looks is counted as at the last one. Output: CPU seconds, memory.
+Every descendant is sampled five times a second. A process that ends between two samples counts as in the last one.
 """
 
 from __future__ import annotations
@@ -16,19 +15,19 @@ import numpy as np
 import psutil
 
 LOOK_SECONDS = 0.2
-_Process = tuple[int, float]  # pid and time of creation: pids are used again
+_Process = tuple[int, float]  # pid and time of creation, because pids are used again
 
 
 class ProcessCost:
-    """Use as a context manager; `cpu_seconds` and `memory_mb` are ready at its end.
+    """A context manager; `cpu_seconds` and `memory_mb` are ready at its end.
 
     Args:
-        without: pids to leave out, with what they started (servers that stand for machines of others).
+        without: pids to leave out with their descendants (servers that stand for other machines).
     """
 
     def __init__(self, without: Iterable[int] = ()) -> None:
         self.cpu_seconds = 0.0
-        self.memory_mb: list[float] = []  # private to the processes, at each look
+        self.memory_mb: list[float] = []  # private to the processes, at each sample
         self._without = frozenset(without)
         self._spent: dict[_Process, float] = {}
         self._ended = threading.Event()
@@ -50,13 +49,13 @@ class ProcessCost:
         self.cpu_seconds = spent - self._own_seconds
 
     def median_mb(self) -> float:
-        """Memory private to the processes, the median over the looks."""
+        """Memory private to the processes, the median over the samples."""
         return float(np.median(self.memory_mb))
 
     def _watch(self) -> None:
         while not self._ended.wait(LOOK_SECONDS):
             self._look()
-        self._own_seconds = time.thread_time()  # looking is no part of what is looked at
+        self._own_seconds = time.thread_time()  # sampling does not count
 
     def _look(self) -> None:
         total = 0.0
@@ -72,7 +71,7 @@ class ProcessCost:
 
 
 def family(root: psutil.Process, without: frozenset[int] = frozenset()) -> list[psutil.Process]:
-    """A process and all that it started, less those of `without` and what they started."""
+    """A process and its descendants, except those in `without` and their descendants."""
     found, waiting = [], [root]
     children: dict[int, list[psutil.Process]] = {}
     for process in root.children(recursive=True):
@@ -88,7 +87,7 @@ def family(root: psutil.Process, without: frozenset[int] = frozenset()) -> list[
 
 
 def peak_resident_mb(pid: int | str = "self") -> float:
-    """The most memory a process has had at once (VmHWM; what getrusage gives is that of its parent too)."""
+    """The peak memory of a process (VmHWM, because getrusage includes that of the parent)."""
     with open(f"/proc/{pid}/status") as status:
         line = next(line for line in status if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
@@ -96,7 +95,7 @@ def peak_resident_mb(pid: int | str = "self") -> float:
 
 @contextlib.contextmanager
 def on_one_core() -> Iterator[None]:
-    """All threads of this process, and whatever they start meanwhile, on one core: the last it may use."""
+    """Put all threads of this process, and all that they start meanwhile, on one core: the last it may use."""
     allowed = os.sched_getaffinity(0)
     _pin({max(allowed)})
     try:

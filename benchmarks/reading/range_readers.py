@@ -1,7 +1,7 @@
 """Ways to read a video's clips out of a tar, for the bytes and requests that they take.
 
-Input: a row of a plan: a member of a tar and the frames wanted of it. Does: reads what a demuxer asks for through each
-kind of file, the file opened once for all clips of the video; nothing is decoded. Output: nothing; the store counts.
+A row of a plan names a member of a tar and the wanted frames. Each reader opens its kind of file once for all clips of
+the video, and reads what a demuxer asks for. Nothing is decoded, and the store counts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BUFFER_BYTES = 512 * 1024
 
 
 class _Member(io.RawIOBase):
-    """A part of an open file as a file."""
+    """A part of an open file, as a file."""
 
     def __init__(self, file: Any, offset_bytes: int, size_bytes: int) -> None:
         super().__init__()
@@ -45,17 +45,17 @@ class _Member(io.RawIOBase):
 
 
 def whole_member(bag: dict) -> None:
-    """The member, once for all its clips."""
+    """The whole member, once for all its clips."""
     store.read_ranges([bag["shard_url"]], [bag["member_offset_bytes"]], [bag["member_size_bytes"]])
 
 
 def s3fs_file(bag: dict) -> None:
-    """s3fs as it comes: blocks of 50 MB, read ahead."""
+    """s3fs with its defaults: blocks of 50 MB, read ahead."""
     _demux(bag, lambda path: store.filesystem(bag["shard_url"])[0].open(path, "rb"))
 
 
 def s3fs_readahead_1mb(bag: dict) -> None:
-    """s3fs, reading 1 MB ahead."""
+    """s3fs with a read-ahead of 1 MB."""
     fs = store.filesystem(bag["shard_url"])[0]
     _demux(bag, lambda path: fs.open(path, "rb", block_size=READ_AHEAD_BYTES, cache_type="readahead"))
 
@@ -69,14 +69,14 @@ def pyarrow_file(bag: dict) -> None:
     _demux(bag, fs.open_input_file, BUFFER_BYTES)
 
 
-# "webdataset_stream" is not among them: it reads whole tars, whatever is wanted of them.
+# "webdataset_stream" is not among them, because it reads whole tars whatever is wanted.
 READERS: dict[str, Callable[[dict], None]] = {
     made.__name__: made for made in (whole_member, s3fs_file, s3fs_readahead_1mb, pyarrow_file)
 }
 
 
 def _demux(bag: dict, opened: Callable[[str], Any], buffer_bytes: int = io.DEFAULT_BUFFER_SIZE) -> None:
-    """Read the packets of each clip: seek to its first frame, demux until the last packet needed has come."""
+    """Read the packets of each clip: seek to its first frame, then demux until the last packet needed."""
     path = bag["shard_url"].split("://", 1)[1]
     with opened(path) as file:
         member = io.BufferedReader(_Member(file, bag["member_offset_bytes"], bag["member_size_bytes"]), buffer_bytes)

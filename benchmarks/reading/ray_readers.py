@@ -1,9 +1,9 @@
-"""Ray's own readers on long videos: what happens, under a limit of memory and of time.
+"""Ray's own readers on long videos, under a limit of memory and of time.
 
     python -m benchmarks.reading.ray_readers read_webdataset|read_videos FILE...
 
-Input: tars, or videos. Does: reads them in a process of its own; for tars, decord makes 4 clips of each member; videos
-come frame by frame, and 4 x 32 of a video's frames are kept. Output: clips and seconds, or how it ended.
+Each reader runs in a separate process. Of tars, decord makes 4 clips of each member. Videos come frame by frame, and
+4 x 32 frames of each are kept. The result is the number of clips and the seconds, or how the process ended.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ OBJECT_STORE_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a reader fared."""
+    """How a reader ended."""
 
-    what: str  # "finished", or why it did not
+    what: str  # "finished", or why it did not finish
     clips: int
     seconds: float
-    peak_mb: float  # of all its processes, pages shared between them counted once for each
+    peak_mb: float  # of all its processes; a page that several share counts once for each
 
 
 def tried(reader: str, files: list[str], limit_mb: float = LIMIT_MB, limit_seconds: float = LIMIT_SECONDS) -> Outcome:
@@ -80,7 +80,7 @@ def _alive(process: psutil.Process) -> list[psutil.Process]:
 
 
 def _end(process: psutil.Process) -> None:
-    """End a process and all that it started, each by its id."""
+    """End a process and its descendants, each by its id."""
     for each in reversed(_alive(process)):
         try:
             each.send_signal(signal.SIGKILL)

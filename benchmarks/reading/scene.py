@@ -1,7 +1,6 @@
-"""Pictures that cost a codec what filmed ones do: texture that moves, things that move across it, sensor noise.
+"""Pictures that cost a codec as much as filmed ones: moving texture, things that move across it, sensor noise.
 
-Input: size and number of pictures. Does: cuts windows out of large textures, with whole numbers only.
-Output: planes of YUV 4:2:0, one picture after the other.
+Windows are cut out of large textures, in integer arithmetic. The pictures are planes of YUV 4:2:0.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ _NOISE_LEVELS = 2.0  # standard deviation, of 255
 
 
 def render(width: int, height: int, frames: int, seed: int = 0) -> Iterator[np.ndarray]:
-    """`frames` pictures: uint8 [height * 3 / 2, width], the planes Y, U and V below each other."""
+    """`frames` pictures: uint8 [height * 3 / 2, width], the planes Y, U and V one below the other."""
     random = np.random.default_rng(seed)
     margin = 2 * max(width, height)
     ground = _texture(random, height + margin // 2, width + margin // 2)
@@ -37,7 +36,7 @@ def render(width: int, height: int, frames: int, seed: int = 0) -> Iterator[np.n
 
 
 def _path(number: int, room: int) -> tuple[int, int]:
-    """Where the window is at a picture: a slow curve, even numbers so that colours move along."""
+    """The place of the window in a picture: on a slow curve, in even numbers so that colours move along."""
     angle = number / 90
     y, x = (0.5 + 0.45 * np.sin(angle)) * room, (0.5 + 0.45 * np.sin(0.73 * angle + 1)) * room
     return int(y) // 2 * 2, int(x) // 2 * 2
@@ -49,7 +48,7 @@ def _put(luma: np.ndarray, thing: np.ndarray, y: int, x: int) -> None:
 
 
 def _texture(random: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Noise of several grains added up, uint8 [height, width]: edges and areas, no pixel-sized chequers."""
+    """The sum of noise of several grains, uint8 [height, width]: edges and areas, but no pixel-sized checks."""
     total = np.zeros((height, width), np.float32)
     for grain, weight in ((4, 12), (16, 25), (64, 40)):
         rows, columns = height // grain + 2, width // grain + 2
@@ -59,7 +58,7 @@ def _texture(random: np.random.Generator, height: int, width: int) -> np.ndarray
 
 
 def _enlarged(coarse: np.ndarray, grain: int) -> np.ndarray:
-    """Linear in both directions."""
+    """Enlarge linearly in both directions."""
     steps = np.arange(grain, dtype=np.float32) / grain
     rows = (coarse[:-1, None] * (1 - steps[:, None]) + coarse[1:, None] * steps[:, None]).reshape(-1, coarse.shape[1])
     return (rows[:, :-1, None] * (1 - steps) + rows[:, 1:, None] * steps).reshape(rows.shape[0], -1)

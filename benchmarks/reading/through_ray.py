@@ -12,7 +12,7 @@ from benchmarks.reading.corpus import BAGS_PER_BATCH, CLIPS_PER_BAG, shape_of
 
 
 class OneProcess(Decoding):
-    """One decoding process, where training has two on a core: the plain loop has one too, so wall times compare."""
+    """One decoding process, where training has two on a core. The plain loop also has one, so wall times compare."""
 
     @property
     def tasks(self) -> int:
@@ -22,7 +22,7 @@ class OneProcess(Decoding):
 def batches(
     plan: PlanFacts, decoding: Decoding = OneProcess(cores=1), shape: ClipShape | None = None
 ) -> Iterator[DecodedBatch]:
-    """The batches of a plan; blocks and batches as trainers/on_ray/train.py makes them."""
+    """The batches of a plan, in blocks and batches as trainers/on_ray/train.py makes them."""
     shape = shape or shape_of(CLIPS_PER_BAG)
     dataset = plan_dataset(plan, shape, decoding, bags_per_block(BAGS_PER_BATCH, shape))
     for columns in dataset.iter_batches(batch_size=BAGS_PER_BATCH, batch_format="numpy", prefetch_batches=0):

@@ -1,10 +1,10 @@
-"""The videos that the benchmarks run on: six kinds of file that people really have.
+"""The videos that the benchmarks run on: six kinds of files that people really have.
 
-Input: a letter (see KINDS) and a length. Does: renders and encodes some seconds, then repeats the encoded pictures to
-the length asked for; nothing is decoded or encoded for the repetitions. Output: an mp4, kept in a cache.
+Some seconds are rendered and encoded. Then the encoded pictures are repeated to the wanted length, without another
+decode or encode. The mp4 is kept in a cache.
 
-The repetitions are made to differ in size by filler (NAL units that decoders skip), 0 to 255 bytes a picture: packet
-sizes that repeat would make an index compress to a fraction of what real videos take.
+Filler (NAL units that decoders skip) of 0 to 255 bytes a picture makes the repetitions differ in size. If packet sizes
+repeated, an index would compress to a fraction of what real videos take.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.reading.scene import render
 
 FPS = 30
-MAKER_VERSION = 1  # part of the files' names: raise it with any change of what they hold
+MAKER_VERSION = 1  # part of the files' names; raise it with any change of their content
 AUDIO_RATE_HZ = 48_000
 AUDIO_BITS_PER_SECOND = 96_000
 _AAC_SAMPLES = 1024
@@ -33,7 +33,7 @@ _TIME_BASE = Fraction(1, 30_000)
 
 @dataclass(frozen=True)
 class Kind:
-    """What a file is made of. `chunk_frames` are rendered and encoded, and then repeated."""
+    """A kind of file. `chunk_frames` frames are rendered and encoded, and then repeated."""
 
     about: str
     width: int
@@ -63,7 +63,7 @@ NAMES = {"a": "gop250", "b": "gop60", "c": "720p", "d": "hevc", "e": "h264_open_
 
 
 def video(letter: str, folder: Path, seconds: int | None = None) -> Path:
-    """The path of a video of a kind, made if it is not there yet: 2 to 12 s on two cores."""
+    """The path of a video of a kind. It is made if it is missing, in 2 to 12 s on two cores."""
     kind = KINDS[letter]
     length = seconds or kind.seconds
     path = folder / f"{letter}-{length}s-v{MAKER_VERSION}.mp4"
@@ -76,9 +76,9 @@ def video(letter: str, folder: Path, seconds: int | None = None) -> Path:
 
 
 def write_video(kind: Kind, file: Path | io.RawIOBase, seconds: float) -> None:
-    """Encode one chunk and repeat it until `seconds` are full, in whole chunks and at least one.
+    """Encode one chunk and repeat it to about `seconds`, in whole chunks and at least one.
 
-    `file` is a path, or a file that can be read, written and sought.
+    `file` is a path, or a file that can be read, written and seeked.
     """
     chunk = io.BytesIO(encode_chunk(kind))
     movflags = {"movflags": "faststart"} if kind.moov_first else {}
@@ -98,7 +98,7 @@ def write_video(kind: Kind, file: Path | io.RawIOBase, seconds: float) -> None:
 
 @lru_cache(maxsize=2)
 def encode_chunk(kind: Kind) -> bytes:
-    """One chunk of a kind as an mp4; its first picture is a closed start (IDR)."""
+    """One chunk of a kind as an mp4. Its first picture is a closed start (IDR)."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4", options={"video_track_timescale": str(_TIME_BASE.denominator)}) as out:
         stream = out.add_stream(kind.codec, rate=FPS)
@@ -117,7 +117,7 @@ def encode_chunk(kind: Kind) -> bytes:
 
 
 def _encoder_options(kind: Kind) -> dict[str, str]:
-    """Presets as people leave them; keyframes at fixed places, so that a GOP is as long as the kind says."""
+    """Default presets, with keyframes at fixed places, so that a GOP is as long as the kind says."""
     gop, is_open = kind.gop_frames, int(kind.open_gop)
     if kind.codec == "libx265":
         settings = f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop={is_open}:log-level=none:pools=2"
@@ -129,8 +129,8 @@ def _encoder_options(kind: Kind) -> dict[str, str]:
 def _pts(kind: Kind) -> np.ndarray:
     """Presentation times of a chunk's pictures and its end, [chunk_frames + 1], in 1/30000 s.
 
-    A variable rate jumps between 10 and 60 Hz, as of screen recordings and phones; both ends of a chunk are regular,
-    so that decoding times go on rising from one repetition to the next.
+    A variable rate jumps between 10 and 60 Hz, as in screen recordings and on phones. Both ends of a chunk are regular,
+    so that decoding times keep rising from one repetition to the next.
     """
     steps = np.full(kind.chunk_frames, _TIME_BASE.denominator // FPS)
     if kind.variable_rate:
@@ -167,7 +167,7 @@ def _filler(codec: str, size_bytes: int) -> bytes:
 
 
 def _audio(out: Any, seconds: float) -> Iterator[tuple[float, av.Packet]]:
-    """(time in seconds, AAC packet): noise whose loudness wanders, so that packets differ in size as speech's do."""
+    """(time in seconds, AAC packet): noise of varying loudness, so that packets differ in size as those of speech."""
     stream = out.add_stream("aac", rate=AUDIO_RATE_HZ, layout="mono")
     stream.bit_rate = AUDIO_BITS_PER_SECOND
     return _encoded_audio(stream, int(seconds * AUDIO_RATE_HZ / _AAC_SAMPLES))

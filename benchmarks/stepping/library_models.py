@@ -1,8 +1,7 @@
-"""The same backbones as pytorchvideo makes them: what a step of ours is compared with.
+"""The same backbones as pytorchvideo builds them, to compare our steps with.
 
-Input: a backbone's name, classes, frames and pixels. Does: asks the library for the model. Output: a module, or None.
-No extra brings the library, whose last release is of 2022: `pip install pytorchvideo==0.1.5`.
-pytorchvideo 0.1.5 imports one name of torchvision that none of these models uses: an empty one stands in for it.
+No extra brings the library, whose last release is from 2022: `pip install pytorchvideo==0.1.5`. It imports one name of
+torchvision that none of these models uses, so an empty one stands in for it.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ def pytorchvideo_models() -> Any:
     try:
         return importlib.import_module("pytorchvideo.models")
     finally:
-        for name in ("torchvision", "torchvision.ops"):  # other libraries look for it, and would take it for real
+        for name in ("torchvision", "torchvision.ops"):  # other libraries look for it, and would think that it is real
             del sys.modules[name]
 
 
 def library_model(name: str, classes: int, frames: int, size: int) -> nn.Module | None:
     """The library's model of a backbone for clips of this shape, logits float [B, K]; None where it has none.
 
-    Batch norms are frozen, as ours are: so both do the same work.
+    Batch norms are frozen like ours, so that both do the same work.
     """
     models = pytorchvideo_models()
     if models is None or name not in _MAKERS:
@@ -61,14 +60,14 @@ def _i3d(models: Any, classes: int, frames: int, side: int) -> nn.Module:
 
 
 class _TwoPaths(nn.Module):
-    """The library's SlowFast takes both pathways' frames."""
+    """The library's SlowFast, which takes the frames of both pathways."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.model([slow_frames(x), x.clone()])  # it works on its input in place
+        return self.model([slow_frames(x), x.clone()])  # it changes its input in place
 
 
 def _slowfast(models: Any, classes: int, frames: int, side: int) -> nn.Module:

@@ -1,8 +1,7 @@
-"""For which share of its time training waits for clips: a run, as a user would start it, on encoded videos.
+"""The share of its time in which training waits for clips, in a run on encoded videos as a user would start it.
 
-Input: a backbone and settings.
-Does: packs a 10-minute H.264 video some times over, indexes it, trains an epoch of it in this process (local engine).
-Output: one figure, from the run's own log.
+A 10-minute H.264 video is packed several times and indexed, and an epoch of it is trained in this process (local
+engine). The figure comes from the run's own log.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from benchmarks.reading.corpus import default_work_folder, indexed, write_shards
 from benchmarks.reading.videos import video
 
 VIDEOS, BAGS_PER_BATCH, CLIPS_PER_BAG = 14, 2, 2
-WARM_UP = 2  # batches that are not counted: the first waits for its clips, and libraries are loaded
+WARM_UP = 2  # batches that do not count: the first waits for its clips while libraries load
 
 
 def wait_share(backbone: str, overrides: tuple[str, ...]) -> Figure:
-    """Seconds that the loop stood still for the next batch, over all its seconds, in %; its batches are commits."""
+    """Seconds that the loop waited for the next batch, divided by all its seconds, in %. Each batch is a commit."""
     with tempfile.TemporaryDirectory(prefix="adaptfocus-bench-") as name:
         folder = Path(name)
         say(f"{backbone}: training on {VIDEOS} videos")

@@ -1,9 +1,8 @@
-"""Training from frames that were decoded once: for ablations, which look at the same world a hundred times.
+"""Trains from frames that were decoded once: for ablations, which look at the same world a hundred times.
 
-Input: an index, a folder. Does: decodes every frame of every video, keeps them in one memory-mapped file; then follows
-the plans of a run as the stream does, and takes each clip's frames from there.
-Output: an engine whose batches are those of `trainers.loop.engine.LocalEngine`, bit for bit, but for what reading and
-decoding cost: nothing is read, so those columns are 0. Published figures never come from here.
+Every frame of every video is decoded and kept in one memory-mapped file. Batches then follow the plans of a run as the
+stream does, but take the frames of each clip from that file. They equal those of `trainers.loop.engine.LocalEngine` bit
+for bit, except the columns of what reading and decoding cost, which are 0. Published figures never come from here.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from adaptfocus.trainers.settings.run import TrainConfig
 
 @dataclass(frozen=True)
 class FrameCache:
-    """All frames of an index's videos, one video after the other, each in order of time.
+    """All frames of the videos of an index, one video after the other, each in order of time.
 
     Frames first_frame[v] to first_frame[v + 1] (not included) are those of row v of the index.
     """
@@ -51,12 +50,12 @@ class FrameCache:
         wanted = np.array([clip["frame_pts"] for clip in bag["clips"]])
         places = np.searchsorted(self.pts[first:end], wanted)
         if not np.array_equal(self.pts[first:end].take(places, mode="clip"), wanted):
-            raise InputError(f"{bag['video_id']}: the plan names frames that the cache has not; remove the cache")
+            raise InputError(f"{bag['video_id']}: the plan names frames that the cache lacks; remove the cache")
         out[:] = self.frames[first + places]
 
 
 class CachedEngine(LocalEngine):
-    """One rank, in this process, which reads and decodes nothing."""
+    """One rank in this process, which reads and decodes nothing."""
 
     def __init__(self, cache: FrameCache, bags_per_batch: int, device: torch.device | None = None) -> None:
         super().__init__(bags_per_batch, device)
@@ -70,18 +69,18 @@ class CachedEngine(LocalEngine):
         return assemble_batches(bags, shape, self.bags_per_batch, self._fill)
 
     def _fill(self, batch: DecodedBatch, place: int, bag: dict, shape: ClipShape) -> None:
-        """`pipelines.stream.clips.fill`, with the cache in the place of fetching and decoding."""
+        """Like `pipelines.stream.clips.fill`, with the cache instead of fetching and decoding."""
         batch.slot[place] = bag["slot"]
         self.cache.write_clips(bag, batch.frames[place])
 
 
 def frame_cache(config: TrainConfig, folder: str | Path) -> FrameCache:
-    """The cache of a run's training index in `folder`: opened, or made if it is not there.
+    """Open the cache of a run's training index in `folder`, or make it if it is missing.
 
     240 videos of 90 s at 4 frames a second and 20 x 20 pixels are 104 MB, and take 10 s of one core.
 
     Raises:
-        InputError: a video does not decode. The stream would go on without it; a cache is for worlds that are whole.
+        InputError: a video does not decode. The stream would continue without it; a cache is for intact worlds.
     """
     index = load_index(config.index)
     size_pixels, decode = config.clip.size_pixels, config.decode
@@ -96,15 +95,15 @@ def frame_cache(config: TrainConfig, folder: str | Path) -> FrameCache:
 
 
 def make_cache(config: TrainConfig, folder: str | Path) -> None:
-    """Make it now, for processes to come."""
+    """Make the cache now, for later processes."""
     frame_cache(config, folder)
 
 
 def _make(videos: list[dict], size_pixels: int, decode: DecodeConfig, frames_path: Path, facts_path: Path) -> None:
-    """Decode all videos; the facts are written last, under another name first, so that a cache is there or not."""
+    """Decode all videos. The facts are written last, and renamed into place, so that a cache is complete or absent."""
     shown = [shown_pts(video, packets_of(video)) for video in videos]
     first_frame = np.cumsum([0, *map(len, shown)])
-    part = frames_path.with_suffix(f".{os.getpid()}.part")  # two processes that make the same do not meet
+    part = frames_path.with_suffix(f".{os.getpid()}.part")  # two processes that make the same cache do not collide
     shape = (int(first_frame[-1]), *decode.frame_shape(size_pixels))
     frames = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
     for number, (bag, data, _) in enumerate(read_ahead(_whole(videos, shown))):
@@ -123,7 +122,7 @@ def _make(videos: list[dict], size_pixels: int, decode: DecodeConfig, frames_pat
 
 
 def _whole(videos: Iterable[dict], shown: Iterable[np.ndarray]) -> Iterator[dict]:
-    """A bag of each video, whose only clip is the whole of it."""
+    """A bag of each video, whose only clip is the whole video."""
     for video, pts in zip(videos, shown, strict=True):
         tick = video["time_base_numerator"] / video["time_base_denominator"]
         frame_pts, spans = find_clips(video, packets_of(video), pts, [(pts - pts[0]) * tick])

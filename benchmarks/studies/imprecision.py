@@ -1,10 +1,9 @@
 """Annotation as people make it: intervals that start early, end late, or are missing.
 
-Input: an index whose intervals are true, shares, a seed.
-Does: perturbs each interval by draws from (seed, video id) alone, and leaves some out.
-Output: an index of the same videos with the annotation that `full` is trained on. A label of which no interval is left
-goes with it: who annotates intervals knows no other labels. Nothing is scored with it: scores and hit rates are of the
-true intervals, and weak variants keep the true index and all of its tags.
+The true intervals of an index are perturbed, and some are left out; the draws only depend on (seed, video id). The
+result is an index of the same videos with the annotation that `full` is trained on. A label whose intervals are all
+missing is removed as well, because a person who annotates intervals knows no other labels. Nothing is scored with this
+index: scores and hit rates use the true intervals, and weak variants keep the true index and all of its tags.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from adaptfocus.pipelines.index.parts import part_urls, read_part, write_parts
 
 @dataclass(frozen=True)
 class Imprecision:
-    """How imprecise an annotation is: shares of its intervals, each drawn apart from the others.
+    """How imprecise an annotation is: shares of its intervals, each drawn independently of the others.
 
     Raises:
         ConfigError: a share outside 0 to 1, or a negative length.
@@ -36,13 +35,13 @@ class Imprecision:
     early: float = 0.5  # start early
     late: float = 0.5  # end late
     missing: float = 0.1
-    most: float = 1.0  # an end is off by a uniform share, up to this, of the interval's own length
+    most: float = 1.0  # an end is off by a uniform share of up to this of the interval's length
 
     def __post_init__(self) -> None:
         for name in ("early", "late", "missing"):
             share = getattr(self, name)
             if not 0 <= share <= 1:
-                raise ConfigError(f"{name} is {share}; a share of the intervals is from 0 to 1")
+                raise ConfigError(f"{name} is {share}; a share of the intervals must be from 0 to 1")
         if not self.most >= 0:
             raise ConfigError(f"most is {self.most}; intervals are lengthened by 0 or more of their length")
 
@@ -50,22 +49,22 @@ class Imprecision:
 def perturbed(
     intervals: Sequence[dict[str, Any]], duration_seconds: float, video_id: str, seed: int, how: Imprecision
 ) -> list[dict[str, Any]]:
-    """A video's intervals as somebody imprecise would have marked them: a pure function of the arguments.
+    """The intervals of a video as an imprecise person would have marked them: a pure function of the arguments.
 
     Args:
         intervals: `label`, `start_seconds`, `end_seconds` of each.
-        duration_seconds: of the video: none begins before 0 or ends after it.
+        duration_seconds: of the video; no interval begins before 0 or ends after it.
         video_id: with the seed, decides the draws.
         seed: of the annotation.
         how: the shares.
 
     Returns:
-        Those that are left, in their order.
+        The intervals that are left, in their order.
     """
     rng = np.random.default_rng([seed, *video_id.encode()])
     kept = []
     for each in intervals:
-        # All six are drawn for each, so that a share changes nothing but what it is a share of.
+        # All six numbers are drawn for each interval, so that a share only changes what it is a share of.
         is_missing, is_early, is_late = rng.random(3) < (how.missing, how.early, how.late)
         before, after = how.most * rng.random(2) * (each["end_seconds"] - each["start_seconds"])
         if is_missing:
@@ -77,7 +76,7 @@ def perturbed(
 
 
 def write_imprecise(index: Path, out: Path, seed: int, how: Imprecision) -> None:
-    """The index `out`: that of `index` with perturbed intervals. Written whole, under another name first.
+    """Write the index `out`, which is `index` with perturbed intervals, under another name first, then rename it.
 
     A video without intervals (null) stays as it is.
     """

@@ -1,7 +1,4 @@
-"""What the benchmark on people leaves to be read: a table a corpus as Markdown, curves as SVG.
-
-Input: outcomes and figures. Does: lays them out. Output: text of files.
-"""
+"""The report of the benchmark on people: a table for each corpus as Markdown, and curves as SVG."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ def markdown(outcomes: Sequence[Outcome], found: Sequence[Figure], epochs: int, 
         "# Long videos of real people, stitched from trimmed clips\n",
         f"{len(outcomes)} runs of {epochs} epochs, {views} views a test video, commit {commit()}, {machine()}.\n",
         "Nobody who is in a training video is in a test video. Mean \u00b1 standard deviation over seeds (n - 1), in "
-        "per cent; what stands in a table is paired.\n",
+        "per cent; the rows of a table are paired by seed.\n",
     ]
     for corpus in dict.fromkeys(each.world for each in outcomes):
         parts.append(f"## {corpus}\n\n{HEAD}" + "\n".join(_row(row) for row in rows_of(outcomes, corpus)) + "\n")

@@ -1,11 +1,12 @@
-"""Long videos of real people, stitched from trimmed clips: who is in the training videos is in no test video.
+"""Long videos of real people, stitched from trimmed clips: nobody in the training videos is in a test video.
 
-Input: a folder of clips, `CLASS/PERSON_*.mp4`, or a CSV of path, class and group; a Corpus: what is made of them.
-Does: splits groups between training and test, draws what a video shows and when; encodes H.264, packs and indexes it.
-Output: FOLDER/shards/{train,test}, index/{train,test}, corpus.json last. Nothing is downloaded, no footage kept here.
+The clips come from a folder, `CLASS/PERSON_*.mp4`, or a CSV of path, class and group. Groups are split between training
+and test. It is drawn what each video shows, and when; then it is encoded as H.264, packed and indexed. The files are
+FOLDER/shards/{train,test}, index/{train,test}, and corpus.json last. Nothing is downloaded, and the repository holds no
+footage.
 
-An action is one interval of a video, filled with clips of its class; between actions lie clips of classes that are
-nobody's label. Intervals go into the index, for `full` and for diagnosis.
+An action is one interval of a video, filled with clips of its class. Between actions are clips of classes that are
+not labels. Intervals go into the index, for `full` and for diagnosis.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ GOP_FRAMES, CRF = 15, 23
 
 @dataclass(frozen=True)
 class Clip:
-    """A trimmed clip: what it shows, and what it must not be parted from (a person, a camera, a film)."""
+    """A trimmed clip: its class, and the group from which it must not be separated (a person, a camera, a film)."""
 
     path: str
     label: str
@@ -44,14 +45,14 @@ class Clip:
 
 @dataclass(frozen=True)
 class Corpus:
-    """What is made of a source of clips: a pure function of this and of the files."""
+    """The settings of a corpus. Its videos are a pure function of these and of the files of the source."""
 
     name: str
     source: str  # folder or CSV
-    held_out: tuple[str, ...] = ()  # groups of the test videos; none: a third of the clips, drawn by the seed
+    held_out: tuple[str, ...] = ()  # groups of the test videos; if empty, a third of the clips, drawn by the seed
     background: tuple[
         str, ...
-    ] = ()  # classes that are nobody's label; none: a quarter of the classes, drawn by the seed
+    ] = ()  # classes that are not labels; if empty, a quarter of the classes, drawn by the seed
     seed: int = 0
     train_videos: int = 120
     test_videos: int = 60
@@ -71,7 +72,7 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Split:
-    """The clips of a corpus, parted: split -> class -> clips; `labels` in the order of the class ids."""
+    """The clips of a corpus by split and class; `labels` are in the order of the class ids."""
 
     labels: tuple[str, ...]
     background: tuple[str, ...]
@@ -80,7 +81,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a stitched video, filled with clips one after the other; the last is cut."""
+    """A stretch of a stitched video, filled with clips one after the other; the last clip is cut."""
 
     label: str | None  # None: background
     frames: int
@@ -91,7 +92,7 @@ def read_clips(source: str) -> list[Clip]:
     """The clips of a folder or CSV, sorted by path.
 
     Raises:
-        InputError: nothing is there, a column is missing, a file is not where the CSV says, or a name has no person.
+        InputError: there are no clips, a column is missing, a file is not where the CSV says, or a name has no person.
     """
     place = Path(source)
     listed = place if place.suffix == ".csv" else place / "clips.csv"
@@ -112,12 +113,10 @@ def _listed(table: Path) -> list[Clip]:
         clips = []
         for number, row in enumerate(reader, start=2):
             if not all(row[name] for name in ("path", "class", "group")):
-                raise InputError(
-                    f"{table}, line {number}: path, class or group is empty; fill it, or leave the line out"
-                )
+                raise InputError(f"{table}, line {number}: path, class or group is empty; fill it, or remove the line")
             path = table.parent / row["path"]
             if not path.is_file():
-                raise InputError(f"{table}, line {number}: {path} is not there; paths count from the CSV's folder")
+                raise InputError(f"{table}, line {number}: {path} is missing; paths are relative to the CSV's folder")
             clips.append(Clip(str(path), row["class"], row["group"]))
     return clips
 
@@ -135,10 +134,10 @@ def _in_folders(place: Path) -> list[Clip]:
 
 
 def split_of(corpus: Corpus, clips: Sequence[Clip]) -> Split:
-    """Groups parted between training and test, classes between labels and background.
+    """Split groups between training and test, and classes between labels and background.
 
     Raises:
-        ConfigError: a group or class that is named is not there, or a class has no clip on one side.
+        ConfigError: a named group or class does not exist, or a class has no clip on one side.
     """
     groups, classes = sorted({c.group for c in clips}), sorted({c.label for c in clips})
     for option, named, there in (("group", corpus.held_out, groups), ("class", corpus.background, classes)):
@@ -164,8 +163,8 @@ def split_of(corpus: Corpus, clips: Sequence[Clip]) -> Split:
             )
     if not corpus.min_labels <= corpus.max_labels <= len(labels):
         raise ConfigError(
-            f"{corpus.name}: {corpus.min_labels} to {corpus.max_labels} labels a video were asked for, and there are "
-            f"{len(labels)} classes beside the background; lower the numbers"
+            f"{corpus.name}: {corpus.min_labels} to {corpus.max_labels} labels a video were asked for, but there are "
+            f"{len(labels)} classes besides the background; lower the numbers"
         )
     return Split(labels, background, parted)
 
@@ -183,9 +182,9 @@ def _a_third(random: np.random.Generator, clips: Sequence[Clip], groups: Sequenc
 
 
 def draw_video(corpus: Corpus, split: Split, side: str, number: int) -> list[Segment]:
-    """What video `number` of a side shows, from its beginning to its end: a pure function of its arguments.
+    """What video `number` of a side shows from beginning to end: a pure function of its arguments.
 
-    Actions stand in any order, with background before, between and behind them, and do not overlap.
+    Actions come in any order, with background before, between and after them, and do not overlap.
     """
     random = np.random.default_rng([corpus.seed, 2, SPLITS.index(side), number])
     seconds = random.uniform(corpus.min_seconds, corpus.max_seconds)
@@ -202,7 +201,7 @@ def draw_video(corpus: Corpus, split: Split, side: str, number: int) -> list[Seg
         frames = round(share * seconds * corpus.fps)
         if frames:
             pool = clips[label] if label else others
-            # Enough for half a second each: how long they are shows when they are decoded.
+            # Enough clips even if each lasts half a second. Their length is only known when they are decoded.
             chosen = random.integers(len(pool), size=2 * frames // corpus.fps + 2)
             segments.append(Segment(label, frames, tuple(pool[i] for i in chosen)))
     return segments
@@ -223,7 +222,7 @@ def frames_of(segments: Sequence[Segment], corpus: Corpus) -> Iterator[np.ndarra
 
 @lru_cache(maxsize=CLIPS_IN_MEMORY)
 def decoded(path: str, fps: int, width: int, height: int) -> np.ndarray:
-    """A clip's frames at `fps`, scaled to cover width x height and cut to it: uint8 [T, H, W, 3].
+    """The frames of a clip at `fps`, scaled to cover width x height and cropped to it: uint8 [T, H, W, 3].
 
     Raises:
         InputError: it does not decode.
@@ -232,11 +231,11 @@ def decoded(path: str, fps: int, width: int, height: int) -> np.ndarray:
         with av.open(path) as container:
             frames = list(container.decode(video=0))
     except (FFmpegError, OSError, IndexError) as error:
-        raise InputError(f"{path} does not decode ({error}); fix it, or leave it out") from error
+        raise InputError(f"{path} does not decode ({error}); fix or remove it") from error
     if not frames:
-        raise InputError(f"{path} shows no frame; leave it out")
+        raise InputError(f"{path} has no frame; remove it")
     times = np.array([frame.time if frame.time is not None else n / fps for n, frame in enumerate(frames)])
-    times = np.sort(times) - times.min()  # frames come in order, but not the times that FFmpeg makes up for packed AVIs
+    times = np.sort(times) - times.min()  # frames come in order, but FFmpeg's invented times for packed AVIs do not
     wanted = np.arange(max(1, round((times[-1] + 1 / fps) * fps))) / fps
     nearest = np.abs(times[None] - wanted[:, None]).argmin(axis=1)
     return np.stack([_covering(frames[i], width, height) for i in nearest])
@@ -251,7 +250,7 @@ def _covering(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
 
 
 def make_corpus(corpus: Corpus, folder: Path) -> None:
-    """Stitch, encode, pack and index; corpus.json is written last. What a killed process left is removed."""
+    """Stitch, encode, pack and index; corpus.json is written last. Files that a killed process left are removed."""
     split = split_of(corpus, read_clips(corpus.source))
     shutil.rmtree(folder, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="adaptfocus-people-") as work:
@@ -272,10 +271,10 @@ def make_corpus(corpus: Corpus, folder: Path) -> None:
 
 
 def is_made(corpus: Corpus, folder: Path) -> bool:
-    """Whether the corpus is there, whole.
+    """Whether the corpus is there and complete.
 
     Raises:
-        ConfigError: another one lies in its place.
+        ConfigError: there is another corpus in its place.
     """
     mark = folder / "corpus.json"
     if not mark.exists():

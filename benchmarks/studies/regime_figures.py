@@ -1,7 +1,6 @@
-"""From the runs' scores to figures: means over seeds, paired differences, curves.
+"""Turns the scores of finished runs into figures: means over seeds, paired differences, curves.
 
-Input: RunJobs that are done. Does: reads their scores, pairs what shares a seed. Output: Figures, rows of a table,
-curves. Scores are in per cent.
+Runs that share a seed are paired. Scores are in per cent.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from benchmarks.measuring.figures import Figure, mean_and_std
 from benchmarks.studies.regime_runs import FINAL, RunJob
 from benchmarks.studies.variants import LIKE_FOR_LIKE, REFERENCE
 
-BASELINES = ("noisy", "ours", REFERENCE)  # what others are compared with, seed by seed
+BASELINES = ("noisy", "ours", REFERENCE)  # the others are compared with these, seed by seed
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run's scores in per cent; None where nothing is known to compare with."""
+    """The scores of one run in per cent; None where there is no truth to compare with."""
 
     world: str
     seed: int
@@ -43,7 +42,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Spread:
-    """A mean and a standard deviation (n - 1; 0 of one value) over n seeds."""
+    """A mean and a standard deviation (n - 1; 0 for one value) over n seeds."""
 
     mean: float
     std: float
@@ -67,7 +66,7 @@ class Row:
 
 
 def outcome_of(job: RunJob) -> Outcome:
-    """What a finished job has scored."""
+    """The scores of a finished job."""
     scores = {done: read_scores(job.config.url, job.evaluation(done)) for done in job.curve}
     final = read_scores(job.config.url, FINAL)
     summary = json.loads(store.read_bytes(Run(job.config.url).epoch_url(job.config.epochs - 1, SUMMARY)))
@@ -85,7 +84,7 @@ def outcome_of(job: RunJob) -> Outcome:
 
 
 def _true_hit_rate(job: RunJob) -> float | None:
-    """Of the last epoch's salient times, judged by the true intervals: the run's own summary knows imprecise ones."""
+    """The hit rate of the last epoch's salient times in the true intervals; the run itself may know imprecise ones."""
     assert job.true_index
     index = load_index(job.true_index, ["video_id", "labels", "intervals", "duration_seconds"])
     saliency = read_saliency(Run(job.config.url), job.config.epochs)
@@ -118,7 +117,7 @@ def rows_of(outcomes: Sequence[Outcome], world: str) -> list[Row]:
 
 
 def figures_of(outcomes: Sequence[Outcome], say: Callable[[str], None]) -> list[Figure]:
-    """`method.WORLD.*`; what cannot be said is said to `say`, with the reason."""
+    """The figures `method.WORLD.*`. `say` is told which figures cannot be computed, and why."""
     found: list[Figure] = []
     for world in dict.fromkeys(each.world for each in outcomes):
         by_variant = _by_variant(outcomes, world)
@@ -150,7 +149,7 @@ def figures_of(outcomes: Sequence[Outcome], say: Callable[[str], None]) -> list[
 
 
 def _over_imprecise(outcomes: Sequence[Outcome]) -> list[Figure]:
-    """What tags are ahead of imprecise intervals: `focused` less `full_imprecise`, by world and over all pairs."""
+    """The lead of tags over imprecise intervals: `focused` minus `full_imprecise`, by world and over all pairs."""
     every: list[float] = []
     found = []
     for world in dict.fromkeys(each.world for each in outcomes):
@@ -163,7 +162,7 @@ def _over_imprecise(outcomes: Sequence[Outcome]) -> list[Figure]:
 
 
 def share_of_gap(outcomes: Sequence[Outcome], world: str, weak: str, noisy: str, full: str) -> list[float]:
-    """The share of the way from noisy to full that a variant goes, seed by seed; none where full is not above."""
+    """The share of the way from noisy to full that a variant covers, by seed; none where full is not above noisy."""
     return [
         (own.map_max - below.map_max) / (above.map_max - below.map_max)
         for own, below, above in _paired(_by_variant(outcomes, world), weak, noisy, full)
@@ -172,7 +171,7 @@ def share_of_gap(outcomes: Sequence[Outcome], world: str, weak: str, noisy: str,
 
 
 def budget_to_reach(score: float, run: Outcome) -> float | None:
-    """The share of a run's epochs after which it first scores as much, among those after which it was scored."""
+    """The share of a run's epochs after which it first reaches a score, among the epochs that were scored."""
     return next((done / run.epochs for done, value in sorted(run.curve.items()) if value >= score), None)
 
 
@@ -200,7 +199,7 @@ def _by_variant(outcomes: Sequence[Outcome], world: str) -> dict[str, dict[int, 
 
 
 def _paired(by_variant: dict[str, dict[int, Outcome]], *variants: str) -> list[tuple[Outcome, ...]]:
-    """The runs of some variants, seed by seed, of the seeds that all of them have."""
+    """The runs of some variants, seed by seed, for the seeds that all of them have."""
     runs = [by_variant.get(variant, {}) for variant in variants]
     return [tuple(each[seed] for each in runs) for seed in runs[0] if all(seed in each for each in runs)]
 

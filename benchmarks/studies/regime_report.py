@@ -1,7 +1,6 @@
-"""What the regimes' benchmark leaves to be read: curves as JSON and SVG, tables as Markdown.
+"""The report of the regimes' benchmark: curves as JSON and SVG, and tables as Markdown.
 
-Input: outcomes. Does: lays them out; the charts' marks are placed by `infra.report.charts`, as in a run's report.
-Output: text of files.
+`infra.report.charts` places the marks of the charts, as in the report of a run.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Facts:
-    """How the figures came about."""
+    """How the figures were made."""
 
     command: str
     date: str
@@ -52,7 +51,7 @@ class Facts:
 
 
 def markdown(outcomes: Sequence[Outcome], found: Sequence[Figure], facts: Facts, charts: dict[str, str]) -> str:
-    """The page of results. `charts` has the place of each world's chart, seen from the page."""
+    """The page of results. `charts` has the path of each world's chart, relative to the page."""
     worlds = [
         {
             "name": world,
@@ -67,7 +66,7 @@ def markdown(outcomes: Sequence[Outcome], found: Sequence[Figure], facts: Facts,
 
 
 def chart(outcomes: Sequence[Outcome], world: str) -> str:
-    """mAP by epochs trained as an SVG that needs nothing else: of the main variants, or of all if there is none."""
+    """mAP by epochs trained, as a self-contained SVG: of the main variants, or of all if there are no main ones."""
     curves = curves_of(outcomes, world)
     curves = {name: curve for name, curve in curves.items() if name in MAIN} or curves
     styles = styles_of([(name, name) for name in curves])
@@ -93,14 +92,14 @@ def commit() -> str:
 
 
 def machine() -> str:
-    """This machine and the versions that decide the figures, in a line."""
+    """This machine and the versions that affect the figures, in one line."""
     names = ("torch", "av", "numpy")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     return f"{os.cpu_count()} cores of {_processor()}, Python {platform.python_version()}, {versions}"
 
 
 def _legend(curves: dict[str, dict], styles: dict[str, Style]) -> list[dict]:
-    """The best at the end comes first."""
+    """The legend; the variant that is best at the end comes first."""
     ends = sorted(curves, key=lambda name: -curves[name]["mean"][-1])
     return [
         {"style": styles[name], "text": f"{name}: {curves[name]['mean'][-1]:.1f} ± {curves[name]['std'][-1]:.1f}"}

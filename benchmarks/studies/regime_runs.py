@@ -1,8 +1,8 @@
-"""One run of the regimes' benchmark, and many of them side by side, each in a process of its own.
+"""Runs of the regimes' benchmark, many in parallel, each in a separate process.
 
-Input: RunJobs. Does: trains each through the real pipeline and scores checkpoints of it on its world's test videos.
-Output: run folders, whose evaluations hold the scores. A job whose scores are all there is done and is not run again;
-one that was stopped goes on from its last commit.
+Each run is trained through the real pipeline, and its checkpoints are scored on the test videos of its world. The
+evaluations in its folder hold the scores. A job that has all its scores is done and is not run again. A job that was
+stopped resumes from its last commit.
 
     OUT/runs/a-0/ours/                            the run; OUT/cached-runs/ where frames came from the cache
     OUT/runs/a-0/ours/evaluations/after-09/       scores after 9 epochs: a point of the curve
@@ -56,13 +56,13 @@ class RunJob:
     config: TrainConfig
     test_index: str
     views: int
-    curve: tuple[int, ...]  # numbers of epochs after which it is scored; the last is all of them
-    cache_folder: str | None = None  # frames decoded once, instead of the real pipeline
+    curve: tuple[int, ...]  # numbers of epochs after which it is scored; the last is the number of all epochs
+    cache_folder: str | None = None  # of frames that were decoded once, instead of the real pipeline
     true_index: str | None = None  # of the training videos, where the run's own has imprecise intervals
 
     @property
     def corpus(self) -> str:
-        """What the run is trained on, in words."""
+        """The name of the data that the run is trained on."""
         return f"{self.world}, seed {self.seed}"
 
     @property
@@ -78,7 +78,11 @@ class RunJob:
         return all(store.exists(scores_url(self.config.url, self.evaluation(done))) for done in self.curve)
 
     def check_same(self) -> None:
-        """Raises ConfigError: the job's folder holds a run with other settings."""
+        """Check that the job's folder holds no run with other settings.
+
+        Raises:
+            ConfigError: it does.
+        """
         if not store.exists(store.join(self.config.url, "config.json")):
             return
         changed = differences(load_config(self.config.url).what_is_trained(), self.config.what_is_trained())
@@ -97,7 +101,7 @@ class RunJob:
 
 
 def run(job: RunJob) -> float:
-    """Train and score; returns the seconds that it took."""
+    """Train and score; return the seconds that it took."""
     began, config = time.monotonic(), job.config
     prepare(config)
     if not is_finished(config):
@@ -115,10 +119,10 @@ def run(job: RunJob) -> float:
 
 @contextlib.contextmanager
 def workers(processes: int, log_folder: Path) -> Iterator[ProcessPoolExecutor]:
-    """Processes of one thread each; what they say goes to logs. On an error those not begun are given up."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # inherited; read when the libraries are loaded there
+    """Processes of one thread each, with output in logs. After an error, tasks that have not begun are cancelled."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # inherited, and read when the libraries are loaded there
     log_folder.mkdir(parents=True, exist_ok=True)
-    # Spawned, not forked: torch and Arrow have threads that a fork would break.
+    # Spawned, not forked, because torch and Arrow have threads that a fork would break.
     pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_begin, initargs=(str(log_folder),))
     try:
         yield pool
@@ -127,7 +131,7 @@ def workers(processes: int, log_folder: Path) -> Iterator[ProcessPoolExecutor]:
 
 
 def run_all(jobs: Sequence[RunJob], pool: ProcessPoolExecutor) -> dict[str, str]:
-    """Run jobs side by side, with a bar for each -> title and message of those that failed."""
+    """Run jobs in parallel, with a progress bar for each -> title and message of those that failed."""
     failed: dict[str, str] = {}
     with _bars() as bars:
         total = bars.add_task("runs", total=len(jobs))
@@ -150,11 +154,11 @@ def run_all(jobs: Sequence[RunJob], pool: ProcessPoolExecutor) -> dict[str, str]
 
 
 def finish(jobs: Sequence[RunJob], makings: Makings, out: Path, processes: int) -> None:
-    """Make what is not there, then run what is not finished.
+    """Make what is missing, then run what is not finished.
 
     Args:
         makings: calls by title that make the videos, indexes and starts that the jobs need.
-        out: gets the processes' logs.
+        out: folder for the logs of the processes.
 
     Raises:
         ConfigError: a job's folder holds a run with other settings. AdaptFocusError: runs failed; the others are
@@ -172,11 +176,11 @@ def finish(jobs: Sequence[RunJob], makings: Makings, out: Path, processes: int) 
         failed = run_all(left, pool) if left else {}
     if failed:
         listed = "; ".join(f"{title}: {why}" for title, why in failed.items())
-        raise AdaptFocusError(f"{len(failed)} of {len(jobs)} runs failed; give the command again to go on. {listed}")
+        raise AdaptFocusError(f"{len(failed)} of {len(jobs)} runs failed; run the command again to resume. {listed}")
 
 
 def make_all(tasks: Makings, pool: ProcessPoolExecutor) -> None:
-    """Call functions side by side; the first error ends all."""
+    """Call functions in parallel; the first error ends all."""
     if not tasks:
         return
     with _bars() as bars:
@@ -191,7 +195,7 @@ def make_all(tasks: Makings, pool: ProcessPoolExecutor) -> None:
 
 
 def _outcome(future: Future[float]) -> float | str:
-    """Seconds, or why the run failed: the other runs are worth having all the same."""
+    """Seconds, or why the run failed, so that the other runs can finish."""
     error = future.exception()
     if error is None:
         return future.result()
@@ -201,7 +205,7 @@ def _outcome(future: Future[float]) -> float | str:
 
 
 def _show(job: RunJob, bars: Progress, shown: dict[str, TaskID]) -> None:
-    """A bar for a job from its first sign of life on."""
+    """Show a bar for a job from its first sign of life."""
     beat = read_heartbeat(job.config.url)
     if not beat:
         return
@@ -219,7 +223,7 @@ def _bars() -> Progress:
 
 
 def _begin(log_folder: str) -> None:
-    """Once in each process: one thread, and all that is said, by libraries in C too, goes to a log of its own."""
+    """Set up a process: one thread, and a separate log for all output, including that of libraries in C."""
     torch.set_num_threads(1)
     log = os.open(Path(log_folder) / f"process-{os.getpid()}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     sys.stdout.flush()

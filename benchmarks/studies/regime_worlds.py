@@ -1,9 +1,8 @@
-"""The worlds and starts of the regimes' benchmark, made where they are not there yet.
+"""Makes the worlds and starts of the regimes' benchmark where they are missing.
 
-Input: a WorldConfig, a folder. Does: renders and encodes its videos, packs them into tars, indexes those; pre-trains
-the start of the backbone. Output: URLs of indexes and weights.
+The videos of a world are rendered, encoded, packed into tars and indexed. The start of the backbone is pre-trained.
 
-    OUT/worlds/a-0/            world.json (last: what the world is), shards/, index/train, index/test
+    OUT/worlds/a-0/            world.json (the settings, written last), shards/, index/train, index/test
     OUT/worlds/a-0/index/train-imprecise-...    the same videos, annotated as people do (imprecision.py)
     OUT/starts/0.pt            the start of seed 0
 """
@@ -29,7 +28,7 @@ def world_folder(out: Path, world: WorldConfig) -> Path:
 
 
 def world_name(world: WorldConfig) -> str:
-    """What tells the worlds of a benchmark apart, as the name of a folder."""
+    """The name of a world's folder, which distinguishes the worlds of a benchmark."""
     return f"{world.kind}-{world.seed}" + ("-tail" if world.long_tail else "")
 
 
@@ -38,7 +37,7 @@ def index_url(out: Path, world: WorldConfig, split: str) -> str:
 
 
 def annotated_url(out: Path, world: WorldConfig, how: Imprecision) -> str:
-    """The training index with an imprecise annotation."""
+    """The URL of the training index with an imprecise annotation."""
     rates = "-".join(f"{share:g}" for share in (how.early, how.late, how.missing, how.most))
     return f"{index_url(out, world, 'train')}-imprecise-{rates}"
 
@@ -48,10 +47,10 @@ def start_url(out: Path, seed: int) -> str:
 
 
 def is_made(out: Path, world: WorldConfig) -> bool:
-    """Whether the world is there, whole.
+    """Whether the world is there and complete.
 
     Raises:
-        ConfigError: another world lies in its place.
+        ConfigError: there is another world in its place.
     """
     folder = world_folder(out, world)
     if not (folder / "world.json").exists():
@@ -65,14 +64,14 @@ def is_made(out: Path, world: WorldConfig) -> bool:
 
 
 def make_world(out: Path, world: WorldConfig) -> None:
-    """Make a world from nothing: what a killed process left of it is removed."""
+    """Make a world from the beginning. Files that a killed process left are removed."""
     folder = world_folder(out, world)
     shutil.rmtree(folder, ignore_errors=True)
     worlds.make_world(world, str(folder), processes=1)
 
 
 def make_world_and_annotations(out: Path, world: WorldConfig, annotations: Sequence[Imprecision]) -> None:
-    """What of a world and of its imprecise annotations is not there yet."""
+    """Make the parts of a world and of its imprecise annotations that are missing."""
     if not is_made(out, world):
         make_world(out, world)
     for how in annotations:
@@ -85,7 +84,7 @@ def has_annotations(out: Path, world: WorldConfig, annotations: Sequence[Impreci
 
 
 def make_start(out: Path, seed: int) -> None:
-    """Pre-train the backbone. The weights are written whole or not at all."""
+    """Pre-train the backbone. The weights are written completely or not at all."""
     pretrain(start_url(out, seed), seed)
 
 

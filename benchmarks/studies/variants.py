@@ -1,8 +1,7 @@
-"""What is compared on the benchmark worlds: a recipe and a list of overrides under a name each.
+"""The variants that are compared on the benchmark worlds. Each is a recipe and a list of overrides under a name.
 
-Input: names. Does: looks them up. Output: Variants. To try something, add a line.
-
-Every variant trains on the same videos, from the same start, with the same seed and schedule, for as many clips.
+Every variant trains on the same videos, from the same start, with the same seed and schedule, for the same number of
+clips. To try something, add a line.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from adaptfocus.pipelines.errors import ConfigError
 from benchmarks.studies.imprecision import Imprecision
 
-REFERENCE = "resampled"  # what ablations change one thing of
+REFERENCE = "resampled"  # ablations change one thing in it
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Variant:
     what: str
     recipe: str
     overrides: tuple[str, ...] = ()
-    annotation: Imprecision | None = None  # what it is trained on instead of the true intervals
+    annotation: Imprecision | None = None  # imprecise intervals to train on, instead of the true ones
 
 
 _NO_FADING, _FADING = "input.fade_background=0", "input.fade_background=0.5"
@@ -41,7 +40,7 @@ MAIN = {
     "full_faded": Variant("full with the same fading", "full", (_FADING,)),
 }
 
-# (variant, the noisy and the full that it is to be compared with): what one has, the others have too.
+# (variant, the noisy and the full to compare it with). What one of the three has, the others have too.
 LIKE_FOR_LIKE = {
     "gap_closed": ("best", "noisy_faded", "full_faded"),
     "gap_closed_unfaded": ("negatives", "noisy", "full"),
@@ -53,7 +52,7 @@ _ALONE = {
     "cf_only": ("no action focusing", "focus.action_focusing=false"),
     "no_normalisation": ("no mass normalisation", "focus.normalise_mass=false"),
     "eps0": ("no exploration", "plan.explore_probability=0"),
-    "eps1": ("exploration alone: draws what `ours` draws", "plan.explore_probability=1"),
+    "eps1": ("only exploration: draws what `ours` draws", "plan.explore_probability=1"),
     "delta.25": ("wider focus", "focus.delta=0.25"),
     "warmup0": ("no warm-up", "focus.warmup_epochs=0"),
     "warmup6": ("6 epochs of warm-up", "focus.warmup_epochs=6"),
@@ -64,7 +63,7 @@ _ALONE = {
     "lead0": ("no batch is drawn an epoch early", "plan.lead_batches=0"),
 }
 
-# What was tried past the paper, each as one change of `best`.
+# What was tried beyond the paper, each as one change of `best`.
 _PAST = {
     "neg0": ("no weak negatives", "focus.background_weight=0"),
     "neg1": ("weak negatives of half the weight", "focus.background_weight=1"),
@@ -81,7 +80,7 @@ _PAST = {
     "last": ("a bin keeps its last visit only", "saliency.update_rate=1"),
 }
 
-# Inputs from which what stands still is taken; for every regime. None of them has faded backgrounds.
+# Inputs without what stands still, for every regime. None of them has faded backgrounds.
 _MOTION = {
     "diff": ("differences", "input.motion=difference"),
     "zdc": ("kernels without a mean over time", "input.motion=zero_mean_kernels"),
@@ -114,7 +113,7 @@ TAIL = {
     if regime != "negatives"
 } | {"best_balanced": Variant("best, rare classes looked at more", "best", ("plan.focus_balance=1",))}
 
-# What finds slow classes sooner (docs/results.md): an input that cannot see what stands still, and more steps.
+# These find slow classes sooner (docs/results.md): an input that cannot see what stands still, and more steps.
 _SOONER = ("input.motion=zero_mean_kernels", "plan.bags_per_batch=4")
 MOVING = {
     "best_moving": Variant("best, kernels without a mean over time, batches of 4 videos", "best", _SOONER),
@@ -139,7 +138,7 @@ FREED = {
     "figure2_mass": Variant("figure2, mass normalisation", "figure2", ("focus.normalise_mass=true",)),
 }
 
-# Full with the input of `focused`, which tags are compared with; then with annotation as people make it.
+# Full with the input of `focused`, to compare tags with; then the same with annotation as people make it.
 _SAME_INPUT, _OVERLAP = "input.motion=auto", "focus.full_labels=overlap"
 IMPRECISE = {
     "full_same_input": Variant("full with the input of focused", "full", (_SAME_INPUT,)),
@@ -155,7 +154,7 @@ IMPRECISE = {
 }
 
 VARIANTS = MAIN | ABLATIONS | PAST | MOTION | TAIL | MOVING | FREED | IMPRECISE
-# On stitched videos of real people (benchmarks/people.py): none has faded backgrounds.
+# For stitched videos of real people (benchmarks/people.py). None has faded backgrounds.
 PEOPLE = ("full", "noisy", "ours", "negatives", "focused", "figure2")
 GROUPS = {
     "main": tuple(MAIN),
@@ -172,7 +171,7 @@ GROUPS = {
 
 
 def chosen(names: Sequence[str]) -> dict[str, Variant]:
-    """Variants by name, in the order of the table; a group's name stands for all of it.
+    """Variants by name, in the order of the table; the name of a group stands for all its variants.
 
     Raises:
         ConfigError: no variant or group has that name; suggests the nearest.
@@ -182,6 +181,8 @@ def chosen(names: Sequence[str]) -> dict[str, Variant]:
         if name not in GROUPS and name not in VARIANTS:
             near = difflib.get_close_matches(name, [*GROUPS, *VARIANTS], n=1)
             hint = f"did you mean '{near[0]}'? " if near else ""
-            raise ConfigError(f"there is no variant '{name}'; {hint}There are: {', '.join([*GROUPS, *VARIANTS])}")
+            raise ConfigError(
+                f"there is no variant '{name}'; {hint}The variants are: {', '.join([*GROUPS, *VARIANTS])}"
+            )
         wanted.update(GROUPS.get(name, (name,)))
     return {name: variant for name, variant in VARIANTS.items() if name in wanted}

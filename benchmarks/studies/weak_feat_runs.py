@@ -1,7 +1,7 @@
-"""Features of each kind on world d, and what small heads make of them; each a call in a process of its own.
+"""Makes features of each kind on world d, and trains and scores small heads on them; each call in a separate process.
 
-Input: folders of worlds, starts and runs that `benchmarks.regimes` has made. Does: extracts, trains and scores heads.
-Output: feature sets, and one JSON file a probe, which are not made again where they are there.
+The worlds, starts and runs come from `benchmarks.regimes`. Feature sets, and the one JSON file of each probe, are not
+made again where they exist.
 
     OUT/features/d-0/weak/train      features of the training videos by the run of the weak recipe
     OUT/probes/d-0/weak/activity.json
@@ -23,13 +23,13 @@ from adaptfocus.trainers.settings.parts import InputConfig
 from benchmarks.studies.regime_worlds import index_url, world_folder, world_name
 
 STRIDE_SECONDS = 0.5
-# Kind of feature -> the run it comes from (`variants.py`): the same input, schedule and clips for both. None:
-# the start of these runs, untouched.
+# Kind of feature -> the run that it comes from (`variants.py`); both runs have the same input, schedule and clips.
+# None: the start of these runs, before any training.
 KINDS = {"full": "full_moving", "pretrained": None, "weak": "best_moving"}
 
 
 def run_url(out: Path, world: WorldConfig, variant: str) -> str:
-    """Where `benchmarks.regimes` trains a variant with --cached."""
+    """The URL where `benchmarks.regimes` trains a variant with --cached."""
     return str(out / "cached-runs" / world_name(world) / variant)
 
 
@@ -42,11 +42,11 @@ def probe_file(out: Path, world: WorldConfig, kind: str, task: str) -> Path:
 
 
 def make_features(out: Path, world: WorldConfig, kind: str) -> None:
-    """Extract the features of both splits; what is whole stays."""
+    """Extract the features of both splits; complete sets stay."""
     variant = KINDS[kind]
     config = load_config(run_url(out, world, variant or KINDS["full"] or ""))
     if variant is None:
-        config = config.model_copy(update={"input": InputConfig()})  # the start knows of no other input
+        config = config.model_copy(update={"input": InputConfig()})  # the start was trained on plain clips
     weights = weights_of(config, start=variant is None)
     for split in SPLITS:
         job = Extraction(
@@ -65,5 +65,5 @@ def make_probe(out: Path, world: WorldConfig, kind: str, task: str) -> None:
 
 
 def score_of(out: Path, world: WorldConfig, kind: str, task: str, metric: str) -> float:
-    """A metric of a finished probe, a fraction."""
+    """A metric of a finished probe, as a fraction."""
     return json.loads(probe_file(out, world, kind, task).read_text())["metrics"][metric]["mean"]

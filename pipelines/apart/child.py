@@ -23,7 +23,7 @@ from typing import Any
 from adaptfocus.pipelines.apart.memory import Mapped, Place
 from adaptfocus.pipelines.apart.messages import receive, send
 from adaptfocus.pipelines.decode.bag import PacketRun, decode_into
-from adaptfocus.pipelines.decode.settings import How
+from adaptfocus.pipelines.decode.settings import DecodeConfig
 from adaptfocus.pipelines.errors import BadVideoError, ConfigError
 from adaptfocus.pipelines.store.range_file import RangeFile
 
@@ -95,28 +95,27 @@ def _decode(
     memory: int,
     bag: dict[str, Any],
     runs: list[PacketRun],
-    how: How,
+    decode: DecodeConfig,
     place: Place,
     shape: tuple[int, ...],
 ) -> None:
     def open_member() -> RangeFile:
         return AskedFile(sock, bag["member_size_bytes"], *bag["blocks"])
 
-    decode_into(bag, runs, how, _mapped.array(memory, place, shape), open_member)
+    decode_into(bag, runs, decode, _mapped.array(memory, place, shape), open_member)
 
 
 def _windows(sock: socket.socket, memory: int, begin: dict[str, Any] | None, place: Place, shape: tuple) -> Any:
     """The next windows of a video. `begin` describes the video; it comes with the video's first job only."""
     from adaptfocus.pipelines.decode.filler import FileSource, Filler
-    from adaptfocus.pipelines.decode.settings import DecodeConfig
     from adaptfocus.pipelines.decode.window_jobs import dense_job
 
     global _filler
     if begin is not None:
-        video, how = begin["video"], begin["how"]._asdict()
+        video = begin["video"]
         file = AskedFile(sock, video["member_size_bytes"], *begin["blocks"])
         file.offset_bytes = video["member_offset_bytes"]
-        job = dense_job(video, decode=DecodeConfig(**how), **begin["windows"]).after(begin["done"])
+        job = dense_job(video, decode=begin["decode"], **begin["windows"]).after(begin["done"])
         _filler = Filler(job, FileSource(file))
     filled = _filler.fill(_mapped.array(memory, place, shape))
     if filled.is_over:

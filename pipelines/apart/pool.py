@@ -69,7 +69,7 @@ def decode_clips_apart(
     else:
         runs = runs_of(bag, data)  # here: the process would have to import Arrow for it
         packets = sum(len(run.packets) for run in runs)
-    job = {"bag": values, "runs": runs, "how": decode.how, "place": place, "shape": out.shape}
+    job = {"bag": values, "runs": runs, "decode": decode, "place": place, "shape": out.shape}
     seconds = isolation.deadline_seconds + PACKET_SECONDS * packets
     _done("decode", job, fd, seconds, memory_bytes, member, "decode_deadline")
     if target is not out:

@@ -98,7 +98,7 @@ class FillerApart:
         return {
             "video": {name: self._video[name] for name in _NEEDED},
             "windows": dict(self._windows),
-            "how": self._decode.how,
+            "decode": self._decode,
             "blocks": (self._member.block_bytes, self._member.max_blocks),
             "done": self._done,
         }

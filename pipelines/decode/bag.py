@@ -18,7 +18,7 @@ import numpy as np
 
 from adaptfocus.pipelines.decode.member import decord_frames, demux_frames
 from adaptfocus.pipelines.decode.pictures import write_picture
-from adaptfocus.pipelines.decode.settings import DecodeConfig, How
+from adaptfocus.pipelines.decode.settings import DecodeConfig
 from adaptfocus.pipelines.decode.span import frames_of_span
 from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.store.range_file import RangeFile, open_member
@@ -42,7 +42,11 @@ def reads_member(bag: Mapping[str, Any], backend: str) -> bool:
 
 
 def decode_into(
-    bag: Mapping[str, Any], runs: Sequence[PacketRun], how: How, out: np.ndarray, open_member: Callable[[], RangeFile]
+    bag: Mapping[str, Any],
+    runs: Sequence[PacketRun],
+    decode: DecodeConfig,
+    out: np.ndarray,
+    open_member: Callable[[], RangeFile],
 ) -> None:
     """Decode all clips of a bag into `out` uint8 [clips, frames, C, H, W], which is contiguous.
 
@@ -57,9 +61,9 @@ def decode_into(
     for number, clip in enumerate(bag["clips"]):
         for at, pts in enumerate(clip["frame_pts"]):
             places.setdefault(pts, []).append((number, at))
-    cut_at = [how.place_of(number, clip["clip_id"]) for number, clip in enumerate(bag["clips"])]
+    cut_at = [decode.place_of(number, clip["clip_id"]) for number, clip in enumerate(bag["clips"])]
     left = set(places)
-    for pts, frame, display in _frames(bag, runs, how.backend, places, open_member):
+    for pts, frame, display in _frames(bag, runs, decode.backend, places, open_member):
         written: dict[float, Place] = {}
         left.discard(pts)
         for place in places[pts]:
@@ -67,7 +71,7 @@ def decode_into(
             if at in written:
                 out[place] = out[written[at]]
             else:
-                write_picture(frame, how.crop_fraction, how.pixel_format, display, out[place], at)
+                write_picture(frame, decode.crop_fraction, decode.pixel_format, display, out[place], at)
                 written[at] = place
     if left:
         text = f"{len(left)} of {len(places)} frames did not decode: pts {sorted(left)[:4]}"
@@ -148,7 +152,7 @@ def decode_clips(
     """
     check_out(bag, size_pixels, decode, out)
     runs = [] if reads_member(bag, decode.backend) else runs_of(bag, data)
-    decode_into(bag, runs, decode.how, out, partial(open_member, bag))
+    decode_into(bag, runs, decode, out, partial(open_member, bag))
 
 
 def check_out(bag: Mapping[str, Any], size_pixels: int, decode: DecodeConfig, out: np.ndarray) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import pydantic
 
@@ -13,23 +13,6 @@ from adaptfocus.pipelines.settings import Settings
 # Along the long side (`pictures.write_picture`). A drawn place is one of nine, so that its cutter can be reused.
 IN_TURN = (-1.0, 0.0, 1.0)
 DRAWN = tuple(number / 4 - 1 for number in range(9))
-
-
-class How(NamedTuple):
-    """DecodeConfig as plain values."""
-
-    backend: str
-    pixel_format: str
-    crop_fraction: float
-    crop_place: str = "centre"
-
-    def place_of(self, number: int, clip_id: int) -> float:
-        """Where clip `number` of a bag is cut along the long side, from -1 to 1."""
-        if self.crop_place == "in_turn":
-            return IN_TURN[number % len(IN_TURN)]
-        if self.crop_place == "drawn":  # the middle bits of a product are random enough for nine places
-            return DRAWN[(clip_id * 0x9E3779B97F4A7C15 >> 32 & 0xFFFFFFFF) * len(DRAWN) >> 32]
-        return 0.0
 
 
 class DecodeConfig(Settings):
@@ -49,9 +32,13 @@ class DecodeConfig(Settings):
     crop_fraction: float = pydantic.Field(default=1.0, gt=0, le=1)
     crop_place: Literal["centre", "drawn", "in_turn"] = "centre"
 
-    @property
-    def how(self) -> How:
-        return How(self.backend, self.pixel_format, self.crop_fraction, self.crop_place)
+    def place_of(self, number: int, clip_id: int) -> float:
+        """Where clip `number` of a bag is cut along the long side, from -1 to 1."""
+        if self.crop_place == "in_turn":
+            return IN_TURN[number % len(IN_TURN)]
+        if self.crop_place == "drawn":  # the middle bits of a product are random enough for nine places
+            return DRAWN[(clip_id * 0x9E3779B97F4A7C15 >> 32 & 0xFFFFFFFF) * len(DRAWN) >> 32]
+        return 0.0
 
     def frame_shape(self, size_pixels: int) -> tuple[int, int, int]:
         """[C, H, W] of a frame. Raises ConfigError: planes of YUV need an even size."""

@@ -18,7 +18,7 @@ import numpy as np
 from adaptfocus.pipelines.errors import RETRY_REASONS
 from adaptfocus.pipelines.store import objects
 from adaptfocus.pipelines.store.range_file import version_of
-from adaptfocus.pipelines.store.ranges import Range, coalesce
+from adaptfocus.pipelines.store.ranges import Range, Requests, requests_for
 from adaptfocus.pipelines.store.reads import PROCESS, ReadConfig, ReadCounts
 
 # At 50 ms a request and 60 ms of decoding a clip, two parallel requests keep one decoder busy; 16 are enough for one
@@ -52,7 +52,7 @@ class _Asked(NamedTuple):
     bag: dict
     future: Future[list[bytes]] | None
     size_bytes: int
-    requests: int
+    count: int  # of requests
     counts: ReadCounts
 
 
@@ -79,24 +79,28 @@ def read_ahead(
     source = iter(bags)
     following: dict | None = None
     is_end = False
-    in_flight = requests = 0
+    requests: Requests | None = None
+    in_flight = waiting = 0
     pool = ThreadPoolExecutor(max_requests, thread_name_prefix="clip-reader")
     try:
         while True:
             while not is_end:
                 if following is None:
                     following = next(source, _END)
-                if following is None or following is _END:
+                    requests = _requests_of(following) if following else None
+                if following is None or requests is None:
                     is_end = following is _END
                     break
-                size_bytes, count = cost_of(following)
-                over = in_flight + size_bytes > max_bytes_in_flight or requests + count > max_requests
+                size_bytes, count = _cost_of(requests)
+                over = in_flight + size_bytes > max_bytes_in_flight or waiting + count > max_requests
                 if asked and over:
                     break
                 counts = ReadCounts(PROCESS)
-                future = _ask(pool, following, config, counts)
+                future = None
+                if requests.places:
+                    future = pool.submit(objects.read_requests, requests, version_of(following), config, counts)
                 asked.append(_Asked(following, future, size_bytes, count, counts))
-                in_flight, requests = in_flight + size_bytes, requests + count
+                in_flight, waiting = in_flight + size_bytes, waiting + count
                 following = None
             if asked:
                 bag, future, size_bytes, count, counts = asked.popleft()
@@ -105,7 +109,7 @@ def read_ahead(
                 waited_seconds = time.monotonic() - began
                 retries = np.array([counts.retries[reason] for reason in RETRY_REASONS], np.int64)
                 yield Fetched(bag, data, Reading(size_bytes, count, waited_seconds, retries))
-                in_flight, requests = in_flight - size_bytes, requests - count
+                in_flight, waiting = in_flight - size_bytes, waiting - count
             elif is_end:
                 return
     finally:
@@ -114,18 +118,12 @@ def read_ahead(
 
 def cost_of(bag: dict) -> tuple[int, int]:
     """(bytes, requests) that the spans of a bag need."""
-    fetch, _ = coalesce([_range(bag, span) for span in bag["spans"]])
-    return sum(each.size_bytes for each in fetch), len(fetch)
+    return _cost_of(_requests_of(bag))
 
 
-def _ask(
-    pool: ThreadPoolExecutor, bag: dict, config: ReadConfig | None, counts: ReadCounts
-) -> Future[list[bytes]] | None:
-    if not bag["spans"]:
-        return None
-    urls, offsets, sizes = zip(*(_range(bag, span) for span in bag["spans"]), strict=True)
-    return pool.submit(objects.read_ranges, urls, offsets, sizes, version_of(bag), config, counts)
+def _cost_of(requests: Requests) -> tuple[int, int]:
+    return sum(each.size_bytes for each in requests.fetch), len(requests.fetch)
 
 
-def _range(bag: dict, span: dict) -> Range:
-    return Range(bag["shard_url"], span["offset_bytes"], span["size_bytes"])
+def _requests_of(bag: dict) -> Requests:
+    return requests_for([Range(bag["shard_url"], span["offset_bytes"], span["size_bytes"]) for span in bag["spans"]])

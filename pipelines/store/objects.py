@@ -17,7 +17,7 @@ from fsspec.asyn import sync
 
 from adaptfocus.pipelines.errors import InputError, StorageError
 from adaptfocus.pipelines.store import local, s3_get
-from adaptfocus.pipelines.store.ranges import Range, coalesce
+from adaptfocus.pipelines.store.ranges import Range, Requests, requests_for
 from adaptfocus.pipelines.store.reads import PROCESS, ReadConfig, ReadCounts, Version
 from adaptfocus.pipelines.store.reasons import ShortReadError, error_code, replaced_error
 from adaptfocus.pipelines.store.retry import with_retries
@@ -64,18 +64,20 @@ def read_ranges(
         StorageError: the store cannot be read, or an object ends before its range does.
     """
     ranges = [Range(*each) for each in zip(urls, offsets_bytes, sizes_bytes, strict=True)]
-    wanted = [each for each in ranges if each.size_bytes > 0]  # HTTP cannot ask for an empty range
-    fetch, places = coalesce(wanted)
-    bodies = _fetched(fetch, version, config or ReadConfig(), counts or ReadCounts(PROCESS)) if fetch else []
-    found = iter(places)
+    return read_requests(requests_for(ranges), version, config, counts)
 
-    def cut(size: int) -> bytes:
-        if size <= 0:
-            return b""
-        place = next(found)
-        return bodies[place.fetched][place.inside_bytes : place.inside_bytes + size]
 
-    return [cut(size) for size in sizes_bytes]
+def read_requests(
+    requests: Requests,
+    version: Version | None = None,
+    config: ReadConfig | None = None,
+    counts: ReadCounts | None = None,
+) -> list[bytes]:
+    """Like `read_ranges`, for ranges that have been joined into requests."""
+    bodies: list[bytes] = []
+    if requests.fetch:
+        bodies = _fetched(requests.fetch, version, config or ReadConfig(), counts or ReadCounts(PROCESS))
+    return requests.cut(bodies)
 
 
 def _fetched(ranges: list[Range], version: Version | None, config: ReadConfig, counts: ReadCounts) -> list[bytes]:

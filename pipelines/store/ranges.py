@@ -5,6 +5,7 @@ Ranges of one object are joined if their gap costs less than another request. No
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 # A request costs a store some milliseconds, whatever it returns. At 10 MB/s, 16 KiB cost a tenth of that. They are
@@ -25,6 +26,29 @@ class Place(NamedTuple):
 
     fetched: int
     inside_bytes: int
+
+
+class Requests(NamedTuple):
+    """What to fetch for some wanted ranges, and where each of them is in it."""
+
+    fetch: list[Range]
+    places: list[Place]
+    sizes_bytes: list[int]  # of the wanted ranges
+
+    def cut(self, bodies: Sequence[bytes]) -> list[bytes]:
+        """The wanted ranges, in the order given, from the bytes of `fetch`."""
+        return [
+            bodies[place.fetched][place.inside_bytes : place.inside_bytes + size] if size else b""
+            for place, size in zip(self.places, self.sizes_bytes, strict=True)
+        ]
+
+
+def requests_for(wanted: Sequence[Range]) -> Requests:
+    """The requests that bring these ranges. An empty range needs none: HTTP cannot ask for it."""
+    fetch, places = coalesce([each for each in wanted if each.size_bytes > 0])
+    found = iter(places)
+    sizes = [max(each.size_bytes, 0) for each in wanted]
+    return Requests(fetch, [next(found) if size else Place(0, 0) for size in sizes], sizes)
 
 
 def coalesce(wanted: list[Range], max_gap_bytes: int = MAX_GAP_BYTES) -> tuple[list[Range], list[Place]]:

@@ -52,7 +52,7 @@ def packets_of(path: Path) -> list[Any]:
 
 @pytest.mark.parametrize("letter", list(KINDS))
 def test_a_video_is_made_as_its_kind_says(letter: str, tmp_path: Path) -> None:
-    """Each kind stands for files that some readers get wrong; a figure about another kind of file says nothing."""
+    """Each kind stands for files that some readers get wrong; a figure about another kind of file would be useless."""
     kind = replace(KINDS[letter], width=128, height=96, gop_frames=20, chunk_frames=60, bits_per_second=60_000)
     path = tmp_path / "video.mp4"
     write_video(kind, path, seconds=4)  # two repetitions
@@ -78,7 +78,7 @@ def test_a_video_is_made_as_its_kind_says(letter: str, tmp_path: Path) -> None:
 
 
 def test_a_tar_is_written_around_a_video_that_is_written_once(tmp_path: Path) -> None:
-    """The member of 4 GB is made without a second copy; the tar must be one all the same."""
+    """The member of 4 GB is made without a second copy, and the result must still be a valid tar."""
     path = tmp_path / "film.tar"
     kind = replace(KINDS["c"], width=128, height=96, chunk_frames=50, bits_per_second=60_000)
     write_tar_of_one(path, 100_000, kind)
@@ -120,21 +120,21 @@ def test_spoiled_pairs_do_not_move_a_median() -> None:
 
 
 def test_the_floors_of_extraction_decode_what_windows_show_and_convert_nothing(tmp_path: Path) -> None:
-    """A floor that decodes less than there is would flatter nobody, one that decodes more would flatter us."""
+    """A floor that decodes too little makes everyone look slow, and one that decodes too much makes us look fast."""
     row = indexed_video(kind_of_video("gop-60-faststart", tmp_path))
     assert bare(row, [(0, row["packet_count"] - 1)])() == row["packet_count"] == 200
     clips = clips_of(row)
     assert len(clips) == 8, "a window a second of 8 s"
     starts = [0, 60, 120, 180]
     assert all(first in starts for first, _ in clips)
-    # Windows reach 1.86 s (31 strides of 3 frames of 1/25 s) to both sides of their middles at 0.5, 1.5, ... s.
+    # Windows reach 1.86 s (31 strides of 3 frames of 1/25 s) to either side of their middles at 0.5, 1.5, ... s.
     assert clips[0][0] == 0
     assert clips[-1][1] >= 195
     assert bare(row, clips)() == sum(last - first + 1 for first, last in clips)
 
 
 def test_the_plain_step_learns_what_the_regime_noisy_learns() -> None:
-    """What AdaptFocus adds is measured against this step: it must be the same training, and not a lighter one."""
+    """The cost of AdaptFocus is measured against this step, so it must be the same training, and not a lighter one."""
     config, batch, done = config_of(WORLD, "noisy"), random_batch(WORLD, 0), SinceCommit()
     torch.manual_seed(0)
     ours = build(config.backbone, WORLD.classes)
@@ -173,7 +173,7 @@ def test_a_broken_picture_is_wrong_and_a_still_one_is_not() -> None:
 
 
 def test_the_far_store_waits_counts_and_keeps_connections(local_s3: LocalS3, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy that opened a connection a request would charge every reader for it."""
+    """A proxy that opened a connection for each request would slow down every reader."""
     with FarStore(local_s3) as far:
         use_environment(monkeypatch, far.environment)
         store.write_bytes(local_s3.url("far", "object.tar"), bytes(1000))

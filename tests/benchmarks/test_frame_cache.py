@@ -25,7 +25,7 @@ from tests.worlds import SmallWorld
 def test_batches_are_those_of_the_stream_bit_for_bit(
     small_world: SmallWorld, tmp_path: Path, pixel_format: str
 ) -> None:
-    """Over epochs that focus, with bags carried from one to the next, and from the middle of the first on."""
+    """Over epochs that focus, with bags carried from one to the next, and starting in the middle of the first."""
     config = small_world.run_config(tmp_path, "cached", f"decode.pixel_format={pixel_format}")
     cache = frame_cache(config, tmp_path / "cache")
     prepare(config)
@@ -56,7 +56,7 @@ def test_a_cache_is_made_once_and_for_one_way_of_decoding(small_world: SmallWorl
 
 
 def test_a_world_with_a_bad_video_has_no_cache(small_world: SmallWorld, tmp_path: Path) -> None:
-    """The stream goes on without such a video; a cache that did would train on black frames in silence."""
+    """The stream continues without such a video; a cache that did so would silently train on black frames."""
     config = broken_copy(small_world, tmp_path / "broken", 1).run_config(tmp_path, "bad")
     with pytest.raises(InputError, match=r"does not decode \(.*\); train without the cache"):
         frame_cache(config, tmp_path / "cache")

@@ -1,5 +1,7 @@
-"""Broken videos, tars and lists: each ends as usable or with a kind that is known, the process that reads them stays,
-and frames are those of a sequential decode. The comparison itself is tried on frames that are wrong."""
+"""Broken videos, tars and lists: each is usable or refused with a known kind, and the process that reads them survives.
+
+Frames are those of a sequential decode. The comparison itself is tested on wrong frames.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,7 @@ def test_the_comparison_sees_another_frame_and_another_time() -> None:
 
 
 def test_frames_after_damage_are_not_compared_before_the_next_keyframe() -> None:
-    """Nine frames a GOP: what comes after a slice that cannot be decoded is as FFmpeg covers it."""
+    """A GOP has nine frames. After a slice that cannot be decoded, frames depend on how FFmpeg conceals the damage."""
     stream = stream_of(small()["made-plain.mp4"])
     description = sample_description(small()["made-plain.mp4"])
     assert stream
@@ -78,7 +80,7 @@ def test_frames_after_damage_are_not_compared_before_the_next_keyframe() -> None
 
 @pytest.mark.parametrize("seed", range(12))
 def test_the_mp4_that_is_written_says_what_was_meant(seed: int) -> None:
-    """As FFmpeg reads it: the frames of the file whose packets these are, whatever the order of the chunks."""
+    """FFmpeg reads the frames of the file whose packets these are, whatever the order of the chunks."""
     base = small()["made.mp4"]
     stream, description = stream_of(base), sample_description(base)
     assert stream
@@ -91,7 +93,7 @@ def test_the_mp4_that_is_written_says_what_was_meant(seed: int) -> None:
     assert same >= len(shown.pictures) - 9, "a chunk that is in use twice spoils one GOP at most"
 
 
-def test_a_video_that_nobody_speaks_of_is_lost() -> None:
+def test_a_video_that_is_neither_a_row_nor_refused_is_lost() -> None:
     tar = whole_tar({"a.mp4": b"1", "b.mp4": b"2", "b.json": b"{}", "._a.mp4": b"3"})
     assert _lost(tar, [{"member_name": "a.mp4"}], [("unreadable_video", "b.mp4")]) == []
     assert _lost(tar, [{"member_name": "a.mp4"}], []) == ["lost: 1 of 2 videos: ['b.mp4']"]
@@ -100,7 +102,7 @@ def test_a_video_that_nobody_speaks_of_is_lost() -> None:
 
 @pytest.mark.slow
 def test_broken_inputs_are_classified() -> None:
-    """Real footage where it is, small files of our own where it is not; `benchmarks/fuzz.py` is the long form."""
+    """This uses real footage where there is any, and else small files of our own; `benchmarks/fuzz.py` is longer."""
     found = fuzzed(bases(footage_folder(), 300_000), range(300), SEED)
     assert found.inputs == 300
     assert (found.crashes, found.hangs, found.unclassified, found.silent, found.lost) == ([], [], {}, {}, {})

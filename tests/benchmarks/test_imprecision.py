@@ -1,4 +1,4 @@
-"""Annotation as people make it: as imprecise as was asked for, the same every time, and never what scores are of."""
+"""Annotation as people make it: as imprecise as was asked for, the same every time, and never used for scores."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_rates_are_those_asked_for() -> None:
     assert np.mean([each["start_seconds"] < 500 for each in kept]) == pytest.approx(0.3, abs=0.03)
     assert np.mean([each["end_seconds"] > 510 for each in kept]) == pytest.approx(0.6, abs=0.03)
     assert np.mean([each["end_seconds"] - 510 for each in kept]) == pytest.approx(0.6 * 2.5, abs=0.1)
-    # The default's overlap with the truth, worked out: 1/4 + ln 2 / 2 + (3 ln 3 - 4 ln 2) / 4.
+    # The default's overlap with the truth, by hand: 1/4 + ln 2 / 2 + (3 ln 3 - 4 ln 2) / 4.
     usual = [perturbed(true, 1000.0, f"v{n}", 1, Imprecision(missing=0)) for n in range(3000)]
     overlap = np.mean([10 / (each[0]["end_seconds"] - each[0]["start_seconds"]) for each in usual])
     assert overlap == pytest.approx(0.727, abs=0.02)
@@ -88,8 +88,8 @@ def test_an_index_is_annotated_anew_and_the_true_one_left(small_world: SmallWorl
     assert sum(each["unlabelled"] for each in facts) == sum(not names for names in new.table["labels"].to_pylist())
 
 
-def test_full_alone_is_trained_on_it(tmp_path: Path) -> None:
-    """Tags are compared with it, and scores are of the truth."""
+def test_only_full_is_trained_on_it(tmp_path: Path) -> None:
+    """Tags are compared with it, and scores use the truth."""
     plan = Benchmark(tmp_path, ("a",), (0,), chosen(GROUPS["imprecise"]), WorldConfig())
     true, jobs = str(tmp_path / "worlds/a-0/index/train"), {job.variant: job for job in plan.jobs()}
     imprecise = {name for name, variant in VARIANTS.items() if variant.annotation}
@@ -102,7 +102,7 @@ def test_full_alone_is_trained_on_it(tmp_path: Path) -> None:
     assert len(inputs) == 1, "all see what focused sees"
 
 
-def test_the_figure_is_focused_less_full_in_pairs() -> None:
+def test_the_figure_is_focused_minus_full_in_pairs() -> None:
     def outcome(world: str, seed: int, variant: str, score: float) -> Outcome:
         return Outcome(world, seed, variant, score, score, None, None, {30: score}, 30)
 
@@ -116,6 +116,6 @@ def test_the_figure_is_focused_less_full_in_pairs() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"early": 1.5}, {"missing": -0.1}, {"late": float("nan")}, {"most": -1.0}])
-def test_shares_that_are_none_are_refused(wrong: dict[str, float]) -> None:
+def test_invalid_shares_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(wrong))} is {next(iter(wrong.values()))}"):
         Imprecision(**wrong)

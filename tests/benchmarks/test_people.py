@@ -47,7 +47,7 @@ def write_clip(path: Path, grey: int, seconds: float = 2.0) -> None:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of CLASS/PERSON_NUMBER.mp4; each clip is one grey, which tells its class and person."""
+    """A folder of CLASS/PERSON_NUMBER.mp4; each clip has one grey, which identifies its class and person."""
     folder = tmp_path_factory.mktemp("clips")
     for label in CLASSES:
         for person in PEOPLE:
@@ -92,7 +92,7 @@ def test_an_action_is_one_interval_of_its_share(corpus: Corpus) -> None:
 
 
 def test_the_index_says_what_the_video_shows(corpus: Corpus, tmp_path: Path) -> None:
-    """Decoded again, a frame inside an interval has a grey of that class by somebody of that side, others of rest."""
+    """A frame inside an interval has a grey of that class and of a person of that side; others have one of rest."""
     make_corpus(corpus, tmp_path / "made")
     assert is_made(corpus, tmp_path / "made")
     for side, people in (("train", ("ann", "bob")), ("test", ("eve",))):
@@ -130,7 +130,7 @@ def test_a_table_of_clips(clips: Path, tmp_path: Path) -> None:
     for source in (table, tmp_path):
         assert [(c.label, c.group) for c in read_clips(str(source))] == [("jump", "room 1")]
     table.write_text("path,class,group\nb.mp4,jump,1\n")
-    with pytest.raises(InputError, match=r"line 2: .*b\.mp4 is not there"):
+    with pytest.raises(InputError, match=r"line 2: .*b\.mp4 is missing"):
         read_clips(str(table))
     table.write_text("path,class\na.mp4,jump\n")
     with pytest.raises(InputError, match="no column group"):
@@ -192,7 +192,7 @@ def test_corpora_of_a_file_count_from_its_folder(tmp_path: Path) -> None:
     listed.write_text(json.dumps([{"name": "mine", "source": "clips", "held_out": ["ann"]}]))
     assert read_corpora(listed) == [Corpus("mine", str(tmp_path / "clips"), ("ann",))]
     listed.write_text(json.dumps([{"name": "mine", "sauce": "clips"}]))
-    with pytest.raises(ConfigError, match="is no list of corpora"):
+    with pytest.raises(ConfigError, match="is not a list of corpora"):
         read_corpora(listed)
 
 

@@ -52,7 +52,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
 
 @pytest.fixture(scope="module")
 def outcomes(plan: Benchmark) -> list[Outcome]:
-    """Through the real pipeline. A run that fails on the way is said, and the others are finished all the same."""
+    """Through the real pipeline. A run that fails is reported, and the others still finish."""
     broken = replace(plan, variants=RUNS | {"broken": Variant("no start", "noisy", ("backbone=r2plus1d_tiny",))})
     with pytest.raises(AdaptFocusError, match=r"1 of 3 runs failed; .* a, seed 1, broken: the weights at"):
         run_benchmark(broken, processes=2)
@@ -65,7 +65,7 @@ def files_of(folder: Path) -> dict[str, int]:
 
 
 def test_what_is_finished_is_not_run_again(plan: Benchmark, outcomes: list[Outcome]) -> None:
-    """A benchmark of hours can be stopped; one lost score costs its scoring, and no training."""
+    """A benchmark of hours can be stopped. A lost score only costs its scoring, and no training."""
     before = files_of(plan.out / "runs")
     assert run_benchmark(plan, processes=2) == outcomes
     assert files_of(plan.out / "runs") == before
@@ -78,7 +78,7 @@ def test_what_is_finished_is_not_run_again(plan: Benchmark, outcomes: list[Outco
 
 
 def test_variants_of_a_seed_are_pairs(plan: Benchmark, outcomes: list[Outcome]) -> None:
-    """The same videos, draws and start: what is compared differs in nothing but the variant."""
+    """The same videos, draws and start: runs that are compared differ only in the variant."""
     drawn = {}
     for job in plan.jobs():
         facts = read_plan(Run(job.config.url).epoch_url(0, "plan"))
@@ -90,7 +90,7 @@ def test_variants_of_a_seed_are_pairs(plan: Benchmark, outcomes: list[Outcome]) 
     assert [sorted(each.curve) for each in outcomes] == [[2, 3]] * 2
     assert all(each.curve[3] == each.map_max for each in outcomes)
     assert all(0 <= (each.hit_rate or 0) <= 100 for each in outcomes)
-    # Where the run's own intervals are imprecise, the true ones judge: here both are the same.
+    # Where the run's own intervals are imprecise, the true ones judge. Here both are the same.
     judged = [outcome_of(replace(job, true_index=job.config.index)) for job in plan.jobs()]
     assert judged == outcomes
 
@@ -112,7 +112,7 @@ def test_other_settings_in_the_same_folder_are_refused(plan: Benchmark, outcomes
 
 
 def test_a_world_that_was_begun_is_made_anew(tmp_path: Path) -> None:
-    """A process was killed before the end: what it left would make the next one fail, or be half a world."""
+    """A process was killed before the end. Its files would make the next one fail, or be half a world."""
     world, folder = replace(TINY, num_train_videos=2, num_test_videos=1), tmp_path / "worlds" / "a-0"
     make_world(tmp_path, world)
     tars = {*folder.rglob("*.tar")}
@@ -230,7 +230,7 @@ def test_every_gap_is_explained_on_the_page() -> None:
     assert set(LIKE_FOR_LIKE) <= set(regime_report.MEANINGS)
 
 
-def test_variants_differ_in_what_they_say_alone() -> None:
+def test_variants_only_differ_in_what_they_say() -> None:
     may = {"focus.regime", "plan.resample", "focus.noisy_or", "focus.background_weight", "input.fade_background"}
     for name in MAIN:
         changed = differences(config_of(VARIANTS["noisy"]), config_of(VARIANTS[name]))
@@ -252,7 +252,7 @@ def test_mistakes_are_said(tmp_path: Path) -> None:
     assert list(chosen(["best", "noisy"])) == ["noisy", "best"], "in the order of the table"
     with pytest.raises(ConfigError, match="come from the real pipeline: leave --cached"):
         main(cached=True, markdown=tmp_path / "results.md")
-    with pytest.raises(ConfigError, match="'x' is no seed"):
+    with pytest.raises(ConfigError, match="'x' is not a seed"):
         main(seeds="0,x", out=tmp_path)
     with pytest.raises(ConfigError, match="--worlds ',' names nothing"):
         main(worlds=",", out=tmp_path)

@@ -45,7 +45,7 @@ def test_figures_are_what_their_names_say(tmp_path: Path, capsys: pytest.Capture
     assert "no gap to close" in capsys.readouterr().err
 
 
-def test_full_and_weak_differ_in_their_labels_alone() -> None:
+def test_full_and_weak_only_differ_in_their_labels() -> None:
     full, weak = (VARIANTS[KINDS[kind] or ""] for kind in ("full", "weak"))
     assert (full.recipe, weak.recipe) == ("full", "best")
     assert set(weak.overrides) < set(full.overrides), "the same input and batches"

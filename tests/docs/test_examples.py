@@ -1,4 +1,4 @@
-"""The scripts of examples/, as their README says: one after the other, each in a process of its own."""
+"""The scripts of examples/ run as their README says: one after the other, each in a separate process."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from tests.footage import footage_folder
 TUTORIAL = ROOT / "docs/tutorial.md"
 STORES = ROOT / "docs/how-to/stores.md"
 PAGES = [ROOT / "README.md", ROOT / "docs/start.md", TUTORIAL, *sorted((ROOT / "docs/how-to").glob("*.md"))]
-LIMIT_SECONDS = 700  # of a line; the slowest, training on two Ray workers, takes minutes beside other tests
+LIMIT_SECONDS = 700  # of a line; the slowest, training on two Ray workers, takes minutes while other tests run
 CONFUSING = ("Traceback", "core_worker", "Warning", "WARNING")
 
 
@@ -35,7 +35,7 @@ ALL = list(dict.fromkeys(line for page in PAGES for line in commands(page) if "-
 
 
 def test_each_page_has_what_is_looked_for() -> None:
-    """Else the tests below pass because they look at nothing."""
+    """Otherwise the tests below would pass because they look at nothing."""
     assert {page.stem: bool(commands(page)) for page in PAGES} == {page.stem: True for page in PAGES} | {
         "README": False, "index": False,
     }  # fmt: skip
@@ -71,20 +71,20 @@ def write_videos(folder: Path) -> None:
 
 
 def shown_by_the_tutorial() -> dict[str, list[str]]:
-    """Command -> the lines that the tutorial shows below it; without those of `train`, which say how quick it was."""
+    """Command -> the lines that the tutorial shows below it; without those of `train`, which say how fast it was."""
     blocks = re.findall(r"```console\n(.*?)```", TUTORIAL.read_text(), re.DOTALL)
     each = [part.splitlines() for block in blocks for part in re.split(r"^\$ ", block, flags=re.MULTILINE) if part]
     return {lines[0]: lines[1:] for lines in each if not lines[0].startswith("adaptfocus train")}
 
 
 def without_numbers(line: str, folder: str) -> str:
-    """What a line says whatever it counted, how long ago it was, and wherever the folder is."""
+    """A line without its counts, ages and folders, which differ from run to run."""
     line = re.sub(r"\d+ \w+ ago", "# ago", re.sub(r"\s+", " ", line.replace(folder, "FOLDER")))
     return re.sub(r"\d[\d,.]*", "#", line).strip()
 
 
 def follow(lines: list[str], folder: Path, environment: Path, **more: str) -> str:
-    """Each line in a shell, one after the other, with an own temporary folder; all that they said."""
+    """Run each line in a shell, one after the other, with a separate temporary folder; return all output."""
     said = ""
     with tempfile.TemporaryDirectory(prefix="af-", dir="/tmp") as temporary:  # Ray's sockets allow short paths only
         more |= {"PATH": f"{environment}:/usr/bin:/bin", "TMPDIR": temporary, "COLUMNS": "100"}

@@ -1,4 +1,4 @@
-"""The site of the docs: it builds without a warning, its reference says what the code has, and it needs no network."""
+"""The site of the docs builds without a warning, its reference follows the code, and it needs no network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written as a setting: the setting's type decides what it means, on the command line and in a file alike."""
+"""The type of a setting decides what its text means, in the same way on the command line and in a file."""
 
 from __future__ import annotations
 

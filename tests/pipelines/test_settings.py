@@ -1,4 +1,4 @@
-"""Settings: a mistake in a key or a value is one message that says what to write instead."""
+"""A mistake in the key or the value of a setting gives one message that says what to write instead."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_overrides_are_dotted_and_typed() -> None:
         ("runs=s3://me:secret@bucket/x", "contains credentials; put them into the environment"),
     ],
 )  # fmt: skip
-def test_a_mistake_names_the_value_and_the_mend(override: str, message: str) -> None:
+def test_a_mistake_names_the_value_and_the_fix(override: str, message: str) -> None:
     with pytest.raises(AdaptFocusError, match=message):
         config(override)
 

@@ -1,4 +1,4 @@
-"""What tests of large models share."""
+"""Fixtures that tests of large models share."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import torch
 
 
 def _one_thread() -> Iterator[None]:
-    """Small layers in two threads wait for each other: on a busy machine, seven times as long as in one. And sums of
-    several threads differ in their last bit from run to run, which AdamW makes larger."""
+    """Small layers in two threads wait for each other; on a busy machine they take seven times as long as in one.
+
+    Sums of several threads also differ in their last bit from run to run, and AdamW makes the difference larger.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,8 @@
-"""The models: one contract (`contract.py`), a file a family, what each takes (`specs.py`), how each is built."""
+"""The models.
+
+`contract.py` says what every backbone promises, `specs.py` what each takes, and `makers.py` how each is built. Each
+family of models has a file of its own.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -1,6 +1,6 @@
-"""Backbones by name: built, started from public or own weights, and given their clips.
+"""Builds a backbone by name, starts it from public weights or our own, and normalises clips for it.
 
-Input: a name; weights at a URL; clips as the decoder writes them. Output: modules that keep `contract.py`.
+The modules that come out keep the promises of `contract.py`.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ def build(name: str, num_classes: int) -> nn.Module:
 
 
 def load_pretrained(model: nn.Module, url: str) -> dict[str, Any]:
-    """Start `model` from the weights at `url`; its head stays fresh, on purpose.
+    """Start `model` from the weights at `url`; its head stays fresh on purpose.
 
     The file may be one of ours (``{"backbone": name, "state_dict": ...}``, as `trainers.pretraining.training` and
     `adaptfocus export-model` write it), a bare state dict, or a public one in a style of the model's family
     (docs/backbones.md): torch's own format, safetensors, or Caffe2's pickle (``.pkl``). A weights file cannot run code:
-    torch reads with ``weights_only=True``, and pickles are read by an unpickler that knows numpy arrays alone.
+    torch reads with ``weights_only=True``, and pickles are read by an unpickler that only knows numpy arrays.
 
     Returns:
-        What the file says beside its weights.
+        What the file says besides its weights.
 
     Raises:
         StorageError: nothing can be read there.
-        AdaptFocusError: the file is no weights file, or its weights are not this model's: lists what is missing, left
-            over or of another shape. Nothing is loaded then.
+        AdaptFocusError: the file is not a weights file, or its weights are not this model's. The message lists what is
+            missing, left over or of another shape. Nothing is loaded in that case.
     """
     data = store.read_bytes(url)
     if is_safetensors(data):
@@ -75,13 +75,15 @@ def load_pretrained(model: nn.Module, url: str) -> dict[str, Any]:
         raise AdaptFocusError(f"{url} holds a {type(loaded).__name__}; wanted a state dict, or a dict with one")
     state, facts = weights_in(loaded)
     body = own_weights(model, unwrap_state({str(name): value for name, value in state.items()}), url, facts)
-    check_weights(body, url, "A run with them would only make more of such; take other weights")
-    model.load_state_dict(body, strict=False)  # strict but for the head: checked above
+    check_weights(body, url, "A run from them would only make more such numbers; use other weights")
+    model.load_state_dict(body, strict=False)  # strict except for the head: checked above
     return facts
 
 
 def own_weights(model: nn.Module, state: State, url: str, facts: dict[str, Any]) -> State:
-    """A file's weights under the model's own names and in its shapes, without a head; the model takes their form.
+    """A file's weights under the model's own names and in its shapes, without a head.
+
+    The model itself takes the form that the weights need (`Backbone.take_form`).
 
     Raises:
         AdaptFocusError: they are not this model's.
@@ -103,13 +105,13 @@ def own_weights(model: nn.Module, state: State, url: str, facts: dict[str, Any])
         origin = f" (made for backbone {made_for!r})" if made_for else ""
         raise AdaptFocusError(
             f"the weights at {url}{origin} are not those of {type(model).__name__}, by their names in the style "
-            f"{style.name}: {'; '.join(problems)}. Choose the backbone that they were made for, or other weights"
+            f"{style.name}: {'; '.join(problems)}. Choose the backbone that they were made for, or use other weights"
         )
     return {own: state[public].reshape(shapes[own]) for public, own in places.items()}
 
 
 def input_spec_of(model: nn.Module) -> InputSpec:
-    """The contract's `input_spec` of a backbone."""
+    """A backbone's `input_spec`, which the contract promises."""
     spec = model.input_spec
     assert isinstance(spec, InputSpec)
     return spec
@@ -120,8 +122,8 @@ def normalise(frames: torch.Tensor, spec: InputSpec) -> torch.Tensor:
 
     Args:
         frames: uint8 [B, T, 3, S, S], RGB, or float in the same range; or uint8 [B, T, 1, 3 S / 2, S], planes of YUV
-            (decode.pixel_format=yuv420p). Or float32 [B, T, D, 1, 1], steps of features, where the spec says so: as
-            they are.
+            (decode.pixel_format=yuv420p). Or float32 [B, T, D, 1, 1], steps of features, where the spec says so: these
+            are not normalised.
     """
     if spec.is_features:
         return frames.transpose(1, 2)

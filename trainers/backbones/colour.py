@@ -1,8 +1,7 @@
-"""Planes of YUV to RGB, on the device that has them.
+"""Converts planes of YUV to RGB, on the device that holds them.
 
-Input: uint8 [..., 1, 3 S / 2, S], I420 in BT.601 limited range: what `decode.pixel_format=yuv420p` sends.
-Does: doubles the chroma planes, applies one matrix.
-Output: float [..., 3, S, S], 0 to 255.
+The planes are I420 in BT.601 limited range, as `decode.pixel_format=yuv420p` sends them. The chroma planes are doubled
+in both directions, and one matrix does the rest.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
-# ITU-R BT.601: R = Y + 1.402 V, B = Y + 1.772 U, G so that 0.299 R + 0.587 G + 0.114 B = Y; Y of 16 to 235 and
-# chroma of 16 to 240 both mean the whole range.
+# ITU-R BT.601: R = Y + 1.402 V, B = Y + 1.772 U, and G follows from 0.299 R + 0.587 G + 0.114 B = Y. The whole range
+# is 16 to 235 for Y and 16 to 240 for chroma.
 _LUMA, _CHROMA = 255 / 219, 255 / 224
 _MATRIX = (
     (_LUMA, 0.0, 1.402 * _CHROMA),
@@ -23,7 +22,7 @@ _MATRIX = (
 
 
 def is_yuv420p(frames: torch.Tensor) -> bool:
-    """Whether [..., C, H, W] are planes of YUV: one channel, half as high again as wide."""
+    """Whether [..., C, H, W] are planes of YUV: one channel, and a height of 1.5 times the width."""
     channels, height, width = frames.shape[-3:]
     return channels == 1 and 2 * height == 3 * width
 
@@ -48,7 +47,7 @@ def rgb_of_yuv420p(frames: torch.Tensor) -> torch.Tensor:
 
 
 def constant(values: Sequence[float], device: torch.device) -> torch.Tensor:
-    """Some numbers as float32 on a device. A GPU fills them in: a copy would wait for all that it has to do."""
+    """Some numbers as float32 on a device. A GPU fills them in, because a copy would wait for all of its work."""
     if device.type == "cpu":
         return torch.tensor(values)
     return torch.stack([torch.full((), value, device=device) for value in values])

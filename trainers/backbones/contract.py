@@ -1,20 +1,18 @@
 """What every backbone promises.
 
-Input: clips, float [B, C, T, H, W], normalised as the InputSpec says.
-Does: says what a backbone takes, keeps its batch norms frozen, sorts its weights for the optimiser.
-Output: modules with
+x is clips, float [B, C, T, H, W], normalised as the InputSpec says. Every backbone has
 
     input_spec                     InputSpec: how the clip is sampled, sized and normalised
-    feature_maps(x) -> float [B, C', T', H', W']   what there is along time and space, before the head
-    forward_features(x) -> float [B, T', C']   what there is along time, before the head
+    feature_maps(x) -> float [B, C', T', H', W']   features along time and space, before the head
+    forward_features(x) -> float [B, T', C']   features along time, before the head
     pooled(x) -> float [B, C']     what the head reads; the mean over T' unless the family pools otherwise
     forward(x) -> float [B, K]     logits: head(pooled(x))
     head                           the only part whose shape depends on K
     layers()                       the modules that it repeats along its depth
 
-No backbone lets one sample see another, and none draws at random: the result must not depend on how a global batch is
-split over workers (docs/decisions/0017). What dropout and stochastic depth leave out is set from outside, by clip
-(`left_out.py`), and counts in training alone.
+The result must not depend on how a global batch is split over workers (docs/decisions/0017). So no backbone lets one
+sample see another, and none draws at random. What dropout and stochastic depth leave out of each clip is set from
+outside (`left_out.py`), and only has an effect in training.
 """
 
 from __future__ import annotations
@@ -35,24 +33,24 @@ class Backbone(nn.Module):
     input_spec: InputSpec
     head: nn.Linear
     key_styles: tuple[Any, ...] = ()  # the names that its public weights have (key_styles.py)
-    # Weights that are read at a place or a time, by name; weight decay pulls them to nothing for no gain.
+    # Names of weights for places and times. Weight decay would pull them to zero for no gain.
     embeddings: tuple[str, ...] = ()
-    # Whether norms, biases and `embeddings` are decayed like all else.
+    # Whether norms, biases and `embeddings` are decayed like all other weights.
     decays_all = False
     # Batch norms use the statistics of their weights file, in training as well.
     freezes_batch_norm = True
-    # What is left out of the pooled features of the clips of this pass, as factors float [B, C]; None: nothing.
+    # Factors on the pooled features of this pass, float [B, C]: 0 leaves a feature out. None: nothing is left out.
     feature_scale: torch.Tensor | None = None
-    # What the family repeats along its depth.
+    # The classes of the modules that the family repeats along its depth.
     layer_kinds: tuple[type[nn.Module], ...] = ()
 
     def feature_maps(self, x: torch.Tensor) -> torch.Tensor:
-        """float [B, 3, T, H, W] -> maps float [B, C', T', H', W'], of which `forward_features` takes space out.
+        """float [B, 3, T, H, W] -> maps float [B, C', T', H', W']; `forward_features` reduces them over space.
 
         Raises:
             ConfigError: the family has no such maps.
         """
-        raise ConfigError(f"{type(self).__name__} has no maps over space; extract pooled features of it")
+        raise ConfigError(f"{type(self).__name__} has no maps over space; extract its pooled features")
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """float [B, 3, T, H, W] -> features float [B, T', C']."""
@@ -70,11 +68,11 @@ class Backbone(nn.Module):
         return self.head(seen)
 
     def paths(self) -> list[Any]:
-        """The blocks whose two residual branches may be left out (`path_scale`, float [B, 2]), from the first on."""
+        """The blocks, in order, whose two residual branches may be left out (`path_scale`, float [B, 2])."""
         return []
 
     def train(self, mode: bool = True) -> Backbone:
-        """As `nn.Module.train`, but frozen batch norms stay as they are; their scale and shift are trained."""
+        """Like `nn.Module.train`, but frozen batch norms stay as they are; their scale and shift are trained."""
         super().train(mode)
         if self.freezes_batch_norm:
             for module in batch_norms(self):
@@ -82,48 +80,48 @@ class Backbone(nn.Module):
         return self
 
     def first_convolutions(self) -> list[nn.Conv3d]:
-        """The 3D convolutions that see pixels; none where they are no plain 3D convolutions."""
+        """The 3D convolutions that see pixels; an empty list where these are not plain 3D convolutions."""
         found = next((m for m in self.modules() if isinstance(m, nn.Conv3d)), None)
         return [found] if found is not None and found.groups == 1 else []
 
     def layers(self) -> list[nn.Module]:
-        """What the backbone repeats along its depth, none inside another.
+        """The modules that the backbone repeats along its depth; none lies inside another.
 
-        Activations are recomputed, and weights are shared among ranks, one of these at a time.
+        They are the units in which activations are recomputed, and weights are sharded among ranks.
         """
         return [module for module in self.modules() if isinstance(module, self.layer_kinds)]
 
     def optional_weights(self) -> tuple[str, ...]:
-        """Names, as `state_dict` has them, of what some upstreams' files of this family hold and others lack."""
+        """Names in `state_dict` of weights that some upstream projects have in this family, and others do not."""
         return ()
 
     def take_form(self, shapes: Mapping[str, torch.Size]) -> None:
-        """Become what weights of these names and shapes are of, where upstreams build one family in two forms.
+        """Take the form that weights of these names and shapes need: upstreams build some families in two forms.
 
-        What was there under other shapes is fresh then, so this comes before weights are loaded, and before an
-        optimiser is made. Names that say nothing about the form change nothing.
+        Parts whose shape changes are fresh afterwards, so call this before weights are loaded, and before an optimiser
+        is made. Names that say nothing about the form change nothing.
         """
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As `nn.Module.load_state_dict`, in the form that the weights are of."""
+        """Like `nn.Module.load_state_dict`, after taking the form that the weights need."""
         self.take_form({name: value.shape for name, value in state_dict.items() if isinstance(value, torch.Tensor)})
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def fitted(self, name: str, value: torch.Tensor, wanted: torch.Size) -> torch.Tensor:
-        """A pre-trained weight of another shape, made to fit where the family knows how (positions along time)."""
+        """A pre-trained weight changed to the wanted shape, where the family knows how (positions along time)."""
         return value
 
 
 def batch_norms(model: nn.Module) -> list[nn.Module]:
-    """All batch norms of a model: what would let one sample see another if it were not frozen."""
+    """All batch norms of a model. If they were not frozen, one sample would see another."""
     return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """A model's weights for the optimiser: what is decayed, then what is not.
+    """A model's weights in groups for the optimiser: first those that are decayed, then those that are not.
 
-    Norms, biases and positions are not decayed, as the families' own recipes have it; `small3d` decays all, and gives
-    one group. The groups cover every weight that needs a gradient, once.
+    Norms, biases and positions are not decayed, as in the recipes of the families. `small3d` decays all weights, and so
+    has one group. Every weight that needs a gradient is in exactly one group.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if getattr(model, "decays_all", True):

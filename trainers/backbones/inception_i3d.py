@@ -1,9 +1,9 @@
 """Inception-I3D: Inception v1, inflated.
 
-Input: float [B, 3, T, H, W], pixels in [-1, 1]. Does: nine Inception modules; pads as TensorFlow does.
-Output: features at T/8, less one: a mean over two times, as upstream.
+Pixels are in [-1, 1]. Nine Inception modules pad as TensorFlow does. There are T/8 - 1 features along time: each is a
+mean over two times, as upstream.
 
-Weights keep the names they have in pytorch-i3d (``Mixed_3b.b1a.conv3d.weight``), the head apart. Quo vadis, action
+Weights keep the names they have in pytorch-i3d (``Mixed_3b.b1a.conv3d.weight``), except the head. Quo vadis, action
 recognition? (arXiv 1705.07750).
 """
 
@@ -16,7 +16,7 @@ from torch.nn import functional
 from adaptfocus.trainers.backbones.contract import Backbone
 from adaptfocus.trainers.backbones.specs import INCEPTION_I3D, InputSpec
 
-# Widths of a module's branches: 1x1; 1x1 and 3x3; 1x1 and 3x3; 1x1 after a maximum.
+# Widths of a module's four branches: 1x1; 1x1 then 3x3; 1x1 then 3x3; 1x1 after a maximum.
 MIXED = {
     "Mixed_3b": (64, 96, 128, 16, 32, 32),
     "Mixed_3c": (128, 128, 192, 32, 96, 64),
@@ -28,7 +28,7 @@ MIXED = {
     "Mixed_5b": (256, 160, 320, 32, 128, 128),
     "Mixed_5c": (384, 192, 384, 48, 128, 128),
 }
-# Kernel and stride of the maxima, each before the module of that name.
+# Kernel and stride of each maximum, by the name of the module that it comes before.
 MAXIMA = {
     "Conv3d_2b_1x1": ((1, 3, 3), (1, 2, 2)),
     "Mixed_3b": ((1, 3, 3), (1, 2, 2)),
@@ -41,7 +41,7 @@ Triple = tuple[int, int, int]
 
 
 def pad_same(x: torch.Tensor, kernel: Triple, stride: Triple) -> torch.Tensor:
-    """Zeros around [B, C, T, H, W] so that the output is ceil(size / stride); an odd one goes behind."""
+    """Pad [B, C, T, H, W] with zeros so that the output is ceil(size / stride); an odd zero goes at the end."""
     sides: list[int] = []
     for size, width, step in zip(x.shape[2:], kernel, stride, strict=True):
         total = max(width - (size % step or step), 0)
@@ -68,7 +68,7 @@ class Unit(nn.Module):
 
 
 class Inception(nn.Module):
-    """Four branches, side by side."""
+    """Four parallel branches, concatenated."""
 
     def __init__(self, dim_in: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -113,6 +113,6 @@ class InceptionI3D(Backbone):
         return x
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """float [B, 3, T, H, W] -> features float [B, T/8 - 1, 1024]; one time where T/8 is 1."""
+        """float [B, 3, T, H, W] -> features float [B, T/8 - 1, 1024], or [B, 1, 1024] where T/8 is 1."""
         x = self.feature_maps(x).mean(dim=(3, 4))
         return functional.avg_pool1d(x, min(2, x.shape[2]), stride=1).transpose(1, 2)

@@ -1,12 +1,10 @@
-"""The names that weights have in public files, and where each of them belongs.
+"""Renames weights between our names and those of public files.
 
-Input: a model's own names, or a state dict under public ones.
-Does: renames. A style is a function from our name to the public one; reading looks it up backwards, over the names
-that the model has, so that nothing can land in a wrong place and whatever is left over is known.
-Output: a state dict under our names, or under upstream's.
+A style is a function from our name to the public one. Reading a file applies it to all names of the model and looks
+backwards, so that nothing can land in a wrong place, and whatever is left over is known.
 
-Our names are those of one upstream already, but for the head. ``num_batches_tracked`` is left out on both sides: it
-counts steps, and no output depends on it.
+Our names are already those of one upstream project, except the head. ``num_batches_tracked`` is left out on both sides:
+it counts steps, and no output depends on it.
 """
 
 from __future__ import annotations
@@ -29,9 +27,9 @@ COUNTER = ".num_batches_tracked"
 class KeyStyle:
     """One way to name weights.
 
-    `head`: the prefix that the head has there. `ignored`: what a file may hold beside the body, as a regular
-    expression on names. `prepare`: makes a file's weights one to one with ours (fused projections are split).
-    `always`: optional weights of ours that each file of this style has.
+    `head`: the prefix that the head has there. `ignored`: a regular expression on the names that a file may hold
+    besides the body. `prepare`: turns a file's weights into one for each of ours (fused projections are split).
+    `always`: our optional weights that every file of this style has.
     """
 
     name: str
@@ -48,7 +46,7 @@ class KeyStyle:
 
 
 def rename_keys(pairs: list[tuple[str, str]]) -> Callable[[str], str]:
-    """Regular expressions, applied one after the other."""
+    """A function that renames by regular expressions, applied one after the other."""
     compiled = [(re.compile(pattern), new) for pattern, new in pairs]
 
     def rename(name: str) -> str:
@@ -60,7 +58,7 @@ def rename_keys(pairs: list[tuple[str, str]]) -> Callable[[str], str]:
 
 
 def unwrap_state(state: Mapping[str, torch.Tensor]) -> State:
-    """Without the prefixes that DistributedDataParallel and torch.compile put before names."""
+    """A state without the prefixes that DistributedDataParallel and torch.compile put before names."""
     return {re.sub(r"(?:(?<=^)|(?<=\.))(?:module|_orig_mod)\.", "", name): value for name, value in state.items()}
 
 
@@ -70,7 +68,7 @@ def body_names(model: nn.Module) -> list[str]:
 
 
 def nearest_style(state: State, model: nn.Module, styles: tuple[KeyStyle, ...]) -> KeyStyle:
-    """The style under whose names the file has most of what the model wants; the head tells equal ones apart."""
+    """The style in which the file has most of the model's weights; the name of the head decides between equal ones."""
     names = body_names(model)
 
     def found(style: KeyStyle) -> int:
@@ -81,18 +79,18 @@ def nearest_style(state: State, model: nn.Module, styles: tuple[KeyStyle, ...]) 
 
 
 def public_state(model: nn.Module, style: KeyStyle, state: Mapping[str, torch.Tensor] | None = None) -> State:
-    """A model's weights (or others of its names) under upstream's names, the head with them."""
+    """A model's weights, or a given state with the model's names, under the public names, including the head."""
     own = unwrap_state(model.state_dict() if state is None else state)
     return {style.public_name(name): value for name, value in own.items()}
 
 
 def style_of_exports(model: nn.Module, styles: tuple[KeyStyle, ...]) -> KeyStyle:
-    """The first style; but the one whose files have all that this model has, where the first one's lack something."""
+    """The style to export in: the first one, or one whose files always have more of this model's optional weights."""
     names = set(model.state_dict())
     return max(styles, key=lambda style: len(style.always) if names.issuperset(style.always) else 0, default=OWN)
 
 
-# pytorchvideo: ours. The head is a block of its own.
+# pytorchvideo has our names. Its head is a separate block.
 def pytorchvideo(head: str) -> KeyStyle:
     return KeyStyle("pytorchvideo", str, head)
 
@@ -109,7 +107,7 @@ _BRANCHES = [
 
 
 def _with_bn(state: State) -> State:
-    """PySlowFast's non-local blocks call their norm ``bn``; in its first months, ``norm``."""
+    """PySlowFast's non-local blocks call their norm ``bn``; in its first months they called it ``norm``."""
     result: State = {}
     for name, value in state.items():
         newer = re.sub(r"(\.pathway\d_nonlocal\d+)\.norm\.", r"\1.bn.", name)
@@ -208,7 +206,7 @@ _CAFFE2 = rename_keys(
 
 
 def caffe2(pyslowfast: KeyStyle) -> KeyStyle:
-    """Blobs of the Caffe2 files that PySlowFast's zoo links to. Momenta and the rate lie beside the weights."""
+    """Names in the Caffe2 files that PySlowFast's zoo links to. These also hold momenta and the rate."""
     return KeyStyle(
         "Caffe2", lambda own: _CAFFE2(pyslowfast.public_name(own)), "pred_", r".*_momentum$|lr$|model_iter$|pred_[wb]$"
     )
@@ -227,7 +225,7 @@ def _split_projections(state: State) -> State:
 
 
 def _without_copies(state: State) -> State:
-    """pytorchvideo's main saves each pool and its norm a second time, which is left out; one that differs stays."""
+    """Leave out the second copy of each pool and norm that pytorchvideo's main saves; a copy that differs stays."""
     result: State = {}
     for name, value in _split_projections(state).items():
         match = re.fullmatch(r"(.*\.attn\.)_attention_pool_([qkv])\.(pool|norm)\.(weight|bias)", name)
@@ -272,13 +270,14 @@ TORCHVISION_MVIT = KeyStyle(
     prepare=_split_projections,
 )
 TRANSFORMERS = KeyStyle("transformers", str, "classifier.")
-# Files of VideoMAE have the biases of queries and values beside the projections, and none for keys.
+# Files of VideoMAE keep the biases of queries and values separately from the projections, and have none for keys.
 TRANSFORMERS_VIDEOMAE = KeyStyle(
     "transformers",
     rename_keys([(r"\.query\.bias$", ".q_bias"), (r"\.value\.bias$", ".v_bias")]),
     "classifier.",
 )
-# A classifier on the encoder, whose attentive pooler is not ours; or the self-supervised model with its predictor.
+# A file holds a classifier on the encoder, whose attentive pooler we do not have, or the self-supervised model with its
+# predictor.
 TRANSFORMERS_VJEPA2 = KeyStyle(
     "transformers", lambda own: f"vjepa2.{own}", "classifier.", r"(vjepa2\.)?predictor\..*|pooler\..*"
 )

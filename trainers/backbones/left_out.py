@@ -1,12 +1,10 @@
-"""Dropout and stochastic depth whose draws are those of a clip's id.
+"""Dropout and stochastic depth that depend only on the id of each clip and the seed of the run.
 
-Input: a backbone, the ids of the clips that it is about to see.
-Does: draws what is left out for each clip (`device/draws.py`) and sets it on the model as factors: 0, or 1 over the
-share that stays.
-Output: none; `Backbone.forward` and the blocks read the factors while the model trains.
+What is left out is drawn for each clip (`device/draws.py`) and set on the model as factors: 0, or 1 divided by the
+share that stays. `Backbone.forward` and the blocks read the factors while the model trains.
 
-Factors are values, not draws inside a layer: a forward pass that is repeated for its activations gives the same, and a
-clip loses the same on every number of workers. Nothing is waited for. docs/decisions/0019 has the reasons.
+The factors are fixed before the forward pass. So a pass that is repeated for its activations gives the same result, and
+a clip loses the same features on any number of workers. Nothing waits for the GPU. docs/decisions/0019 has the reasons.
 """
 
 from __future__ import annotations
@@ -20,13 +18,13 @@ from adaptfocus.trainers.device.draws import DROP_PATH, DROPOUT, uniforms
 
 
 def check(model: nn.Module, dropout: float, drop_path: float) -> None:
-    """Whether a backbone has what is to be left out.
+    """Check that a backbone has the parts that are to be left out.
 
     Raises:
-        ConfigError: it has not.
+        ConfigError: it does not.
     """
     if (dropout or drop_path) and not isinstance(model, Backbone):
-        raise ConfigError(f"{type(model).__name__} is no backbone of the contract; leave dropout and drop_path out")
+        raise ConfigError(f"{type(model).__name__} is not a Backbone; leave dropout and drop_path out")
     if drop_path and isinstance(model, Backbone) and not model.paths():
         raise ConfigError(
             f"drop_path is {drop_path:g}, and {type(model).__name__} has no branches that can be left out here: only "
@@ -38,11 +36,11 @@ def leave_out(model: nn.Module, clip_id: torch.Tensor, seed: int, dropout: float
     """Set what the next forward pass leaves out.
 
     Args:
-        clip_id: int64 [B], of that pass's clips, on the model's device.
-        seed: the run's.
+        clip_id: int64 [B], the ids of that pass's clips, on the model's device.
+        seed: that of the run.
         dropout: share of the features that the head does not see.
-        drop_path: share of the clips for which the last block's branches are left out; from the first block on it
-            grows from 0 in equal steps (stochastic depth, arXiv 1603.09382).
+        drop_path: share of the clips for which the last block's branches are left out. The share grows in equal steps
+            from 0 at the first block (stochastic depth, arXiv 1603.09382).
     """
     assert isinstance(model, Backbone)
     if dropout:

@@ -1,7 +1,4 @@
-"""How each backbone is built, and the names that its public weights have.
-
-Input: nothing. Does: lists. Output: `MAKERS`, of the names in `specs.py`.
-"""
+"""How each backbone is built, and the names that its public weights have. `MAKERS` has the names of `specs.py`."""
 
 from __future__ import annotations
 
@@ -26,7 +23,10 @@ from adaptfocus.trainers.backbones.x3d import X3D
 
 @dataclass(frozen=True)
 class Maker:
-    """`make(num_classes, spec=InputSpec)`, and the styles of its public weights' names; exports use the first."""
+    """How to build one backbone: `make(num_classes, spec=InputSpec)`.
+
+    `styles` are the styles in which its public weights are named; exports use the first.
+    """
 
     make: Callable[..., Backbone]
     styles: tuple[KeyStyle, ...] = ()

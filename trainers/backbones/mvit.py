@@ -1,10 +1,10 @@
-"""MViT-B, 16 and 24 layers: attention that pools, so that channels grow as time and space shrink.
+"""MViT-B with 16 and 24 layers: attention pools its tokens, so that channels grow as time and space shrink.
 
-Input: float [B, 3, T, H, W], T even, H and W multiples of 32. Does: patches of 2 frames, a class token, pooled
-attention. Output: features at T/2, mean over space; the head reads the class token.
+T must be even, and H and W multiples of 32. A patch spans 2 frames, so there are T/2 features along time, each a mean
+over space. The head reads the class token.
 
-Weights keep the names they have in pytorchvideo (``blocks.N.attn.pool_q.weight``), the head apart. Positions along
-time and space are interpolated where a clip has others than the weights. Multiscale vision transformers
+Weights keep the names they have in pytorchvideo (``blocks.N.attn.pool_q.weight``), except the head. Positions along
+time and space are interpolated where a clip is not of the size of the weights. Multiscale vision transformers
 (arXiv 2104.11227).
 """
 
@@ -23,19 +23,19 @@ from adaptfocus.trainers.backbones.specs import InputSpec
 
 PATCH = (2, 4, 4)  # strides of the first convolution
 GROWS_AT = {16: (1, 3, 14), 24: (2, 5, 21)}  # by depth: blocks that halve the size and double the heads
-KEYS_AT = 8  # stride of the first keys and values; it halves where queries are pooled, so that their grid stays
+KEYS_AT = 8  # stride of the first keys and values; it halves where queries are pooled, so that their grid is constant
 
 Grid = tuple[int, int, int]
-# Kernels of the convolutions that pool: 3x3x3 everywhere; or one more than the stride along each axis, so that what
-# would not pool is left out (PySlowFast without POOL_KVQ_KERNEL, as in its MVIT_B_32x3_CONV).
+# Kernels of the convolutions that pool: 3x3x3 everywhere, or one more than the stride along each axis. In the second
+# form a convolution that would not pool is left out (PySlowFast without POOL_KVQ_KERNEL, as in MVIT_B_32x3_CONV).
 Kernels = Literal["3x3x3", "of strides"]
-# In all norms, those of pools with them: PySlowFast since June 2022, torchvision and pytorchvideo's main. Before,
-# and in pytorchvideo 0.1.5, the norms of pools had 1e-5.
+# Of all norms, including those of pools, as in PySlowFast since June 2022, torchvision and pytorchvideo's main. In
+# older versions, and in pytorchvideo 0.1.5, the norms of pools had 1e-5.
 layer_norm = partial(nn.LayerNorm, eps=1e-6)
 
 
 def pool_tokens(x: torch.Tensor, grid: Grid, pool: nn.Module | None) -> tuple[torch.Tensor, Grid]:
-    """Tokens [B, heads, 1 + THW, C], the class token first -> the same of a smaller grid, and that grid."""
+    """Tokens [B, heads, 1 + THW, C], the class token first -> tokens of a smaller grid, and that grid."""
     if pool is None:
         return x, grid
     first, rest = x[:, :, :1], x[:, :, 1:]
@@ -56,7 +56,7 @@ class Attention(nn.Module):
         self.make_pools(kernels)
 
     def make_pools(self, kernels: Kernels) -> None:
-        """Fresh pools. Queries that keep their size are not pooled; keys and values are, unless the kernel is 1."""
+        """Make fresh pools: of queries only where their size shrinks, of keys and values unless the kernel is 1."""
         weight = self.q.weight
         each = weight.shape[0] // self.heads
         with torch.device(weight.device):
@@ -78,7 +78,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two layers, four times as wide between them."""
+    """Two layers, with four times the width between them."""
 
     def __init__(self, dim: int, dim_out: int) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Pooled attention, then an MLP that may widen. In training either may be left out for some clips."""
+    """Pooled attention, then an MLP that may widen. In training, either may be left out for some clips."""
 
     path_scale: torch.Tensor | None = None  # factors of attention and MLP, float [B, 2]; None: both count
 
@@ -128,7 +128,7 @@ class Patches(nn.Module):
 
 
 class Positions(nn.Module):
-    """The class token, and where each token is: a place in time and a place in space, added up."""
+    """Adds the class token, and the position of each token: the sum of a position in time and one in space."""
 
     def __init__(self, dim: int, grid: Grid) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class Positions(nn.Module):
 
 
 class MViT(Backbone):
-    """MViT-B; `depth` 16, or 24. Weights whose pools have kernels that follow the strides change `kernels`."""
+    """MViT-B; `depth` is 16 or 24. Loading weights whose pools have kernels that follow the strides sets `kernels`."""
 
     embeddings = ("cls_token", "pos_embed_spatial", "pos_embed_temporal", "pos_embed_class")
 
@@ -190,13 +190,13 @@ class MViT(Backbone):
         return [block for block in self.blocks if isinstance(block, Block)]
 
     def optional_weights(self) -> tuple[str, ...]:
-        """Pools of keys and values of stride 1, which kernels that follow the strides leave out."""
+        """Pools of keys and values of stride 1; they do not exist where kernels follow the strides."""
         parts = ("pool_k.weight", "pool_v.weight", "norm_k.weight", "norm_k.bias", "norm_v.weight", "norm_v.bias")
         still = [n for n, block in enumerate(self.paths()) if block.attn.stride_kv == 1]
         return tuple(f"blocks.{number}.attn.{part}" for number in still for part in parts)
 
     def take_form(self, shapes: Mapping[str, torch.Size]) -> None:
-        """With the kernels of the first block's keys, of stride 8: [C, 1, 3, 3, 3], or [C, 1, 1, 9, 9]."""
+        """Take the kernels of the first block's keys, of stride 8: [C, 1, 3, 3, 3], or [C, 1, 1, 9, 9]."""
         shape = shapes.get("blocks.0.attn.pool_k.weight")
         follows = shape is not None and tuple(shape[-3:]) == _kernel(KEYS_AT, "of strides")
         kernels: Kernels = "of strides" if follows else "3x3x3"
@@ -206,7 +206,7 @@ class MViT(Backbone):
                 block.attn.make_pools(kernels)
 
     def fitted(self, name: str, value: torch.Tensor, wanted: torch.Size) -> torch.Tensor:
-        """Positions along time of weights for another number of frames."""
+        """Interpolate positions along time of weights for another number of frames."""
         if name.endswith("pos_embed_temporal") and value.shape[-1] == wanted[2]:
             return along_time(value.reshape(1, -1, wanted[2]), wanted[1])
         return value
@@ -230,7 +230,7 @@ class MViT(Backbone):
 
 
 def along_time(positions: torch.Tensor, frames: int) -> torch.Tensor:
-    """Positions [1, T, C] -> [1, frames, C], linearly between the ones that there are."""
+    """Positions [1, T, C] -> [1, frames, C], interpolated linearly."""
     if positions.shape[1] == frames:
         return positions
     longer = functional.interpolate(positions.transpose(1, 2), size=frames, mode="linear", align_corners=False)
@@ -238,7 +238,7 @@ def along_time(positions: torch.Tensor, frames: int) -> torch.Tensor:
 
 
 def along_space(positions: torch.Tensor, side: int, height: int, width: int) -> torch.Tensor:
-    """Positions [1, side^2, C] -> [1, height * width, C], bicubic between the ones that there are."""
+    """Positions [1, side^2, C] -> [1, height * width, C], interpolated bicubically."""
     if (side, side) == (height, width):
         return positions
     square = positions.transpose(1, 2).unflatten(2, (side, side))

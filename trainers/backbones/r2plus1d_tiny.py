@@ -1,7 +1,7 @@
 """A residual (2+1)D CNN of 176,000 weights: the smallest backbone that learns real people from scratch on two cores.
 
-Input: float [B, 3, T, 24, 24], or larger. Does: a 3D stem, then residual blocks that look at space first and at time
-second (R(2+1)D, Tran et al., CVPR 2018, section 3.5), with GroupNorm. Output: features and logits.
+Clips are of 24 x 24 pixels or larger. A 3D stem is followed by residual blocks with GroupNorm that look at space first
+and at time second (R(2+1)D, Tran et al., CVPR 2018, section 3.5).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from adaptfocus.trainers.backbones.specs import R2PLUS1D_TINY, InputSpec
 
 
 class Block(nn.Module):
-    """float [B, C, T, H, W] -> [B, C', T, H/2, W/2]: 1x3x3, then 3x1x1, beside a shortcut of 1x1x1."""
+    """float [B, C, T, H, W] -> [B, C', T, H/2, W/2]: 1x3x3, then 3x1x1, plus a shortcut of 1x1x1."""
 
     def __init__(self, channels_in: int, channels: int) -> None:
         super().__init__()
@@ -36,8 +36,8 @@ class Block(nn.Module):
 class R2Plus1DTiny(Backbone):
     """A stem and three blocks of 32, 64 and 128 channels, maximum over space, mean over time, a linear head.
 
-    Time is never strided: T' = T. It takes the time of small3d, whose convolutions are whole ones on larger maps, and
-    has nine times its weights: on real people Full 81 -> 93 mAP, and it finds true moments in half of the epochs
+    Time is never strided: T' = T. It is as fast as small3d, whose convolutions are full 3D ones on larger maps, and has
+    nine times its weights. On real people it lifts Full from 81 to 93 mAP, and finds true moments in half of the epochs
     (docs/results.md).
     """
 

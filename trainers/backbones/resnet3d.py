@@ -1,9 +1,9 @@
 """ResNets over time: ResNet50-I3D, the same with non-local blocks, and the blocks that SlowFast and X3D share.
 
-Input: float [B, 3, T, H, W]. Does: a stem, four stages of bottlenecks, some with a kernel over time.
-Output: features at T/2, mean over space.
+A stem is followed by four stages of bottlenecks; some have a kernel over time. There are T/2 features along time, each
+a mean over space.
 
-Weights keep the names they have in pytorchvideo (``blocks.N.res_blocks.M.branch2.conv_a.weight``), the head apart.
+Weights keep the names they have in pytorchvideo (``blocks.N.res_blocks.M.branch2.conv_a.weight``), except the head.
 Quo vadis (arXiv 1705.07750), Non-local neural networks (arXiv 1711.07971).
 """
 
@@ -26,7 +26,7 @@ NONLOCAL_AFTER = ((), (1, 3), (1, 3, 5), ())  # blocks of each stage that a non-
 def convolution(
     dim_in: int, dim_out: int, kernel: tuple[int, int, int], stride: tuple[int, int, int] = (1, 1, 1), groups: int = 1
 ) -> nn.Conv3d:
-    """A 3D convolution that keeps sizes but for its stride, without bias: a batch norm follows it."""
+    """A 3D convolution that only changes sizes by its stride. It has no bias, because a batch norm follows it."""
     padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
     return nn.Conv3d(dim_in, dim_out, kernel, stride, padding, groups=groups, bias=False)
 
@@ -45,7 +45,7 @@ class Stem(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Tx1x1, 1x3x3, 1x1x1, each with a batch norm. The stride is that of the middle one."""
+    """Convolutions of Tx1x1, 1x3x3 and 1x1x1, each with a batch norm. The middle one has the stride."""
 
     def __init__(self, dim_in: int, dim_inner: int, dim_out: int, frames: int, stride: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Bottleneck(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """A bottleneck beside a shortcut, which is a convolution where width or size change."""
+    """A bottleneck plus a shortcut. The shortcut is a convolution where width or size change."""
 
     def __init__(self, branch2: nn.Module, dim_in: int, dim_out: int, stride: int) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class ResBlock(nn.Module):
 
 
 class NonLocal(nn.Module):
-    """Every position looks at all others of its clip, seen through a 2x2 maximum; added to what is there."""
+    """Every position looks at all others of its clip after a 2x2 maximum; the result is added to the input."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -163,9 +163,10 @@ class ResNet3D(Backbone):
 
 @torch.no_grad()
 def initialise_convolutions(model: nn.Module) -> None:
-    """He's initialisation; what ends a residual branch begins at zero, so that depth does not blow up a fresh model.
+    """He's initialisation, with zeros in the last layer of each residual branch.
 
-    Batch norms are frozen, and a fresh one does nothing: a branch that adds nothing keeps a fresh model's scale.
+    Batch norms are frozen, and a fresh one does nothing, so that depth would blow up a fresh model. A branch that adds
+    nothing at first keeps its scale.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv3d):

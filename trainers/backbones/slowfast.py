@@ -1,9 +1,9 @@
-"""SlowFast R50 8x8: few frames through a wide network, all of them through a narrow one that feeds it.
+"""SlowFast R50 8x8: few frames go through a wide network, and all frames through a narrow one that feeds it.
 
-Input: float [B, 3, T, H, W], T a multiple of 4. Does: the slow pathway takes every fourth frame, inside the model.
-Output: features of both at the slow one's times.
+T must be a multiple of 4. The model itself picks every fourth frame for the slow pathway. Features of both pathways
+come out at the times of the slow one.
 
-Weights keep the names they have in pytorchvideo, the head apart. SlowFast networks (arXiv 1812.03982).
+Weights keep the names they have in pytorchvideo, except the head. SlowFast networks (arXiv 1812.03982).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Paths = tuple[torch.Tensor, torch.Tensor]
 
 
 class FastToSlow(nn.Module):
-    """Twice the fast pathway's channels, at the slow one's times, beside the slow one's own."""
+    """Appends features of the fast pathway to those of the slow one, with twice their channels, at its times."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class FastToSlow(nn.Module):
 
 
 class TwoPaths(nn.Module):
-    """One stage of both pathways, and what the fast one then hands over."""
+    """One stage of both pathways, and then what the fast one hands over."""
 
     def __init__(self, slow: nn.Module, fast: nn.Module, fusion: nn.Module) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class TwoPaths(nn.Module):
 
 
 class SlowFast(Backbone):
-    """Two ResNets with a connection after the stem and after each stage but the last."""
+    """Two ResNets with a connection after the stem and after each stage except the last."""
 
     layer_kinds = (ResBlock,)
 
@@ -98,7 +98,7 @@ class SlowFast(Backbone):
         return paths
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """float [B, 3, T, H, W] -> features float [B, T/4, 2304]: of each slow frame, and the fast ones there."""
+        """float [B, 3, T, H, W] -> features float [B, T/4, 2304]: of each slow frame and the fast frames around it."""
         slow, fast = (path.mean(dim=(3, 4)) for path in self._paths(x))
         return torch.cat([slow, functional.avg_pool1d(fast, ALPHA)], dim=1).transpose(1, 2)
 
@@ -107,7 +107,7 @@ class SlowFast(Backbone):
 
 
 def slow_frames(x: torch.Tensor) -> torch.Tensor:
-    """[B, C, T, H, W] -> the T/4 frames of the slow pathway: evenly spaced, the first and the last among them."""
+    """[B, C, T, H, W] -> the T/4 frames of the slow pathway: evenly spaced, including the first and the last."""
     frames = x.shape[2]
     last = frames // ALPHA - 1
     places = [number * (frames - 1) // max(last, 1) for number in range(last + 1)]

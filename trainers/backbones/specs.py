@@ -1,4 +1,7 @@
-"""What each backbone takes, costs and needs, and where its public weights come from. No torch: settings read it."""
+"""What each backbone takes, costs and needs, and where its public weights come from.
+
+Nothing here imports torch, because settings read it.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a backbone wants to be shown: RGB, channels first.
+    """The clips that a backbone takes: RGB, channels first.
 
     ``frame_stride`` counts frames of the video as it is stored; ``mean`` and ``std`` are per channel, of pixels
-    scaled to [0, 1]. ``frames`` and ``size_pixels`` are what the public weights were trained on. Others are taken
-    too, as far as the fields from `frames_multiple_of` to `size_fixed` let them.
+    scaled to [0, 1]. ``frames`` and ``size_pixels`` are what the public weights were trained on. The fields from
+    `frames_multiple_of` to `size_fixed` say what other values it takes.
     """
 
     frames: int
@@ -29,20 +32,20 @@ class InputSpec:
     size_multiple_of: int = 1
     frames_fixed: bool = False
     size_fixed: bool = False
-    is_features: bool = False  # it is shown steps of features, as they are, in the place of frames
+    is_features: bool = False  # it takes steps of features, as they are, instead of frames
 
     def check(self, frames: int, size_pixels: int) -> None:
-        """Whether clips of this shape can be taken.
+        """Check that the backbone takes clips of this shape.
 
         Raises:
-            ConfigError: they cannot; gives the value, the limit and the mend.
+            ConfigError: it does not; the message gives the value, the limit and the fix.
         """
         for key, given, own, step, fixed in (
             ("clip.frames", frames, self.frames, self.frames_multiple_of, self.frames_fixed),
             ("clip.size_pixels", size_pixels, self.size_pixels, self.size_multiple_of, self.size_fixed),
         ):
             if fixed and given != own:
-                raise ConfigError(f"{key} is {given}; this backbone takes {own} alone. Leave {key} out, or give {own}")
+                raise ConfigError(f"{key} is {given}; this backbone takes only {own}. Leave {key} out, or give {own}")
             if given % step:
                 raise ConfigError(
                     f"{key} is {given}; this backbone takes multiples of {step}. Leave {key} out for {own}, or give "
@@ -55,8 +58,8 @@ class Entry:
     """One backbone.
 
     `parameters_millions`: with a head of 400 classes. `gflops`: multiply-adds of a clip of `spec` in a forward pass,
-    in 1e9, as papers count them. Both are counted by a test. `weights`: where they come from, for people. `extra`: what
-    has to be installed beside the core.
+    in 1e9, as papers count them. A test counts both. `weights`: where they come from, for people to read. `extra`: the
+    extra of the package that has to be installed as well.
     """
 
     spec: InputSpec
@@ -120,7 +123,7 @@ HEADS: dict[str, Entry] = {HEAD: Entry(TEMPORAL_HEAD, 0.3, 0.002, "none", has_pu
 
 
 def entry_of(name: str) -> Entry:
-    """What there is to know of a backbone without building it.
+    """All that is known of a backbone without building it.
 
     Raises:
         ConfigError: there is no backbone of that name.

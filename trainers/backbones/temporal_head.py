@@ -1,7 +1,6 @@
-"""A light head over features that a backbone has made before: what is trained where `features` is given.
+"""A light head over features that a backbone has made before; it is trained where `features` is given.
 
-Input: float [B, D, T, 1, 1], T steps of features of D numbers in the place of T frames.
-Does: normalises each step, looks along time twice. Output: features and logits.
+It takes T steps of D features in place of T frames: float [B, D, T, 1, 1].
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ FEATURES = 512  # until `take_form` says how many there are
 class TemporalHead(Backbone):
     """LayerNorm of each step, two convolutions over three steps each, mean over time, a linear head.
 
-    T' = T. It sees each step with the two before and the two behind it; a step is a window of the video already.
+    T' = T. It sees each step with the two steps before and the two after it. Each step is a window of the video.
     """
 
     layer_kinds = (nn.Sequential,)
@@ -41,7 +40,7 @@ class TemporalHead(Backbone):
         nn.init.constant_(self.head.bias, HEAD_BIAS)
 
     def take_form(self, shapes: Mapping[str, torch.Size]) -> None:
-        """Take features of as many numbers as the weights do."""
+        """Change to the number of features that the weights take."""
         shape = shapes.get("norm.weight")
         if shape is not None and len(shape) == 1 and shape != self.norm.weight.shape:
             features, like = shape[0], self.norm.weight

@@ -1,8 +1,8 @@
 """VideoMAE, TimeSformer and V-JEPA 2, from the `transformers` library (the extra of that name).
 
-Input: float [B, 3, T, H, W]. Does: hands the clip to the library's encoder. Output: features along time, of its tokens.
+The library's encoder reads the clip, and its tokens become features along time.
 
-Weights keep the library's names (``videomae.encoder.layer.N...``), the head (its ``classifier``) apart.
+Weights keep the library's names (``videomae.encoder.layer.N...``), except the head (its ``classifier``).
 VideoMAE (arXiv 2203.12602), TimeSformer (arXiv 2102.05095), V-JEPA 2 (arXiv 2506.09985).
 """
 
@@ -38,7 +38,7 @@ def library() -> Any:
 
 
 class LibraryBackbone(Backbone):
-    """An encoder of the library; its first convolution belongs to the library, and is not adapted."""
+    """An encoder of the library. Its first convolution belongs to the library, and is not adapted."""
 
     embeddings = ("cls_token", "position_embeddings", "time_embeddings")
 
@@ -55,7 +55,7 @@ class LibraryBackbone(Backbone):
 
 
 class VideoMAE(LibraryBackbone):
-    """VideoMAE ViT-B: tubelets of two frames; mean over all tokens, then a norm."""
+    """VideoMAE ViT-B: tubelets of two frames. The mean over all tokens goes through a norm, and then to the head."""
 
     def __init__(self, num_classes: int, spec: InputSpec = specs.VIDEOMAE, **config: Any) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class VideoMAE(LibraryBackbone):
             image_size=spec.size_pixels, num_frames=spec.frames, use_mean_pooling=True, **config
         )
         self.videomae = models.VideoMAEModel(settings)
-        # The library keeps this table on the CPU and copies it over in each step, which would wait for a GPU.
+        # The library keeps this table on the CPU and copies it in each step, which would wait for the GPU.
         table = self.videomae.embeddings.__dict__.pop("position_embeddings")
         self.videomae.embeddings.register_buffer("position_embeddings", table, persistent=False)
         self.fc_norm = nn.LayerNorm(settings.hidden_size)
@@ -86,7 +86,7 @@ class VideoMAE(LibraryBackbone):
 
 
 class TimeSformer(LibraryBackbone):
-    """TimeSformer B, divided space-time attention; the head reads the class token."""
+    """TimeSformer B with divided space-time attention. The head reads the class token."""
 
     def __init__(self, num_classes: int, spec: InputSpec = specs.TIMESFORMER, **config: Any) -> None:
         super().__init__()
@@ -104,20 +104,23 @@ class TimeSformer(LibraryBackbone):
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """float [B, 3, T, H, W] -> features float [B, T, 768]."""
         tokens = self.timesformer(x.transpose(1, 2)).last_hidden_state
-        return tokens[:, 1:].unflatten(1, (-1, x.shape[2])).mean(dim=1)  # a patch's times lie together
+        return tokens[:, 1:].unflatten(1, (-1, x.shape[2])).mean(dim=1)  # the times of one patch lie together
 
     def pooled(self, x: torch.Tensor) -> torch.Tensor:
         return self.timesformer(x.transpose(1, 2)).last_hidden_state[:, 0]
 
 
 class VJEPA2(LibraryBackbone):
-    """V-JEPA 2's encoder (ViT-L), mean over its tokens. The library's predictor and attentive pooler are left out."""
+    """V-JEPA 2's encoder (ViT-L). The head reads the mean over its tokens.
+
+    The library's predictor and attentive pooler are left out.
+    """
 
     def __init__(self, num_classes: int, spec: InputSpec = specs.VJEPA2, **config: Any) -> None:
         super().__init__()
         self.input_spec = spec
         models = library()
-        # Imported by its module: the library does not export the encoder by itself.
+        # Imported from its module, because the library does not export the encoder.
         from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2Encoder
 
         settings = models.VJEPA2Config(

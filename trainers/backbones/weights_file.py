@@ -1,7 +1,7 @@
-"""What a file of weights may be, other than torch's own: Caffe2 blobs and safetensors. No file can run code.
+"""Reads weights from files that are not torch's own: Caffe2 pickles and safetensors. No file can run code.
 
-Input: the file's bytes. Does: unpickles numpy's arrays and nothing else (`safe_pickle`); or reads safetensors.
-Output: weights by the file's own names.
+Pickles go through a restricted unpickler that only knows numpy's arrays (`safe_pickle`). Weights come out under the
+file's own names.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from adaptfocus.pipelines import safe_pickle
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
 from adaptfocus.trainers.backbones.key_styles import State
 
-# Where a checkpoint keeps its weights, beside its epoch, optimiser and so on; blobs are Caffe2's.
+# The key under which a checkpoint keeps its weights, next to its epoch, optimiser and so on; `blobs` is Caffe2's.
 INSIDE = ("state_dict", "model_state", "model_state_dict", "model", "blobs")
 
 
@@ -24,7 +24,7 @@ def read_caffe2(data: bytes, url: str) -> dict[str, Any]:
     """A Caffe2 pickle: ``{"blobs": {name: array}}``, as tensors.
 
     Raises:
-        AdaptFocusError: it is none, or holds anything but arrays, numbers and texts.
+        AdaptFocusError: it is not one, or holds anything except arrays, numbers and texts.
     """
     try:
         loaded = safe_pickle.load(data)
@@ -32,13 +32,13 @@ def read_caffe2(data: bytes, url: str) -> dict[str, Any]:
         raise AdaptFocusError(f"{url} is not a Caffe2 weights file that is safe to read: {str(error)[:200]}") from error
     if not isinstance(loaded, dict) or not isinstance(loaded.get("blobs"), dict):
         raise AdaptFocusError(f"{url} is a pickle without blobs; wanted the Caffe2 weights of a model zoo")
-    # What is no array of numbers (a rate, a counter) is none of a model's weights.
+    # A value that is not an array of numbers (a rate, a counter) is not a weight of the model.
     arrays = {str(name): np.asarray(value) for name, value in loaded["blobs"].items()}
     return {"blobs": {k: torch.from_numpy(np.array(v)) for k, v in arrays.items() if v.dtype.kind in "fiu"}}
 
 
 def is_safetensors(data: bytes) -> bool:
-    """Whether the bytes begin as safetensors do: the length of a JSON header, then its brace."""
+    """Whether the bytes begin as safetensors do: with the length of a JSON header, then its brace."""
     return len(data) > 9 and int.from_bytes(data[:8], "little") < len(data) and data[8:9] == b"{"
 
 
@@ -63,17 +63,17 @@ def read_safetensors(data: bytes, url: str) -> State:
 
 
 def why_not_loaded(error: Exception) -> str:
-    """What kept `torch.load(weights_only=True)` from reading a file. Its own words advise to read it unsafely."""
+    """What kept `torch.load(weights_only=True)` from reading a file. torch's own message advises an unsafe read."""
     said = str(error)
     if asked := re.search(r"GLOBAL ([\w.]+)", said):
-        return f"it asks for {asked[1]}, and only tensors, numbers and texts are taken; save its state dict alone"
+        return f"it asks for {asked[1]}, and only tensors, numbers and texts are accepted; save only its state dict"
     if "weights_only" in said or not said:
         return "it was not written by torch.save, or it is damaged"
     return said.splitlines()[0][:200]
 
 
 def weights_in(loaded: dict[str, Any]) -> tuple[State, dict[str, Any]]:
-    """(weights, what the file says beside them) of what was read."""
+    """(weights, what the file says besides them), from the dict that was read."""
     for place in INSIDE:
         if isinstance(loaded.get(place), dict):
             return loaded[place], {name: value for name, value in loaded.items() if name != place}
@@ -85,7 +85,7 @@ def squeeze_shape(shape: torch.Size) -> list[int]:
 
 
 def problems_of(state: State, wanted: dict[str, torch.Size], ignored: str) -> list[str]:
-    """Why a file's weights are not a model's: what is missing, left over or of another shape, all by public name."""
+    """Why a file's weights are not a model's: the public names of what is missing, left over or of another shape."""
     problems = []
     if missing := sorted(wanted.keys() - state.keys()):
         problems.append(f"missing: {_some(missing)}")

@@ -1,9 +1,8 @@
 """X3D S, M and L: a ResNet of depthwise convolutions over space and time, with squeeze and excitation.
 
-Input: float [B, 3, T, H, W]. Does: a stem, four stages, a widening after them. Time is never strided.
-Output: features at T.
+A stem is followed by four stages, and a widening after them. Time is never strided, so there are T features along time.
 
-Weights keep the names they have in pytorchvideo, the head apart. X3D (arXiv 2004.04730).
+Weights keep the names they have in pytorchvideo, except the head. X3D (arXiv 2004.04730).
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ from adaptfocus.trainers.backbones.specs import X3D_M, InputSpec
 
 DEPTHS_M, DEPTHS_L = (3, 5, 11, 7), (5, 10, 25, 15)
 WIDTHS = (24, 48, 96, 192)
-INNER = 2.25  # width of a block's middle over that of its ends
+INNER = 2.25  # width of a block's middle divided by that of its ends
 FEATURES = 2048
-# The first stage keeps the width, and its first block halves the size: its shortcut has a convolution, and behind that
-# a batch norm in PySlowFast, none in pytorchvideo.
+# The first stage keeps the width, and its first block halves the size, so its shortcut has a convolution. PySlowFast
+# has a batch norm after it, and pytorchvideo has none.
 SHORTCUT = "blocks.1.res_blocks.0"
 SHORTCUT_NORM = tuple(f"{SHORTCUT}.branch1_norm.{part}" for part in ("weight", "bias", "running_mean", "running_var"))
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales channels by what their means over the clip say."""
+    """Scales each channel by a factor that is computed from the means of all channels over the clip."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -43,7 +42,7 @@ class SqueezeExcitation(nn.Module):
 
 
 class DepthwiseBottleneck(Bottleneck):
-    """1x1x1, 3x3x3 each channel by itself, 1x1x1; every other block excites."""
+    """Convolutions of 1x1x1, 3x3x3 (each channel separately) and 1x1x1; every other block excites."""
 
     def __init__(self, dim_in: int, dim_inner: int, dim_out: int, stride: int, excites: bool) -> None:
         super().__init__(dim_in, dim_inner, dim_out, frames=1, stride=stride)
@@ -55,11 +54,11 @@ class DepthwiseBottleneck(Bottleneck):
 
 
 class SeparableStem(nn.Module):
-    """3x3 pixels with stride 2, then 5 frames each channel by itself."""
+    """Convolutions over 3x3 pixels with stride 2, then over 5 frames of each channel separately."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        # Upstream's names, which say the reverse of what each does.
+        # These are upstream's names; each says the reverse of what it does.
         self.conv = nn.ModuleDict(
             {
                 "conv_t": convolution(3, width, (1, 3, 3), (1, 2, 2)),
@@ -90,7 +89,7 @@ class SeparableStage(nn.Module):
 
 
 class Widening(nn.Module):
-    """What follows the stages: wider, mean over space, wider still."""
+    """What follows the stages: a widening, a mean over space, and a further widening."""
 
     def __init__(self, dim_in: int, dim_inner: int, dim_out: int) -> None:
         super().__init__()
@@ -103,14 +102,14 @@ class Widening(nn.Module):
         )
 
     def forward(self, x: torch.Tensor, over: tuple[int, ...]) -> torch.Tensor:
-        """float [B, C, T, H, W], and the axes of the mean, if any -> float [B, C', T, H, W], 1 along those axes."""
+        """float [B, C, T, H, W] -> float [B, C', T, H, W], with size 1 along the axes `over` of the mean, if any."""
         x = functional.relu(self.pool["pre_norm"](self.pool["pre_conv"](x)), inplace=True)
         x = x.mean(dim=over, keepdim=True) if over else x
         return functional.relu(self.pool["post_conv"](x), inplace=True)
 
 
 class X3D(Backbone):
-    """X3D-S and X3D-M have the same weights' shapes, for other clips; X3D-L is deeper."""
+    """X3D-S and X3D-M have weights of the same shapes, for different clips; X3D-L is deeper."""
 
     layer_kinds = (ResBlock,)
 
@@ -135,14 +134,14 @@ class X3D(Backbone):
         return self._widened(x, (3, 4))[..., 0, 0].transpose(1, 2)
 
     def pooled(self, x: torch.Tensor) -> torch.Tensor:
-        """The mean over space and time is taken before the last widening, as upstream."""
+        """What the head reads: the mean over space and time is taken before the last widening, as upstream."""
         return self._widened(x, (2, 3, 4))[..., 0, 0, 0]
 
     def optional_weights(self) -> tuple[str, ...]:
         return SHORTCUT_NORM
 
     def take_form(self, shapes: Mapping[str, torch.Size]) -> None:
-        """With a batch norm on the first shortcut, as PySlowFast; or without one, as pytorchvideo."""
+        """Add a batch norm on the first shortcut, as in PySlowFast, or remove it, as in pytorchvideo."""
         block, wanted = self.get_submodule(SHORTCUT), any(name in shapes for name in SHORTCUT_NORM)
         assert isinstance(block, ResBlock)
         assert block.branch1_conv is not None
@@ -160,6 +159,6 @@ class X3D(Backbone):
 
 
 def _round_to_8(width: float) -> int:
-    """The nearest multiple of 8, at least 8, and not more than a tenth below."""
+    """The nearest multiple of 8 that is at least 8, and at most a tenth below `width`."""
     rounded = max(8, int(width + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * width else rounded

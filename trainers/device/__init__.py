@@ -1,1 +1,1 @@
-"""What a device needs: copies to and from it, random draws, checks for numbers that are not finite."""
+"""Work on and with a device: copies to and from it, random draws, and checks for numbers that are not finite."""

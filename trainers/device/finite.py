@@ -1,7 +1,6 @@
-"""Which numbers of weights are not finite: such weights are neither kept nor started from.
+"""Finds weights that hold NaN or infinity. Such weights are neither kept nor started from.
 
-Input: a state on the CPU: nested dicts and lists of tensors. Does: looks at each tensor once, without a copy of it.
-Output: the names of those that hold NaN or infinity, or an error that names them.
+Each tensor is read once, without a copy.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ SHOWN = 3
 
 
 def not_finite(tree: Any, place: str = "") -> Iterator[str]:
-    """The places of a state (nested dicts and lists of tensors on the CPU) that hold a number that is not finite."""
+    """The places in a state (nested dicts and lists of tensors on the CPU) that hold a number that is not finite."""
     if isinstance(tree, torch.Tensor):
         if tree.numel() and (tree.is_floating_point() or tree.is_complex()) and not _is_finite(tree):
             yield place
@@ -31,7 +30,7 @@ def not_finite(tree: Any, place: str = "") -> Iterator[str]:
 
 
 def _is_finite(values: torch.Tensor) -> bool:
-    """One pass without a copy: whatever is not finite shows in the least or the largest."""
+    """Whether all values are finite, in one pass without a copy: the minimum or the maximum shows any that is not."""
     if values.is_complex() or values.is_sparse:
         return bool(torch.isfinite(values.to_dense()).all())
     least, most = torch.aminmax(values)
@@ -45,10 +44,10 @@ def list_places(places: Sequence[str]) -> str:
 
 
 def check_weights(state: Any, url: str, fix: str) -> None:
-    """Refuse weights that cannot be started from.
+    """Refuse weights that a run cannot start from.
 
     Raises:
-        InputError: a number in them is not finite: names where.
+        InputError: a number in them is not finite; the message says where.
     """
     if places := list(not_finite(state)):
         raise InputError(f"{url} holds numbers that are not finite (NaN or infinite) in {list_places(places)}. {fix}")

@@ -1,9 +1,7 @@
-"""Between this process's memory and a GPU's, without waiting for the GPU.
+"""Copies batches to a GPU, and results back, without waiting for the GPU.
 
-Input: batches as arrays; tensors that a step leaves behind.
-Does: packs what a step needs of a batch into one run of page-locked memory, which one copy takes over beside the step
-before; takes tensors back in the same way. On a CPU both do nothing.
-Output: batches whose columns are on the device; tensors on the CPU, and when they are there.
+The columns of a batch that a step needs are packed into one block of page-locked memory. One copy brings them to the
+GPU while the step before runs. Tensors that a step leaves behind come back in the same way. On a CPU both do nothing.
 
 A copy from ordinary memory, `torch.tensor(..., device=...)`, `.item()`, `.cpu()` and `if tensor` make the host wait
 until the GPU has done all that it was given. `tests/trainers/loop/test_no_sync.py` fails where a step has one of them.
@@ -20,13 +18,13 @@ import torch
 
 from adaptfocus.trainers.batches import ClipBatch
 
-# The columns of ClipBatch that a step needs on its device: those of `trainers.method.objective`, and what
-# input and null ranks read.
+# The columns of ClipBatch that a step needs on its device: those of `trainers.method.objective`, and those that the
+# input and the null ranks read.
 OF_OBJECTIVE = ("ok", "tau", "duration_seconds", "label_ids", "clip_positive",
                 "saliency_score", "saliency_tau", "saliency_epoch")  # fmt: skip
 NEEDED = ("frames", "clip_id", "explores", *OF_OBJECTIVE)
-ALIGNED_BYTES = 256  # where a column may begin: what a GPU reads best, and a multiple of every number's size
-SLOTS = 2  # one is trained on while the other is filled
+ALIGNED_BYTES = 256  # a column begins at multiples of this: GPUs read these best, and all types' sizes divide it
+SLOTS = 2  # pieces of memory for a batch: one is trained on while the other is filled
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class StagedBatch(ClipBatch):
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """The batch that it was made of has been checked."""
+        """Skip the checks: the batch that this one was made of has passed them."""
 
 
 class Place(NamedTuple):
@@ -50,14 +48,14 @@ class Place(NamedTuple):
 
 
 def on_device(batch: ClipBatch, name: str, device: torch.device) -> torch.Tensor:
-    """A column as a tensor on the device; only that of a staged batch is there without a wait."""
+    """A column as a tensor on the device. Only a staged batch has it there without a wait."""
     if isinstance(batch, StagedBatch):
         return batch.tensors[name]
     return torch.from_numpy(getattr(batch, name)).to(device)
 
 
 def part_of(batch: ClipBatch, bags: slice) -> ClipBatch:
-    """Some bags of a batch, staged if it is."""
+    """Some bags of a batch; they are staged if the batch is."""
     columns = {name: getattr(batch, name)[bags] for name in ClipBatch.__dataclass_fields__}
     if isinstance(batch, StagedBatch):
         return StagedBatch(**columns, tensors={name: values[bags] for name, values in batch.tensors.items()})
@@ -65,15 +63,15 @@ def part_of(batch: ClipBatch, bags: slice) -> ClipBatch:
 
 
 def lanes_of(device: torch.device) -> Any:
-    """Streams and events of a kind of device. A CPU's do nothing: all is in order there."""
+    """Streams and events of a kind of device. Those of a CPU do nothing, because all its work is in order."""
     return torch.cuda if device.type == "cuda" else torch.cpu
 
 
 class Staging:
     """Copies batches to a device on a stream of its own.
 
-    The step before is only launched when the next batch is staged, so the copy runs beside it. Memory is that of two
-    batches on either side: the host gets at most two steps ahead of the GPU, and waits here and nowhere else.
+    When the next batch is staged, the step before has been launched but not finished, so the copy runs in parallel.
+    Both sides have memory for two batches: the host gets at most two steps ahead of the GPU, and only waits here.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -81,14 +79,14 @@ class Staging:
         self._stream = self._lanes.Stream()
         self._slots = [_Slot(self._lanes.Event()) for _ in range(SLOTS)]
         self._turn = 0
-        self._before: Any = None  # all steps but the last one launched
+        self._before: Any = None  # marks the end of all launched steps except the last
 
     def __call__(self, batch: ClipBatch) -> StagedBatch:
         places, size_bytes = layout(batch)
         slot = self._slots[self._turn % SLOTS]
         self._turn += 1
         self._make_room(slot, size_bytes)
-        slot.copied.synchronize()  # the copy of two batches ago; it has long been made
+        slot.copied.synchronize()  # the copy of two batches ago, which ended long ago
         pack(batch, places, slot.host)
         launched = self._lanes.Event()
         launched.record(self._lanes.current_stream())
@@ -110,7 +108,7 @@ class Staging:
 
 @dataclass
 class _Slot:
-    """Memory for one batch, here and on the device, and when the last copy from one to the other was made."""
+    """Memory for one batch, here and on the device, and the event that ends the last copy between them."""
 
     copied: Any
     host: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.uint8))
@@ -118,7 +116,7 @@ class _Slot:
 
 
 def layout(batch: ClipBatch) -> tuple[list[Place], int]:
-    """Where each needed column lies when packed, and the bytes of all."""
+    """Where each needed column lies when packed, and the size of all in bytes."""
     places, offset_bytes = [], 0
     for name in NEEDED:
         values = getattr(batch, name)
@@ -150,9 +148,9 @@ class Leaving:
         self._last: Any = None
 
     def take(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The same numbers on the CPU, once `wait` has returned; what later changes the tensor does not change them.
+        """The tensor's numbers on the CPU, valid once `wait` has returned. Later changes to the tensor do not show.
 
-        A tensor that is on the CPU is given back as it is.
+        A tensor that is on the CPU already is returned as it is.
         """
         if tensor.device.type == "cpu":
             return tensor
@@ -164,10 +162,10 @@ class Leaving:
         return host
 
     def wait(self) -> None:
-        """Until all that was taken is there. From any thread; the others go on."""
+        """Wait until all taken tensors have arrived. Any thread may call this; other threads keep running."""
         if self._last is not None:
             self._last.synchronize()
 
     def arrived(self) -> bool:
-        """Whether all that was taken is there; asks, and does not wait."""
+        """Whether all taken tensors have arrived. This does not wait."""
         return self._last is None or self._last.query()

@@ -1,4 +1,4 @@
-"""What a run is worth: scores, features, exports."""
+"""What comes out of a trained run: scores, features and exported models."""
 
 from typing import TYPE_CHECKING
 

@@ -1,10 +1,10 @@
-"""A trained recogniser, for others to use: weights under upstream's names, a `torch.export` program, or ONNX.
+"""Exports a trained recogniser: weights under upstream's names, a `torch.export` program, or ONNX.
 
-Input: a run's folder, and which of its checkpoints. Does: loads it, writes one of the formats, reads what it wrote
-and compares. Output: one file at a URL, with the classes and what the clips have to be as metadata.
+One checkpoint of a run becomes one file at a URL. Its metadata has the classes, and says what clips it takes. The file
+is read again, and its output compared with that of the model.
 
-The program and the ONNX model take pixels (uint8 [B, T, 3, S, S], RGB) and give probabilities (float [B, K]):
-normalisation is inside. B is free; T and S are the run's.
+The program and the ONNX model take pixels (uint8 [B, T, 3, S, S], RGB) and give probabilities (float [B, K]), so they
+include the normalisation. B is free; T and S are those of the run.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from adaptfocus.trainers.runs.open import load_config
 from adaptfocus.trainers.settings.parts import InputConfig
 from adaptfocus.trainers.settings.run import TrainConfig
 
-METADATA = "adaptfocus"  # where the metadata lies in a program's extra files and in ONNX's properties
+METADATA = "adaptfocus"  # the key of the metadata in a program's extra files and in ONNX's properties
 TOLERANCE = 1e-4  # of probabilities
 
 
 class Recogniser(nn.Module):
-    """A backbone with all that is done before and after it."""
+    """A backbone together with the normalisation before it and the sigmoid after it."""
 
     def __init__(self, model: nn.Module, config: InputConfig) -> None:
         super().__init__()
@@ -53,14 +53,14 @@ def export_model(run_url: str, out_url: str, file_format: str, epoch: int | None
     """Write a run's newest checkpoint, or that at the end of an epoch, as `torch`, `torch.export` or `onnx`.
 
     Returns:
-        The metadata that was written, and ``"largest_difference"``: of the probabilities of what was written, read
-        again, from those of the model, on two random clips.
+        The metadata that was written, and ``"largest_difference"``: the largest difference between the probabilities
+        of the exported file and those of the model, on two random clips.
 
     Raises:
-        ConfigError: the format is unknown, or a library that it needs is not installed; the run has no backbone.
+        ConfigError: the format is unknown, a library that it needs is not installed, or the run has no backbone.
         InputError: the run has no such checkpoint.
-        AdaptFocusError: torch cannot write this model in that format, or what was written does not give what the model
-            gives; nothing is left at `out_url`.
+        AdaptFocusError: torch cannot write this model in that format, or the exported file gives other probabilities
+            than the model. Nothing is left at `out_url`.
     """
     if file_format not in FORMATS:
         raise ConfigError(f"there is no format {file_format!r}; choose one of: {', '.join(FORMATS)}")
@@ -84,7 +84,7 @@ def export_model(run_url: str, out_url: str, file_format: str, epoch: int | None
         given = read(data, recogniser, clips)
     except AdaptFocusError:
         raise
-    except Exception as error:  # the exporters raise dozens of types for what they cannot trace or translate
+    except Exception as error:  # the exporters raise dozens of types for models that they cannot trace or translate
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise AdaptFocusError(
             f"{config.backbone} on clips of {config.clip.frames} x {config.clip.size_pixels} pixels could not become "
@@ -93,15 +93,15 @@ def export_model(run_url: str, out_url: str, file_format: str, epoch: int | None
     difference = float((given - wanted).abs().max())
     if not difference <= TOLERANCE:
         raise AdaptFocusError(
-            f"the {file_format} export of {run_url} gives probabilities that differ by {difference:.2g} from the "
-            f"model's, over the limit of {TOLERANCE:.0e}; it was not written. Use format torch"
+            f"the {file_format} export of {run_url} gives probabilities that differ by {difference:.2g} from those of "
+            f"the model; the limit is {TOLERANCE:.0e}. It was not written. Use format torch"
         )
     store.write_bytes(out_url, data)
     return facts | {"largest_difference": difference}
 
 
 def metadata_of(config: TrainConfig, model: nn.Module, classes: list[str]) -> dict[str, Any]:
-    """What a user of the model has to know: plain values."""
+    """What a user of the model has to know, as plain values."""
     spec = input_spec_of(model)
     return {
         "backbone": config.backbone,
@@ -122,7 +122,7 @@ def metadata_of(config: TrainConfig, model: nn.Module, classes: list[str]) -> di
 
 
 def _write_torch(recogniser: Recogniser, clips: torch.Tensor, facts: dict[str, Any]) -> bytes:
-    """``{"backbone", "classes", ..., "key_style", "state_dict"}``: what `load_pretrained` takes."""
+    """The bytes of ``{"backbone", "classes", ..., "key_style", "state_dict"}``, which `load_pretrained` reads."""
     style = style_of_exports(recogniser.model, maker_of(facts["backbone"]).styles)
     weights = {name: value.contiguous() for name, value in public_state(recogniser.model, style).items()}
     data = io.BytesIO()
@@ -131,7 +131,7 @@ def _write_torch(recogniser: Recogniser, clips: torch.Tensor, facts: dict[str, A
 
 
 def _read_torch(data: bytes, recogniser: Recogniser, clips: torch.Tensor) -> torch.Tensor:
-    """A fresh model with the body as `load_pretrained` reads it, and the head as it was written."""
+    """Probabilities of a fresh model: its body is read by `load_pretrained`, and its head taken from the file."""
     loaded = torch.load(io.BytesIO(data), weights_only=True)
     style = next((each for each in maker_of(loaded["backbone"]).styles if each.name == loaded["key_style"]), OWN)
     model = build_adapted(loaded["backbone"], len(loaded["classes"]), recogniser.config)
@@ -158,7 +158,7 @@ def _write_program(recogniser: Recogniser, clips: torch.Tensor, facts: dict[str,
 def _read_program(data: bytes, recogniser: Recogniser, clips: torch.Tensor) -> torch.Tensor:
     module = torch.export.load(io.BytesIO(data)).module()
     with torch.inference_mode():
-        return torch.cat([module(clips[:1]), module(clips[1:])])  # a batch of another size than it was made with
+        return torch.cat([module(clips[:1]), module(clips[1:])])  # batches of another size than the export used
 
 
 def _write_onnx(recogniser: Recogniser, clips: torch.Tensor, facts: dict[str, Any]) -> bytes:
@@ -175,7 +175,7 @@ def _write_onnx(recogniser: Recogniser, clips: torch.Tensor, facts: dict[str, An
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Without what torch says of itself: operators of torchvision that are not there, uses of its own that end."""
+    """Silence torch's messages about itself: missing operators of torchvision, its own deprecated calls."""
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -197,7 +197,7 @@ def _read_onnx(data: bytes, recogniser: Recogniser, clips: torch.Tensor) -> torc
 def _onnx_libraries() -> Any:
     try:
         import onnxruntime
-        import onnxscript  # noqa: F401  # what torch writes ONNX with
+        import onnxscript  # noqa: F401  # torch writes ONNX with it
     except ImportError as error:
         raise ConfigError(
             "format onnx needs onnx, onnxscript and onnxruntime: pip install 'adaptfocus[onnx]'"

@@ -1,10 +1,9 @@
 """Weak-FEAT: features of whole videos by a run's backbone.
 
-Input: a run, which of its weights, an index, how far apart windows are.
-Does: cuts the index into parts; has the windows of the parts that are missing decoded and shown to the backbone, in
-this process or on a cluster; writes each part as soon as its videos are whole. Videos in the run's quarantine are left
-out, and one that does not decode is refused: both with a reason.
-Output: a feature set (`pipelines.features.store`). Killed and started again, it does what is missing.
+The index is cut into parts. The windows of the missing parts are decoded and go through the backbone, in this process
+or on a cluster. Each part is written to a feature set (`pipelines.features.store`) as soon as its videos are complete,
+so an extraction that was killed and is started again only does what is missing. Videos in the run's quarantine are left
+out, and a video that does not decode is refused; both are recorded with a reason.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ from adaptfocus.trainers.runs.quarantine import read_quarantine
 from adaptfocus.trainers.settings.run import TrainConfig
 
 PART_VIDEOS = 64
-RANGE_VIDEOS, RANGE_STEPS = 8, 512  # that one task or thread decodes: some tens of seconds of a core
-PART_STEPS: dict[Kind, int] = {"pooled": 4096, "maps": 256}  # a part is in memory: 33 MB of 2048-vectors, 50 MB of maps
+RANGE_VIDEOS, RANGE_STEPS = 8, 512  # that one task or thread decodes: some tens of seconds of one core
+PART_STEPS: dict[Kind, int] = {"pooled": 4096, "maps": 256}  # in memory: 33 MB of 2048-vectors, 50 MB of maps
 
 Progress = Callable[[int, int], None]  # videos done, videos in all
-Columns = Mapping[str, np.ndarray]  # of a WindowBatch, with "features" [B, ...] in the place of "frames"
+Columns = Mapping[str, np.ndarray]  # those of a WindowBatch, with "features" [B, ...] instead of "frames"
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Extraction:
 
     @property
     def decode(self) -> DecodeConfig:
-        """As the run decodes, but of the centred square, wherever training cut."""
+        """Decode as the run does, but always the centred square, wherever training cropped."""
         return self.config.decode.model_copy(update={"crop_place": "centre"})
 
     @property
@@ -60,7 +59,7 @@ class Extraction:
         return WindowShape(config.clip, self.stride_seconds, self.decode, config.read, config.placement.isolation)
 
     def settings(self, fingerprint: str) -> dict[str, Any]:
-        """All that decides what the features are."""
+        """Everything that decides what the features are."""
         config = self.config
         return {
             "kind": self.kind,
@@ -79,12 +78,12 @@ class Extraction:
         }
 
 
-# (what, which videos) -> features of all their windows, in any order
+# (the extraction, ranges of videos) -> features of all their windows, in any order
 Make = Callable[[Extraction, Sequence[VideoRange]], Iterable[Columns]]
 
 
 def extract(job: Extraction, out_url: str, make: Make, progress: Progress | None = None) -> dict[str, Any]:
-    """Extract what is missing at `out_url`; what features.json says.
+    """Extract what is missing at `out_url`; return the contents of features.json.
 
     Raises:
         ConfigError: the folder has features of other settings.
@@ -114,12 +113,12 @@ def extract(job: Extraction, out_url: str, make: Make, progress: Progress | None
         if progress:
             progress(done + collected.videos, len(videos))
     if collected.waiting:
-        raise RuntimeError(f"{len(collected.waiting)} of {len(missing)} parts did not come back whole")
+        raise RuntimeError(f"{len(collected.waiting)} of {len(missing)} parts did not come back complete")
     return feature_store.finish(out_url, [_name(number) for number in parts])
 
 
 def make_here(job: Extraction, ranges: Sequence[VideoRange]) -> Iterator[Columns]:
-    """Features by this process: `placement.decode_workers` threads decode while the backbone sees what is there."""
+    """Features made in this process: `placement.decode_workers` threads decode while the backbone runs."""
     if not ranges:
         return
     model = FeatureModel(job.config, job.num_classes, job.weights, job.kind)
@@ -128,16 +127,16 @@ def make_here(job: Extraction, ranges: Sequence[VideoRange]) -> Iterator[Columns
 
 
 def add_features(columns: Columns, model: FeatureModel) -> Columns:
-    """Windows -> their features, with all that is known of them."""
+    """Replace the frames of windows by their features; the other columns stay."""
     return {name: values for name, values in columns.items() if name != "frames"} | {
         "features": model(columns["frames"])
     }
 
 
 def parts_of(steps: Sequence[int], most_steps: int, most_videos: int, rows: range | None = None) -> list[range]:
-    """Rows of the index, or some of them, cut into parts of at most so many videos and steps, one video at the least.
+    """Cut rows of the index (all, or `rows`) into parts of at most so many videos and steps, but at least one video.
 
-    A function of the index and the stride alone, so that whoever goes on finds the same parts.
+    The parts only depend on the index and the stride, so a process that continues the extraction finds the same parts.
     """
     rows = range(len(steps)) if rows is None else rows
     parts, first, held = [], rows.start, 0
@@ -150,7 +149,7 @@ def parts_of(steps: Sequence[int], most_steps: int, most_videos: int, rows: rang
 
 
 def excluded_of(config: TrainConfig, videos: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-    """Row -> why, of the videos that are in the run's quarantine; another index may name the same members."""
+    """Row -> reason, for videos in the run's quarantine. The index may be another one that names the same members."""
     try:
         rows = read_quarantine(Run(config.url), config).to_pylist()
     except InputError:  # nothing is planned yet
@@ -165,7 +164,7 @@ def excluded_of(config: TrainConfig, videos: Sequence[Mapping[str, Any]]) -> dic
 
 
 class Collected:
-    """Windows' features as they come, put together to videos and parts. What is in memory are the parts under way."""
+    """Puts features of windows together to videos and parts as they come. Only unfinished parts are in memory."""
 
     def __init__(
         self,
@@ -188,22 +187,22 @@ class Collected:
             self._refuse(row, "quarantined", excluded[row])
 
     def add(self, columns: Columns) -> None:
-        """Take some windows; write the parts that are whole with them.
+        """Take some windows; write the parts that they complete.
 
         Raises:
-            InputError: features are not finite. That is a fault of the weights, not of a video.
+            InputError: features are not finite. This is a fault of the weights, not of a video.
         """
         finite = np.isfinite(columns["features"].reshape(len(columns["video_row"]), -1)).all(axis=1)
         if not finite.all():
             video = self._rows[int(columns["video_row"][finite.argmin()])]["video_id"]
             raise InputError(
                 f"the features of video {video!r} are not finite: the weights ({self._job.weights.facts}) have grown "
-                "without bound. Take the end of an earlier epoch (--epoch), or train again with a lower "
-                "optim.learning_rate. Nothing of this video is written"
+                "without bound. Use the end of an earlier epoch (--epoch), or train again with a lower "
+                "optim.learning_rate. Nothing of this video was written"
             )
         for row in np.unique(columns["video_row"]).tolist():
             if row in self._refused:
-                continue  # windows before the place at which it breaks
+                continue  # of windows before the place where the video breaks
             of_video = columns["video_row"] == row
             bad = of_video & (columns["step"] == BAD_VIDEO)
             if bad.any():
@@ -248,7 +247,7 @@ class Collected:
         self._settle(row)
 
     def _settle(self, row: int) -> None:
-        """A video is done; so is its part, if it was the last."""
+        """Mark a video as done, and write its part if it was the last."""
         self.videos += 1
         number = self._part_of[row]
         self.waiting[number].discard(row)
@@ -266,5 +265,5 @@ def _name(number: int) -> str:
 
 
 def classes_of(config: TrainConfig) -> list[str]:
-    """The classes that a run's head has."""
+    """The classes of a run's head."""
     return strict_json.read(Run(config.url).at("index.json"), RESTORE)["classes"]

@@ -1,7 +1,6 @@
-"""A backbone without its head: what turns windows into features.
+"""A backbone without its head, which turns windows into features: one vector or one map for each window.
 
-Input: a run's settings, and which weights. Does: loads them, shows windows as training shows clips.
-Output: one vector a window, or one map.
+Windows are prepared as training prepares clips.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Kind = Literal["pooled", "maps"]
 
 @dataclass(frozen=True)
 class Weights:
-    """Which weights: those of a checkpoint, or else those of a file."""
+    """The weights of a checkpoint, or those of a file."""
 
     sha256: str
     commit: Commit | None = None
@@ -45,24 +44,24 @@ class Weights:
 def weights_of(
     config: TrainConfig, epoch: int | None = None, start: bool = False, weights_url: str | None = None
 ) -> Weights:
-    """The newest checkpoint of a run, that at the end of an epoch, the run's pre-trained start, or a file of one's own.
+    """The newest checkpoint of a run, that at the end of an epoch, the run's pre-trained start, or a file of your own.
 
     Raises:
-        ConfigError: more than one of them is asked for, or the run had no pre-trained start, or no backbone.
+        ConfigError: more than one of them is asked for, or the run had no pre-trained start, or it has no backbone.
         InputError: the run has no such checkpoint.
     """
     refuse(config, "extract from")
     if (epoch is not None) + start + (weights_url is not None) > 1:
-        raise ConfigError("an epoch, the start and weights of one's own exclude each other; give one of them")
+        raise ConfigError("--epoch, --start and --weights exclude each other; give only one of them")
     url = weights_url or (config.weights if start else None)
     if start and url is None:
-        raise ConfigError(f"{config.url} began from fresh weights, which know nothing; give a file with --weights")
+        raise ConfigError(f"{config.url} began from fresh weights, which give no features; name a file with --weights")
     if url is not None:
         return Weights(hashlib.sha256(store.read_bytes(url)).hexdigest(), url=url)
     run = Run(config.url)
     commit = run.newest()[1] if epoch is None else run.end_of_epoch(epoch)
     if commit is None:
-        raise InputError(f"{config.url} has no checkpoint yet; train it first, or take its start (--start)")
+        raise InputError(f"{config.url} has no checkpoint yet; train it first, or use its start (--start)")
     state_url = run.at(commit.folder or "", "state.pt")
     sha256 = commit.state_sha256 or hashlib.sha256(store.read_bytes(state_url)).hexdigest()
     return Weights(sha256, commit=commit)
@@ -84,7 +83,7 @@ class FeatureModel:
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         """Windows as the decoder writes them, uint8 [B, T, C, H, W] -> float32 [B, D], or maps [B, H', W', D].
 
-        Maps are the mean over a window's time. A window's features do not depend on the other windows.
+        Maps are the mean over the time of a window. The features of a window do not depend on other windows.
         """
         clips = to_model_input(torch.from_numpy(frames).to(self.device), self.model, self.input)
         if self.kind == "pooled":

@@ -1,10 +1,10 @@
-"""The evaluations of a run: where they lie, what each was made with, and that none takes another's place unseen.
+"""The saved evaluations of a run, with the conditions that each was made under.
 
-    RUN/evaluations/NAME/scores.json          scores, and what they were made with
-    RUN/evaluations/NAME/predictions.parquet  every view's probabilities
+    RUN/evaluations/NAME/scores.json          scores, and their conditions
+    RUN/evaluations/NAME/predictions.parquet  the probabilities of every view
     RUN/evaluations/NAME/resamples.parquet    the scores on resamples of the test videos (trainers/metrics/bootstrap.py)
 
-Input: a run and a name. Output: saved scores; an error where a name is taken by an evaluation of something else.
+No evaluation silently replaces one under other conditions: a name that is taken is an error.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from adaptfocus.trainers.runs.log import Commit, Run
 from adaptfocus.trainers.settings.run import TrainConfig
 
 RESAMPLES_SCHEMA = pa.schema(
-    [("map_max", pa.float64()), ("map_mean", pa.float64()), ("per_time_map", pa.float64())]  # a row a resample
+    [("map_max", pa.float64()), ("map_mean", pa.float64()), ("per_time_map", pa.float64())]  # one row for each resample
 )
 CROPS = {1: "centre", 3: "in_turn"}  # number -> decode.crop_place
-MAX_CLIPS = 255  # of a video, which a clip's id can tell apart
+MAX_CLIPS = 255  # of a video: a clip's id has no room for more
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What scores are scores of: those of other conditions are another evaluation."""
+    """What scores depend on. Scores under other conditions are another evaluation."""
 
     index_fingerprint: str
     views: int
@@ -46,7 +46,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Looked:
-    """How the videos of an index are looked at."""
+    """Which views of the videos of an index are scored."""
 
     index: str
     index_fingerprint: str
@@ -61,14 +61,18 @@ class Looked:
 
 
 def check_views(config: TrainConfig, index_url: str, views: int, crops: int, size_pixels: int | None) -> Looked:
-    """Raises ConfigError: there cannot be so many crops or views, or the backbone does not take that size."""
+    """Check the views of an evaluation.
+
+    Raises:
+        ConfigError: there cannot be so many crops or views, or the backbone does not take that size.
+    """
     if crops not in CROPS or views * crops > MAX_CLIPS:
         raise ConfigError(
-            f"{views} views of {crops} crops: there can be 1 crop or 3, and up to {MAX_CLIPS} views x crops; take "
-            f"{MAX_CLIPS // 3} views or fewer of 3 crops"
+            f"{views} views of {crops} crops: there can be 1 crop or 3, and up to {MAX_CLIPS} views x crops; use at "
+            f"most {MAX_CLIPS // 3} views of 3 crops"
         )
     if config.features and crops > 1:
-        raise ConfigError(f"{crops} crops of a view: features are of the whole picture; leave --crops out")
+        raise ConfigError(f"{crops} crops of a view: features cover the whole picture; leave --crops out")
     size_pixels = size_pixels or config.clip.size_pixels
     entry_of(config.backbone).spec.check(config.clip.frames, size_pixels)
     fingerprint = load_index(index_url, columns=["labels"]).fingerprint
@@ -76,10 +80,10 @@ def check_views(config: TrainConfig, index_url: str, views: int, crops: int, siz
 
 
 def scores_url(run_url: str, name: str) -> str:
-    """Where the scores of an evaluation of that name lie.
+    """The URL of the scores of an evaluation of that name.
 
     Raises:
-        InputError: the name is no name of a folder: it could lead out of the run.
+        InputError: the name is not a plain folder name, and so could lead out of the run.
     """
     if not is_folder_name(name):
         raise InputError(
@@ -96,14 +100,18 @@ def read_scores(run_url: str, name: str) -> dict:
 
 
 def names_of(run_url: str) -> list[str]:
-    """The evaluations that a run has, by name."""
+    """The names of the evaluations of a run."""
     folders = store.list_folders(store.join(run_url, "evaluations"))
     names = sorted(url.rstrip("/").rsplit("/", 1)[-1] for url in folders)
     return [name for name in names if store.exists(scores_url(run_url, name))]
 
 
 def refuse_other(run: Run, name: str, asked: Conditions) -> None:
-    """Raises InputError: an evaluation of that name is there, made with other settings or of another checkpoint."""
+    """Refuse to replace an evaluation of something else.
+
+    Raises:
+        InputError: an evaluation of that name exists, made with other settings or of another checkpoint.
+    """
     saved = read_scores(run.url, name)
     if not saved:
         return
@@ -113,12 +121,12 @@ def refuse_other(run: Run, name: str, asked: Conditions) -> None:
     said = ", ".join(f"{key}: {'not recorded' if old is None else old} -> {new}" for key, (old, new) in changed.items())
     raise InputError(
         f"{run.url} has an evaluation {name!r} of something else ({said}); keep both with --name "
-        f"{_own_name(name, changed)}, or replace the one that is there with --overwrite"
+        f"{_own_name(name, changed)}, or replace the old one with --overwrite"
     )
 
 
 def save_resamples(run: Run, name: str, columns: Mapping[str, np.ndarray]) -> None:
-    """Scores on resamples: [R] each, nan where a resample has none; the columns of RESAMPLES_SCHEMA, or fewer."""
+    """Save scores on resamples: [R] each, nan where a resample has none; some or all columns of RESAMPLES_SCHEMA."""
     length = len(next(iter(columns.values())))
     empty = np.full(length, np.nan)
     arrays = [pa.array(columns.get(field, empty), from_pandas=True) for field in RESAMPLES_SCHEMA.names]
@@ -126,7 +134,7 @@ def save_resamples(run: Run, name: str, columns: Mapping[str, np.ndarray]) -> No
 
 
 def read_resamples(run: Run, name: str) -> dict[str, np.ndarray]:
-    """What `save_resamples` saved; empty if the evaluation is older than that."""
+    """What `save_resamples` saved; empty for an evaluation from before it existed."""
     url = run.at("evaluations", name, "resamples.parquet")
     if not store.exists(url):
         return {}

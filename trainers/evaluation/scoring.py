@@ -1,9 +1,8 @@
-"""What a run is worth: multi-view video-level mAP, per-time mAP where intervals are known.
+"""Scores checkpoints of a run on a test index: multi-view video-level mAP, and per-time mAP where intervals are known.
 
-Input: checkpoints of a run (the newest, or those at the ends of some epochs) and a test index.
-Does: N uniform views a video, of one crop or three, through the same stages as training, then each checkpoint's model.
-However many are scored, the views are decoded once, and each frame once for all its crops.
-Output: scores, saved with the run in `evaluations/NAME/` (trainers/evaluation/saved.py).
+Each video is seen in N uniform views of one crop or three, which go through the same stages as in training and then
+through the model of each checkpoint. However many checkpoints are scored, the views are decoded once, and each frame
+once for all its crops. The scores are saved with the run in `evaluations/NAME/` (trainers/evaluation/saved.py).
 """
 
 from __future__ import annotations
@@ -39,14 +38,14 @@ PREDICTIONS_SCHEMA = pa.schema(
         ("slot", pa.int64()),
         ("video_id", pa.string()),
         ("ok", pa.bool_()),
-        # Of each clip: the crops of a view one after the other.
+        # These lists have an entry for each clip: all crops of the first view, then those of the next.
         ("center_seconds", pa.list_(pa.float64())),
         ("crop_place", pa.list_(pa.float32())),  # along the long side: -1 left or top, 0 middle, 1 right or bottom
         ("probability", pa.list_(pa.float32())),  # [clips x classes], row by row
     ]
 )
 
-# (slot, ok, probabilities [checkpoints, views x crops, classes]) of a video
+# (slot, ok, probabilities [checkpoints, views x crops, classes]) of a video; a slot is its row in the plan
 Prediction = tuple[int, bool, np.ndarray]
 # (plan, shape, settings of the run, number of classes, checkpoints) -> all videos, in any order
 Predict = Callable[[PlanFacts, ClipShape, TrainConfig, int, Sequence[Commit]], Iterable[Prediction]]
@@ -54,10 +53,10 @@ Predict = Callable[[PlanFacts, ClipShape, TrainConfig, int, Sequence[Commit]], I
 
 @dataclass(frozen=True)
 class Scores:
-    """Fractions in [0, 1]; None where nothing is known to compare with."""
+    """Scores as fractions in [0, 1]; None where there is no truth to compare with."""
 
     videos: int
-    undecodable: int  # videos whose views did not decode: they rank last for every class
+    undecodable: int  # videos whose views did not decode; they rank last for every class
     views: int
     checkpoint: int  # number of the commit
     epoch: int  # of the commit, counted from 0
@@ -93,7 +92,7 @@ def evaluate(
     Raises:
         ConfigError: there cannot be so many crops or views.
         InputError: the run has no such checkpoint, the test index has classes that the run was not trained on, or the
-            name is taken by an evaluation of something else and is not to be overwritten.
+            name belongs to an evaluation of something else and `overwrite` is off.
     """
     commits = {name: commit_of(run, epoch)}
     how = (crops, size_pixels, overwrite, features)
@@ -125,17 +124,17 @@ def evaluate_checkpoints(
     All models are in memory at once, and one video's views at a time.
 
     Args:
-        commits: by the name that the evaluation of each is to have; at least one.
-        crops: of each view: 1, the centred square, or 3, squares at the beginning, middle and end of the long side.
-        size_pixels: that they are scaled to, instead of the size that the run was trained on.
+        commits: checkpoints by the name of their evaluation; at least one.
+        crops: of each view: 1 (the centred square) or 3 (squares at the beginning, middle and end of the long side).
+        size_pixels: the size that crops are scaled to, instead of the one that the run was trained on.
         overwrite: replace evaluations of these names, whatever they are of.
         features: URL of features of the test index, for a run on features.
 
     Raises:
-        ConfigError: there cannot be so many crops or views, or the backbone does not take that size; the run needs
-            features that are not those.
-        InputError: the test index has classes that the run was not trained on or no labels, the scores of a checkpoint
-            are not finite, or a name is taken by an evaluation of something else.
+        ConfigError: there cannot be so many crops or views, the backbone does not take that size, or the run needs
+            other features.
+        InputError: the test index has no labels or classes that the run was not trained on, the scores of a checkpoint
+            are not finite, or a name belongs to an evaluation of something else.
     """
     looked = check_views(config, index_url, views, crops, size_pixels)
     for name, commit in commits.items():
@@ -171,7 +170,7 @@ def evaluate_checkpoints(
 
 
 def check_scorable(config: TrainConfig, classes: Sequence[str], index: VideoIndex, index_url: str) -> None:
-    """Whether an index can say how good a run is, before anything is decoded for it.
+    """Check that a run can be scored on an index, before anything is decoded.
 
     Raises:
         InputError: it has classes that the run was not trained on, or none of its videos has a label.
@@ -185,7 +184,7 @@ def check_scorable(config: TrainConfig, classes: Sequence[str], index: VideoInde
     if not any(index.table.column("labels").to_pylist()):
         raise InputError(
             f"{index_url} cannot be scored: none of its {index.table.num_rows} videos has a label, so there is no "
-            "positive of any class; index it with labels (`adaptfocus index --labels`). Features need none: `extract`"
+            "positive of any class; index it with labels (`adaptfocus index --labels`). `extract` needs no labels"
         )
 
 
@@ -231,7 +230,7 @@ class Predictor:
 def _scores(
     planner: Planner, plan: pa.Table, results: list[Prediction], looked: Looked, commit: Commit
 ) -> tuple[Scores, dict[str, np.ndarray]]:
-    """The scores of one checkpoint, whose probabilities are [views x crops, classes], and those on resamples."""
+    """The scores of one checkpoint, and those on resamples, from probabilities [views x crops, classes] a video."""
     classes = planner.classes
     probability = np.stack([p for _, _, p in results]).astype(np.float64)  # [V, N x crops, K]
     ok = np.array([ok for _, ok, _ in results])
@@ -276,7 +275,10 @@ def _scores(
 
 
 def _truth_at_views(planner: Planner, plan: pa.Table) -> np.ndarray | None:
-    """[V, N x crops, K]: is a clip's centre in an interval of the class? None unless every video has intervals."""
+    """Whether each clip's centre is in an interval of each class: [V, N x crops, K].
+
+    None unless every video has intervals.
+    """
     every = planner.table.column("intervals").to_pylist()
     if any(spans is None for spans in every):
         return None
@@ -301,7 +303,7 @@ def _save(run: Run, name: str, plan: pa.Table, results: list[Prediction], scores
             "video_id": bag["video_id"],
             "ok": ok,
             "center_seconds": [clip["center_seconds"] for clip in bag["clips"]],
-            "crop_place": [decode.how.place_of(n, clip["clip_id"]) for n, clip in enumerate(bag["clips"])],
+            "crop_place": [decode.place_of(n, clip["clip_id"]) for n, clip in enumerate(bag["clips"])],
             "probability": p.flatten().tolist(),
         }
         for (slot, ok, p), bag in zip(results, plan.select(["video_id", "clips"]).to_pylist(), strict=True)

@@ -1,1 +1,1 @@
-"""Frames as a backbone wants them."""
+"""Turns decoded frames into the input of a backbone."""

@@ -1,10 +1,8 @@
-"""Training clips, changed at random on the device: a part of the picture, mirrored, in other colours.
+"""Changes training clips at random, on the device: crops, mirror images and colours.
 
-Input: a batch of clips as the decoder writes them, and their ids.
-Does: draws for each clip by its id (`device/draws.py`), and changes all clips at once, all frames of a clip alike.
-Output: float pixels, 0 to 255, in the size that the backbone takes.
-
-Nothing here waits for the device or loops over clips. Only training does it; docs/decisions/0019 has the reasons.
+The changes to a clip depend on its id (`device/draws.py`) and are the same for all of its frames. All clips of a batch
+are changed at once. Nothing waits for the device or loops over clips. Only training does this; docs/decisions/0019 has
+the reasons.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from adaptfocus.trainers.device.draws import AUGMENT, uniforms
 from adaptfocus.trainers.settings.parts import AugmentConfig
 
 LUMA = (0.299, 0.587, 0.114)  # of BT.601
-# Numbers of a clip, all drawn, used or not: a switch changes what it is about and nothing else.
+# All numbers of a clip are drawn, even those not used. So a switch changes only what it is about.
 AREA, ASPECT, LEFT, TOP, FLIP, BRIGHTNESS, CONTRAST, SATURATION, HUE = range(9)
 
 
@@ -32,7 +30,7 @@ def augment_clips(
     Args:
         clip_id: int64 [B], on that device.
         size_pixels: S. D is the same unless `decode_size_pixels` says otherwise.
-        seed: the run's.
+        seed: that of the run.
     """
     drawn = uniforms(clip_id, seed, AUGMENT, HUE + 1)
     x = rgb_of_yuv420p(frames) if is_yuv420p(frames) else frames.float()
@@ -47,8 +45,8 @@ def augment_clips(
 def rectangles(drawn: torch.Tensor, config: AugmentConfig, side: int) -> torch.Tensor:
     """Left, top, width and height of each clip's part of a square of `side` pixels: whole numbers, float [B, 4].
 
-    The area is uniform, the aspect ratio uniform in its logarithm, as in Inception's crops. Where a ratio would not
-    fit the square, as large areas allow few, it is drawn from those that do: nothing is drawn twice.
+    The area is uniform, and so is the logarithm of the aspect ratio, as in Inception's crops. Large areas allow few
+    ratios, so the ratio is drawn only from those that fit the square. Nothing is drawn twice.
     """
     assert config.crop_area is not None
     least, most = config.crop_area
@@ -64,7 +62,7 @@ def rectangles(drawn: torch.Tensor, config: AugmentConfig, side: int) -> torch.T
 def cut_and_scaled(x: torch.Tensor, parts: torch.Tensor, flips: torch.Tensor, size_pixels: int) -> torch.Tensor:
     """float [B, T, C, D, D] -> [B, T, C, S, S]: each clip's part, bilinear, mirrored where `flips`, bool [B].
 
-    As cutting it out and `interpolate(..., mode="bilinear")`: pixels beside the part are not seen.
+    The result is that of a crop and `interpolate(..., mode="bilinear")`: pixels outside the part have no effect.
     """
     left, top, width, height = parts.unbind(dim=1)
     across, down = _places(left, width, size_pixels), _places(top, height, size_pixels)
@@ -78,7 +76,7 @@ def cut_and_scaled(x: torch.Tensor, parts: torch.Tensor, flips: torch.Tensor, si
 
 
 def _places(start: torch.Tensor, width: torch.Tensor, size: int) -> torch.Tensor:
-    """Where in the source `size` pixels lie that show [start, start + width) -> float [B, size], in pixels."""
+    """The places in the source of `size` pixels that show [start, start + width): float [B, size], in pixels."""
     steps = torch.arange(size, device=start.device) + 0.5
     inside = (steps * (width / size)[:, None] - 0.5).clamp(min=0)
     return start[:, None] + torch.minimum(inside, width[:, None] - 1)
@@ -87,8 +85,8 @@ def _places(start: torch.Tensor, width: torch.Tensor, size: int) -> torch.Tensor
 def recolour(x: torch.Tensor, drawn: torch.Tensor, config: AugmentConfig) -> torch.Tensor:
     """float [B, T, 3, H, W], 0 to 255 -> the same in other colours.
 
-    Contrast is towards the mean luma of the whole clip, so that nothing flickers; saturation and hue keep luma. So one
-    matrix and one offset a clip say it all, and the order does not matter. Hue turns the plane of YIQ.
+    Contrast is relative to the mean luma of the whole clip, so that nothing flickers. Saturation and hue keep luma. So
+    one matrix and one offset for each clip are enough, and the order does not matter. Hue rotates the plane of YIQ.
     """
     strengths = _strengths(config.brightness, config.contrast, config.saturation, x.device)
     factors = 1 + (2 * drawn - 1) * strengths
@@ -105,7 +103,7 @@ def recolour(x: torch.Tensor, drawn: torch.Tensor, config: AugmentConfig) -> tor
 
 @lru_cache
 def _matrices(device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """[3, 3] each: the luma as grey; what is left; what is left, turned by a quarter. Kept, for a copy would wait."""
+    """Three [3, 3]: the luma as grey; the rest; the rest turned by a quarter. Cached, because a copy would wait."""
     luma = torch.tensor(LUMA, dtype=torch.float64)
     to_yiq = torch.stack(
         [luma, torch.tensor([0.5959, -0.2746, -0.3213]).double(), torch.tensor([0.2115, -0.5227, 0.3112]).double()]
@@ -119,6 +117,6 @@ def _matrices(device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.T
 
 @lru_cache
 def _strengths(brightness: float, contrast: float, saturation: float, device: torch.device) -> torch.Tensor:
-    """By number of the draw, float [9]; 0 where the number is no factor."""
+    """The strength for each of the numbers drawn, float [9]; 0 where the number is not a factor."""
     strengths = {BRIGHTNESS: brightness, CONTRAST: contrast, SATURATION: saturation}
     return torch.tensor([strengths.get(k, 0.0) for k in range(HUE + 1)], device=device)

@@ -1,12 +1,11 @@
-"""What a backbone is shown: the clip as it is, changed at random, or with its static picture taken out.
+"""What a backbone sees: the clip as it is, changed at random, or without its static picture.
 
-Input: frames as the decoder writes them, and a backbone.
-Does: draws what is drawn by clip, normalises, takes differences, widens or constrains the first convolution.
-Output: what the backbone's `forward` takes.
+This normalises decoded frames, takes differences, applies the random draws of each clip, and widens or constrains the
+backbone's first convolution.
 
-None of this is part of AdaptFocus. From scratch a still background is the easiest thing to learn of a weakly labelled
-video, and the wrong one; an input without it lets saliency start (docs/results.md). Actions that are known by their
-looks, not by their movement, lose by it.
+None of this is part of AdaptFocus. From scratch, a still background is the easiest thing to learn of a weakly labelled
+video, and the wrong one. An input without it lets saliency start (docs/results.md). Actions that differ in looks and
+not in movement get worse scores with it.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ if TYPE_CHECKING:
     from adaptfocus.trainers.settings.run import TrainConfig
 
 
-DIFFERENCE_GAIN = 2.0  # differences are about half as large as pixels that have been normalised
+DIFFERENCE_GAIN = 2.0  # differences are about half as large as normalised pixels
 
 
 def adapt_backbone(model: nn.Module, config: InputConfig) -> nn.Module:
-    """The same backbone, made ready for the input; its pre-trained weights stay, and added ones start from them.
+    """Change a backbone for the input, in place. Its pre-trained weights stay, and added ones start from them.
 
     Raises:
         ConfigError: the backbone has no 3D convolution to adapt, or none that spans time.
@@ -43,22 +42,22 @@ def adapt_backbone(model: nn.Module, config: InputConfig) -> nn.Module:
 
 
 def build_adapted(name: str, num_classes: int, config: InputConfig) -> nn.Module:
-    """A fresh backbone of the shape that `adapt_backbone` gives, for weights that a run has saved."""
+    """A fresh backbone in the shape that `adapt_backbone` gives, for weights that a run has saved."""
     return adapt_backbone(build(name, num_classes), config)
 
 
 @torch.no_grad()
 def after_step(model: nn.Module, config: InputConfig) -> None:
-    """Keep the constraint of `zero_mean_kernels`; imposing it only at the start does not last."""
+    """Impose the constraint of `zero_mean_kernels` again, because training would undo it."""
     if config.motion == "zero_mean_kernels":
         for convolution in _first_convolutions(model, config):
             convolution.weight -= convolution.weight.mean(dim=2, keepdim=True)
 
 
 def apply_draws(frames: torch.Tensor, model: nn.Module, config: TrainConfig, clip_id: torch.Tensor) -> torch.Tensor:
-    """What training draws for each clip: its frames as `augment` changes them; what the model leaves out is set on it.
+    """Apply the random draws of each clip: `augment` changes its frames, and the model is told what to leave out.
 
-    To be called before each forward pass in training, where `config.draws_by_clip`.
+    Call it before each forward pass in training if `config.draws_by_clip`.
 
     Args:
         frames: uint8 [B, T, 3, D, D] (or planes of YUV), of `config.decode_size_pixels`.
@@ -80,9 +79,9 @@ def to_model_input(
     """Clips -> float [B, C, T, S, S] as the backbone wants them, on the same device.
 
     Args:
-        frames: uint8 [B, T, 3, S, S] (or planes of YUV), or what `apply_draws` made of them; as `normalise` takes them.
-        clip_id: int64 [B], in training alone: what decides which clips are faded, so that the choice does not depend
-            on how a batch is split over workers.
+        frames: uint8 [B, T, 3, S, S] (or planes of YUV), or the result of `apply_draws`; as `normalise` takes them.
+        clip_id: int64 [B], only in training. It decides which clips are faded, so that the choice does not depend on
+            how a batch is split over workers.
     """
     x = normalise(frames, input_spec_of(model))
     if config.fade_background and clip_id is not None:
@@ -95,7 +94,7 @@ def to_model_input(
 
 
 def choose_share(clip_id: torch.Tensor, share: float) -> torch.Tensor:
-    """Which clips a random share of them is: bool [B], a function of each id alone."""
+    """Choose a random share of clips: bool [B]. The choice for a clip only depends on its id."""
     mixed = clip_id * -7046029254386353131  # 0x9E3779B97F4A7C15, of splitmix64; products wrap around
     mixed = (mixed ^ ((mixed >> 29) & 0x7FFFFFFFF)) * -4658895280553007687  # 0xBF58476D1CE4E5B9
     return ((mixed >> 33) & 0x3FFFFFFF).double() < share * (1 << 30)
@@ -106,16 +105,16 @@ def _moving(x: torch.Tensor) -> torch.Tensor:
 
 
 def _faded(x: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-    """The static picture of some clips, replaced by its mean colour; in place."""
+    """Replace the static picture of some clips by its mean colour, in place."""
     still = x.mean(dim=2, keepdim=True)
     colour = still.mean(dim=(3, 4), keepdim=True)
     return x.sub_(which[:, None, None, None, None] * (still - colour))
 
 
 def _widen(convolution: nn.Conv3d) -> None:
-    """Twice the input channels: the second half begins as the first without its mean over time, at half the size.
+    """Double the input channels. The second half starts as the first minus its mean over time, at half the size.
 
-    A kernel of one frame is nothing but its mean: its second half begins at zero.
+    A kernel of one frame equals its mean, so its second half starts at zero.
     """
     old = convolution.weight.detach()
     added = (old - old.mean(dim=2, keepdim=True)) / DIFFERENCE_GAIN
@@ -133,6 +132,6 @@ def _first_convolutions(model: nn.Module, config: InputConfig) -> list[nn.Conv3d
     if config.motion == "zero_mean_kernels" and any(each.kernel_size[0] == 1 for each in found):
         raise ConfigError(
             f"input.motion=zero_mean_kernels needs a first convolution that spans time, and one of "
-            f"{type(model).__name__} sees single frames: without its mean nothing is left of it. Use rgb or difference"
+            f"{type(model).__name__} sees single frames: minus its mean it would be zero. Use rgb or difference"
         )
     return found

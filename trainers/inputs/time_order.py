@@ -1,10 +1,10 @@
-"""Pre-training without labels: a model tells how a clip's frames are shown (`task=order`).
+"""Pre-training without labels: a model learns to tell in what order a clip's frames are shown (`task=order`).
 
-Input: an index; batches whose clips have twice the frames that a model takes.
-Does: gives every video the labels `ORDERS`; draws for each clip, by its id, which of them is true, and shows it so.
-Output: an index and batches like any other, so that plan, stream, step, commit and export stay what they are.
+Every video gets the labels `ORDERS`. The id of each clip decides which of them is true, and the clip is shown in that
+order. The clips come with twice the frames that the model takes. The index and the batches that come out are like any
+others, so plan, stream, step, commit and export need no change.
 
-Whatever of a clip does not move looks the same in every order: what is learnt is movement.
+Whatever does not move in a clip looks the same in every order, so the model learns movement.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from adaptfocus.trainers.device.draws import ORDER, uniforms
 from adaptfocus.trainers.settings.run import TrainConfig
 
 ORDERS = ("as_filmed", "reversed", "parts_swapped", "twice_as_fast")
-PARTS = 3  # that a clip is cut into; each order of them but the one that was filmed
+PARTS = 3  # that a clip is cut into; each order of them except the filmed one is a label
 SWAPS = tuple(permutations(range(PARTS)))[1:]
 
 
 def training_index(config: TrainConfig, columns: list[str] | None = None) -> VideoIndex:
-    """The index that a run is trained on, as `load_index` gives it; for `task=order` with `ORDERS` as every label.
+    """The index that a run is trained on, as `load_index` gives it. For `task=order` every video has all `ORDERS`.
 
     Raises:
         InputError, StorageError: as `load_index` does.
@@ -45,10 +45,10 @@ def training_index(config: TrainConfig, columns: list[str] | None = None) -> Vid
 
 
 def reorder_clips(batch: ClipBatch, seed: int) -> ClipBatch:
-    """The batch with each clip shown in an order that is drawn by its id; that order is its only positive label.
+    """Show each clip in an order that its id decides; that order becomes its only positive label.
 
     Args:
-        batch: of 2 T frames a clip, and `ORDERS` as the labels of every bag.
+        batch: clips of 2 T frames, and `ORDERS` as the labels of every bag.
 
     Returns:
         A batch of T frames a clip.
@@ -62,9 +62,9 @@ def reorder_clips(batch: ClipBatch, seed: int) -> ClipBatch:
 
 
 def orders_of(clip_id: torch.Tensor, frames: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """What is shown of clips of 2 `frames` frames -> places in `ORDERS`, int64 [B]; the frames, int64 [B, frames].
+    """The orders of clips of 2 `frames` frames: places in `ORDERS`, int64 [B], and the frames shown, int64 [B, frames].
 
-    Twice as fast, a clip shows every second frame; else `frames` neighbours, from a drawn one on.
+    Shown twice as fast, a clip shows every second frame; otherwise `frames` successive ones from a drawn start.
     """
     drawn = uniforms(clip_id, seed, ORDER, 3).double().numpy()  # in float32, 0.99999994 of 13 is 13
     label, start, swap = (drawn * (len(ORDERS), frames + 1, len(SWAPS))).astype(np.int64).T
@@ -74,7 +74,7 @@ def orders_of(clip_id: torch.Tensor, frames: int, seed: int) -> tuple[np.ndarray
 
 
 def _ways(frames: int) -> list[np.ndarray]:
-    """Frames counted from the first shown: as filmed, reversed, twice as fast, then each swap of the parts."""
+    """The frames of each order, counted from the first: as filmed, reversed, twice as fast, each swap of the parts."""
     filmed = np.arange(frames)
     parts = np.array_split(filmed, PARTS)
     return [filmed, filmed[::-1], 2 * filmed, *(np.concatenate([parts[p] for p in swap]) for swap in SWAPS)]

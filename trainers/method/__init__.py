@@ -1,4 +1,4 @@
-"""The paper: tensors in, tensors out."""
+"""The method of the paper, as functions of tensors."""
 
 from typing import TYPE_CHECKING
 

@@ -1,18 +1,15 @@
-"""The objective of a step on a CPU: the loss and its gradient over the logits, without a graph, in some calls of numpy.
+"""The objective of a step on a CPU: the loss and its gradient over the logits, in a few calls of numpy.
 
-Input: logits, and the batch that they are of.
-Does: what `trainers.method.objective` does with tensors and autograd, on arrays in this process's memory.
-Output: the probabilities of the bags' own labels, this rank's share of the loss, and its gradient.
+It computes the same as `trainers.method.objective`, on arrays instead of tensors, and without autograd. On arrays of
+some hundred numbers the calls of a step cost more than its arithmetic, and a call of numpy costs a third of a call of
+torch. tests/trainers/method/test_closed_form.py compares both.
 
-On arrays of some hundred numbers a step costs its calls, not its arithmetic, and a call of numpy costs a third of one
-of torch. Both ways are compared in tests/trainers/method/test_closed_form.py.
-
-With P what an entry weighs as a positive, Q what it weighs as a negative, z the logit and p = sigmoid(z):
+Let P be the weight of an entry as a positive, Q its weight as a negative, z its logit, and p = sigmoid(z):
 
     L = sum P softplus(-z) + Q softplus(z) = sum (P + Q) softplus(z) - P z,        dL/dz = (P + Q) p - P
 
-Noisy-OR of a label that the video has, q = prod_t (1 - p_t): d -log(1 - q) / dz_t = -q / (1 - q) p_t. Of a class that
-it has not, noisy-OR says what BCE says: such an entry is a negative of weight 1 + mu.
+For a label that the video has, noisy-OR uses q = prod_t (1 - p_t): d -log(1 - q) / dz_t = -q / (1 - q) p_t. For a class
+that it does not have, noisy-OR has the form of BCE, so such an entry is a negative of weight 1 + mu.
 """
 
 from __future__ import annotations
@@ -34,7 +31,7 @@ from adaptfocus.trainers.settings.parts import FocusConfig
 from adaptfocus.trainers.settings.run import TrainConfig
 
 _ONE, _MOST = np.float32(1), np.float32(80)  # exp(80) is finite
-# saliency.form, saliency.read and focus.weight_form that are worked out here; others, of comparisons, with tensors.
+# saliency.form, saliency.read and focus.weight_form that are computed here; the others, for comparisons, use tensors.
 USUAL = ("bins", "after", "sigmoid")
 _sum = np.add.reduce  # what ndarray.sum calls, by way of Python
 
@@ -42,25 +39,29 @@ _sum = np.add.reduce  # what ndarray.sum calls, by way of Python
 def objective(
     config: TrainConfig, engine: Engine, logits: torch.Tensor, batch: ClipBatch, epoch: int, progress: float
 ) -> tuple[np.ndarray, float, torch.Tensor]:
-    """Of logits float32 [B N, K] on the CPU -> p [B, N, L] of the bags' own labels; this rank's share of the loss; its
-    gradient [B N, K], times the number of ranks over which it will be averaged.
+    """The loss of a step and its gradient.
 
-    p is 0 where there is no label.
+    Args:
+        logits: float32 [B N, K] on the CPU.
+
+    Returns:
+        p [B, N, L] of the bags' own labels, 0 where there is no label; this rank's share of the loss; the gradient of
+        that share [B N, K], times the number of ranks over which it will be averaged.
     """
     tensor, ok, mu = logits.detach(), batch.ok, config.focus.noisy_or_weight
     p_all, softplus_all, z = torch.sigmoid(tensor).numpy(), functional.softplus(tensor).numpy(), tensor.numpy()
     real = (batch.label_ids != NO_LABEL)[:, None]  # [B, 1, L]
     bags, clips = batch.tau.shape
-    # Where the labels' entries lie among all. Padding, -1, is read of a neighbour, which is never used.
+    # Where the labels' entries lie among all entries. Padding, -1, reads a neighbour, which is never used.
     ids, classes = batch.label_ids[:, None], z.shape[1]
     at = _starts(bags, clips, classes) + ids
     p, softplus, own = p_all.take(at, mode="clip") * real, softplus_all.take(at, mode="clip"), z.take(at, mode="clip")
-    usable, counted = _ONE, batch.clip_positive  # which is False where there is no label
+    usable, counted = _ONE, batch.clip_positive  # the latter is False where there is no label
     if not np.logical_and.reduce(ok):
         usable = ok.astype(np.float32)[:, None, None]
         counted = counted & ok[:, None, None]
 
-    plain = real * usable  # all entries are negatives of weight 1 + mu, but for these
+    plain = real * usable  # all entries except these are negatives of weight 1 + mu
     columns = _starts(bags, clips, 1 + classes) + 1 + ids  # padding goes to the first column, which is cut off
     h = config.focus.negatives_at(epoch)
     drawn = _drawn(p_all, columns, usable, config.focus.negative_power) if h else None
@@ -79,7 +80,7 @@ def objective(
     gradient = np.empty((bags, clips, 1 + classes), np.float32)
     np.multiply(p_all.reshape(bags, clips, -1), (1 + mu) * scale * usable, out=gradient[:, :, 1:])
     if drawn is not None and total[3] > 0:
-        # What focusing makes of the weight of an entry that is no label of its bag: 1 - h + h n_neg pull / sum(pull).
+        # With focusing, an entry that is not a label of its bag weighs 1 - h + h n_neg pull / sum(pull).
         more = np.float32(h * (all_clips * classes - total[0]) / total[3]) * drawn - np.float32(h) * usable
         more.reshape(-1)[columns] = 0
         more = more[:, :, 1:]
@@ -100,10 +101,10 @@ def _weights(
     counted: np.ndarray,
     drawn: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray | np.float32, Sequence[float]]:
-    """P and Q of the labels' entries, both [B, N, L], noisy-OR left out; and the masses of the global batch.
+    """P and Q of the labels' entries without noisy-OR, both [B, N, L], and the masses of the global batch.
 
-    plain: 1 where a usable bag has a label, [B, 1, L]. counted: bool [B, N, L], which of them are positives. drawn: of
-    `_drawn`, if negatives are focused.
+    plain: 1 where a usable bag has a label, [B, 1, L]. counted: bool [B, N, L], which of them are positives. drawn: the
+    result of `_drawn`, if negatives are focused.
     """
     focus = config.focus
     weight, near = _ONE, None
@@ -122,7 +123,7 @@ def _weights(
 
 
 def _drawn(p_all: np.ndarray, columns: np.ndarray, usable: np.ndarray | np.float32, power: float) -> np.ndarray:
-    """p^power of all that is no label of its bag, and 0 of what is, [B, N, 1 + K]; the first column is padding's."""
+    """p^power of each class that is not a label of its bag, and 0 of its labels: [B, N, 1 + K]; column 0 is padding."""
     bags, clips = columns.shape[0], columns.shape[1]
     found = np.zeros((bags, clips, 1 + p_all.shape[1]), np.float32)
     np.multiply(np.power(p_all, np.float32(power)).reshape(bags, clips, -1), usable, out=found[:, :, 1:])
@@ -133,7 +134,7 @@ def _drawn(p_all: np.ndarray, columns: np.ndarray, usable: np.ndarray | np.float
 def _masses(
     engine: Engine, counted: np.ndarray, positive: np.ndarray, ok: np.ndarray, drawn: np.ndarray | None
 ) -> Sequence[float]:
-    """Number of positives, their weights, usable clips, what negatives draw: `loss.masses` of the global batch."""
+    """`loss.masses` of the global batch: positives, their weights, usable clips, and the pull of negatives."""
     own = (
         float(np.count_nonzero(counted)),
         float(_sum(positive, None)),
@@ -145,14 +146,14 @@ def _masses(
 
 @lru_cache(maxsize=8)
 def _starts(rows: int, columns: int, step: int) -> np.ndarray:
-    """[rows, columns, 1]: 0, step, 2 step, ...: where each run of `step` numbers begins."""
+    """Where each run of `step` numbers begins: 0, step, 2 step, ..., as [rows, columns, 1]."""
     return np.arange(0, rows * columns * step, step).reshape(rows, columns, 1)
 
 
 def _noisy_or(softplus: np.ndarray, shown: np.ndarray, weight: float) -> tuple[float, np.ndarray]:
-    """-log(1 - prod_t (1 - p_t)) of the labels shown, weighed and summed; and weight q / (1 - q), [B, 1, L].
+    """-log(1 - prod_t (1 - p_t)) of the labels shown, weighted and summed, and weight q / (1 - q), [B, 1, L].
 
-    softplus: [B, N, L], -log(1 - p). As `method.loss.noisy_or` with its bound, beyond which there is no gradient.
+    softplus: [B, N, L], -log(1 - p). The bound is that of `method.loss.noisy_or`; there is no gradient beyond it.
     """
     none = softplus.sum(axis=1)  # -log q
     bound = np.maximum(none, np.float32(1e-7))
@@ -164,7 +165,7 @@ def _noisy_or(softplus: np.ndarray, shown: np.ndarray, weight: float) -> tuple[f
 def _focus_weights(
     p: np.ndarray, batch: ClipBatch, epoch: int, focus: FocusConfig, saliency: SaliencyConfig
 ) -> tuple[np.ndarray | np.float32, np.ndarray | None]:
-    """w of AF and m of CF, as `focus.focus_weights`, [B, N, L]; 1 and None where they are switched off."""
+    """w of AF and m of CF, [B, N, L], like `focus.focus_weights`; 1 and None where they are switched off."""
     if (saliency.form, saliency.read, focus.weight_form) != USUAL:
         bins = Bins(*map(torch.from_numpy, (batch.saliency_score, batch.saliency_tau, batch.saliency_epoch)))
         tau, seconds = torch.from_numpy(batch.tau), torch.from_numpy(batch.duration_seconds)
@@ -174,8 +175,8 @@ def _focus_weights(
     weight, near = _ONE, None
     if focus.action_focusing:
         under = (np.float32(focus.threshold) * a[:, None] - p) * np.float32(1 / focus.temperature)
-        # 2 sigmoid(-under). tanh is one call instead of three, but rounds small weights away, and where all weights are
-        # small, mass normalisation makes them large.
+        # 2 sigmoid(-under). tanh would be one call instead of three, but it rounds small weights to 0. Where all
+        # weights are small, mass normalisation makes them large, so they matter.
         weight = 2 / (np.exp(np.minimum(under, _MOST)) + _ONE)
     if focus.rivalry:
         weight = weight * (p / np.maximum(p.max(axis=2, keepdims=True), np.float32(TINY))) ** np.float32(focus.rivalry)
@@ -188,10 +189,10 @@ def _focus_weights(
 
 
 def _spikes(p: np.ndarray, batch: ClipBatch, epoch: int, config: SaliencyConfig) -> tuple[np.ndarray, np.ndarray]:
-    """a and lambda once the bags' clips have visited their bins, both [B, L]: `saliency.bins.visit` and `spikes`.
+    """a and lambda after the bags' clips have visited their bins, both [B, L]: `saliency.bins.visit` and `spikes`.
 
-    k clips visit a bin that holds s, in their order: with d = 1 - r it then holds d^k s + sum_i r d^(k - i) p_i, where
-    a bin that was never visited holds the first of them.
+    Let k clips visit a bin that holds s, in their order, and let d = 1 - r. Then the bin holds
+    d^k s + sum_i r d^(k - i) p_i. A bin that was never visited starts with the first of them.
     """
     bags, clips, labels = p.shape
     bins, seen_in = batch.saliency_score.shape[-1], batch.saliency_epoch
@@ -201,7 +202,9 @@ def _spikes(p: np.ndarray, batch: ClipBatch, epoch: int, config: SaliencyConfig)
     same = which[:, :, None] == which[:, None]  # [B, N, N]
     left = _powers(1 - config.update_rate, clips + 1)
     recent = config.update_rate * left.take(_sum(same & _later(clips), 2))  # r d^(visits of the bin after this)
-    mixed = (same * recent[:, None])[..., None]  # [B, N, N, 1]; what follows is a product of matrices, and cheaper so
+    mixed = (same * recent[:, None])[
+        ..., None
+    ]  # [B, N, N, 1], because the next step is cheaper as a product of matrices
     kept = left.take(_sum(same, 2))[:, :, None]
     first = same.argmax(axis=2) + _starts(1, bags, clips)[0]  # [B, N], among all clips
     was_visited = seen_in.take(places) != NEVER_VISITED
@@ -219,11 +222,11 @@ def _spikes(p: np.ndarray, batch: ClipBatch, epoch: int, config: SaliencyConfig)
 
 @lru_cache(maxsize=8)
 def _later(clips: int) -> np.ndarray:
-    """[N, N] bool: whether the clip of the column comes after that of the row."""
+    """Whether the clip of the column comes after that of the row: bool [N, N]."""
     return np.triu(np.ones((clips, clips), bool), 1)
 
 
 @lru_cache(maxsize=8)
 def _powers(base: float, count: int) -> np.ndarray:
-    """base^0, base^1, ..., float32."""
+    """The first `count` powers base^0, base^1, ..., float32."""
     return np.power(base, np.arange(count)).astype(np.float32)

@@ -1,12 +1,12 @@
-"""AdaptFocus: which positives of a clip to believe, and how much. Tensors in, tensors out.
+"""AdaptFocus: which positives of a clip to believe, and how much.
 
-Input: the probabilities of the training pass and the bags' saliency.
-Does: action saliency estimation (ASE), action focusing (AF), clip focusing (CF).
-Output: a weight for each positive of each clip, and one as a negative for what clip focusing masks.
+From the probabilities of the training pass and the saliency of the bags (the clips of one video in a batch) it computes
+a weight for each positive of each clip, and the weight as a negative of a positive that clip focusing masks. The three
+parts are action saliency estimation (ASE), action focusing (AF) and clip focusing (CF).
 
 After Zhou, Li, Lin, Liang, "Towards Weakly Supervised End-to-end Learning for Long-video Action Recognition"
-(arXiv 2311.17118). These formulas are our reconstruction, chosen by ablation and written
-without the paper's; they may differ from them.
+(arXiv 2311.17118). These formulas are our reconstruction. They were chosen by ablation and written without the paper's
+formulas, and may differ from them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TINY = 1e-30  # so that 0 / 0 is 0
 
 
 class Weights(NamedTuple):
-    """What the bags' own labels count at each clip, both [B, N, L]."""
+    """The weights of the bags' own labels at each clip, both [B, N, L]."""
 
     action: torch.Tensor  # w of AF, float
     clip: torch.Tensor  # m of CF, bool
@@ -36,7 +36,7 @@ class Weights(NamedTuple):
 
     @property
     def background(self) -> torch.Tensor:
-        """(1 - m) (1 - w / 2): how surely a masked label is not shown. Ours, not the paper's; see `weak_negatives`."""
+        """(1 - m) (1 - w / 2): how surely a masked label is absent. Ours, not the paper's; see `weak_negatives`."""
         return (1 - self.action / 2).masked_fill_(self.clip, 0.0)
 
 
@@ -52,15 +52,16 @@ def focus_weights(
     """The weights of each label at each clip.
 
     Args:
-        probability: [B, N, L], p of the bag's own labels in the training pass, 0 where there is none; detached here.
+        probability: [B, N, L], p of the bag's own labels in the training pass, 0 without a label; detached here.
         tau: [B, N], clip centres as fractions of the video.
         duration_seconds: [B].
-        bins: [B, L, n], the bags' saliency when the epoch was planned; these clips visit it first, unless
-            `saliency.read` is "before". A pair that was never visited weighs 1 everywhere.
+        bins: [B, L, n], the bags' saliency when the epoch was planned. These clips visit it first, unless
+            `saliency.read` is "before". A pair of video and label that was never visited weighs 1 everywhere.
 
-    AF: w = 2 sigmoid((p - 0.7 a) / T), above 1 over the threshold and below 1 under it; with rivalry r it is multiplied
-    by (p / max over the video's labels of p)^r: most moments show one action, and a look that several labels of a video
-    claim is left to the one that the model prefers.
+    The spike of a label is its highest saliency a in the video, at the time lambda.
+    AF: w = 2 sigmoid((p - 0.7 a) / T), above 1 over the threshold 0.7 a and below 1 under it. With rivalry r it is
+    multiplied by (p / max over the video's labels of p)^r. Most moments show one action, so that a moment that several
+    labels of a video claim is left to the label that the model prefers.
     CF: m = 1 if |tau - lambda| <= delta, else 0.
     """
     probability = probability.detach().float()
@@ -85,10 +86,10 @@ def focus_weights(
 
 
 def _weigh(p: torch.Tensor, threshold: torch.Tensor, focus: FocusConfig) -> torch.Tensor:
-    """w of AF: 1 where p is the threshold, less below it, more above it, in one of several forms.
+    """w of AF in one of several forms: 1 at the threshold t, smaller below it, larger above it.
 
-    sigmoid: 2 sigmoid((p - t) / T). ratio: p / t, 2 at most. exponential: exp((p - t) / T), e at most.
-    superloss: exp(-W(max(-2 / e, b) / 2)), b = log(t / p) / T, W Lambert's function; e at most (Castells, Weinzaepfel,
+    sigmoid: 2 sigmoid((p - t) / T). ratio: p / t, at most 2. exponential: exp((p - t) / T), at most e.
+    superloss: exp(-W(max(-2 / e, b) / 2)), b = log(t / p) / T, W Lambert's function; at most e (Castells, Weinzaepfel,
     Revaud, "SuperLoss", NeurIPS 2020, without its running threshold).
     """
     if focus.weight_form == "ratio":
@@ -102,7 +103,7 @@ def _weigh(p: torch.Tensor, threshold: torch.Tensor, focus: FocusConfig) -> torc
 
 
 def _lambert(x: torch.Tensor) -> torch.Tensor:
-    """W of x >= -1/e, its upper branch, by Halley's steps in float64: 1e-6 is reached by the eighth."""
+    """The upper branch of Lambert's W for x >= -1/e, by Halley's method in float64: eight steps reach 1e-6."""
     x = x.double()
     root = (2 * (math.e * x + 1)).clamp_(min=0).sqrt_()
     start = torch.where(x < 1, -1 + root - root**2 / 3, (1 + x.clamp(min=0)).log())

@@ -1,7 +1,6 @@
 """The multi-label loss of a global batch, of which a worker may hold only a part.
 
-Input: logits, targets, weights. Does: sums that add up over workers. Output: local sums and one scalar loss.
-Nothing here mentions distribution: `masses` are plain sums, and whoever splits a batch adds them up before calling
+Nothing here knows about workers: `masses` are plain sums. Code that splits a batch adds them up before it calls
 `weighted_bce`, so that the loss is that of the whole batch however it was split.
 """
 
@@ -10,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-TINY = 1e-30  # p^power of 80 million entries that all say no is more
+TINY = 1e-30  # p^power summed over 80 million entries that all say no is larger
 
 
 def masses(
@@ -21,7 +20,7 @@ def masses(
     Args:
         weight: w m of positives, any number elsewhere. positive: bool. Both [B, N, K], or [B, N, L] over label places.
         ok: [B] bool.
-        pull: [B, N, K], how much each negative draws of the focused mass, 0 at positives; None: nothing is focused.
+        pull: [B, N, K], how strongly each negative pulls focused mass to itself, 0 at positives; None: no focusing.
     """
     counted, bags = positive & ok.view(-1, 1, 1), ok.sum()
     mass = (weight * counted).sum(dtype=torch.float64)
@@ -30,10 +29,11 @@ def masses(
 
 
 def weigh_focused_negatives(pull: torch.Tensor, share: float, total: torch.Tensor) -> torch.Tensor:
-    """What each negative weighs, [B, N, K]; any number at positives. Over the global batch they weigh 1 in the mean.
+    """The weight of each negative, [B, N, K]; any number at positives. Over the global batch their mean is 1.
 
-    1 - h + h n_neg pull / sum(pull), with h the share; 1 where nothing pulls. Focusing raises the positives of a look
-    that every class takes for its own, and this raises its negatives alike, so that it does not confirm itself.
+    The weight is 1 - h + h n_neg pull / sum(pull), with h the share, and 1 where nothing pulls. Where clips look alike,
+    every class may claim them, and focusing raises these positives. This raises their negatives as much, so that a
+    wrong claim does not confirm itself.
 
     Args:
         pull: [B, N, K], p^power of negatives and 0 at positives; detached. total: `masses` summed over all parts.
@@ -52,10 +52,10 @@ def weighted_bce(
     normalise_mass: bool,
     negative: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Mean over the global batch's clips and classes of W * BCE; this part's share of it, a scalar.
+    """This part's share of the mean of W * BCE over the global batch's clips and classes, a scalar.
 
-    W = w m n_pos / sum(w m) for positives, `negative` or 1 for negatives; a bag that did not decode counts nowhere.
-    `total` is `masses` summed over all parts. Where every positive is masked the positives weigh nothing.
+    W = w m n_pos / sum(w m) for positives, and `negative` or 1 for negatives. A bag that did not decode counts nowhere.
+    `total` is `masses` summed over all parts. Where every positive is masked, the positives have the weight 0.
     """
     scale = total[0] / total[1].clamp(min=1e-12) if normalise_mass else total.new_ones(())
     others = weight.new_ones(()) if negative is None else negative
@@ -81,9 +81,10 @@ def noisy_or(logits: torch.Tensor, positive: torch.Tensor, ok: torch.Tensor, tot
 def weak_negatives(
     logits: torch.Tensor, weight: torch.Tensor, ok: torch.Tensor, total: torch.Tensor, num_classes: int
 ) -> torch.Tensor:
-    """What the video's own labels cost as negatives where they are most likely not shown (beyond the paper).
+    """The loss of a video's own labels as negatives where they are most likely absent (beyond the paper).
 
-    Sum of weight * BCE(logit, 0), over the global batch's clips times classes, as in `weighted_bce`; this part's share.
+    It is the sum of weight * BCE(logit, 0), divided by the global batch's clips times classes as in `weighted_bce`;
+    this part's share.
 
     Args:
         logits: [B, N, L], of each bag's own labels. weight: [B, N, L], 0 where there is no label.

@@ -1,15 +1,14 @@
-"""Whether a label's spikes say anything: how they rank among those of videos that have not the label.
+"""Whether a label's spikes (its high scores at single moments) mean anything: null ranks.
 
-Input: what the model said of every class in the training pass, bag by bag.
-Does: takes how far each bag's highest logit of a class stands out of the bag's mean, over the clips that were drawn
-anywhere, and ranks the bags with the label among those without it.
-Output: for each label of each bag a rank in [0, 1], and that rank's variance by chance.
+For each class, each bag (the clips of one video in a batch) gets a number: how far its highest logit stands out of the
+bag's mean. Only clips that were drawn anywhere in the video count. The bags with a label are then ranked among those
+without it. Each label of each bag gets a rank in [0, 1], and the variance that this rank has by chance.
 
-Weak labels give this null distribution for free: where a label means nothing to the model, a bag with it is as likely
-above as below one without it. What a whole video shows, such as its scene, shifts all of its logits and not how far one
-stands out: a label that is known by its background is not one whose moments are found. Clips drawn around a salient
-time are left out, because they were chosen for a high score in the videos that have the label, and in no others. Both
-sides are of the same steps, so that they were scored by the same weights and looked at equally often.
+Weak labels give this null distribution for free: if a label means nothing to the model, a bag with it is as likely to
+rank above as below one without it. What the whole video shows, such as its scene, shifts all of its logits, and does
+not change how far one stands out. So a label that is only recognised by its background does not count as found. Clips
+drawn around a salient time are left out: they were chosen for a high score, and only in the videos that have the label.
+Both sides come from the same steps, so the same weights scored them, and both were looked at equally often.
 """
 
 from __future__ import annotations
@@ -27,15 +26,18 @@ NOT_RANKED = -1.0
 
 
 class Ranks(NamedTuple):
-    """Of each label place of each bag."""
+    """Rank and variance at each label place of each bag."""
 
-    rank: np.ndarray  # [R, L] float32, share of the bags without the label that are lower, ties half; or NOT_RANKED
-    variance: np.ndarray  # [R, L] float32: of the mean of m ranks the variance is the sum of these over m^2
+    # [R, L] float32: the share of the bags without the label that are lower, where ties count half; or NOT_RANKED.
+    rank: np.ndarray
+    variance: np.ndarray  # [R, L] float32: the mean of m ranks has the variance sum(these) / m^2
 
 
 def stands_out(logits: torch.Tensor, batch: ClipBatch) -> torch.Tensor:
-    """Of logits [B N, K] the highest of each bag and class over the clips that explore, less their mean, [B, K]; nan
-    where fewer than two do."""
+    """How far the highest logit of each bag and class stands out, [B, K].
+
+    From logits [B N, K]: the maximum minus the mean over the clips that explore; nan where fewer than two explore.
+    """
     explores = on_device(batch, "explores", logits.device)
     each, out = logits.detach().unflatten(0, explores.shape), ~explores.unsqueeze(-1)
     number = explores.sum(dim=1, dtype=each.dtype).unsqueeze(-1)
@@ -47,13 +49,13 @@ def null_ranks(found: np.ndarray, label_ids: np.ndarray, ok: np.ndarray) -> Rank
     """Rank bags with a label among the bags without it.
 
     Args:
-        found: [R, K] of `stands_out`; what is not finite is not ranked.
+        found: [R, K], from `stands_out`; a number that is not finite is not ranked.
         label_ids: [R, L], padded with NO_LABEL.
         ok: [R], whether a bag could be decoded.
 
-    With m bags that have the label and n that have not, the mean of the m ranks is Mann and Whitney's U / (m n), whose
-    variance by chance is (m + n + 1) / (12 m n). It is shared out evenly, so that ranks of several commits and workers
-    add up.
+    With m bags that have the label and n that do not, the mean of the m ranks is Mann and Whitney's U / (m n). Its
+    variance by chance is (m + n + 1) / (12 m n). Each rank gets an equal part of it, so that the variances of several
+    commits and workers add up.
     """
     rank = np.full(label_ids.shape, NOT_RANKED, np.float32)
     variance = np.zeros(label_ids.shape, np.float32)

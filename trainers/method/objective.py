@@ -1,10 +1,7 @@
 """The objective of a step as tensors on any device: weights, and a loss that autograd differentiates.
 
-Input: logits, and the batch that they are of.
-Does: puts the pieces of `trainers.method.focus` and `trainers.method.loss` together; nothing waits for a GPU.
-Output: the probabilities of the bags' own labels, and this rank's share of the loss.
-
-Read this to see what a step minimises. On a CPU `trainers.method.closed_form` computes the same, faster.
+Read this to see what a step minimises. It combines `trainers.method.focus` and `trainers.method.loss`, and never waits
+for a GPU. On a CPU `trainers.method.closed_form` computes the same, faster.
 """
 
 from __future__ import annotations
@@ -24,14 +21,14 @@ from adaptfocus.trainers.settings.run import TrainConfig
 def objective(
     config: TrainConfig, engine: AddsUp, logits: torch.Tensor, batch: ClipBatch, epoch: int, progress: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of logits float32 [B N, K] -> p [B, N, L] of the bags' own labels, detached; this rank's share of the loss.
+    """Logits float32 [B N, K] -> p [B, N, L] of the bags' own labels, detached, and this rank's share of the loss.
 
     p is 0 where there is no label.
     """
     logits = logits.unflatten(0, batch.clip_id.shape)
     data = {name: on_device(batch, name, logits.device) for name in OF_OBJECTIVE}
     ids = data["label_ids"].unsqueeze(1).expand(-1, logits.shape[1], -1)  # [B, N, L]
-    places = ids.clamp(min=0)  # what NO_LABEL points at is never used
+    places = ids.clamp(min=0)  # the entry that NO_LABEL points at is never used
     real = ids != NO_LABEL
     p = torch.sigmoid(logits.detach()).gather(-1, places) * real
     focused = None
@@ -59,7 +56,7 @@ def _over_classes(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Values of label places [B, N, L] as (positive bool, weight float) over classes [B, N, K].
 
-    What is not chosen goes to a class behind the last, which is cut off.
+    A place that is not chosen goes to an extra class after the last, which is cut off.
     """
     places = torch.where(chosen, ids, num_classes)
     shape = (*ids.shape[:-1], num_classes + 1)

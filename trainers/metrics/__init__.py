@@ -1,4 +1,4 @@
-"""Scores: of videos, frames, moments and segments. Numpy in, numbers out."""
+"""Scores of videos, frames, moments and segments, as functions of numpy arrays."""
 
 from typing import TYPE_CHECKING
 

@@ -1,9 +1,8 @@
 """How much a score would change with other test videos: mAP on resamples of the videos, and intervals from them.
 
-Input: scores and truth as numpy arrays. Does: draws videos with replacement, and scores each draw exactly as if its
-videos stood in a table, repeated as often as they were drawn, without ever making that table.
-Output: mAP of each resample. The draws depend only on the number of videos, so two runs on the same videos see the
-same resamples, and the difference of their scores has an interval of its own.
+Videos are drawn with replacement. Each draw is scored exactly like a table in which each video is repeated as often as
+it was drawn, but that table is never made. The draws depend only on the number of videos, so two runs on the same
+videos see the same resamples, and the difference of their scores has an interval as well.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _ROWS_AT_ONCE = 1 << 24  # cells of a matrix of counts: 64 MiB
 def draws(videos: int, resamples: int = RESAMPLES) -> np.ndarray:
     """How often each video is drawn in each resample: [V, R] float32, whole numbers; the same for every call.
 
-    The seed is fixed, so a score has one interval. The first draws are the same however many are asked for.
+    The seed is fixed, so a score has only one interval. Asking for more resamples does not change the first ones.
     """
     if videos < 1:
         return np.zeros((0, resamples), np.float32)
@@ -29,16 +28,16 @@ def draws(videos: int, resamples: int = RESAMPLES) -> np.ndarray:
 
 
 def resamples_for(truth: np.ndarray, videos: int) -> int:
-    """How many resamples take some seconds at the most: fewer where there are many positives and videos."""
+    """How many resamples take at most some seconds: fewer where there are many positives and videos."""
     return int(np.clip(MAX_WORK // max(1, int(truth.sum()) * videos), FEWEST_RESAMPLES, RESAMPLES))
 
 
 def resampled_map(scores: np.ndarray, truth: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """mAP of each resample, by the plain rule (`mean_average_precision`); nan where no class has a positive.
+    """mAP of each resample by the plain rule (`mean_average_precision`); nan where no class has a positive.
 
     Args:
-        scores: [V, K], or [V, N, K] of N moments each, all of which are drawn with their video. Minus infinity is for
-            what ranks last.
+        scores: [V, K], or [V, N, K] of N moments each, all of which are drawn with their video. Minus infinity ranks
+            last.
         truth: of the same shape, bool.
         drawn: [V, R], how often each video is in each resample.
 
@@ -65,10 +64,10 @@ def resampled_map(scores: np.ndarray, truth: np.ndarray, drawn: np.ndarray) -> n
 
 
 def interval(estimate: float | None, resampled: np.ndarray) -> tuple[float, float] | None:
-    """The middle 95 % of the resampled values, moved so that their median is the estimate; None if unknown.
+    """The middle 95 % of the resampled values, shifted so that their median is the estimate; None if unknown.
 
-    A video that is drawn twice stands twice in the ranking, which lifts AP: resamples of few positives lie above the
-    score itself, and an unmoved interval would too. Without a bound: a caller cuts it at what is possible.
+    A video that is drawn twice is in the ranking twice, which raises AP. So resamples of few positives lie above the
+    score itself, and an interval that is not shifted would too. The caller cuts the interval at what is possible.
     """
     known = resampled[~np.isnan(resampled)]
     if estimate is None or np.isnan(estimate) or len(known) < FEWEST_RESAMPLES // 2:
@@ -87,10 +86,10 @@ def interval_of_score(estimate: float | None, resampled: np.ndarray) -> tuple[fl
 def _summed_precision(
     video: np.ndarray, truth: np.ndarray, drawn: np.ndarray, harmonic: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of one class, in each resample: the sum of the precisions at its positives, and how many positives it has.
+    """The sum of the precisions at one class's positives, and how many positives it has, in each resample.
 
-    `video` and `truth` are of the rows in the order of their scores. Only the counts at positives matter: how many rows
-    of each video come up to and with each positive, times how often each video is drawn.
+    `video` and `truth` belong to the rows in the order of their scores. Only the counts at positives matter: how many
+    rows of each video rank up to and including each positive, times how often each video is drawn.
     """
     at, (videos, resamples) = np.flatnonzero(truth), drawn.shape
     segment = np.searchsorted(at, np.arange(at[-1] + 1))  # the first positive at or after each row
@@ -104,7 +103,7 @@ def _summed_precision(
         upto = reached + np.cumsum(np.rint(counts @ drawn).astype(np.int64), axis=0)
         so_far = hits + np.cumsum(own, axis=0)
         before, hits_before = upto - own, so_far - own
-        # The j-th copy of a positive has precision (h + j) / (n + j) = 1 - (n - h) / (n + j); summed over its copies.
+        # The j-th copy of a positive has precision (h + j) / (n + j) = 1 - (n - h) / (n + j). Copies are summed.
         total += (own - (before - hits_before) * (harmonic[upto] - harmonic[before])).sum(axis=0)
         hits, reached = so_far[-1], upto[-1]
     return total, hits

@@ -1,12 +1,9 @@
-"""Per-frame mAP: which actions go on at a moment.
+"""Per-frame mAP: which actions happen at a moment. All frames of all videos are ranked together.
 
-Input: scores at some times of each video, and intervals. Does: reads the truth off the intervals, ranks all frames of
-all videos together. Output: floats.
-
-MultiTHUMOS is scored at the frames of a model's features, each with the actions in whose inside it lies (``open``:
-start < t < end, as Super-events, TGM, PDAN and MS-TCT do); Charades at 25 times a video, the ends of an interval
-included (``closed``, its Charades_v1_localize.m). A frame without an action keeps its score: the rule of the
-video-level metric is not applied.
+MultiTHUMOS is scored at the frames of a model's features. An action counts strictly inside its interval (``open``:
+start < t < end, as Super-events, TGM, PDAN and MS-TCT do). Charades is scored at 25 times a video, and an interval
+includes its ends (``closed``, its Charades_v1_localize.m). A frame without an action keeps its score: the Charades rule
+of the video-level metric is not applied.
 """
 
 from __future__ import annotations
@@ -26,14 +23,14 @@ def per_frame_map(scores: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> 
     """mAP over all frames of all videos, whose numbers of frames may differ.
 
     Args:
-        scores: [T, K] of each video; a frame that was not scored is -inf.
+        scores: [T, K] of each video; -inf for a frame that was not scored.
         truth: [T, K] bool of each video.
 
     Returns:
         The mean over the classes that have a positive frame (nan if none has), and the AP of each class [K].
 
     Raises:
-        ValueError: the shapes disagree, the truth is no boolean, or a score is nan.
+        ValueError: the shapes disagree, the truth is not boolean, or a score is nan.
     """
     if not len(scores):
         raise ValueError("there are no videos; each has scores and truth [T, K]")
@@ -46,12 +43,12 @@ def per_frame_map(scores: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> 
 def actions_at(
     intervals: Sequence[tuple[int, float, float]], times_seconds: np.ndarray, num_classes: int, ends: Ends
 ) -> np.ndarray:
-    """bool [T, K]: whether a class goes on at a time.
+    """Whether each class happens at each time: bool [T, K].
 
     Args:
         intervals: (class, start_seconds, end_seconds) of one video.
         times_seconds: [T].
-        ends: whether an interval holds its own start and end.
+        ends: whether an interval includes its own start and end.
     """
     times = np.asarray(times_seconds, dtype=np.float64)
     truth = np.zeros((len(times), num_classes), bool)
@@ -62,5 +59,5 @@ def actions_at(
 
 
 def charades_times(length_seconds: float) -> np.ndarray:
-    """The 25 times at which Charades is localised: 0, length / 25, ..., 24 length / 25."""
+    """The 25 times at which localisation on Charades is scored: 0, length / 25, ..., 24 length / 25."""
     return np.arange(CHARADES_TIMES) / CHARADES_TIMES * length_seconds

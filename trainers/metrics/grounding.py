@@ -1,10 +1,8 @@
-"""Temporal sentence grounding: recall of the n best moments at an IoU, and mean IoU.
+"""Temporal sentence grounding: recall of the n best moments at an IoU, and mean IoU, as fractions in [0, 1].
 
-Input: ranked moments for each sentence, and the true one. Does: compares. Output: fractions in [0, 1].
-
-Evaluations disagree about a moment whose IoU is the threshold itself: it is a hit where they ask for at least that much
-(``AT_LEAST``: CPL and what follows it, MMN, D3G), none where they ask for more (``ABOVE``: 2D-TAN). Proposals on a grid
-do meet thresholds exactly, so a score says which it is.
+Evaluations disagree about a moment whose IoU equals the threshold. It is a hit where they ask for at least the
+threshold (``AT_LEAST``: CPL and its successors, MMN, D3G), and a miss where they ask for more (``ABOVE``: 2D-TAN).
+Proposals on a grid do meet thresholds exactly, so the name of a score says which rule it uses.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ IOUS = (0.3, 0.5, 0.7)
 
 @dataclass(frozen=True)
 class GroundingScores:
-    """Over all sentences of a split."""
+    """Scores over all sentences of a split."""
 
     sentences: int
     edge: Edge
@@ -32,7 +30,7 @@ class GroundingScores:
     mean_iou: float  # of the best-ranked moments; nan without sentences
 
     def named(self) -> dict[str, float]:
-        """As papers name them: ``{"R@1,IoU>=0.5": ..., "mIoU": ...}``."""
+        """The scores under the names of papers: ``{"R@1,IoU>=0.5": ..., "mIoU": ...}``."""
         return {f"R@{n},IoU{self.edge}{iou:g}": v for (n, iou), v in self.recall.items()} | {"mIoU": self.mean_iou}
 
 
@@ -47,7 +45,7 @@ def grounding_scores(
 
     Args:
         predicted: for each of S sentences its moments [P, 2] (start, end), best first. There may be fewer than n; a
-            sentence without any is missed.
+            sentence without any counts as missed.
         true: [S, 2].
 
     Raises:
@@ -57,9 +55,9 @@ def grounding_scores(
     if len(predicted) != len(true):
         raise ValueError(f"moments of {len(predicted)} sentences are predicted, and {len(true)} are known")
     if min(ranks, default=0) < 1 or not all(0 < iou <= 1 for iou in ious):
-        raise ValueError(f"ranks are 1 and more, IoUs in (0, 1]; they are {list(ranks)} and {list(ious)}")
+        raise ValueError(f"ranks must be at least 1, and IoUs in (0, 1]; they are {list(ranks)} and {list(ious)}")
     if edge not in (AT_LEAST, ABOVE):
-        raise ValueError(f"edge is '>=' or '>', not {edge!r}")
+        raise ValueError(f"edge must be '>=' or '>', not {edge!r}")
     of_sentence = [moment_iou(_moments(p), t) for p, t in zip(predicted, true, strict=True)]
     recall = {}
     for n in ranks:
@@ -72,7 +70,7 @@ def grounding_scores(
 
 
 def moment_iou(moments: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """IoU in float64 of moments [..., 2] with another [..., 2], broadcast; two that hold no time share nothing: 0."""
+    """IoU in float64 of moments [..., 2] with others [..., 2], broadcast; 0 for two moments of no length."""
     moments, other = np.asarray(moments, dtype=np.float64), np.asarray(other, dtype=np.float64)
     shared = np.minimum(moments[..., 1], other[..., 1]) - np.maximum(moments[..., 0], other[..., 0])
     covered = np.maximum(moments[..., 1], other[..., 1]) - np.minimum(moments[..., 0], other[..., 0])
@@ -80,7 +78,7 @@ def moment_iou(moments: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def non_maximum_suppression(moments: np.ndarray, scores: np.ndarray, most_iou: float, most: int = 5) -> np.ndarray:
-    """The moments [P, 2] best first, each left out that shares more than `most_iou` with a better one that is kept.
+    """The moments [P, 2], best first, without each whose IoU with a better one that is kept is above `most_iou`.
 
     2D-TAN, MMN and D3G do this, at 0.5, before they count R@5. Equal scores keep their order.
     """
@@ -99,7 +97,7 @@ def _moments(values: np.ndarray) -> np.ndarray:
     if moments.size == 0:
         return np.zeros((0, 2))
     if moments.ndim != 2 or moments.shape[1] != 2:
-        raise ValueError(f"moments must be [number, 2], are {list(moments.shape)}")
+        raise ValueError(f"moments must be [number, 2], not {list(moments.shape)}")
     wrong = ~(moments[:, 0] <= moments[:, 1])
     if wrong.any():
         start, end = moments[wrong][0]

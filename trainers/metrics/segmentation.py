@@ -1,10 +1,9 @@
 """Temporal action segmentation: MoF, IoU, edit score and segmental F1, as the public evaluations compute them.
 
-Input: one label a frame, predicted and true. Does: cuts them into segments and compares. Output: fractions in [0, 1].
-
-MoF, edit and F1 are those of MS-TCN's ``eval.py`` (Abu Farha and Gall, CVPR 2019), after Lea et al. (CVPR 2017); IoU is
-that of weakly supervised work (POC, Lu and Elhamifar, CVPR 2022). Background is what `background` names, and nothing
-unless it is given: MS-TCN leaves out "background" only, so Breakfast's SIL counts.
+The inputs are a predicted and a true label for each frame, and the scores are fractions in [0, 1]. MoF, edit and F1 are
+those of MS-TCN's ``eval.py`` (Abu Farha and Gall, CVPR 2019), after Lea et al. (CVPR 2017). IoU is that of weakly
+supervised work (POC, Lu and Elhamifar, CVPR 2022). The labels in `background` are background, and by default there are
+none. MS-TCN only leaves out "background", so Breakfast's SIL counts.
 """
 
 from __future__ import annotations
@@ -17,15 +16,18 @@ import numpy as np
 
 OVERLAPS = (0.10, 0.25, 0.50)
 
-# Where the last segment of a video ends: behind its last frame, as in MS-TCN; or in it, one frame early, as in
+# Where the last segment of a video ends: after its last frame, as in MS-TCN, or at that frame, one frame early, as in
 # ASFormer's copy of that evaluation.
 LastEnd = Literal["mstcn", "asformer"]
-Labels = Sequence[Hashable] | np.ndarray  # of one video, a label a frame
+Labels = Sequence[Hashable] | np.ndarray  # of one video: a label for each frame
 
 
 @dataclass(frozen=True)
 class SegmentationScores:
-    """Over all videos of a split. The ``foreground`` ones leave out background, and equal the others without one."""
+    """Scores over all videos of a split.
+
+    The ``foreground`` scores leave out background. Where there is no background they equal the others.
+    """
 
     videos: int
     frames: int
@@ -79,12 +81,12 @@ def segmentation_scores(
 
 
 def edit_score(predicted: Labels, true: Labels, background: Collection[Hashable] = ()) -> float:
-    """1 - (edit distance between the segments' labels) / (segments of whichever has more); 1 if neither has any."""
+    """1 - (edit distance between the segments' labels) / (the larger number of segments); 1 if neither has any."""
     p_frames, t_frames, empty = _coded(predicted, true, background)
     p, t = (_segments(frames, empty, "mstcn")[:, 0].tolist() for frames in (p_frames, t_frames))
     if not p and not t:
         return 1.0
-    row = list(range(len(t) + 1))  # from the first i labels of p to the first 0, 1, ... of t
+    row = list(range(len(t) + 1))  # distances from the first i labels of p to the first 0, 1, ... of t
     for i, label in enumerate(p, start=1):
         before, row = row, [i]
         for j, other in enumerate(t, start=1):
@@ -101,21 +103,21 @@ def f1_counts(
 ) -> tuple[int, int, int]:
     """(true positives, false positives, false negatives) among segments.
 
-    Each predicted segment, in its order, is matched with the true one of its label that it shares most with, by IoU; it
-    is a true positive if that is at least `overlap` and no earlier one has had it.
+    Each predicted segment, in order, is matched with the true segment of its label with the highest IoU. It is a true
+    positive if that IoU is at least `overlap`, and no earlier segment was matched with the same true one.
 
     Raises:
-        ValueError: as `segmentation_scores`.
+        ValueError: as in `segmentation_scores`.
     """
     if not 0 < overlap <= 1:
-        raise ValueError(f"an overlap is in (0, 1], not {overlap}")
+        raise ValueError(f"an overlap must be in (0, 1], not {overlap}")
     p_frames, t_frames, empty = _coded(predicted, true, background)
     found, known = _segments(p_frames, empty, last_end), _segments(t_frames, empty, last_end)
     hit = np.zeros(len(known), bool)
     for label, start, end in found:
         shared = np.minimum(end, known[:, 2]) - np.maximum(start, known[:, 1])
         covered = np.maximum(end, known[:, 2]) - np.minimum(start, known[:, 1])
-        # A last segment of one frame has no length by ASFormer's rule, and nothing to share.
+        # By ASFormer's rule a last segment of one frame has no length, and so no overlap with any other.
         iou = np.where((known[:, 0] == label) & (shared > 0), shared / np.maximum(covered, 1), 0.0)
         if iou.size and iou.max() >= overlap:
             hit[iou.argmax()] = True
@@ -124,7 +126,7 @@ def f1_counts(
 
 
 def frame_iou(predicted: Labels, true: Labels, background: Collection[Hashable] = ()) -> float:
-    """Of a video: for each label that it truly has, frames that both call so / frames that either does; their mean."""
+    """The IoU of a video: for each true label, frames that both sides give it / frames that either does; their mean."""
     p, t, empty = _coded(predicted, true, background)
     size = int(max(p.max(), t.max())) + 1
     both, in_p, in_t = (np.bincount(frames, minlength=size) for frames in (t[p == t], p, t))
@@ -133,7 +135,7 @@ def frame_iou(predicted: Labels, true: Labels, background: Collection[Hashable] 
 
 
 def _segments(frames: np.ndarray, empty: np.ndarray, last_end: LastEnd) -> np.ndarray:
-    """Runs of one label as rows (label, first frame, end), int [S, 3]; runs of background are left out."""
+    """Runs of equal labels as rows (label, first frame, end), int [S, 3]; runs of background are left out."""
     starts = np.flatnonzero(np.diff(frames, prepend=-1))
     ends = np.append(starts[1:], len(frames) - (last_end == "asformer"))
     rows = np.stack([frames[starts], starts, ends], axis=1)
@@ -143,9 +145,9 @@ def _segments(frames: np.ndarray, empty: np.ndarray, last_end: LastEnd) -> np.nd
 def _coded(
     predicted: Labels, true: Labels, background: Collection[Hashable]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels as numbers from 0 on, and those of background. Raises ValueError if the lengths disagree or are 0."""
+    """Labels as numbers from 0, and the numbers of background. Raises ValueError: the lengths disagree or are 0."""
     if len(predicted) != len(true) or len(true) == 0:
-        raise ValueError(f"{len(predicted)} frames are predicted, and {len(true)} are known; there must be as many")
+        raise ValueError(f"{len(predicted)} frames are predicted, and {len(true)} are known; both must be equal")
     number_of: dict[Hashable, int] = {}
     p, t, empty = (
         np.array([number_of.setdefault(label, len(number_of)) for label in labels], dtype=np.int64)
@@ -159,7 +161,7 @@ def _plain(labels: Labels) -> Sequence[Hashable]:
 
 
 def _f1(positives: int, false_positives: int, false_negatives: int) -> float:
-    """2 P R / (P + R), which is this; 0 if nothing was found."""
+    """2 P R / (P + R), from counts; 0 if nothing was found."""
     return float(2 * positives / (2 * positives + false_positives + false_negatives)) if positives else 0.0
 
 

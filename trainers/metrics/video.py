@@ -1,8 +1,7 @@
-"""What a score is worth: the metrics, as pure functions of arrays.
+"""Video-level metrics: average precision per class, the official Charades rule, pooling over views, saliency hits.
 
-Input: scores and truth as numpy arrays. Does: average precision per class, the official Charades rule, pooling over
-views, saliency hits. Output: floats. Everything is computed in float64; ties are broken by row order (a stable sort),
-so the same scores give the same number on every machine.
+All are pure functions of arrays, and compute in float64. Row order breaks ties (a stable sort), so the same scores give
+the same number on every machine.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ import numpy as np
 def charades_map(scores: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarray]:
     """Video-level mAP by the official Charades rule.
 
-    A video without any action ranks last for every class (its scores count as minus infinity); among such videos
-    row order decides. A class without a positive has AP nan and is left out of the mean.
+    A video without any action ranks last for every class (its scores count as minus infinity); row order decides among
+    such videos. A class without a positive has AP nan and is left out of the mean.
 
     Args:
         scores: [V, K], higher means more likely; any monotonic scale.
@@ -26,7 +25,7 @@ def charades_map(scores: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarr
         The mean over the classes that have positives (nan if none has), and the AP of each class [K].
 
     Raises:
-        ValueError: the shapes disagree, the truth is no boolean, or a score is nan.
+        ValueError: the shapes disagree, the truth is not boolean, or a score is nan.
     """
     scores, truth = _checked(scores, truth, "[V, K]", axes=2)
     return _mean_average_precision(charades_ranked(scores, truth), truth)
@@ -40,8 +39,9 @@ def charades_ranked(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def mean_average_precision(scores: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarray]:
     """mAP without the Charades rule: a row without any positive keeps its scores.
 
-    Breakfast (ten activities, or 48 actions as tags) and MultiTHUMOS are scored so. Scores that no two rows share give
-    scikit-learn's `average_precision_score`; it takes rows of one score together, where here row order decides.
+    Breakfast (ten activities, or 48 actions as tags) and MultiTHUMOS are scored by this rule. Where all scores differ,
+    the result is that of scikit-learn's `average_precision_score`. Among equal scores row order decides here, while
+    scikit-learn takes them together.
 
     Args:
         scores: [V, K].
@@ -57,7 +57,7 @@ def mean_average_precision(scores: np.ndarray, truth: np.ndarray) -> tuple[float
 
 
 def accuracy(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Share of rows whose best score is that of their class; nan without rows. Of equal scores the first counts.
+    """Share of rows whose best score is that of their class; nan without rows. The first of equal scores counts.
 
     Args:
         scores: [V, K].
@@ -75,7 +75,7 @@ def accuracy(scores: np.ndarray, truth: np.ndarray) -> float:
 
 
 def per_time_map(scores: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarray]:
-    """mAP over moments: each (video, view) pair is one row to rank, with the actions that go on at its time.
+    """mAP over moments: each (video, view) pair is one row to rank, with the actions that happen at its time.
 
     Args:
         scores: [V, N, K] of V videos with N views each.
@@ -118,7 +118,7 @@ def max_and_mean_over_views(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     """
     scores = np.asarray(scores, dtype=np.float64)
     if scores.ndim != 3 or scores.shape[1] == 0:
-        raise ValueError(f"scores must be [V, N, K] with at least one view, are {list(scores.shape)}")
+        raise ValueError(f"scores must be [V, N, K] with at least one view, not {list(scores.shape)}")
     return scores.max(axis=1), scores.mean(axis=1)
 
 
@@ -126,7 +126,7 @@ def hit_rate(salient_seconds: Sequence[float], intervals: Sequence[Sequence[tupl
     """Share of salient times that lie in one of their true intervals (ends included); nan if none can be judged.
 
     Args:
-        salient_seconds: one time for each (video, action). nan says that there is none yet: it is not judged.
+        salient_seconds: one time for each (video, action). nan means that there is none yet: it is not judged.
         intervals: the (start_seconds, end_seconds) of the same action in the same video. An action without an
             interval is not judged.
 
@@ -154,7 +154,7 @@ def _checked(scores: np.ndarray, truth: np.ndarray, form: str, axes: int) -> tup
     if scores.ndim != axes or truth.shape != scores.shape:
         raise ValueError(f"scores {list(scores.shape)} and truth {list(truth.shape)} must both be {form}")
     if truth.dtype != np.bool_:
-        raise ValueError(f"truth must be bool, is {truth.dtype}; compare it with a threshold first")
+        raise ValueError(f"truth must be bool, not {truth.dtype}; compare it with a threshold first")
     if np.isnan(scores).any():
         raise ValueError(f"{int(np.isnan(scores).sum())} of {scores.size} scores are nan")
     return scores, truth

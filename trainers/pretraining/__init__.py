@@ -1,1 +1,1 @@
-"""A start that has not seen the tags: learned from trimmed clips."""
+"""Pre-training on trimmed clips: a start for the small backbone that has not seen the labels of the videos."""

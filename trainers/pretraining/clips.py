@@ -1,8 +1,7 @@
-"""Batches to pre-train on, from a set of encoded clips, through the index and decoder that training uses.
+"""Batches to pre-train on, from a set of encoded clips, through the same index and decoder as training.
 
-Input: the URL of a set: what `adaptfocus world --kind pretrain` wrote.
-Does: draws one clip of each video an epoch, in the epoch's order, and reads and decodes it; epoch after epoch.
-Output: frames and targets, without end.
+`adaptfocus world --kind pretrain` writes such a set. In each epoch one clip of each video is drawn and decoded, in the
+order of the epoch. The batches never end.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from adaptfocus.pipelines.worlds.trimmed import LABELS
 from adaptfocus.trainers.backbones import InputSpec
 from adaptfocus.trainers.batches import LabelShape, join_batches
 
-SALIENCY = SaliencyConfig(bins=1)  # a plan has it; no draw here looks at it
+SALIENCY = SaliencyConfig(bins=1)  # a plan needs it; no draw here uses it
 
 
 def batches_of_set(
@@ -36,10 +35,10 @@ def batches_of_set(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Frames uint8 [B, T, 3, S, S] and targets float32 [B, len(LABELS)], B = `batch_clips`.
 
-    The order of the videos, and which moment of each is shown, follow from the seed.
+    The seed decides the order of the videos, and which moment of each is shown.
 
     Raises:
-        InputError: there is no such set, its labels are others, or a clip of it does not decode.
+        InputError: there is no such set, it has other labels, or one of its clips does not decode.
         ConfigError: the set has fewer clips than a batch.
         StorageError: it cannot be read.
     """
@@ -61,7 +60,7 @@ def _planner(set_url: str, batch_clips: int) -> Planner:
     index = load_index(index_url)
     if tuple(index.classes) != LABELS:
         raise InputError(
-            f"{index_url} has the labels {', '.join(index.classes[:3])}, ... and is no set to pre-train on, which has "
+            f"{index_url} has the labels {', '.join(index.classes[:3])}, ...; a set to pre-train on has "
             f"{', '.join(LABELS[:3])}, ...; make one with `adaptfocus world --kind pretrain`"
         )
     if index.table.num_rows < batch_clips:
@@ -73,7 +72,7 @@ def _planner(set_url: str, batch_clips: int) -> Planner:
 
 
 def _plans(planner: Planner, seed: int, batch_clips: int, spec: InputSpec) -> Iterator[pa.Table]:
-    """Plans of bags of one clip, epoch after epoch; what fills no batch opens the next epoch."""
+    """Plans of bags of one clip, epoch after epoch. Bags that do not fill a batch come first in the next epoch."""
     clip = ClipConfig(frames=spec.frames, frame_stride=spec.frame_stride, size_pixels=spec.size_pixels)
     rules = DrawRules(clips_per_bag=1, bags_per_batch=batch_clips)
     saliency = planner.empty_saliency(SALIENCY)

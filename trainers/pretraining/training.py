@@ -1,13 +1,12 @@
-"""The small backbone's start: trained on trimmed clips of another label set than the worlds'.
+"""Pre-trains the small backbone on trimmed clips whose labels are not those of the worlds.
 
-Input: a seed; and, if wanted, a set of encoded clips (`adaptfocus world --kind pretrain`).
-Does: trains Small3D to name *which sprites are there* and *which movements are there* in short clips, apart from each
-other: which sprite does which movement, and so every action of the worlds, is never a label. Without a set, clips are
-rendered on the way, and noise stands for the codec.
-Output: weights at a URL, for `backbones.load_pretrained`.
+Small3D learns to name *which sprites* and *which movements* a short clip has, separately. Which sprite does which
+movement, and so every action of the worlds, is never a label. The clips come from a set (`adaptfocus world --kind
+pretrain`); without a set they are rendered during training, with noise in place of the codec. The weights are for
+`backbones.load_pretrained`.
 
-It stands for what Kinetics is to the real backbones: trimmed clips, other classes, the same kind of pixels. One's own
-videos and trimmed clips are for `adaptfocus pretrain` (docs/training.md).
+This plays the part of Kinetics for the real backbones: trimmed clips, other classes, the same kind of pixels. For your
+own videos and trimmed clips use `adaptfocus pretrain` (docs/training.md).
 
     python -m adaptfocus.trainers.pretraining.training --out weights.pt --seed 0
     python -m adaptfocus.trainers.pretraining.training --out weights.pt --seed 0 --set URL
@@ -36,7 +35,7 @@ BACKBONE = "small3d"
 STEPS = 320
 BATCH_CLIPS = 48
 PEAK_LEARNING_RATE = 8e-3
-# H.264 at crf 20 moves a pixel of the worlds by about 1.2 of 255 on average, more at the edges of what moves.
+# H.264 at crf 20 changes a pixel of the worlds by about 1.2 of 255 on average, and more at the edges of moving things.
 NOISE_LEVELS = 2.0
 
 
@@ -51,8 +50,8 @@ def pretrain(
 
     Args:
         out_url: where the weights go.
-        seed: of the clips, or of their order, and of the fresh weights; the caller's random state is left as it was.
-        steps: optimiser steps of 48 clips; 320 take 13 s of one core, from a set 40 s.
+        seed: of the clips, or of their order, and of the fresh weights; the caller's random state does not change.
+        steps: optimiser steps of 48 clips; 320 take 13 s of one core, or 40 s from a set.
         progress: called with (steps done, steps in all, loss).
         set_url: a set of encoded clips to train on; the weights file then names it (``"set"``).
 
@@ -88,7 +87,7 @@ def pretrain(
 
 
 def rendered_batches(seed: int) -> Generator[tuple[torch.Tensor, np.ndarray], None, None]:
-    """Clips that nobody has seen before, as Small3D wants them, and their targets."""
+    """Freshly rendered clips, as Small3D takes them, and their targets."""
     rng = np.random.default_rng([seed, 77])
     while True:
         frames, targets = make_clips(rng, BATCH_CLIPS)
@@ -96,7 +95,7 @@ def rendered_batches(seed: int) -> Generator[tuple[torch.Tensor, np.ndarray], No
 
 
 def encoded_batches(set_url: str, seed: int) -> Generator[tuple[torch.Tensor, np.ndarray], None, None]:
-    """The same from a set of encoded clips."""
+    """Clips of a set of encoded clips, as Small3D takes them, and their targets."""
     for frames, targets in batches_of_set(set_url, seed, BATCH_CLIPS, Small3D.input_spec):
         yield normalise(torch.from_numpy(frames), Small3D.input_spec).contiguous(), targets
 
@@ -104,7 +103,7 @@ def encoded_batches(set_url: str, seed: int) -> Generator[tuple[torch.Tensor, np
 def make_clips(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Trimmed clips and what is in them: frames uint8 [B, T, S, S, 3], targets float32 [B, len(LABELS)].
 
-    One to three sprites a clip, each with a movement of its own, before a random scene.
+    Each clip has one to three sprites, each with its own movement, in front of a random scene.
     """
     spec = Small3D.input_spec
     frames = np.empty((count, spec.frames, spec.size_pixels, spec.size_pixels, 3), dtype=np.uint8)
@@ -116,7 +115,7 @@ def make_clips(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.nda
 
 
 def normalise_frames(frames: np.ndarray) -> torch.Tensor:
-    """Frames uint8 [B, T, H, W, 3] -> float [B, 3, T, H, W] as Small3D wants them."""
+    """Frames uint8 [B, T, H, W, 3] -> float [B, 3, T, H, W] as Small3D takes them."""
     return normalise(torch.from_numpy(frames).permute(0, 1, 4, 2, 3), Small3D.input_spec).contiguous()
 
 
@@ -127,11 +126,11 @@ def _say(step: int, steps: int, loss: float) -> None:
 
 def main() -> None:
     """The command line of this script."""
-    parser = argparse.ArgumentParser(description="Train the small backbone's start.")
+    parser = argparse.ArgumentParser(description="Pre-train the small backbone.")
     parser.add_argument("--out", required=True, help="where the weights go: a path or a URL")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--set", help="URL of a set of encoded clips, which `adaptfocus world --kind pretrain` makes")
+    parser.add_argument("--set", help="URL of a set of encoded clips; `adaptfocus world --kind pretrain` makes one")
     args = parser.parse_args()
     try:
         loss = pretrain(args.out, args.seed, args.steps, _say, set_url=args.set)

@@ -1,11 +1,10 @@
-"""Which activity a whole video shows: from its mean, and from its features in their order.
+"""Which activity a whole video shows: two heads, of which one sees the order of the features.
 
-Input: features [T, D] of each video, and its activities.
-Does: trains one of two heads. `mlp` sees mean and maximum over time, and so no order. `temporal`, after Timeception
-(Hussein et al., CVPR 2019), sees 64 stretches through depthwise convolutions of several lengths, block by block.
-Output: probabilities of the activities: of all together 1 where each video has one, else each by itself.
+`mlp` sees the mean and the maximum over time, and so no order. `temporal`, after Timeception (Hussein et al., CVPR
+2019), cuts the video into 64 equal stretches and looks at them through blocks of depthwise convolutions of several
+lengths. The probabilities of the activities sum to 1 where each video has one activity; otherwise they are independent.
 
-Both are written from the paper's description, small enough for some hundred videos.
+Both heads are written from the paper's description, and are small enough for some hundred videos.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ STRETCHES = 64
 CHANNELS = 64
 GROUPS = 4
 KERNELS = (3, 5, 7)
-BLOCKS = 4  # the last sees four places of the whole video
+BLOCKS = 4  # the last block sees the whole video in four places
 
 
 class PooledMLP(nn.Module):
-    """float [B, T, D] -> logits [B, K]; what comes in another order gives the same."""
+    """float [B, T, D] -> logits [B, K]; the order of the T steps has no effect."""
 
     def __init__(self, num_features: int, num_classes: int) -> None:
         super().__init__()
@@ -41,7 +40,7 @@ class PooledMLP(nn.Module):
 
 
 class TemporalBlock(nn.Module):
-    """float [B, C, T] -> [B, C, T / 2]: each channel through kernels of several lengths, mixed in groups, shuffled."""
+    """float [B, C, T] -> [B, C, T / 2]: kernels of several lengths for each channel, mixed in groups, then shuffled."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,13 +1,12 @@
 """Temporal sentence grounding: a map of proposals, scored for a sentence (after 2D-TAN, Zhang et al., AAAI 2020).
 
-Input: features [T, D] of each video; sentences as words, each with a stretch of its video.
-Does: 32 clips of a video meet the sentence, then each other, in both directions of time; every stretch from clip i to
-clip j gets a score from its ends and its mean. Word vectors are learned on the task. Scores are taught the
-overlap with the true stretch, as there.
-Output: for each sentence, stretches from the best on, none of which overlaps a better one by more than half.
+A video is cut into 32 clips. Each clip is combined with the sentence, and then a recurrent layer looks at the clips in
+both directions of time. Every stretch from clip i to clip j gets a score from its ends and its mean. The scores learn
+the overlap with the true stretch, as in 2D-TAN, and word vectors are learned on the task. The result for a sentence is
+a list of stretches, best first, none of which overlaps a better one by more than half.
 
-Where a sentence has a word of order ("after", "for the second time"), a clip alone does not tell; hence the recurrent
-layer over clips that have met the sentence.
+Where a sentence has a word of order ("after", "for the second time"), a single clip is not enough to answer it. The
+recurrent layer is there for such sentences.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ SCHEDULE = Schedule(epochs=16, batch_items=32, learning_rate=4e-3)
 CLIPS = 32
 CHANNELS = 32
 WORD_FEATURES = 32
-OVERLAP_OF_NONE, OVERLAP_OF_ALL = 0.3, 0.9  # the target rises from 0 to 1 between these
+OVERLAP_OF_NONE, OVERLAP_OF_ALL = 0.3, 0.9  # the target rises from 0 to 1 between these overlaps
 KEPT = 5
-LARGEST_OVERLAP = 0.5  # of stretches that are both kept
+LARGEST_OVERLAP = 0.5  # of two stretches that are both kept
 
 
 @dataclass(frozen=True)
 class Query:
-    """A sentence and what it means."""
+    """A sentence and the moment that it means."""
 
     video: int  # place of its video's features
     sentence: str
@@ -48,7 +47,7 @@ def words_of(sentence: str) -> list[str]:
 
 
 class Vocabulary:
-    """Words of training sentences, numbered from 2; 0 is padding, 1 any other word."""
+    """Words of the training sentences, numbered from 2; 0 is padding, and 1 is any other word."""
 
     def __init__(self, sentences: Sequence[str]) -> None:
         self.numbers = {word: n for n, word in enumerate(sorted({w for s in sentences for w in words_of(s)}), start=2)}
@@ -62,7 +61,7 @@ class Vocabulary:
 
 
 class ProposalMap(nn.Module):
-    """float [B, CLIPS, D], words int64 [B, W], which are real -> logits [B, CLIPS, CLIPS] of (first, last) clip."""
+    """float [B, CLIPS, D], words int64 [B, W] and which are real -> logits [B, CLIPS, CLIPS] of (first, last) clip."""
 
     def __init__(self, num_features: int, num_words: int) -> None:
         super().__init__()
@@ -88,7 +87,7 @@ class ProposalMap(nn.Module):
 
 
 def _means(x: torch.Tensor) -> torch.Tensor:
-    """[B, N, C] -> [B, N, N, C]: the mean from place i to place j, both included; where j < i, of no meaning."""
+    """[B, N, C] -> [B, N, N, C]: the mean from place i to place j, both included; meaningless where j < i."""
     sums = functional.pad(x.cumsum(dim=1), (0, 0, 1, 0))
     places = torch.arange(x.shape[1])
     lengths = (places[None] - places[:, None] + 1).clamp(min=1)
@@ -96,7 +95,7 @@ def _means(x: torch.Tensor) -> torch.Tensor:
 
 
 def overlaps(start: float, end: float) -> np.ndarray:
-    """Intersection over union of a stretch (as shares of the video) with every proposal: float64 [CLIPS, CLIPS]."""
+    """Intersection over union of a stretch (in shares of the video) with every proposal: float64 [CLIPS, CLIPS]."""
     edges = np.arange(CLIPS + 1) / CLIPS
     first, last = np.broadcast_arrays(edges[:-1, None], edges[None, 1:])
     return np.where(last > first, moment_iou(np.stack([first, last], axis=-1), np.array([start, end])), 0.0)

@@ -1,9 +1,7 @@
-"""The features that a probe is made of: those of the annotated videos, checked, at one scale.
+"""Reads the features of annotated videos for a probe, checks them, and brings them to one scale.
 
-Input: URLs of feature sets; the annotated videos of each split.
-Does: reads each set once, part by part; refuses what cannot be compared; subtracts the mean and divides by the
-standard deviation of each dimension over the training videos.
-Output: ProbeFeatures; annotated videos without features, by split, are listed and not guessed.
+Each feature set is read once, part by part. Sets that cannot be compared are refused. Each dimension is standardised by
+its mean and standard deviation over the training videos. Annotated videos without features are listed by split.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from adaptfocus.pipelines.features.store import FeatureSet, VideoFeatures, open_
 from adaptfocus.trainers.probes.training import Progress
 
 TRAIN, TEST = "train", "test"
-LEAST_SCALE = 1e-6  # of the deviation of a dimension that hardly changes
+LEAST_SCALE = 1e-6  # smallest divisor, for a dimension that hardly changes
 
 
 @dataclass(frozen=True)
@@ -40,13 +38,13 @@ def read_features(
     """Read the features of the wanted videos.
 
     Args:
-        urls: feature sets of one kind: of the training and of the test index, say.
+        urls: feature sets of one kind, such as those of the training and of the test index.
         wanted: video ids by split, `train` and `test`.
         progress: called with (videos read, videos in the sets).
 
     Raises:
-        InputError: the sets differ in dimension or stride, or are no pooled vectors; a video is in two of them; one has
-            values that are not finite; no training or no test video has features.
+        InputError: the sets differ in dimension or stride, or are not pooled vectors; a video is in two of them; a
+            video has values that are not finite; no training or no test video has features.
         StorageError: they cannot be read.
     """
     sets = [open_features(url) for url in urls]
@@ -58,7 +56,7 @@ def read_features(
         for video in each:
             done += 1
             if video.video_id in videos:
-                raise InputError(f"{each.url} has features of {video.video_id!r}, and so has another set; give one")
+                raise InputError(f"{each.url} and another set both have features of {video.video_id!r}; give only one")
             if video.video_id in ids:
                 videos[video.video_id] = _checked(video, each)
             if progress is not None:
@@ -68,8 +66,8 @@ def read_features(
         if len(missing[split]) == len(of_split):
             raise InputError(
                 f"none of the {len(of_split)} annotated videos of split '{split}' (such as {of_split[0]}) has features "
-                f"in {', '.join(urls)} (such as {', '.join(sets[0].video_ids[:1])}); extract those, or see that the "
-                "ids are the same"
+                f"in {', '.join(urls)} (such as {', '.join(sets[0].video_ids[:1])}); extract them, or make the ids "
+                "the same"
             )
     mean, scale = _moments([videos[v].features for v in wanted[TRAIN] if v in videos])
     return ProbeFeatures(
@@ -90,7 +88,7 @@ def _check_alike(sets: Sequence[FeatureSet]) -> None:
         if (each.dim, each.stride_seconds) != (first.dim, first.stride_seconds):
             raise InputError(
                 f"{each.url} has features of {each.dim} dimensions every {each.stride_seconds:g} s, {first.url} of "
-                f"{first.dim} every {first.stride_seconds:g} s; one head takes features of one kind"
+                f"{first.dim} every {first.stride_seconds:g} s; a head needs features of one kind"
             )
 
 

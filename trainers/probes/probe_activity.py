@@ -1,7 +1,6 @@
-"""The activity probe: two heads, one that sees no order and one that does.
+"""The activity probe: trains two heads, one that sees no order and one that does.
 
-Input: videos of both splits with their activities, their features. Does: trains both heads. Output: a SeedOutcome:
-accuracy (where each video has exactly one activity) and mAP of each head.
+The scores are the mAP of each head, and its accuracy where each video has exactly one activity.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ def run_seed(
     schedule: Schedule,
     progress: Progress | None = None,
 ) -> SeedOutcome:
-    """Train both heads on `train`, score them on `test`. Activities are those of either."""
+    """Train both heads on `train`, and score them on `test`. The activities are those of both splits."""
     began = time.monotonic()
     names = sorted({name for video in [*train, *test] for name in video.activities})
     truth, wanted = (_truth(videos, names) for videos in (test, train))
     if not (truth.any() and wanted.any()):
         raise InputError(
-            f"the {len(train)} training and {len(test)} test videos must show an activity in each split, and those of "
-            "one show none; look at `activities` in the annotations"
+            f"both splits must have a video with an activity; of {len(train)} training and {len(test)} test videos, "
+            "those of one split show none; check `activities` in the annotations"
         )
     one_each = has_one_each(truth) and has_one_each(wanted)
     x, y = ([found.features[video.video_id] for video in videos] for videos in (train, test))
@@ -71,11 +70,11 @@ def _part(progress: Progress | None, number: int, parts: int) -> Progress | None
 
 
 def _activities(said: np.ndarray, truth: np.ndarray, names: Sequence[str]) -> Details:
-    """How the head that sees order does on each activity, and what it takes it for otherwise."""
+    """The results of the head that sees order on each activity, and what it most often mistakes it for."""
     rows = []
     for number, name in enumerate(names):
         guesses = said[truth[:, number]].argmax(axis=1)
         wrong = Counter(names[k] for k in guesses if k != number).most_common(1)
         taken = f"{wrong[0][0]} ({wrong[0][1]})" if wrong else ""
         rows.append((name, len(guesses), float((guesses == number).mean()) if len(guesses) else None, taken))
-    return Details("Activities, temporal head", ("activity", "test videos", "right", "else most often taken for"), rows)
+    return Details("Activities, temporal head", ("activity", "test videos", "right", "most often mistaken for"), rows)

@@ -1,7 +1,6 @@
-"""The grounding probe: one head, sentences in, moments out.
+"""The grounding probe: trains one head, which finds the best stretches of a video for each test sentence.
 
-Input: moments of both splits, features of their videos. Does: trains; finds the best stretches for each test sentence.
-Output: a SeedOutcome: how often one of the best n overlaps the true moment by enough.
+The scores say how often one of the best n stretches overlaps the true moment by enough.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def run_seed(
     schedule: Schedule,
     progress: Progress | None = None,
 ) -> SeedOutcome:
-    """Train on `train`, score on `test`."""
+    """Train a head on `train`, and score it on `test`."""
     began = time.monotonic()
     places = {name: place for place, name in enumerate(dict.fromkeys(moment.video_id for moment in train))}
     vocabulary = Vocabulary([moment.sentence for moment in train])
@@ -46,7 +45,7 @@ def run_seed(
         said.append(shares * seconds)
     truth = np.array([(moment.start_seconds, moment.end_seconds) for moment in test])
     metrics = {}
-    for edge in (AT_LEAST, ABOVE):  # evaluations disagree: see there
+    for edge in (AT_LEAST, ABOVE):  # evaluations disagree about the edge: see metrics/grounding.py
         metrics |= grounding_scores(said, truth, edge).named()
     hit = np.array([moment_iou(best[0], true) for best, true in zip(said, truth, strict=True)])
     predictions = [
@@ -63,14 +62,14 @@ def _query(moment: Moment, found: ProbeFeatures, place: int) -> Query:
     seconds = found.duration_seconds[moment.video_id]
     if moment.start_seconds >= seconds:
         raise InputError(
-            f"{moment.video_id}: the sentence {moment.sentence!r} begins at {moment.start_seconds:g} s, and the video "
-            f"ends at {seconds:g} s; leave it out of the annotations"
+            f"{moment.video_id}: the sentence {moment.sentence!r} begins at {moment.start_seconds:g} s, but the video "
+            f"ends at {seconds:g} s; remove it from the annotations"
         )
     return Query(place, moment.sentence, moment.start_seconds / seconds, min(1.0, moment.end_seconds / seconds))
 
 
 def _kinds(overlaps: np.ndarray, test: Sequence[Moment]) -> Details:
-    """Sentences with and without a word of order; `overlaps` [S] of the best stretch with the true one."""
+    """Scores of sentences with and without a word of order; `overlaps` [S]: of the best stretch with the true one."""
     has_order = np.array([bool(WORDS_OF_ORDER & set(words_of(moment.sentence))) for moment in test])
     rows = []
     for name, of_kind in (("with a word of order", has_order), ("without", ~has_order)):
@@ -82,7 +81,7 @@ def _kinds(overlaps: np.ndarray, test: Sequence[Moment]) -> Details:
 def _strips(
     said: Sequence[np.ndarray], overlaps: np.ndarray, test: Sequence[Moment], found: ProbeFeatures
 ) -> list[Strips]:
-    """Sentences taken evenly from the test split, whatever their scores."""
+    """Strips of sentences taken evenly from the test split, whatever their scores."""
     strips = []
     for i in evenly(len(test), STRIPS):
         truth = Span(test[i].start_seconds, test[i].end_seconds, "true")

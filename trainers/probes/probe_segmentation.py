@@ -1,7 +1,7 @@
-"""The segmentation probe: one head, scored as its field does.
+"""The segmentation probe: trains one head, and scores it by the metrics that are usual in this field.
 
-Input: segmented videos of both splits, their features. Does: gives each feature the class at its time; trains; spreads
-predictions over moments at 15 Hz, the frame rate of Breakfast. Output: a SeedOutcome.
+Each feature is trained on the class at its time. Predictions are spread over moments at 15 Hz, the frame rate of
+Breakfast, and scored there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from adaptfocus.trainers.probes.training import Progress, Schedule
 
 HEADLINE = ("F1@50", "MoF", "edit")
 EVALUATED_HZ = 15.0
-NOT_COUNTED = ("background",)  # by edit and F1, as in MS-TCN's evaluation: Breakfast's SIL counts
+NOT_COUNTED = ("background",)  # in edit and F1, as in MS-TCN's evaluation, where Breakfast's SIL counts
 STRIPS = 6  # test videos to look at
 
 
@@ -32,7 +32,7 @@ def run_seed(
     schedule: Schedule,
     progress: Progress | None = None,
 ) -> SeedOutcome:
-    """Train on `train`, score on `test`. Classes are those of either."""
+    """Train a head on `train`, and score it on `test`. The classes are those of both splits."""
     began = time.monotonic()
     names = sorted({label for video in [*train, *test] for _, _, label in video.segments})
     x = [found.features[video.video_id] for video in train]
@@ -56,14 +56,14 @@ def run_seed(
 
 
 def classes_at(video: SegmentedVideo, seconds: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """The place in `names` of what goes on at each time: int64 [T]. Past the last segment, that of the last one."""
+    """The place in `names` of the class at each time: int64 [T]. After the last segment, its class continues."""
     ends = np.array([end for _, end, _ in video.segments])
     numbers = np.array([names.index(label) for _, _, label in video.segments])
     return numbers[np.minimum(np.searchsorted(ends, seconds, side="right"), len(numbers) - 1)]
 
 
 def evaluated_seconds(video: SegmentedVideo) -> np.ndarray:
-    """The moments of a video that are scored: float64, EVALUATED_HZ a second, at least one."""
+    """The times of a video that are scored: float64 seconds, EVALUATED_HZ a second, at least one."""
     return (np.arange(max(1, round(video.duration_seconds * EVALUATED_HZ))) + 0.5) / EVALUATED_HZ
 
 
@@ -74,7 +74,7 @@ def nearest(center_seconds: np.ndarray, seconds: np.ndarray) -> np.ndarray:
 
 
 def spans_of(classes: np.ndarray, names: Sequence[str], video: SegmentedVideo) -> list[Span]:
-    """Classes at EVALUATED_HZ -> what lasts from when to when."""
+    """Classes at EVALUATED_HZ -> spans of one class, with their start and end."""
     edges = [0, *(np.flatnonzero(np.diff(classes)) + 1).tolist(), len(classes)]
     ends = [*(edge / EVALUATED_HZ for edge in edges[1:-1]), video.duration_seconds]
     return [
@@ -94,7 +94,7 @@ def _scores(said: Sequence[np.ndarray], truth: Sequence[np.ndarray], names: Sequ
 
 
 def _classes(said: Sequence[np.ndarray], truth: Sequence[np.ndarray], names: Sequence[str]) -> Details:
-    """How each class does, frame by frame."""
+    """Recall, precision and IoU of each class, by frames."""
     s, t = np.concatenate(said), np.concatenate(truth)
     rows = []
     for number, name in enumerate(names):
@@ -114,7 +114,7 @@ def _classes(said: Sequence[np.ndarray], truth: Sequence[np.ndarray], names: Seq
 
 
 def _strips(test: Sequence[SegmentedVideo], spans: Sequence[Sequence[Span]]) -> list[Strips]:
-    """Videos taken evenly from the test split, whatever their scores."""
+    """Strips of videos taken evenly from the test split, whatever their scores."""
     return [
         Strips(
             test[i].video_id,

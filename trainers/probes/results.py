@@ -1,7 +1,4 @@
-"""What a probe found: scores of several seeds, and what of the first seed is worth looking at.
-
-Input: values. Does: means and deviations over seeds. Output: plain records; a dict for JSON.
-"""
+"""The results of a probe: the scores of several seeds, and details and examples of the first seed."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ import numpy as np
 
 
 class Span(NamedTuple):
-    """A stretch of a video and what it is."""
+    """A stretch of a video and what it shows."""
 
     start_seconds: float
     end_seconds: float
@@ -21,14 +18,14 @@ class Span(NamedTuple):
 
 
 def evenly(count: int, most: int) -> list[int]:
-    """At most `most` places, evenly spread over `count`: chosen for no score."""
+    """At most `most` places, evenly spread over `count`, independent of any score."""
     chosen = min(count, most)
     return [(2 * i + 1) * count // (2 * chosen) for i in range(chosen)]
 
 
 @dataclass(frozen=True)
 class Strips:
-    """One video, or one sentence about it: rows of spans under each other, such as what is true and what was found."""
+    """One video, or one sentence about it, as rows of spans one below the other: what is true and what was found."""
 
     title: str
     duration_seconds: float
@@ -38,7 +35,7 @@ class Strips:
 
 @dataclass(frozen=True)
 class Details:
-    """Scores of parts: of classes, or of kinds of sentences. The first column names the part."""
+    """A table of scores of classes, or of kinds of sentences. The first column names the class or kind."""
 
     title: str
     columns: Sequence[str]
@@ -47,7 +44,7 @@ class Details:
 
 @dataclass(frozen=True)
 class SeedOutcome:
-    """One head of one seed, or several where a task has several."""
+    """The results of one seed: of one head, or of several where a task has several."""
 
     seed: int
     metrics: Mapping[str, float]  # by name; fractions in [0, 1]
@@ -67,7 +64,7 @@ class ProbeResult:
     annotations: str
     dim: int
     stride_seconds: float
-    items: Mapping[str, Mapping[str, int]]  # split -> videos, sentences, ...: how many were used
+    items: Mapping[str, Mapping[str, int]]  # split -> how many videos, sentences, ... were used
     missing: Mapping[str, Sequence[str]]  # split -> annotated videos without features
     schedule: Mapping[str, Any]
     headline: Sequence[str]  # names of the metrics to look at first
@@ -82,7 +79,7 @@ class ProbeResult:
         return found
 
     def as_json(self) -> dict[str, Any]:
-        """What result.json holds."""
+        """The contents of result.json."""
         return {
             "task": self.task,
             "features": list(self.features),

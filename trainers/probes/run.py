@@ -1,8 +1,6 @@
-"""A probe from its URLs to its scores: annotations and features in, a head a seed, one result.
+"""Runs a probe: reads annotations and features, then trains and scores the task's head (or heads) for each seed.
 
-Input: the task, URLs of features and annotations, seeds.
-Does: reads both, trains and scores the task's head (or heads) for each seed, under one schedule.
-Output: a ProbeResult. Annotated videos without features are left out and counted.
+All seeds have the same schedule. Annotated videos without features are left out and counted.
 """
 
 from __future__ import annotations
@@ -34,14 +32,14 @@ from adaptfocus.trainers.probes.results import ProbeResult, SeedOutcome
 from adaptfocus.trainers.probes.training import Progress, Schedule
 
 Run = Callable[[Sequence[Any], Sequence[Any], ProbeFeatures, int, Schedule, Progress | None], SeedOutcome]
-Stage = Callable[[str], Progress]  # a bar for a stage of that title
+Stage = Callable[[str], Progress]  # makes a progress bar with that title
 
 
 @dataclass(frozen=True)
 class Task:
-    """What tells one probe from another."""
+    """What differs from one probe to another."""
 
-    file: str  # of the annotations, where a folder is given
+    file: str  # name of the annotations, where a folder is given
     read: Callable[[str], Sequence[Any]]  # rows with video_id and split
     run: Run
     schedule: Schedule
@@ -71,16 +69,16 @@ def run_probe(
     """Train and score the heads of one task.
 
     Args:
-        task_name: of TASKS.
+        task_name: a key of TASKS.
         features: URLs of feature sets, which together have the training and the test videos.
-        annotations: the task's JSON-lines file, or the folder in which it lies.
-        seeds: of the heads' weights and the order of items; one head (of each kind) a seed.
-        epochs: instead of the task's own number.
-        stage: gives a progress function for each stage.
+        annotations: the task's JSON-lines file, or its folder.
+        seeds: of the heads' weights and the order of items; each seed trains one head (of each kind).
+        epochs: overrides the task's own number.
+        stage: makes a progress function for each stage.
 
     Raises:
         ConfigError: no such task, no seeds, or no epochs.
-        InputError: annotations or features cannot be used: the message says which and why.
+        InputError: annotations or features cannot be used; the message says which and why.
         StorageError: they cannot be read.
     """
     if task_name not in TASKS:
@@ -109,7 +107,11 @@ def run_probe(
 
 
 def _by_split(rows: Sequence[Any], url: str) -> dict[str, list[Any]]:
-    """Raises InputError: a split that a probe needs is not there. Rows of other splits are not looked at."""
+    """Rows by split; rows of splits that a probe does not use are left out.
+
+    Raises:
+        InputError: a split that a probe needs is not there.
+    """
     found = {split: [row for row in rows if row.split == split] for split in (TRAIN, TEST)}
     for split, of_split in found.items():
         if not of_split:

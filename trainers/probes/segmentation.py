@@ -1,11 +1,11 @@
 """Temporal action segmentation: a multi-stage dilated temporal network (MS-TCN, Abu Farha and Gall, CVPR 2019).
 
-Input: features [T, D] of each video, and a class of each of the T moments.
-Does: a first stage predicts classes from features, each later one from the classes of the one before; cross-entropy,
-and a truncated squared difference of neighbouring log-probabilities that keeps segments whole.
-Output: a class of each moment.
+A first stage predicts the class of each moment from features [T, D]; each later stage predicts it from the classes of
+the stage before. The loss is cross-entropy, plus a truncated squared difference of neighbouring log-probabilities that
+keeps segments whole.
 
-Written from the paper: layers as described there, fewer and narrower, so that a CPU trains them in seconds.
+This is written from the paper. The layers are those described there, but fewer and narrower, so that a CPU trains them
+in seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.nn import functional
 from adaptfocus.trainers.probes.training import Progress, Schedule, fit, fresh, pad_sequences
 
 SCHEDULE = Schedule(epochs=24, batch_items=8, learning_rate=4e-3)
-STAGES, LAYERS, CHANNELS = 3, 8, 32  # eight layers see 255 moments to either side
+STAGES, LAYERS, CHANNELS = 3, 8, 32  # eight layers see 255 moments on either side
 SMOOTHING, TRUNCATION = 0.15, 4.0
 IGNORED = -100  # class of padding
 
@@ -39,7 +39,7 @@ class Stage(nn.Module):
         self.exit = nn.Conv1d(CHANNELS, num_classes, 1)
 
     def forward(self, x: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        """`real` float [B, 1, T]: 0 where a video has ended. What lies there is never seen."""
+        """`real` float [B, 1, T]: 0 where a video has ended. Values there have no effect."""
         x = self.entry(x) * real
         for dilated, mixed in zip(self.dilated, self.mixed, strict=True):
             x = (x + self.dropout(mixed(torch.relu(dilated(x))))) * real

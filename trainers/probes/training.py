@@ -1,8 +1,4 @@
-"""How every head is trained: AdamW under one cycle, items in a random order, a seed.
-
-Input: a head, a loss of some items, a schedule. Does: optimiser steps. Output: the head, in evaluation mode, and the
-mean loss of each epoch.
-"""
+"""How every head of a probe is trained: AdamW with a one-cycle schedule, on items in an order that the seed decides."""
 
 from __future__ import annotations
 
@@ -22,7 +18,7 @@ Progress = Callable[[int, int], None]  # (steps done, steps in all)
 
 @dataclass(frozen=True)
 class Schedule:
-    """The same for all kinds of features: whoever changes it for one of them compares schedules.
+    """The schedule of a task. It must be the same for all features, or a comparison of features compares schedules.
 
     Raises:
         ConfigError: nothing would be trained.
@@ -43,7 +39,7 @@ class Schedule:
 
 
 def fresh(make: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """A head whose weights follow from the seed; the caller's random state stays as it was."""
+    """A head whose weights follow from the seed; the caller's random state does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make()
@@ -57,7 +53,7 @@ def fit(
     seed: int,
     progress: Progress | None = None,
 ) -> list[float]:
-    """Train on items 0 to num_items - 1, each once an epoch, in an order that follows from (seed, epoch).
+    """Train a head on items 0 to num_items - 1, each once an epoch, in an order that follows from (seed, epoch).
 
     Args:
         head: trained in place; left in evaluation mode.
@@ -90,7 +86,7 @@ def fit(
                 loss = loss_of(items.tolist())
                 if not torch.isfinite(loss):
                     raise InputError(
-                        f"the loss is {float(loss.detach())} in epoch {epoch + 1}: the features hold values that are "
+                        f"the loss is {float(loss.detach())} in epoch {epoch + 1}: the features have values that are "
                         "too large; extract them again"
                     )
                 optimizer.zero_grad()
@@ -108,8 +104,11 @@ def fit(
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Small products gain nothing by threads, which wait for each other where cores are busy; and sums do not depend
-    on how many there are."""
+    """Use one thread inside.
+
+    Small products gain nothing from threads, which wait for each other where cores are busy. With one thread, sums do
+    not depend on the number of cores either.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -119,7 +118,7 @@ def one_thread() -> Iterator[None]:
 
 
 def pad_sequences(sequences: Sequence[torch.Tensor], value: float = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sequences [T_i, ...] -> [B, max T, ...] with `value` behind each, and which places are real: bool [B, max T]."""
+    """Sequences [T_i, ...] -> [B, max T, ...], filled up with `value`, and which places are real: bool [B, max T]."""
     lengths = torch.tensor([len(each) for each in sequences])
     longest = int(lengths.max())
     filled = [pad(each, [0, 0] * (each.ndim - 1) + [0, longest - len(each)], value=value) for each in sequences]

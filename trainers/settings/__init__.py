@@ -1,4 +1,4 @@
-"""All settings of a run, checked; no torch."""
+"""All settings of a run, and their checks. Nothing here imports torch."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Settings of a run by what they are for: rate, steps, commits, input, focus, where it runs."""
+"""Groups of a run's settings: optimiser, steps, commits, placement, augmentation, input and focus."""
 
 from __future__ import annotations
 
@@ -41,9 +41,10 @@ ELSEWHERE = {
 
 
 class OptimConfig(Settings):
-    """The optimiser and its schedule; progress is the fraction of all planned bags, so it does not know of workers.
+    """The optimiser and its schedule.
 
-    `sgd` has Nesterov's momentum, of `beta1`.
+    The schedule counts the fraction of all planned bags that are trained, so it does not depend on how many workers
+    there are. `sgd` uses Nesterov momentum of `beta1`.
     """
 
     name: Literal["adamw", "sgd"] = "adamw"
@@ -57,9 +58,9 @@ class OptimConfig(Settings):
 
 
 class StepConfig(Settings):
-    """How a step is computed. All but `precision` may be another when a run is resumed: what is trained stays the same.
+    """How a step is computed; docs/training.md says what each switch does.
 
-    docs/training.md says what each switch does.
+    All of these except `precision` may change when a run is resumed: what is trained stays the same.
     """
 
     precision: Literal["float32", "bf16"] = "float32"  # of the backbone; logits, loss and weights are float32
@@ -72,19 +73,20 @@ class StepConfig(Settings):
 
 
 class CheckpointConfig(Settings):
-    """When to commit, whichever comes first, and at the end of each epoch; and which states stay.
+    """When to commit a checkpoint, and which of its states to keep.
 
-    Nothing here changes what is trained: a run may be resumed with other values.
+    A commit happens when the first of the three limits is reached, and at the end of each epoch. Nothing here changes
+    what is trained: a run may be resumed with other values.
     """
 
     every_batches: int | None = pydantic.Field(default=100, ge=1)  # global batches
     every_clips: int | None = pydantic.Field(default=None, ge=1)  # over all workers
     every_seconds: float | None = pydantic.Field(default=None, gt=0)  # by the clock of rank 0
-    keep: int = pydantic.Field(default=2, ge=1)  # newest states
-    keep_epochs: int | None = pydantic.Field(default=None, ge=1)  # and that of the end of every such epoch
+    keep: int = pydantic.Field(default=2, ge=1)  # so many of the newest states
+    keep_epochs: int | None = pydantic.Field(default=None, ge=1)  # and the state at the end of every n-th epoch
 
     def batches_apart(self, clips_per_batch: int) -> float:
-        """Global batches from one commit to the next, as far as they are counted in batches or clips."""
+        """Global batches from one commit to the next by the limits in batches and clips; infinity without either."""
         by_clips = math.ceil(self.every_clips / clips_per_batch) if self.every_clips else math.inf
         return min(self.every_batches or math.inf, by_clips)
 
@@ -94,23 +96,26 @@ class PlacementConfig(Settings):
 
     engine: Literal["auto", "ray", "local"] = "auto"  # auto: `engine_at` chooses
     workers: int = pydantic.Field(default=1, ge=1)
-    min_workers: int | None = pydantic.Field(default=None, ge=1)  # the run goes on with so few; None: with all only
+    min_workers: int | None = pydantic.Field(default=None, ge=1)  # the run continues with so few; None: only with all
     gpus_per_worker: float = pydantic.Field(default=0, ge=0)
-    worker_resources: dict[str, float] = pydantic.Field(default_factory=dict)  # further ones that each worker takes
+    worker_resources: dict[str, float] = pydantic.Field(default_factory=dict)  # what else each worker takes
     decode_workers: int = pydantic.Field(default=2, ge=1)  # cores
     decode_labels: dict[str, str] = pydantic.Field(
         default_factory=dict
     )  # of the nodes that decode (Ray's label selector); any node if empty
     max_restarts: int = pydantic.Field(default=3, ge=-1)  # of the worker group after failures; -1: no limit
-    resize_seconds: float = pydantic.Field(default=60, gt=0)  # between two looks for nodes to grow on
-    collective_timeout_seconds: int = pydantic.Field(default=900, ge=1)  # until a lost peer is no longer waited for
-    isolate_decoding: bool = True  # in processes of their own (docs/decisions/0013)
-    decode_deadline_seconds: float = pydantic.Field(default=60.0, gt=0)  # of each bag, and 0.25 s more a packet
+    resize_seconds: float = pydantic.Field(default=60, gt=0)  # between two checks for nodes to grow on
+    collective_timeout_seconds: int = pydantic.Field(default=900, ge=1)  # how long to wait for a lost peer
+    isolate_decoding: bool = True  # decode in separate processes (docs/decisions/0013)
+    decode_deadline_seconds: float = pydantic.Field(default=60.0, gt=0)  # for each bag, plus 0.25 s a packet
     decode_memory_mib: int = pydantic.Field(default=2048, ge=64)  # of each decoding process
 
     def engine_at(self, address: str | None) -> Literal["ray", "local"]:
-        """Where `auto` runs: in this process, which starts a minute sooner, unless something is asked for that only a
-        cluster has. Where `address` is given there is one already."""
+        """The engine that `auto` chooses.
+
+        It is this process, which starts a minute sooner, unless `address` names a cluster or the settings ask for
+        something that only a cluster has.
+        """
         if self.engine != "auto":
             return self.engine
         apart = self.gpus_per_worker or self.worker_resources or self.decode_labels
@@ -124,7 +129,7 @@ class PlacementConfig(Settings):
 
     @property
     def isolation(self) -> Isolation | None:
-        """What a bag may take; None if bags are decoded in the process itself."""
+        """The time and memory that decoding a bag may take; None if bags are decoded in this process."""
         return Isolation(self.decode_deadline_seconds, self.decode_memory_mib << 20) if self.isolate_decoding else None
 
 
@@ -132,13 +137,14 @@ Share = Annotated[float, pydantic.Field(gt=0, le=1)]
 
 
 class AugmentConfig(Settings):
-    """What is changed at random in training clips; all off by default.
+    """Random changes to training clips; all are off by default.
 
-    `crop_area`: least and most of the decoded square's area that a clip shows; a rectangle of it is scaled to
-    `clip.size_pixels`. `crop_aspect`: how much wider than high, or higher than wide, the rectangle may be.
-    `decode_size_pixels`: what clips are decoded to for it, in place of `clip.size_pixels`, so that a crop keeps its
-    detail. `flip_probability`: of a mirror image; leave it off where labels know left from right.
-    `brightness`, `contrast`, `saturation`: a factor in [1 - x, 1 + x]. `hue`: a turn of at most so much of the circle.
+    `crop_area`: the smallest and the largest share of the decoded square's area that a clip shows; a rectangle of that
+    area is scaled to `clip.size_pixels`. `crop_aspect`: how much wider than high, or higher than wide, the rectangle
+    may be. `decode_size_pixels`: the size that clips are decoded to before the crop, instead of `clip.size_pixels`, so
+    that a crop keeps its detail. `flip_probability`: how often a clip is mirrored; leave it off where labels
+    distinguish left from right. `brightness`, `contrast`, `saturation`: a factor in [1 - x, 1 + x]. `hue`: a turn of at
+    most this share of the colour circle.
     """
 
     crop_area: tuple[Share, Share] | None = None
@@ -153,10 +159,10 @@ class AugmentConfig(Settings):
     @pydantic.model_validator(mode="after")
     def _agrees(self) -> AugmentConfig:
         if self.crop_area and self.crop_area[0] > self.crop_area[1]:
-            raise ValueError(f"augment.crop_area is {list(self.crop_area)}; the least comes first")
+            raise ValueError(f"augment.crop_area is {list(self.crop_area)}; put the smaller share first")
         if self.decode_size_pixels and not self.crop_area:
             raise ValueError(
-                f"augment.decode_size_pixels is {self.decode_size_pixels}, and nothing is cut out of it; set "
+                f"augment.decode_size_pixels is {self.decode_size_pixels}, but nothing is cropped from it; set "
                 "augment.crop_area, such as [0.5, 1]"
             )
         return self
@@ -171,21 +177,24 @@ class AugmentConfig(Settings):
 
 
 class InputConfig(Settings):
-    """`motion`: what of a clip the backbone sees.
+    """What the backbone sees of a clip: `motion` is one of four forms.
 
-    rgb: the clip. difference: 2 (x - mean_t x), its static picture taken out. rgb_and_difference: both, as twice the
-    channels; the safe form where some actions are known by their looks. zero_mean_kernels: the clip, but the first
-    convolution's weights have no mean over time, at the start and after every step, so that it cannot see what stands
-    still.
+    rgb: the clip. difference: 2 (x - mean_t x), the clip minus its static picture. rgb_and_difference: both, as twice
+    the channels; the safe form where looks tell some actions apart. zero_mean_kernels: the clip, but the first
+    convolution cannot see what stands still, because its weights are set to a mean of zero over time at the start and
+    after every step.
     """
 
     motion: Literal["rgb", "difference", "rgb_and_difference", "zero_mean_kernels"] = "rgb"
-    # Share of the training clips whose static picture is faded to its mean colour (the whole clip, drawn per clip).
+    # Share of the training clips whose static picture is faded to its mean colour. Drawn once for each whole clip.
     fade_background: float = pydantic.Field(default=0.0, ge=0, le=1)
 
 
 class FocusConfig(Settings):
-    """The regime and its switches. `full` and `noisy` weigh every label 1; they differ in the plan's labels."""
+    """The regime and its switches.
+
+    `full` and `noisy` give every label the weight 1; they differ in the labels of the plan.
+    """
 
     regime: Literal["full", "noisy", "ours"] = "ours"
     action_focusing: bool = True
@@ -193,32 +202,32 @@ class FocusConfig(Settings):
     normalise_mass: bool = True
     warmup_epochs: int = pydantic.Field(default=2, ge=0)
     weight_form: Literal["sigmoid", "ratio", "exponential", "superloss"] = "sigmoid"
-    full_labels: FullLabels = "centre"  # when an interval makes a clip a positive in `full`
+    full_labels: FullLabels = "centre"  # in `full`: when an interval makes a clip a positive
     threshold: float = pydantic.Field(default=0.7, gt=0, le=1)  # of the spike-actionness
     temperature: float = pydantic.Field(default=0.1, gt=0)
     delta: float = pydantic.Field(default=0.15, gt=0, le=1)  # fraction of the video
     delta_seconds: float | None = pydantic.Field(default=None, gt=0)  # for long videos, instead of `delta`
-    noisy_or: float = pydantic.Field(default=0.0, ge=0)  # weight of the noisy-OR loss over a bag's clips, in ours
-    # Exponent of rivalry: w times (p / the highest p among the video's labels at the clip)^this. 0: none.
+    noisy_or: float = pydantic.Field(default=0.0, ge=0)  # weight of the noisy-OR loss over a bag's clips, only in ours
+    # Exponent of rivalry: w is multiplied by (p / the highest p among the video's labels at the clip)^this. 0: none.
     rivalry: float = pydantic.Field(default=0.0, ge=0)
-    negative_focus: float = pydantic.Field(default=0.0, ge=0, le=1)  # share of the negatives' mass drawn to high p
-    negative_power: float = pydantic.Field(default=2.0, gt=0)  # in proportion to p^this
-    background_weight: float = pydantic.Field(default=0.0, ge=0)  # of a masked positive, as a negative; 0: ignored
-    background_from: float = pydantic.Field(default=0.3, ge=0, le=1)  # share of the training after which that begins
+    negative_focus: float = pydantic.Field(default=0.0, ge=0, le=1)  # share of the negatives' mass moved to high p
+    negative_power: float = pydantic.Field(default=2.0, gt=0)  # that share is spread in proportion to p^this
+    background_weight: float = pydantic.Field(default=0.0, ge=0)  # of a masked positive used as a negative; 0: ignored
+    background_from: float = pydantic.Field(default=0.3, ge=0, le=1)  # share of the training after which this begins
 
     def active(self, epoch: int) -> bool:
-        """Whether positives are weighed in this epoch."""
+        """Whether positives are weighted in this epoch."""
         return self.regime == "ours" and epoch >= self.warmup_epochs
 
     def negatives_at(self, epoch: int) -> float:
-        """The share of the negatives' mass that is focused in this epoch."""
+        """The share of the negatives' mass that is moved to high p in this epoch."""
         return self.negative_focus if self.active(epoch) else 0.0
 
     @property
     def noisy_or_weight(self) -> float:
-        """The weight of noisy-OR: none in `full` and `noisy`, which stay plain whatever else a recipe sets."""
+        """The weight of noisy-OR. It is 0 in `full` and `noisy`, which stay plain whatever else a recipe sets."""
         return self.noisy_or if self.regime == "ours" else 0.0
 
     def background_at(self, epoch: int, progress: float) -> float:
-        """The weight of weak negatives in this epoch, after a share `progress` of the training."""
+        """The weight of weak negatives in this epoch, when the share `progress` of the training is done."""
         return self.background_weight if self.active(epoch) and progress >= self.background_from else 0.0

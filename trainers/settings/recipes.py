@@ -1,6 +1,6 @@
-"""Named runs. A recipe's docstring holds its cost, its command and what to expect.
+"""Named runs. A recipe's docstring gives its cost, its command and what to expect.
 
-Input: nothing. Does: names values. Output: nested dicts for TrainConfig; anything can be overridden with key=value.
+Each recipe is a function that returns a nested dict for TrainConfig. key=value overrides any of its values.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from typing import Any
 from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.trainers.settings.recipes_of_the_paper import RECIPES_OF_THE_PAPER
 
-# What gained on every world tried, beside the regime itself (docs/results.md).
+# What gained on every world tried, in addition to the regime itself (docs/results.md).
 PAST_THE_PAPER = {"noisy_or": 1.0, "background_weight": 2.0}
-# What keeps focusing from locking onto moments that only the model likes (docs/method.md#the-trap).
+# These keep focusing from locking onto moments that only the model likes (docs/method.md#the-trap).
 FREED = PAST_THE_PAPER | {"negative_focus": 0.7, "rivalry": 1.0, "background_from": 0.6}
 # From scratch, small3d learns nothing of real people on RGB, not even from true labels (docs/results.md).
 MOVING = {"motion": "auto"}
-# The schedule lifts every regime, and so belongs to all (docs/results.md).
+# The schedule raises the score of every regime, so all have it (docs/results.md).
 OPTIM = {"schedule": "up7", "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.02}
 
 
 def small() -> dict[str, Any]:
-    """A small in-tree backbone, from scratch, on one's own videos: a first look at data on two cores.
+    """A small in-tree backbone, from scratch, on your own videos: a first look at data on two cores.
 
-    Cost: 240 clips a video, each decoded anew: most of the time goes there.
+    Cost: 240 clips a video, each decoded anew, which takes most of the time.
     Command: adaptfocus train small name=first runs=URL index=URL
-    Expect (measured: docs/results.md): on 120 videos of people, row `focused`. That took 28,800 clips: thousands of
-    videos want fewer epochs. Half of the epochs find little: 51 mAP where 60 have 92.
+    Expect (measured: docs/results.md): on 120 videos of people, row `focused`. That took 28,800 clips; with thousands
+    of videos, fewer epochs are enough. On the 120 videos half of the epochs find little: 51 mAP, and 92 after all 60.
     """
     return {
         "epochs": 60,
@@ -52,7 +52,8 @@ def world() -> dict[str, Any]:
         "backbone": "small3d",
         "input": {},
         "plan": {"clips_per_bag": 4, "bags_per_batch": 10},
-        # A high rate while the first spikes form breaks their discovery: in the demo 1.5e-2 lost to noisy, 7e-3 never.
+        # A high rate while the first spikes form breaks their discovery: in the demo ours at 1.5e-2 lost to noisy, and
+        # at 7e-3 it never did. A spike is a high score of a label at one moment of a video.
         "optim": OPTIM | {"learning_rate": 7e-3},
         "focus": {"warmup_epochs": 2},
     }
@@ -64,8 +65,8 @@ def demo() -> dict[str, Any]:
     Cost: 3,072 clips of 128 videos in 96 steps; about 45 s on two cores, half of them starting Ray's processes.
     Command: adaptfocus demo (it sets name, places, seed and regime).
     Expect (five paired seeds in one process, 2026-11-23): mAP-max 67 for noisy and 78 for ours, which won each time, by
-    7.5 to 17. Its figures are no benchmark: the world is easier than worlds A and B, so that ours gets going in six
-    epochs. Batches of 4 bags (and a rate of 5e-3) give 74 and 84, but take Ray twice as many steps.
+    7.5 to 17. These figures are no benchmark: the world is easier than worlds A and B, so that six epochs are enough
+    for ours. Batches of 4 bags (and a rate of 5e-3) give 74 and 84, but take Ray twice as many steps.
     """
     return world() | {
         "epochs": 6,
@@ -77,7 +78,9 @@ def demo() -> dict[str, Any]:
 
 
 def full() -> dict[str, Any]:
-    """The reference on the benchmark worlds: labels of clips from annotated intervals, never a weak run's.
+    """The reference on the benchmark worlds: clips get their labels from annotated intervals.
+
+    No weakly supervised run reads these intervals.
 
     Cost: 28,800 clips of 240 videos in 720 steps; about a minute of one core.
     Command: adaptfocus train full name=full runs=URL index=URL weights=URL
@@ -97,7 +100,7 @@ def noisy() -> dict[str, Any]:
 
 
 def ours() -> dict[str, Any]:
-    """AdaptFocus without resampling: clips are drawn uniformly, positives weighed by AF and CF.
+    """AdaptFocus without resampling: clips are drawn uniformly, and AF and CF weight the positives.
 
     Cost: that of `full`.
     Command: adaptfocus train ours name=ours runs=URL index=URL weights=URL
@@ -107,7 +110,7 @@ def ours() -> dict[str, Any]:
 
 
 def ours_resampled() -> dict[str, Any]:
-    """AdaptFocus whose saliency also says where half of the next epoch's clips are drawn.
+    """AdaptFocus with resampling: saliency also says where half of the next epoch's clips are drawn.
 
     Cost: that of `full`.
     Command: adaptfocus train ours_resampled name=ours_resampled runs=URL index=URL weights=URL
@@ -117,7 +120,7 @@ def ours_resampled() -> dict[str, Any]:
 
 
 def ours_resampled_noisy_or() -> dict[str, Any]:
-    """`ours_resampled`, and a noisy-OR loss over the clips of each video.
+    """`ours_resampled` plus a noisy-OR loss over the clips of each video.
 
     Cost: that of `full`.
     Command: adaptfocus train ours_resampled_noisy_or name=noisy-or runs=URL index=URL weights=URL
@@ -127,18 +130,18 @@ def ours_resampled_noisy_or() -> dict[str, Any]:
 
 
 def best() -> dict[str, Any]:
-    """Past the paper: noisy-OR, weak negatives where clip focusing masks, a background that fades in half of the clips.
+    """Beyond the paper: noisy-OR, weak negatives where clip focusing masks, a faded background in half of the clips.
 
     Cost: that of `full`.
     Command: adaptfocus train best name=best runs=URL index=URL weights=URL
-    Expect (measured: docs/results.md): mAP-max, row `best`. Where actions are known by their looks, leave the fading:
+    Expect (measured: docs/results.md): mAP-max, row `best`. Where looks tell actions apart, turn the fading off:
     input.fade_background=0 (row `negatives`).
     """
     return _regime("ours", resample=True, focus=PAST_THE_PAPER) | {"input": {"fade_background": 0.5}}
 
 
 def focused() -> dict[str, Any]:
-    """What is trained where nothing else is known: noisy-OR, weak negatives, focused negatives, rivalry of labels.
+    """The recipe for data of which nothing is known: noisy-OR, weak negatives, focused negatives, rivalry of labels.
 
     Cost: that of `full`.
     Command: adaptfocus train focused name=focused runs=URL index=URL
@@ -148,9 +151,9 @@ def focused() -> dict[str, Any]:
 
 
 def pretrain_labels() -> dict[str, Any]:
-    """A start from one's own trimmed clips of other classes or people: noisy training, with labels that are true.
+    """Pre-training on your own trimmed clips of other classes or people: noisy training, with labels that are true.
 
-    Cost: 60 clips a video of the index, of which a batch has 32 of 16 videos.
+    Cost: 60 clips a video of the index; a batch has 32 clips of 16 videos.
     Command: adaptfocus pretrain INDEX --out weights.pt --task labels
     Expect (measured: docs/results.md#starts): row `labels`.
     """
@@ -158,9 +161,9 @@ def pretrain_labels() -> dict[str, Any]:
 
 
 def pretrain_order() -> dict[str, Any]:
-    """A start from the very videos that will be trained on, without their labels: in what order is a clip shown?
+    """Pre-training without labels, on the videos that will be trained on: in what order is a clip shown?
 
-    Cost: 120 clips a video, of which twice as many frames are decoded.
+    Cost: 120 clips a video, with twice as many frames decoded for each.
     Command: adaptfocus pretrain INDEX --out weights.pt --task order
     Expect (measured: docs/results.md#starts): row `order`.
     """
@@ -168,10 +171,11 @@ def pretrain_order() -> dict[str, Any]:
 
 
 def figure2() -> dict[str, Any]:
-    """What the paper's public figure shows, and nothing else: one spike and its time a pair, AF and CF.
+    """Only what the paper's public figure shows: AF and CF, with one spike and its time for each video and label.
 
-    A running maximum, read before a clip's own visit; a hard mask; uniform draws; weights as they are, of which the
-    figure shows only that they are less than 1 below the threshold and more above it: focus.weight_form.
+    The spike is a running maximum, read before a clip's own visit. The mask is hard, and draws are uniform. Weights are
+    not normalised. Of their form the figure shows only that a weight is below 1 below the threshold, and above 1 above
+    it; see focus.weight_form.
     Cost: that of `full`.
     Command: adaptfocus train figure2 name=figure2 runs=URL index=URL weights=URL
     Expect (measured: docs/results.md): mAP-max, row `figure2`.
@@ -218,5 +222,5 @@ def recipe(name: str) -> dict[str, Any]:
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
-        raise ConfigError(f"there is no recipe '{name}'; {hint}There are: {', '.join(sorted(RECIPES))}")
+        raise ConfigError(f"there is no recipe '{name}'; {hint}The recipes are: {', '.join(sorted(RECIPES))}")
     return RECIPES[name]()

@@ -1,33 +1,33 @@
 """Recipes for Charades, Breakfast and MultiThumos with the paper's backbones.
 
-Input: nothing. Does: names values: which backbone sees which clips. Output: nested dicts for TrainConfig.
+**None of these has been run on its data.** The paper's own code made the published scores in the docstrings
+(docs/method.md). The settings come from three places:
 
-**None of these has been run on its data.** The scores in the docstrings are published (docs/method.md), by the
-paper's own code. What they take, and from where:
-
-- the paper: backbones, clips (frames x stride; where it gives none, the public weights' own), views;
-- PySlowFast's configuration for Charades: the rate's schedule of the convolutional backbones, dropout, crops of
-  0.66 to 0.875 of the short side anywhere in the picture, mirror images (no label of these data sets knows left from
-  right), its size of test crops; and that for Kinetics: the schedule and stochastic depth of MViT-B, 0.2;
-- ours, a start: AdamW (PySlowFast has SGD for convolutions), rates, epochs, batches, 0.3 of stochastic depth in 24
-  layers, colour jitter of MViT at half of what Kinetics has, no mixed clips: their labels would be no one's saliency.
+- from the paper: backbones, views, and clips (frames x stride; where it gives none, those of the public weights);
+- from PySlowFast's configuration for Charades: the schedule of the rate for convolutional backbones, dropout, crops of
+  0.66 to 0.875 of the short side anywhere in the picture, mirror images (no label of these data sets distinguishes left
+  from right) and the size of test crops; from its configuration for Kinetics: the schedule of MViT-B, and its
+  stochastic depth of 0.2;
+- from us, as a start: AdamW (PySlowFast has SGD for convolutions), rates, epochs, batches, stochastic depth of 0.3 in
+  24 layers, colour jitter of MViT at half of what Kinetics has. Clips are not mixed: no video would own the saliency of
+  a mixed label.
 
 Batch norms keep the statistics of the weights, and their scale and shift are trained, as everywhere here. Costs are
-arithmetic: clips, and three times the multiply-adds of a forward pass (docs/backbones.md).
+computed, not measured: clips, times three times the multiply-adds of a forward pass (docs/backbones.md).
 
-Resampling and the normalisation of mass are ours, and off; so are weak negatives and all that `focused` has. To see
-what they gain, add plan.resample=true focus.normalise_mass=true focus.noisy_or=1 focus.background_weight=2
-focus.negative_focus=0.7 focus.rivalry=1 focus.background_from=0.6. Videos without labels are not trained on. Frames of
-Charades are counted at 24 Hz, as PySlowFast extracts them: its videos have rates of their own.
+Resampling and the normalisation of mass are our own additions, and are off; so are weak negatives and all that
+`focused` adds. To see what they gain, add plan.resample=true focus.normalise_mass=true focus.noisy_or=1
+focus.background_weight=2 focus.negative_focus=0.7 focus.rivalry=1 focus.background_from=0.6. Videos without labels are
+not trained on. Frames of Charades are counted at 24 Hz, as PySlowFast extracts them, because its videos differ in rate.
 
-Evaluation takes the maximum over all views and crops ("mAP, max over views"); the mean stands beside it.
+Evaluation takes the maximum over all views and crops ("mAP, max over views"), and reports the mean as well.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-# Several clips of a video in a batch, so that saliency is estimated in few epochs. What is nowhere in the paper is off.
+# A batch has several clips of a video, so that saliency is estimated in few epochs. What the paper lacks is off.
 _PLAN = {"clips_per_bag": 4, "bags_per_batch": 16, "resample": False, "unlabelled": "left_out"}
 _CONVOLUTIONS = {"learning_rate": 3e-4, "schedule": "steps", "weight_decay": 1e-4}
 _TRANSFORMERS = {"learning_rate": 1e-4, "schedule": "cosine", "weight_decay": 0.05, "clip_gradient_norm": 1.0}
@@ -39,8 +39,8 @@ def _fine_tuned(
     backbone: str, frames: int, frame_stride: float, epochs: int, fps: float | None = None
 ) -> dict[str, Any]:
     is_mvit = backbone.startswith("mvit")
-    # Shares of the short side, squared: 224 of 340 to 256, and 312 of 446 to 356 for X3D-L. Decoded to 9/7 of what the
-    # backbone sees, so that most crops are not enlarged.
+    # Areas are squared shares of the short side: 224 of 340 to 256, and 312 of 446 to 356 for X3D-L. Clips are decoded
+    # to 9/7 of what the backbone sees, so that most crops are not enlarged.
     crops = {"crop_area": [0.43, 0.77], "crop_aspect": 1.0, "decode_size_pixels": 400 if backbone == "x3d_l" else 288}
     return {
         "epochs": epochs,

@@ -1,7 +1,7 @@
-"""A run, completely: everything that decides what is trained, and where.
+"""All settings of a run: everything that decides what is trained, and where.
 
-Input: a recipe's values and overrides. Does: checks that they agree. Output: one frozen TrainConfig, saved with the
-run as `config.json` (no secrets: credentials live in the environment alone).
+A recipe's values and overrides become one frozen TrainConfig, which checks that they agree. It is saved with the run as
+`config.json`. It holds no secrets: credentials live only in the environment.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ class TrainConfig(Settings):
     name: str
     runs: str  # URL of the folder of runs
     index: str  # URL of the training index
-    features: str | None = None  # URL of features of its videos: what is trained is a head on them, not a backbone
+    features: str | None = None  # URL of features of its videos: a head on them is trained instead of a backbone
     seed: int = pydantic.Field(default=0, ge=0, lt=1 << 32)
     epochs: int = pydantic.Field(default=30, ge=1)
-    task: Literal["labels", "order"] = "labels"  # order: of a clip's frames (`inputs.time_order`), which needs no label
+    task: Literal["labels", "order"] = "labels"  # order: learn the order of a clip's frames, which needs no label
     backbone: str = "small3d"
     weights: str | None = None  # URL of a pre-trained start
     start_from: str | None = None  # URL of a finished run, whose last weights are the start
-    from_scratch: bool = False  # begin a backbone with batch norms without weights
+    from_scratch: bool = False  # allow a backbone with batch norms to start without weights
     dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)  # of the features that the head sees
     drop_path: float = pydantic.Field(default=0.0, ge=0, lt=1)  # of the last block's branches (MViT); fewer before it
-    max_bad_share: float = pydantic.Field(default=0.05, ge=0, le=1)  # of the videos, before the run ends
+    max_bad_share: float = pydantic.Field(default=0.05, ge=0, le=1)  # the run ends when more videos than this are bad
     clip: ClipConfig = ClipConfig()
     decode: DecodeConfig = DecodeConfig()
     input: InputConfig = InputConfig()
@@ -66,9 +66,9 @@ class TrainConfig(Settings):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _clips_of_the_backbone(cls, values: Any) -> Any:
-        """What is not said of a clip is what the backbone was made for; so is the input, where it is to be `auto`.
+        """Fill in what is not given about clips with what the backbone was made for, and resolve an input of `auto`.
 
-        Where there are features, what is trained is a head on them, whatever backbone a recipe names.
+        With `features`, a head on them is trained, whatever backbone a recipe names.
         """
         if not isinstance(values, Mapping):
             return values
@@ -83,7 +83,7 @@ class TrainConfig(Settings):
         own = {"frames": spec.frames, "frame_stride": spec.frame_stride, "size_pixels": spec.size_pixels}
         shown = values.get("input", {})
         if isinstance(shown, Mapping) and shown.get("motion") == "auto":
-            # From scratch nothing is learnt of real people on RGB by small3d; public weights were made for it.
+            # From scratch, small3d learns nothing of real people on RGB. Public weights were made for RGB.
             as_it_is = name == HEAD or entry.has_public_weights
             values = {**values, "input": {**shown, "motion": "rgb" if as_it_is else "zero_mean_kernels"}}
         return {**values, "clip": own | dict(clip)}
@@ -94,14 +94,14 @@ class TrainConfig(Settings):
         if not is_folder_name(name):
             raise ValueError(
                 "a name begins with a letter A-Z, a-z or a digit, and then has only those, '.', '_' and '-'; up to 100 "
-                "in all. The run's folder is called so; where it lies is `runs`"
+                "in all. It names the run's folder, which lies in `runs`"
             )
         return name
 
     @pydantic.field_validator("runs", "index", "features", "weights", "start_from")
     @classmethod
     def _is_a_place(cls, url: str | None) -> str | None:
-        """Without credentials, and the same for every process of the run, whatever folder it works in."""
+        """Refuse credentials, and make paths absolute: processes of the run may work in different folders."""
         if url is not None and not url:
             raise ValueError("it is empty; give a path or a URL")
         return url if url is None else absolute(store.check_url(url))
@@ -118,11 +118,11 @@ class TrainConfig(Settings):
         if (least := self.placement.min_workers) and least > w:
             raise ValueError(f"placement.min_workers = {least} is more than placement.workers = {w}; lower it")
         if self.weights and self.start_from:
-            raise ValueError("weights and start_from are two starts of one run; give one of them")
+            raise ValueError("weights and start_from both say where the run starts; give only one of them")
         if self.task == "order" and self.focus.regime != "full":
             raise ValueError(
-                f"task=order needs focus.regime=full, not {self.focus.regime}: the order of each clip is known, and no "
-                "interval is read for it; the recipe pretrain_order has it"
+                f"task=order needs focus.regime=full, not {self.focus.regime}: the order of each clip is known, so no "
+                "interval is read; the recipe pretrain_order sets it"
             )
         if self.task == "order" and self.clip.frames < 3:
             raise ValueError(f"task=order needs clip.frames of at least 3, not {self.clip.frames}: one for each part")
@@ -148,8 +148,8 @@ class TrainConfig(Settings):
         }  # fmt: skip
         if wrong := [key for key, is_set in pixels.items() if is_set]:
             raise ValueError(
-                f"{', '.join(wrong)}: about pixels, and features are made already; leave it as it is without a recipe "
-                "(input.motion=rgb, input.fade_background=0)"
+                f"{', '.join(wrong)}: this is about pixels, and with features no pixels are read; leave it at its "
+                "default (input.motion=rgb, input.fade_background=0)"
             )
 
     @property
@@ -159,12 +159,12 @@ class TrainConfig(Settings):
 
     @property
     def drawn_clip(self) -> ClipConfig:
-        """A clip of training as it is drawn and decoded: for `task=order`, long enough to be shown twice as fast."""
+        """A training clip as it is drawn and decoded. For `task=order` it is long enough to be shown twice as fast."""
         return self.clip.model_copy(update={"frames": 2 * self.clip.frames}) if self.task == "order" else self.clip
 
     @property
     def draws_by_clip(self) -> bool:
-        """Whether a training step draws anything by its clips' ids."""
+        """Whether a training step draws random numbers from its clips' ids."""
         return bool(self.input.fade_background or self.dropout or self.drop_path or self.augment.on)
 
     @property
@@ -174,7 +174,7 @@ class TrainConfig(Settings):
 
     @property
     def draw_rules(self) -> DrawRules:
-        """How clips are drawn: Full takes its positives from intervals, only Ours draws around what is salient."""
+        """How clips are drawn: Full takes its positives from intervals, and only Ours draws around salient moments."""
         resample = self.plan.resample and self.focus.regime == "ours"
         return DrawRules(
             clips_per_bag=self.plan.clips_per_bag,

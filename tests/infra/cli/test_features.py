@@ -89,7 +89,7 @@ def test_what_differs_from_the_run_is_refused(type_, small_world: SmallWorld, ru
     assert json.loads(Path(run, "config.json").read_text())["weights"] is None
 
 
-def test_of_a_file_that_was_cut_off_there_is_what_is_there_and_that_is_said(type_, run: str, tmp_path: Path) -> None:
+def test_the_part_that_is_left_of_a_cut_file_is_used_and_reported(type_, run: str, tmp_path: Path) -> None:
     video = moving(tmp_path / "v.mp4", num_frames=50, flags="faststart").read_bytes()
     shard = write_tar(tmp_path / "s.tar", {"whole.mp4": video, "cut.mp4": video[: len(video) * 6 // 10]})
     code, out, _ = type_("index", shard, "--out", tmp_path / "index", "--workers", 1)

@@ -1,4 +1,4 @@
-"""What a user sees first: help that comes at once, in the order of use, with examples that are right."""
+"""Help, which a user sees first: it comes at once, is in the order of use, and has correct examples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ APP = get_command(app.app)
 
 
 def test_help_loads_nothing_that_computes() -> None:
-    """Torch alone takes 3 s of a core, Ray 1 s."""
+    """The import of torch takes 3 s of a core, and that of Ray 1 s."""
     heavy = ("torch", "ray", "av", "pyarrow", "s3fs")
     code = f"import sys, adaptfocus.infra.cli.app; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -37,7 +37,7 @@ def test_commands_stand_in_groups_in_the_order_of_use(type_) -> None:
 def test_each_example_is_a_command_line_that_is_taken(words: str) -> None:
     name, *rest = shlex.split(words)
     command = APP.commands[name]  # type: ignore[attr-defined]
-    context = command.make_context(name, rest)  # raises on an option or a value that there is not
+    context = command.make_context(name, rest)  # raises on an unknown option or value
     if name == "quarantine":
         inner, *rest = rest
         command.commands[inner].make_context(inner, rest, parent=context)

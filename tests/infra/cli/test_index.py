@@ -1,4 +1,4 @@
-"""`adaptfocus index` and `pack` as typed: what was left out, what looks like a slip, one class list for all splits."""
+"""`adaptfocus index` and `pack`: what was left out, what looks like a typo, one class list for all splits."""
 
 from __future__ import annotations
 

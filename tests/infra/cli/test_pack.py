@@ -154,7 +154,7 @@ def test_breakfast(type_, tmp_path: Path) -> None:
     words = ["pack", "--format", "breakfast", "--annotations", tmp_path / "b", "--videos", tmp_path / "b" / "videos"]
     code, out, _ = type_(*words, "--out", tmp_path / "out")
     assert code == 0
-    assert "labels_too_long 1, missing_video 1" in out, "milk's labels go on for 2 s after its video"
+    assert "labels_too_long 1, missing_video 1" in out, "milk's labels continue for 2 s after its video"
     classes, videos = indexed(tmp_path / "out", tmp_path / "index")
     assert classes == ("SIL", "pour_milk", "pour_water", "stir")
     assert videos["P03_cam01_P03_tea"]["labels"] == ["SIL", "pour_water"]
@@ -268,7 +268,7 @@ def test_what_does_not_go_together_is_said(type_, charades: Path, tmp_path: Path
 
 @pytest.mark.parametrize("more", [[], ["--split", "train"]])
 def test_a_list_none_of_whose_files_is_there_names_the_first(type_, tmp_path: Path, more: list[str]) -> None:
-    """Everyone's first mistake: paths that begin somewhere else."""
+    """A common first mistake: paths that are relative to another folder."""
     (tmp_path / "list.csv").write_text("path,labels,split\nvideos/a.mp4,run,train\nvideos/b.mp4,sit,test\n")
     code, _, err = type_("pack", "--manifest", tmp_path / "list.csv", "--out", tmp_path / "out", *more)
     assert code == 2

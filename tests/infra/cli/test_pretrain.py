@@ -1,4 +1,4 @@
-"""`adaptfocus pretrain`: a file for `weights=`, of either task, that the same command makes again or goes on to."""
+"""`adaptfocus pretrain` makes a file for `weights=`, with either task; the same command repeats or resumes it."""
 
 from __future__ import annotations
 

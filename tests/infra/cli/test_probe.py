@@ -1,4 +1,4 @@
-"""`adaptfocus probe`, from a world to a page: what a user types, what comes back, what is said when it cannot be."""
+"""`adaptfocus probe`, from a world to a page: what a user types, what comes back, and what errors say."""
 
 from __future__ import annotations
 
@@ -138,12 +138,14 @@ def test_what_cannot_be_probed_is_said(type_, world: Path, tmp_path: Path) -> No
     assert "has features of kind 'maps'; a probe takes pooled vectors" in said(*both, sets["maps"])
     assert "1280 values of the features of 'd-test-00000' are not finite" in said(*both, sets["nan"])
     assert "none of the 5 annotated videos of split 'test'" in said(*both, sets["strange"])
-    assert "and so has another set; give one" in said(*both, train)
+    assert "and another set both have features of" in said(*both, train)
     assert "--seeds '1;2': give 1 to 100 whole numbers" in said("activity", "--features", train, "--seeds", "1;2")
     annotations = tmp_path / "nothing.jsonl"
     rows = [{"video_id": f"d-{split}-00000", "split": split, "activities": []} for split in SPLITS]
     annotations.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(InputError, match="the 1 training and 1 test videos must show an activity in each split"):
+    with pytest.raises(
+        InputError, match="both splits must have a video with an activity; of 1 training and 1 test videos"
+    ):
         run_probe("activity", [str(train), str(world / "features" / "test")], str(annotations))
     annotations.write_text(json.dumps(rows[0]) + "\n")
     with pytest.raises(InputError, match=r"has no rows of split 'test' \(there are: train\)"):

@@ -1,4 +1,4 @@
-"""The check for leaked secrets finds them, and what the stores say in their errors passes it."""
+"""The check for leaked secrets finds them, and the errors of the stores pass it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_commands_that_succeed_write_and_print_no_secret(
     local_s3: LocalS3, small_world: SmallWorld, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    """Index, train, evaluate and report in a store: everything that lies there afterwards, and every line printed."""
+    """Index, train, evaluate and report in a store, then check all files there and every line printed."""
     environment = environment_with_secrets(local_s3.environment)
     use_environment(monkeypatch, environment)
     url = own_place(request, local_s3)
@@ -76,7 +76,7 @@ def test_commands_that_succeed_write_and_print_no_secret(
 
 
 def commands(environment: dict[str, str], *words: list[str]) -> subprocess.CompletedProcess[str]:
-    """The command line as a user starts it, in a process of its own: one for several commands, to import once.
+    """Run the command line as a user does, in another process: one for several commands, so that it imports once.
 
     Its exit code is that of the commands, if that is the same for all.
     """
@@ -99,7 +99,7 @@ def commands(environment: dict[str, str], *words: list[str]) -> subprocess.Compl
 
 @pytest.fixture(scope="module")
 def talkative_store() -> Iterator[str]:
-    """A store that refuses, and repeats all it was sent, as S3 does -> its endpoint."""
+    """A store that refuses requests and repeats everything that it was sent, as S3 does -> its endpoint."""
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:

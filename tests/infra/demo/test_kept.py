@@ -1,4 +1,4 @@
-"""What the demo leaves: a bucket as files, which commands read when its server is long gone."""
+"""What the demo leaves: the bucket as files, which commands can read after its server has ended."""
 
 from __future__ import annotations
 

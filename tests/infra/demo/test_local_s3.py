@@ -93,7 +93,7 @@ def test_a_taken_port_is_said(tmp_path: Path) -> None:
 
 
 def test_ranges_are_cut_as_s3_cuts_them(local_s3: LocalS3, s3_url: str) -> None:
-    """The short cut past moto must answer like moto: status, header, the last partial range, 416 past the end."""
+    """The shortcut past moto must answer like moto: status, header, the last partial range, 416 past the end."""
     url = store.join(s3_url, "a b+ü.bin")
     store.write_bytes(url, bytes(range(200)))
     assert store.read_ranges([url], [7], [3]) == [b"\x07\x08\x09"]
@@ -113,9 +113,9 @@ def test_ranges_are_cut_as_s3_cuts_them(local_s3: LocalS3, s3_url: str) -> None:
 
 
 def test_a_range_is_cut_without_copying_the_object() -> None:
-    """moto alone copies the whole object for every range: 23/s out of a 64 MiB shard, 319/s past it.
+    """moto itself copies the whole object for every range: 23/s out of a 64 MiB shard, and 319/s without the copy.
 
-    The cut leans on moto's inside; where an upgrade of moto changes that, benchmarks would only get slow.
+    The shortcut relies on internals of moto. If an upgrade of moto changed them, benchmarks would only get slow.
     """
     from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.s3.models import s3_backends
@@ -167,7 +167,7 @@ def test_only_plain_ranges_go_past_moto() -> None:
 
 
 def test_racing_conditional_puts_pass_one_at_a_time() -> None:
-    """A store that looks, waits 1 ms and writes, as moto does with a shorter gap: one of 16 racers may win."""
+    """A store that checks, waits 1 ms and writes, as moto does with a shorter gap: only one of 16 racers may win."""
     held: list[bytes] = []
 
     def look_then_write(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

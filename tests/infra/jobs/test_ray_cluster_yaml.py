@@ -57,7 +57,7 @@ def test_every_image_is_the_ray_this_project_is_tested_with(cluster: dict[str, A
     assert not [c for c in commands if "nightly" in c or ".whl" in c]
 
 
-def test_the_gpu_nodes_alone_get_the_gpu_image(cluster: dict[str, Any]) -> None:
+def test_only_the_gpu_nodes_get_the_gpu_image(cluster: dict[str, Any]) -> None:
     types = cluster["available_node_types"]
     assert types["train"]["docker"]["worker_image"].endswith("-gpu")
     assert "docker" not in types["decode"]
@@ -92,7 +92,7 @@ def test_labels_say_which_nodes_decode(cluster: dict[str, Any]) -> None:
 
 
 def test_a_gpu_node_has_no_cpu_to_spare(cluster: dict[str, Any]) -> None:
-    """The launcher's autoscaler knows no labels: it would take a free CPU there for room to decode in, and wait."""
+    """The launcher's autoscaler knows no labels: it would count a free CPU there as room for decoding, and wait."""
     train = cluster["available_node_types"]["train"]["resources"]
     assert train["GPU"] > 0
     assert train["CPU"] == train["GPU"], "a rank takes one of each"
@@ -106,7 +106,7 @@ def test_the_launchers_autoscaler_sees_it_so(cluster: dict[str, Any]) -> None:
 
 
 def launched(cluster: dict[str, Any], free_on_train: dict[str, float]) -> dict[str, int]:
-    """Nodes that the autoscaler would start for three decoding tasks, beside a train node with these resources free."""
+    """Nodes that the autoscaler would start for three decoding tasks if a train node has these resources free."""
     from ray.autoscaler._private.node_provider_availability_tracker import NodeAvailabilitySummary
     from ray.autoscaler._private.resource_demand_scheduler import (
         _default_utilization_scorer,

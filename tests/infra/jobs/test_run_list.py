@@ -1,4 +1,4 @@
-"""The list of runs: every state a run can be in, told from the store alone."""
+"""The list of runs: every state a run can be in, found only from the store."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_every_state_in_the_list_the_table_and_json(type_, runs: str) -> None:
 
 
 def test_a_run_that_was_let_go_is_not_shown_as_running(small_world: SmallWorld, tmp_path: Path) -> None:
-    """Its newest commit may be a second old: whoever trained it has said that this is over."""
+    """Its newest commit may be a second old, but the process that trained it has said that it has ended."""
     config = small_world.run_config(tmp_path, "let-go")
     prepare(config)
     entry(Run(config.url), 0, "start", 1)

@@ -81,7 +81,7 @@ def test_the_command_on_the_head_is_quoted() -> None:
 
 
 def test_the_package_is_complete_and_small() -> None:
-    """The command runs from it alone, with no other copy of this project on the path."""
+    """The command runs from the package, with no other copy of this project on the path."""
     with make_working_dir({"epochs": 3}, package=True) as folder:
         assert folder is not None
         files = [path for path in Path(folder).rglob("*") if path.is_file()]

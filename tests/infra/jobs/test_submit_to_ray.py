@@ -62,7 +62,7 @@ def test_a_run_is_submitted_left_stopped_and_resumed(
         words += ["--address", head.dashboard_url]
         stranger = typed(words, {**environment, "RAY_AUTH_TOKEN": "another" * 8})
         assert (stranger.returncode, f"{head.dashboard_url} wants a token" in stranger.stderr) == (2, True)
-        # While the job starts: how to go on is said, and a second job on the same run is refused.
+        # While the job starts, the command says how to continue, and a second job on the same run is refused.
         log = tmp_path / "first.log"
         first = start(words, environment, log)
         wait_until(lambda: "all runs:" in log.read_text(), first, log)

@@ -64,7 +64,7 @@ class Seen:
     picture: np.ndarray  # uint8 [HEIGHT_PX, width_px, 3]
 
     def problems(self) -> list[str]:
-        """What a reader would stumble over."""
+        """Problems that a reader would notice."""
         found = [f"{name} sticks out" for name in self.outside]
         if self.client_px != self.width_px:
             found.append(f"shown {self.client_px} px wide instead of {self.width_px}")

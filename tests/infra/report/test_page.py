@@ -288,7 +288,7 @@ def test_every_chart_is_named_and_described(data: ReportData) -> None:
 
 
 def test_a_report_of_a_run_that_just_began_is_still_a_page() -> None:
-    """No score, no curve, one epoch, a curve without a finite value, videos shorter than a second."""
+    """It has no score, no curve, one epoch, a curve without a finite value, and videos shorter than a second."""
     bare = ActionTimeline("waving", [None], [None], None, None, None)
     video = VideoSample(
         "r",

@@ -16,7 +16,7 @@ from tests.infra.report.browser import open_page
 from tests.infra.report.test_page import Page, sample
 from tests.infra.report.test_verdict import rows, scored, twenty
 
-# What a reader does, one thing after the other; the page's title says what came of it.
+# What a reader does, one step after the other. The title of the page then gives the results.
 READER = """addEventListener('load', () => {
   const out = [], table = document.querySelector('#classes table'), names = () =>
     [...table.tBodies[0].rows].filter(r => !r.hidden).map(r => r.cells[0].textContent.trim()).join(',');

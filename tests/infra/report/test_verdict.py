@@ -1,4 +1,4 @@
-"""What a report says of scores: as strong as they are and no stronger, in sentences and in tables."""
+"""What a report says about scores, in sentences and in tables: as much as the numbers prove, and no more."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_verdict_says_what_the_numbers_carry(runs: list[RunRow], outcome: str, w
 
 
 def test_the_best_noisy_is_the_reference_whatever_is_given_first() -> None:
-    """Of a grid; one that was scored on other videos is no reference for the rest, however high its score."""
+    """The best of a grid. A run that was scored on other videos is no reference, however high its score."""
     runs = rows("Noisy", [0.4]) + rows("Noisy (lr 1)", [0.6]) + rows("Ours", [0.5], other=0.02)
     other = replace(rows("Noisy (lr 2)", [0.9])[0], evaluated=None)
     verdict = judge([*runs, other])
@@ -158,7 +158,7 @@ def test_waiting_comes_with_what_to_do_about_it(waiting: Waiting, words: str) ->
 
 
 def test_verdict_says_whether_the_moments_were_found() -> None:
-    """Equal mAP hides that only one of two runs knows when things happen."""
+    """Equal mAP would hide that only one of two runs knows when things happen."""
     base, ours = (replace(rows(name, [0.78])[0], hit_chance=0.161) for name in ("Noisy", "Ours"))
     pair = [replace(base, per_time_map=0.283, hit_rate=0.4), replace(ours, per_time_map=0.431, hit_rate=0.62)]
     said = [c for c in judge(pair).caveats if c.startswith("Finding the moments")]

@@ -1,4 +1,4 @@
-"""A cluster of one's own is one's own."""
+"""A command starts its own cluster, and joins another only where it is told to."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_cluster_that_was_started_here_before_is_left_alone() -> None:
 
 
 def test_what_cannot_be_there_is_said_at_once(tmp_path: Path) -> None:
-    """A path that a node does not see; more than a cluster that does not grow has."""
+    """Here: a path that a node does not see, and more resources than a cluster of fixed size has."""
     from adaptfocus.infra.running.cluster import check_offered, check_seen
     from adaptfocus.pipelines.errors import ConfigError
     from adaptfocus.trainers.settings.parts import PlacementConfig

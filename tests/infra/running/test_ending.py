@@ -20,7 +20,7 @@ from adaptfocus.trainers.runs.log import Run
 from tests.ray_head import ROOT, RayHead
 from tests.worlds import SmallWorld
 
-# So many epochs that it is not over before it is stopped; no commit inside an epoch but for those that are asked for.
+# So many epochs that it is not over before it is stopped. Only the commits that are asked for happen inside an epoch.
 SETTINGS = ["small", "name=run", "runs=runs", "index=index", "epochs=300", "plan.bags_per_batch=4",
             "plan.clips_per_bag=2", "checkpoint.every_batches=null"]  # fmt: skip
 
@@ -66,7 +66,7 @@ def folder(small_world: SmallWorld, tmp_path: Path) -> Path:
 
 
 def check_stopped(command: Command, code: int, number: int) -> None:
-    """It has committed all that it trained, and said how to resume; nobody's stack was shown."""
+    """Check that the command has committed all that it trained, said how to resume, and shown no stack trace."""
     assert code == 128 + number, command.log.read_text()
     assert re.search(
         r"was asked to stop and did so at epoch \d+ of 300, bag \d+ of \d+; all of it is committed. Give the same "
@@ -99,7 +99,7 @@ def test_ctrl_c_a_second_start_and_a_take_over(folder: Path) -> None:
 
 
 def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first asks, the second does not wait for an answer; before there is anybody to ask, the first ends it."""
+    """The first signal asks the run to stop, and the second ends it. Before there is a run, the first one ends it."""
     monkeypatch.setattr(ending.os, "_exit", sys.exit)  # which can be caught
     asked: list[str] = []
     with ending.hear_signals() as end:
@@ -118,7 +118,7 @@ def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.ray
 def test_ctrl_c_on_ray(folder: Path) -> None:
-    """Two workers, places given as relative paths; the run is gone on from in one process."""
+    """Two workers, with places given as relative paths; then the run is resumed in one process."""
     pytest.importorskip("ray")
     first = Command(folder, "first", "placement.workers=2", "placement.decode_workers=1")
     first.wait_until(lambda: first.trains(epoch=1))

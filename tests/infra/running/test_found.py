@@ -1,4 +1,4 @@
-"""What is said of the classes: found, at chance, locked onto the newest looks, too rare to tell."""
+"""What is said about classes: found, at chance, locked onto the newest looks, or too rare to judge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a run runs, and what cannot be had there: said at once, where it would be waited for without an end."""
+"""Where a run runs. Resources that can never come are reported at once, instead of waited for forever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables on narrow terminals and in pipes: names that a user must type are there whole, and no row is lost."""
+"""Tables on narrow terminals and in pipes: names that a user must type are complete, and no row is lost."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def test_the_index_decodes_to_what_was_rendered(tmp_path, split: str) -> None:
 
 
 def test_a_world_says_how_it_was_made(store_url: str) -> None:
-    """On disk and on object stores: who finds a world can make it again, and train on it."""
+    """On disk and on object stores, anyone who finds a world can make it again, and train on it."""
     make_world(SMALL, store_url, processes=1)
     assert WorldConfig(**json.loads(store.read_bytes(f"{store_url}/world.json"))) == SMALL
     assert store.read_bytes(f"{store_url}/classes.txt").decode().split() == list(SMALL.classes)

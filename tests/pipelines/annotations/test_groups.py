@@ -1,4 +1,4 @@
-"""Who is trained on is not tested on: splits by groups of videos."""
+"""Splits by groups of videos: nobody in the training videos is in the test videos."""
 
 from __future__ import annotations
 

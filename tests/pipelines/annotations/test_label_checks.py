@@ -1,4 +1,4 @@
-"""Slips in lists are said before anything is trained on them; an id is there once, whatever the format."""
+"""Typos in lists are reported before anything is trained on them; an id occurs once, whatever the format."""
 
 from __future__ import annotations
 

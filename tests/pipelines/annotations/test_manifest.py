@@ -1,4 +1,4 @@
-"""Annotations come in by hand: what can be mended is said with its line, what cannot be used is counted."""
+"""Annotations are written by hand: errors that can be fixed name their line, and unusable data are counted."""
 
 from __future__ import annotations
 

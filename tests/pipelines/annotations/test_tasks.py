@@ -1,4 +1,4 @@
-"""What the downstream tasks read is what was written, and what breaks a rule is said with its line."""
+"""Downstream tasks read what was written, and an error about a broken rule names the line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOMENT = {"video_id": "a", "split": "test", "start_seconds": 0, "end_seconds": 6
 
 
 def test_segments_come_back(store_url: str) -> None:
-    # Borders at 15 frames a second have no end as decimals: what is rounded must still meet.
+    # Borders at 15 frames a second are infinite decimals. After rounding, segments must still meet.
     thirds = tuple((k / 15, (k + 1) / 15, f"label {k % 2}") for k in range(40))
     videos = [
         SegmentedVideo("P03_cam01_P03_tea", "s1", 40 / 15, thirds),

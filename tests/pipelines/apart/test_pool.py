@@ -76,7 +76,7 @@ def with_deadline(seconds: float) -> ClipShape:
 
 @pytest.fixture
 def quick_packets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Deadlines without the time that packets get."""
+    """Deadlines that do not grow with the number of packets."""
     monkeypatch.setattr(isolated, "PACKET_SECONDS", 0.0)
 
 
@@ -124,7 +124,7 @@ def test_shared_memory_does_not_pile_up() -> None:
 def test_a_decoder_that_hangs_is_ended(
     bags: dict[str, dict], what: str, quick_packets: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """One holds Python's lock and sleeps, the other never ends: both keep their slot, and the others are decoded."""
+    """One holds Python's lock and sleeps, the other never ends. Both keep their slot, and the others are decoded."""
     bad_members(monkeypatch, tmp_path, {bags["b"]["member_size_bytes"]: what})
     batch = batch_of([bags["a"], bags["b"], bags["c"]], with_deadline(0.5))
     assert batch.ok.tolist() == [True, False, True]
@@ -135,7 +135,7 @@ def test_a_decoder_that_hangs_is_ended(
 def test_a_machine_that_is_busy_is_no_reason(
     bags: dict[str, dict], quick_packets: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Four processes on one core: 0.6 s of work take 2 s and more, and the deadline of 1 s is of work."""
+    """With four processes on one core, 0.6 s of work take 2 s or more, but the deadline of 1 s counts work."""
     bad_members(monkeypatch, tmp_path, {bags["a"]["member_size_bytes"]: "work"})
     core = {min(os.sched_getaffinity(0))}
     before = os.sched_getaffinity(0)
@@ -146,7 +146,7 @@ def test_a_machine_that_is_busy_is_no_reason(
         for process in busy:
             os.sched_setaffinity(process.pid, core)
         began = time.monotonic()
-        assert batch_of([bags["a"]], with_deadline(1.0)).ok.all(), "it has had less than its time"
+        assert batch_of([bags["a"]], with_deadline(1.0)).ok.all(), "it has not used up its time"
         assert time.monotonic() - began > 1.0, "this test did not keep it busy"
     finally:
         os.sched_setaffinity(0, before)
@@ -195,7 +195,7 @@ def test_a_verdict_is_that_of_a_fresh_process(
 def test_what_is_killed_from_outside_is_never_a_bad_video(
     bags: dict[str, dict], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The kernel ends whom it likes where memory is used up."""
+    """The kernel may kill any process when memory is used up."""
     bad_members(monkeypatch, tmp_path, {bags["a"]["member_size_bytes"]: "killed"})
     with pytest.raises(AdaptFocusError, match=r"3 decoding processes were ended from outside, .* SIGKILL.*decode_work"):
         batch_of([bags["a"]])
@@ -204,7 +204,7 @@ def test_what_is_killed_from_outside_is_never_a_bad_video(
 def test_waiting_for_the_store_is_not_the_decoders_time(
     bags: dict[str, dict], quick_packets: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch_of([bags["a"]])  # a process that is there already
+    batch_of([bags["a"]])  # a process that already runs
     read_ranges = range_file.read_ranges
 
     def slow(*ranges: Any) -> list[bytes]:
@@ -294,7 +294,7 @@ def test_a_process_with_many_open_files_decodes(bags: dict[str, dict]) -> None:
 def test_a_video_cannot_stop_the_indexing_of_its_shard(
     quick_packets: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A hang, a crash and memory without end are refused, one video each; their neighbours are indexed."""
+    """A hang, a crash and unbounded memory each refuse one video; its neighbours are indexed."""
     monkeypatch.setattr(isolated, "INDEX_BYTES_A_SECOND", 1e9)
     videos = {f"{what}.mp4": encode(10 + n) for n, what in enumerate(("fine", "hang", "crash", "memory", "last"))}
     sizes = {len(data): name.removesuffix(".mp4") for name, data in videos.items()}
@@ -309,7 +309,7 @@ def test_a_video_cannot_stop_the_indexing_of_its_shard(
 
 
 def test_memory_is_taken_and_let_go_in_any_thread() -> None:
-    """Batches are made in one thread and dropped in another: no two may ever hold the same memory."""
+    """Batches are made in one thread and dropped in another. No two may ever hold the same memory."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
 

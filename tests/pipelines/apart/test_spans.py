@@ -1,4 +1,4 @@
-"""Packets that do not lie in their order: a clip reads what it needs, and shows the same frames."""
+"""Packets that are not stored in order: a clip reads what it needs, and shows the same frames."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from adaptfocus.pipelines.video.spans import (
 from tests.moving import data_of, indexed, moving
 
 SIZE = 32
-FILL_BYTES = 40_000  # of other media behind each part
+FILL_BYTES = 40_000  # of other media after each part
 
 
 def laid_otherwise(video: dict[str, Any], path: Path, packets_a_part: int) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Clips of several videos, decoded in turns: each shows what a decode of its video in order shows.
 
-Kinds of video in which a decoder remembers more than the pictures of a group, or in which a keyframe is not the whole
-truth.
+In these kinds of video a decoder remembers more than the pictures of a group, or a keyframe is not enough to start.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ HEVC_SECOND = {"x265-params": "keyint=10:bframes=0:ref=1:ctu=16:no-sao=1:repeat-
 
 
 def differing(path: Path, video: dict[str, Any], seconds: list[float], decode: DecodeConfig = WHOLE) -> list[float]:
-    """At which of some times the picture is not what a decode in order shows."""
+    """The times at which the picture is not what a decode in order shows."""
     frames = sequential(path)
     pts = sorted(frames)
     bag = bag_at(video, seconds)
@@ -49,7 +48,7 @@ def differing(path: Path, video: dict[str, Any], seconds: list[float], decode: D
 
 
 def check_all(paths: list[Path], clips: int = 6, decode: DecodeConfig = WHOLE) -> list[dict[str, Any]]:
-    """Clips of all videos in a drawn order, and windows over each; the rows of the index."""
+    """Check clips of all videos in a drawn order, and windows over each; return the rows of the index."""
     videos = [indexed(path) for path in paths]
     draw = random.Random(0)
     jobs = [(number, draw.random()) for number in range(len(videos)) for _ in range(clips)]
@@ -75,7 +74,7 @@ def check_windows(path: Path, video: dict[str, Any], decode: DecodeConfig) -> No
 
 
 def joined(path: Path, *parts: Path, change: Callable[[int, int, bytes], bytes] = lambda part, n, data: data) -> Path:
-    """One file of the packets of several, with the header of the first; `change` (part, number, data) alters them."""
+    """One file with the packets of several and the header of the first; `change` (part, number, data) alters them."""
     with av.open(str(path), "w") as out:
         stream: Any = None
         shift = 0
@@ -95,7 +94,7 @@ def joined(path: Path, *parts: Path, change: Callable[[int, int, bytes], bytes] 
 
 
 def without_sets(part: int, number: int, data: bytes) -> bytes:
-    """H.264: parameter sets in the second part's first packet alone."""
+    """H.264: parameter sets only in the first packet of the second part."""
     if part == 0 or number == 0:
         return data
     kept, at = b"", 0
@@ -120,7 +119,7 @@ def without_sets(part: int, number: int, data: bytes) -> bytes:
 def test_parameter_sets_that_change_on_the_way(
     tmp_path: Path, codec: str, options: tuple, change: Any, container: str
 ) -> None:
-    """What recorders write when their settings change; beside it, videos with that same header."""
+    """Recorders write this when their settings change. It is decoded together with videos that have the same header."""
     parts = [moving(tmp_path / f"part{n}.mp4", codec=codec, options=each, num_frames=50) for n, each in
              enumerate(options)]  # fmt: skip
     changes = joined(tmp_path / f"changes.{container}", *parts, **({"change": change} if change else {}))
@@ -133,7 +132,7 @@ def test_parameter_sets_that_change_on_the_way(
 
 @pytest.mark.parametrize("container", ["mp4", "ts", "mkv"])
 def test_intra_refresh(tmp_path: Path, container: str) -> None:
-    """Recovery points are where a decoder may begin, not where the picture is whole."""
+    """A decoder may begin at a recovery point, but the picture there is not complete."""
     path = moving(tmp_path / f"v.{container}", options=REFRESH, num_frames=200)
     (video,) = check_all([path], clips=10)
     if container != "ts":
@@ -180,7 +179,7 @@ def test_codecs_of_screens_and_instruments(
 
 @pytest.mark.parametrize("container", ["avi", "mov"])
 def test_a_palette_that_a_seek_drops(tmp_path: Path, container: str) -> None:
-    """The demuxer hands it out once, with the first packet: such a video is decoded from its start."""
+    """The demuxer gives it once, with the first packet, so such a video is decoded from its start."""
     path, draw = tmp_path / f"v.{container}", np.random.default_rng(0)
     palette = draw.integers(0, 255, (256, 4), np.uint8)
     with av.open(str(path), "w") as out:
@@ -218,7 +217,7 @@ def test_a_keyframe_flag_that_lies_is_found_at_indexing(tmp_path: Path) -> None:
 
 
 def test_an_avi_that_has_lost_a_packet_on_the_way(tmp_path: Path) -> None:
-    """A pass over it counts the packets that are left; a seek would take their numbers from its index."""
+    """A pass over the file counts the packets that are left, but a seek would take their numbers from its index."""
     whole = moving(tmp_path / "whole.avi", codec="mpeg4", options={"g": "10"}, num_frames=100).read_bytes()
     chunks = [at for at in range(whole.find(b"movi"), whole.find(b"idx1")) if whole[at : at + 4] == b"00dc"]
     path = tmp_path / "v.avi"
@@ -229,7 +228,7 @@ def test_an_avi_that_has_lost_a_packet_on_the_way(tmp_path: Path) -> None:
 
 
 def test_a_picture_that_was_lost_on_the_way(tmp_path: Path) -> None:
-    """Others refer to it: what a decoder shows in its place depends on packets that nothing else needs."""
+    """Other pictures refer to it. What a decoder shows in its place depends on packets that nothing else needs."""
     options = {"x264-params": f"keyint=30:bframes=2:b-adapt=0:b-pyramid=none:{X264}"}
     whole, path = moving(tmp_path / "whole.mp4", options=options, num_frames=90), tmp_path / "v.mp4"
     with av.open(str(whole)) as file, av.open(str(path), "w") as out:

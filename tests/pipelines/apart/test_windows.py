@@ -1,4 +1,4 @@
-"""Windows from a process of their own are those of this process, whatever happens to the process."""
+"""Windows from another process are those of this process, whatever happens to the other one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def filler_of(video: dict, isolation: Isolation | None = None) -> FillerApart:
 
 
 def filled_by(filler: FillerApart | Filler, between: Any = None) -> tuple[list[float], np.ndarray, DenseCounts]:
-    """All windows of a video: times, frames, what they cost; `between` is called after each part of a batch."""
+    """All windows of a video: times, frames and costs; `between` is called after each part of a batch."""
     centers, frames, counts, is_over = [], [], [], False
     while not is_over:
         out = shared_array((BATCH, 6, 3, 32, 32))
@@ -72,7 +72,7 @@ def video(tmp_path: Path) -> dict:
 
 @pytest.mark.parametrize("name", ["gop-60-faststart", "h264-open-gop", "variable-rate", "transport-stream"])
 def test_windows_are_those_of_this_process(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And cost the same: each packet is fetched and decoded once, each frame converted once."""
+    """They also cost the same: each packet is fetched and decoded once, and each frame is converted once."""
     monkeypatch.setattr(window_jobs, "PIECE_BYTES", 20_000)  # some pieces; the other process cuts its own way
     stream = name == "transport-stream"
     video = indexed(moving(tmp_path / "v.ts", options={"g": "25"}) if stream else kind(name, tmp_path))
@@ -85,7 +85,7 @@ def test_windows_are_those_of_this_process(name: str, tmp_path: Path, monkeypatc
 
 
 def test_a_process_that_is_killed_is_replaced(video: dict) -> None:
-    """From outside, between two parts of a batch: the next goes on with the first window that is missing."""
+    """It is killed between two parts of a batch; the next process continues with the first missing window."""
     filler, killed = filler_of(video), []
 
     def kill(done: int) -> None:
@@ -130,7 +130,7 @@ def test_a_misfortune_is_the_videos_own(
     assert same(filled_by(filler_of(other)), here(other))
 
 
-def test_a_broken_video_is_a_bad_one_and_its_process_goes_on(video: dict, tmp_path: Path) -> None:
+def test_a_broken_video_is_a_bad_one_and_its_process_continues(video: dict, tmp_path: Path) -> None:
     path = Path(video["shard_url"])
     packets, data = packets_of(video), bytearray(path.read_bytes())
     broken = int(packets.offset_bytes[100])

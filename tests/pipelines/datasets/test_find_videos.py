@@ -1,4 +1,4 @@
-"""Videos are found by name in whatever folders people keep them; what is missing or doubtful is said."""
+"""Videos are found by name in whatever folders people keep them; missing and doubtful ones are reported."""
 
 from __future__ import annotations
 

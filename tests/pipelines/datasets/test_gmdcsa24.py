@@ -1,4 +1,4 @@
-"""The dataset's lists as they are: each way in which they stray is read, or counted."""
+"""The lists of the dataset as they are: each of their irregularities is read or counted."""
 
 from __future__ import annotations
 

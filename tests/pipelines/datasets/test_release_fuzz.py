@@ -33,7 +33,7 @@ ENTRIES = st.dictionaries(
 
 
 def read(name: str, url: str) -> None:
-    """Read it, check it, sum it up; what a Release says has to hold."""
+    """Read a release, check it, and sum it up; what it says must be consistent."""
     with contextlib.suppress(AdaptFocusError):
         release = read_release(name, url)
         summarise(release, [*release.problems, *release.interval_problems()])

@@ -209,7 +209,7 @@ def test_multithumos_classes_begin_at_one(tmp_path: Path) -> None:
 COARSE = {
     "segmentation_coarse/tea/P03_cam01_P03_tea.txt": "1-30 SIL  \n31-75 pour_water  \n76-90 SIL\n",
     "segmentation_coarse/tea/P03_cam01_P03_tea.xml": "<xml/>",
-    # Frames 11 to 20 belong to nobody, 31 to 40 to two, a line is none, and a label goes on in the next line.
+    # Frames 11 to 20 have no label, 31 to 40 have two, one line is invalid, and a label continues in the next line.
     "segmentation_coarse/milk/P20_stereo01_P20_milk.txt": "1-10 SIL\n21-40 pour_milk\n31-45 pour_milk\n46-x SIL\n",
     "segmentation_coarse/milk/notes.txt": "hello\n",
     "segmentation_coarse/milk/P60_cam01_P60_milk.txt": "1-15 SIL\n",
@@ -255,7 +255,7 @@ def test_breakfast_frames_mapping_and_bundles(tmp_path: Path) -> None:
         "mapping.txt": "0 SIL\n1 pour_water\n",
         "splits/test.split2.bundle": "#bundle\n./data/groundTruth/P03_cam01_P03_tea.txt\n",
         "splits/train.split2.bundle": "P07_cam01_P07_tea.txt\nP05_cam01_P05_tea\n",
-        **COARSE,  # frames go before coarse segments
+        **COARSE,  # frames override coarse segments
     }
     release = read_breakfast(write(tmp_path, files))
     (video,) = release.videos
@@ -266,8 +266,10 @@ def test_breakfast_frames_mapping_and_bundles(tmp_path: Path) -> None:
 
 
 def test_breakfast_with_the_bundles_of_one_split_takes_the_others_from_names(tmp_path: Path) -> None:
-    """Whoever unpacked one split's bundles has the usual other three: 13 people each."""
-    sizes.write_breakfast(tmp_path, step_frames=(2, 5))  # all videos, which are short: frames say nothing of splits
+    """With the bundles of only one split, the other three are the usual ones, of 13 people each."""
+    sizes.write_breakfast(
+        tmp_path, step_frames=(2, 5)
+    )  # all videos, but short: the number of frames has no effect here
     whole = {video.video_id: video.split for video in read_breakfast(str(tmp_path)).videos}
     for bundle in (tmp_path / "splits").iterdir():
         if "split2" not in bundle.name:

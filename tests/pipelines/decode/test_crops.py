@@ -14,7 +14,7 @@ from adaptfocus.pipelines.apart.pool import decode_clips_apart, end_idle
 from adaptfocus.pipelines.decode import bag as clip_decoder
 from adaptfocus.pipelines.decode.bag import decode_clips
 from adaptfocus.pipelines.decode.pictures import square_in, write_picture
-from adaptfocus.pipelines.decode.settings import DRAWN, IN_TURN, DecodeConfig, How, Isolation
+from adaptfocus.pipelines.decode.settings import DRAWN, IN_TURN, DecodeConfig, Isolation
 from adaptfocus.pipelines.plan.draw import bare_bag
 from adaptfocus.pipelines.schemas import clip_id
 from adaptfocus.pipelines.video.display import Display
@@ -76,7 +76,7 @@ def test_places_are_those_of_the_upright_picture(size: tuple[int, int], degrees:
 def test_three_crops_of_a_view_are_cut_from_frames_decoded_once(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Decoding is most of what an evaluation costs: three crops must not cost three times as much."""
+    """Decoding is most of the cost of an evaluation, so three crops must not cost three times as much."""
     video = indexed(kind(name, tmp_path))
     first, second = [0.2, 0.6, 1.0], [1.0, 1.4, 1.8]
     bag = bag_of(video, [first] * 3 + [second] * 3, [clip_id(0, 0, draw) for draw in range(6)])
@@ -102,7 +102,7 @@ def test_three_crops_of_a_view_are_cut_from_frames_decoded_once(
 
 
 def test_a_drawn_place_follows_from_the_clips_id(tmp_path: Path) -> None:
-    how = DecodeConfig(crop_place="drawn").how
+    how = DecodeConfig(crop_place="drawn")
     ids = [clip_id(epoch, slot, draw) for epoch in range(10) for slot in range(100) for draw in range(4)]
     counts = Counter(how.place_of(number, own) for number, own in enumerate(ids))
     assert set(counts) == set(DRAWN)
@@ -130,5 +130,4 @@ def test_a_process_of_its_own_cuts_at_the_same_places(tmp_path: Path) -> None:
 
 
 def test_a_centred_crop_is_what_it_was() -> None:
-    assert DecodeConfig().how == How("packets", "rgb", 1.0, "centre")
-    assert DecodeConfig().how.place_of(5, clip_id(3, 2, 1)) == 0
+    assert DecodeConfig().place_of(5, clip_id(3, 2, 1)) == 0

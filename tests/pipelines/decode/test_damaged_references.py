@@ -1,4 +1,4 @@
-"""Damage that comes out behind the frames that refer to it: they are refused, or are those of a sequential decode."""
+"""Damaged pictures that are shown after frames that refer to them: such frames are refused or decoded sequentially."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ B_OPTIONS = {"g": "30", "bf": "2", "b_strategy": "0", "sc_threshold": "0", "b-py
 
 
 def bag_at_packet(video: dict, at: int) -> dict:
-    """A bag of one clip of one frame: that of the packet at a place in the order of decoding."""
+    """A bag of one clip of one frame: the frame of the packet at a place in decoding order."""
     packets = packets_of(video)
     shown = shown_pts(video, packets)
     tick = video["time_base_numerator"] / video["time_base_denominator"]
@@ -32,7 +32,7 @@ def bag_at_packet(video: dict, at: int) -> dict:
 
 
 def last_b(video: dict) -> int:
-    """The place of a packet that is shown before the one in front of it, which it refers to: P B."""
+    """The place of a packet B that is shown before the packet P in front of it, to which it refers."""
     packets = packets_of(video)
     return next(n for n in range(12, 30) if packets.pts[n] < packets.pts[n - 1] and not packets.is_key[n - 1])
 
@@ -97,7 +97,7 @@ def test_behind_a_seek_such_a_frame_is_that_of_a_sequential_decode(tmp_path: Pat
 
 
 def test_an_mpeg4_packet_without_a_picture_shows_none(tmp_path: Path) -> None:
-    """The decoder gives the picture that it still holds the time of the packet, though it is shown later."""
+    """The decoder gives the time of the packet to a picture that it still holds, although that is shown later."""
     video = indexed(moving(tmp_path / "v.mp4", codec="mpeg4", num_frames=60, options={"g": "30", "bf": "2"}))
     bag = bag_at_packet(video, last_b(video))
     assert decoded(bag).any(), "the file is whole"

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.footage
 
 CLIPS = [1] * 6 + [14, 180]  # of each bag: 200, alone, with gaps between them, and all over the video
 DECODE = DecodeConfig(crop_fraction=CROP)
-# Their index is right, their pictures are not: a plain decode fails on the way, or every frame is corrupt.
+# Their index is right, but their pictures are not: a plain decode fails on the way, or every frame is corrupt.
 BROKEN = {"corrupted.mp4", "no_timescale.mp4"}
 NOT_VIDEOS = {
     "afconvert-aac-0.5s.mp4", "bipbop_cbcs_video_init.mp4", "chunk_out_of_range.mp4", "short-cenc.mp4",
@@ -52,7 +52,7 @@ def test_two_hundred_clips_equal_a_sequential_decode(name: str) -> None:
 
 
 def test_the_frames_of_a_container_of_several_streams_are_those_that_are_published() -> None:
-    """The times of all its frames, as somebody else's program found them."""
+    """The times of all its frames, as another program found them."""
     path = footage_folder() / "awkward" / "nasa_13013.mp4"
     video = indexed(path)
     facts = json.loads(path.with_name("nasa_13013.mp4.stream3.all_frames_info.json").read_text())

@@ -1,4 +1,4 @@
-"""Pixels: the very frames that a sequential decode shows at those times, upright."""
+"""Pixels of clips: exactly the frames that a sequential decode shows at those times, upright."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.footage import encode, footage_folder
 from tests.moving import KINDS, bags_of, cut_by_numpy, data_of, expected_rgb, indexed, kind, moving, sequential
 
 SIZE, CROP, FRAMES = 32, 0.8, 5
-BAGS = [1] * 16 + [4, 180]  # clips of each: 200, alone and in company
+BAGS = [1] * 16 + [4, 180]  # clips of each bag: 200 in all, single and together
 
 
 def decoded(bag: dict, decode: DecodeConfig | None = None, size: int = SIZE, data: list[bytes] | None = None):
@@ -78,7 +78,7 @@ def test_the_square_is_cut_where_it_says(size: tuple[int, int], fraction: float)
 
 @pytest.mark.parametrize("size", [24, 40, 56, 64, 200])
 def test_a_picture_that_is_not_scaled_is_right_to_its_last_column(size: int) -> None:
-    """swscale's fast way leaves the columns after the last multiple of 16 as they were in memory."""
+    """swscale's fast path leaves the columns after the last multiple of 16 as they were in memory."""
     grey = np.tile(np.linspace(20, 230, size).astype(np.uint8)[None, :, None], (size, 1, 3))
     made = to_square_rgb(av.VideoFrame.from_ndarray(grey, "rgb24").reformat(format="yuv420p"), size, 0)
     assert np.abs(made.astype(int) - grey.transpose(2, 0, 1)).max() <= 3
@@ -137,7 +137,9 @@ def test_a_stream_that_does_not_tell_its_order_loses_no_frame(tmp_path: Path) ->
     bag = bag_at(video, (np.arange(40) / 25).tolist())
     for pts, frame in zip(bag["clips"][0]["frame_pts"], decoded(bag)[0], strict=True):
         difference = np.abs(frame.astype(int) - expected_rgb(truth[pts], SIZE, 0, CROP)).mean()
-        assert difference < 3, "it is that frame, but for where its chroma lies, which the stream does not tell either"
+        assert difference < 3, (
+            "it is that frame, except for the place of its chroma, which the stream does not say either"
+        )
 
 
 def without_usability_information(avcc: bytes) -> bytes:
@@ -165,7 +167,7 @@ def test_pictures_wrongly_marked_as_not_referred_to_are_decoded_all_the_same(tmp
     packets, data = packets_of(video), bytearray(path.read_bytes())
     for offset in packets.offset_bytes[~packets.is_key].tolist():
         assert data[offset + 4] >> 1 == 1  # TRAIL_R
-        data[offset + 4] &= 1  # TRAIL_N: nobody refers to it, says the header
+        data[offset + 4] &= 1  # TRAIL_N: the header says that nothing refers to it
     path.write_bytes(data)
     truth = {pts: expected_rgb(frame, SIZE, 0, CROP) for pts, frame in sequential(path).items()}
     assert len(truth) == 60
@@ -216,7 +218,7 @@ def test_an_unknown_codec_is_a_bad_video(tmp_path: Path) -> None:
 
 
 def test_decoding_reads_nothing_but_the_range(tmp_path: Path) -> None:
-    """A file whose other bytes are gone decodes all the same: no demuxer, no header, one range."""
+    """A file whose other bytes are gone still decodes: no demuxer, no header, one range."""
     path = moving(tmp_path / "v.mp4", options={"g": "10"})
     bag = bag_at(indexed(path), [3.0, 3.2])
     (data,) = data_of(bag)

@@ -41,7 +41,7 @@ def test_containers_without_a_usable_table(tmp_path: Path, suffix: str, options:
 
 @pytest.mark.parametrize("name", ["hevc-open-gop", "h264-open-gop", "variable-rate", "gop-250-moov-last-aac"])
 def test_mp4_through_a_demuxer_is_the_same(tmp_path: Path, name: str) -> None:
-    """A seek goes by decoding time: in an open GOP it lands on a keyframe that is shown after the frame wanted."""
+    """A seek uses decoding times: in an open GOP it lands on a keyframe that is shown after the wanted frame."""
     path = kind(name, tmp_path)
     assert count_equal(bags_of(indexed(path), [1] * 20 + [16], FRAMES), truth_of(path), DEMUX) == 36 * FRAMES
 
@@ -67,7 +67,7 @@ def test_what_is_no_video_any_more_is_a_bad_video(tmp_path: Path) -> None:
     ["gop-250-moov-last-aac", "gop-60-faststart", "variable-rate", "headers-in-every-keyframe", "full-range", "mjpeg"],
 )
 def test_decord_shows_the_same_frames(tmp_path: Path, name: str) -> None:
-    """Not the same pixels: it converts to RGB before we cut and scale. But of all frames, the one wanted is nearest."""
+    """The pixels differ, because it converts to RGB before we crop and scale, but the wanted frame is nearest."""
     pytest.importorskip("decord")
     path = kind(name, tmp_path)
     video, truth = indexed(path), truth_of(path)

@@ -158,7 +158,7 @@ def test_a_video_that_breaks_off_is_a_bad_video_after_its_good_windows(tmp_path:
 @pytest.mark.parametrize(
     "wrong", [{"frames": 0}, {"stride_seconds": 0}, {"hop_seconds": -1}, {"start_seconds": 9}, {"end_seconds": 0}]
 )
-def test_windows_that_cannot_be_are_refused(tmp_path: Path, wrong: dict) -> None:
+def test_impossible_windows_are_refused(tmp_path: Path, wrong: dict) -> None:
     with pytest.raises(ConfigError, match="must be above 0, and the stretch inside the video"):
         made(indexed(moving(tmp_path / "v.mp4", num_frames=20)), **wrong)
 

@@ -1,7 +1,7 @@
-"""Exports are read back here as the projects that they are for read them, with code of the tests' own.
+"""Exports are read back as the projects that they are for read them, with separate code.
 
-What each reader does was taken from its source: MS-TCN's and POC's data sets, LTContext's, CPL's and MMN's, OpenTAD's
-`LoadFeats`, Timeception's loader.
+What each reader does was taken from its source: the data sets of MS-TCN, POC, LTContext, CPL and MMN, OpenTAD's
+`LoadFeats`, and Timeception's loader.
 """
 
 from __future__ import annotations
@@ -313,7 +313,7 @@ def test_a_wrong_order_of_axes_is_caught_and_said(
 def test_a_wrong_order_of_axes_is_caught_in_a_folder_that_somebody_else_made(
     layout: str, given: Given, maps: Given, tmp_path: Path
 ) -> None:
-    """Nothing is known of it: that one axis is as long in every video tells which is which."""
+    """Nothing is known of it, but one axis has the same length in every video, which identifies it."""
     out, _ = exported(layout, given, maps, tmp_path)
     (out / "adaptfocus.json").unlink()
     assert verify(layout, str(out), Given()) == (4, [])
@@ -334,7 +334,7 @@ def test_a_wrong_order_of_maps_is_caught_and_said(
     assert "where Timeception reads (T, H, W, C): array.transpose" in problems[0]
 
 
-def test_each_thing_that_can_be_wrong_is_said_with_its_fix(given: Given, maps: Given, tmp_path: Path) -> None:
+def test_each_error_names_its_fix(given: Given, maps: Given, tmp_path: Path) -> None:
     out, _ = exported("mstcn", given, maps, tmp_path)
     name = "P03_cam01_P03_tea"
     feature, truth = out / "features" / f"{name}.npy", out / "groundTruth" / f"{name}.txt"

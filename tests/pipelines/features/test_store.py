@@ -1,4 +1,4 @@
-"""Features at a URL: whole or not there, of one kind, and readable by anything that reads Parquet."""
+"""Features at a URL: complete or absent, of one kind, and readable by anything that reads Parquet."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_features_that_are_not_complete_are_not_opened(tmp_path) -> None:
 
 
 def test_a_folder_has_features_of_one_kind(tmp_path) -> None:
-    """Where the run lies may change; what its weights are may not."""
+    """The place of the run may change, but its weights may not."""
     url = str(tmp_path)
     claim(url, SETTINGS)
     claim(url, SETTINGS | {"run": "moved/a"})

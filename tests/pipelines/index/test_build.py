@@ -1,4 +1,4 @@
-"""An index must point at the right bytes, account for every member, and cost nothing when nothing has changed."""
+"""An index points at the right bytes, accounts for every member, and costs nothing when nothing has changed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ VIDEO = encode(10)
 
 
 def sample(key: str, annotation: Any = None, video: bytes = VIDEO) -> dict[str, bytes]:
-    """Members of one sample; `annotation` as it stands in the .json."""
+    """Members of one sample; `annotation` is the content of the .json."""
     members = {f"{key}.mp4": video}
     if annotation is not None:
         members[f"{key}.json"] = json.dumps(annotation).encode()
@@ -101,7 +101,7 @@ def test_labels_in_every_form_that_tars_hold_them(tmp_path: Path):
     }
 
 
-def test_a_labels_file_goes_before_what_lies_in_the_tar(tmp_path: Path):
+def test_a_labels_file_overrides_the_labels_in_the_tar(tmp_path: Path):
     shard = write_tar(tmp_path / "s.tar", {**sample("a", {"labels": ["sit"]}), **sample("b", {"labels": ["sit"]})})
     (tmp_path / "l.csv").write_text("id,labels\na,walk;run\nelsewhere,walk\n")
     summary = index(shard, out=tmp_path / "index", labels_url=str(tmp_path / "l.csv"))
@@ -111,7 +111,7 @@ def test_a_labels_file_goes_before_what_lies_in_the_tar(tmp_path: Path):
         index(shard, out=tmp_path / "index", labels_url=str(tmp_path / "l.csv"), classes=["sit", "walk"])
 
 
-def test_the_class_list_beside_the_shards_is_used(tmp_path: Path):
+def test_the_class_list_next_to_the_shards_is_used(tmp_path: Path):
     write_tar(tmp_path / "s.tar", sample("a", {"labels": [1]}))
     (tmp_path / "classes.txt").write_text("zebra\nant\n")
     assert index(tmp_path, out=tmp_path / "index").classes == ("zebra", "ant")
@@ -318,7 +318,7 @@ def test_only_what_has_changed_is_read_again(tmp_path: Path):
     assert index(tmp_path, out=tmp_path / "index", classes=["x"]).shards_read == 4, "another class list, other rows"
 
 
-def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path):
+def test_an_interrupted_run_continues_where_it_was(tmp_path: Path):
     for i in range(3):
         write_tar(tmp_path / f"{i}.tar", sample(f"v{i}"))
 
@@ -376,7 +376,7 @@ def test_an_index_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes,
         load_index(str(tmp_path))
 
 
-def test_some_columns_can_be_loaded_alone(tmp_path: Path):
+def test_only_some_columns_can_be_loaded(tmp_path: Path):
     index(write_tar(tmp_path / "s.tar", sample("a")), out=tmp_path / "index")
     assert load_index(str(tmp_path / "index"), ["duration_seconds", "video_id"]).table.to_pydict() == {
         "duration_seconds": [1.0],

@@ -1,4 +1,4 @@
-"""One odd sample, or tar, costs itself only; what `pack` writes, `index` reads; labels files fit or are refused."""
+"""An odd sample or tar only costs itself; `index` reads what `pack` writes; labels files fit or are refused."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_any_exception_of_a_video_or_a_tar_is_a_row(tmp_path: Path, monkeypatch:
 
 
 def test_a_row_that_cannot_be_stored_costs_its_own_video_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Should a half of a surrogate pair ever pass the checks."""
+    """For example, half of a surrogate pair that passed the checks."""
     monkeypatch.setattr(index_rows, "parse_labels", lambda value: tuple(value or ()))
     members = {f"{key}.mp4": VIDEO for key in "abc"} | {"b.json": b'{"labels": ["\\ud800"]}'}
     summary = index(write_tar(tmp_path / "s.tar", members), out=tmp_path / "index")
@@ -172,7 +172,7 @@ IDS = st.one_of(
 def test_what_pack_writes_index_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[tuple[str, list[str]]]
 ) -> None:
-    """Whatever the names: refused before anything is written, left out with a reason, or read back as it was meant."""
+    """Any video is refused before anything is written, left out with a reason, or read back correctly."""
     monkeypatch.setattr(pack_module, "read_packet_table_apart", lambda file, size, head, _: TABLE)
     monkeypatch.setattr(index_rows, "read_packet_table", lambda *_: TABLE)
     (tmp_path / "v.mp4").write_bytes(VIDEO)

@@ -1,4 +1,4 @@
-"""Files that end early: what is there is used, to the last whole picture, and the rest is said."""
+"""Files that end early: they are used up to the last complete picture, and the index says that the rest is missing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 def whole_packets(video: bytes, cut: bytes) -> set[int]:
-    """Times of the packets that a demuxer gives of the cut file as it gives them of the whole one."""
+    """The times of the packets that a demuxer gives both for the cut file and for the whole one."""
 
     def packets(data: bytes) -> dict[int, bytes]:
         with av.open(io.BytesIO(data)) as container:

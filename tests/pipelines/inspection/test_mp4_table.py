@@ -1,4 +1,4 @@
-"""What an mp4's headers say must be what demuxing all of it says, for files of all makes, and no header may hurt."""
+"""The headers of an mp4 say what demuxing all of it says, for files of all makers, and no header does harm."""
 
 from __future__ import annotations
 
@@ -257,7 +257,7 @@ OUTSIDE = {
 
 
 def outcome(read: Callable[[bytes], PacketTable], video: bytes) -> Any:
-    """What came of it, in a form that can be compared."""
+    """The outcome, in a form that can be compared."""
     try:
         table = read(video)
     except BadVideoError as error:
@@ -289,12 +289,12 @@ def test_packets_say_themselves_whether_they_are_keyframes(name: str):
     ("name", "in_order"), [("h264-tail-audio", True), ("h264-open-gop", False), ("hevc-open-gop", False)]
 )
 def test_keyframes_behind_pictures_that_are_shown_first_are_out_of_order(name: str, in_order: bool):
-    """decord takes frame n of a keyframe for the n-th shown, and returns others where it is not."""
+    """decord thinks that the n-th decoded frame is the n-th shown, and returns other frames where it is not."""
     assert by_header(made(name)).keys_in_order is in_order
 
 
 def test_packets_of_plain_bytes_decode_as_a_container_decodes_them():
-    """Without zeros behind them MPEG-4 reads on into whatever lies there: other wrong frames each time."""
+    """Without zeros after them MPEG-4 reads whatever comes next, which gives different wrong frames each time."""
     rng = np.random.default_rng(0)
     out = io.BytesIO()
     with av.open(out, "w", "mp4") as muxer:
@@ -443,7 +443,7 @@ def test_damaged_headers_raise_nothing_but_bad_video_errors(damage: list[tuple[i
 @settings(max_examples=200, deadline=1000)
 @given(st.sampled_from([b"stts", b"ctts", b"elst", b"stsc", b"tkhd", b"mdhd", b"mvhd"]), st.data())
 def test_changed_times_that_are_still_plain_are_told_as_a_demuxer_tells_them(kind: bytes, data: st.DataObject):
-    """The rules for times are FFmpeg's, so that no frame of a video moves by how it was indexed."""
+    """The rules for times are FFmpeg's, so that no frame changes its time with the way of indexing."""
 
     def change(payload: bytes) -> list[list[Any]]:
         word = 4 * data.draw(st.integers(1, len(payload) // 4 - 1))
@@ -490,7 +490,7 @@ def test_a_movie_header_behind_the_tracks() -> None:
 
 
 def test_a_sample_of_an_absurd_size_leaves_the_file_to_the_demuxer() -> None:
-    """FFmpeg reads no edit list behind it: the times of headers and of players would differ."""
+    """FFmpeg reads no edit list after it, so the times of headers and of players would differ."""
     video = bytearray(encode(b_frames=2))
     at = video.index(b"stsz") + 4 + 12 + 4 * 20
     video[at : at + 4] = (0x40000000).to_bytes(4, "big")

@@ -35,7 +35,7 @@ def decoded_pts(video: bytes) -> list[int]:
 
 
 def bare_frames(video: bytes, table: PacketTable, first: int) -> dict[int, np.ndarray]:
-    """Frames by pts, without the container, from packet number `first` on and not before it is shown."""
+    """Frames by pts, decoded without the container from packet number `first`, and not shown before it."""
     context: Any = av.CodecContext.create(table.codec, "r")
     context.extradata = table.extradata or None
     context.thread_count = 1
@@ -48,7 +48,7 @@ def bare_frames(video: bytes, table: PacketTable, first: int) -> dict[int, np.nd
 
 
 def assert_packets_show_what_the_container_shows(video: bytes, table: PacketTable) -> None:
-    """Every frame from the first, a middle and the last keyframe on is that of a decode in order."""
+    """Check that every frame from the first, a middle and the last keyframe is that of a decode in order."""
     with av.open(io.BytesIO(video)) as container:
         wanted = {frame.pts: frame.to_ndarray() for frame in container.decode(main_video_stream(container))}
     assert sorted(table.pts.tolist()) == list(wanted)
@@ -199,7 +199,7 @@ def test_pictures_cut_off_from_their_references_are_not_offered(container: str):
 
 
 def test_bytes_that_are_not_the_packets_are_not_promised():
-    """As where a demuxer puts packets together itself: here the file's bytes differ from what it was given."""
+    """Some demuxers assemble packets themselves. Here the bytes of the file differ from those of the packets."""
 
     class Differing(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
@@ -236,7 +236,7 @@ def test_decoding_times_in_the_place_of_presentation_times_are_refused():
     assert "ffmpeg" in str(error)
 
 
-# Cosine and sine of a counter-clockwise turn; and mirrors, where the answer is the turn that stands the picture up.
+# Cosine and sine of a counter-clockwise turn, and mirrors, where the answer is the turn that makes the picture upright.
 TURNS = {(1, 0, 0, 1): 0, (0, -1, 1, 0): 90, (-1, 0, 0, -1): 180, (0, 1, -1, 0): 270}
 MIRRORS = {(-1, 0, 0, 1): 0, (1, 0, 0, -1): 180}
 
@@ -253,7 +253,7 @@ def test_what_is_no_video_is_unreadable(data: bytes):
     assert refusal_of(data).kind in ("unreadable_video", "no_video_stream", "cut_off")
 
 
-def test_audio_alone_has_no_video_stream():
+def test_a_file_with_only_audio_has_no_video_stream():
     out = io.BytesIO()
     with av.open(out, "w", format="mp4") as muxer:
         stream = muxer.add_stream("aac", rate=16000)
@@ -294,7 +294,7 @@ AWKWARD = {
     "av1_video.mkv": "packets",
     "bipbop_cbcs_video_init.mp4": "no_packets",
     "chunk_out_of_range.mp4": "unreadable_video",
-    "corrupted.mp4": "packets",  # its start decodes; decoding says the rest
+    "corrupted.mp4": "packets",  # its start decodes; the rest shows when it is decoded
     "flipping_a_pancake.mkv": "packets",
     "h265_10bits.mp4": "packets",
     "nasa_13013.mp4": "packets",
@@ -321,7 +321,7 @@ def test_every_awkward_file_is_indexed_or_classified_within_a_second():
 
 @pytest.mark.footage
 def test_the_times_are_those_that_others_measured():
-    """nasa_13013 has two video streams; the .json beside it holds the times of every frame of the main one."""
+    """nasa_13013 has two video streams; the .json next to it has the times of every frame of the main one."""
     folder = footage_folder() / "awkward"
     table = table_of((folder / "nasa_13013.mp4").read_bytes())
     truth = json.loads((folder / "nasa_13013.mp4.stream3.all_frames_info.json").read_text())

@@ -1,4 +1,4 @@
-"""Times of a whole table: what is right passes, what was joined or damaged is refused with the true reason."""
+"""Checks of the times of a whole table: right ones pass, joined or damaged ones are refused with the true reason."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def remuxed(video: bytes, container: str, changed: Any) -> bytes:
     ],
 )
 def test_two_streams_behind_each_other_are_refused(tmp_path: Path, container: str, how: dict[str, Any]) -> None:
-    """Their times begin anew: clips would mix both. So it is with streams of different lengths, and other offsets."""
+    """Their times start again, so clips would mix both; also with streams of different lengths, and other offsets."""
     one, two = (moving(tmp_path / str(n), num_frames=n, container=container, **how).read_bytes() for n in (60, 35))
     for joined in (one + two, two + one, one + one):
         assert "its times run back after" in refusal_of(joined)
@@ -85,7 +85,7 @@ def test_a_time_that_occurs_twice_is_refused(tmp_path: Path, container: str) -> 
 
 @pytest.mark.parametrize("at", [25, 30])
 def test_times_that_run_back_once_are_refused(tmp_path: Path, at: int) -> None:
-    """By some pictures, at a keyframe or between: no time occurs twice, and decoding times rise all the same."""
+    """They run back by some pictures, at a keyframe or between. No time occurs twice, and decoding times still rise."""
     video = moving(tmp_path / "v.mp4", num_frames=60, options={"x264-params": "keyint=10:bframes=0"}).read_bytes()
 
     def back(number: int, packet: Any) -> None:
@@ -151,7 +151,7 @@ def open_gop_cut(path: Path, keep_key: bool) -> bytes:
 
 
 @pytest.mark.parametrize("keep_key", [True, False])
-def test_pictures_before_the_first_keyframe_are_nobodys(tmp_path: Path, keep_key: bool) -> None:
+def test_pictures_before_the_first_keyframe_are_not_shown(tmp_path: Path, keep_key: bool) -> None:
     path = tmp_path / "cut.mkv"
     path.write_bytes(open_gop_cut(tmp_path / "v.mp4", keep_key))
     with av.open(str(path)) as container:
@@ -174,10 +174,10 @@ def test_pictures_before_the_first_keyframe_are_nobodys(tmp_path: Path, keep_key
 
 
 @pytest.mark.parametrize(("container", "made_up"), [("matroska", 0), ("mpegts", 1)])
-def test_leading_pictures_with_times_that_a_muxer_made_up_are_nobodys(
+def test_leading_pictures_with_times_that_a_muxer_made_up_are_not_shown(
     tmp_path: Path, container: str, made_up: int
 ) -> None:
-    """Copying an MPEG-2 stream that was cut writes the keyframe's time for them, or one tick more: none is shown."""
+    """Copying a cut MPEG-2 stream gives them the time of the keyframe, or one tick more. None of them is shown."""
     how = {"codec": "mpeg2video", "options": {"g": "12", "bf": "2"}}
     video = moving(tmp_path / "v.mp4", num_frames=50, **how).read_bytes()
     with av.open(io.BytesIO(video)) as source:
@@ -203,7 +203,7 @@ def test_leading_pictures_with_times_that_a_muxer_made_up_are_nobodys(
 
 
 def test_an_index_of_an_avi_that_says_other_numbers_or_leads_elsewhere() -> None:
-    """Entries are of chunks, whose content begins 8 bytes later."""
+    """Its entries point to chunks, whose content begins 8 bytes later."""
     packets = [(1008, 90, 0, 0), (1108, 90, 1, 1), (1208, 90, 2, 2)]
 
     def index(*places: tuple[int, int]) -> list[SimpleNamespace]:

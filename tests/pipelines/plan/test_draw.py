@@ -1,4 +1,4 @@
-"""An epoch's plan: what a user would lose if it depended on anything but its arguments."""
+"""The plan of an epoch depends only on its arguments."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_excluded_videos_are_never_planned_not_even_when_carried() -> None:
     assert not {2, 4} & {*plan.table.column("video_row").to_pylist(), *plan.carried}
 
 
-def test_too_few_videos_for_a_batch_is_said_with_the_mend() -> None:
+def test_too_few_videos_for_a_batch_is_an_error_with_the_fix() -> None:
     with pytest.raises(ConfigError, match=r"2 usable videos do not fill one global batch of 4; lower plan.bags_per"):
         draw(rules=dataclasses.replace(RULES, bags_per_batch=4), excluded=(0, 1, 2))
 
@@ -246,7 +246,7 @@ def test_views_are_uniform_from_the_first_possible_centre_to_the_last() -> None:
 
 
 def test_the_head_of_an_epoch_stays_as_it_was_drawn_and_nobody_is_lost_or_twice() -> None:
-    """The first bags are drawn from the snapshot before; the rest follows with the newer one."""
+    """The first bags are drawn from the snapshot before, and the rest from the newer one."""
     carried = (4, 2)
     early = draw(epoch=1, carried=carried, only_bags=2)
     assert early.table.column("video_row").to_pylist() == [4, 2]
@@ -315,7 +315,7 @@ def test_rare_actions_are_looked_at_more_with_focus_balance() -> None:
 
 
 def test_an_epoch_with_repeats_keeps_its_length_when_a_video_is_left_out_after_its_head_was_drawn() -> None:
-    """20 videos, 4 of a rare label. Without video 3, seed 3 repeats others, and the head has one of them too often."""
+    """20 videos, 4 of them rare. Without video 3, seed 3 repeats others, and the head has one of them too often."""
     labels = [["jump"] if n % 5 else ["run"] for n in range(20)]
     planner = planner_of([video(n, own) for n, own in enumerate(labels)])
     rules = dataclasses.replace(RULES, repeat_factor=1.0)

@@ -1,4 +1,4 @@
-"""A plan on the store: whole or not there, and every slot found in exactly one place."""
+"""A plan on the store is complete or absent, and every slot is in exactly one place."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_plan_comes_back_and_its_parts_hold_whole_batches(tmp_path: Path) -> N
 
 
 def test_a_plan_without_its_last_file_is_not_there(tmp_path: Path) -> None:
-    """Killed while publishing: the parts lie there, the plan does not."""
+    """The process was killed while publishing: the parts are there, but the plan is not."""
     write_plan(draw(), str(tmp_path), 0, bags_per_batch=2)
     (tmp_path / "plan.json").unlink()
     assert read_plan(str(tmp_path)) is None

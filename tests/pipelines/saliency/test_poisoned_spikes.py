@@ -1,4 +1,4 @@
-"""Saliency that was misled comes back to the truth, because bins are revisited; a running maximum never does."""
+"""Wrong saliency returns to the truth, because bins are visited again; a running maximum never does."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def drawn(salient: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def scored(table: SaliencyTable, tau: np.ndarray, p: np.ndarray, epoch: int) -> SaliencyTable:
-    """The next snapshot, through the ledger that an epoch leaves."""
+    """The next snapshot, made from the ledger of an epoch."""
     rows = [
         {"slot": v, "video_row": v, "ok": True, "error": "", "clip_id": list(range(CLIPS)), "tau": tau[v].tolist(),
          "label_ids": [0], "probability": p[v].tolist()}

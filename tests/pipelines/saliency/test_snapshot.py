@@ -1,4 +1,4 @@
-"""Action saliency estimation, with numbers worked out by hand."""
+"""Action saliency estimation, with numbers computed by hand."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_false_spike_is_disproved_by_looking_again() -> None:
 def visited_in_plain_python(
     visits: list[tuple[float, float]], epoch: int, rate: float
 ) -> dict[int, tuple[float, float, int]]:
-    """Bin -> (score, tau, epoch), from docs/method.md taken word by word."""
+    """Bin -> (score, tau, epoch), exactly as docs/method.md says."""
     bins: dict[int, tuple[float, float, int]] = {}
     for tau, p in visits:
         b = min(int(20 * tau), 19)
@@ -171,8 +171,10 @@ def epochs_of_bags(draw: st.DrawFn) -> tuple[list[list[int]], list[list[dict]]]:
 @given(epochs_of_bags())
 @settings(max_examples=60, deadline=None)
 def test_the_next_snapshot_is_what_the_training_pass_saw(drawn: tuple[list[list[int]], list[list[dict]]]) -> None:
-    """Merging replays an epoch's ledger; training visits bag by bag, all labels of a bag at once. The plan would else
-    be drawn from other spikes than those that the loss believed in."""
+    """Merging replays the ledger of an epoch; training visits bag by bag, with all labels of a bag at once.
+
+    If they differed, the plan would be drawn from other spikes than those that the loss used.
+    """
     labels, epochs = drawn
     table = SaliencyTable.empty(labels, 20)
     trained = [Bins(*(t[None] for t in bins_of(table, row))) for row in range(3)]

@@ -1,4 +1,4 @@
-"""Tars as people make them: joined, sorted apart, of every format, with names of other systems and odd headers."""
+"""Tars as people make them: joined, oddly sorted, of every format, with names of other systems and odd headers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from adaptfocus.pipelines.shards import read
 from adaptfocus.pipelines.shards.members import is_companion
 from adaptfocus.pipelines.shards.read import read_samples
 
-VIDEO = b"v" * 3000  # nothing here looks into it
+VIDEO = b"v" * 3000  # nothing here reads its content
 X, Y = b'{"labels": ["x"]}', b'{"labels": ["y"]}'
 
 
@@ -53,7 +53,7 @@ A, B = [("a.mp4", VIDEO), ("a.json", X)], [("b.mp4", VIDEO), ("b.json", Y)]
 @pytest.mark.parametrize("how", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 @pytest.mark.parametrize("padding", [0, 512, 3 << 20])
 def test_joined_tars_are_read_on(tmp_path: Path, how: int, padding: int) -> None:
-    """Zeros between them are a record's filling, or those of an archiver with large records."""
+    """Zeros between them fill a record, which is large with some archivers."""
     joined = tar_of(A, format=how) + b"\0" * padding + tar_of([], format=how) + tar_of(B, format=how)
     assert found_in(tmp_path, joined) == ({"a": ["x"], "b": ["y"]}, [])
 
@@ -118,7 +118,7 @@ COMPANIONS = ["._a.mp4", "d/._a.mp4", ".DS_Store", "d/.DS_Store", "__MACOSX/a.mp
               "__meta__/x.json"]  # fmt: skip
 
 
-def test_what_archivers_put_beside_files_is_no_sample(tmp_path: Path) -> None:
+def test_files_that_archivers_add_are_no_samples(tmp_path: Path) -> None:
     assert all(map(is_companion, (name.removeprefix("./") for name in COMPANIONS)))
     data = tar_of([(name, b"oddity") for name in COMPANIONS] + A)
     assert found_in(tmp_path, data) == ({"a": ["x"]}, [])
@@ -190,7 +190,7 @@ def test_names_in_other_encodings_are_said_to_be(tmp_path: Path, encoding: str, 
 
 
 def test_two_unicode_forms_of_a_name_are_one_sample(tmp_path: Path) -> None:
-    """macOS writes names decomposed; whoever wrote the labels on another system did not."""
+    """macOS writes names decomposed, and labels from other systems do not."""
     composed, apart = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
     assert composed != apart
     assert found_in(tmp_path, tar_of([(f"{apart}.mp4", VIDEO), (f"{composed}.json", X)])) == ({composed: ["x"]}, [])

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptfocus.pipelines import store as storage
 from adaptfocus.pipelines.errors import StorageError
-from adaptfocus.pipelines.store import ahead
+from adaptfocus.pipelines.store import ahead, objects
 from adaptfocus.pipelines.store.ahead import cost_of, read_ahead
+from adaptfocus.pipelines.store.ranges import Requests
 
 
 @pytest.fixture(scope="module")
@@ -30,22 +30,23 @@ def bag(shard: str, *ranges: tuple[int, int]) -> dict:
 
 
 class Store:
-    """`store.objects.read_ranges`, slower, and with a count of what is under way."""
+    """`store.objects.read_requests`, slower, and with a count of what is under way."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds, self.lock = seconds, threading.Lock()
-        self.read_ranges = storage.read_ranges
+        self.read_requests = objects.read_requests
         self.bytes_now = self.most_bytes = self.calls = 0
 
-    def __call__(self, urls: list[str], offsets_bytes: list[int], sizes_bytes: list[int], *how: object) -> list[bytes]:
+    def __call__(self, requests: Requests, *how: object) -> list[bytes]:
+        size_bytes = sum(requests.sizes_bytes)
         with self.lock:
             self.calls += 1
-            self.bytes_now += sum(sizes_bytes)
+            self.bytes_now += size_bytes
             self.most_bytes = max(self.most_bytes, self.bytes_now)
         time.sleep(self.seconds)
-        parts = self.read_ranges(urls, offsets_bytes, sizes_bytes)
+        parts = self.read_requests(requests)
         with self.lock:
-            self.bytes_now -= sum(sizes_bytes)
+            self.bytes_now -= size_bytes
         return parts
 
 
@@ -69,7 +70,7 @@ def test_every_bag_gets_its_bytes_in_order_whatever_the_limits(
 def test_bytes_in_flight_stay_below_the_limit_and_requests_overlap(shard: str) -> None:
     store = Store(seconds=0.03)
     bags = [bag(shard, (100_000 * number, 40_000)) for number in range(10)]
-    with mock.patch.object(ahead.objects, "read_ranges", store):
+    with mock.patch.object(ahead.objects, "read_requests", store):
         began = time.monotonic()
         assert len(list(read_ahead(bags, max_bytes_in_flight=130_000))) == 10
     assert store.most_bytes == 120_000, "three bags at a time, not four, not one"
@@ -101,7 +102,7 @@ def test_while_the_next_plan_is_unknown_nothing_is_held_back(shard: str) -> None
 
 def test_the_next_bags_are_asked_for_before_the_first_is_used(shard: str) -> None:
     store = Store()
-    with mock.patch.object(ahead.objects, "read_ranges", store):
+    with mock.patch.object(ahead.objects, "read_requests", store):
         stream = read_ahead([bag(shard, (10 * number, 10)) for number in range(8)])
         next(stream)
         deadline = time.monotonic() + 5

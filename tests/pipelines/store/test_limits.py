@@ -1,4 +1,4 @@
-"""Leaning on a store: proportions that hold whatever happens, on a clock of their own."""
+"""Limits on the load of a store: proportions that hold whatever happens, on a simulated clock."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_wait_is_below_its_exponential_and_below_the_limit(
 @given(st.lists(st.one_of(st.just("try"), st.just("success"), st.floats(0, 20)), max_size=400))
 @settings(deadline=None)
 def test_second_tries_stay_in_proportion_to_successes_and_time(events: list) -> None:
-    """Whatever the order: no more tries than the burst, a share of the successes and a few a second allow."""
+    """Whatever the order, there are no more tries than the burst, a share of the successes and a few a second allow."""
     clock = Clock()
     budget, successes, begins = TryBudget(clock), [], []
     for event in events:
@@ -80,7 +80,7 @@ def test_a_window_keeps_its_bounds_whatever_happens(events: list[str], most: int
 
 
 def test_all_that_was_under_way_at_a_refusal_is_one_refusal() -> None:
-    """16 requests that are refused together are one sign of too much, not sixteen."""
+    """16 requests that are refused together are one sign of overload, not sixteen."""
     window = Window(16)
     began = [window.begin() for _ in range(16)]
     for each in began:

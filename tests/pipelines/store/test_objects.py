@@ -1,4 +1,4 @@
-"""Storage on this machine's disk, on moto and on a strict Ceph gateway: what a run relies on, and what it is told."""
+"""Storage on this machine's disk, on moto and on a strict Ceph gateway: what runs rely on, and what errors say."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_exclusive_creation_leaves_the_first_bytes(store_url: str) -> None:
 
 
 def test_a_put_repeated_after_a_lost_answer_still_wins(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The store has the object, the answer was lost on the way back, the next try meets its own object."""
+    """The store has the object, but the answer was lost on the way back, so the next try finds its own object."""
     fs, _ = store.filesystem(s3_url)
     put = type(fs).pipe_file
     lost = []
@@ -211,7 +211,7 @@ def test_a_refused_key_is_said_at_once_and_not_shown(
         start = time.monotonic()
         with pytest.raises(StorageError, match=r"was refused by the store \(.+\); check the credentials") as caught:
             call()
-        # An unknown key is looked up in the provider chain once more, which takes a second or two.
+        # An unknown key is looked up once more in the provider chain, which takes a second or two.
         assert time.monotonic() - start < 8.0, "a wrong secret does not get right by trying again"
         shown = str(caught.value)
         assert not any(secret in shown for secret in (SECRET_KEY, ACCESS_KEY, value)), shown

@@ -1,4 +1,4 @@
-"""Answers to a range of 10 bytes from 5 on, as servers really give them: where it is in them, or what is wrong."""
+"""Real servers' answers to a request for 10 bytes from byte 5: where the range is in them, or what is wrong."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_range_is_found(status: int, length: int | None, content_range: str | 
         (206, 10, "bytes 6-15/100", WrongRangeError),
         (206, 11, "bytes 5-14/100", WrongRangeError),
         (206, 100, "bytes 0-99/100", WrongRangeError),
-        (206, 9, "bytes 5-13/100", WrongRangeError),  # less than was asked for, though there is more
+        (206, 9, "bytes 5-13/100", WrongRangeError),  # fewer bytes than were asked for, although there are more
         (206, 10, "5-14/100", WrongRangeError),
         (200, 100, "bytes 5-14/100", WrongRangeError),  # it says one thing and sends another
         (204, 0, None, WrongRangeError),

@@ -1,4 +1,4 @@
-"""A range of S3 on bad days: each fault alone, before moto and Ceph. The bytes are right, or there is an error."""
+"""Range reads of S3 under faults: each fault alone, with moto and Ceph. The bytes are right, or there is an error."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_replaced_object_is_named_at_once(store: FaultyStore, shard: str) -> N
     with pytest.raises(ReplacedError, match=r"a\.tar has been replaced or removed since it was indexed .* new run"):
         storage.read_ranges([shard], [5], [10], version)
     gets = [each for each in store.traffic() if each.method == "GET"]
-    assert [each.requests for each in gets] == [1], "no try can mend it"
+    assert [each.requests for each in gets] == [1], "no further try can help"
     storage.write_bytes(shard, DATA + b"more")
     with pytest.raises(ReplacedError, match=rf"it had {len(DATA)} bytes.* it has {len(DATA) + 4} bytes"):
         storage.read_ranges([shard], [5], [10], version._replace(tag=""))
@@ -164,7 +164,7 @@ def test_a_replaced_object_is_found_in_a_whole_answer(store: FaultyStore, shard:
 
 
 def test_bad_days_do_not_reach_writers_either(store: FaultyStore, shard: str) -> None:
-    """A claim whose answer was lost is still one's own; what was written is what is read."""
+    """A claim (the entry that takes a run) whose answer was lost is still ours, and reads return what was written."""
     store.reset(faults=Faults(throttle=0.2, reset=0.2, truncate=0.1, seed=7))
     base = shard.removesuffix("a.tar")
     for number in range(12):
@@ -226,7 +226,7 @@ def test_rotated_credentials_are_taken_up_by_a_running_process(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A strict store: the first key is taken back while reads go on, the shared file has the second."""
+    """A strict store: the first key is removed while reads continue, and the shared file has the second key."""
     before_ceph.reset()
     ceph_s3.add_key("AKFIRST", "SKFIRST")
     ceph_s3.add_key("AKSECOND", "SKSECOND")

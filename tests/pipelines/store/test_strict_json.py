@@ -1,4 +1,4 @@
-"""Files of JSON that are damaged, or are something else, in the place of those that this program has written."""
+"""JSON files that are damaged, or are not what this program wrote in their place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables at URLs: a part of one is fetched as a part, and is the same rows."""
+"""Tables at URLs: a part of a table is read without the rest, and has the same rows."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_slice_costs_its_row_groups_and_not_the_file(tmp_path: Path) -> None:
     assert fetched[1] < 1000, "and no column that nobody asked for"
 
 
-def test_what_is_no_table_is_said_to_be_none(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_table_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     path.write_bytes(b"nothing of the kind")
     for stop in (None, 5):

@@ -1,4 +1,4 @@
-"""What was saved in the place of the file that was wanted is named, wherever a file is read."""
+"""Where something else was saved in place of the wanted file, the error names what it is, wherever a file is read."""
 
 from __future__ import annotations
 

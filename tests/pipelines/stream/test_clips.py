@@ -1,4 +1,4 @@
-"""Batches that are made ahead, in a thread."""
+"""Batches that are made ahead of time, in a thread."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def is_making() -> bool:
 def slowly() -> Iterator[int]:
     for number in range(1000):
         yield number
-        time.sleep(0.2)  # as decoding does: past the moment at which nobody takes any more
+        time.sleep(0.2)  # like decoding, it ends after the consumer has stopped
 
 
-def test_who_leaves_early_leaves_no_thread_behind() -> None:
-    """A thread inside native code when the interpreter ends may abort the process, after its work was done."""
+def test_leaving_early_leaves_no_thread_behind() -> None:
+    """A thread inside native code when the interpreter ends may abort the process, although its work is done."""
     items = ahead(slowly())
     assert next(items) == 0
     assert is_making()

@@ -1,4 +1,4 @@
-"""The stream of clips on Ray: in order, over epochs, and the next epoch's first clips before its plan is known."""
+"""The stream of clips on Ray: in order, across epochs, with first clips of the next epoch before its plan is known."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ def test_ray_and_the_plain_loop_give_the_same_batches(small_world: SmallWorld, t
     for one, other in zip(ours, theirs, strict=True):
         assert DecodedBatch(**one).ok.all()
         for name, values in other.columns().items():
-            if not name.endswith("_seconds"):  # but those that were measured
+            if not name.endswith("_seconds"):  # except the measured ones
                 assert np.array_equal(one[name], values), name
 
 
 def test_a_decoder_that_hangs_or_crashes_ends_no_task(small_world: SmallWorld, tmp_path: Path, bad: Path) -> None:
-    """Ray would run the task again, elsewhere, and fail the run in the end."""
+    """Otherwise Ray would run the task again elsewhere, and fail the run in the end."""
     config = small_world.run_config(
         tmp_path, "run", "placement.decode_deadline_seconds=2", "placement.isolate_decoding=true"
     )

@@ -1,4 +1,4 @@
-"""Windows of many videos in batches: all of them, each once, whatever the videos are like."""
+"""Windows of many videos in batches: every window comes once, whatever the videos are like."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def collected(batches: Iterator) -> tuple[Windows, dict[int, str]]:
 
 
 @pytest.mark.parametrize("apart", [True, False])
-def test_a_batch_goes_on_where_a_video_ends(apart: bool, tmp_path: Path) -> None:
+def test_a_batch_continues_where_a_video_ends(apart: bool, tmp_path: Path) -> None:
     videos = {f"v{n}.mp4": encode(12 + 7 * n, options={"g": "5"}) for n in range(5)}
     every = indexed(tmp_path, videos)
     shape = WindowShape(CLIP, 0.5, isolation=Isolation() if apart else None)
@@ -84,7 +84,7 @@ def test_what_is_left_out_is_not_read_and_a_store_that_fails_is_said(tmp_path: P
         list(batches_of_ranges([every, every], shape, threads=2))
 
 
-def test_who_leaves_early_leaves_no_thread_behind(tmp_path: Path) -> None:
+def test_leaving_early_leaves_no_thread_behind(tmp_path: Path) -> None:
     every = indexed(tmp_path, {f"v{n}.mp4": encode(12) for n in range(4)})
     ranges = [VideoRange(every.index_url, every.fingerprint, row, row + 1) for row in range(4)]
     batches = batches_of_ranges(ranges, WindowShape(CLIP, 0.5), threads=2)
@@ -95,7 +95,7 @@ def test_who_leaves_early_leaves_no_thread_behind(tmp_path: Path) -> None:
 
 @pytest.mark.footage
 def test_real_files_have_all_their_windows_or_a_reason(tmp_path: Path) -> None:
-    """Cameras, screen recorders, ten bits, AV1, rotation, damage: the same in a process of its own as in this one."""
+    """Cameras, screen recorders, ten bits, AV1, rotation, damage: another process gives the same as this one."""
     files = [
         path for path in sorted((footage_folder() / "awkward").iterdir()) if path.suffix in (".mp4", ".mov", ".mkv")
     ]
@@ -119,7 +119,7 @@ def test_real_files_have_all_their_windows_or_a_reason(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("apart", [True, False])
 def test_whatever_one_row_leads_to_the_others_have_their_windows(apart: bool, tmp_path: Path) -> None:
-    """A row that another program wrote: it has no packets, or no duration."""
+    """Another program wrote a row without packets, or without a duration."""
     every = indexed(tmp_path, {f"v{n}.mp4": encode(12, options={"g": "5"}) for n in range(4)})
     videos = [*every.videos()]
     videos[1][1]["packets"] = None

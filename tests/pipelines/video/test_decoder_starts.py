@@ -1,4 +1,4 @@
-"""Where a decoder that knows only the header may begin."""
+"""The packets at which a decoder may begin if it only knows the header."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_sets_that_each_keyframe_repeats_are_no_surprise() -> None:
 
 
 def test_how_long_a_picture_is_not_whole() -> None:
-    """Two pictures that others refer to after the recovery point; pictures between them do not count."""
+    """Two pictures after the recovery point are referred to by others; pictures between them do not count."""
     pts, is_key = np.array([0, 10, 30, 20, 50, 40]), np.array([1, 1, 0, 0, 0, 0], bool)
     found = starts_of(pts, is_key, np.array([0, 2, 0, 0, 0, 0]), np.array([1, 1, 1, 0, 1, 0], bool))
     assert found.recovery_ticks == 40
@@ -83,7 +83,7 @@ def test_how_long_a_picture_is_not_whole() -> None:
 
 
 def test_the_middle_is_proved_with_one_request_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its keyframe is fetched at the same time as the first."""
+    """Its keyframe is fetched at the same time as the first one."""
     monkeypatch.setattr(mp4_table, "PROOF_BYTES", 1000)
     path = moving(tmp_path / "v.mp4", num_frames=60, options={"g": "12"}, flags="faststart")
     data = path.read_bytes()

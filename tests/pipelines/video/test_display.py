@@ -1,4 +1,4 @@
-"""Pictures as players show them: pixels of any shape, turned, mirrored; by every way of reading."""
+"""Pictures as players show them: with pixels of any shape, turned and mirrored, by every way of reading."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TURNS = {
 
 
 def shaped(path: Path, aspect: tuple[int, int], **how: Any) -> Path:
-    """A video whose H.264 alone says what shape its pixels have (in its VUI)."""
+    """A video where only the H.264 says what shape the pixels have (in its VUI)."""
     options = {"x264-params": f"{X264}:sar={aspect[0]}/{aspect[1]}"}
     return moving(path, options=options, num_frames=30, **how)
 
@@ -142,11 +142,11 @@ def with_pasp(video: bytes, across: int, down: int) -> bytes:
     ("pasp", "wanted"),
     [
         ((16, 11), Fraction(16, 11)), ((1, 1), Fraction(1)), ((32, 27), Fraction(32, 27)),
-        ((0, 0), Fraction(2)), ((5, 0), Fraction(2)),  # it says nothing: the size on display, then the codec
+        ((0, 0), Fraction(2)), ((5, 0), Fraction(2)),  # no meaning: the size on display decides, then the codec
         ((1, 1000), Fraction(1)), ((1000, 1), Fraction(1)),
     ],
 )  # fmt: skip
-def test_the_container_goes_before_the_codec_as_in_players(
+def test_the_container_overrides_the_codec_as_in_players(
     tmp_path: Path, pasp: tuple[int, int], wanted: Fraction
 ) -> None:
     video = with_pasp(moving(tmp_path / "v.mp4", num_frames=10, aspect=Fraction(2)).read_bytes(), *pasp)
@@ -188,7 +188,7 @@ def test_decord_refuses_what_it_does_not_mirror(tmp_path: Path) -> None:
 
 
 def test_a_shape_that_changes_on_the_way_is_refused(tmp_path: Path) -> None:
-    """Broadcasts change between 4:3 and 16:9: no one shape is right for the video."""
+    """Broadcasts change between 4:3 and 16:9, so no single shape is right for the video."""
     parts = [shaped(tmp_path / f"{n}.ts", (1, 1 + n), container="mpegts").read_bytes() for n in (0, 1)]
     table = read_packet_table(io.BytesIO(parts[0]), len(parts[0]))
     assert table.pixel_aspect == 1

@@ -1,4 +1,4 @@
-"""Damage in FFV1, which FFmpeg covers without a word: found by sizes and check sums, in every way of reading."""
+"""Damage in FFV1, which FFmpeg conceals silently, is found by sizes and checksums, in every way of reading."""
 
 from __future__ import annotations
 
@@ -132,14 +132,14 @@ def test_windows_up_to_the_damage_and_behind_it(damaged: tuple[Path, Path]) -> N
 
 
 def test_damage_in_the_middle_does_not_change_how_a_file_is_read(damaged: tuple[Path, Path]) -> None:
-    """No seek shows a keyframe that was covered with the picture before it: that is no reason to give up seeking."""
+    """No seek shows a keyframe that was concealed with the picture before it. That is no reason to give up seeking."""
     broken = with_flipped_byte(damaged[0], 60)  # the second keyframe behind 40 % of the file, which is compared
     assert indexed(damaged[0])["access"] == indexed(broken)["access"] == "demux"
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "avi", "nut"])
 def test_ffv1_is_read_through_a_demuxer(tmp_path: Path, suffix: str) -> None:
-    """A bare decoder does not open: the size of its pictures stands in the container only. So one check is enough."""
+    """A bare decoder does not open, because only the container has the size of the pictures. So one check is enough."""
     video = indexed(moving(tmp_path / f"v.{suffix}", codec="ffv1", options=CHECKED[0], num_frames=50))
     assert video["access"] == "demux"
     assert len(decoded(bag_at(video, [0.0, 1.9]))) == 1

@@ -1,4 +1,4 @@
-"""What the decoder is spared, and what it must never be."""
+"""Packets that the decoder may skip, and packets that it must never skip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The index's packets come back exactly, are small, and a damaged blob is said to be one."""
+"""The packets of an index come back exactly and are small, and a damaged blob is an error."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_whatever_a_container_holds_comes_back(rows: list[tuple[int, int, int, i
 
 
 def hour_of_video(random: np.random.Generator) -> Packets:
-    """30 Hz, a keyframe every 250 frames, three B-frames between references, sizes that vary by a factor of some."""
+    """30 Hz, a keyframe every 250 frames, three B-frames between references, sizes that vary by a factor of several."""
     count = 30 * 3600
     at = np.arange(count)
     size = random.gamma(2.0, np.where(at % 250 == 0, 12_000, np.where(at % 4 == 0, 3000, 700)), count).astype(np.int64)
@@ -49,7 +49,7 @@ def test_an_hour_of_video_takes_less_than_350_kilobytes() -> None:
 @pytest.mark.parametrize(
     "spoil", [lambda b: b[:5], lambda b: b[:-9], lambda b: b[:20] + b"\0" * 40 + b[60:], lambda b: b"\x07" + b[1:]]
 )
-def test_a_damaged_blob_is_an_error_that_names_the_mend(spoil) -> None:
+def test_a_damaged_blob_is_an_error_that_names_the_fix(spoil) -> None:
     packets = hour_of_video(np.random.default_rng(0))
     blob = encode_packets(Packets(*(getattr(packets, f.name)[:500] for f in dataclasses.fields(Packets))))
     with pytest.raises(InputError, match="index again"):

@@ -1,4 +1,4 @@
-"""MPEG-4 in AVI: each frame at its time, though the container has no times and several pictures may share a chunk."""
+"""MPEG-4 in AVI: each frame comes at its time, although AVI has no times and several pictures may share a chunk."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ GOPS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", GOPS)
 def test_packed_pictures_are_shown_in_order_at_even_times(tmp_path: Path, name: str) -> None:
-    """What sets of short clips such as UCF101 consist of. The same pictures in an mp4 have true times."""
+    """Sets of short clips such as UCF101 consist of such files. The same pictures in an mp4 have true times."""
     path = encoded(tmp_path, **GOPS[name])
     chunks = packed(groups_of(path))
     assert len(chunks) == 70, "a chunk for each picture"
@@ -146,7 +146,7 @@ def as_ffmpeg_shows(path: Path, num_chunks: int) -> list[av.VideoFrame]:
 
 
 def test_a_chunk_that_was_lost_shifts_no_frame(tmp_path: Path) -> None:
-    """Without the chunk that makes up for a packed picture, all comes a chunk late, up to a keyframe with headers."""
+    """Without the chunk that balances a packed picture, all comes one chunk late, up to a keyframe with headers."""
     path = encoded(tmp_path, 60, g="15", bf="3", **CLOSED)
     chunks = packed(groups_of(path), keys_of_debts=False)
     del chunks[[number for number, chunk in enumerate(chunks) if chunk.is_key][-1] - 1]
@@ -177,7 +177,7 @@ def test_a_header_that_denies_that_pictures_are_reordered(tmp_path: Path) -> Non
 
 
 def test_a_chunk_without_a_picture_is_no_keyframe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Xvid calls it one. A seek lands there, and the keyframe before it is tried next, not the start of the file."""
+    """Xvid marks it as one. A seek lands there, and then the keyframe before it is tried, not the start of the file."""
     path = encoded(tmp_path, 118, g="60", bf="2")
     file = written(tmp_path / "v.avi", path, packed(groups_of(path)))
     tried, seek = [], member_decoders._seek

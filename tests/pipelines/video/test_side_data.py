@@ -1,4 +1,4 @@
-"""Motion JPEG of cameras has EXIF in its pictures, which FFmpeg 8 hands on and PyAV 18 has no name for."""
+"""Motion JPEG of cameras has EXIF in its pictures. FFmpeg 8 passes it on, and PyAV 18 has no name for it."""
 
 from __future__ import annotations
 

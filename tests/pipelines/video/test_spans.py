@@ -1,4 +1,4 @@
-"""From times to packets: the right frames, the right keyframe, the fewest bytes."""
+"""Times become packets: the right frames, the right keyframe, the fewest bytes."""
 
 from __future__ import annotations
 

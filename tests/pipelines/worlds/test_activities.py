@@ -1,4 +1,4 @@
-"""World d is annotated with what it shows: else features are measured against something that is not there."""
+"""World d is annotated with what it shows. Otherwise features would be measured against wrong truth."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONFIG = world_of("d", distractors=0.0)
 
 @pytest.mark.parametrize("num_sprites", [4, 5, 6])
 @pytest.mark.parametrize("seed", range(4))
-def test_activities_of_one_set_differ_in_their_order_alone(seed: int, num_sprites: int) -> None:
+def test_activities_of_one_set_only_differ_in_their_order(seed: int, num_sprites: int) -> None:
     activities = activities_of(world_of("d", seed=seed, num_sprites=num_sprites))
     assert len({a.name for a in activities}) == len({a.steps for a in activities}) == 10
     for forwards, backwards in zip(activities[::2], activities[1::2], strict=True):
@@ -60,7 +60,7 @@ def test_a_video_shows_its_activity_in_order_one_action_at_a_time() -> None:
 
 
 def test_what_is_annotated_is_what_is_rendered() -> None:
-    """Without distractors a sprite is on show in its intervals and nowhere else, and runs along its axis."""
+    """Without distractors a sprite is only visible in its intervals, and runs along its axis."""
     for index in range(12):
         video = make_video(CONFIG, "test", index)
         seen = np.zeros(len(video.frames), bool)

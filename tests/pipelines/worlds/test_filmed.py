@@ -1,4 +1,4 @@
-"""World e is the one that is not at the ceiling: each thing that makes it hard is there, and the truth stays known."""
+"""World e is not at the ceiling: each thing that makes it hard is there, and the truth stays known."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_an_action_covers_three_to_thirty_per_cent(videos: list[WorldVideo]) -> 
 
 
 def test_classes_come_in_pairs(videos: list[WorldVideo]) -> None:
-    """Tags cannot tell such classes apart where they come together; half of the time they do not."""
+    """Tags cannot tell such classes apart where they come together, which they do half of the time."""
     mates, names = partners(CONFIG), CONFIG.classes
     assert [mates[mate] for mate in mates] == list(range(12)), "each is its partner's partner"
     assert all(mate // 2 != k // 2 for k, mate in enumerate(mates)), "of another sprite"
@@ -103,7 +103,7 @@ def test_things_are_drawn_in_every_size() -> None:
 
 @pytest.mark.parametrize("what", LOOKALIKES)
 def test_what_looks_alike_is_never_a_class(what: str) -> None:
-    """Were a class's sprite to run along one axis, it would be an action without its label."""
+    """If the sprite of a class ran along one axis, it would be an action without its label."""
     colors = set()
     for seed in range(40):
         frames = np.zeros((16, 26, 26, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""What a kind or an option promises: if it is not so, a benchmark measures something else than its name says."""
+"""The promises of each kind and option. If one were broken, a benchmark would not measure what its name says."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_in_world_c_neither_colour_nor_shape_alone_tells_a_class():
 
 @pytest.mark.parametrize("num_sprites", range(1, 7))
 def test_no_decoy_is_a_class(num_sprites):
-    """One that is would be an action without its label."""
+    """A decoy that is a class would be an action without its label."""
     classes = WorldConfig("c", num_sprites=num_sprites).classes
     in_grey, in_other_shapes = decoys(classes)
     assert len(classes) == 2 * num_sprites
@@ -75,7 +75,7 @@ def test_no_decoy_is_a_class(num_sprites):
 
 
 def test_the_decoys_of_world_c_blink_and_move_and_stand():
-    """Did they only blink, blinking would tell them from the classes."""
+    """If they only blinked, blinking would distinguish them from the classes."""
     config = world_of("c", distractors=1.0)
     plain = world_of("c", distractors=0.0)
     grey, ways = color_of("grey_square"), Counter()
@@ -91,7 +91,7 @@ def test_the_decoys_of_world_c_blink_and_move_and_stand():
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "pretrain"])
 def test_no_class_of_any_world_is_a_label_of_the_pretraining(kind):
-    """Were one, the start would hold an answer to the test."""
+    """If one were, the start would hold an answer to the test."""
     assert not set(LABELS) & set(world_of(kind).classes)
 
 
@@ -125,7 +125,7 @@ def test_a_long_tail_has_frequencies_of_one_over_rank(kind):
     assert np.abs(frequency[1:] - wanted).max() < 0.03
 
 
-def test_a_long_tail_is_of_the_training_videos_alone():
+def test_only_the_training_videos_have_a_long_tail():
     tailed, balanced = world_of("a", long_tail=True), world_of("a")
     for index in range(3):
         ours, theirs = (make_video(config, "test", index) for config in (tailed, balanced))

@@ -22,7 +22,7 @@ SMALL = WorldConfig(num_train_videos=3, num_test_videos=2, min_seconds=8, max_se
 
 
 def test_a_video_is_pinned_to_the_pixel():
-    """Who changes these numbers makes every published figure of the worlds incomparable: bump the changelog."""
+    """A change of these numbers makes every published figure of the worlds incomparable; say so in the changelog."""
     video = make_video(WorldConfig(seed=7), "train", 3)
     assert video.video_id == "a-train-00003"
     assert video.intervals == (
@@ -48,7 +48,7 @@ def test_a_video_is_pinned_to_the_pixel():
     ids=lambda value: getattr(value, "kind", ""),
 )
 def test_every_kind_is_pinned(config, first_interval, sha256):
-    """A new kind, or a new option of one, leaves the others as they are. Who changes a number: see above."""
+    """A new kind, or a new option of one, leaves the others as they are. The warning above holds here too."""
     video = make_video(config, "test", 5)
     assert video.intervals[0] == first_interval
     assert hashlib.sha256(video.frames.tobytes()).hexdigest()[:16] == sha256
@@ -177,7 +177,7 @@ def test_the_files_do_not_depend_on_the_number_of_processes(tmp_path):
         ({"kind": "pretrain", "distractors": 1}, r"neither a long tail nor distractors"),
     ],
 )
-def test_an_impossible_world_is_refused_with_the_mend(settings, message):
+def test_an_impossible_world_is_refused_with_the_fix(settings, message):
     with pytest.raises(ConfigError, match=message):
         WorldConfig(**settings)
 

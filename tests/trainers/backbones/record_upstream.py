@@ -1,4 +1,4 @@
-"""Records what pytorchvideo 0.1.5 gives, for tests that then need no pytorchvideo: its last release is of 2022.
+"""Records outputs of pytorchvideo 0.1.5, so that tests do not need it: its last release is from 2022.
 
     pip install pytorchvideo==0.1.5
     python -m tests.trainers.backbones.record_upstream
@@ -57,7 +57,7 @@ def mvit(models: Any, depth: int, grows: tuple[int, ...], kernel: list[int] | No
 
 
 def write(name: str, what: str, model: nn.Module, *shown: Any, sampled: bool = False) -> None:
-    """Run a model on weights that are worked out from their names, and write what it gives."""
+    """Run a model on weights that are computed from their names, and write its output."""
     shapes = {key: tuple(value.shape) for key, value in model.state_dict().items() if value.is_floating_point()}
     model.load_state_dict(weights_of(shapes), strict=False)
     with torch.no_grad():

@@ -1,6 +1,6 @@
-"""Each backbone at a size that takes a core under two seconds: the same code, smaller clips or fewer layers.
+"""Each backbone at a size that takes under two seconds of a core: the same code with smaller clips or fewer layers.
 
-Convolutional ones are whole, on small pictures; transformers of the library have two narrow layers.
+Convolutional ones are complete, on small pictures. Transformers of the library have two narrow layers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ TINY: dict[str, dict[str, Any]] = {
     "timesformer_b": {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 96},
     "vjepa2_l": {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2},
 }
-SHAPE = {"small3d": (8, 20), "r2plus1d_tiny": (8, 24), "slowfast_r50": (8, 32)}  # frames and pixels; else 4 and 32
+SHAPE = {
+    "small3d": (8, 20),
+    "r2plus1d_tiny": (8, 24),
+    "slowfast_r50": (8, 32),
+}  # frames and pixels; the others take 4 and 32
 
 
 def needs_library(name: str) -> None:
@@ -33,7 +37,7 @@ def needs_library(name: str) -> None:
 
 
 def small(name: str, num_classes: int = 5, fresh: bool = False) -> nn.Module:
-    """A backbone by name, small, ready to train; unless it is to be fresh, shaken so that every layer matters."""
+    """A small backbone by name, ready to train. Unless `fresh`, its weights are shaken so that every layer matters."""
     needs_library(name)
     entry, (frames, size) = BACKBONES[name], SHAPE.get(name, (4, 32))
     with torch.random.fork_rng():
@@ -54,7 +58,7 @@ def clips_for(model: nn.Module, count: int = 2, seed: int = 0) -> torch.Tensor:
 
 @torch.no_grad()
 def shaken(model: nn.Module) -> nn.Module:
-    """Norms and positions away from where they begin: statistics that are neither 0 nor 1, no branch at zero."""
+    """Move norms and positions away from their first values: statistics are neither 0 nor 1, and no branch is zero."""
     generator = torch.Generator().manual_seed(1)
 
     def noise(value: torch.Tensor, scale: float) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What every backbone promises: shapes, no clip sees another, frozen batch norms, weights sorted for the optimiser."""
+"""The promises of every backbone: shapes, no clip sees another, frozen batch norms, groups for the optimiser."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from adaptfocus.trainers.settings.run import TrainConfig
 from tests.trainers.backbones.small_backbones import NAMES, clips_for, needs_library, small
 
 pytestmark = [pytest.mark.library, pytest.mark.usefixtures("one_thread")]
-# Frames for one time of the features; else 2.
+# Frames for one time of the features; the others have 2.
 TIMES = {"small3d": 1, "r2plus1d_tiny": 1, "inception_i3d": 4, "i3d_r50": 2, "nonlocal_i3d_r50": 2, "slowfast_r50": 4,
          "x3d_s": 1, "x3d_m": 1, "x3d_l": 1, "timesformer_b": 1}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_forward_backward_and_what_a_clip_scores_alone(name: str) -> None:
-    """Were one clip to see another, or were anything drawn, the number of workers would change what is trained."""
+    """If one clip saw another, or anything were drawn at random, the number of workers would change the training."""
     model = small(name)
     x = clips_for(model, 3)
     features, logits = model.forward_features(x), model(x)
@@ -46,7 +46,7 @@ def test_forward_backward_and_what_a_clip_scores_alone(name: str) -> None:
     assert (logits[0] - logits[1]).abs().max() > 1e-6, "clips that differ score differently"
     logits.square().sum().backward()
     unused = [n for n, p in model.named_parameters() if p.grad is None or not bool(p.grad.abs().sum() > 0)]
-    # A key's bias shifts every score of a query alike, which a softmax does not see.
+    # The bias of a key shifts all scores of a query by the same amount, which a softmax ignores.
     assert [n for n in unused if not n.endswith((".k.bias", ".key.bias", "conv_phi.bias"))] == []
 
 
@@ -70,9 +70,9 @@ def test_maps_are_the_features_before_space_is_taken_out(name: str) -> None:
     "name", [n for n in NAMES if n not in ("x3d_m", "x3d_l", "mvit_b_32x3", "mvit_b_64x3", "mvit_b_24_32x3")]
 )
 def test_eight_clips_are_learnt_by_heart(name: str) -> None:
-    """What cannot fit eight clips does not train: a layer that is cut off, a norm that kills the signal.
+    """A model that cannot fit eight clips has a fault: a layer that is cut off, or a norm that kills the signal.
 
-    Knowing no more than how frequent labels are gives 0.67.
+    A model that only knows how frequent labels are reaches 0.67.
     """
     model = small(name, fresh=not name.startswith("mvit"))  # 8 channels wide, a fresh one takes hundreds of steps
     targets = (torch.rand(8, 5, generator=torch.Generator().manual_seed(2)) < 0.4).float()
@@ -126,9 +126,9 @@ def test_each_weight_is_in_one_group_and_norms_biases_and_positions_are_not_deca
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_sizes_and_costs_are_those_that_are_listed(name: str) -> None:
-    """The whole model, without memory for it. Papers: SlowFast 65.7 GFLOPs at 256 pixels, which is 50.3 at 224; X3D-L
-    18.4; MViT-B 16x4 70.5, 32x3 170, 64x3 455, 24 layers 236; VideoMAE-B 180; TimeSformer 196. Inception-I3D 107.89 is
-    of another network (docs/backbones.md)."""
+    """The whole model, without its memory. Papers say: SlowFast 65.7 GFLOPs at 256 pixels, which is 50.3 at 224; X3D-L
+    18.4; MViT-B 16x4 70.5, 32x3 170, 64x3 455, 24 layers 236; VideoMAE-B 180; TimeSformer 196. The 107.89 of
+    Inception-I3D is that of another network (docs/backbones.md)."""
     needs_library(name)
     entry = BACKBONES[name]
     with torch.device("meta"):
@@ -143,7 +143,7 @@ def test_sizes_and_costs_are_those_that_are_listed(name: str) -> None:
 
 def test_the_published_cost_of_inception_i3d_is_that_of_narrower_kernels() -> None:
     """107.89 GFLOPs and 12.06 M parameters (arXiv 1712.04851) are those of 1x1x1 where upstream's weights have 3x3x3:
-    the second convolution of the third branch. So the difference is no layer that we have too many."""
+    the second convolution of the third branch. So the difference is not an extra layer of ours."""
     with torch.device("meta"):
         model = build("inception_i3d", 400)
         ours = convolution_cost(model)
@@ -178,14 +178,14 @@ def test_clips_follow_the_backbone_unless_they_are_given() -> None:
     assert again == config, "a saved run stays as it is"
 
 
-def test_clips_that_a_backbone_cannot_take_are_named_with_the_mend() -> None:
+def test_clips_that_a_backbone_cannot_take_are_named_with_the_fix() -> None:
     slowfast, videomae = entry_of("slowfast_r50").spec, entry_of("videomae_b").spec
     slowfast.check(8, 128)
     with pytest.raises(ConfigError, match=r"clip.frames is 10; this backbone takes multiples of 4. .* or give 8"):
         slowfast.check(10, 224)
     with pytest.raises(ConfigError, match=r"clip.size_pixels is 250; this backbone takes multiples of 32.* give 256"):
         slowfast.check(8, 250)
-    with pytest.raises(ConfigError, match=r"clip.frames is 8; this backbone takes 16 alone"):
+    with pytest.raises(ConfigError, match=r"clip.frames is 8; this backbone takes only 16"):
         videomae.check(8, 224)
     assert InputSpec(8, 1, 20, (0,) * 3, (1,) * 3).check(7, 33) is None  # type: ignore[arg-type]
 
@@ -214,7 +214,7 @@ def test_both_kinds_of_input_go_into_every_first_convolution(name: str) -> None:
 
 
 def test_a_first_convolution_of_single_frames_cannot_lose_its_mean() -> None:
-    """X3D's, and SlowFast's slow one: nothing would be left of their weights."""
+    """Those of X3D, and of SlowFast's slow pathway: nothing would be left of their weights."""
     for name in ("x3d_s", "slowfast_r50"):
         with pytest.raises(ConfigError, match=r"zero_mean_kernels needs a first convolution that spans time"):
             adapt_backbone(small(name), InputConfig(motion="zero_mean_kernels"))

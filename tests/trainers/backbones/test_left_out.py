@@ -1,4 +1,4 @@
-"""Dropout and stochastic depth: by clip, in training alone, the same again where a forward pass is repeated."""
+"""Dropout and stochastic depth: by clip, only in training, and the same where a forward pass is repeated."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.trainers.backbones.small_backbones import NAMES, clips_for, small
 from tests.trainers.inputs.test_augment import ids
 
 pytestmark = [pytest.mark.library, pytest.mark.usefixtures("one_thread")]
-# The others differ from one of these in depth, or in the clips that they take.
+# The other backbones differ from one of these in depth, or in the clips that they take.
 FAMILIES = [n for n in NAMES if n not in ("x3d_m", "x3d_l", "mvit_b_32x3", "mvit_b_64x3", "mvit_b_24_32x3")]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_dropout_takes_from_what_the_head_sees_in_training_alone(name: str) -> None:
+def test_dropout_only_hides_features_from_the_head_in_training(name: str) -> None:
     model = small(name)
     x, own = clips_for(model, 3), ids(3)
     before = model(x)
@@ -117,5 +117,5 @@ def test_a_backbone_without_such_branches_says_so() -> None:
     check(small("mvit_b_16x4"), 0.5, 0.2)
     with pytest.raises(ConfigError, match=r"drop_path is 0.2, and SlowFast has no branches .* leave drop_path out"):
         check(small("slowfast_r50"), 0, 0.2)
-    with pytest.raises(ConfigError, match=r"Linear is no backbone"):
+    with pytest.raises(ConfigError, match=r"Linear is not a Backbone"):
         check(nn.Linear(2, 2), 0.5, 0)

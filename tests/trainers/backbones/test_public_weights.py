@@ -1,7 +1,7 @@
 """Public checkpoints, in every style of names that they come in, land in the right places, or are refused by name.
 
 `golden/STYLE-BACKBONE.txt` lists the names and shapes of such a file; its first line says where they were taken from.
-The files made here hold a number of its own in each weight, so that a weight in a wrong place is seen.
+In the files made here each weight holds a different number, so that a weight in a wrong place is seen.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def backbone_of(name: str) -> str:
 
 
 def file_of(name: str) -> dict[str, torch.Tensor]:
-    """A public file: each weight holds one number of its own everywhere, in no memory; a fused one three."""
+    """A public file: each weight holds one number everywhere, in no memory, and a fused weight holds three."""
     file = {}
     for number, (key, shape) in enumerate(golden(name).items()):
         if fused_in(name) and ".attn.qkv." in key:
@@ -59,7 +59,7 @@ def file_of(name: str) -> dict[str, torch.Tensor]:
 
 
 def second_copies(name: str) -> dict[str, str]:
-    """Weights that pytorchvideo's main saves twice, and which these are."""
+    """The names that pytorchvideo's main saves twice -> the weights that they repeat."""
     again = re.compile(r"_attention_pool_([qkv])\.(pool|norm)\.")
     return {key: again.sub(r"\2_\1.", key) for key in golden(name) if again.search(key)}
 
@@ -117,7 +117,7 @@ HEADS = (
 
 
 def mark(value: torch.Tensor) -> float:
-    """The number that tells a weight from all others."""
+    """The number that identifies a weight."""
     return float(value.flatten()[0])
 
 
@@ -125,7 +125,7 @@ def renamed(key: str) -> str:
     return key.replace("q_bias", "query.bias").replace("v_bias", "value.bias")
 
 
-# By hand, a weight of each kind: ours, theirs.
+# A weight of each kind, by hand: our name, their name.
 _RESNET = {
     "blocks.0.conv.weight": "s1.pathway0_stem.conv.weight",
     "blocks.0.norm.running_var": "s1.pathway0_stem.bn.running_var",
@@ -213,15 +213,15 @@ def test_fused_projections_are_split_into_queries_keys_and_values(name: str) -> 
     "name", [name for name in FILES if not name.startswith(("caffe2", "torchvision", "pyslowfast-s"))]
 )
 def test_exports_have_the_public_names(name: str) -> None:
-    """What a run gives away can be read by whoever reads the public file."""
+    """Any program that reads the public file can read the export of a run."""
     model = whole_model(name)
-    own_weights(model, file_of(name), name, {})  # which has it take the form that the file is of
+    own_weights(model, file_of(name), name, {})  # so that the model takes the form of the file
     style = next(each for each in model.key_styles if name.startswith(each.name.lower()))
     ours = {key for key in public_state(model, style) if not key.endswith(COUNTER)}
     theirs = set(golden(name)) - set(second_copies(name))
     if fused_in(name):
         theirs = {key.replace(".qkv.", f".{letter}.") for key in theirs for letter in "qkv"}  # written apart
-    if "vjepa2" in name:  # the encoder alone, under the name that it has in the classifier
+    if "vjepa2" in name:  # only the encoder, under the name that it has in the classifier
         theirs = {f"vjepa2.{key}" for key in theirs if key.startswith("encoder.")}
         theirs |= {"classifier.weight", "classifier.bias"}
     assert ours == theirs
@@ -232,7 +232,7 @@ def small_nonlocal() -> torch.nn.Module:
 
 
 def blobs_of(model: torch.nn.Module) -> dict[str, Any]:
-    """A Caffe2 file of a model's weights, with what else such files hold."""
+    """A Caffe2 file of a model's weights, with the other contents of such files."""
     state = public_state(model, MAKERS["nonlocal_i3d_r50"].styles[1])
     blobs: dict[str, Any] = {key: v.numpy() for key, v in state.items() if not key.endswith("num_batches_tracked")}
     blobs |= {f"{key}_momentum": np.zeros(2, np.float32) for key in list(blobs)[:3]}
@@ -250,7 +250,7 @@ def test_a_caffe2_file_is_read(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_left_over_or_of_another_shape_is_listed_by_its_public_name(tmp_path: Path) -> None:
-    """A loader that skips what it does not know would train on fresh weights, and say nothing."""
+    """A loader that skips unknown names would train on fresh weights without saying so."""
     model = small_nonlocal()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     blobs = blobs_of(small_nonlocal())

@@ -1,4 +1,4 @@
-"""What every backbone promises, held to the small one; and that wrong weights are refused, not half loaded."""
+"""The small backbone keeps the promises of every backbone; wrong weights are refused, and not loaded by half."""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ IDS = torch.tensor([clip_id(epoch, slot, draw) for epoch in range(4) for slot in
 
 
 def test_the_numbers_are_these() -> None:
-    """Pinned: were they to change, a run that is resumed on a newer version would see other clips than it began with.
+    """These are pinned: if they changed, a run that is resumed on a newer version would see other clips than before.
 
-    Worked out with Python's integers, step by step as the module says.
+    They were computed with Python's integers, step by step as the module says.
     """
     found = uniforms(torch.tensor([0, 1, clip_id(3, 17, 2)]), 7, AUGMENT, 2)
     wanted = [[by_hand(each, 7, AUGMENT, place) for place in range(2)] for each in (0, 1, clip_id(3, 17, 2))]

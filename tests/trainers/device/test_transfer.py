@@ -1,6 +1,6 @@
-"""Batches on their way to a device and scores on their way back: what arrives is what was sent.
+"""Batches go to a device, and scores come back: what arrives is what was sent.
 
-The order of copies and steps is that of streams and events. On a CPU these do nothing: it is checked by what is asked.
+Streams and events decide the order of copies and steps. On a CPU these do nothing, so tests check the calls to them.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def test_a_part_of_a_staged_batch_is_staged() -> None:
 
 
 class Recorded:
-    """Streams and events that write down what is asked of them; events are numbered as they are made."""
+    """Streams and events that record the calls to them; events are numbered as they are made."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -112,7 +112,7 @@ def test_a_copy_waits_for_the_step_that_had_its_memory_and_runs_beside_the_last(
     assert lanes.said == first + second + third
 
 
-def test_what_leaves_is_not_changed_by_the_next_step() -> None:
+def test_the_next_step_does_not_change_what_leaves() -> None:
     leaving, tensor = Leaving(), torch.ones(3)
     assert leaving.take(tensor) is tensor, "on a CPU nothing has to leave"
     leaving.wait()

@@ -1,4 +1,4 @@
-"""A trained recogniser leaves the run: in three formats, with what a user must know, giving what the model gave."""
+"""Exports of a trained recogniser in three formats: they say what a user must know, and give what the model gave."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_an_export_that_differs_is_not_written(tmp_path: Path, monkeypatch: pyte
     url, _ = trained_run(tmp_path)
     write, read = export.FORMATS["torch"]
     monkeypatch.setitem(export.FORMATS, "torch", (write, lambda *given: read(*given) + 0.01))
-    with pytest.raises(AdaptFocusError, match=r"differ by 0.01 from the model's, over the limit of 1e-04"):
+    with pytest.raises(AdaptFocusError, match=r"differ by 0.01 from those of the model; the limit is 1e-04"):
         export_model(url, str(tmp_path / "model.pt"), "torch")
     assert not (tmp_path / "model.pt").exists()
 

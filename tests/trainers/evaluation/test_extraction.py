@@ -1,4 +1,4 @@
-"""Features of whole videos: right in time and value, each frame decoded once, nothing twice however often it dies."""
+"""Features of whole videos: right in time and value, each frame decoded once, and no part made twice after a kill."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def as_files(index: str, folder: Path) -> list[tuple[dict, Path]]:
 
 @torch.inference_mode()
 def plainly(row: dict, path: Path, run: Run, model: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Times and features by a plain loop: all frames of the video, decoded from its beginning; one window at a time."""
+    """Times and features by a plain loop, one window at a time, over all frames decoded from the start of the video."""
     config, frames = load_config(run.url), sequential(path)
     tick = row["time_base_numerator"] / row["time_base_denominator"]
     pts = np.array(sorted(frames))
@@ -123,7 +123,7 @@ def test_maps_are_what_is_pooled(small_world: SmallWorld, run: Run, tmp_path: Pa
     assert maps.facts["feature_shape"] == [5, 5, 32]
     for one, other in zip(maps, pooled, strict=True):
         assert one.features.shape == (len(other.features), 5, 5, 32)
-        # Small3D takes the maximum over space at each time, then the mean: never less than that of the mean map.
+        # Small3D takes the maximum over space at each time, then the mean, which is never below that of the mean map.
         assert (one.features.max(axis=(1, 2)) <= other.features + 1e-5).all()
         assert np.corrcoef(one.features.max(axis=(1, 2)).ravel(), other.features.ravel())[0, 1] > 0.5
 
@@ -166,7 +166,7 @@ def begun(run: Run, index: str, out: Path) -> subprocess.Popen:
 
 
 @pytest.mark.slow
-def test_killed_and_given_again_it_does_what_is_missing(
+def test_a_killed_extraction_that_is_started_again_only_does_what_is_missing(
     small_world: SmallWorld, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, index = tmp_path / "features", small_world.train_index

@@ -150,7 +150,7 @@ def test_crops_of_another_size_are_other_pictures(small_world: SmallWorld, all_k
 
 @pytest.mark.parametrize(("views", "crops"), [(3, 2), (86, 3)])
 def test_what_cannot_be_numbered_is_refused(small_world: SmallWorld, all_kept: Run, views: int, crops: int) -> None:
-    with pytest.raises(ConfigError, match=rf"{views} views of {crops} crops: .* take 85 views or fewer of 3 crops"):
+    with pytest.raises(ConfigError, match=rf"{views} views of {crops} crops: .* use at most 85 views of 3 crops"):
         evaluate(all_kept, load_config(all_kept.url), small_world.test_index, views, "x", predict_here, crops=crops)
 
 

@@ -1,4 +1,4 @@
-"""Augmentation: what plain code does clip by clip, by the clip's id alone, in training alone."""
+"""Augmentation does what plain code does clip by clip. It depends only on a clip's id, and only happens in training."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def ids(count: int) -> torch.Tensor:
 
 
 def clips(count: int, side: int = 24, frames: int = 3) -> torch.Tensor:
-    """Colours that change smoothly, and differ in every clip and frame: uint8 [count, frames, 3, side, side]."""
+    """Clips of smooth colours that differ in every clip and frame: uint8 [count, frames, 3, side, side]."""
     generator = torch.Generator().manual_seed(1)
     coarse = torch.rand(count * frames, 3, 6, 6, generator=generator)
     smooth = functional.interpolate(coarse, size=(side, side), mode="bicubic", align_corners=False).clamp(0.2, 0.7)
@@ -151,7 +151,7 @@ def test_parts_lie_in_the_square_and_are_as_large_and_as_wide_as_was_said() -> N
     assert room.max() > 0.99
 
 
-def test_the_whole_square_is_the_picture_scaled() -> None:
+def test_the_whole_square_is_the_scaled_picture() -> None:
     frames = clips(4)
     found = augment_clips(frames, ids(4), AugmentConfig(crop_area=(1, 1)), 12, SEED)
     wanted = functional.interpolate(frames.flatten(0, 1).float(), size=(12, 12), mode="bilinear", align_corners=False)
@@ -181,7 +181,7 @@ def test_off_nothing_changes_and_scoring_never_does() -> None:
 
 
 def test_nothing_is_asked_of_the_device() -> None:
-    """On a device that holds no values, whatever has to know one fails: a GPU would be waited for there."""
+    """On a device without values, code that reads one fails; on a GPU it would wait there."""
     settings = {
         "augment": ALL.model_dump() | {"decode_size_pixels": 24},
         "dropout": 0.3,
@@ -200,8 +200,8 @@ def test_nothing_is_asked_of_the_device() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("augment.crop_area=[0.8, 0.2]", r"augment.crop_area is \[0.8, 0.2\]; the least comes first"),
-        ("augment.decode_size_pixels=28", r"nothing is cut out of it; set augment.crop_area"),
+        ("augment.crop_area=[0.8, 0.2]", r"augment.crop_area is \[0.8, 0.2\]; put the smaller share first"),
+        ("augment.decode_size_pixels=28", r"nothing is cropped from it; set augment.crop_area"),
         ("augment.flip_probability=2", r"augment.flip_probability = 2.0: it must be at most 1"),
         ("augment.decode_size_pixels=27", r"augment.decode_size_pixels = 27: .* multiple of 2"),
     ],

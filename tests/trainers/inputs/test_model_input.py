@@ -80,7 +80,7 @@ def test_zero_mean_kernels_stay_so_after_a_step(frames: torch.Tensor) -> None:
     torch.testing.assert_close(*first, atol=1e-4, rtol=0)
 
 
-def test_which_clips_fade_follows_from_their_ids_alone() -> None:
+def test_only_their_ids_decide_which_clips_fade() -> None:
     many = ids(4000)
     whole = choose_share(many, 0.5)
     assert 1850 < int(whole.sum()) < 2150

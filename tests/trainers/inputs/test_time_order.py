@@ -1,4 +1,4 @@
-"""Pre-training by the order of frames: the label is true of what is shown, and the weights are a start like any."""
+"""Pre-training by the order of frames: labels are true for the frames shown, and the weights are a normal start."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_label_says_in_what_order_the_frames_are() -> None:
     assert batch.frames.shape == (5, 40, FRAMES, 3, 2, 2)
     assert (batch.clip_positive.sum(axis=-1) == 1).all(), "one order is true of each clip"
     counts = batch.clip_positive.sum(axis=(0, 1))
-    assert counts.min() > 30, "each order is a quarter of 200 clips, but for chance"
+    assert counts.min() > 30, "each order is a quarter of 200 clips, up to chance"
     for clip, positive in zip(batch.frames.reshape(-1, FRAMES, 12), batch.clip_positive.reshape(-1, 4), strict=True):
         assert (clip == clip[:, :1]).all(), "a frame stays whole"
         shown = clip[:, 0].astype(int)
@@ -55,7 +55,7 @@ def test_the_label_says_in_what_order_the_frames_are() -> None:
 
 
 def test_the_orders_that_a_clip_is_not_in_are_its_negatives() -> None:
-    """Else a model that says yes to every order is right, and learns nothing."""
+    """Otherwise a model that says yes to every order would be right, and learn nothing."""
     batch = reorder_clips(numbered_batch(), seed=0)
     config = make(TrainConfig, recipe("pretrain_order"), ["name=a", "runs=r", "index=i", "plan.bags_per_batch=5"])
     logits = torch.zeros(5 * 40, len(ORDERS))
@@ -65,7 +65,7 @@ def test_the_orders_that_a_clip_is_not_in_are_its_negatives() -> None:
     assert (gradient.abs() > 0).all()
 
 
-def test_an_order_is_drawn_by_the_clips_id_and_the_seed_alone() -> None:
+def test_only_the_clips_id_and_the_seed_decide_its_order() -> None:
     ids = torch.arange(1000, dtype=torch.int64) * 7919
     label, shown = orders_of(ids, FRAMES, seed=0)
     part_label, part_shown = orders_of(ids[300:310], FRAMES, seed=0)

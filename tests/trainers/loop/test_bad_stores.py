@@ -1,4 +1,4 @@
-"""Training against a store on bad days: the same run, or one clear message; never a good video in quarantine."""
+"""Training against a faulty store: the same run, or one clear message; never a good video in quarantine."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_shard_that_is_replaced_under_a_run_ends_it(config: TrainConfig) -> No
 
 @pytest.mark.parametrize("backend", ["packets", "demux"])
 def test_a_local_file_that_is_replaced_is_named(small_world: SmallWorld, tmp_path: Path, backend: str) -> None:
-    """Also behind a symbolic link, which has a time of its own."""
+    """This also works behind a symbolic link, which has its own time."""
     folder, behind = tmp_path / "shards", tmp_path / "behind"
     folder.mkdir()
     behind.mkdir()
@@ -126,7 +126,7 @@ def test_ones_own_error_is_found_inside_rays() -> None:
 @pytest.mark.slow
 @pytest.mark.ray
 def test_a_replaced_shard_ends_a_run_on_ray_with_one_message(config: TrainConfig) -> None:
-    """A rank meets it first: the others must not wait for that one, and the group is not started three times more."""
+    """One rank meets it first. The others must not wait for it, and the group is not started three more times."""
     pytest.importorskip("ray")
     from adaptfocus.infra.running.cluster import connect
     from adaptfocus.trainers.on_ray.train import fit

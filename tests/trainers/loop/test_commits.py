@@ -1,4 +1,4 @@
-"""Commits are written while training goes on, when they are asked for, and nothing of a run depends on it."""
+"""Commits are written when they are asked for, while training continues, and nothing in a run depends on them."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_the_result_does_not_depend_on_when_commits_are_made(
 def test_steps_go_on_while_a_commit_is_written(
     small_world: SmallWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Run
 ) -> None:
-    """The first commit's writing does not end before a step has been trained after it; its state is that of its own."""
+    """The first commit is still being written when the next step is trained, and its state is that of its own step."""
     stepped, waited = threading.Event(), []
     write = Lineage.write_state
 
@@ -198,10 +198,10 @@ def damage(run: Run, commit: Commit) -> None:
 
 
 @pytest.mark.parametrize("harm", ["flipped", "gone"])
-def test_a_damaged_state_is_not_gone_on_from_but_the_one_before_it(
+def test_a_damaged_state_is_skipped_for_the_one_before_it(
     small_world: SmallWorld, tmp_path: Path, undisturbed: Run, harm: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The newest is that of epoch 1, bag 8; the one before is the end of epoch 0."""
+    """The newest state is that of epoch 1, bag 8; the one before it is the end of epoch 0."""
     config = killed(small_world, tmp_path)
     run = Run(config.url)
     newest = checkpoints(run)[-1]
@@ -239,7 +239,7 @@ def test_entries_of_other_versions_are_read(tmp_path: Path) -> None:
 
 
 def test_a_process_that_is_told_to_end_commits_first(small_world: SmallWorld, tmp_path: Path, undisturbed: Run) -> None:
-    """SIGTERM to a bare process, as a machine's owner sends it: no step is lost, and the command goes on later."""
+    """SIGTERM to a bare process, as the owner of a machine sends it: no step is lost, and the command resumes later."""
     config = small_world.run_config(tmp_path, "run", "checkpoint.every_batches=null")
     settings = tmp_path / "settings.yaml"
     settings.write_text(yaml.safe_dump(config.model_dump(mode="json")))
@@ -288,7 +288,7 @@ def test_a_run_that_is_asked_to_stop_at_its_last_batch_is_whole(small_world: Sma
 def test_the_check_of_plans_finds_one_that_does_not_follow_from_its_snapshot(
     small_world: SmallWorld, tmp_path: Path, undisturbed: Run
 ) -> None:
-    """What the chaos test holds plans to can fail."""
+    """The check of plans in the chaos test can fail."""
     config = small_world.run_config(tmp_path, "poisoned")
     shutil.copytree(undisturbed.url, config.url)
     run = Run(config.url)

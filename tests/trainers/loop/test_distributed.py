@@ -38,7 +38,7 @@ WORKERS = (1, 2, 4)
 EPOCHS = (4, 5)  # one step in each; the second is weighed by what the first has said
 NOT_DECODED = 5
 TOLERANCE = 1e-6
-# Beside what the recipe has: noisy-OR, weak negatives, fading.
+# In addition to the recipe: noisy-OR, weak negatives, fading.
 ALL_THERE_IS = ("focus.background_from=0", "augment.crop_area=[0.3, 1]", "augment.flip_probability=0.5",
                 "augment.brightness=0.3", "augment.contrast=0.3", "augment.hue=0.1", "dropout=0.4")  # fmt: skip
 
@@ -111,7 +111,7 @@ def part(batch: ClipBatch, engine: Engine) -> ClipBatch:
 
 
 def in_groups(rank: int, folder: str) -> None:
-    """What each of four processes does: the run in groups of 1, 2 and 4, as far as it belongs to them."""
+    """What each of four processes does: the run in those groups of 1, 2 and 4 to which it belongs."""
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     for workers in WORKERS:

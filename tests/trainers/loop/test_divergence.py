@@ -1,4 +1,4 @@
-"""Numbers that are not finite: a run stops at that step, says which it was, and keeps nothing of it."""
+"""Numbers that are not finite: a run stops at that step, names it, and keeps nothing of it."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_what_was_committed_before_stays_and_can_be_used(small_world: SmallWorld
     assert not [*not_finite(weights(run))]
     assert torch.isfinite(read_saliency(run, 1).bins.score).all()
     check_json(run)
-    # The same command goes on from the last commit, and ends where it would have ended.
+    # The same command resumes from the last commit, and ends where it would have ended.
     training.train(config, LocalEngine(4))
     assert commits(run)[-1] == (2, 16)
 
@@ -129,7 +129,7 @@ def test_in_bf16_the_message_offers_float32(small_world: SmallWorld, tmp_path: P
 
 
 class Slow(Leaving):
-    """A device that has not come to a step yet."""
+    """A device that has not reached a step yet."""
 
     there: set[int] = set()  # noqa: RUF012 - shared on purpose
     made = 0
@@ -195,7 +195,7 @@ def short(small_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_a_checkpoint_that_is_not_finite_is_neither_resumed_nor_scored(
     short: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As an earlier version may have left it: nothing but its numbers is wrong."""
+    """An earlier version may have left such a checkpoint: only its numbers are wrong."""
     commit = short.newest()[1]
     assert commit is not None
     state = short.load_state(commit)
@@ -208,7 +208,7 @@ def test_a_checkpoint_that_is_not_finite_is_neither_resumed_nor_scored(
 def test_scores_and_features_of_weights_that_overflow_are_not_written(
     small_world: SmallWorld, short: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Finite weights, so large that what they make of a clip is not."""
+    """The weights are finite, but so large that the scores of a clip are not."""
     load = Run.load_state
 
     def huge(self: Run, commit: Any) -> dict[str, Any]:

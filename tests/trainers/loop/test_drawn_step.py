@@ -1,4 +1,4 @@
-"""What a step draws for its clips does not know how the step is computed: in parts, with activations computed again."""
+"""The draws of a step for its clips do not depend on how it is computed: in parts, or with recomputed activations."""
 
 from __future__ import annotations
 

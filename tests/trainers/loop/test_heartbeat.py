@@ -14,7 +14,7 @@ from tests.worlds import SmallWorld
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 9))
 def test_the_bags_of_a_run_are_known_from_each_of_its_epochs(videos: int, epochs: int, per_batch: int) -> None:
-    """Each epoch trains its videos and what was carried in, in whole batches; the rest is carried on."""
+    """Each epoch trains its videos and the bags carried into it, in whole batches; the rest is carried to the next."""
     if videos < per_batch:
         return
     bags, carried = [], [0]

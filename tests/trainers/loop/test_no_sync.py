@@ -1,8 +1,8 @@
 """A step never waits for a GPU. Shown without one: on torch's "meta" device, whose tensors have shapes and no numbers.
 
-What would make the host wait for a GPU (`.item()`, `.cpu()`, `if tensor`, `nonzero`, a mask as an index) fails there by
-itself. What would not, a copy from ordinary memory, is caught on its way. The same loop, step, objective and optimiser
-run as on a GPU; so does the door through which batches come. That through which scores leave is closed.
+Calls that make the host wait for a GPU (`.item()`, `.cpu()`, `if tensor`, `nonzero`, a mask as an index) fail on it by
+themselves. A copy from ordinary memory would not fail, so the tests catch it. The same loop, step, objective, optimiser
+and staging of batches run as on a GPU. Only the way out for scores is replaced.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BAGS = 4
 
 
 class WaitsError(AssertionError):
-    """Something in a step would wait for a GPU."""
+    """Something in a step would make the host wait for a GPU."""
 
 
 class NoWaitsInKernels(TorchDispatchMode):
@@ -52,7 +52,7 @@ class NoWaitsInKernels(TorchDispatchMode):
 
 
 class NoWaitsInFunctions(TorchFunctionMode):
-    """Refuses tensors that are made of Python's numbers on the device: torch copies those, and waits."""
+    """Refuses tensors made from Python numbers on the device, because torch copies these and waits."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
@@ -63,7 +63,7 @@ class NoWaitsInFunctions(TorchFunctionMode):
 
 @pytest.fixture
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> Callable[[], contextlib.AbstractContextManager]:
-    """A block in which whatever waits for the device raises. The one door out is that of `device.transfer.Leaving`."""
+    """A block in which every wait for the device raises. The only way out is `device.transfer.Leaving`."""
 
     def take(self: Leaving, tensor: torch.Tensor) -> torch.Tensor:
         return torch.zeros(tensor.shape, dtype=tensor.dtype)
@@ -154,7 +154,7 @@ def test_the_loop_around_the_step_does_not_wait(no_waits: Callable) -> None:
 
 
 def test_looking_at_losses_does_not_wait(no_waits: Callable) -> None:
-    """What a loop does after each step to see whether its numbers are finite, on the GPU's path."""
+    """This is what a loop does after each step on a GPU to check that its numbers are finite."""
     _, step, _, batch = given(small("small3d"))
     done = SinceCommit()
     with no_waits():

@@ -1,4 +1,4 @@
-"""What ranks agree on without waiting for each other: two real processes, joined by gloo, each with two threads."""
+"""Ranks agree without waiting for each other: two real processes, joined by gloo, each with two threads."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_ranks_hear_the_largest_wish_one_step_later_and_commit_beside_their_step
 
 
 class SteppingEngine(GlooEngine):
-    """One that nobody takes away."""
+    """An engine that nobody takes away."""
 
     def asked_to_stop(self) -> bool:
         return False

@@ -1,4 +1,4 @@
-"""Learning rates: where the public schedules have their corners."""
+"""Learning rates at the corners of the public schedules."""
 
 from __future__ import annotations
 

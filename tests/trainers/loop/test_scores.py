@@ -1,4 +1,4 @@
-"""What a step notes is what the ledger says: bag by bag, clip by clip, label by label."""
+"""The ledger holds exactly what a step notes: bag by bag, clip by clip, label by label."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_ledger_holds_every_bag_with_its_own_labels() -> None:
 
 
 def test_nothing_of_the_frames_is_held() -> None:
-    """On Ray a batch's columns are views of shared memory, frames included: a ledger of views would fill it up."""
+    """On Ray the columns of a batch, even frames, are views of shared memory; a ledger of views would fill it up."""
     batch, scores = random_batch(SHAPE, 0), Scores()
     before = batch.tau.copy()
     scores.add(batch, torch.zeros(3, 2, 4), torch.zeros(3, 9))

@@ -1,4 +1,4 @@
-"""DDP and FSDP2 train the same, and each goes on from the other's states. Two real processes, joined by gloo."""
+"""DDP and FSDP2 train the same, and each resumes from the other's states. Two real processes, joined by gloo."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ TOLERANCE = 1e-5
 
 
 def run(engine: Engine, backbone: str, switches: tuple[str, ...]) -> dict[str, Any]:
-    """Some steps, each of a worker group of its own that goes on from the state of the one before."""
+    """Some steps, each in a new worker group that resumes from the state of the one before."""
     state: dict[str, Any] | None = None
     said: list[Any] = []
     for seed, overrides in enumerate(switches):
@@ -112,7 +112,7 @@ def alone() -> dict[str, dict]:
 
 @pytest.mark.parametrize(("backbone", "name"), CASES)
 def test_every_way_of_sharing_a_model_trains_the_same(ranks: list, alone: dict, backbone: str, name: str) -> None:
-    # One process adds up in another order, and where an entry of MViT's gradient is nearly nothing, AdamW takes
+    # One process adds up in another order. Where an entry of MViT's gradient is nearly zero, AdamW takes
     # rounding for a direction: it is held to DDP on as many ranks.
     wanted = (alone[backbone] if backbone == "small3d" else ranks[0][backbone, "ddp"])["state"]
     for rank in ranks:
@@ -137,7 +137,7 @@ def test_the_ledger_is_that_of_one_process(ranks: list, alone: dict, backbone: s
 
 
 def test_a_state_holds_plain_whole_tensors(ranks: list) -> None:
-    """What evaluation and export read knows nothing of how it was trained."""
+    """The states that evaluation and export read do not depend on how they were trained."""
     state = ranks[0]["small3d", "fsdp2"]["state"]
     values = [*state["model"].values(), *(v for each in state["optimiser"]["state"].values() for v in each.values())]
     assert {type(value) for value in values} == {torch.Tensor}

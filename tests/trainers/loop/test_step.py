@@ -1,4 +1,4 @@
-"""The switches of a step change how it is computed, not what comes of it. One process, real backbones, small clips."""
+"""The switches of a step change how it is computed, not its result. One process, real backbones, small clips."""
 
 from __future__ import annotations
 
@@ -86,14 +86,14 @@ def test_a_batch_in_parts_gives_the_gradient_and_the_ledger_of_the_whole(recipe:
     assert_same(step(recipe, f"step.accumulate={parts}", epoch=epoch), step(recipe, epoch=epoch))
 
 
-def test_parts_are_scored_beforehand_for_focused_negatives_too() -> None:
-    """Nothing else weighs here: what negatives draw still depends on what the model says of the whole batch."""
+def test_parts_are_also_scored_beforehand_for_focused_negatives() -> None:
+    """Only focused negatives are on here: their weights still depend on the scores of the whole batch."""
     switches = ("focus.action_focusing=false", "focus.clip_focusing=false", "focus.negative_focus=0.7")
     assert_same(step("ours_resampled", "step.accumulate=3", *switches), step("ours_resampled", *switches))
 
 
 def test_sgd_is_what_the_published_convolutions_were_trained_with() -> None:
-    """Two steps by hand, of one gradient: v = g, then 1.9 g; w less rate (g + .9 v) each time (Nesterov)."""
+    """Two steps by hand with one gradient: v = g, then 1.9 g; each subtracts rate (g + .9 v) from w (Nesterov)."""
     model = small("small3d", CLASSES)
     config = config_of(shape_of(model), "noisy", "optim.name=sgd", "optim.learning_rate=0.1", "optim.weight_decay=0")
     optimiser = make_optimiser(config, model, torch.device("cpu"))
@@ -177,7 +177,7 @@ def test_one_kernel_for_all_weights_is_the_same_adamw() -> None:
 @pytest.mark.slow
 def test_a_compiled_backbone_makes_the_same_step_and_keeps_its_names() -> None:
     wanted = step()
-    torch._dynamo.reset()  # what another test has compiled of the same code, for other shapes
+    torch._dynamo.reset()  # forget what other tests have compiled from the same code for other shapes
     with torch._dynamo.config.patch(error_on_recompile=True):
         found = step("best", "step.compile=true")
     assert_same(found, wanted, 1e-5)
@@ -198,8 +198,8 @@ def went_on(first: str, then: str, backbone: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("switch", ["step.channels_last=true", "step.fused_optimiser=false"])
-def test_a_state_is_gone_on_from_with_another_layout_or_kernel(switch: str) -> None:
-    """AdamW's moments follow their weights: one kernel over both would read those of another layout out of order."""
+def test_a_state_is_resumed_with_another_layout_or_kernel(switch: str) -> None:
+    """AdamW's moments follow their weights: one kernel over both would read moments of another layout out of order."""
     wanted = went_on("", "", "x3d_s")
     for first, then in ((switch, ""), ("", switch)):
         for name, value in went_on(first, then, "x3d_s").items():
@@ -223,7 +223,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
 
 
 def test_a_run_is_resumed_with_other_switches(world: SmallWorld, tmp_path: Path) -> None:
-    """A user moves a run to a machine with less memory in the midst of an epoch: same ledger, same weights."""
+    """A user moves a run to a machine with less memory in the middle of an epoch: same ledger, same weights."""
     undisturbed = trained(world.run_config(tmp_path, "a", "epochs=2"))
     with pytest.raises(Killed):
         trained(world.run_config(tmp_path, "b", "epochs=2"), DyingEngine(4, 3))

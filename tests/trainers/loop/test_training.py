@@ -30,7 +30,7 @@ from tests.worlds import SmallWorld, retag
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing catches it."""
+    """Stands for SIGKILL, because nothing catches it."""
 
 
 class DyingEngine(LocalEngine):
@@ -273,7 +273,7 @@ def test_order_inside_a_batch_is_that_of_the_plan(small_world: SmallWorld, undis
 
 
 def test_planes_of_yuv_train_nearly_the_same_model(small_world: SmallWorld, tmp_path: Path) -> None:
-    """Half the bytes on the wire, the same clips: what the model says of them differs by rounded colours only."""
+    """Half the bytes on the wire and the same clips: the model's scores only differ because colours are rounded."""
     said = {}
     for name in ("rgb", "yuv420p"):
         changes = (f"decode.pixel_format={name}", "epochs=1", "optim.learning_rate=1e-9")

@@ -1,4 +1,4 @@
-"""The step on a CPU against the same formulas as tensors and autograd: a device does not change a run."""
+"""The step on a CPU equals the same formulas as tensors with autograd, so a device does not change a run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SWITCHES = (
 
 
 class OneOfTwo(LocalEngine):
-    """A rank of two, whose other rank holds the same."""
+    """One of two ranks; the other holds the same."""
 
     workers = 2
 
@@ -39,7 +39,7 @@ class OneOfTwo(LocalEngine):
 def both(
     recipe: str, switches: tuple[str, ...], batch: ClipBatch, logits: torch.Tensor, epoch: int, engine: LocalEngine
 ) -> list[tuple[torch.Tensor, ...]]:
-    """(p of real labels, loss, gradient times the number of ranks) of either way."""
+    """(p of real labels, loss, gradient times the number of ranks), computed in both ways."""
     bags, clips, labels = batch.clip_positive.shape
     shape = Shape(bags, clips, 1, 4, logits.shape[1], (0, labels), 1)
     config = config_of(shape, recipe, *switches)
@@ -66,7 +66,7 @@ def agree(found: list[tuple[torch.Tensor, ...]]) -> None:
 def test_either_way_comes_to_the_same(
     seed: int, recipe: str, switches: tuple[str, ...], bags: int, clips: int, bins: int, is_one_of_two: bool
 ) -> None:
-    """Also with videos without labels, bags that did not decode, clips that share a bin, bins never visited."""
+    """This includes videos without labels, bags that did not decode, clips that share a bin, and unvisited bins."""
     random, classes = np.random.default_rng(seed), 9
     batch = random_batch(Shape(bags, clips, 1, 4, classes, (0, 4), 1), seed, bins)
     real = (batch.label_ids != NO_LABEL)[:, None]

@@ -45,7 +45,7 @@ def test_action_focusing_by_hand() -> None:
     ],
 )
 def test_forms_of_the_weight_by_hand(form: str, temperature: float, p: list[float], expected: list[float]) -> None:
-    """All are 1 at the threshold, .5 here, less below it and more above it."""
+    """All are 1 at the threshold (here .5), smaller below it and larger above it."""
     times = [0.1, 0.2, 0.3][: len(p)]
     one = {"clip_focusing": False, "threshold": 0.5, "temperature": temperature, "weight_form": form}
     config, tau = FocusConfig(**one), torch.tensor([times], dtype=torch.float64)  # type: ignore[arg-type]

@@ -103,21 +103,21 @@ def test_noisy_or_by_hand() -> None:
     alone, _ = stepped()
     loss, gradient = stepped("focus.noisy_or=0.5")
     assert loss - alone == pytest.approx(0.5 * (0.051293 + LN_2) / 2, abs=1e-6)
-    # Clip focusing masks BCE alone: d/d logit_B of -ln(1 - q) with q = prod(1 - p) = 0.05 is -q p_B / (1 - q)
+    # Clip focusing masks only BCE: d/d logit_B of -ln(1 - q) with q = prod(1 - p) = 0.05 is -q p_B / (1 - q)
     assert gradient[1, 0].item() == pytest.approx(0.5 * -(0.05 * 0.5 / 0.95) / 2, abs=1e-6)
 
 
 def test_only_one_or_the_other_focusing_by_hand() -> None:
-    # AF alone: B counts with w_B: n_pos / sum = 3 / (1.913785 + 2 * 1.049958) = 0.747440
+    # Only AF: B counts with w_B: n_pos / sum = 3 / (1.913785 + 2 * 1.049958) = 0.747440
     _, gradient = stepped("focus.clip_focusing=false")
     assert gradient[1, 0].item() == pytest.approx(0.747440 * 1.049958 * -0.5 / 6, abs=1e-6)
-    # CF alone: A and C weigh 3 / 2 each
+    # Only CF: A and C weigh 3 / 2 each
     _, gradient = stepped("focus.action_focusing=false")
     assert gradient[:, 0].tolist() == pytest.approx([1.5 * -0.2 / 6, 0.0, 1.5 * -0.5 / 6], abs=1e-6)
 
 
 def test_weak_negatives_by_hand() -> None:
-    # B alone is masked: (1 - m)(1 - w / 2) = 1 - 1.049958 / 2 = 0.475021; BCE(0, 0) = ln 2; weight 2, over 3 clips x 2.
+    # Only B is masked: (1 - m)(1 - w / 2) = 1 - 1.049958 / 2 = 0.475021; BCE(0, 0) = ln 2; weight 2, over 3 clips x 2.
     alone, _ = stepped()
     loss, gradient = stepped("focus.background_weight=2")
     assert loss - alone == pytest.approx(2 * 0.475021 * LN_2 / 6, abs=1e-6)

@@ -1,4 +1,4 @@
-"""Intervals over test videos: against resamples that are really made, and against a world whose truth is known."""
+"""Intervals over test videos, compared with real resamples and with a world whose truth is known."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from adaptfocus.trainers.metrics.video import mean_average_precision
 
 
 def a_test_set(rng: np.random.Generator, videos: int, classes: int, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Scores that know something of the truth."""
+    """A test set whose scores are correlated with the truth."""
     truth = rng.random((videos, classes)) < share
     return rng.normal(size=truth.shape) + 1.2 * truth, truth
 

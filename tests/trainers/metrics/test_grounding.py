@@ -84,13 +84,13 @@ def test_iou_is_what_counting_tenths_gives(a: list[int], b: list[int]) -> None:
     ("call", "said"),
     [
         (lambda: grounding_scores(PREDICTED, TRUE[:2], ABOVE), "moments of 3 sentences are predicted, and 2 are known"),
-        (lambda: grounding_scores([np.zeros(2)], TRUE[:1], ABOVE), r"must be \[number, 2\], are \[2\]"),
+        (lambda: grounding_scores([np.zeros(2)], TRUE[:1], ABOVE), r"must be \[number, 2\], not \[2\]"),
         (
             lambda: grounding_scores([np.array([[3, 2]])], TRUE[:1], ABOVE),
             "1 of 1 moments end before they start: 3 to 2",
         ),
-        (lambda: grounding_scores(PREDICTED, TRUE, ">>"), "edge is '>=' or '>', not '>>'"),
-        (lambda: grounding_scores(PREDICTED, TRUE, ABOVE, ranks=[0]), "ranks are 1 and more"),
+        (lambda: grounding_scores(PREDICTED, TRUE, ">>"), "edge must be '>=' or '>', not '>>'"),
+        (lambda: grounding_scores(PREDICTED, TRUE, ABOVE, ranks=[0]), "ranks must be at least 1"),
         (lambda: grounding_scores(PREDICTED, TRUE, ABOVE, ious=[0.0]), r"IoUs in \(0, 1\]"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Segmentation scores against numbers worked out by hand, and against the public evaluation's steps, taken slowly."""
+"""Segmentation scores against numbers computed by hand, and against a slow version of the public evaluation."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_numbers_are_labels_too() -> None:
         (lambda: segmentation_scores([["a"]], []), "1 videos are predicted, and 0 are known"),
         (lambda: segmentation_scores([["a"]], [["a", "b"]]), "1 frames are predicted, and 2 are known"),
         (lambda: segmentation_scores([[]], [[]]), "0 frames are predicted, and 0 are known"),
-        (lambda: f1_counts(["a"], ["a"], 0.0), r"an overlap is in \(0, 1\], not 0.0"),
+        (lambda: f1_counts(["a"], ["a"], 0.0), r"an overlap must be in \(0, 1\], not 0.0"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(call: object, said: str) -> None:

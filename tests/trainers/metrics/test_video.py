@@ -1,4 +1,4 @@
-"""Metrics against numbers worked out by hand, and against the rule written down a second time, slowly."""
+"""Metrics against numbers computed by hand, and against a second, slow version of the rule."""
 
 from __future__ import annotations
 
@@ -154,9 +154,9 @@ def test_hit_rate_by_hand() -> None:
         (lambda: charades_map(np.zeros((2, 3)), np.zeros((3, 2), dtype=bool)), r"scores \[2, 3\] and truth \[3, 2\]"),
         (lambda: charades_map(np.zeros(2), np.zeros(2, dtype=bool)), r"must both be \[V, K\]"),
         (lambda: per_time_map(np.zeros((2, 3)), np.zeros((2, 3), dtype=bool)), r"must both be \[V, N, K\]"),
-        (lambda: charades_map(np.zeros((2, 3)), np.zeros((2, 3))), "truth must be bool, is float64"),
+        (lambda: charades_map(np.zeros((2, 3)), np.zeros((2, 3))), "truth must be bool, not float64"),
         (lambda: charades_map(np.array([[np.nan, 0.0]]), np.array([[YES, NO]])), "1 of 2 scores are nan"),
-        (lambda: max_and_mean_over_views(np.zeros((2, 0, 3))), r"at least one view, are \[2, 0, 3\]"),
+        (lambda: max_and_mean_over_views(np.zeros((2, 0, 3))), r"at least one view, not \[2, 0, 3\]"),
         (lambda: hit_rate([1.0], []), "1 salient times but 0 lists"),
     ],
 )

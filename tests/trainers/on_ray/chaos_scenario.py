@@ -1,6 +1,6 @@
-"""What `test_chaos` tries, in a process of its own: `python -m tests.trainers.on_ray.chaos_scenario S3_URL FOLDER`.
+"""The scenario of `test_chaos`: `python -m tests.trainers.on_ray.chaos_scenario S3_URL FOLDER`.
 
-Of its own, because a Ray client ends the process that it is in some time after its cluster's head was killed.
+It runs in a separate process, because a Ray client ends its process some time after the head of its cluster is killed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.chaos import corpus, redrawn, settings
 from benchmarks.faults.chaos_cluster import ChaosCluster
 from benchmarks.faults.chaos_strikes import DRAIN, EVERYTHING, WORKER, Chaos
 
-EPOCHS = 60  # a second each on two free cores: the run must not be over before all has been struck
+EPOCHS = 60  # a second each on two free cores: the run must not end before everything has been killed
 
 
 def main(s3_url: str, folder: Path) -> None:
@@ -30,7 +30,7 @@ def main(s3_url: str, folder: Path) -> None:
         chaos.wait_for("two workers' commit", lambda: grown_to(run, 2, after=-1))
         drained = chaos.strike(DRAIN, pause_seconds=0)
         chaos.strike(WORKER, pause_seconds=0)
-        # A node is gone for good: the run goes on with one worker, and with two again when there is another.
+        # A node is gone for good. The run continues with one worker, and with two again when there is another node.
         before = run.newest()[0]
         cluster.kill_node(0)
         chaos.wait_for("one worker's commit", lambda: grown_to(run, 1, before))

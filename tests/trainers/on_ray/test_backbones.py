@@ -1,7 +1,7 @@
 """Every family of backbones trains on two Ray Train workers what it trains in one process.
 
-One worker group for all: starting one takes longer than the steps. Clips are real, decoded from the small world; the
-models are those of `small_backbones`. What Ray Data adds does not know the backbone, and is tested with others.
+All share one worker group, because starting one takes longer than the steps. Clips are real, decoded from the small
+world; the models are those of `small_backbones`. Ray Data does not depend on the backbone, and is tested elsewhere.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from tests.worlds import SmallWorld
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.library]
 
-# The others are of the same classes, with other depths and clips.
+# The other backbones have the same classes, with other depths and clips.
 FAMILIES = [n for n in NAMES if n not in ("x3d_m", "x3d_l", "mvit_b_32x3", "mvit_b_64x3", "mvit_b_24_32x3")]
 STEPS = 2  # DistributedDataParallel complains of a weight without a gradient when the next step begins
 BAGS = 4
 
 
 def settings_of(world: SmallWorld, name: str) -> dict[str, Any]:
-    """A run on small clips of real videos, with all that is drawn by clip."""
+    """A run on small clips of real videos, with everything that is drawn for each clip."""
     frames, size = SHAPE.get(name, (4, 32))
     settings = [f"backbone={name}", f"clip.frames={frames}", f"clip.size_pixels={size}", "plan.clips_per_bag=2",
                 f"plan.bags_per_batch={BAGS}", "dropout=0.3", "augment.crop_area=[0.3, 1]",

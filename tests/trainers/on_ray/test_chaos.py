@@ -1,4 +1,4 @@
-"""A cluster of several nodes on this machine, and a run that gets over the death of each of its parts.
+"""A cluster of several nodes on this machine, and a run that survives the death of each of its parts.
 
 The long form is `benchmarks/chaos.py`: random moments, twenty kills and more.
 """

@@ -47,7 +47,7 @@ def test_three_nodes_of_one_gpu_give_two_workers_for_sixteen_bags() -> None:
 
 
 def test_what_a_killed_command_had_reserved_does_not_keep_its_successor_waiting() -> None:
-    """Ray keeps the reservation of a run that was killed for three minutes; what is free counts all the same."""
+    """Ray keeps the reservation of a killed run for three minutes, but free resources still count."""
     free = {"a": {"CPU": 2.0, "train": 1.0}, "b": {"CPU": 0.0, "train": 1.0}, "gone": {"CPU": 2.0, "train": 1.0}}
     nodes = ray_elastic.larger({"b": {"CPU": 1.0}}, free, {"a", "b"})
     assert nodes == {"a": {"CPU": 2.0, "train": 1.0}, "b": {"CPU": 1.0, "train": 1.0}}

@@ -171,7 +171,7 @@ def test_one_worker_trains_the_same_model(
 def test_a_killed_worker_loses_and_repeats_nothing(
     cluster: str, small_world: SmallWorld, tmp_path: Path, local_run: Run
 ) -> None:
-    """SIGKILL of a rank in the middle: Ray starts the group again, the run goes on from its last commit."""
+    """SIGKILL of a rank in the middle: Ray starts the group again, and the run resumes from its last commit."""
     config = small_world.run_config(tmp_path, "run", *RAY, "placement.workers=2", "checkpoint.every_batches=1")
     killer = threading.Thread(target=kill_a_worker, args=(Run(config.url), 1), daemon=True)
     killer.start()
@@ -240,7 +240,7 @@ def start_command(config: TrainConfig, address: str) -> subprocess.Popen:
 
 
 def test_an_error_for_the_user_comes_out_as_itself(cluster: str, small_world: SmallWorld, tmp_path: Path) -> None:
-    """What ends a run for good is told once, and not retried like a lost worker."""
+    """An error that ends a run for good is reported once, and not retried like a lost worker."""
     from tests.trainers.loop.test_training import broken_copy
 
     world = broken_copy(small_world, tmp_path / "broken", 6)
@@ -251,7 +251,7 @@ def test_an_error_for_the_user_comes_out_as_itself(cluster: str, small_world: Sm
 
 
 def test_a_run_taken_over_elsewhere_is_given_up(cluster: str, small_world: SmallWorld, tmp_path: Path) -> None:
-    """Somebody else claims the run while it trains: this command stops without a commit more, and says so."""
+    """Another process claims the run while it trains: this command stops without another commit, and says so."""
     config = small_world.run_config(tmp_path, "run", *RAY, "placement.workers=2", "checkpoint.every_batches=1")
     robber = threading.Thread(target=claim_after, args=(Run(config.url), 1), daemon=True)
     robber.start()
@@ -289,7 +289,7 @@ def test_prediction_on_the_cluster_equals_that_in_this_process(
 def test_features_from_the_cluster_equal_those_of_this_process(
     cluster: str, small_world: SmallWorld, local_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the order in which windows come back; one video of them does not decode."""
+    """The order in which windows come back has no effect; one of the videos does not decode."""
     from adaptfocus.trainers.on_ray.extraction import make_on_cluster
 
     monkeypatch.setattr("adaptfocus.trainers.evaluation.extraction.PART_VIDEOS", 3)

@@ -1,4 +1,4 @@
-"""The start from a set of encoded clips: the pixels and labels that the set holds, in an order that repeats."""
+"""Pre-training on a set of encoded clips: the pixels and labels are those of the set, in an order that repeats."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def weights(url: str) -> dict[str, torch.Tensor]:
 
 
 def test_every_clip_comes_once_an_epoch_with_its_labels_and_pixels(clip_set: str) -> None:
-    """Known by their pixels: a clip's frames must be some 8 frames of the video whose labels it comes with."""
+    """Clips are identified by their pixels: the frames of a clip must be 8 frames of the video whose labels it has."""
     videos = [make_video(CONFIG, "train", index) for index in range(60)]
     seen = []
     for frames, targets in islice(batches_of_set(clip_set, 0, 8, SPEC), 15):  # two epochs

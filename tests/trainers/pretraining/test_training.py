@@ -46,7 +46,7 @@ def test_pretraining_leaves_the_callers_random_state_alone(tmp_path):
 
 
 def test_no_action_of_the_worlds_is_a_label():
-    """Were a combination of sprite and direction a label, the start would hold the answers to the test."""
+    """If a combination of sprite and direction were a label, the start would hold the answers to the test."""
     assert not set(LABELS) & set(WorldConfig().classes)
     frames, targets = make_clips(np.random.default_rng(0), 600)
     assert frames.shape == (600, 8, 20, 20, 3)

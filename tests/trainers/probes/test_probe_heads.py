@@ -1,4 +1,4 @@
-"""Small heads learn what features hold, and what hangs on order is lost where order is: else they measure nothing."""
+"""Small heads learn what features hold. Where features lose their order, heads lose what depends on it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def timelines(rng: np.random.Generator, count: int) -> list[np.ndarray]:
 
 
 def shuffled(videos: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Each in an order of its own."""
+    """Each sequence in another random order."""
     return [x[np.random.default_rng(number).permutation(len(x))] for number, x in enumerate(videos)]
 
 
@@ -62,7 +62,7 @@ def test_segmentation_learns_a_tiny_set_and_finds_the_same_in_new_videos() -> No
 
 
 def test_padding_is_never_seen() -> None:
-    """A video among longer ones is segmented as it is alone, and what is behind its end weighs nothing."""
+    """A video in a batch of longer ones is segmented as it is alone, and places after its end have no weight."""
     head = fresh(lambda: MultiStage(DIM, 4), seed=0).eval()
     short, long = torch.randn(20, DIM), torch.randn(50, DIM)
     x, is_real = pad_sequences([short, long])
@@ -172,7 +172,7 @@ def test_resampling_keeps_order_and_takes_means() -> None:
 def test_what_cannot_be_trained_is_said() -> None:
     head = torch.nn.Linear(1, 1)
     schedule = Schedule(epochs=2, batch_items=2, learning_rate=0.1)
-    with pytest.raises(InputError, match="the loss is inf in epoch 1: the features hold values that are too large"):
+    with pytest.raises(InputError, match="the loss is inf in epoch 1: the features have values that are too large"):
         fit(head, lambda items: head(torch.ones(1, 1)).square().sum() * torch.inf, 4, schedule, seed=0)
     with pytest.raises(InputError, match="nothing to train a head on"):
         fit(head, lambda items: head(torch.ones(1, 1)).sum(), 0, schedule, seed=0)

@@ -1,4 +1,4 @@
-"""What a summary says without intervals: whether spikes stand out at all, by class. Numbers worked out by hand."""
+"""Without intervals, a summary says by class whether spikes stand out at all. Numbers are computed by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from adaptfocus.trainers.runs.diagnosis import contrast_of_classes, contrasts
 def test_a_spikes_contrast_is_how_far_it_stands_out_of_its_video() -> None:
     """Two bins visited, .8 now and .4 two epochs ago, which has faded by .5 an epoch to .1: .8 - .45 = .35.
 
-    A flat pair has none. One that was never visited says nothing, and its class is not in the table.
+    A flat pair has no contrast. A pair that was never visited does not count, and its class is not in the table.
     """
     table = SaliencyTable.empty([[0], [1], [2]], 4)
     for row, bins in enumerate([{1: (0.8, 6), 3: (0.4, 4)}, {0: (0.3, 6), 2: (0.3, 6)}]):

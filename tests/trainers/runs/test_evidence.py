@@ -1,4 +1,4 @@
-"""Whether classes are found, against chance: spikes of videos without the tag, recency. Worked out by hand."""
+"""Whether classes are found, compared with chance: spikes of videos without the tag, recency. Computed by hand."""
 
 from __future__ import annotations
 

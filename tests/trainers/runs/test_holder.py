@@ -27,7 +27,7 @@ from adaptfocus.trainers.runs.holder import (
 
 @pytest.fixture
 def mine(tmp_path: Path) -> Holder:
-    """What this process signs."""
+    """The holder that this process signs as."""
     with hold_run(str(tmp_path)):
         found = read_holder(str(tmp_path))
     assert found is not None
@@ -60,7 +60,7 @@ def test_a_killed_process_of_this_machine_is_known_at_once(tmp_path: Path, mine:
 
 
 def test_a_holder_elsewhere_is_watched(tmp_path: Path, mine: Holder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Signs that go on keep others out, whatever the two clocks say; silence frees the run."""
+    """Continuing signs of life keep others out, whatever the two clocks say; silence frees the run."""
     monkeypatch.setattr(holder, "DEAD_SECONDS", 1.0)
     elsewhere, said = dataclasses.replace(mine, host="gpu-7", signed=time.time() - 200), []
     sign(tmp_path, elsewhere)
@@ -78,7 +78,7 @@ def test_a_holder_elsewhere_is_watched(tmp_path: Path, mine: Holder, monkeypatch
 
 
 def test_who_was_signed_over_signs_no_more(tmp_path: Path, mine: Holder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that was taken over stays the other's, also when the first one ends."""
+    """A run that was taken over stays with the new holder, even when the first one ends."""
     monkeypatch.setattr(holder, "SIGN_SECONDS", 0.05)
     other = dataclasses.replace(mine, host="gpu-7", since=1.0)
     with hold_run(str(tmp_path)):

@@ -1,4 +1,4 @@
-"""The log of commits: one lineage, whatever processes believe."""
+"""The log of commits has one lineage (chain of commits), whatever processes believe."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_of_many_that_claim_at_once_exactly_one_can_commit(store_url: str) -> No
 
 
 def test_a_checkpoint_without_its_log_entry_does_not_exist(tmp_path) -> None:
-    """Killed between writing files and the entry: a reader sees the checkpoint before, whole."""
+    """The process was killed between the files and the entry: a reader sees the complete checkpoint before it."""
     run = Run(str(tmp_path))
     lineage, _ = run.claim(1)
     kept = commit(lineage, 0, 4, 1.0)

@@ -1,4 +1,4 @@
-"""A head trained on features: the same plans, ledger and resume as on pixels; features that will not do are refused."""
+"""A head trained on features has the same plans, ledger and resume as on pixels; unusable features are refused."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def undisturbed(small_world: SmallWorld, features: str, tmp_path_factory: pytest
 
 
 def truth_features(world: SmallWorld, index_url: str, out: Path, refused: Sequence[int] = ()) -> str:
-    """Features that say what each step shows, and nothing else: one number a class, from the annotated intervals."""
+    """Features that only say what each step shows: one number for each class, from the annotated intervals."""
     index = load_index(index_url)
     made = {"kind": "pooled", "backbone": "none", "weights_sha256": "0", "window": {}, "decode": {}, "motion": "rgb"}
     place = {"index": index_url, "index_fingerprint": index.fingerprint, "run": "none", "split": None}
@@ -117,7 +117,7 @@ def test_a_clip_shows_the_steps_nearest_to_its_frames(small_world: SmallWorld, f
 def test_plans_and_ledger_are_those_of_training_on_pixels(
     small_world: SmallWorld, pixels: Run, undisturbed: Run
 ) -> None:
-    """The first epoch knows nothing of scores: its plan must be that of the run on pixels, row by row."""
+    """The first epoch has no scores yet, so its plan must be that of the run on pixels, row by row."""
     plans = [read_plan(run.epoch_url(0, "plan")) for run in (pixels, undisturbed)]
     tables = [read_table(*next(iter(plan.slices()))[:1], PLAN_SCHEMA) for plan in plans if plan]
     assert tables[0].equals(tables[1])
@@ -150,7 +150,7 @@ def test_it_learns_what_features_show_and_when(small_world: SmallWorld, tmp_path
     scores = scored(run, test, made[test])
     assert scores.per_time_map is not None
     assert scores.per_time_map > 0.85
-    with pytest.raises(ConfigError, match="3 crops of a view: features are of the whole picture"):
+    with pytest.raises(ConfigError, match="3 crops of a view: features cover the whole picture"):
         scored(run, test, made[test], "crops", crops=3)
 
 

@@ -1,4 +1,4 @@
-"""What is refused before a run begins, and what may be said to begin all the same."""
+"""What is refused before a run begins, and the settings that allow it to begin."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def broken(small_world: SmallWorld, tmp_path: Path) -> tuple[SmallWorld, TrainCo
 
 
 class StopsAfter(LocalEngine):
-    """Gives up in the middle of an epoch."""
+    """An engine that stops in the middle of an epoch."""
 
     def __init__(self, epoch: int) -> None:
         super().__init__(4)
@@ -61,8 +61,8 @@ def stopped_in(config: TrainConfig, epoch: int) -> Run:
     return Run(config.url)
 
 
-def mend(world: SmallWorld, small_world: SmallWorld) -> None:
-    """Put the bytes back as they were, where the index says, with the time that it knows: else they were replaced."""
+def repair(world: SmallWorld, small_world: SmallWorld) -> None:
+    """Put the bytes back where the index says, with the time that it knows, so that they do not count as replaced."""
     for row in load_index(world.train_index).table.select(["shard_url"]).to_pylist():
         whole = small_world.folder / "shards-train" / Path(row["shard_url"]).name
         before = Path(row["shard_url"]).stat()
@@ -76,7 +76,7 @@ def rows_of_plan(run: Run, epoch: int) -> list[int]:
     return pa.concat_tables([read_table(u, PLAN_SCHEMA, *r) for u, *r in plan.slices()])["video_row"].to_pylist()
 
 
-def test_what_is_mended_comes_back_and_nothing_else_changes(
+def test_a_repaired_video_comes_back_and_nothing_else_changes(
     broken: tuple[SmallWorld, TrainConfig], small_world: SmallWorld
 ) -> None:
     world, config = broken
@@ -85,7 +85,7 @@ def test_what_is_mended_comes_back_and_nothing_else_changes(
     assert len(table) == 2
     assert {row["state"] for row in table} == {"quarantined"}
     assert [each.error is None for each in retry(run, config, table)] == [False, False], "still broken"
-    mend(world, small_world)
+    repair(world, small_world)
     tried = list(retry(run, config, choose_rows(read_quarantine(run, config), [table[0]["video_id"]])))
     assert release_decoded(run, tried) == [table[0]["video_id"]]
     states = {row["video_id"]: row["state"] for row in read_quarantine(run, config).to_pylist()}
@@ -103,7 +103,7 @@ def test_what_is_mended_comes_back_and_nothing_else_changes(
 def test_a_release_that_comes_while_an_epoch_is_planned_waits_for_the_next(
     broken: tuple[SmallWorld, TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two processes may plan one epoch: both must draw the same, whichever has seen the release."""
+    """Two processes may plan one epoch. Both must draw the same, whether or not they have seen the release."""
     world, config = broken
     run = stopped_in(config, 2)
     planner = world.planner()
@@ -135,7 +135,7 @@ def test_a_run_that_ended_with_too_many_goes_on_once_they_decode(small_world: Sm
     run = Run(config.url)
     rows = read_quarantine(run, config).to_pylist()
     assert len(rows) >= 2, "what failed in the epoch that ended the run is there too"
-    mend(world, small_world)
+    repair(world, small_world)
     assert len(release_decoded(run, list(retry(run, config, rows)))) == len(rows)
     train(config, LocalEngine(4))
     assert read_excluded(run, 3).num_rows == 0
@@ -181,7 +181,7 @@ def test_the_commands(broken: tuple[SmallWorld, TrainConfig], small_world: Small
     lines = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
     assert lines == pa.parquet.read_table(tmp_path / "bad.parquet").to_pylist()  # type: ignore[attr-defined]
     assert "2 tried, 0 released" in said("retry", run.url)
-    mend(world, small_world)
+    repair(world, small_world)
     assert f"{ids[0]}: decodes" in said("retry", run.url, ids[0], "--set", "placement.isolate_decoding=false")
     assert "1 tried, 1 released; the next epoch" in said("retry", run.url)
     with pytest.raises(InputError, match="not in quarantine: \\['nobody'\\]"):

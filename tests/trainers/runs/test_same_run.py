@@ -1,4 +1,4 @@
-"""What makes settings those of a run: what lies at its places, not how they are written. And starts from other runs."""
+"""Settings belong to a run by what lies at their URLs, not by how these are written. Also starts from other runs."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_finished_run_is_trained_further_as_another(
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
     with pytest.raises(ConfigError, match="is not a run"):
         prepare(small_world.run_config(tmp_path, "a", f"start_from={tmp_path}/nothing"))
-    with pytest.raises(ConfigError, match="two starts of one run"):
+    with pytest.raises(ConfigError, match="weights and start_from both say where the run starts"):
         small_world.run_config(tmp_path, "a", f"start_from={run.url}", "weights=w.pt")
     with pytest.raises(ConfigError, match=r"give backbone=small3d"):
         prepare(small_world.run_config(tmp_path, "a", f"start_from={run.url}", "backbone=x3d_s"))

@@ -1,4 +1,4 @@
-"""Full takes a clip outside every interval as a negative: of a label without intervals that is known of no clip."""
+"""Full uses a clip outside all intervals as a negative. Without intervals of a label this is not known for any clip."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def spans(*labels: str) -> list[dict]:
 VIDEOS = pa.Table.from_pylist(
     [
         {"labels": ["x"], "intervals": spans("x")},
-        {"labels": ["x"], "intervals": None},  # nobody has looked
-        {"labels": ["x"], "intervals": []},  # somebody has, and says nothing of x
-        {"labels": ["x", "y"], "intervals": spans("y")},  # nothing of x
+        {"labels": ["x"], "intervals": None},  # not annotated
+        {"labels": ["x"], "intervals": []},  # annotated, but x has no interval
+        {"labels": ["x", "y"], "intervals": spans("y")},  # x has no interval
         {"labels": ["x", "y"], "intervals": spans("y", "x", "y")},
-        {"labels": [], "intervals": []},  # looked at, and shows nothing
+        {"labels": [], "intervals": []},  # annotated, and shows nothing
         {"labels": [], "intervals": None},  # a negative of all classes, as in every regime
     ],
     schema=pa.schema(
