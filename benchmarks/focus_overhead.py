@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benc
 from adaptfocus.pipelines.errors import RETRY_REASONS
 from adaptfocus.pipelines.schemas import NEVER_VISITED, NO_LABEL
 from adaptfocus.pipelines.settings import make
-from adaptfocus.pipelines.stream.batches import ERROR_BYTES
+from adaptfocus.pipelines.stream.batches import ERROR_BYTES, KIND_BYTES
 from adaptfocus.trainers.backbones import InputSpec, build, input_spec_of, normalise
 from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.loop.commits import SinceCommit
@@ -187,6 +187,7 @@ def random_batch(shape: Shape, seed: int, bins: int = 20) -> ClipBatch:
         slot=np.arange(b),
         video_row=np.arange(b),
         ok=np.ones(b, bool),
+        kind=np.zeros((b, KIND_BYTES), np.uint8),
         error=np.zeros((b, ERROR_BYTES), np.uint8),
         frames=random.integers(0, 256, size, dtype=np.uint8),
         clip_id=np.arange(b * n).reshape(b, n),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from adaptfocus.pipelines.stream.batches import DecodedBatch, decode_error
+from adaptfocus.pipelines.stream.batches import DecodedBatch
 
 
 def clips_in(batch: DecodedBatch) -> int:
@@ -15,7 +15,7 @@ def clips_in(batch: DecodedBatch) -> int:
         RuntimeError: one of them was not decoded, so that it would count as a clip at no cost.
     """
     if not batch.ok.all():
-        raise RuntimeError(f"a bag was not decoded: {decode_error(batch.error[~batch.ok][0])}")
+        raise RuntimeError(f"a bag was not decoded: {batch.reason(int((~batch.ok).argmax()))}")
     return batch.frames.shape[0] * batch.frames.shape[1]
 
 

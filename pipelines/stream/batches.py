@@ -11,9 +11,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from adaptfocus.pipelines.errors import RETRY_REASONS
+from adaptfocus.pipelines.errors import RETRY_REASONS, BadVideoError
 
 B = TypeVar("B", bound="DecodedBatch")
+KIND_BYTES = 32  # a kind crosses to the workers as this many bytes of ASCII
 ERROR_BYTES = 512  # an error's text crosses to the workers as this many bytes of UTF-8
 
 
@@ -23,7 +24,8 @@ class DecodedBatch:
 
     slot: np.ndarray  # [B] int64
     ok: np.ndarray  # [B] bool; a bag that could not be decoded keeps its slot, with black frames
-    error: np.ndarray  # [B, ERROR_BYTES] uint8: "kind: message" if not ok
+    kind: np.ndarray  # [B, KIND_BYTES] uint8: the short stable word of an error, if not ok
+    error: np.ndarray  # [B, ERROR_BYTES] uint8: its message
     # [B, N, T, C, H, W] uint8: RGB, or planes of YUV as one channel (decode/pictures.py). Or [B, N, T, D, 1, 1]
     # float32: steps of features (features/clips.py).
     frames: np.ndarray
@@ -43,8 +45,8 @@ class DecodedBatch:
             raise ValueError(f"frames must be [B, N, T, C, H, W]: {shapes}")
         b = shapes["frames"][0]
         wanted = {
-            "slot": (b,), "ok": (b,), "error": (b, ERROR_BYTES), "read_bytes": (b,), "read_requests": (b,),
-            "wait_seconds": (b,), "decode_seconds": (b,), "read_retries": (b, len(RETRY_REASONS)), **more,
+            "slot": (b,), "ok": (b,), "kind": (b, KIND_BYTES), "error": (b, ERROR_BYTES),
+            "read_bytes": (b,), "read_requests": (b,), "wait_seconds": (b,), "decode_seconds": (b,), "read_retries": (b, len(RETRY_REASONS)), **more,
         }  # fmt: skip
         wrong = {name: shapes[name] for name, shape in wanted.items() if shapes[name] != shape}
         if wrong:
@@ -57,6 +59,10 @@ class DecodedBatch:
     def num_bags(self) -> int:
         return len(self.slot)
 
+    def reason(self, place: int) -> str:
+        """Why a bag could not be decoded, for people: "kind: message"."""
+        return f"{decode_text(self.kind[place])}: {decode_text(self.error[place])}"
+
     def head(self: B, bags: int) -> B:
         """The first `bags` bags."""
         return type(self)(**{name: values[:bags] for name, values in self.columns().items()})
@@ -66,14 +72,19 @@ class DecodedBatch:
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
-def encode_error(text: str) -> np.ndarray:
-    """Text -> [ERROR_BYTES] uint8, cut at a character, padded with zeros."""
-    data = text.encode()[:ERROR_BYTES].decode(errors="ignore").encode()
-    return np.frombuffer(data.ljust(ERROR_BYTES, b"\0"), dtype=np.uint8)
+def encode_error(error: BadVideoError) -> tuple[np.ndarray, np.ndarray]:
+    """A bad video's kind [KIND_BYTES] and message [ERROR_BYTES], both uint8."""
+    return encode_text(error.kind, KIND_BYTES), encode_text(str(error), ERROR_BYTES)
 
 
-def decode_error(data: np.ndarray) -> str:
-    """The inverse of `encode_error`."""
+def encode_text(text: str, size_bytes: int) -> np.ndarray:
+    """Text -> [size_bytes] uint8, cut at a character, padded with zeros."""
+    data = text.encode()[:size_bytes].decode(errors="ignore").encode()
+    return np.frombuffer(data.ljust(size_bytes, b"\0"), dtype=np.uint8)
+
+
+def decode_text(data: np.ndarray) -> str:
+    """The inverse of `encode_text`."""
     return data.tobytes().rstrip(b"\0").decode(errors="replace")
 
 
@@ -90,6 +101,7 @@ class WindowBatch:
     packets_decoded: np.ndarray  # int64 [B]
     frames_converted: np.ndarray  # int64 [B]
     read_bytes: np.ndarray  # int64 [B]
+    kind: np.ndarray  # uint8 [B, KIND_BYTES]
     error: np.ndarray  # uint8 [B, ERROR_BYTES]
     frames: np.ndarray  # uint8 [B, T, C, H, W]
 

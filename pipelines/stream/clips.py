@@ -31,7 +31,7 @@ from adaptfocus.pipelines.plan.published import read_bags
 from adaptfocus.pipelines.schemas import DECODE_SCHEMA
 from adaptfocus.pipelines.store.ahead import Fetched, read_ahead
 from adaptfocus.pipelines.store.reads import ReadConfig
-from adaptfocus.pipelines.stream.batches import ERROR_BYTES, DecodedBatch, encode_error
+from adaptfocus.pipelines.stream.batches import ERROR_BYTES, KIND_BYTES, DecodedBatch, encode_error
 
 # (URL of a part of a plan, first row, end row), or None while the next part is not published yet.
 Slices = Iterable[tuple[str, int, int] | None]
@@ -125,7 +125,7 @@ def fill_features(batch: DecodedBatch, place: int, bag: dict, shape: ClipShape) 
 def _mark_bad(batch: DecodedBatch, place: int, error: BadVideoError) -> None:
     batch.frames[place] = 0
     batch.ok[place] = False
-    batch.error[place] = encode_error(f"{error.kind}: {error}")
+    batch.kind[place], batch.error[place] = encode_error(error)
 
 
 def assemble_batches(
@@ -149,6 +149,7 @@ def empty_batch(shape: ClipShape, bags: int) -> DecodedBatch:
     return DecodedBatch(
         slot=np.zeros(bags, np.int64),
         ok=np.ones(bags, bool),
+        kind=np.zeros((bags, KIND_BYTES), np.uint8),
         error=np.zeros((bags, ERROR_BYTES), np.uint8),
         frames=_empty_frames((bags, *shape.frames_shape), shape),
         read_bytes=np.zeros(bags, np.int64),

@@ -27,7 +27,7 @@ from adaptfocus.pipelines.errors import BadVideoError, as_bad_video
 from adaptfocus.pipelines.index.load import read_rows
 from adaptfocus.pipelines.plan.settings import ClipConfig
 from adaptfocus.pipelines.store.reads import ReadConfig
-from adaptfocus.pipelines.stream.batches import BAD_VIDEO, ERROR_BYTES, WindowBatch, encode_error
+from adaptfocus.pipelines.stream.batches import BAD_VIDEO, ERROR_BYTES, KIND_BYTES, WindowBatch, encode_error
 from adaptfocus.pipelines.stream.threads import end_threads, put_unless
 
 BATCH_BYTES = 64 * 2**20
@@ -173,7 +173,8 @@ def _fill(filler: _Filler, batch: WindowBatch, at: int, first: int) -> tuple[int
         bad = as_bad_video(error)
         filler.close()
         batch.frames[at] = 0
-        batch.step[at], batch.error[at] = BAD_VIDEO, encode_error(f"{bad.kind}: {bad}")
+        batch.step[at] = BAD_VIDEO
+        batch.kind[at], batch.error[at] = encode_error(bad)
         return 1, True
     count = len(filled.center_seconds)
     batch.step[at : at + count] = np.arange(first, first + count)
@@ -221,6 +222,7 @@ def _empty(shape: WindowShape, windows: int) -> WindowBatch:
             "video_row", "step", "packets_decoded", "frames_converted", "read_bytes"
         )},
         center_seconds=np.zeros(windows, np.float64),
+        kind=np.zeros((windows, KIND_BYTES), np.uint8),
         error=np.zeros((windows, ERROR_BYTES), np.uint8),
         frames=shared_array(frames) if shape.isolation else np.empty(frames, np.uint8),
     )  # fmt: skip

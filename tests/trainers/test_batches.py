@@ -10,7 +10,7 @@ import pytest
 
 from adaptfocus.pipelines.errors import RETRY_REASONS
 from adaptfocus.pipelines.schemas import DECODE_SCHEMA, NEVER_VISITED, NO_LABEL, STEP_SCHEMA
-from adaptfocus.pipelines.stream.batches import ERROR_BYTES, DecodedBatch
+from adaptfocus.pipelines.stream.batches import ERROR_BYTES, KIND_BYTES, DecodedBatch
 from adaptfocus.trainers.batches import ClipBatch, LabelShape, join, join_batches, step_columns
 
 CLIPS, LABELS = 2, LabelShape(max_labels=3, bins=2)
@@ -38,7 +38,8 @@ def table(*rows: dict[str, Any]) -> pa.Table:
 def decoded(*slots: int) -> DecodedBatch:
     bags, numbers = len(slots), np.array(slots)
     return DecodedBatch(
-        slot=numbers, ok=numbers % 2 == 0, error=np.zeros((bags, ERROR_BYTES), np.uint8),
+        slot=numbers, ok=numbers % 2 == 0,
+        kind=np.zeros((bags, KIND_BYTES), np.uint8), error=np.zeros((bags, ERROR_BYTES), np.uint8),
         frames=np.broadcast_to(numbers[:, None, None, None, None, None], (bags, CLIPS, 1, 3, 2, 2)).astype(np.uint8),
         read_bytes=numbers * 7, read_requests=numbers, wait_seconds=np.zeros(bags), decode_seconds=np.zeros(bags),
         read_retries=np.zeros((bags, len(RETRY_REASONS)), np.int64),

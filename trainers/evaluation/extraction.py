@@ -21,7 +21,7 @@ from adaptfocus.pipelines.features import store as feature_store
 from adaptfocus.pipelines.features.store import COUNTED, VideoFeatures
 from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.store import strict_json
-from adaptfocus.pipelines.stream.batches import BAD_VIDEO, decode_error
+from adaptfocus.pipelines.stream.batches import BAD_VIDEO, decode_text
 from adaptfocus.pipelines.stream.windows import VideoRange, WindowShape, batches_of_ranges
 from adaptfocus.trainers.evaluation.feature_model import FeatureModel, Kind, Weights
 from adaptfocus.trainers.runs.log import RESTORE, Run
@@ -206,7 +206,7 @@ class Collected:
             of_video = columns["video_row"] == row
             bad = of_video & (columns["step"] == BAD_VIDEO)
             if bad.any():
-                kind, _, message = decode_error(columns["error"][bad][0]).partition(": ")
+                kind, message = (decode_text(columns[name][bad][0]) for name in ("kind", "error"))
                 self._open.pop(row, None)
                 self._refuse(row, kind, message)
             else:

@@ -14,7 +14,7 @@ import torch
 
 from adaptfocus.pipelines.errors import RETRY_REASONS
 from adaptfocus.pipelines.schemas import LEDGER_SCHEMA, NO_LABEL
-from adaptfocus.pipelines.stream.batches import decode_error
+from adaptfocus.pipelines.stream.batches import decode_text
 from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.device.transfer import Leaving
 from adaptfocus.trainers.method.null_ranks import null_ranks
@@ -23,7 +23,7 @@ from adaptfocus.trainers.method.null_ranks import null_ranks
 READING = ("read_bytes", "read_requests", "wait_seconds", "decode_seconds", "read_retries")
 # The last of these by reason: read_retries_throttled and so on.
 RETRIES = tuple(f"read_retries_{reason}" for reason in RETRY_REASONS)
-_KEPT = ("slot", "video_row", "ok", "error", "clip_id", "tau", "label_ids", *READING)
+_KEPT = ("slot", "video_row", "ok", "kind", "error", "clip_id", "tau", "label_ids", *READING)
 
 
 class Scores:
@@ -74,15 +74,12 @@ class Scores:
         real = kept["label_ids"] != NO_LABEL  # [R, L]
         labels, own = real.sum(axis=1), np.broadcast_to(real[:, None], probability.shape)
         ranks = null_ranks(torch.cat(self._stands_out).numpy(), kept["label_ids"], kept["ok"])
-        errors = ["" if ok else decode_error(error) for ok, error in zip(kept["ok"], kept["error"], strict=True)]
-        # A batch stores kind and message as one text.
-        kinds, _, messages = zip(*(error.partition(": ") for error in errors), strict=True)
         columns = {
             "slot": pa.array(kept["slot"]),
             "video_row": pa.array(kept["video_row"]),
             "ok": pa.array(kept["ok"]),
-            "kind": pa.array(kinds, pa.string()),
-            "error": pa.array(messages, pa.string()),
+            "kind": pa.array([decode_text(each) for each in kept["kind"]], pa.string()),
+            "error": pa.array([decode_text(each) for each in kept["error"]], pa.string()),
             "clip_id": _lists(kept["clip_id"].ravel(), np.full(rows, clips)),
             "tau": _lists(kept["tau"].ravel(), np.full(rows, clips)),
             "label_ids": _lists(kept["label_ids"][real], labels),

@@ -20,7 +20,7 @@ from adaptfocus.pipelines.plan.draw import Planner, plan_clips
 from adaptfocus.pipelines.plan.settings import ClipConfig, DrawRules
 from adaptfocus.pipelines.saliency.settings import SaliencyConfig
 from adaptfocus.pipelines.store.ahead import read_ahead
-from adaptfocus.pipelines.stream.batches import DecodedBatch, decode_error
+from adaptfocus.pipelines.stream.batches import DecodedBatch
 from adaptfocus.pipelines.stream.clips import ClipShape, assemble_batches
 from adaptfocus.pipelines.stream.threads import ahead
 from adaptfocus.pipelines.worlds.trimmed import LABELS
@@ -89,6 +89,6 @@ def _check_decoded(batch: DecodedBatch, set_url: str) -> None:
     lost = np.flatnonzero(~batch.ok)
     if len(lost):
         raise InputError(
-            f"{set_url}: {len(lost)} of {batch.num_bags} clips did not decode ({decode_error(batch.error[lost[0]])}); "
+            f"{set_url}: {len(lost)} of {batch.num_bags} clips did not decode ({batch.reason(lost[0])}); "
             "make the set again"
         )

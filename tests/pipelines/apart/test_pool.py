@@ -27,7 +27,7 @@ from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.plan.draw import bare_bag
 from adaptfocus.pipelines.store import range_file
 from adaptfocus.pipelines.store.ahead import read_ahead
-from adaptfocus.pipelines.stream.batches import DecodedBatch, decode_error
+from adaptfocus.pipelines.stream.batches import DecodedBatch
 from adaptfocus.pipelines.stream.clips import ClipShape, assemble_batches
 from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
 from tests.bad_decoders import bad_members
@@ -67,7 +67,7 @@ def batch_of(bags: list[dict], shape: ClipShape = SHAPE) -> DecodedBatch:
 
 
 def errors_of(batch: DecodedBatch) -> list[str]:
-    return [decode_error(each) for each in batch.error]
+    return ["" if ok else batch.reason(place) for place, ok in enumerate(batch.ok)]
 
 
 def with_deadline(seconds: float) -> ClipShape:

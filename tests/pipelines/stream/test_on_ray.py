@@ -14,7 +14,7 @@ import pytest
 
 from adaptfocus.pipelines.plan.published import Stretch, read_plan, write_plan
 from adaptfocus.pipelines.schemas import EpochPlan
-from adaptfocus.pipelines.stream.batches import DecodedBatch, decode_error
+from adaptfocus.pipelines.stream.batches import DecodedBatch, decode_text
 from adaptfocus.pipelines.stream.clips import ClipShape, bags_of, stream
 from adaptfocus.pipelines.stream.on_ray import (
     Decoding,
@@ -86,7 +86,7 @@ def test_a_decoder_that_hangs_or_crashes_ends_no_task(small_world: SmallWorld, t
     finally:
         bad.write_text("{}")
     (batch,) = (DecodedBatch(**each) for each in batches)
-    errors = {slot: decode_error(batch.error[slot]).split(":")[0] for slot in np.flatnonzero(~batch.ok).tolist()}
+    errors = {slot: decode_text(batch.kind[slot]) for slot in np.flatnonzero(~batch.ok).tolist()}
     assert errors == {1: "decode_deadline", 6: "decoder_died"}
 
 

@@ -15,7 +15,7 @@ from adaptfocus.pipelines.errors import StorageError
 from adaptfocus.pipelines.index.build import build_index
 from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.plan.settings import ClipConfig
-from adaptfocus.pipelines.stream.batches import BAD_VIDEO, decode_error
+from adaptfocus.pipelines.stream.batches import BAD_VIDEO, decode_text
 from adaptfocus.pipelines.stream.windows import VideoRange, WindowShape, batches_of_ranges, window_batches
 from tests.footage import encode, footage_folder, write_tar
 
@@ -43,7 +43,7 @@ def collected(batches: Iterator) -> tuple[Windows, dict[int, str]]:
     for batch in batches:
         for n, (row, step) in enumerate(zip(batch.video_row.tolist(), batch.step.tolist(), strict=True)):
             if step == BAD_VIDEO:
-                bad[row] = decode_error(batch.error[n])
+                bad[row] = f"{decode_text(batch.kind[n])}: {decode_text(batch.error[n])}"
             else:
                 assert (row, step) not in windows
                 windows[row, step] = (batch.center_seconds[n].item(), batch.frames[n].tobytes())

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.schemas import LEDGER_SCHEMA, NO_LABEL
 from adaptfocus.pipelines.stream.batches import encode_error
 from adaptfocus.trainers.loop.scores import READING, RETRIES, Scores
@@ -17,8 +18,8 @@ SHAPE = Shape(bags=3, clips=2, frames=1, size_pixels=4, classes=9, labels=(0, 4)
 
 def test_the_ledger_holds_every_bag_with_its_own_labels() -> None:
     steps, scores, expected = [random_batch(SHAPE, seed) for seed in range(3)], Scores(), []
-    steps[1] = replace(steps[1], ok=np.array([True, False, True]), error=np.stack([encode_error("")] * 3))
-    steps[1].error[1] = encode_error("decode_error: no keyframe: in 2 packets")
+    steps[1] = replace(steps[1], ok=np.array([True, False, True]))
+    steps[1].kind[1], steps[1].error[1] = encode_error(BadVideoError("decode_error", "no keyframe: in 2 packets"))
     for number, batch in enumerate(steps):
         p = torch.rand(3, 2, 4, generator=torch.Generator().manual_seed(number))
         highest = torch.rand(3, 9, generator=torch.Generator().manual_seed(number))
