@@ -45,8 +45,9 @@ class DecodedBatch:
             raise ValueError(f"frames must be [B, N, T, C, H, W]: {shapes}")
         b = shapes["frames"][0]
         wanted = {
-            "slot": (b,), "ok": (b,), "kind": (b, KIND_BYTES), "error": (b, ERROR_BYTES),
-            "read_bytes": (b,), "read_requests": (b,), "wait_seconds": (b,), "decode_seconds": (b,), "read_retries": (b, len(RETRY_REASONS)), **more,
+            "slot": (b,), "ok": (b,), "kind": (b, KIND_BYTES), "error": (b, ERROR_BYTES), "read_bytes": (b,),
+            "read_requests": (b,), "wait_seconds": (b,), "decode_seconds": (b,),
+            "read_retries": (b, len(RETRY_REASONS)), **more,
         }  # fmt: skip
         wrong = {name: shapes[name] for name, shape in wanted.items() if shapes[name] != shape}
         if wrong:
