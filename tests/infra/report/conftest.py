@@ -1,4 +1,4 @@
-"""A report that needs no run."""
+"""Two regimes compared: by real runs that are trained here once, and by numbers that need no run."""
 
 from __future__ import annotations
 
@@ -6,8 +6,25 @@ import numpy as np
 import pytest
 
 from adaptfocus.infra.report.data import Curve, Dropped, ReportData, RunRow
+from adaptfocus.trainers.evaluation.scoring import evaluate, predict_here
+from adaptfocus.trainers.runs.open import load_config
 from tests.infra.report.pages import ACTIONS, FOUND, sample
+from tests.infra.report.real_runs import EPOCHS, NEGATIVES, Compared
 from tests.infra.report.test_verdict import scored
+from tests.trainers.loop.test_training import trained
+from tests.worlds import SmallWorld
+
+
+@pytest.fixture(scope="session")
+def compared(small_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory) -> Compared:
+    """Noisy and Ours, trained once for all files here; a test that changes a run changes a copy."""
+    runs, urls = tmp_path_factory.mktemp("runs"), []
+    for regime in ("noisy", "ours"):
+        config = small_world.run_config(runs, regime, f"focus.regime={regime}", f"epochs={EPOCHS}", NEGATIVES)
+        run = trained(config)
+        evaluate(run, load_config(run.url), small_world.test_index, 4, "test", predict_here)
+        urls.append(run.url)
+    return Compared(*urls)
 
 
 @pytest.fixture
