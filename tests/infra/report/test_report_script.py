@@ -13,7 +13,7 @@ import pytest
 from adaptfocus.infra.report.data import ReportData
 from adaptfocus.infra.report.page import render_report
 from tests.infra.report.browser import open_page
-from tests.infra.report.test_page import Page, sample
+from tests.infra.report.pages import Page, sample
 from tests.infra.report.test_verdict import rows, scored, twenty
 
 # What a reader does, one step after the other. The title of the page then gives the results.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import pickle
 import pickletools
 from collections.abc import Callable
@@ -25,82 +24,27 @@ from adaptfocus.pipelines.annotations.tasks import (
     Moment,
     SegmentedVideo,
     write_activities,
-    write_grounding,
     write_segmentation,
 )
 from adaptfocus.pipelines.errors import ConfigError, InputError, StorageError
-from adaptfocus.pipelines.features.layouts import LAYOUTS, export, verify
+from adaptfocus.pipelines.features.layouts import export, verify
 from adaptfocus.pipelines.features.layouts.given import Given, at_times, names_of
 from adaptfocus.pipelines.features.layouts.grounding import glance_seconds
-from adaptfocus.pipelines.features.layouts.pickles import dump_array, load_array
-from adaptfocus.pipelines.features.store import FeatureSet, VideoFeatures, claim, finish, open_features, write_part
-
-DIM, STRIDE, FPS = 6, 0.5, 15
-# Their lengths are neither whole steps nor whole frames; an id has a dot.
-DURATIONS = {"P03_cam01_P03_tea": 7.3, "P04_webcam_P04_milk": 4.02, "P05_v1.5_P05_tea": 9.97, "P06_a_P06_milk": 5.0}
-TEST = "P06_a_P06_milk"
-COUNTS = {"packets_decoded": 0, "frames_converted": 0, "read_bytes": 0}
-MATRICES = [name for name in LAYOUTS if name != "timeception"]
-SEGMENTATION = ("mstcn", "asformer", "ltcontext", "poc")
-
-
-def feature_set(url: Path, split: str, maps: bool = False) -> FeatureSet:
-    claim(str(url), {"kind": "maps" if maps else "pooled", "stride_seconds": STRIDE, "split": split, "index": "none",
-                     "weights_sha256": "1f"})  # fmt: skip
-    videos = []
-    for row, (video_id, duration) in enumerate(DURATIONS.items()):
-        if (video_id == TEST) != (split == "test"):
-            continue
-        steps = int(np.ceil(duration / STRIDE))
-        edges = np.minimum(np.arange(steps + 1) * STRIDE, duration)
-        shape = (steps, 3, 3, DIM) if maps else (steps, DIM)
-        values = np.random.default_rng(row).standard_normal(shape, np.float32)
-        videos.append(
-            (VideoFeatures(video_id, row, split, ("make",), duration, (edges[1:] + edges[:-1]) / 2, values), COUNTS)
-        )
-    write_part(str(url), "000000", videos, [])
-    finish(str(url), ["000000"])
-    return open_features(str(url))
-
-
-def segments(duration: float) -> tuple[tuple[float, float, str], ...]:
-    return ((0.0, 1.7, "SIL"), (1.7, duration - 1.1, "pour milk"), (duration - 1.1, duration, "SIL"))
-
-
-@pytest.fixture
-def given(tmp_path: Path) -> Given:
-    """Features of four videos in two splits, with segments, moments and activities."""
-    split = {video_id: "test" if video_id == TEST else "train" for video_id in DURATIONS}
-    urls = [str(tmp_path / f"{name}.jsonl") for name in ("segmentation", "grounding", "activity")]
-    write_segmentation(urls[0], [SegmentedVideo(i, split[i], d, segments(d)) for i, d in DURATIONS.items()])
-    write_grounding(urls[1], [Moment(i, split[i], 1.0, 3.5, f"a person, {i}") for i in DURATIONS])
-    write_activities(urls[2], [ActivityVideo(i, split[i], ("tea",)) for i in DURATIONS])
-    sets = (feature_set(tmp_path / "train", "train"), feature_set(tmp_path / "test", "test"))
-    return Given(sets, fps=FPS, segmentation_url=urls[0], grounding_url=urls[1])
-
-
-@pytest.fixture
-def maps(tmp_path: Path) -> Given:
-    return Given((feature_set(tmp_path / "maps", "train", maps=True),), steps=8)
-
-
-def exported(layout: str, given: Given, maps: Given, tmp_path: Path) -> tuple[Path, Given]:
-    of = maps if layout == "timeception" else given
-    export(layout, of, str(tmp_path / "out"))
-    return tmp_path / "out", of
-
-
-def ids_of(given: Given) -> list[str]:
-    return [video_id for each in given.sets for video_id in each.video_ids]
-
-
-def original(given: Given, video_id: str) -> VideoFeatures:
-    return next(each.video(video_id) for each in given.sets if video_id in each.video_ids)
-
-
-def by_hand(video: VideoFeatures, seconds: float) -> np.ndarray:
-    """The features at a moment, between the steps around it, one number at a time."""
-    return np.array([np.interp(seconds, video.center_seconds, column) for column in video.features.T])
+from adaptfocus.pipelines.features.store import VideoFeatures
+from tests.pipelines.features import layout_files
+from tests.pipelines.features.layout_files import (
+    DIM,
+    DURATIONS,
+    FPS,
+    TEST,
+    by_hand,
+    exported,
+    feature_set,
+    ids_of,
+    original,
+    rewritten,
+    segments,
+)
 
 
 @pytest.mark.parametrize("layout", ["mstcn", "asformer", "ltcontext"])
@@ -150,7 +94,7 @@ def test_poc_finds_recipes_in_names(given: Given, maps: Given, tmp_path: Path) -
 
 
 def test_poc_is_given_recipes_where_names_have_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(globals(), "DURATIONS", {"a.1": 4.0, TEST: 5.0})
+    monkeypatch.setattr(layout_files, "DURATIONS", {"a.1": 4.0, TEST: 5.0})
     train = feature_set(tmp_path / "train", "train")
     segmentation, activities = str(tmp_path / "s.jsonl"), str(tmp_path / "a.jsonl")
     write_segmentation(segmentation, [SegmentedVideo("a.1", "train", 4.0, segments(4.0))])
@@ -264,165 +208,12 @@ def test_timeception_reads_maps_of_as_many_times(given: Given, maps: Given, tmp_
     assert verify("timeception", str(out), Given()) == (3, [])
 
 
-def test_pickles_that_python_2_cannot_read_are_caught(given: Given, maps: Given, tmp_path: Path) -> None:
-    """Timeception's code is for Python 2.7, whose numpy ends at 1.16."""
-    out, _ = exported("timeception", given, maps, tmp_path)
-    one, two, three = sorted(out.glob("*.pkl"))
-    one.write_bytes(pickle.dumps(load_array(one.read_bytes(), "x"), 3).replace(b"numpy._core", b"numpy.core"))
-    two.write_bytes(dump_array(load_array(two.read_bytes(), "x")).replace(b"numpy.core", b"numpy._core"))
-    _, problems = verify("timeception", str(out), maps)
-    assert [text.split(",")[0] for text in problems] == [
-        f"{one.name} is pickle protocol 3",
-        f"{two.name} has numpy 2's names",
-    ]
-    assert "Python 2.7 reads 2 at most" in problems[0]
-    assert three.name not in "".join(problems)
-
-
-def rewritten(out: Path, layout: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Change every array of an export."""
-    if layout in ("cpl", "mmn", "d3g"):
-        h5py = pytest.importorskip("h5py")
-        with h5py.File(out / "features.hdf5", "r+") as file:
-            for name in [*file]:
-                array = change(file[name][:])
-                del file[name]
-                file[name] = array
-    for path in out.rglob("*.npy"):
-        np.save(path, change(np.load(path)))
-    for path in out.rglob("*.pkl"):
-        path.write_bytes(dump_array(change(pickle.loads(path.read_bytes()))))
-
-
-@pytest.mark.parametrize("with_features", [True, False])
-@pytest.mark.parametrize("layout", MATRICES)
-def test_a_wrong_order_of_axes_is_caught_and_said(
-    layout: str, with_features: bool, given: Given, maps: Given, tmp_path: Path
-) -> None:
-    out, of = exported(layout, given, maps, tmp_path)
-    rewritten(out, layout, lambda array: np.ascontiguousarray(array.T))
-    _, problems = verify(layout, str(out), of if with_features else Given())
-    reader = LAYOUTS[layout].reader
-    wrong, right = ("[T, D]", "[D, T]")[:: 1 if layout in SEGMENTATION else -1]
-    assert f"where {reader} reads {right}: transpose it (array.T)" in problems[0]
-    assert f" is {wrong} (" in problems[0]
-    assert sum("transpose it" in each for each in problems) == 4
-
-
-@pytest.mark.parametrize("layout", MATRICES)
-def test_a_wrong_order_of_axes_is_caught_in_a_folder_that_somebody_else_made(
-    layout: str, given: Given, maps: Given, tmp_path: Path
-) -> None:
-    """Nothing is known of it, but one axis has the same length in every video, which identifies it."""
-    out, _ = exported(layout, given, maps, tmp_path)
-    (out / "adaptfocus.json").unlink()
-    assert verify(layout, str(out), Given()) == (4, [])
-    rewritten(out, layout, lambda array: np.ascontiguousarray(array.T))
-    _, problems = verify(layout, str(out), Given())
-    assert sum("transpose it" in each for each in problems) == 4
-
-
-@pytest.mark.parametrize(("axes", "order"), [((0, 3, 1, 2), "(T, C, H, W)"), ((3, 0, 1, 2), "(C, T, H, W)")])
-@pytest.mark.parametrize("with_features", [True, False])
-def test_a_wrong_order_of_maps_is_caught_and_said(
-    axes: tuple[int, ...], order: str, with_features: bool, given: Given, maps: Given, tmp_path: Path
-) -> None:
-    out, _ = exported("timeception", given, maps, tmp_path)
-    rewritten(out, "timeception", lambda array: array.transpose(axes))
-    _, problems = verify("timeception", str(out), maps if with_features else Given())
-    assert f"is {order} " in problems[0]
-    assert "where Timeception reads (T, H, W, C): array.transpose" in problems[0]
-
-
-def test_each_error_names_its_fix(given: Given, maps: Given, tmp_path: Path) -> None:
-    out, _ = exported("mstcn", given, maps, tmp_path)
-    name = "P03_cam01_P03_tea"
-    feature, truth = out / "features" / f"{name}.npy", out / "groundTruth" / f"{name}.txt"
-    bundle = out / "splits" / "train.split1.bundle"
-    whole = np.load(feature)
-
-    def said(*with_features: FeatureSet) -> str:
-        return "\n".join(verify("mstcn", str(out), Given(with_features, fps=FPS))[1])
-
-    cases: list[tuple[Callable[[], Any], str]] = [
-        (
-            lambda: np.save(feature, whole[:, :-3]),
-            "frames and its groundTruth 110 labels; MS-TCN silently cuts to the shorter",
-        ),
-        (lambda: np.save(feature, whole.astype(np.float64)), "is float64; MS-TCN takes float32"),
-        (lambda: np.save(feature, whole[:-1]), "has 5 numbers a step"),
-        (lambda: np.save(feature, whole * np.nan), "not finite"),
-        (lambda: np.save(feature, whole[None]), "reads a matrix"),
-        (lambda: feature.write_bytes(b"rubbish"), "is not a plain .npy file"),
-        (lambda: np.save(feature, np.array([{}]), allow_pickle=True), "is not a plain .npy file"),
-        (feature.unlink, f"features/{name}.npy is missing"),
-        (truth.unlink, f"groundTruth/{name}.txt is missing"),
-        (lambda: truth.write_text("SIL\n" * 109 + "stir\n"), "labels that mapping.txt lacks: ['stir']"),
-        (lambda: bundle.write_text(bundle.read_text().rstrip()), "its last line has no newline, and MS-TCN drops it"),
-        (lambda: bundle.write_text(f"{name}.txt\n{name}.txt\n"), "twice: remove one"),
-        (lambda: bundle.write_text(f"{name}\n"), "MS-TCN reads NAME.txt, with no other dot in it"),
-        (lambda: bundle.unlink(), "train.split1.bundle is missing; MS-TCN reads train and test"),
-        (lambda: (out / "mapping.txt").write_text("1 SIL\n2 pour_milk\n"), "numbers from 0 and"),
-    ]
-    for change, text in cases:
-        change()
-        assert text in said(), text
-        export("mstcn", given, str(out), overwrite=True)
-    np.save(feature, np.roll(whole, 7, axis=1))
-    assert said() == "", "nothing can be told without the features"
-    assert "110 of 110 steps are not those of its features, the first at step 0 (0.033 s)" in said(*given.sets)
-
-
-def test_features_at_another_rate_are_caught(given: Given, maps: Given, tmp_path: Path) -> None:
-    out, _ = exported("opentad", given, maps, tmp_path)
-    rewritten(out, "opentad", lambda array: array[::2])
-    assert "its features give" in verify("opentad", str(out), given)[1][0]
-    (out / "P06_a_P06_milk.npy").unlink()
-    (out / "stranger.npy").write_bytes((out / "P03_cam01_P03_tea.npy").read_bytes())
-    said = "\n".join(verify("opentad", str(out), given)[1])
-    assert "1 videos of the features have no file: ['P06_a_P06_milk']" in said
-    assert "files of no video in the features: ['stranger']" in said
-
-
-def test_rows_that_are_not_of_length_one_are_caught(given: Given, maps: Given, tmp_path: Path) -> None:
-    out, _ = exported("mmn", given, maps, tmp_path)
-    rewritten(out, "mmn", lambda array: array * 3)
-    assert "MMN reads rows that are L2-normalised" in verify("mmn", str(out), Given())[1][0]
-    rewritten(out, "mmn", lambda array: array[:20] / 3)
-    assert "has 20 rows; MMN reads 32" in verify("mmn", str(out), Given())[1][0]
-    (out / "train.json").write_text("[]")
-    assert "does not have MMN's form" in verify("mmn", str(out), Given())[1][-1]
-    (out / "features.hdf5").write_bytes(b"rubbish")
-    assert "is not an HDF5 file" in verify("mmn", str(out), Given())[1][0]
-
-
 @pytest.mark.parametrize("layout", ["mstcn", "cpl", "opentad"])
 def test_exports_lie_on_the_store_as_on_a_disk(layout: str, given: Given, s3_url: str) -> None:
     export(layout, given, s3_url)
     assert verify(layout, s3_url, given) == (4, [])
     with pytest.raises(ConfigError, match="is not empty"):
         export(layout, given, s3_url)
-
-
-class Evil:
-    def __reduce__(self) -> tuple:
-        return os.system, ("touch /tmp/adaptfocus-was-here",)
-
-
-def test_a_pickle_runs_nothing(given: Given, maps: Given, tmp_path: Path) -> None:
-    out, _ = exported("timeception", given, maps, tmp_path)
-    victim = next(out.glob("*.pkl"))
-    victim.write_bytes(pickle.dumps(Evil()))
-    _, problems = verify("timeception", str(out), maps)
-    assert "is not a pickle of a numpy array (it asks for posix.system" in problems[0]
-    assert not Path("/tmp/adaptfocus-was-here").exists()
-    for data in (pickle.dumps([1, 2]), pickle.dumps(np.array([{}], object))):
-        with pytest.raises(InputError, match=r"wanted a numpy array|is not a pickle of a numpy array"):
-            load_array(data, "x.pkl")
-    for protocol in (2, 4, 5):
-        array = np.arange(6.0, dtype=np.float32).reshape(2, 3)
-        assert np.array_equal(load_array(pickle.dumps(array, protocol), "x"), array)
-    np.testing.assert_array_equal(load_array(pickle.dumps(np.zeros((2, 2))), "x"), np.zeros((2, 2)))
 
 
 def test_pooled_vectors_are_no_maps_and_the_other_way_round(given: Given, maps: Given, tmp_path: Path) -> None:

@@ -1,170 +1,42 @@
-"""The headers of an mp4 say what demuxing all of it says, for files of all makers, and no header does harm."""
+"""The headers of an mp4 say what demuxing all of it says, for files of all makers, or the file is left to a demuxer."""
 
 from __future__ import annotations
 
 import io
 import struct
 import time
-import tracemalloc
 from collections.abc import Callable
-from dataclasses import fields
-from functools import cache
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import av
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import BadVideoError
-from adaptfocus.pipelines.index.rows import ShardTask, index_shard
 from adaptfocus.pipelines.inspection.demux import demux_packet_table, main_video_stream
 from adaptfocus.pipelines.inspection.mp4_table import read_mp4_table
 from adaptfocus.pipelines.inspection.packet_table import read_packet_table
-from adaptfocus.pipelines.shards import members as tar_members
-from adaptfocus.pipelines.shards.read import read_samples
-from adaptfocus.pipelines.store import objects
 from adaptfocus.pipelines.video.bitstream import is_whole, starts_decoding
 from adaptfocus.pipelines.video.mp4_boxes import NotPlainError, Spans
 from adaptfocus.pipelines.video.table import PacketTable, pad_packet
-from tests.footage import cut_start, encode, footage_files, with_display_matrix, write_tar
-
-X264_OPEN_GOP = {"x264-params": "open-gop=1:keyint=10:min-keyint=10:bframes=3:b-adapt=0:scenecut=0"}
-X265_OPEN_GOP = {"x265-params": "open-gop=1:keyint=10:min-keyint=10:bframes=3:b-adapt=0:scenecut=0:log-level=error"}
-
-
-def by_header(video: bytes) -> PacketTable:
-    return read_mp4_table(Spans(io.BytesIO(video), len(video)))
-
-
-def by_demuxing(video: bytes) -> PacketTable:
-    return demux_packet_table(io.BytesIO(video), len(video))
-
-
-def assert_equal(found: PacketTable, wanted: PacketTable) -> None:
-    assert (found.indexed_by, wanted.indexed_by) == ("header", "demux")
-    for name in [field.name for field in fields(PacketTable) if field.name != "indexed_by"]:
-        a, b = getattr(found, name), getattr(wanted, name)
-        if isinstance(b, np.ndarray):
-            assert a.dtype == b.dtype, name
-            np.testing.assert_array_equal(a, b, err_msg=name)
-        else:
-            assert a == b, name
-
-
-def assert_as_opened(found: PacketTable, file: IO[bytes]) -> None:
-    """FFmpeg's own table of a file that has been opened and no more: no packet of it is read, by us or by FFmpeg."""
-    file.seek(0)
-    with av.open(file) as container:
-        entries = cast(Any, main_video_stream(container)).index_entries
-        for name, ours in (
-            ("pos", "offset_bytes"),
-            ("size", "size_bytes"),
-            ("timestamp", "dts"),
-            ("is_keyframe", "is_key"),
-        ):
-            theirs = [getattr(entry, name) for entry in entries]
-            np.testing.assert_array_equal(getattr(found, ours), theirs, err_msg=name)
-
-
-def remuxed(video: bytes, container: str = "mp4", audio: bool = False, retimed: Any = None, **options: str) -> bytes:
-    """The same packets in another file; `retimed` maps a packet's number to the time base units to add to it."""
-    out = io.BytesIO()
-    with av.open(io.BytesIO(video)) as source, av.open(out, "w", container, options=options) as muxer:
-        stream = muxer.add_stream_from_template(source.streams.video[0])
-        sound: Any = muxer.add_stream("aac", rate=16000) if audio else None
-        for number, packet in enumerate(p for p in source.demux(source.streams.video[0]) if p.size):
-            if retimed:
-                packet.pts, packet.dts = packet.pts + retimed(number), packet.dts + retimed(number)
-            packet.stream = stream
-            muxer.mux(packet)
-            if sound:
-                frame = av.AudioFrame.from_ndarray(np.zeros((1, 1600), np.float32), format="fltp", layout="mono")
-                frame.sample_rate, frame.pts = 16000, number * 1600
-                muxer.mux(sound.encode(frame))
-        if sound:
-            muxer.mux(sound.encode())
-    return out.getvalue()
-
-
-# Boxes by hand: a tree of [kind, payload or list of boxes], so that sizes follow from what is inside.
-FOLDERS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts"}
-
-
-def parsed(data: bytes) -> list[list[Any]]:
-    boxes, at = [], 0
-    while at + 8 <= len(data):
-        size, kind = struct.unpack_from(">I4s", data, at)
-        payload = data[at + 8 : at + size]
-        boxes.append([kind, parsed(payload) if kind in FOLDERS else payload])
-        at += size
-    return boxes
-
-
-def written(boxes: list[list[Any]]) -> bytes:
-    payloads = [(kind, written(inside) if isinstance(inside, list) else inside) for kind, inside in boxes]
-    return b"".join(struct.pack(">I4s", 8 + len(payload), kind) + payload for kind, payload in payloads)
-
-
-def edited(video: bytes, kind: bytes, change: Callable[[bytes], list[list[Any]]]) -> bytes:
-    """The video with its (first) box of a kind replaced by others; chunks stay where they are if the moov is last."""
-
-    def walk(boxes: list[list[Any]]) -> list[list[Any]]:
-        out = []
-        for name, inside in boxes:
-            if name == kind:
-                out += change(inside)
-            else:
-                out.append([name, walk(inside) if isinstance(inside, list) else inside])
-        return out
-
-    return written(walk(parsed(video)))
-
-
-def moov_first(video: bytes) -> bytes:
-    """The moov moved before the media, as cutters do it for the web."""
-    boxes = parsed(video)
-    moov_bytes = len(written([box for box in boxes if box[0] == b"moov"]))
-
-    def moved(table: bytes) -> list[list[Any]]:
-        chunks = np.frombuffer(table, ">u4", offset=8) + moov_bytes
-        return [[b"stco", table[:8] + chunks.astype(">u4").tobytes()]]
-
-    shifted = dict(map(tuple, parsed(edited(video, b"stco", moved))))
-    kinds = [b"ftyp", b"moov", *(kind for kind, _ in boxes if kind not in (b"ftyp", b"moov"))]
-    return written([[kind, shifted[kind]] for kind in kinds])
-
-
-CLOSED = encode(b_frames=2, options={"g": "250"})
-LONGER = encode(90, b_frames=2, options={"g": "30"}, rate_hz=30)
-
-
-MAKERS: dict[str, Callable[[], bytes]] = {
-    "h264-tail-audio": lambda: remuxed(CLOSED, audio=True),
-    "h264-faststart": lambda: moov_first(remuxed(LONGER, audio=True)),
-    "h264-open-gop": lambda: encode(options=X264_OPEN_GOP),
-    "h264-mov": lambda: remuxed(CLOSED, container="mov"),
-    "h264-intra": lambda: encode(options={"g": "1"}),
-    "h264-negative-offsets": lambda: remuxed(LONGER, movflags="negative_cts_offsets"),
-    "h264-no-edit-list": lambda: remuxed(LONGER, use_editlist="0"),
-    "h264-late": lambda: remuxed(LONGER, retimed=lambda number: 7000),
-    "h264-variable-rate": lambda: remuxed(encode(), retimed=lambda number: 100 * number * number),
-    "h264-interlaced": lambda: encode(size=(64, 64), options={"flags": "+ildct+ilme", "x264-params": "tff=1"}),
-    "hevc-open-gop": lambda: encode(codec="libx265", options=X265_OPEN_GOP, size=(128, 96)),
-    "hevc-mov": lambda: encode(codec="libx265", container="mov", options=X265_OPEN_GOP, size=(128, 96)),
-    "mpeg4": lambda: encode(codec="mpeg4", b_frames=2),
-    "vp9": lambda: encode(codec="libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8", "g": "20"}),
-    "av1": lambda: encode(codec="libsvtav1", options={"preset": "12", "g": "20"}),
-    "one-frame": lambda: encode(1),
-}
-
-
-@cache
-def made(name: str) -> bytes:
-    return MAKERS[name]()
+from tests.footage import cut_start, encode, footage_files, with_display_matrix
+from tests.pipelines.inspection.mp4_files import (
+    CLOSED,
+    LONGER,
+    MAKERS,
+    assert_as_opened,
+    assert_equal,
+    by_demuxing,
+    by_header,
+    edited,
+    made,
+    parsed,
+    remuxed,
+    written,
+)
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -319,127 +191,6 @@ def test_packets_of_plain_bytes_decode_as_a_container_decodes_them():
     assert all(np.array_equal(found[pts], wanted[pts]) for pts in wanted)
 
 
-def noise(seconds: int, audio: bool) -> bytes:
-    """A video of some hundred kilobytes."""
-    out, rng = io.BytesIO(), np.random.default_rng(1)
-    with av.open(out, "w", "mp4") as muxer:
-        stream: Any = muxer.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt, stream.options = 160, 120, "yuv420p", {"qp": "18", "g": "10"}
-        for _ in range(10 * seconds):
-            picture = rng.integers(0, 255, (120, 160, 3), np.uint8)
-            muxer.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
-        muxer.mux(stream.encode())
-    return remuxed(out.getvalue(), audio=audio)
-
-
-def test_a_video_in_a_tar_costs_three_requests_at_most(s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Counted at the store's client: the tar's walk, the moov at either end, the proof."""
-    tail, front = noise(3, audio=True), moov_first(noise(3, audio=False))
-    assert min(len(tail), len(front)) > 300_000
-    members = {}
-    for number in range(3):
-        members |= {f"a{number}.mp4": tail, f"a{number}.json": b'{"labels": ["sit"]}', f"b{number}.mp4": front}
-    data = write_tar(tmp_path / "s.tar", members).read_bytes()
-    store.write_bytes(store.join(s3_url, "s.tar"), data)
-    fetched: list[tuple[int, int]] = []
-    fetch = objects._fetched
-
-    def counting(ranges: Any, *how: Any) -> list[bytes]:
-        fetched.extend((each.offset_bytes, each.size_bytes) for each in ranges)
-        return fetch(ranges, *how)
-
-    monkeypatch.setattr(objects, "_fetched", counting)
-    urls = [store.join(s3_url, name) for name in ("s.tar", "videos.parquet", "refused.parquet")]
-    facts = index_shard(ShardTask(urls[0], len(data), urls[1], urls[2], None, None))
-    assert (facts.rows, facts.refused) == (6, {})
-    assert len(fetched) <= 3 * 6 + 1, "the last request finds the tar's end"
-    assert sum(size for _, size in fetched) < len(data) / 2
-
-
-def test_first_bytes_are_those_of_the_video_and_kept_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    large, small = noise(2, audio=False), made("one-frame")
-    members = {f"{number}.mp4": small if number % 2 else large for number in range(6)}
-    path = write_tar(tmp_path / "s.tar", members)
-    samples, _ = read_samples(str(path), path.stat().st_size)
-    heads = [sample.video.head for sample in samples if sample.video]
-    assert [head == video[: len(head)] for head, video in zip(heads, members.values(), strict=True)] == [True] * 6
-    assert [len(head) for head in heads[1::2]] == [len(small)] * 3
-    assert min(len(head) for head in heads[::2]) > 60_000, "a header's request brings what follows it"
-    monkeypatch.setattr(tar_members, "MAX_HEADS_BYTES", 100_000)
-    samples, _ = read_samples(str(path), path.stat().st_size)
-    assert sum(len(sample.video.head) for sample in samples if sample.video) == 100_000
-
-
-def test_a_moov_full_of_tracks_and_tiny_boxes_costs_a_moment():
-    trak = [b"trak", struct.pack(">I4s", 8, b"free") * 4000]
-    video = written([[b"ftyp", b"isom\0\0\2\0isom"], [b"moov", written([[b"mvhd", b"\0" * 100]] + [trak] * 500)]])
-    started = time.perf_counter()
-    with pytest.raises(NotPlainError, match="500 tracks"):
-        by_header(video)
-    assert time.perf_counter() - started < 0.2
-
-
-def test_first_bytes_that_are_at_hand_are_not_fetched_again():
-    class Counted(io.BytesIO):
-        reads: list[tuple[int, int]] = []  # noqa: RUF012
-
-        def read(self, size: int | None = -1) -> bytes:
-            self.reads.append((self.tell(), size or 0))
-            return super().read(size)
-
-    video = noise(2, audio=True)
-    moov_at = video.rindex(b"moov") - 4
-    truth = by_demuxing(video)
-    end = int((truth.offset_bytes + truth.size_bytes)[1])
-    for head_bytes, also_read in ((end, []), (end - 1, [end - 1])):
-        file = Counted(video)
-        file.reads.clear()
-        found = read_mp4_table(Spans(file, len(video), video[:head_bytes]))
-        assert [at for at, _ in file.reads[:-1]] == [moov_at, *also_read], "the proof reads only what is not here"
-        middle = truth.offset_bytes.tolist().index(file.reads[-1][0])
-        assert truth.is_key[middle]
-        assert len(truth.pts) / 3 < middle < len(truth.pts) * 2 / 3
-        assert_equal(found, truth)
-
-
-def test_a_table_that_claims_four_billion_samples_is_refused_before_anything_is_allocated():
-    claims = [
-        edited(LONGER, b"stsz", lambda d, c=constant: [[b"stsz", d[:4] + struct.pack(">II", c, 0xFFFFFFFF) + d[12:]]])
-        for constant in (0, 1)
-    ]
-    tracemalloc.start()
-    for video in claims:
-        with pytest.raises(BadVideoError, match="limit is 10,000,000") as caught:
-            read_packet_table(io.BytesIO(video), len(video))
-        assert caught.value.kind == "too_many_packets"
-    for kind in (b"stts", b"ctts", b"stsc", b"stco", b"stss", b"elst"):
-        broken = edited(LONGER, kind, lambda d, k=kind: [[k, d[:4] + b"\xff\xff\xff\xf0" + d[8:]]])
-        with pytest.raises(NotPlainError, match=r"claims|edits"):
-            by_header(broken)
-    _, peak_bytes = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak_bytes < 4 << 20
-
-
-SMALL = remuxed(encode(12, b_frames=2), audio=True)
-HEADERS_AT = SMALL.rindex(b"moov") - 4
-
-
-@settings(max_examples=300, deadline=2000)
-@given(st.lists(st.tuples(st.integers(0, len(SMALL) - HEADERS_AT + 40), st.integers(0, 255)), min_size=1, max_size=8))
-@example([(498, 0)])  # a width of 0 in the sample entry, where the track header has one
-def test_damaged_headers_raise_nothing_but_bad_video_errors(damage: list[tuple[int, int]]):
-    video = bytearray(SMALL)
-    for place, value in damage:  # in the first boxes, else in the moov
-        video[place if place < 40 else min(HEADERS_AT + place - 40, len(video) - 1)] = value
-    try:
-        table = read_packet_table(io.BytesIO(bytes(video)), len(video))
-    except BadVideoError:
-        return
-    assert len(table.pts) == len(table.is_key) == len(table.offset_bytes) > 0
-    assert table.access == "demux" or (table.offset_bytes + table.size_bytes <= len(video)).all()
-
-
 @settings(max_examples=200, deadline=1000)
 @given(st.sampled_from([b"stts", b"ctts", b"elst", b"stsc", b"tkhd", b"mdhd", b"mvhd"]), st.data())
 def test_changed_times_that_are_still_plain_are_told_as_a_demuxer_tells_them(kind: bytes, data: st.DataObject):
@@ -474,25 +225,3 @@ def test_headers_of_real_files_say_what_demuxing_says():
             assert_as_opened(found, file)
             plain += 1
     assert plain >= 28
-
-
-def test_a_movie_header_behind_the_tracks() -> None:
-    """FFmpeg, and players that use it, cannot read the edit lists of such a file, and show nothing of it."""
-    video = encode(b_frames=2)
-    start, trak = video.index(b"mvhd") - 4, video.index(b"trak") - 4
-    end = trak + int.from_bytes(video[trak : trak + 4], "big")
-    moved = video[:start] + video[trak:end] + video[start:trak] + video[end:]
-    assert by_header(video).access == "packets"
-    with pytest.raises(NotPlainError, match="after its tracks"):
-        by_header(moved)
-    with pytest.raises(BadVideoError, match=r"no_packets|no packets"):
-        read_packet_table(io.BytesIO(moved), len(moved))
-
-
-def test_a_sample_of_an_absurd_size_leaves_the_file_to_the_demuxer() -> None:
-    """FFmpeg reads no edit list after it, so the times of headers and of players would differ."""
-    video = bytearray(encode(b_frames=2))
-    at = video.index(b"stsz") + 4 + 12 + 4 * 20
-    video[at : at + 4] = (0x40000000).to_bytes(4, "big")
-    with pytest.raises(NotPlainError, match="a sample of 1073741824 bytes"):
-        by_header(bytes(video))

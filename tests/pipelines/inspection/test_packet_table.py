@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import time
-from typing import Any
 
 import av
 import numpy as np
@@ -13,50 +12,16 @@ import pytest
 
 from adaptfocus.pipelines.errors import BadVideoError, StorageError
 from adaptfocus.pipelines.inspection.demux import demux_packet_table
-from adaptfocus.pipelines.inspection.packet_table import PacketTable, main_video_stream, read_packet_table
+from adaptfocus.pipelines.inspection.packet_table import read_packet_table
 from adaptfocus.pipelines.video import table as packet_arrays
-from adaptfocus.pipelines.video.table import pad_packet
 from tests.footage import cut_start, encode, footage_folder, with_display_matrix
-
-
-def table_of(video: bytes) -> PacketTable:
-    return read_packet_table(io.BytesIO(video), len(video))
-
-
-def refusal_of(video: bytes) -> BadVideoError:
-    with pytest.raises(BadVideoError) as caught:
-        table_of(video)
-    return caught.value
-
-
-def decoded_pts(video: bytes) -> list[int]:
-    with av.open(io.BytesIO(video)) as container:
-        return [frame.pts for frame in container.decode(main_video_stream(container))]
-
-
-def bare_frames(video: bytes, table: PacketTable, first: int) -> dict[int, np.ndarray]:
-    """Frames by pts, decoded without the container from packet number `first`, and not shown before it."""
-    context: Any = av.CodecContext.create(table.codec, "r")
-    context.extradata = table.extradata or None
-    context.thread_count = 1
-    frames: list[Any] = []
-    for i in range(first, len(table.pts)):
-        data = video[table.offset_bytes[i] : table.offset_bytes[i] + table.size_bytes[i]]
-        frames += context.decode(pad_packet(data, int(table.pts[i]), int(table.dts[i])))
-    frames += context.decode(None)
-    return {frame.pts: frame.to_ndarray() for frame in frames if frame.pts >= table.pts[first]}
-
-
-def assert_packets_show_what_the_container_shows(video: bytes, table: PacketTable) -> None:
-    """Check that every frame from the first, a middle and the last keyframe is that of a decode in order."""
-    with av.open(io.BytesIO(video)) as container:
-        wanted = {frame.pts: frame.to_ndarray() for frame in container.decode(main_video_stream(container))}
-    assert sorted(table.pts.tolist()) == list(wanted)
-    keys = np.flatnonzero(table.is_key)
-    for first in {int(keys[0]), int(keys[len(keys) // 2]), int(keys[-1])}:
-        found = bare_frames(video, table, first)
-        assert list(found) == [pts for pts in wanted if pts >= table.pts[first]]
-        assert all(np.array_equal(found[pts], wanted[pts]) for pts in found)
+from tests.pipelines.inspection.packet_tables import (
+    assert_packets_show_what_the_container_shows,
+    bare_frames,
+    decoded_pts,
+    refusal_of,
+    table_of,
+)
 
 
 def test_packets_of_an_mp4_decode_without_the_container():
@@ -79,77 +44,6 @@ def test_other_containers_are_read_by_demuxing_and_hold_the_frames_shown(codec: 
     assert (table.access, table.indexed_by) == ("demux", "demux")
     assert sorted(table.pts.tolist()) == decoded_pts(video)
     assert table.duration_seconds == pytest.approx(1.6, abs=0.05)
-
-
-OPEN_GOP = "open-gop=1:keyint=10:min-keyint=10:bframes=3:b-adapt=0:scenecut=0"
-
-
-@pytest.mark.parametrize(
-    ("codec", "container", "options"),
-    [
-        ("libx264", "matroska", {"g": "12", "bf": "2"}),
-        ("libx264", "matroska", {"x264-params": OPEN_GOP}),
-        ("libx265", "matroska", {"x265-params": f"{OPEN_GOP}:log-level=error"}),
-        ("libvpx", "webm", {"g": "15", "deadline": "realtime"}),
-        ("libvpx-vp9", "webm", {"g": "15", "deadline": "realtime", "cpu-used": "8"}),
-        ("libvpx-vp9", "webm", {"g": "15", "lag-in-frames": "12", "auto-alt-ref": "1", "cpu-used": "5"}),
-        ("libsvtav1", "webm", {"g": "15", "preset": "12"}),
-        ("libsvtav1", "matroska", {"g": "15", "preset": "12"}),
-        ("mpeg4", "matroska", {"g": "12", "bf": "2"}),
-    ],
-)
-def test_matroska_keeps_its_packets_behind_its_block_headers(codec: str, container: str, options: dict[str, str]):
-    video = encode(codec=codec, container=container, rate_hz=25, size=(128, 96), options=options)
-    table = table_of(video)
-    assert (table.access, table.indexed_by) == ("packets", "demux")
-    assert table.duration_seconds == pytest.approx(1.6, abs=0.05)
-    assert_packets_show_what_the_container_shows(video, table)
-
-
-def matroska(video: bytes, table: PacketTable, stripped: bytes = b"", laced: int = 1) -> bytes:
-    """The packets in a Matroska file written by hand: with first bytes stored once, or several packets a block."""
-
-    def element(kind: str, *content: bytes) -> bytes:
-        payload = b"".join(content)
-        return bytes.fromhex(kind) + (1 << 56 | len(payload)).to_bytes(8, "big") + payload
-
-    def number(kind: str, value: int) -> bytes:
-        return element(kind, value.to_bytes(4, "big"))
-
-    def block(first: int) -> bytes:
-        places = range(first, min(first + laced, len(table.pts)))
-        ranges = [(table.offset_bytes[i], table.offset_bytes[i] + table.size_bytes[i]) for i in places]
-        packets = [video[start:end] for start, end in ranges]
-        assert all(packet.startswith(stripped) for packet in packets)
-        sizes = b"".join(b"\xff" * (len(p) // 255) + bytes([len(p) % 255]) for p in packets[:-1])
-        lace = bytes([len(packets) - 1]) + sizes if laced > 1 else b""
-        flags = (0x80 if table.is_key[first] else 0) | (0x02 if laced > 1 else 0)
-        data = b"".join(packet[len(stripped) :] for packet in packets)
-        return element("a3", b"\x81", (100 * first).to_bytes(2, "big"), bytes([flags]), lace, data)
-
-    stripping = element("6d80", element("6240", element("5034", number("4254", 3), element("4255", stripped))))
-    track = [number("d7", 1), number("73c5", 1), number("83", 1), number("23e383", 100_000_000)]
-    track += [element("86", b"V_MPEG4/ISO/ASP"), element("63a2", table.extradata)]
-    track += [element("e0", number("b0", table.width), number("ba", table.height)), stripping if stripped else b""]
-    blocks = [block(first) for first in range(0, len(table.pts), laced)]
-    cluster = element("1f43b675", number("e7", 0), *blocks)
-    info, tracks = element("1549a966", number("2ad7b1", 1_000_000)), element("1654ae6b", element("ae", *track))
-    return element("1a45dfa3", element("4282", b"matroska")) + element("18538067", info, tracks, cluster)
-
-
-@pytest.mark.parametrize(
-    ("options", "access"),
-    [({}, "packets"), ({"stripped": b"\0\0\1"}, "demux"), ({"laced": 4}, "demux")],
-    ids=["plain", "stripped", "laced"],
-)
-def test_matroska_that_stores_packets_in_another_form_is_read_by_demuxing(options: dict[str, Any], access: str):
-    source = encode(codec="mpeg4")
-    table = table_of(source)
-    video = matroska(source, table, **options)
-    found = table_of(video)
-    assert found.access == access
-    assert found.size_bytes.tolist() == table.size_bytes.tolist()
-    assert sorted(found.pts.tolist()) == decoded_pts(video)
 
 
 def test_a_fragmented_mp4_keeps_its_packets():
@@ -341,12 +235,3 @@ def test_rotations_agree_with_decord(name: str):
     shown = decord.VideoReader(str(path))[0].asnumpy().astype(np.int16)
     assert upright.shape == shown.shape
     assert np.abs(upright - shown).mean() < 2.0
-
-
-@pytest.mark.footage
-@pytest.mark.parametrize("name", ["signs/again.mkv", "signs/bird.mkv", "awkward/av1_video.mkv"])
-def test_real_matroska_is_read_by_one_range_a_clip(name: str):
-    video = (footage_folder() / name).read_bytes()
-    table = table_of(video)
-    assert table.access == "packets"
-    assert_packets_show_what_the_container_shows(video, table)

@@ -1,89 +1,17 @@
-"""Public checkpoints, in every style of names that they come in, land in the right places, or are refused by name.
-
-`golden/STYLE-BACKBONE.txt` lists the names and shapes of such a file; its first line says where they were taken from.
-In the files made here each weight holds a different number, so that a weight in a wrong place is seen.
-"""
+"""Public checkpoints, in every style of names that they come in, land weight by weight in the right places."""
 
 from __future__ import annotations
 
-import io
-import os
-import pickle
-import re
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from adaptfocus.pipelines import store
-from adaptfocus.pipelines.errors import AdaptFocusError
-from adaptfocus.trainers.backbones import BACKBONES, MAKERS, build, load_pretrained, own_weights
+from adaptfocus.trainers.backbones import build, own_weights
 from adaptfocus.trainers.backbones.key_styles import COUNTER, public_state
-from tests.trainers.backbones.small_backbones import clips_for, needs_library, small
+from tests.trainers.backbones.public_files import FILES, file_of, fused_in, golden, second_copies, whole_model
 
 pytestmark = [pytest.mark.library, pytest.mark.usefixtures("one_thread")]
-GOLDEN = Path(__file__).parent / "golden"
-FILES = sorted(path.stem for path in GOLDEN.glob("*.txt"))
-
-
-def golden(name: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a golden list; ``a.{b,c} 2x3`` stands for two weights."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for line in (GOLDEN / f"{name}.txt").read_text().splitlines():
-        if line.startswith("#"):
-            continue
-        pattern, size = line.split()
-        stem, _, tails = pattern.partition("{")
-        for tail in tails.removesuffix("}").split(","):
-            shapes[stem + tail] = tuple(map(int, size.split("x")))
-    return shapes
-
-
-def backbone_of(name: str) -> str:
-    return next(backbone for backbone in BACKBONES if name.endswith(f"-{backbone}"))
-
-
-def file_of(name: str) -> dict[str, torch.Tensor]:
-    """A public file: each weight holds one number everywhere, in no memory, and a fused weight holds three."""
-    file = {}
-    for number, (key, shape) in enumerate(golden(name).items()):
-        if fused_in(name) and ".attn.qkv." in key:
-            file[key] = torch.cat([torch.full((shape[0] // 3, *shape[1:]), number + part) for part in (0.0, 0.25, 0.5)])
-        else:
-            file[key] = torch.tensor(float(number)).expand(shape)
-    for key in file.keys() & second_copies(name).keys():
-        file[key] = file[second_copies(name)[key]]
-    return file
-
-
-def second_copies(name: str) -> dict[str, str]:
-    """The names that pytorchvideo's main saves twice -> the weights that they repeat."""
-    again = re.compile(r"_attention_pool_([qkv])\.(pool|norm)\.")
-    return {key: again.sub(r"\2_\1.", key) for key in golden(name) if again.search(key)}
-
-
-def whole_model(name: str) -> torch.nn.Module:
-    """The backbone of a golden list, in full and without memory."""
-    needs_library(backbone_of(name))
-    with torch.device("meta"):
-        return build(backbone_of(name), 3)
-
-
-def fused_in(name: str) -> bool:
-    return name.startswith(("pyslowfast-mvit", "torchvision"))
-
-
-def save(url: Path, content: object) -> str:
-    torch.save(content, url)
-    return str(url)
-
-
-def save_blobs(url: Path, content: object) -> str:
-    """A Caffe2 pickle as Python 2 wrote it: numpy's old names."""
-    url.write_bytes(pickle.dumps(content, protocol=2).replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
-    return str(url)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -227,74 +155,6 @@ def test_exports_have_the_public_names(name: str) -> None:
     assert ours == theirs
 
 
-def small_nonlocal() -> torch.nn.Module:
-    return small("nonlocal_i3d_r50")
-
-
-def blobs_of(model: torch.nn.Module) -> dict[str, Any]:
-    """A Caffe2 file of a model's weights, with the other contents of such files."""
-    state = public_state(model, MAKERS["nonlocal_i3d_r50"].styles[1])
-    blobs: dict[str, Any] = {key: v.numpy() for key, v in state.items() if not key.endswith("num_batches_tracked")}
-    blobs |= {f"{key}_momentum": np.zeros(2, np.float32) for key in list(blobs)[:3]}
-    return blobs | {"lr": np.float32(0.1), "model_iter": np.int64(7), "pred_w": np.zeros((400, 8), np.float32)}
-
-
-def test_a_caffe2_file_is_read(tmp_path: Path) -> None:
-    source, model = small_nonlocal(), small_nonlocal()
-    for weight in model.parameters():
-        weight.data.zero_()
-    load_pretrained(model, save_blobs(tmp_path / "w.pkl", {"blobs": blobs_of(source)}))
-    x = clips_for(model)
-    assert torch.equal(model.forward_features(x), source.forward_features(x))
-    assert not model.head.weight.any(), "the head is replaced on purpose"
-
-
-def test_what_is_missing_left_over_or_of_another_shape_is_listed_by_its_public_name(tmp_path: Path) -> None:
-    """A loader that skips unknown names would train on fresh weights without saying so."""
-    model = small_nonlocal()
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    blobs = blobs_of(small_nonlocal())
-    del blobs["nonlocal_conv3_1_bn_s"]
-    blobs["res9_0_branch1_w"] = np.zeros(3, np.float32)
-    blobs["conv1_w"] = np.zeros((16, 3, 1, 7, 7), np.float32)
-    with pytest.raises(AdaptFocusError) as caught:
-        load_pretrained(model, save_blobs(tmp_path / "w.pkl", {"blobs": blobs}))
-    for part in (
-        "missing: nonlocal_conv3_1_bn_s;",
-        "unexpected: res9_0_branch1_w;",
-        "conv1_w is (16, 3, 1, 7, 7), wanted",
-        "the style Caffe2",
-    ):
-        assert part in str(caught.value)
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items()), "nothing is loaded"
-
-
-@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod."])
-def test_wrappers_names_are_taken_off(wrapper: str, tmp_path: Path) -> None:
-    source, model = build("small3d", 4), build("small3d", 3)
-    state = {wrapper + key: value for key, value in source.state_dict().items()}
-    load_pretrained(model, save(tmp_path / "w.pyth", {"model_state": state, "epoch": 3}))
-    assert torch.equal(model.body[3].weight, source.body[3].weight)
-
-
-def test_videomaes_biases_of_queries_and_values_are_loaded_or_missed(tmp_path: Path) -> None:
-    """`load_state_dict(strict=False)` on the published names leaves them at zero, in silence."""
-    source, model = small("videomae_b"), small("videomae_b")
-    from safetensors.torch import save_file
-
-    key = "videomae.encoder.layer.1.attention.attention.q_bias"
-    state = public_state(source, source.key_styles[0])
-    for weight in model.parameters():
-        weight.data.zero_()
-    save_file(state, tmp_path / "model.safetensors")
-    load_pretrained(model, str(tmp_path / "model.safetensors"))
-    x = clips_for(model)
-    assert torch.equal(model.forward_features(x), source.forward_features(x))
-    assert torch.equal(model.get_submodule(key.removesuffix(".q_bias")).query.bias, state.pop(key))
-    with pytest.raises(AdaptFocusError, match=rf"missing: {key}\. Choose"):
-        load_pretrained(model, save(tmp_path / "pytorch_model.bin", state))
-
-
 def test_weights_for_16_frames_start_a_model_of_32(tmp_path: Path) -> None:
     with torch.device("meta"):
         source, model = build("mvit_b_16x4", 4), build("mvit_b_32x3", 3)
@@ -304,64 +164,3 @@ def test_weights_for_16_frames_start_a_model_of_32(tmp_path: Path) -> None:
     times = own_weights(model, state, "a file", {})[key][0, :, 7]
     # 8 times at 0 to 7 spread over 16: -0.25, 0.25, 0.75 ... 7.25, held at the ends
     torch.testing.assert_close(times, (torch.arange(16) / 2 - 0.25).clamp(0, 7))
-
-
-class Malicious:
-    def __reduce__(self) -> Any:
-        return os.system, ("touch /tmp/adaptfocus-was-here",)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        {"blobs": {"conv1_w": Malicious()}},
-        {"blobs": {"conv1_w": np.array([Malicious()], dtype=object)}},
-        Malicious(),
-        {"blobs": {"conv1_w": print}},
-        {"blobs": {"conv1_w": store.read_bytes}},
-    ],
-)
-def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(content: object, tmp_path: Path) -> None:
-    Path("/tmp/adaptfocus-was-here").unlink(missing_ok=True)
-    url = save_blobs(tmp_path / "w.pkl", content)
-    with pytest.raises(
-        AdaptFocusError, match=r"not a Caffe2 weights file that is safe to read: it asks for .*numpy arrays"
-    ):
-        load_pretrained(build("small3d", 3), url)
-    assert not Path("/tmp/adaptfocus-was-here").exists()
-
-
-def test_names_that_look_allowed_are_not(tmp_path: Path) -> None:
-    """A dotted global reaches attributes of what is allowed, in protocol 4; an encoding other than latin1 is code."""
-    for data in (
-        b"\x80\x04\x8c\x05numpy\x8c\x10ndarray.__base__\x93.",
-        b"\x80\x02c_codecs\nencode\n(X\x01\x00\x00\x00aX\x03\x00\x00\x00zlibtR.".replace(
-            b"\x03\x00\x00\x00zlib", b"\x04\x00\x00\x00zlib"
-        ),
-    ):
-        url = str(tmp_path / "w.pkl")
-        store.write_bytes(url, data)
-        with pytest.raises(
-            AdaptFocusError, match=r"not a Caffe2 weights file that is safe to read: (it asks|the encoding)"
-        ):
-            load_pretrained(build("small3d", 3), url)
-
-
-def test_files_of_another_kind_are_told_apart(tmp_path: Path) -> None:
-    model = build("small3d", 3)
-    with pytest.raises(AdaptFocusError, match="a pickle without blobs"):
-        load_pretrained(model, save_blobs(tmp_path / "w.pkl", {"weights": 3}))
-    broken = tmp_path / "w.safetensors"
-    broken.write_bytes((20).to_bytes(8, "little") + b"{" + b"x" * 40)
-    needs_library("videomae_b")
-    with pytest.raises(AdaptFocusError, match="broken safetensors file"):
-        load_pretrained(model, str(broken))
-
-
-def test_weights_come_from_a_store(s3_url: str) -> None:
-    source, model = build("small3d", 4), build("small3d", 3)
-    data = io.BytesIO()
-    torch.save({"state_dict": source.state_dict()}, data)
-    store.write_bytes(f"{s3_url}/w.pt", data.getvalue())
-    load_pretrained(model, f"{s3_url}/w.pt")
-    assert torch.equal(model.body[0].weight, source.body[0].weight)

@@ -21,7 +21,7 @@ from adaptfocus.trainers.backbones.mvit import MViT
 from adaptfocus.trainers.backbones.resnet3d import NONLOCAL_AFTER, NonLocal, ResNet3D
 from adaptfocus.trainers.backbones.slowfast import SlowFast
 from adaptfocus.trainers.backbones.x3d import X3D
-from tests.trainers.backbones.test_public_weights import backbone_of, golden
+from tests.trainers.backbones.public_files import backbone_of, golden
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FOLDER = Path(__file__).parent / "golden" / "run_upstream"
