@@ -70,7 +70,7 @@ def test_a_run_is_submitted_left_stopped_and_resumed(
         assert f"ray job stop {job} --address {head.dashboard_url}" in log.read_text()
         assert f"adaptfocus {' '.join(words)}" in log.read_text(), "how to resume"
         refused = typed([*words, "--no-check"], environment)
-        assert (refused.returncode, f"job {job} trains {run.url} already" in refused.stderr) == (2, True)
+        assert (refused.returncode, f"job {job} already trains {run.url}" in refused.stderr) == (2, True)
         # Ctrl-C leaves it running.
         wait_until(lambda: run.newest()[1] is not None, first, log)
         os.kill(first.pid, signal.SIGINT)
