@@ -116,7 +116,7 @@ def _strips(planner: Planner, choices: Sequence[Choice]) -> tuple[dict[int, list
     found: dict[int, list[tuple[float, bytes]]] = {}
     lost: list[Dropped] = []
     for choice in choices:
-        video = planner.table.slice(choice.row, 1).to_pylist()[0]
+        video = planner.video(choice.row)
         times = [(n + 0.5) / STRIP_FRAMES * video["duration_seconds"] for n in range(STRIP_FRAMES)]
         pictures, dropped = _pictures(video, times, STRIP_PIXELS, f"{STRIP_FRAMES} frames along it")
         found[choice.row] = [(at, picture) for at, picture in zip(times, pictures, strict=False)]
@@ -170,7 +170,7 @@ def _drawn(run: Run, config: TrainConfig, rows: set[int], planner: Planner, epoc
 
 
 def _sample(seen: Seen, planner: Planner, row: int) -> tuple[VideoSample, list[Dropped]]:
-    video = planner.table.slice(row, 1).to_pylist()[0]
+    video = planner.video(row)
     pairs = seen.saliency.pairs_of(row)
     bins = Bins(*(t[pairs] for t in (seen.saliency.bins.score, seen.saliency.bins.tau, seen.saliency.bins.epoch)))
     labels = [planner.classes[k] for k in planner.label_ids[row]]

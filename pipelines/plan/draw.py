@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +48,22 @@ class Planner:
         ids = {name: number for number, name in enumerate(classes)}
         found = [tuple(sorted({ids[n] for n in names})) for names in table.column("labels").to_pylist()]
         return cls(table, tuple(classes), tuple(found), max([len(f) for f in found], default=0) or 1)
+
+    def video(self, row: int) -> dict:
+        """A video's row as Python values.
+
+        A slice of the whole table costs time for each of its chunks, and a table has one a shard: 0.43 ms of CPU with
+        50,000 shards, where a slice of one chunk takes 0.05 ms with any number.
+        """
+        batches, ends = self._chunks
+        number = int(np.searchsorted(ends, row, side="right"))
+        return batches[number].slice(row - int(ends[number]) + batches[number].num_rows, 1).to_pylist()[0]
+
+    @cached_property
+    def _chunks(self) -> tuple[list[pa.RecordBatch], np.ndarray]:
+        """The table's chunks and the row after each one's last."""
+        batches = self.table.to_batches()
+        return batches, np.cumsum([batch.num_rows for batch in batches], dtype=np.int64)
 
     def empty_saliency(self, config: SaliencyConfig) -> SaliencyTable:
         return SaliencyTable.empty([list(ids) for ids in self.label_ids], config.bins)
@@ -99,7 +116,7 @@ def plan_clips(
         occurrence = seen[row] = seen.get(row, -1) + 1
         if slot < len(first):
             continue
-        video = planner.table.slice(row, 1).to_pylist()[0]
+        video = planner.video(row)
         labels = planner.label_ids[row]
         pairs = saliency.pairs_of(row)
         seen_at = zip(labels, salient[pairs].tolist(), a[pairs].tolist(), strict=True)
@@ -129,7 +146,7 @@ def plan_views(planner: Planner, clip: ClipConfig, num_views: int, crops: int = 
     """The plan of an evaluation: N uniform views of every video. Each view is `crops` clips of the same frames."""
     bags = []
     for row in range(planner.table.num_rows):
-        video = planner.table.slice(row, 1).to_pylist()[0]
+        video = planner.video(row)
         low, high = center_range_seconds(video, clip)
         centers = np.linspace(low, high, num_views) if num_views > 1 else np.array([(low + high) / 2])
         ids = [clip_id(0, row, d) for d in range(num_views * crops)]

@@ -54,6 +54,18 @@ def planner_of(videos: list[dict]) -> Planner:
 FIVE = planner_of([video(n, ["jump", "sit"] if n % 2 else ["run"]) for n in range(5)])
 
 
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=8).filter(any), st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_video_is_found_in_whichever_chunk_it_lies(sizes: list[int], data: st.DataObject) -> None:
+    """An index has a chunk of rows for each shard, and some shards have none."""
+    rows = [{"video_id": f"v{n}", "labels": []} for n in range(sum(sizes))]
+    schema, ends = pa.schema([("video_id", pa.string()), ("labels", pa.list_(pa.string()))]), np.cumsum(sizes)
+    parts = [pa.Table.from_pylist(rows[end - size : end], schema) for size, end in zip(sizes, ends, strict=True)]
+    planner = Planner.of(pa.concat_tables(parts), ())
+    row = data.draw(st.integers(0, len(rows) - 1))
+    assert planner.video(row) == rows[row]
+
+
 def draw(planner: Planner = FIVE, saliency: SaliencyTable | None = None, **changes) -> EpochPlan:
     arguments = {"seed": 7, "epoch": 0, "clip": CLIP, "rules": RULES, "staleness": 0.98} | changes
     return plan_clips(planner, saliency or planner.empty_saliency(SaliencyConfig()), **arguments)
