@@ -5,13 +5,17 @@ Each finished epoch's plan is compared with the ledger of its last commit, and t
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
+import numpy as np
+import pyarrow as pa
+
 from adaptfocus.pipelines.plan.published import read_plan
-from adaptfocus.pipelines.schemas import STEP_SCHEMA
+from adaptfocus.pipelines.schemas import PLAN_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.trainers.runs.log import Commit, Run
+
+_CLIPS = pa.schema([PLAN_SCHEMA.field("clips")])
 
 
 @dataclass(frozen=True)
@@ -41,22 +45,27 @@ def audit(run: Run) -> Audit:
         plan = read_plan(run.epoch_url(epoch, "plan"))
         if plan is None or commit.cursor != plan.num_bags:
             continue
-        wanted = {
-            clip["clip_id"]
-            for url, start, stop in plan.slices(0)
-            for bag in read_table(url, STEP_SCHEMA, start, stop).select(["clips"]).to_pylist()
-            for clip in bag["clips"]
-        }
-        seen: Counter[int] = Counter()
-        for bag in run.ledger(commit).to_pylist():
-            seen.update(bag["clip_id"])
-            undecodable += 0 if bag["ok"] else len(bag["clip_id"])
+        wanted = np.unique(np.concatenate([_planned(*part) for part in plan.slices(0)]))
+        ledger = run.ledger(commit)
+        seen, counts = np.unique(_flat(ledger["clip_id"]), return_counts=True)
+        undecodable += len(_flat(ledger.filter(pa.array(~ledger["ok"].to_numpy()))["clip_id"]))
+        both = len(np.intersect1d(wanted, seen, assume_unique=True))
         epochs += 1
         planned += len(wanted)
-        lost += len(wanted - set(seen))
-        twice += sum(1 for count in seen.values() if count > 1) + len(set(seen) - wanted)
-        trained += len(wanted & set(seen))
+        lost += len(wanted) - both
+        twice += int((counts > 1).sum()) + len(seen) - both
+        trained += both
     starts = [e for e in entries if e.kind == "start"]
     return Audit(
         epochs, planned, trained - undecodable, lost, twice, undecodable, len(starts), tuple(e.workers for e in starts)
     )
+
+
+def _planned(url: str, start: int, stop: int) -> np.ndarray:
+    """The ids of the clips of a slice of a plan. Nothing else of the plan is read."""
+    clips = read_table(url, _CLIPS, start, stop)["clips"].combine_chunks().flatten()
+    return clips.field("clip_id").to_numpy()
+
+
+def _flat(lists: pa.ChunkedArray) -> np.ndarray:
+    return lists.combine_chunks().flatten().to_numpy()

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -22,7 +23,7 @@ from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.runs.epochs import read_excluded, read_head, read_saliency
 from adaptfocus.trainers.runs.ledger import audit
-from adaptfocus.trainers.runs.log import Run
+from adaptfocus.trainers.runs.log import Commit, Run
 from adaptfocus.trainers.runs.open import load_config
 from adaptfocus.trainers.runs.preparation import is_finished, prepare
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -72,6 +73,24 @@ def test_every_planned_clip_is_trained_exactly_once(undisturbed: Run) -> None:
     assert bags == [16, 20, 16]
     assert found.clips_planned == found.clips_trained == 3 * sum(bags)
     assert (found.clips_lost, found.clips_twice, found.clips_undecodable) == (0, 0, 0)
+
+
+def test_an_audit_counts_what_is_lost_and_what_is_trained_twice(
+    undisturbed: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In each of three epochs the first bag's row is missing, the second's is there twice and says it is black."""
+    whole = Run.ledger
+
+    def spoiled(run: Run, commit: Commit | None) -> pa.Table:
+        rows = whole(run, commit).slice(1)
+        bad = rows.set_column(rows.schema.get_field_index("ok"), "ok", [[False] + [True] * (len(rows) - 1)])
+        return pa.concat_tables([bad, bad.slice(0, 1)])
+
+    monkeypatch.setattr(Run, "ledger", spoiled)
+    found = audit(undisturbed)
+    assert (found.clips_planned, found.clips_lost, found.clips_twice) == (3 * 52, 3 * 3, 3 * 3)
+    assert found.clips_undecodable == 3 * 2 * 3
+    assert found.clips_trained == 3 * 52 - 3 * 3 - 3 * 2 * 3
 
 
 @pytest.mark.parametrize("batches", [1, 3, 5, 7])
