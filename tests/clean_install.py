@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("adaptfocus", "pipelines", "trainers", "infra", "docs", "pyproject.toml", "LICENSE")
+SOURCES = ("adaptfocus", "pipelines", "trainers", "infra", "docs", "pyproject.toml", "setup.py", "LICENSE")
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 LIMIT_SECONDS = 420  # of pip; it takes 60 s with a warm cache on two busy cores
 

@@ -4,7 +4,7 @@ The stores `local_s3` (moto, in another process) and `ceph_s3` (Ceph's gateway) 
 and `store_url` give each test its own folder in them, with the environment set to reach it.
 
 ``ADAPTFOCUS_REQUIRE_ALL=1`` turns a skipped test that is marked ceph, chromium, footage, install or library into a
-failed one. CI sets it, so that a broken installation there does not leave things untested.
+failed one. `.ci/run` sets it, so that a broken installation there does not leave things untested.
 """
 
 from __future__ import annotations

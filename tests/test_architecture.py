@@ -248,10 +248,14 @@ def test_a_project_with_folders_of_the_same_names_can_use_ours(tmp_path: Path) -
 
 
 def test_doors_offer_what_they_say() -> None:
-    """Each name of a package's ``__all__`` is there, also where it is looked up only when it is asked for."""
-    script = "import importlib, sys\nfor name in sys.argv[1:]:\n    door = importlib.import_module(name)\n"
+    """Each name of a package's ``__all__`` is there, also where it is looked up only when it is asked for. None is the
+    name of a module as well: the order of imports would decide which of the two the package has."""
+    script = "import importlib, pathlib, sys\nfor name in sys.argv[1:]:\n    door = importlib.import_module(name)\n"
     script += "    missing = [each for each in door.__all__ if not hasattr(door, each)]\n"
     script += "    assert door.__all__ and not missing, (name, missing)\n"
+    script += "    folder = pathlib.Path(door.__file__).parent\n"
+    script += "    both = [n for n in door.__all__ if (folder / f'{n}.py').exists() or (folder / n).is_dir()]\n"
+    script += "    assert not both, (name, both)\n"
     doors = [path.parent for path in SOURCES if path.name == "__init__.py" and "__all__" in path.read_text()]
     names = ["adaptfocus." + name_of(door).replace("/", ".") for door in doors]
     assert len(names) > 20

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +23,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DISTRIBUTION = {"yaml": "pyyaml"}  # where an import has another name
 # Files that import a library of an extra at their top, and are themselves only imported by each other or in functions.
 OF_AN_EXTRA = {
-    **{f"trainers/on_ray/{name}.py": "ray" for name in ("datasets", "elastic", "engine", "extraction", "fit")},
+    **{f"trainers/on_ray/{name}.py": "ray" for name in ("datasets", "elastic", "engine", "extraction", "in_thread")},
     **{f"trainers/on_ray/{name}.py": "ray" for name in ("predict", "stop", "train")},
     "pipelines/stream/on_ray.py": "ray",
     "infra/running/cluster.py": "ray",
@@ -136,3 +138,19 @@ def test_the_page_of_the_package_links_nowhere_inside_the_checkout() -> None:
     for extra in set(EXTRAS):
         assert f"| `{extra}` |" in page
         assert f"| `{extra}` |" in (ROOT / "docs/start.md").read_text()
+
+
+def test_a_checkout_without_symbolic_links_is_not_built(tmp_path: Path) -> None:
+    """pip would install four files, report success, and the command would not start."""
+    shutil.copy(ROOT / "setup.py", tmp_path)
+    for name in PACKAGES:
+        (tmp_path / "adaptfocus" / name).mkdir(parents=True)
+        (tmp_path / "adaptfocus" / name / "__init__.py").touch()
+    asked = [sys.executable, "setup.py", "--name"]
+    assert subprocess.run(asked, cwd=tmp_path, capture_output=True).returncode == 0
+    shutil.rmtree(tmp_path / "adaptfocus" / "trainers")
+    (tmp_path / "adaptfocus" / "trainers").write_text("../trainers")  # as git writes a link where there are none
+    done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "adaptfocus/trainers is not a folder" in done.stderr
+    assert "core.symlinks" in done.stderr

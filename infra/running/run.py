@@ -172,7 +172,7 @@ def _train_on_cluster(config: TrainConfig, address: str | None, end: Ending, sta
     from ray.train import TrainingFailedError
 
     from adaptfocus.infra.running import cluster
-    from adaptfocus.trainers.on_ray.fit import Fit
+    from adaptfocus.trainers.on_ray.in_thread import Fit
 
     with cluster.connect(address, cpus=cpus_of(config)):
         hear_again(end)
