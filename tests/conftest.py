@@ -52,12 +52,16 @@ def name_of(test: Path) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `quick` what needs nothing but this process: `make check` runs these."""
+    """Mark as `quick` what needs nothing but this process: `make check` runs these. Mark as `aside` what
+    `tests/everything.py` runs in its second process."""
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
         asks = set(getattr(item, "fixturenames", ())) & COSTLY or name_of(item.path) in COSTLY_FILES
         if not asks and not marks & {"ray", "slow", *MAY_BE_MISSING}:
             item.add_marker("quick")
+        # What starts Ray mostly waits. The studies fill that process up, so that both end at about the same time.
+        if ("ray" in marks and "install" not in marks) or name_of(item.path).startswith("benchmarks/"):
+            item.add_marker("aside")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,7 +1,7 @@
 """Runs all tests in two processes: those that start Ray clusters mostly wait, so they run in parallel to the others.
 
-All that need environments of their own are among the others: such an environment takes a core a minute to install, and
-each process would make its own.
+`pytest_collection_modifyitems` in conftest.py says which those are. All that need environments of their own are among
+the others: such an environment takes a core a minute to install, and each process would make its own.
 
     python tests/everything.py [pytest's options]
 
@@ -17,16 +17,15 @@ import sys
 from pathlib import Path
 
 LOG = Path(".ray-tests.log")
-RAY = "ray and not install"
 
 
 def main(options: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     pytest = [sys.executable, "-m", "pytest", *options]
     with LOG.open("w") as log:
-        ray = subprocess.Popen([*pytest, "-m", RAY], stdout=log, stderr=subprocess.STDOUT)
+        ray = subprocess.Popen([*pytest, "-m", "aside"], stdout=log, stderr=subprocess.STDOUT)
     try:
-        rest = subprocess.run([*pytest, "-m", f"not ({RAY})"], check=False).returncode
+        rest = subprocess.run([*pytest, "-m", "not aside"], check=False).returncode
         print(f"waiting for the tests of Ray ({LOG})", flush=True)
         failed = ray.wait()
         return rest or failed
