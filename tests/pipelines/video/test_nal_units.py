@@ -111,7 +111,8 @@ def test_decoders_that_know_b_pictures_pass_over_those_not_wanted(tmp_path: Path
     """g=12:bf=2: two of three pictures are B pictures, of which at most one is wanted."""
     video = indexed(kind(name, tmp_path))
     bag = bags_of(video, [20], 5)[0]
-    packets = max((packets_in(*each) for each in zip(bag["spans"], data_of(bag), strict=True)), key=len)
+    spans = zip(bag["spans"], data_of(bag), strict=True)
+    packets = max((packets_in(packets_of(span), data) for span, data in spans), key=len)
     wanted = {packets[-1].pts}
     spared, whole = (
         [frame.pts for frame in _decoded(new_context(video["codec"], video["extradata"]), packets, each)]
