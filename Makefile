@@ -58,7 +58,7 @@ else
 	$(BIN)/python -m pytest -q --durations=15 $(PYTEST_ARGS)
 endif
 
-check: setup lint  ## ruff, pyright and the quick tests, in under three minutes: before each commit
+check: setup lint  ## ruff, pyright and the quick tests, four to five minutes: before each commit
 	$(BIN)/python -m pytest -q -m quick $(PYTEST_ARGS)
 
 docs: setup  ## the site, in site/, strictly: a link that leads nowhere is an error
