@@ -292,14 +292,4 @@ def _video(table: pa.Table, row: int) -> VideoFeatures:
 
 
 def _json(url: str) -> dict[str, Any]:
-    fix = "remove the folder and extract again"
-    content = strict_json.read(url, fix)
-    try:
-        version = int(content["schema_version"])
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{url} is damaged; {fix}") from None
-    if version > SCHEMA_VERSION:
-        raise InputError(
-            f"{url} has schema version {version}, this version of adaptfocus knows {SCHEMA_VERSION}; update adaptfocus"
-        )
-    return content
+    return strict_json.read_versioned(url, SCHEMA_VERSION, "remove the folder and extract again")

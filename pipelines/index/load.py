@@ -122,15 +122,9 @@ def read_entry(index_url: str) -> dict | None:
     url = store.join(index_url, "index.json")
     if not store.exists(url):
         return None
-    fix = "remove it and run `adaptfocus index` again"
-    content = strict_json.read(url, fix)
-    try:
-        version = int(content["schema_version"])
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{url} is damaged; {fix}") from None
-    if version > SCHEMA_VERSION:
-        raise InputError(
-            f"{url} has schema version {version}, this version of adaptfocus knows {SCHEMA_VERSION}; "
-            "update adaptfocus, or index again into another folder"
-        )
-    return content
+    return strict_json.read_versioned(
+        url,
+        SCHEMA_VERSION,
+        "remove it and run `adaptfocus index` again",
+        "update adaptfocus, or index again into another folder",
+    )

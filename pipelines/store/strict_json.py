@@ -47,6 +47,28 @@ def read(url: str, fix: str) -> dict[str, Any]:
     return content
 
 
+def read_versioned(url: str, latest: int, fix: str, fix_if_newer: str = "update adaptfocus") -> dict[str, Any]:
+    """`read` for a file that states its `schema_version`.
+
+    Args:
+        latest: the newest version that this program knows.
+
+    Raises:
+        InputError: it is damaged, or of a newer version.
+        StorageError: it cannot be read.
+    """
+    content = read(url, fix)
+    try:
+        version = int(content["schema_version"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{url} is damaged; {fix}") from None
+    if version > latest:
+        raise InputError(
+            f"{url} has schema version {version}, this version of adaptfocus knows {latest}; {fix_if_newer}"
+        )
+    return content
+
+
 def _whole(digits: str) -> int:
     try:
         return int(digits)

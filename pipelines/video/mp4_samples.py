@@ -20,7 +20,6 @@ from adaptfocus.pipelines.video import table
 from adaptfocus.pipelines.video.mp4_boxes import Box, NotPlainError, only, require_box
 
 MAX_SAMPLE_BYTES = 0x3FFFFFFF  # FFmpeg's limit; after a larger sample it reads no edit list
-MAX_TICKS = 1 << 31  # limit of a sample's duration or offset; FFmpeg takes larger ones as negative or broken
 
 
 @dataclass(frozen=True)
