@@ -31,11 +31,21 @@ from adaptfocus.trainers.settings.run import TrainConfig
 T = TypeVar("T")
 
 
-class RayRanks:
-    """Lets one thread of each rank agree with the others over a process group. None: torch's default group."""
+# How long ranks wait for each other between two steps: while rank 0 plans an epoch or writes a checkpoint. It is no
+# limit on a lost rank: Ray ends the group as soon as a process or a node is gone.
+MAX_WAIT = timedelta(days=1)
 
-    def __init__(self, rank: int, workers: int, group: dist.ProcessGroup | None = None) -> None:
-        self.rank, self.workers, self.group = rank, workers, group
+
+class RayRanks:
+    """Lets one thread of each rank agree with the others over a process group of its own.
+
+    The group is of CPUs, and waits up to MAX_WAIT. The default group, which steps use, ends after
+    `placement.collective_timeout_seconds`, and a plan of some 400,000 videos takes longer than that.
+    """
+
+    def __init__(self, rank: int, workers: int) -> None:
+        self.rank, self.workers = rank, workers
+        self.group = dist.new_group(backend="gloo", timeout=MAX_WAIT) if workers > 1 else None
 
     def gather(self, value: Any) -> list[Any]:
         values: list[Any] = [None] * self.workers
@@ -60,7 +70,6 @@ class RayRanks:
 class RayEngine(RayRanks):
     """One rank of a Ray Train worker group."""
 
-    group: dist.ProcessGroup | None = None
     sharding = "ddp"
 
     def __init__(self, config: TrainConfig, stop_key: str | None = None) -> None:
@@ -74,7 +83,6 @@ class RayEngine(RayRanks):
         assert shard is not None
         self.shard = shard
         self.stream_url = newest_stream(config.url) if self.rank == 0 else ""
-        self.wishes = self._gloo_group() if self.workers > 1 else None
         self.answer: tuple[dist.Work, torch.Tensor] | None = None
         if stop_key and self.rank == 0:  # all ranks do what one of them asks for
             notice_when_asked(stop_key)
@@ -88,30 +96,23 @@ class RayEngine(RayRanks):
         return total.to(values.device)
 
     def aside(self) -> RayRanks:
-        return RayRanks(self.rank, self.workers, self._gloo_group())
+        return RayRanks(self.rank, self.workers)
 
     def asked_to_stop(self) -> bool:
         # Ray's public get_preemption_info() is a barrier over all ranks, too slow for each step. `agreed` replaces it.
         return NOTICE.is_set() or get_train_context().preemption_context.preemption_info is not None
 
     def agreed(self, wish: int) -> int:
-        if self.wishes is None:
+        if self.group is None:
             return wish
         before, box = self.answer, torch.tensor([wish])
-        work = dist.all_reduce(box, dist.ReduceOp.MAX, group=self.wishes, async_op=True)
+        work = dist.all_reduce(box, dist.ReduceOp.MAX, group=self.group, async_op=True)
         assert work is not None
         self.answer = work, box
         if before is None:
             return 0
         before[0].wait()
         return int(before[1])
-
-    @staticmethod
-    def _gloo_group() -> dist.ProcessGroup:
-        """A second group of all ranks, over the network instead of the GPUs. It waits up to a day for a commit."""
-        group = dist.new_group(backend="gloo", timeout=timedelta(days=1))
-        assert isinstance(group, dist.ProcessGroup)
-        return group
 
     def batches(self, stretch: Stretch, shape: ClipShape, labels: LabelShape) -> Iterator[ClipBatch]:
         if self.rank == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 from threading import Thread
+from time import sleep
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from adaptfocus.pipelines.settings import make
 from adaptfocus.trainers.errors import TakenOverError
 from adaptfocus.trainers.loop.commits import Commits, SinceCommit
 from adaptfocus.trainers.loop.divergence import DivergedError
-from adaptfocus.trainers.on_ray.engine import RayEngine
+from adaptfocus.trainers.on_ray.engine import RayEngine, RayRanks
 from adaptfocus.trainers.settings.run import TrainConfig
 from tests.ranks import in_ranks
 
@@ -27,8 +28,8 @@ class GlooEngine(RayEngine):
     """The engine of a Ray Train worker, in a process that this test has started."""
 
     def __init__(self, rank: int, workers: int) -> None:
-        self.rank, self.workers, self.device = rank, workers, torch.device("cpu")
-        self.wishes, self.answer = self._gloo_group(), None
+        RayRanks.__init__(self, rank, workers)
+        self.device, self.answer = torch.device("cpu"), None
 
 
 def taken() -> None:
@@ -67,6 +68,26 @@ def test_ranks_hear_the_largest_wish_one_step_later_and_commit_beside_their_step
         assert found["heard"] == [0, 0, 2, 0, 1]
         assert (found["gathered"], found["made"], found["taken"]) == ([0, 1], "entry", "gone")
         assert found["sum"] == [1 + 2 * step for step in range(200)]
+
+
+def plan_slowly() -> str:
+    sleep(3)
+    return "plan"
+
+
+def one_waiting_rank(rank: int, workers: int, folder: str) -> None:
+    """Rank 0 plans for three times as long as a rank may wait in a step."""
+    store = dist.FileStore(str(Path(folder) / "store"), workers)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=workers, timeout=timedelta(seconds=1))
+    engine = GlooEngine(rank, workers)
+    found = [engine.on_rank_zero(plan_slowly), engine.add_up(torch.tensor([rank])).item()]
+    torch.save(found, Path(folder) / f"found-{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_planning_may_take_longer_than_a_rank_waits_in_a_step(tmp_path: Path) -> None:
+    in_ranks(one_waiting_rank, 2, 2, str(tmp_path))
+    assert [torch.load(tmp_path / f"found-{rank}.pt", weights_only=True) for rank in range(2)] == [["plan", 1]] * 2
 
 
 class SteppingEngine(GlooEngine):
