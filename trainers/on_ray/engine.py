@@ -45,7 +45,7 @@ class RayRanks:
 
     def __init__(self, rank: int, workers: int) -> None:
         self.rank, self.workers = rank, workers
-        self.group = dist.new_group(backend="gloo", timeout=MAX_WAIT) if workers > 1 else None
+        self.group = _group_of_cpus() if workers > 1 else None
 
     def gather(self, value: Any) -> list[Any]:
         values: list[Any] = [None] * self.workers
@@ -65,6 +65,12 @@ class RayRanks:
         if box[1] is not None:
             raise box[1]
         return box[0]
+
+
+def _group_of_cpus() -> dist.ProcessGroup:
+    group = dist.new_group(backend="gloo", timeout=MAX_WAIT)
+    assert isinstance(group, dist.ProcessGroup)  # no rank is left out
+    return group
 
 
 class RayEngine(RayRanks):

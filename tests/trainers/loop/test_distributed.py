@@ -28,7 +28,7 @@ from adaptfocus.trainers.ranks import Engine
 from benchmarks.focus_overhead import Shape, config_of, random_batch
 
 pytest.importorskip("ray")
-from adaptfocus.trainers.on_ray.engine import RayEngine
+from adaptfocus.trainers.on_ray.engine import RayEngine, RayRanks
 from tests.ranks import in_ranks
 
 pytestmark = pytest.mark.slow
@@ -47,7 +47,8 @@ class GlooEngine(RayEngine):
     """The engine of a Ray Train worker, in a process that this test has started."""
 
     def __init__(self, rank: int, workers: int) -> None:
-        self.rank, self.workers, self.device = rank, workers, torch.device("cpu")
+        RayRanks.__init__(self, rank, workers)
+        self.device = torch.device("cpu")
 
 
 def run(engine: Engine) -> dict[str, Any]:
