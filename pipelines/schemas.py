@@ -7,7 +7,9 @@ index.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 
@@ -180,11 +182,30 @@ NO_LABEL = -1
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """An epoch's bags in their order, and the videos that did not fit into a whole number of global batches."""
+    """An epoch's bags in their order, and the videos that did not fit into a whole number of global batches.
 
-    table: pa.Table  # PLAN_SCHEMA
+    A bag takes up to 19 KB with its packets, so bags are drawn only when they are asked for, and some at once.
+    """
+
+    num_bags: int
     carried: tuple[int, ...]  # video rows that open the next epoch
     max_labels: int  # places for labels in a batch: the largest number of labels of any video in the index
+    bags: Callable[[int, int], pa.Table]  # (first slot, end slot) -> rows of PLAN_SCHEMA
+
+    @classmethod
+    def of(cls, table: pa.Table, carried: tuple[int, ...] = (), max_labels: int = 1) -> EpochPlan:
+        """A plan of bags that are in memory."""
+        return cls(table.num_rows, carried, max_labels, lambda first, end: table.slice(first, end - first))
+
+    def tables(self, bags_per_table: int) -> Iterator[pa.Table]:
+        """All bags in order, so many at once."""
+        for first in range(0, self.num_bags, bags_per_table):
+            yield self.bags(first, min(first + bags_per_table, self.num_bags))
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """All bags in one table, which stays in memory."""
+        return self.bags(0, self.num_bags)
 
 
 def clip_id(epoch: int, slot: int, draw: int) -> int:

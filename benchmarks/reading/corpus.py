@@ -71,7 +71,7 @@ def stored_plan(planner: Planner, folder: Path, epochs: range, bags_per_batch: i
     table = pa.concat_tables(tables)
     slots = pa.array(range(table.num_rows), pa.int64())
     table = table.set_column(table.schema.get_field_index("slot"), table.schema.field("slot"), slots)
-    return write_plan(EpochPlan(table, (), 1), str(folder), epochs[0], bags_per_batch)
+    return write_plan(EpochPlan.of(table, (), 1), str(folder), epochs[0], bags_per_batch)
 
 
 def name_of(path: Path) -> str:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
 from adaptfocus.infra.running.wording import many
 from adaptfocus.pipelines.plan.draw import Planner
+from adaptfocus.pipelines.plan.published import BAGS_PER_CHUNK
 from adaptfocus.pipelines.schemas import EpochPlan
 from adaptfocus.pipelines.store.ahead import cost_of
 from adaptfocus.pipelines.video.packets import packet_count
@@ -29,16 +34,14 @@ def left_out_line(config: TrainConfig) -> str | None:
 
 def summary_of(plan: EpochPlan, config: TrainConfig) -> dict[str, str]:
     """Figures of a plan as texts to show."""
-    bags = plan.table.select(["clips", "spans", "access", "shard_url"]).to_pylist()
-    clips = sum(len(bag["clips"]) for bag in bags)
-    ranged = [bag for bag in bags if bag["access"] == "packets"]
-    costs = [cost_of(bag) for bag in ranged]
-    size, requests = sum(size for size, _ in costs), sum(count for _, count in costs)
-    packets = sum(packet_count(span["packets"]) for bag in ranged for span in bag["spans"])
-    frames = sum(len({pts for clip in bag["clips"] for pts in clip["frame_pts"]}) for bag in ranged)
-    batches = plan.table.num_rows // config.plan.bags_per_batch
+    in_all: Counter[str] = Counter()
+    for table in plan.tables(BAGS_PER_CHUNK):
+        for bag in table.select(["clips", "spans", "access", "shard_url"]).to_pylist():
+            in_all.update(_counts_of(bag))
+    clips, size, requests = in_all["clips"], in_all["size_bytes"], in_all["requests"]
+    batches = plan.num_bags // config.plan.bags_per_batch
     drawn = {
-        "train on": f"{many(plan.table.num_rows, 'video')}, {clips} clips, {many(batches, 'global batch')} of "
+        "train on": f"{many(plan.num_bags, 'video')}, {clips} clips, {many(batches, 'global batch')} of "
         f"{many(config.plan.bags_per_batch, 'bag')}",
         "carry over to epoch 2": many(len(plan.carried), "video"),
     }
@@ -46,7 +49,21 @@ def summary_of(plan: EpochPlan, config: TrainConfig) -> dict[str, str]:
         return drawn | {"read": f"nothing of the videos: features at {config.features}"}
     return drawn | {
         "read": f"{size / 1e6:.1f} MB in {many(requests, 'range request')}",
-        "decode": f"{packets} packets for {frames} frames",
-        "demux (no usable packet table)": f"{sum(len(b['clips']) for b in bags if b['access'] != 'packets')} clips",
+        "decode": f"{in_all['packets']} packets for {in_all['frames']} frames",
+        "demux (no usable packet table)": f"{in_all['demuxed_clips']} clips",
         "all epochs": f"{size * config.epochs / 1e9:.2f} GB, {many(requests * config.epochs, 'request')}",
+    }
+
+
+def _counts_of(bag: Mapping[str, Any]) -> dict[str, int]:
+    clips = len(bag["clips"])
+    if bag["access"] != "packets":
+        return {"clips": clips, "demuxed_clips": clips}
+    size_bytes, requests = cost_of(dict(bag))
+    return {
+        "clips": clips,
+        "size_bytes": size_bytes,
+        "requests": requests,
+        "packets": sum(packet_count(span["packets"]) for span in bag["spans"]),
+        "frames": len({pts for clip in bag["clips"] for pts in clip["frame_pts"]}),
     }

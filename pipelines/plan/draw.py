@@ -10,12 +10,15 @@ depends on another video, on the number of workers or on the order of the comput
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.pipelines.plan.labels import FullLabels, find_shown_labels
@@ -32,6 +35,8 @@ from adaptfocus.pipelines.saliency.settings import SaliencyConfig
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import NO_LABEL, PLAN_SCHEMA, EpochPlan, clip_id
 from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
+
+BAGS_AT_ONCE = 64  # as Python objects
 
 
 @dataclass(frozen=True)
@@ -107,57 +112,111 @@ def plan_clips(
             f"{len(rows)} usable videos do not fill one global batch of {rules.bags_per_batch}; "
             "lower plan.bags_per_batch or index more videos"
         )
-    focus = rules.focus_from_epoch is not None and epoch >= rules.focus_from_epoch
-    a, salient = spikes(saliency.bins, epoch, staleness)
-    wanted = label_weights(planner.label_ids, rules.focus_balance)
-    seen: dict[int, int] = {}
-    bags = []
-    for slot, row in enumerate(rows[:fits]):
-        occurrence = seen[row] = seen.get(row, -1) + 1
-        if slot < len(first):
-            continue
-        video = planner.video(row)
-        labels = planner.label_ids[row]
-        pairs = saliency.pairs_of(row)
-        seen_at = zip(labels, salient[pairs].tolist(), a[pairs].tolist(), strict=True)
-        spots = [(k, t, wanted[k]) for k, t, s in seen_at if s >= 0]
-        random = generator(seed, epoch, video["video_id"], occurrence)
-        draws = _draws(video, spots if focus else [], random, clip, rules)
-        ids = [clip_id(epoch, slot, d) for d in range(len(draws))]
-        clips, spans = _clips(video, [c for c, _ in draws], clip, ids)
+    drawer = _Drawer(
+        planner,
+        saliency,
+        seed,
+        epoch,
+        clip,
+        rules,
+        rows[:fits],
+        _occurrences(rows[:fits]),
+        spikes(saliency.bins, epoch, staleness),
+        label_weights(planner.label_ids, rules.focus_balance),
+    )
+
+    def bags(start: int, stop: int) -> pa.Table:
+        early = 0 if head is None else max(0, min(stop, head.num_rows) - start)
+        drawn = _as_table(map(drawer.bag, range(start + early, stop)))
+        return pa.concat_tables([head.slice(start, early), drawn]) if head is not None and early else drawn
+
+    return EpochPlan(fits, tuple(rows[fits:]), planner.max_labels, bags)
+
+
+@dataclass(frozen=True)
+class _Drawer:
+    """What the bags of an epoch are drawn from."""
+
+    planner: Planner
+    saliency: SaliencyTable
+    seed: int
+    epoch: int
+    clip: ClipConfig
+    rules: DrawRules
+    rows: Sequence[int]  # of the videos, slot by slot
+    occurrences: Sequence[int]  # how often the slot's video was drawn in earlier slots
+    spikes: tuple[torch.Tensor, torch.Tensor]  # spike-actionness and salient time of each pair
+    label_weights: Mapping[int, float]
+
+    def bag(self, slot: int) -> dict[str, Any]:
+        """The row of PLAN_SCHEMA of one slot."""
+        row, occurrence, rules, bins = self.rows[slot], self.occurrences[slot], self.rules, self.saliency.bins
+        video, labels, pairs = self.planner.video(row), self.planner.label_ids[row], self.saliency.pairs_of(row)
+        random = generator(self.seed, self.epoch, video["video_id"], occurrence)
+        draws = _draws(video, self._spots(labels, pairs), random, self.clip, rules)
+        ids = [clip_id(self.epoch, slot, d) for d in range(len(draws))]
+        clips, spans = _clips(video, [c for c, _ in draws], self.clip, ids)
         for made, (_, label) in zip(clips, draws, strict=True):
             made["focus_label_id"] = label
-        bins = saliency.bins
-        bags.append(
-            _bag(slot, row, occurrence, video, labels, clips, spans)
-            | {
-                "clip_positive": _positives(video, planner, labels, clips, clip, rules.full_labels),
-                "saliency_score": bins.score[pairs].flatten().tolist(),
-                "saliency_tau": bins.tau[pairs].flatten().tolist(),
-                "saliency_epoch": bins.epoch[pairs].flatten().tolist(),
-            }
-        )
-    drawn = pa.Table.from_pylist(bags, schema=PLAN_SCHEMA)
-    table = drawn if head is None else pa.concat_tables([head, drawn])
-    return EpochPlan(table, tuple(rows[fits:]), planner.max_labels)
+        return _bag(slot, row, occurrence, video, labels, clips, spans) | {
+            "clip_positive": _positives(video, self.planner, labels, clips, self.clip, rules.full_labels),
+            "saliency_score": bins.score[pairs].flatten().tolist(),
+            "saliency_tau": bins.tau[pairs].flatten().tolist(),
+            "saliency_epoch": bins.epoch[pairs].flatten().tolist(),
+        }
+
+    def _spots(self, labels: tuple[int, ...], pairs: slice) -> list[tuple[int, float, float]]:
+        """(label, salient time, weight) of each action that clips may be drawn around."""
+        from_epoch = self.rules.focus_from_epoch
+        if from_epoch is None or self.epoch < from_epoch:
+            return []
+        a, salient = (values[pairs].tolist() for values in self.spikes)
+        found = zip(labels, salient, a, strict=True)
+        return [(k, t, self.label_weights[k]) for k, t, spike in found if spike >= 0]
+
+
+def _occurrences(rows: Sequence[int]) -> list[int]:
+    """How often the video of each slot stands in earlier slots."""
+    seen: Counter[int] = Counter()
+    found = []
+    for row in rows:
+        found.append(seen[row])
+        seen[row] += 1
+    return found
+
+
+def _as_table(bags: Iterable[dict[str, Any]]) -> pa.Table:
+    """Bags as rows of PLAN_SCHEMA. As Python objects they take 100 to 130 KB each, so only a few are that at once."""
+    left, tables = iter(bags), [PLAN_SCHEMA.empty_table()]
+    while some := list(islice(left, BAGS_AT_ONCE)):
+        tables.append(pa.Table.from_pylist(some, schema=PLAN_SCHEMA))
+    return pa.concat_tables(tables)
 
 
 def plan_views(planner: Planner, clip: ClipConfig, num_views: int, crops: int = 1) -> EpochPlan:
     """The plan of an evaluation: N uniform views of every video. Each view is `crops` clips of the same frames."""
-    bags = []
-    for row in range(planner.table.num_rows):
-        video = planner.video(row)
-        low, high = center_range_seconds(video, clip)
-        centers = np.linspace(low, high, num_views) if num_views > 1 else np.array([(low + high) / 2])
+
+    def bag(row: int) -> dict[str, Any]:
+        video, labels = planner.video(row), planner.label_ids[row]
+        centers = view_centers_seconds(video, clip, num_views)
         ids = [clip_id(0, row, d) for d in range(num_views * crops)]
         clips, spans = _clips(video, np.repeat(centers, crops).tolist(), clip, ids)
-        labels = planner.label_ids[row]
-        bags.append(
+        return (
             _bag(row, row, 0, video, labels, clips, spans)
             | {"clip_positive": [True] * (len(clips) * len(labels))}
             | {"saliency_score": [], "saliency_tau": [], "saliency_epoch": []}
         )
-    return EpochPlan(pa.Table.from_pylist(bags, schema=PLAN_SCHEMA), (), planner.max_labels)
+
+    def bags(start: int, stop: int) -> pa.Table:
+        return _as_table(map(bag, range(start, stop)))
+
+    return EpochPlan(planner.table.num_rows, (), planner.max_labels, bags)
+
+
+def view_centers_seconds(video: Mapping[str, Any], clip: ClipConfig, num_views: int) -> np.ndarray:
+    """The middles of N uniform views of a video, float64 [N]: from the earliest possible to the latest."""
+    low, high = center_range_seconds(video, clip)
+    return np.linspace(low, high, num_views) if num_views > 1 else np.array([(low + high) / 2])
 
 
 def _rows_in_order(
@@ -185,7 +244,7 @@ def _without(taken: Sequence[int], rows: Sequence[int]) -> list[int]:
     return kept
 
 
-def center_range_seconds(video: dict, clip: ClipConfig) -> tuple[float, float]:
+def center_range_seconds(video: Mapping[str, Any], clip: ClipConfig) -> tuple[float, float]:
     """The earliest and latest centre of a clip that lies inside its video; the middle if the video is shorter."""
     half = (clip.frames - 1) / 2 * clip.stride_seconds(video["frame_rate_hz"])
     middle = video["duration_seconds"] / 2

@@ -132,15 +132,16 @@ def part_url(folder_url: str, number: int) -> str:
 
 
 def write_plan(plan: EpochPlan, folder_url: str, epoch: int, bags_per_batch: int) -> PlanFacts:
-    """Write a plan in parts of whole global batches. Writing the same plan again changes nothing."""
+    """Draw a plan and write it, one part of whole global batches after the other: only one is in memory.
+
+    Writing the same plan again changes nothing.
+    """
     bags_per_part = max(1, BAGS_PER_PART // bags_per_batch) * bags_per_batch
-    starts = range(0, plan.table.num_rows, bags_per_part)
-    parts = [plan.table.slice(start, bags_per_part) for start in starts]
-    for number, part in enumerate(parts):
+    part_bags = []
+    for number, part in enumerate(plan.tables(bags_per_part)):
         write_table(part, part_url(folder_url, number), row_group_size=BAGS_PER_CHUNK)
-    facts = PlanFacts(
-        folder_url, epoch, plan.table.num_rows, tuple(p.num_rows for p in parts), plan.carried, plan.max_labels
-    )
+        part_bags.append(part.num_rows)
+    facts = PlanFacts(folder_url, epoch, plan.num_bags, tuple(part_bags), plan.carried, plan.max_labels)
     values = asdict(facts)
     values.pop("folder_url")  # a run may be copied to another place
     values["version"] = PLAN_VERSION

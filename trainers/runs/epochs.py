@@ -52,7 +52,7 @@ def publish_plan(run: Run, config: TrainConfig, planner: Planner, epoch: int, la
         return None
     left_out, per_batch = excluded.column("video_row").to_pylist(), config.plan.bags_per_batch
     plan = draw_plan(config, planner, saliency, epoch, carried, left_out, read_head(run, epoch))
-    early = config.plan.head_bags(plan.table.num_rows)
+    early = config.plan.head_bags(plan.num_bags)
     if early and epoch + 1 < config.epochs:
         # The head goes first: a reader of the plan looks for the next epoch's head only once.
         head = draw_plan(config, planner, saliency, epoch + 1, plan.carried, left_out, only_bags=early)

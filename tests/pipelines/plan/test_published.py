@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tracemalloc
 from pathlib import Path
 from unittest import mock
 
@@ -20,7 +21,7 @@ from adaptfocus.pipelines.schemas import DECODE_SCHEMA, PLAN_SCHEMA, STEP_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table, write_table
 from adaptfocus.pipelines.stream.clips import ClipShape
 from adaptfocus.pipelines.video.spans import packets_of
-from tests.pipelines.plan.test_draw import FIVE, RULES, draw
+from tests.pipelines.plan.test_draw import FIVE, RULES, draw, planner_of, video
 
 SHAPE = ClipShape(clips=4, frames=8, size_pixels=224)
 
@@ -34,6 +35,20 @@ def test_a_plan_comes_back_and_its_parts_hold_whole_batches(tmp_path: Path) -> N
     assert again == facts
     rows = [row for url, a, b in facts.slices(0) for row in read_table(url, PLAN_SCHEMA, a, b).to_pylist()]
     assert rows == plan.table.to_pylist()
+
+
+def test_a_long_plan_takes_no_more_memory_than_one_of_its_parts(tmp_path: Path) -> None:
+    rules = dataclasses.replace(RULES, bags_per_batch=4)
+    peaks = []
+    for videos in (16, 160):
+        planner = planner_of([video(n, ["jump"]) for n in range(videos)])
+        tracemalloc.start()
+        with mock.patch.object(plan_store, "BAGS_PER_PART", 16):
+            facts = write_plan(draw(planner=planner, rules=rules), str(tmp_path / str(videos)), 0, 4)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert len(facts.part_bags) == videos // 16
+    assert peaks[1] < 2 * peaks[0], peaks
 
 
 def test_a_plan_without_its_last_file_is_not_there(tmp_path: Path) -> None:
@@ -90,7 +105,7 @@ def test_blocks_divide_a_ranks_share_and_stay_small() -> None:
 
 
 def test_an_empty_plan_is_a_plan(tmp_path: Path) -> None:
-    facts = write_plan(EpochPlan(PLAN_SCHEMA.empty_table(), (), 1), str(tmp_path), 0, bags_per_batch=2)
+    facts = write_plan(EpochPlan.of(PLAN_SCHEMA.empty_table(), (), 1), str(tmp_path), 0, bags_per_batch=2)
     assert list(facts.slices(0)) == []
 
 
@@ -109,7 +124,9 @@ def published(run_url: str, epoch: int, kind: str, bags: int) -> None:
     whole = draw(planner=FIVE, rules=dataclasses.replace(RULES, bags_per_batch=1)).table
     row = whole.slice(0, 1).to_pylist()[0]
     rows = [row | {"slot": slot, "occurrence": epoch} for slot in range(bags)]
-    write_plan(EpochPlan(pa.Table.from_pylist(rows, schema=PLAN_SCHEMA), (), 2), epoch_url(run_url, epoch, kind), 0, 1)
+    write_plan(
+        EpochPlan.of(pa.Table.from_pylist(rows, schema=PLAN_SCHEMA), (), 2), epoch_url(run_url, epoch, kind), 0, 1
+    )
 
 
 def test_following_goes_from_plan_to_plan_and_says_when_it_waits(tmp_path: Path) -> None:
