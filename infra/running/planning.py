@@ -12,9 +12,9 @@ from adaptfocus.pipelines.plan.published import BAGS_PER_CHUNK
 from adaptfocus.pipelines.schemas import EpochPlan
 from adaptfocus.pipelines.store.ahead import cost_of
 from adaptfocus.pipelines.video.packets import packet_count
-from adaptfocus.trainers.inputs.time_order import training_index
+from adaptfocus.trainers.inputs.time_order import training_facts, training_index
 from adaptfocus.trainers.runs.epochs import draw_plan
-from adaptfocus.trainers.runs.unused_videos import describe_unused, find_unused
+from adaptfocus.trainers.runs.unused_videos import describe_unused, read_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 
 
@@ -27,9 +27,8 @@ def first_plan(config: TrainConfig) -> EpochPlan:
 
 def left_out_line(config: TrainConfig) -> str | None:
     """A line about the videos that the regime leaves out of every plan; None if there are none."""
-    table = training_index(config, columns=["labels", "intervals"]).table
-    left_out = find_unused(config, table)
-    return describe_unused(left_out, table.num_rows) if left_out.rows else None
+    left_out = read_unused(config)
+    return describe_unused(left_out, training_facts(config).videos) if left_out.rows else None
 
 
 def summary_of(plan: EpochPlan, config: TrainConfig) -> dict[str, str]:

@@ -12,12 +12,12 @@ from adaptfocus.infra.running.placement import check_this_machine, cpus_of, need
 from adaptfocus.infra.running.progress import console, follow_run
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError, own_error_in
-from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.index.load import open_index
 from adaptfocus.pipelines.store.urls import absolute
 from adaptfocus.trainers.errors import DrainedError
 from adaptfocus.trainers.evaluation.saved import check_views, refuse_other
 from adaptfocus.trainers.evaluation.scoring import Scores, check_scorable, commit_of, evaluate, predict_here
-from adaptfocus.trainers.inputs.time_order import training_index
+from adaptfocus.trainers.inputs.time_order import training_facts
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.runs.holder import check_free, hold_run
@@ -25,7 +25,7 @@ from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.on_features import test_source
 from adaptfocus.trainers.runs.open import load_config
 from adaptfocus.trainers.runs.preparation import is_finished, prepare
-from adaptfocus.trainers.runs.unused_videos import describe_unused, find_unused
+from adaptfocus.trainers.runs.unused_videos import describe_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 
 OWN = (None, "local")  # addresses of a cluster that this command starts and that does not grow
@@ -67,7 +67,7 @@ def say(text: str) -> None:
 
 def _begin(config: TrainConfig) -> bool:
     """Check a run, and say whether it begins or where it resumes; False if there is nothing left to train."""
-    index, commit, said = prepare(config)
+    index, left_out, commit, said = prepare(config)
     for line in said:
         say(line)
     if is_finished(config):
@@ -79,11 +79,10 @@ def _begin(config: TrainConfig) -> bool:
         at = f"bag {cursor} of {commit.num_bags}" if cursor else "its beginning"
         last = epoch == config.epochs  # everything is trained, and only the merge is missing
         say(f"resuming {config.url} " + ("at its end" if last else f"from epoch {epoch + 1} of {config.epochs}, {at}"))
-    unlabelled = sum(1 for labels in index.table.column("labels").to_pylist() if not labels)
-    if unlabelled and config.plan.unlabelled == "negative":
-        say(f"{unlabelled} of {index.table.num_rows} videos have no label: all classes are negatives there")
-    if (left_out := find_unused(config, index.table)).rows:
-        say(describe_unused(left_out, index.table.num_rows))
+    if index.unlabelled and config.plan.unlabelled == "negative":
+        say(f"{index.unlabelled} of {index.videos} videos have no label: all classes are negatives there")
+    if left_out.rows:
+        say(describe_unused(left_out, index.videos))
     return True
 
 
@@ -130,8 +129,8 @@ def run_evaluation(
     if engine_of(config, engine, address) == "local":
         return evaluate(run, config, index_url, views, name, predict_here, *how)
     check_ray()
-    trained_on, test = training_index(config, columns=["labels"]), load_index(index_url, columns=["labels"])
-    check_scorable(config, trained_on.classes, test, index_url)  # before a cluster is started
+    test = open_index(index_url)
+    check_scorable(config, training_facts(config).classes, test, index_url)  # before a cluster is started
     test_source(run, config, features, index_url, test.fingerprint)
     if not overwrite:
         looked = check_views(config, index_url, views, crops, size_pixels)

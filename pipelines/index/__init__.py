@@ -6,16 +6,18 @@ from adaptfocus.lazily import lazily
 
 if TYPE_CHECKING:
     from adaptfocus.pipelines.index.build import build_index
-    from adaptfocus.pipelines.index.load import VideoIndex, load_index, read_rows, refused_of
+    from adaptfocus.pipelines.index.load import IndexFacts, VideoIndex, load_index, open_index, read_rows, refused_of
 
-__all__ = ["VideoIndex", "build_index", "load_index", "read_rows", "refused_of"]
+__all__ = ["IndexFacts", "VideoIndex", "build_index", "load_index", "open_index", "read_rows", "refused_of"]
 __getattr__ = lazily(
     __name__,
     {
         "build": ("build_index",),
         "load": (
+            "IndexFacts",
             "VideoIndex",
             "load_index",
+            "open_index",
             "read_rows",
             "refused_of",
         ),

@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 from adaptfocus.pipelines import store
@@ -31,9 +31,11 @@ from adaptfocus.pipelines.index.parts import (
     READ_THREADS,
     Part,
     leave_out_duplicates,
+    most_labels,
     part_urls,
     read_facts,
     read_ids,
+    read_part,
 )
 from adaptfocus.pipelines.index.pool import index_shards
 from adaptfocus.pipelines.index.rows import ShardTask
@@ -209,6 +211,7 @@ def _in_place(name: str, number: int, out_url: str) -> str:
 
 def _write_index(out_url: str, parts: list[Part], classes: Sequence[str]) -> None:
     """Write index.json, which makes the new index count; then remove parts that it does not name."""
+    parts = _with_max_labels(out_url, parts)
     names = [part.name for part in parts]
     identity = json.dumps([SCHEMA_VERSION, [(p.name, p.facts.rows) for p in parts], list(classes)])
     content = {
@@ -224,6 +227,19 @@ def _write_index(out_url: str, parts: list[Part], classes: Sequence[str]) -> Non
         for url in store.list_files(store.join(out_url, folder)):
             if posixpath.basename(url).removesuffix(".parquet") not in names:
                 store.delete(url)
+
+
+def _with_max_labels(out_url: str, parts: list[Part]) -> list[Part]:
+    """Count labels in the parts of earlier versions, which did not. The footers stay as they are."""
+
+    def counted(part: Part) -> Part:
+        if part.facts.max_labels is not None:
+            return part
+        found = most_labels(read_part(part_urls(out_url, part.name)[0], ["labels"]))
+        return replace(part, facts=replace(part.facts, max_labels=found))
+
+    with ThreadPoolExecutor(READ_THREADS) as threads:
+        return list(threads.map(counted, parts))
 
 
 def _entry(part: Part) -> dict[str, object]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.index.checks import refused_rows
-from adaptfocus.pipelines.index.parts import READ_THREADS, Part, ShardFacts, part_urls, read_part
+from adaptfocus.pipelines.index.parts import READ_THREADS, Part, ShardFacts, most_labels, part_urls, read_part
 from adaptfocus.pipelines.schemas import INDEX_SCHEMA, SCHEMA_VERSION, SHARD_FIELDS
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.tables import read_table
@@ -33,6 +33,38 @@ class VideoIndex:
     fingerprint: str  # changes if any row changes
 
 
+@dataclass(frozen=True)
+class IndexFacts:
+    """What index.json says. Any number of processes may know it, however many shards there are."""
+
+    videos: int
+    unlabelled: int  # videos without a label
+    max_labels: int  # the largest number of labels of a video; at least 1
+    classes: list[str]
+    fingerprint: str  # as in VideoIndex
+
+
+def open_index(index_url: str) -> IndexFacts:
+    """The facts about an index, by two requests. No row is read.
+
+    Raises:
+        InputError, StorageError: as `load_index`.
+    """
+    entry = _current_entry_of(index_url)
+    facts = [part["facts"] for part in entry["parts"]]
+    if any(each.get("max_labels") is None for each in facts):  # an earlier version did not count them
+        most = most_labels(load_index(index_url, ["labels"]).table)
+    else:
+        most = max((each["max_labels"] for each in facts), default=0)
+    return IndexFacts(
+        videos=sum(each["rows"] for each in facts),
+        unlabelled=sum(each["unlabelled"] for each in facts),
+        max_labels=most or 1,
+        classes=list(entry["classes"]),
+        fingerprint=entry["fingerprint"],
+    )
+
+
 def load_index(index_url: str, columns: list[str] | None = None) -> VideoIndex:
     """The index as one table, in the order of its parts.
 
@@ -43,12 +75,7 @@ def load_index(index_url: str, columns: list[str] | None = None) -> VideoIndex:
         InputError: there is no index, or another version wrote it.
         StorageError: it cannot be read.
     """
-    entry = _entry_of(index_url)
-    if entry["schema_version"] < SCHEMA_VERSION:
-        raise InputError(
-            f"the index at {index_url} has schema version {entry['schema_version']}, this version of adaptfocus reads "
-            f"{SCHEMA_VERSION}; run `adaptfocus index` again with the same shards (they are only read)"
-        )
+    entry = _current_entry_of(index_url)
     names = [part["name"] for part in entry["parts"]]
     with ThreadPoolExecutor(READ_THREADS) as threads:
         tables = list(threads.map(lambda name: read_part(part_urls(index_url, name)[0], columns), names))
@@ -114,6 +141,17 @@ def _entry_of(index_url: str) -> dict:
     if entry is None:
         store.list_files(index_url)  # raises if the bucket does not exist
         raise InputError(f"there is no index at {index_url} (no index.json); make it with `adaptfocus index`")
+    return entry
+
+
+def _current_entry_of(index_url: str) -> dict:
+    """index.json of this version. Raises InputError if there is none, or an earlier version wrote it."""
+    entry = _entry_of(index_url)
+    if entry["schema_version"] < SCHEMA_VERSION:
+        raise InputError(
+            f"the index at {index_url} has schema version {entry['schema_version']}, this version of adaptfocus reads "
+            f"{SCHEMA_VERSION}; run `adaptfocus index` again with the same shards (they are only read)"
+        )
     return entry
 
 

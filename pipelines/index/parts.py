@@ -38,6 +38,7 @@ class ShardFacts:
     refused: dict[str, int]  # kind -> rows
     labels: list[str]
     seconds: float
+    max_labels: int | None = None  # of a video; None in a footer that an earlier version wrote
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,16 @@ def write_parts(videos_url: str, refused_url: str, videos: pa.Table, refused: pa
         refused=dict(sorted(Counter(refused["kind"].to_pylist()).items())),
         labels=sorted({name for names in labels for name in names}),
         seconds=round(seconds, 3),
+        max_labels=most_labels(videos),
     )
     store.write_bytes(refused_url, _parquet(refused))
     store.write_bytes(videos_url, _parquet(videos.replace_schema_metadata({FACTS: json.dumps(vars(facts))})))
     return facts
+
+
+def most_labels(videos: pa.Table) -> int:
+    """The largest number of labels of a video; 0 if there is none."""
+    return max(map(len, videos["labels"].to_pylist()), default=0)
 
 
 def read_facts(videos_url: str) -> ShardFacts:

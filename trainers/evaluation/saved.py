@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError, InputError
-from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.index.load import open_index
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.tables import read_table, write_table
 from adaptfocus.pipelines.store.urls import is_folder_name
@@ -75,8 +75,7 @@ def check_views(config: TrainConfig, index_url: str, views: int, crops: int, siz
         raise ConfigError(f"{crops} crops of a view: features cover the whole picture; leave --crops out")
     size_pixels = size_pixels or config.clip.size_pixels
     entry_of(config.backbone).spec.check(config.clip.frames, size_pixels)
-    fingerprint = load_index(index_url, columns=["labels"]).fingerprint
-    return Looked(index_url, fingerprint, views, crops, size_pixels)
+    return Looked(index_url, open_index(index_url).fingerprint, views, crops, size_pixels)
 
 
 def scores_url(run_url: str, name: str) -> str:

@@ -17,7 +17,7 @@ import torch
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.decode.settings import DecodeConfig
 from adaptfocus.pipelines.errors import InputError
-from adaptfocus.pipelines.index.load import VideoIndex, load_index
+from adaptfocus.pipelines.index.load import IndexFacts, load_index, open_index
 from adaptfocus.pipelines.plan.draw import Planner, plan_views
 from adaptfocus.pipelines.plan.published import PlanFacts, write_plan
 from adaptfocus.pipelines.store.strict_json import json_text
@@ -26,7 +26,7 @@ from adaptfocus.pipelines.stream.batches import DecodedBatch
 from adaptfocus.pipelines.stream.clips import ClipShape, stream
 from adaptfocus.trainers.evaluation.saved import CROPS, Looked, check_views, refuse_other, save_resamples, scores_url
 from adaptfocus.trainers.inputs.model_input import build_adapted, to_model_input
-from adaptfocus.trainers.inputs.time_order import training_index
+from adaptfocus.trainers.inputs.time_order import training_facts
 from adaptfocus.trainers.metrics.bootstrap import draws, interval_of_score, resampled_map, resamples_for
 from adaptfocus.trainers.metrics.video import charades_map, charades_ranked, max_and_mean_over_views, per_time_map
 from adaptfocus.trainers.runs.log import Commit, Run
@@ -140,9 +140,9 @@ def evaluate_checkpoints(
     for name, commit in commits.items():
         if not overwrite:
             refuse_other(run, name, looked.at(commit))
-    classes = training_index(config, columns=["labels"]).classes
+    classes = training_facts(config).classes
+    check_scorable(config, classes, open_index(index_url), index_url)
     index = load_index(index_url)
-    check_scorable(config, classes, index, index_url)
     source = test_source(run, config, features, index_url, index.fingerprint)
     planner = Planner.of(index.table, classes)
     plan = plan_views(planner, config.clip, views, crops)
@@ -169,7 +169,7 @@ def evaluate_checkpoints(
     return scores
 
 
-def check_scorable(config: TrainConfig, classes: Sequence[str], index: VideoIndex, index_url: str) -> None:
+def check_scorable(config: TrainConfig, classes: Sequence[str], index: IndexFacts, index_url: str) -> None:
     """Check that a run can be scored on an index, before anything is decoded.
 
     Raises:
@@ -181,9 +181,9 @@ def check_scorable(config: TrainConfig, classes: Sequence[str], index: VideoInde
             f"{index_url} cannot be scored: it has {what} (such as {strange[:5]}; the run has {list(classes[:5])}); "
             f"index it with the class list of {config.index} (--classes)"
         )
-    if not any(index.table.column("labels").to_pylist()):
+    if index.unlabelled == index.videos:
         raise InputError(
-            f"{index_url} cannot be scored: none of its {index.table.num_rows} videos has a label, so there is no "
+            f"{index_url} cannot be scored: none of its {index.videos} videos has a label, so there is no "
             "positive of any class; index it with labels (`adaptfocus index --labels`). `extract` needs no labels"
         )
 

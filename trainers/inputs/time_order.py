@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from adaptfocus.pipelines.index.load import VideoIndex, load_index
+from adaptfocus.pipelines.index.load import IndexFacts, VideoIndex, load_index, open_index
 from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.device.draws import ORDER, uniforms
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -42,6 +42,18 @@ def training_index(config: TrainConfig, columns: list[str] | None = None) -> Vid
         values = pa.array(instead[name], field.type)
         table = table.set_column(table.schema.get_field_index(name), field, values)
     return replace(index, table=table, classes=list(ORDERS))
+
+
+def training_facts(config: TrainConfig) -> IndexFacts:
+    """The facts about `training_index`, without reading it.
+
+    Raises:
+        InputError, StorageError: as `open_index` does.
+    """
+    facts = open_index(config.index)
+    if config.task == "labels":
+        return facts
+    return replace(facts, unlabelled=0, max_labels=len(ORDERS), classes=list(ORDERS))
 
 
 def reorder_clips(batch: ClipBatch, seed: int) -> ClipBatch:

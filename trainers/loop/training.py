@@ -20,12 +20,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from adaptfocus.pipelines.plan.draw import Planner
 from adaptfocus.pipelines.plan.published import PlanFacts, Stretch, read_plan
 from adaptfocus.trainers.backbones import load_pretrained
 from adaptfocus.trainers.batches import ClipBatch, LabelShape
 from adaptfocus.trainers.inputs.model_input import adapt_backbone
-from adaptfocus.trainers.inputs.time_order import training_index
+from adaptfocus.trainers.inputs.time_order import training_facts
 from adaptfocus.trainers.loop.commits import Commits, SinceCommit
 from adaptfocus.trainers.loop.heartbeat import Heartbeat, bags_of_run
 from adaptfocus.trainers.loop.schedule import learning_rate
@@ -33,7 +32,7 @@ from adaptfocus.trainers.loop.sharding import load_optimiser
 from adaptfocus.trainers.loop.step import Step, make_optimiser, ready, step_function
 from adaptfocus.trainers.ranks import Engine
 from adaptfocus.trainers.runs import starts
-from adaptfocus.trainers.runs.epochs import publish_plan
+from adaptfocus.trainers.runs.epochs import Planning
 from adaptfocus.trainers.runs.log import Commit, Lineage, Run
 from adaptfocus.trainers.runs.on_features import model_of
 from adaptfocus.trainers.runs.open import clip_shape
@@ -64,31 +63,28 @@ def train(config: TrainConfig, engine: Engine) -> None:
         DrainedError: the group was asked to stop, and all that it has trained is committed.
     """
     run = Run(config.url)
-    # Only rank 0 plans. Packets are most of an index, so the other ranks do not load them.
-    index = training_index(config, columns=None if engine.rank == 0 else ["labels"])
-    planner = Planner.of(index.table, index.classes)
+    index, planning = training_facts(config), Planning(run, config)
     model = make_model(config, len(index.classes), engine.device)
     lineage, position, state = start(run, engine)
     if state is None and config.start_from:
         starts.load(config, model)
     trained, optimiser = wrap_and_restore(config, engine, model, state)
     step = step_function(config, engine, trained, model, optimiser)
-    labels = LabelShape(planner.max_labels, config.saliency.bins)
-    batches = engine.batches(_stretch(run, config, planner, position), clip_shape(config), labels)
+    labels = LabelShape(index.max_labels, config.saliency.bins)
+    batches = engine.batches(_stretch(run, config, index.videos, position), clip_shape(config), labels)
     commits = Commits(config, engine, lineage, position.commit, model, optimiser)
     with Heartbeat(run.url, config, enabled=engine.rank == 0) as heartbeat, contextlib.closing(commits):
         while position.epoch < config.epochs:
             heartbeat.waits_for("planning the epoch", position.epoch, position.cursor)
-            plan = engine.on_rank_zero(partial(publish_plan, run, config, planner, position.epoch, position.commit))
+            plan = engine.on_rank_zero(partial(planning.publish, position.epoch, position.commit))
             assert plan is not None
             position = train_epoch(config, engine, commits, plan, position, batches, step, model, optimiser, heartbeat)
-        engine.on_rank_zero(partial(publish_plan, run, config, planner, config.epochs, position.commit))
+        engine.on_rank_zero(partial(planning.publish, config.epochs, position.commit))
 
 
-def _stretch(run: Run, config: TrainConfig, planner: Planner, position: Position) -> Stretch:
+def _stretch(run: Run, config: TrainConfig, videos: int, position: Position) -> Stretch:
     per_batch = config.plan.bags_per_batch
-    most = planner.table.num_rows + per_batch
-    return Stretch(run.url, position.epoch, position.cursor, config.epochs, per_batch, most)
+    return Stretch(run.url, position.epoch, position.cursor, config.epochs, per_batch, videos + per_batch)
 
 
 def make_model(config: TrainConfig, num_classes: int, device: torch.device) -> nn.Module:

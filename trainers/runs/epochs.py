@@ -8,6 +8,7 @@ what has been committed, so doing it twice, or in two processes at once, gives t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +21,7 @@ from adaptfocus.pipelines.saliency.snapshot import SaliencyTable, merge
 from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, PLAN_SCHEMA, SALIENCY_SCHEMA, EpochPlan
 from adaptfocus.pipelines.store.strict_json import json_text
 from adaptfocus.pipelines.store.tables import read_table, write_table
+from adaptfocus.trainers.inputs.time_order import training_index
 from adaptfocus.trainers.runs import releases
 from adaptfocus.trainers.runs.diagnosis import diagnose
 from adaptfocus.trainers.runs.log import Commit, Run
@@ -27,6 +29,24 @@ from adaptfocus.trainers.runs.unused_videos import find_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 
 SALIENCY, EXCLUDED, SUMMARY = "saliency.parquet", "excluded.parquet", "summary.json"
+
+
+class Planning:
+    """Publishes the plans of a run. Rank 0 does that, and no other rank reads rows of the index."""
+
+    def __init__(self, run: Run, config: TrainConfig) -> None:
+        self.run, self.config = run, config
+
+    @cached_property
+    def planner(self) -> Planner:
+        """The index with its packets. It is read once, and only if a plan has to be drawn."""
+        index = training_index(self.config)
+        return Planner.of(index.table, index.classes)
+
+    def publish(self, epoch: int, last: Commit | None) -> PlanFacts | None:
+        """`publish_plan`; of a published plan only the facts are read."""
+        done = read_plan(self.run.epoch_url(epoch, "plan"))
+        return done or publish_plan(self.run, self.config, self.planner, epoch, last)
 
 
 def publish_plan(run: Run, config: TrainConfig, planner: Planner, epoch: int, last: Commit | None) -> PlanFacts | None:

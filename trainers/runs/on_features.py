@@ -16,7 +16,7 @@ from torch import nn
 from adaptfocus.pipelines.errors import ConfigError, InputError
 from adaptfocus.pipelines.features.clips import FeatureSource
 from adaptfocus.pipelines.features.store import FeatureSet, open_features
-from adaptfocus.pipelines.index.load import VideoIndex
+from adaptfocus.pipelines.index.load import IndexFacts
 from adaptfocus.pipelines.settings import differences
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.trainers.backbones import Backbone, build
@@ -46,7 +46,7 @@ def made_by(config: TrainConfig) -> dict[str, Any] | None:
     return _made_by(open_features(config.features)) if config.features else None
 
 
-def check(config: TrainConfig, index: VideoIndex) -> list[str]:
+def check(config: TrainConfig, index: IndexFacts) -> list[str]:
     """Check that the run's features fit its index -> lines for the user about missing videos and repeated steps.
 
     Raises:
@@ -56,7 +56,7 @@ def check(config: TrainConfig, index: VideoIndex) -> list[str]:
     if not config.features:
         return []
     found = _of_index(config.features, config.index, index.fingerprint)
-    videos = index.table.num_rows
+    videos = index.videos
     missing = _missing(found, videos)
     if len(missing) > config.max_bad_share * videos:
         raise ConfigError(

@@ -12,24 +12,25 @@ from torch import nn
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.decode.member import import_decord
 from adaptfocus.pipelines.errors import ConfigError, StorageError
-from adaptfocus.pipelines.index.load import VideoIndex
+from adaptfocus.pipelines.index.load import IndexFacts
 from adaptfocus.trainers.backbones import Backbone, entry_of, load_pretrained
 from adaptfocus.trainers.backbones import left_out as what_is_left_out
 from adaptfocus.trainers.backbones.contract import batch_norms
 from adaptfocus.trainers.inputs.model_input import adapt_backbone
-from adaptfocus.trainers.inputs.time_order import training_index
+from adaptfocus.trainers.inputs.time_order import training_facts
 from adaptfocus.trainers.runs import on_features, starts
 from adaptfocus.trainers.runs.epochs import SALIENCY
 from adaptfocus.trainers.runs.log import Commit, Run
 from adaptfocus.trainers.runs.same_run import same_run
-from adaptfocus.trainers.runs.unused_videos import describe_unused, find_unused
+from adaptfocus.trainers.runs.unused_videos import Unused, describe_unused, read_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 
 
 class Prepared(NamedTuple):
     """The state in which a run begins or resumes."""
 
-    index: VideoIndex  # without packets
+    index: IndexFacts
+    left_out: Unused  # videos of the index that the settings leave out of every plan
     commit: Commit | None  # the run's last checkpoint; None: it begins
     said: list[str]  # lines for the user about moved places and changed settings
 
@@ -44,8 +45,9 @@ def prepare(config: TrainConfig) -> Prepared:
             with other settings or on another index.
     """
     _check_exclusive(config)
-    index = training_index(config, columns=["labels", "intervals"])  # packets are most of an index
-    _check_videos(config, index)
+    index = training_facts(config)
+    left_out = read_unused(config)
+    _check_videos(config, index, left_out)
     if not config.features:
         config.decode.frame_shape(config.decode_size_pixels)
     if config.decode.backend == "decord":
@@ -67,7 +69,7 @@ def prepare(config: TrainConfig) -> Prepared:
         said = [*lines, *same_run(run, config, index, commit)]
     except PermissionError as error:
         raise StorageError(f"{run.url} cannot be written ({error})") from error
-    return Prepared(index, commit, said)
+    return Prepared(index, left_out, commit, said)
 
 
 def _check_exclusive(config: TrainConfig) -> None:
@@ -82,9 +84,9 @@ def _check_exclusive(config: TrainConfig) -> None:
         )
 
 
-def _check_videos(config: TrainConfig, index: VideoIndex) -> None:
+def _check_videos(config: TrainConfig, index: IndexFacts, left_out: Unused) -> None:
     """Check that there are classes to train, and enough videos for one global batch."""
-    videos, left_out = index.table.num_rows, find_unused(config, index.table)
+    videos = index.videos
     if not index.classes:
         raise ConfigError(
             f"{config.index} has {videos} videos and no classes, because none of them has a label: there is nothing to "

@@ -10,7 +10,7 @@ import json
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError
-from adaptfocus.pipelines.index.load import VideoIndex
+from adaptfocus.pipelines.index.load import IndexFacts
 from adaptfocus.pipelines.settings import differences, make
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.strict_json import json_text
@@ -22,7 +22,7 @@ from adaptfocus.trainers.settings.run import TrainConfig
 PLACES = ("index", "features", "weights", "start_from")  # identified by their content
 
 
-def same_run(run: Run, config: TrainConfig, index: VideoIndex, commit: Commit | None) -> list[str]:
+def same_run(run: Run, config: TrainConfig, index: IndexFacts, commit: Commit | None) -> list[str]:
     """Save the settings of a run that has trained nothing yet; otherwise check them -> lines for the user.
 
     A run that has trained must keep all settings that decide what is trained.
@@ -51,7 +51,7 @@ def same_run(run: Run, config: TrainConfig, index: VideoIndex, commit: Commit | 
     return [f"{key} has moved from {old} to {new}; it is the same" for key, (old, new) in moved.items()]
 
 
-def _check_index(run: Run, config: TrainConfig, index: VideoIndex, facts: dict) -> None:
+def _check_index(run: Run, config: TrainConfig, index: IndexFacts, facts: dict) -> None:
     if facts["fingerprint"] != index.fingerprint:
         raise ConfigError(
             f"the index {config.index} is not the one that {run.url} was begun on ({facts['index']}), or has changed "
@@ -79,7 +79,7 @@ def _check_settings(run: Run, saved: TrainConfig, config: TrainConfig, facts: di
         )
 
 
-def _forget_plans(run: Run, saved: TrainConfig, config: TrainConfig, index: VideoIndex) -> list[str]:
+def _forget_plans(run: Run, saved: TrainConfig, config: TrainConfig, index: IndexFacts) -> list[str]:
     """Delete plans drawn with old settings. A run that has committed nothing may change its settings."""
     facts = strict_json.read(run.at("index.json"), RESTORE)
     changed = list(differences(saved.what_is_trained(), config.what_is_trained()))

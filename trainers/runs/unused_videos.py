@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from adaptfocus.trainers.inputs.time_order import training_index
 from adaptfocus.trainers.settings.run import TrainConfig
 
 
@@ -32,11 +33,9 @@ def find_unused(config: TrainConfig, table: pa.Table) -> Unused:
     the order of clips in time (task=order) needs no labels.
     """
     found = Unused([], [], [])
-    if config.task == "order":
+    if not _may_leave_out(config):
         return found
     is_full, keeps_all = config.focus.regime == "full", config.plan.unlabelled == "negative"
-    if not is_full and keeps_all:
-        return found
     columns = (table.column(name).to_pylist() for name in ("labels", "intervals"))
     for row, (labels, intervals) in enumerate(zip(*columns, strict=True)):
         if not labels:
@@ -47,6 +46,17 @@ def find_unused(config: TrainConfig, table: pa.Table) -> Unused:
         elif is_full and set(labels) - {each["label"] for each in intervals}:
             found.label_left_out.append(row)
     return found
+
+
+def read_unused(config: TrainConfig) -> Unused:
+    """The videos that a run leaves out of its index. The index is read only if the settings can leave any out."""
+    if not _may_leave_out(config):
+        return Unused([], [], [])
+    return find_unused(config, training_index(config, columns=["labels", "intervals"]).table)
+
+
+def _may_leave_out(config: TrainConfig) -> bool:
+    return config.task != "order" and (config.focus.regime == "full" or config.plan.unlabelled == "left_out")
 
 
 def describe_unused(found: Unused, videos: int) -> str:

@@ -21,7 +21,7 @@ from adaptfocus.trainers.errors import StoppedError, TakenOverError
 from adaptfocus.trainers.evaluation.scoring import evaluate, predict_here
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import train
-from adaptfocus.trainers.runs.epochs import read_excluded, read_head, read_saliency
+from adaptfocus.trainers.runs.epochs import Planning, read_excluded, read_head, read_saliency
 from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Commit, Run
 from adaptfocus.trainers.runs.open import load_config
@@ -117,6 +117,13 @@ def test_a_finished_run_is_left_alone(small_world: SmallWorld, undisturbed: Run)
     config = small_world.run_config(undisturbed.url.rsplit("/", 1)[0], "undisturbed")
     prepare(config)
     assert is_finished(config)
+
+
+def test_a_published_plan_is_found_without_the_rows_of_the_index(undisturbed: Run, tmp_path: Path) -> None:
+    """So a run that resumes in the midst of an epoch begins as soon with a million videos as with ten."""
+    config = load_config(undisturbed.url).model_copy(update={"index": str(tmp_path / "gone")})
+    plan = Planning(undisturbed, config).publish(1, None)
+    assert plan == read_plan(undisturbed.epoch_url(1, "plan"))
 
 
 def test_saliency_of_an_epoch_changes_the_plan_of_the_next(

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError, InputError
+from adaptfocus.pipelines.index.load import open_index
 from adaptfocus.trainers.backbones import build, load_pretrained
 from adaptfocus.trainers.evaluation.scoring import check_scorable
 from adaptfocus.trainers.runs.preparation import prepare
@@ -30,9 +31,11 @@ def without_labels(world: SmallWorld, folder: Path, with_classes: bool) -> str:
         table = pq.read_table(part)
         rows = [row | {"labels": [], "intervals": None} for row in table.to_pylist()]
         pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), part)
-    if not with_classes:
-        facts = copy / "index.json"
-        facts.write_text(json.dumps(json.loads(facts.read_text()) | {"classes": []}))
+    place = copy / "index.json"
+    entry = json.loads(place.read_text()) | ({} if with_classes else {"classes": []})
+    for part in entry["parts"]:
+        part["facts"] |= {"unlabelled": part["facts"]["rows"], "max_labels": 0}
+    place.write_text(json.dumps(entry))
     return str(copy)
 
 
@@ -87,15 +90,13 @@ def test_what_is_no_weights_file_is_said_without_torchs_advice_to_read_it_unsafe
 
 
 def test_what_cannot_be_scored_is_said_before_anything_is_decoded(small_world: SmallWorld, tmp_path: Path) -> None:
-    from adaptfocus.pipelines.index.load import load_index
-
     config: TrainConfig = small_world.run_config(tmp_path, "a")
-    index = load_index(small_world.test_index)
+    index = open_index(small_world.test_index)
     check_scorable(config, index.classes, index, "TEST")
     with pytest.raises(InputError, match="TEST cannot be scored: it has no class of the run"):
         check_scorable(config, ["another"], index, "TEST")
     with pytest.raises(InputError, match="TEST cannot be scored: it has classes the run was not trained on"):
         check_scorable(config, index.classes[:1], index, "TEST")
-    bare = load_index(without_labels(small_world, tmp_path, with_classes=True))
+    bare = open_index(without_labels(small_world, tmp_path, with_classes=True))
     with pytest.raises(InputError, match=r"none of its 18 videos has a label.*index --labels"):
         check_scorable(config, index.classes, bare, "TEST")
