@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pyarrow as pa
+import pyarrow.compute as pc
 
 from adaptfocus.infra.report.data import Dropped
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.index.parts import part_urls, read_part
 from adaptfocus.pipelines.store import strict_json
-from adaptfocus.pipelines.store.tables import read_table
-from adaptfocus.trainers.evaluation.scoring import PREDICTIONS_SCHEMA
+from adaptfocus.trainers.evaluation import predictions
 from adaptfocus.trainers.runs.epochs import read_excluded
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -26,7 +25,12 @@ def count_dropped(runs: Sequence[tuple[Run, str, TrainConfig, dict]], evaluation
     indexes = dict.fromkeys(config.index for _, _, config, _ in runs)
     refused = [_told(row) for index in indexes for row in refused_rows(index)]
     excluded = [row for run, _, config, _ in runs for row in _excluded(run, config)]
-    unscored = [row for run, _, _, scores in runs if scores.get("undecodable") for row in _unscored(run, evaluation)]
+    unscored = [
+        row
+        for run, _, _, scores in runs
+        if scores.get("undecodable")
+        for row in _unscored(run, evaluation, scores["videos"])
+    ]
     return [*_counted("indexing", refused), *_counted("training", excluded), *_counted("evaluation", unscored)]
 
 
@@ -53,11 +57,11 @@ def _excluded(run: Run, config: TrainConfig) -> list[tuple[str, str, str]]:
     return []
 
 
-def _unscored(run: Run, evaluation: str) -> list[tuple[str, str, str]]:
+def _unscored(run: Run, evaluation: str, videos: int) -> list[tuple[str, str, str]]:
     """The test videos whose views did not decode: they rank last for every class."""
-    columns = pa.schema([PREDICTIONS_SCHEMA.field(name) for name in ("video_id", "ok")])
-    rows = read_table(run.at("evaluations", evaluation, "predictions.parquet"), columns).to_pylist()
-    return [("not_decoded", row["video_id"], "ranks last for every class") for row in rows if not row["ok"]]
+    tables = predictions.read(run, evaluation, videos, ["video_id", "ok"])
+    lost = [video_id for table in tables for video_id in table.filter(~pc.field("ok"))["video_id"].to_pylist()]
+    return [("not_decoded", video_id, "ranks last for every class") for video_id in lost]
 
 
 def _told(row: dict) -> tuple[str, str, str]:

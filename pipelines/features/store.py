@@ -151,7 +151,8 @@ def finish(url: str, parts: Sequence[str]) -> dict[str, Any]:
     Raises:
         InputError: a part is missing, or a video is in two of them.
     """
-    missing = [name for name in parts if name not in parts_there(url)]
+    there = parts_there(url)
+    missing = [name for name in parts if name not in there]
     if missing:
         raise InputError(f"{url}: {len(missing)} of {len(parts)} parts are missing: {missing[:3]}; extract again")
     facts = pa.concat_tables(_read(url, parts, FACTS, 0))

@@ -1,7 +1,7 @@
 """The saved evaluations of a run, with the conditions that each was made under.
 
     RUN/evaluations/NAME/scores.json          scores, and their conditions
-    RUN/evaluations/NAME/predictions.parquet  the probabilities of every view
+    RUN/evaluations/NAME/predictions/         the probabilities of every view (trainers/evaluation/predictions.py)
     RUN/evaluations/NAME/resamples.parquet    the scores on resamples of the test videos (trainers/metrics/bootstrap.py)
 
 No evaluation silently replaces one under other conditions: a name that is taken is an error.

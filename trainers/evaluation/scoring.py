@@ -11,19 +11,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from adaptfocus.pipelines import store
-from adaptfocus.pipelines.decode.settings import DecodeConfig
 from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.index.load import IndexFacts, load_index, open_index
 from adaptfocus.pipelines.plan.draw import Planner, plan_views
 from adaptfocus.pipelines.plan.published import PlanFacts, write_plan
 from adaptfocus.pipelines.store.strict_json import json_text
-from adaptfocus.pipelines.store.tables import write_table
 from adaptfocus.pipelines.stream.batches import DecodedBatch
 from adaptfocus.pipelines.stream.clips import ClipShape, stream
+from adaptfocus.trainers.evaluation import predictions
+from adaptfocus.trainers.evaluation.predictions import Prediction, Predictions, truth_at
 from adaptfocus.trainers.evaluation.saved import CROPS, Looked, check_views, refuse_other, save_resamples, scores_url
 from adaptfocus.trainers.inputs.model_input import build_adapted, to_model_input
 from adaptfocus.trainers.inputs.time_order import training_facts
@@ -33,20 +32,6 @@ from adaptfocus.trainers.runs.log import Commit, Run
 from adaptfocus.trainers.runs.on_features import test_source
 from adaptfocus.trainers.settings.run import TrainConfig
 
-PREDICTIONS_SCHEMA = pa.schema(
-    [
-        ("slot", pa.int64()),
-        ("video_id", pa.string()),
-        ("ok", pa.bool_()),
-        # These lists have an entry for each clip: all crops of the first view, then those of the next.
-        ("center_seconds", pa.list_(pa.float64())),
-        ("crop_place", pa.list_(pa.float32())),  # along the long side: -1 left or top, 0 middle, 1 right or bottom
-        ("probability", pa.list_(pa.float32())),  # [clips x classes], row by row
-    ]
-)
-
-# (slot, ok, probabilities [checkpoints, views x crops, classes]) of a video; a slot is its row in the plan
-Prediction = tuple[int, bool, np.ndarray]
 # (plan, shape, settings of the run, number of classes, checkpoints) -> all videos, in any order
 Predict = Callable[[PlanFacts, ClipShape, TrainConfig, int, Sequence[Commit]], Iterable[Prediction]]
 
@@ -156,16 +141,16 @@ def evaluate_checkpoints(
         config.placement.isolation,
         source,
     )
-    results = sorted(predict(facts, shape, config, len(classes), [*commits.values()]), key=lambda row: row[0])
-    if [slot for slot, _, _ in results] != list(range(facts.num_bags)):
-        raise RuntimeError(f"{len(results)} of {facts.num_bags} videos came back from prediction")
+    found = Predictions.gather(predict(facts, shape, config, len(classes), [*commits.values()]), facts.num_bags)
+    centers_seconds = predictions.view_centers(planner, config.clip, views)
     scores = {}
-    for number, (name, commit) in enumerate(commits.items()):
-        own = [(slot, ok, probability[number]) for slot, ok, probability in results]
-        _check_finite(run, commit, own)
-        scores[name], resampled = _scores(planner, plan.table, own, looked, commit)
+    for (name, commit), probability in zip(commits.items(), found.probability, strict=True):
+        _check_finite(run, commit, probability)
+        predictions.forget_old(run, name)
+        predictions.save(run, name, planner, centers_seconds, crops, shape.decode, found.ok, probability)
+        scores[name], resampled = _scores(planner, centers_seconds, found.ok, probability, looked, commit)
         save_resamples(run, name, resampled)
-        _save(run, name, plan.table, own, scores[name], shape.decode)
+        store.write_bytes(scores_url(run.url, name), json_text(asdict(scores[name]), indent=1).encode())
     return scores
 
 
@@ -188,11 +173,11 @@ def check_scorable(config: TrainConfig, classes: Sequence[str], index: IndexFact
         )
 
 
-def _check_finite(run: Run, commit: Commit, results: list[Prediction]) -> None:
-    for slot, _, probability in results:
-        if not np.isfinite(probability).all():
+def _check_finite(run: Run, commit: Commit, probability: np.ndarray) -> None:
+    for video, own in enumerate(probability):
+        if not np.isfinite(own).all():
             raise InputError(
-                f"the scores of checkpoint {commit.number} of {run.url} are not finite (video {slot} of the index): "
+                f"the scores of checkpoint {commit.number} of {run.url} are not finite (video {video} of the index): "
                 "its weights have grown without bound. Evaluate the end of an earlier epoch (--epoch), or train again "
                 "with a lower optim.learning_rate"
             )
@@ -228,33 +213,37 @@ class Predictor:
 
 
 def _scores(
-    planner: Planner, plan: pa.Table, results: list[Prediction], looked: Looked, commit: Commit
+    planner: Planner,
+    centers_seconds: np.ndarray,
+    ok: np.ndarray,
+    probability: np.ndarray,
+    looked: Looked,
+    commit: Commit,
 ) -> tuple[Scores, dict[str, np.ndarray]]:
-    """The scores of one checkpoint, and those on resamples, from probabilities [views x crops, classes] a video."""
-    classes = planner.classes
-    probability = np.stack([p for _, _, p in results]).astype(np.float64)  # [V, N x crops, K]
-    ok = np.array([ok for _, ok, _ in results])
+    """The scores of one checkpoint, and those on resamples.
+
+    Args:
+        probability: [V, views x crops, K]. It is overwritten: videos that are not ok rank last.
+    """
+    classes, videos = planner.classes, len(ok)
     probability[~ok] = -np.inf
-    truth = np.zeros((len(results), len(classes)), bool)
+    truth = np.zeros((videos, len(classes)), bool)
     for row, ids in enumerate(planner.label_ids):
         truth[row, list(ids)] = True
-    by_max, by_mean = max_and_mean_over_views(probability)
+    by_max, by_mean = (charades_ranked(by, truth) for by in max_and_mean_over_views(probability))
     map_max, per_class = charades_map(by_max, truth)
     maps = {"map_max": map_max, "map_mean": charades_map(by_mean, truth)[0]}
-    rows = {name: (charades_ranked(by, truth), truth) for name, by in (("map_max", by_max), ("map_mean", by_mean))}
-    times = _truth_at_views(planner, plan)
+    resampled = {"map_max": _resampled(by_max, truth), "map_mean": _resampled(by_mean, truth)}
+    del by_max, by_mean
+    times = truth_at(planner, centers_seconds)
     if times is not None:
-        crops = (len(results), looked.views, looked.crops, len(classes))
-        at_once = probability.reshape(crops).max(axis=2)  # over the crops of a time
-        rows["per_time_map"] = at_once, times[:, :: looked.crops]
-        maps["per_time_map"], _ = per_time_map(*rows["per_time_map"])
-    resampled = {
-        name: resampled_map(values, true, draws(len(true), resamples_for(true, len(true))))
-        for name, (values, true) in rows.items()
-    }
+        at_once = probability.reshape(videos, looked.views, looked.crops, len(classes))
+        at_once = at_once[:, :, 0] if looked.crops == 1 else at_once.max(axis=2)  # over the crops of a time
+        maps["per_time_map"], _ = per_time_map(at_once, times)
+        resampled["per_time_map"] = _resampled(at_once, times)
     positives = {name: int(n) for name, n in zip(classes, truth.sum(axis=0), strict=True)}
     return Scores(
-        videos=len(results),
+        videos=videos,
         undecodable=int((~ok).sum()),
         views=looked.views,
         checkpoint=commit.number,
@@ -274,40 +263,9 @@ def _scores(
     ), resampled
 
 
-def _truth_at_views(planner: Planner, plan: pa.Table) -> np.ndarray | None:
-    """Whether each clip's centre is in an interval of each class: [V, N x crops, K].
-
-    None unless every video has intervals.
-    """
-    every = planner.table.column("intervals").to_pylist()
-    if any(spans is None for spans in every):
-        return None
-    ids = {name: k for k, name in enumerate(planner.classes)}
-    centers = [[clip["center_seconds"] for clip in clips] for clips in plan.column("clips").to_pylist()]
-    truth = np.zeros((len(every), len(centers[0]), len(planner.classes)), bool)
-    for row, (spans, at) in enumerate(zip(every, centers, strict=True)):
-        for span in spans:
-            inside = (np.array(at) >= span["start_seconds"]) & (np.array(at) <= span["end_seconds"])
-            truth[row, inside, ids[span["label"]]] = True
-    return truth
+def _resampled(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    return resampled_map(values, truth, draws(len(truth), resamples_for(truth, len(truth))))
 
 
 def _known(value: float | None) -> float | None:
     return None if value is None or np.isnan(value) else float(value)
-
-
-def _save(run: Run, name: str, plan: pa.Table, results: list[Prediction], scores: Scores, decode: DecodeConfig) -> None:
-    rows = [
-        {
-            "slot": slot,
-            "video_id": bag["video_id"],
-            "ok": ok,
-            "center_seconds": [clip["center_seconds"] for clip in bag["clips"]],
-            "crop_place": [decode.place_of(n, clip["clip_id"]) for n, clip in enumerate(bag["clips"])],
-            "probability": p.flatten().tolist(),
-        }
-        for (slot, ok, p), bag in zip(results, plan.select(["video_id", "clips"]).to_pylist(), strict=True)
-    ]
-    table = pa.Table.from_pylist(rows, schema=PREDICTIONS_SCHEMA)
-    write_table(table, run.at("evaluations", name, "predictions.parquet"))
-    store.write_bytes(scores_url(run.url, name), json_text(asdict(scores), indent=1).encode())

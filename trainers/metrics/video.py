@@ -1,12 +1,10 @@
-"""Video-level metrics: average precision per class, the official Charades rule, pooling over views, saliency hits.
+"""Video-level metrics: average precision per class, the official Charades rule, pooling over views.
 
 All are pure functions of arrays, and compute in float64. Row order breaks ties (a stable sort), so the same scores give
 the same number on every machine.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -116,31 +114,10 @@ def max_and_mean_over_views(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     Raises:
         ValueError: not three axes, or no views.
     """
-    scores = np.asarray(scores, dtype=np.float64)
+    scores = np.asarray(scores)
     if scores.ndim != 3 or scores.shape[1] == 0:
         raise ValueError(f"scores must be [V, N, K] with at least one view, not {list(scores.shape)}")
-    return scores.max(axis=1), scores.mean(axis=1)
-
-
-def hit_rate(salient_seconds: Sequence[float], intervals: Sequence[Sequence[tuple[float, float]]]) -> float:
-    """Share of salient times that lie in one of their true intervals (ends included); nan if none can be judged.
-
-    Args:
-        salient_seconds: one time for each (video, action). nan means that there is none yet: it is not judged.
-        intervals: the (start_seconds, end_seconds) of the same action in the same video. An action without an
-            interval is not judged.
-
-    Raises:
-        ValueError: the lengths disagree.
-    """
-    if len(salient_seconds) != len(intervals):
-        raise ValueError(f"{len(salient_seconds)} salient times but {len(intervals)} lists of intervals")
-    judged = [
-        any(start <= seconds <= end for start, end in true)
-        for seconds, true in zip(salient_seconds, intervals, strict=True)
-        if len(true) > 0 and not np.isnan(seconds)
-    ]
-    return float(np.mean(judged)) if judged else float("nan")
+    return scores.max(axis=1).astype(np.float64), scores.mean(axis=1, dtype=np.float64)
 
 
 def _mean_average_precision(scores: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarray]:
@@ -150,11 +127,13 @@ def _mean_average_precision(scores: np.ndarray, truth: np.ndarray) -> tuple[floa
 
 
 def _checked(scores: np.ndarray, truth: np.ndarray, form: str, axes: int) -> tuple[np.ndarray, np.ndarray]:
-    scores, truth = np.asarray(scores, dtype=np.float64), np.asarray(truth)
+    scores, truth = np.asarray(scores), np.asarray(truth)
+    if not np.issubdtype(scores.dtype, np.floating):  # floats of any width rank as they are, without a copy
+        scores = scores.astype(np.float64)
     if scores.ndim != axes or truth.shape != scores.shape:
         raise ValueError(f"scores {list(scores.shape)} and truth {list(truth.shape)} must both be {form}")
     if truth.dtype != np.bool_:
         raise ValueError(f"truth must be bool, not {truth.dtype}; compare it with a threshold first")
-    if np.isnan(scores).any():
+    if scores.size and np.isnan(scores.max()):  # a maximum is nan if any score is, and needs no second array
         raise ValueError(f"{int(np.isnan(scores).sum())} of {scores.size} scores are nan")
     return scores, truth

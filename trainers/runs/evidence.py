@@ -31,7 +31,7 @@ def evidence_of_classes(
     ranked = _of_ranks(len(classes), ledger)
     recent = _of_recency(len(classes), after, epoch, staleness)
     has_bags = np.zeros(len(classes), bool)
-    has_bags[_flat(ledger.filter(ledger.column("ok")), "label_ids").astype(np.int64)] = True
+    has_bags[flat(ledger.filter(ledger.column("ok")), "label_ids").astype(np.int64)] = True
     return {
         str(classes[k]): {name: _number(values, k) for name, values in (ranked | recent).items()}
         for k in np.flatnonzero(has_bags).tolist()
@@ -40,7 +40,7 @@ def evidence_of_classes(
 
 def _of_ranks(classes: int, ledger: pa.Table) -> dict[str, np.ndarray]:
     trained = ledger.filter(ledger.column("ok"))
-    label, rank, variance = (_flat(trained, name) for name in ("label_ids", "null_rank", "null_variance"))
+    label, rank, variance = (flat(trained, name) for name in ("label_ids", "null_rank", "null_variance"))
     if len(rank) != len(label):  # the ledger of a version that did not rank
         label, rank, variance = (np.zeros(0) for _ in range(3))
     label, rank, variance = (values[rank >= 0] for values in (label.astype(np.int64), rank, variance))
@@ -72,7 +72,7 @@ def _of_recency(classes: int, after: SaliencyTable, epoch: int, staleness: float
     return {name: np.bincount(label, values[several], classes) for name, values in sums.items()}
 
 
-def _flat(table: pa.Table, name: str) -> np.ndarray:
+def flat(table: pa.Table, name: str) -> np.ndarray:
     """The numbers of a column of lists, as one array."""
     return table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
 

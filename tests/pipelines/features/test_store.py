@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,17 @@ def written(url: str, shape: tuple[int, ...] = (4,)) -> list[VideoFeatures]:
     write_part(url, "000002", [(videos[2], COUNTS)], [])
     finish(url, ["000000", "000001", "000002"])
     return videos
+
+
+def test_parts_are_listed_once_however_many_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, listed, names = str(tmp_path), [], [f"{number:06d}" for number in range(5)]
+    claim(url, SETTINGS)
+    for number, name in enumerate(names):
+        write_part(url, name, [(features(number, 2), COUNTS)], [])
+    real = store.list_files
+    monkeypatch.setattr(store, "list_files", lambda place: listed.append(place) or real(place))
+    assert finish(url, names)["videos"] == 5
+    assert len(listed) == 1
 
 
 @pytest.mark.parametrize("shape", [(4,), (2, 3, 4)])

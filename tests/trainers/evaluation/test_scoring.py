@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from adaptfocus.pipelines import store
@@ -16,11 +17,10 @@ from adaptfocus.pipelines.decode.settings import DecodeConfig
 from adaptfocus.pipelines.errors import ConfigError, InputError
 from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.plan.labels import is_shown
-from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.pipelines.stream.clips import stream
+from adaptfocus.trainers.evaluation import predictions
 from adaptfocus.trainers.evaluation.saved import names_of, read_resamples, read_scores
 from adaptfocus.trainers.evaluation.scoring import (
-    PREDICTIONS_SCHEMA,
     evaluate,
     evaluate_checkpoints,
     predict_here,
@@ -115,7 +115,7 @@ def test_three_crops_a_view_are_scored_by_their_largest_and_their_mean(small_wor
     three = evaluate(all_kept, config, index, VIEWS, "three", predict_here, crops=3)
     one = evaluate(all_kept, config, index, VIEWS, "one", predict_here)
     assert (three.views, three.crops, three.size_pixels, one.crops) == (VIEWS, 3, 20, 1)
-    tables = {name: read_table(all_kept.at("evaluations", name, "predictions.parquet"), PREDICTIONS_SCHEMA).to_pylist()
+    tables = {name: pa.concat_tables(predictions.read(all_kept, name, 6)).to_pylist()
               for name in ("three", "one")}  # fmt: skip
     p = np.array([row["probability"] for row in tables["three"]]).reshape(6, VIEWS, 3, -1)
     middle = np.array([row["probability"] for row in tables["one"]]).reshape(6, VIEWS, -1)

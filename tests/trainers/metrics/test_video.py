@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from adaptfocus.trainers.metrics.video import (
     average_precision,
     charades_map,
-    hit_rate,
     max_and_mean_over_views,
     per_time_map,
 )
@@ -139,15 +138,6 @@ def test_max_and_mean_over_views() -> None:
     assert maximum.dtype == mean.dtype == np.float64
 
 
-def test_hit_rate_by_hand() -> None:
-    # Inside, before the only interval, on the end of the second one, no interval (not judged), never scored (not
-    # judged): 2 of 3.
-    salient = [5.0, 1.0, 30.0, 2.0, math.nan]
-    intervals = [[(4.0, 6.0)], [(4.0, 6.0)], [(0.0, 2.0), (20.0, 30.0)], [], [(0.0, 9.0)]]
-    assert hit_rate(salient, intervals) == pytest.approx(2 / 3)
-    assert math.isnan(hit_rate([], []))
-
-
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -157,7 +147,6 @@ def test_hit_rate_by_hand() -> None:
         (lambda: charades_map(np.zeros((2, 3)), np.zeros((2, 3))), "truth must be bool, not float64"),
         (lambda: charades_map(np.array([[np.nan, 0.0]]), np.array([[YES, NO]])), "1 of 2 scores are nan"),
         (lambda: max_and_mean_over_views(np.zeros((2, 0, 3))), r"at least one view, not \[2, 0, 3\]"),
-        (lambda: hit_rate([1.0], []), "1 salient times but 0 lists"),
     ],
 )
 def test_what_cannot_be_judged_is_refused(call: object, said: str) -> None:

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
+import numpy as np
 import pyarrow as pa
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from adaptfocus.pipelines.plan.draw import Planner
-from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
-from adaptfocus.trainers.runs.diagnosis import contrast_of_classes, contrasts
+from adaptfocus.pipelines.plan.labels import is_shown
+from adaptfocus.pipelines.saliency.bins import Bins, spikes
+from adaptfocus.pipelines.saliency.snapshot import SaliencyTable, merge
+from adaptfocus.pipelines.schemas import INDEX_SCHEMA, LEDGER_SCHEMA
+from adaptfocus.pipelines.settings import make
+from adaptfocus.trainers.method.focus import focus_weights
+from adaptfocus.trainers.runs import diagnosis
+from adaptfocus.trainers.runs.diagnosis import contrast_of_classes, contrasts, diagnose
+from adaptfocus.trainers.runs.true_moments import TrueMoments
+from adaptfocus.trainers.settings.run import TrainConfig
+
+CLASSES = ("jump", "run", "sit")
 
 
 def test_a_spikes_contrast_is_how_far_it_stands_out_of_its_video() -> None:
@@ -26,3 +42,121 @@ def test_a_spikes_contrast_is_how_far_it_stands_out_of_its_video() -> None:
     index = pa.table({"video_id": ["a", "b", "c"], "labels": labels})
     classes = contrast_of_classes(Planner.of(index, ["jump", "run", "sit"]), table, 0.5, 6)
     assert classes == {"jump": pytest.approx(0.35), "run": pytest.approx(0.0)}
+
+
+def spans_of(random: np.random.Generator, labels: list[str]) -> list[dict] | None:
+    """Intervals of some labels, possibly several of one, and of a label that is no class; None: not annotated."""
+    if random.random() < 0.25:
+        return None
+    names = random.choice([*labels, "other"], int(random.integers(0, 5))).tolist()
+    starts = random.integers(0, 20, len(names)).tolist()
+    return [
+        {"label": name, "start_seconds": float(at), "end_seconds": float(at + random.integers(0, 10))}
+        for name, at in zip(names, starts, strict=True)
+    ]
+
+
+def index_of(random: np.random.Generator, videos: int) -> Planner:
+    rows = []
+    for number in range(videos):
+        labels = sorted(random.choice(CLASSES, int(random.integers(0, 4)), replace=False).tolist())
+        spans = spans_of(random, labels)
+        rows.append({"video_id": f"v{number}", "labels": labels, "intervals": spans, "duration_seconds": 24.0 + number})
+    names = ("video_id", "labels", "intervals", "duration_seconds")
+    return Planner.of(pa.Table.from_pylist(rows, pa.schema([INDEX_SCHEMA.field(n) for n in names])), CLASSES)
+
+
+def ledger_of(random: np.random.Generator, planner: Planner) -> pa.Table:
+    """A bag of each video, and a second one of some; some were not decoded."""
+    videos = [*range(planner.table.num_rows), *random.integers(0, planner.table.num_rows, 2).tolist()]
+    rows = []
+    for slot, video in enumerate(videos):
+        labels, clips = planner.label_ids[video], 3
+        tau = (random.integers(0, 49, clips) / 48).tolist()  # many lie on the ends of intervals
+        p = random.random(clips * len(labels), dtype=np.float32).tolist()
+        own = {"tau": tau, "label_ids": list(labels), "probability": p, "clip_id": [*range(clips)]}
+        own |= dict.fromkeys(("null_rank", "null_variance"), [-1.0] * len(labels))
+        rows.append(
+            {"slot": slot, "video_row": video, "ok": bool(random.random() < 0.9), "kind": "", "error": ""} | own
+        )
+    return pa.Table.from_pylist(rows, LEDGER_SCHEMA)
+
+
+def one_by_one(config: TrainConfig, planner: Planner, before: SaliencyTable, ledger: pa.Table, epoch: int) -> dict:
+    """The shares and precisions of a summary, a bag at a time."""
+    sums = dict.fromkeys(("unmasked", "positives", "weight", "true", "background", "right"), 0.0)
+    for bag in ledger.filter(ledger.column("ok")).to_pylist():
+        video, where = planner.video(bag["video_row"]), before.pairs_of(bag["video_row"])
+        if not bag["label_ids"]:
+            continue
+        p = torch.tensor(bag["probability"]).reshape(1, len(bag["tau"]), -1)
+        bins = Bins(*(each[where][None] for each in (before.bins.score, before.bins.tau, before.bins.epoch)))
+        tau, seconds = torch.tensor([bag["tau"]], dtype=torch.float64), torch.tensor([video["duration_seconds"]])
+        found = focus_weights(p, tau, seconds, bins, epoch, config.focus, config.saliency)
+        beta = config.focus.background_at(epoch, epoch / config.epochs)
+        weight, background = found.positive[0].numpy(), beta * found.background[0].numpy()
+        sums["unmasked"] += (weight > 0).sum()
+        sums["positives"] += weight.size
+        if video["intervals"] is None:
+            continue
+        truth = np.array([
+            [is_shown(video["intervals"], CLASSES[k], t * video["duration_seconds"]) for k in bag["label_ids"]]
+            for t in bag["tau"]
+        ])  # fmt: skip
+        sums["weight"] += weight.sum()
+        sums["true"] += weight[truth].sum()
+        sums["background"] += background.sum()
+        sums["right"] += background[~truth].sum()
+    return {
+        "share_unmasked": sums["unmasked"] / sums["positives"] if sums["positives"] else None,
+        "precision_of_positives": sums["true"] / sums["weight"] if sums["weight"] else None,
+        "precision_of_negatives": sums["right"] / sums["background"] if sums["background"] else None,
+    }
+
+
+def hits_one_by_one(planner: Planner, after: SaliencyTable, epoch: int, staleness: float) -> float | None:
+    a, salient = spikes(after.bins, epoch, staleness)
+    judged = []
+    for pair, (row, label) in enumerate(zip(after.video_row.tolist(), after.label_id.tolist(), strict=True)):
+        video = planner.video(row)
+        own = [span for span in video["intervals"] or [] if span["label"] == CLASSES[label]]
+        if own and a[pair] >= 0:
+            judged.append(is_shown(own, CLASSES[label], salient[pair].double().item() * video["duration_seconds"]))
+    return sum(judged) / len(judged) if judged else None
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 3]))
+@settings(max_examples=60, deadline=None)
+def test_whole_tables_give_what_one_bag_after_the_other_gives(seed: int, epoch: int) -> None:
+    random = np.random.default_rng(seed)
+    values = {"name": "a", "runs": "/r", "index": "/i", "epochs": 4, "saliency": {"bins": 6}}
+    focus = {"warmup_epochs": 1, "background_weight": 2.0, "background_from": 0.5, "rivalry": 1.0}
+    config = make(TrainConfig, values | {"focus": focus})
+    planner = index_of(random, 7)
+    before = planner.empty_saliency(config.saliency)
+    for earlier in range(epoch):
+        before = merge(before, ledger_of(random, planner), earlier, config.saliency)
+    ledger = ledger_of(random, planner)
+    after = merge(before, ledger, epoch, config.saliency)
+    with mock.patch.object(diagnosis, "BAGS_AT_ONCE", 2):
+        found = diagnose(config, planner, before, after, ledger, epoch)
+    wanted = one_by_one(config, planner, before, ledger, epoch)
+    wanted["hit_rate"] = hits_one_by_one(planner, after, epoch, config.saliency.staleness)
+    for name, value in wanted.items():
+        assert found[name] == (None if value is None else pytest.approx(value, rel=1e-5)), name
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_moments_are_true_where_an_interval_shows_them(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    planner = index_of(random, 5)
+    moments = TrueMoments.of(planner)
+    rows, labels = random.integers(0, 5, 30), random.integers(0, 3, 30)
+    seconds = random.integers(0, 60, (30, 4)) / 2
+    shown, has = moments.show(rows, labels, seconds), moments.has_interval(rows, labels)
+    for place, (row, label) in enumerate(zip(rows.tolist(), labels.tolist(), strict=True)):
+        spans = planner.video(row)["intervals"] or []
+        assert has[place] == any(span["label"] == CLASSES[label] for span in spans)
+        assert shown[place].tolist() == [is_shown(spans, CLASSES[label], t) for t in seconds[place]]
+    assert moments.is_known.tolist() == [planner.video(row)["intervals"] is not None for row in range(5)]
