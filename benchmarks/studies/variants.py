@@ -113,7 +113,7 @@ TAIL = {
     if regime != "negatives"
 } | {"best_balanced": Variant("best, rare classes looked at more", "best", ("plan.focus_balance=1",))}
 
-# These find slow classes sooner (docs/results.md): an input that cannot see what stands still, and more steps.
+# These find slow classes sooner (docs/results_drawn.md): an input that cannot see what stands still, and more steps.
 _SOONER = ("input.motion=zero_mean_kernels", "plan.bags_per_batch=4")
 MOVING = {
     "best_moving": Variant("best, kernels without a mean over time, batches of 4 videos", "best", _SOONER),

@@ -12,13 +12,13 @@ from typing import Any
 from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.trainers.settings.recipes_of_the_paper import RECIPES_OF_THE_PAPER
 
-# What gained on every world tried, in addition to the regime itself (docs/results.md).
+# What gained on every world tried, in addition to the regime itself (docs/results_drawn.md).
 PAST_THE_PAPER = {"noisy_or": 1.0, "background_weight": 2.0}
 # These keep focusing from locking onto moments that only the model likes (docs/method.md#the-trap).
 FREED = PAST_THE_PAPER | {"negative_focus": 0.7, "rivalry": 1.0, "background_from": 0.6}
 # From scratch, small3d learns nothing of real people on RGB, not even from true labels (docs/results.md).
 MOVING = {"motion": "auto"}
-# The schedule raises the score of every regime, so all have it (docs/results.md).
+# The schedule raises the score of every regime, so all have it (docs/results_drawn.md).
 OPTIM = {"schedule": "up7", "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.02}
 
 
@@ -114,7 +114,7 @@ def ours_resampled() -> dict[str, Any]:
 
     Cost: that of `full`.
     Command: adaptfocus train ours_resampled name=ours_resampled runs=URL index=URL weights=URL
-    Expect (measured: docs/results.md): mAP-max, row `resampled`.
+    Expect (measured: docs/results_drawn.md): mAP-max, row `resampled`.
     """
     return _regime("ours", resample=True)
 
@@ -124,7 +124,7 @@ def ours_resampled_noisy_or() -> dict[str, Any]:
 
     Cost: that of `full`.
     Command: adaptfocus train ours_resampled_noisy_or name=noisy-or runs=URL index=URL weights=URL
-    Expect (measured: docs/results.md): mAP-max, row `noisy_or`.
+    Expect (measured: docs/results_drawn.md): mAP-max, row `noisy_or`.
     """
     return _regime("ours", resample=True, focus={"noisy_or": 1.0})
 
@@ -134,7 +134,7 @@ def best() -> dict[str, Any]:
 
     Cost: that of `full`.
     Command: adaptfocus train best name=best runs=URL index=URL weights=URL
-    Expect (measured: docs/results.md): mAP-max, row `best`. Where looks tell actions apart, turn the fading off:
+    Expect (measured: docs/results_drawn.md): mAP-max, row `best`. Where looks tell actions apart, turn the fading off:
     input.fade_background=0 (row `negatives`).
     """
     return _regime("ours", resample=True, focus=PAST_THE_PAPER) | {"input": {"fade_background": 0.5}}
