@@ -142,7 +142,9 @@ def run_evaluation(
     if address in OWN:  # use all of its actors, and no resources of a training worker
         check_this_machine(config.placement.model_copy(update={"worker_resources": {}, "min_workers": None}))
     with connect(address, cpus=cpus_of(config)):
-        check_seen({"the run": store.join(run_url, "config.json"), "the index": store.join(index_url, "index.json")})
+        places = {"the run": store.join(run_url, "config.json"), "the index": store.join(index_url, "index.json")}
+        more = {"the features": store.join(features, "features.json")} if features else {}
+        check_seen(places | more)
         return evaluate(run, config, index_url, views, name, predict_on_cluster, *how)
 
 
