@@ -18,9 +18,8 @@ from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.trainers.evaluation.saved import names_of, read_scores
-from adaptfocus.trainers.runs.epochs import EXCLUDED, SALIENCY
 from adaptfocus.trainers.runs.holder import SIGN_SECONDS, read_holder, seems_alive
-from adaptfocus.trainers.runs.log import RESTORE, Commit, Run
+from adaptfocus.trainers.runs.log import EXCLUDED, RESTORE, SALIENCY, Commit, Run
 
 # A run reports its position at most once a second, and only between steps: a slow step does not mean that it died.
 FRESH_SECONDS = 120.0

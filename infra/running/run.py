@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 
 from adaptfocus.infra.running.ending import Ending, Interrupted, hear_again, hear_signals
-from adaptfocus.infra.running.found import describe_at_end
 from adaptfocus.infra.running.placement import check_this_machine, cpus_of, needed_resources
 from adaptfocus.infra.running.progress import console, follow_run
+from adaptfocus.infra.running.run_warnings import describe_at_end
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError, own_error_in
 from adaptfocus.pipelines.index.load import load_index

@@ -22,11 +22,9 @@ from adaptfocus.pipelines.store.strict_json import json_text
 from adaptfocus.pipelines.store.tables import read_table, write_table
 from adaptfocus.trainers.runs import releases
 from adaptfocus.trainers.runs.diagnosis import diagnose
-from adaptfocus.trainers.runs.log import Commit, Run
+from adaptfocus.trainers.runs.log import EXCLUDED, SALIENCY, SUMMARY, Commit, Run
 from adaptfocus.trainers.runs.unused_videos import find_unused
 from adaptfocus.trainers.settings.run import TrainConfig
-
-SALIENCY, EXCLUDED, SUMMARY = "saliency.parquet", "excluded.parquet", "summary.json"
 
 
 def publish_plan(run: Run, config: TrainConfig, planner: Planner, epoch: int, last: Commit | None) -> PlanFacts | None:
