@@ -27,6 +27,7 @@ from adaptfocus.pipelines import store
 from adaptfocus.trainers.runs.log import SUMMARY, Run
 from adaptfocus.trainers.settings.run import TrainConfig
 
+SLOW = 20  # epochs at chance that say little
 FEW_POSITIVES = 0.05  # share of positives left unmasked
 TOP_WEIGHT = 3.0  # the weight that AF and CF give the moments of their choice (docs/method.md, The trap)
 
@@ -48,7 +49,9 @@ def warnings_of(summaries: Sequence[Mapping[str, Any]], config: TrainConfig) -> 
         summaries: of the epochs in order, the newest last; the last EPOCHS of them are enough.
     """
     recent = [told for summary in summaries[-EPOCHS:] if (told := count_found(summary))]
-    if not recent or recent[-1].epoch != summaries[-1]["epoch"] + 1 or not can_be_judged(config, recent[-1].epoch):
+    if config.task != "labels" or not recent or recent[-1].epoch != summaries[-1]["epoch"] + 1:
+        return []
+    if not can_be_judged(config, recent[-1].epoch):
         return []
     told = recent[-1]
     about = [
@@ -99,7 +102,7 @@ def _of_classes(recent: Sequence[Findings], summary: Mapping[str, Any], config: 
         return RunWarning("locked_onto_chance", says, (chance, sure, *facts), changes)
     slow = "On real people, runs that ended well were at chance for 10 epochs and more."
     says = "Focusing has found nothing yet: its moments are at chance."
-    return RunWarning("at_chance", says, (chance, slow, *facts), changes)
+    return RunWarning("at_chance", says, (chance, *([slow] if told.epoch <= SLOW else []), *facts), changes)
 
 
 def _together(recent: Sequence[Findings], names: Sequence[str]) -> tuple[float, float]:
@@ -114,7 +117,7 @@ def _z_of(z: float, recent: Sequence[Findings]) -> str:
 
 
 def _trend(recent: Sequence[Findings], beyond_chance: bool) -> tuple[str, ...]:
-    """How the number of found classes has gone; below chance, a change of it means nothing."""
+    """How the number of found classes has gone; a change means nothing if all classes together are at chance."""
     counts = [len(each.found) for each in recent]
     if len(set(counts)) < 2:
         return ()

@@ -117,6 +117,10 @@ class Run:
             self._read[number] = _read_commit(self.at("log", _name(number)))
         return self._read[number]
 
+    def after(self, number: int) -> Commit | None:
+        """The entry after that number, if there is one: one small request, where `entries` lists the whole log."""
+        return self.entry(number + 1) if store.exists(self.at("log", _name(number + 1))) else None
+
     def append(self, commit: Commit) -> bool:
         """Add an entry to the log; False if its number is already taken."""
         data = json.dumps(asdict(commit), allow_nan=False).encode()
