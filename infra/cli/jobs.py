@@ -113,7 +113,7 @@ def watch(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON once, one object a run.")] = False,
 ) -> None:
-    """Watch runs from any machine: progress, classes found, warnings with what to change.
+    """Watch runs live: progress, classes found, warnings and what to change.
 
     It only reads the runs' folders, and ends when all are finished.
     """
@@ -127,14 +127,15 @@ def watch(
             for each in seen:
                 print(json_text(json_of(each)))
             return
+        screen = Console()
         try:
-            if not once and out.is_terminal and not all_finished(seen):
+            if not once and screen.is_terminal and not all_finished(seen):
                 below = f"a look every {every:g} s; Ctrl-C ends this, and the runs continue"
-                with Live(screen_of(seen, out, below), console=out, auto_refresh=False, transient=True) as live:
+                with Live(screen_of(seen, screen, below), console=screen, auto_refresh=False, transient=True) as live:
                     while not all_finished(seen):
                         time.sleep(every)
                         seen = list(threads.map(Watch.look, watched))
-                        live.update(screen_of(seen, out, below), refresh=True)
+                        live.update(screen_of(seen, screen, below), refresh=True)
         finally:
             for line in (line for each in seen for line in lines_of(each)):
                 out.print(line.text, style=line.style, markup=False, highlight=False)

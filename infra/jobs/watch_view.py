@@ -107,7 +107,7 @@ def _classes(seen: Seen) -> str:
     said = [f"{seen.classes_found} of {seen.classes_judged} classes found"]
     said += [f"not found: {listed(seen.classes_not_found)}"] if seen.classes_not_found else []
     said += [f"too few videos to tell: {listed(seen.classes_too_few_videos)}"] if seen.classes_too_few_videos else []
-    return "; ".join(said)
+    return "; ".join(said) + (f". {seen.too_early}" if seen.too_early else "")
 
 
 def _newest_visits(seen: Seen) -> str:

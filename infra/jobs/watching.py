@@ -58,6 +58,7 @@ class Seen:
     classes_not_found: tuple[str, ...] = ()
     classes_too_few_videos: tuple[str, ...] = ()
     found_sentence: str | None = None
+    too_early: str = ""  # to judge, and why
     # Of classes that are not found: share of salient times that are the newest visits, by chance, and z of the excess;
     # None if clips are drawn around salient times on purpose.
     newest_visits: tuple[float, float, float] | None = None
@@ -160,7 +161,11 @@ class Watch:
             return facts
         facts |= {"classes_found": len(told.found), "classes_judged": told.judged}
         facts |= {"classes_not_found": tuple(told.not_found), "classes_too_few_videos": tuple(told.too_few)}
-        facts |= {"found_sentence": told.sentence, "warnings": tuple(warnings_of(self._summaries, self.config))}
+        facts |= {
+            "found_sentence": told.sentence,
+            "too_early": told.too_early,
+            "warnings": tuple(warnings_of(self._summaries, self.config)),
+        }
         if told.not_found and not (self.config.plan.resample and self.config.focus.active(newest["epoch"])):
             facts["newest_visits"] = recency_excess(newest, told.not_found)
         return facts

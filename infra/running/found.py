@@ -43,6 +43,7 @@ class Findings:
     epoch: int
     classes: Sequence[ClassFound]
     sentence: str = ""
+    too_early: str = ""  # why it is too early to judge, as a sentence; it ends `sentence`
 
     @property
     def found(self) -> list[str]:
@@ -111,11 +112,11 @@ def findings(summary: Mapping[str, Any], config: TrainConfig) -> Findings | None
         sentence = f"After epoch {told.epoch} it cannot be told whether classes are found"
     if told.not_found:
         sentence += f"; not found: {listed(told.not_found)} (spikes stand out no more than in videos without the tag)"
-    sentence += "."
+    too_early = ""
     if told.not_found and not can_be_judged(config, told.epoch):
         begins = f"focusing begins after epoch {config.focus.warmup_epochs}" if early else f"it takes {EPOCHS} epochs"
-        sentence += f" It is too early to judge: {begins}."
-    return Findings(told.epoch, told.classes, sentence)
+        too_early = f"It is too early to judge: {begins}."
+    return Findings(told.epoch, told.classes, f"{sentence}. {too_early}".strip(), too_early)
 
 
 def can_be_judged(config: TrainConfig, epoch: int) -> bool:
