@@ -12,14 +12,16 @@ from adaptfocus.trainers.backbones.specs import BACKBONES, HEAD
 from adaptfocus.trainers.settings.run import TrainConfig
 
 LONG = 60  # epochs, of the longest runs of docs/results.md
+MORE_VIDEOS = "More videos of these classes, by more people."
 HIGH_RATE = {"small3d": 7e-3, "r2plus1d_tiny": 3e-3}  # peak rates that held; twice these broke the discovery
 FREES = {"negative_focus": 0.7, "rivalry": 1, "noisy_or": 1}  # what the recipes focused and small have
 
 
 def advice(summary: Mapping[str, Any], config: TrainConfig) -> tuple[str, ...]:
-    """What helps by the measurements, and the run does not use yet; then how to check where the fault lies."""
+    """What helps by the measurements, and the run does not use yet; then how to check where the fault lies;
+    last, more videos."""
     told = [_free(config), *_start(config), _rate(config), _longer(config), _bigger(config), *_checks(summary, config)]
-    return (*(said for said in told if said), "More videos of these classes, by more people.")
+    return (*(said for said in told if said), MORE_VIDEOS)
 
 
 def _free(config: TrainConfig) -> str:

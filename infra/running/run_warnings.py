@@ -12,7 +12,7 @@ from math import sqrt
 from statistics import fmean
 from typing import Any
 
-from adaptfocus.infra.running.advice import advice
+from adaptfocus.infra.running.advice import MORE_VIDEOS, advice
 from adaptfocus.infra.running.found import (
     BEYOND_CHANCE,
     EPOCHS,
@@ -27,7 +27,7 @@ from adaptfocus.pipelines import store
 from adaptfocus.trainers.runs.log import SUMMARY, Run
 from adaptfocus.trainers.settings.run import TrainConfig
 
-SLOW = 20  # epochs at chance that say little
+SLOW = 30  # epochs; so long, good runs may show nothing (docs/method.md)
 FEW_POSITIVES = 0.05  # share of positives left unmasked
 TOP_WEIGHT = 3.0  # the weight that AF and CF give the moments of their choice (docs/method.md, The trap)
 
@@ -55,7 +55,7 @@ def warnings_of(summaries: Sequence[Mapping[str, Any]], config: TrainConfig) -> 
         return []
     told = recent[-1]
     about = [
-        _of_classes(recent, summaries[-1], config) if told.not_found else None,
+        _of_classes(recent, summaries[-EPOCHS:], config) if told.not_found else None,
         _of_positives(summaries[-1], config),
     ]
     return [*(each for each in about if each), *([_of_too_few(told)] if told.too_few else [])]
@@ -78,15 +78,19 @@ def lines_of(warning: RunWarning) -> list[str]:
     return said + [f"  {'what to change: ' if not n else '  '}{each}" for n, each in enumerate(warning.changes)]
 
 
-def _of_classes(recent: Sequence[Findings], summary: Mapping[str, Any], config: TrainConfig) -> RunWarning:
+def _of_classes(recent: Sequence[Findings], summaries: Sequence[Mapping[str, Any]], config: TrainConfig) -> RunWarning:
     """The warning about classes that are not found in the newest epoch: at chance, or not found yet."""
-    told, changes = recent[-1], advice(summary, config)
+    told, summary = recent[-1], summaries[-1]
+    changes = advice(summary, config)
     not_found = f"{len(told.not_found)} of {told.judged} classes are not found."
     (all_z, best), (rest_z, _) = (
         _together(recent, names) for names in ([*told.found, *told.not_found], told.not_found)
     )
     facts = (*_trend(recent, all_z >= BEYOND_CHANCE), *_by_class(told), *_of_truth(summary))
-    if config.focus.regime != "ours" or best / 2 < BEYOND_CHANCE:  # a ranking half as good as a perfect one is not seen
+    if best / 2 < BEYOND_CHANCE:  # for a ranking half as good as a perfect one
+        few = "There are so few videos that even a good ranking of them would hardly show."
+        return RunWarning("not_found", not_found, (few, *facts), (MORE_VIDEOS, *changes[:-1]))
+    if config.focus.regime != "ours":
         return RunWarning("not_found", not_found, facts, changes)
     if rest_z >= BEYOND_CHANCE:
         learnt = f"Together these stand out against chance ({_z_of(rest_z, recent)}): some of them are being learnt."
@@ -94,14 +98,14 @@ def _of_classes(recent: Sequence[Findings], summary: Mapping[str, Any], config: 
     facts += _of_recency(told, summary, config)
     if all_z >= BEYOND_CHANCE:
         chance = f"Together these stand out no more than by chance ({_z_of(rest_z, recent)})."
-        says = f"Focusing is at chance for {len(told.not_found)} of {told.judged} classes."
+        says = f"Nothing shows that focusing has found {len(told.not_found)} of {told.judged} classes."
         return RunWarning("at_chance", says, (chance, *facts), changes)
     chance = f"All {told.judged} classes together stand out no more than by chance ({_z_of(all_z, recent)})."
-    if sure := _sureness(summary):
+    if sure := _sureness(summaries):
         says = "Focusing has locked onto chance: it trains on moments of its own choice, not on the actions."
         return RunWarning("locked_onto_chance", says, (chance, sure, *facts), changes)
-    slow = "On real people, runs that ended well were at chance for 10 epochs and more."
-    says = "Focusing has found nothing yet: its moments are at chance."
+    slow = "The test is cautious: on real people, a run that ended well showed no more for 20 epochs and more."
+    says = "Nothing shows yet that focusing has found any class."
     return RunWarning("at_chance", says, (chance, *([slow] if told.epoch <= SLOW else []), *facts), changes)
 
 
@@ -143,17 +147,18 @@ def _of_truth(summary: Mapping[str, Any]) -> tuple[str, ...]:
     return () if rate is None else (f"By the index's intervals, {_percent(rate)} of all salient times are right.",)
 
 
-def _sureness(summary: Mapping[str, Any]) -> str:
+def _sureness(summaries: Sequence[Mapping[str, Any]]) -> str:
     """Evidence that a choice confirms itself: spikes near the p that the trap predicts. Empty if they are not.
 
     A moment that every video has gets p = pi from tags alone, pi the share of videos with a tag. Chosen as a positive
     with the weight TOP_WEIGHT, it gets TOP_WEIGHT pi / (TOP_WEIGHT pi + 1 - pi).
     """
-    spike, evidence = summary.get("mean_spike_actionness"), summary["evidence"].values()
-    videos = (summary.get("bags_trained") or 0) * len(evidence)
+    spike = max(each.get("mean_spike_actionness") or 0.0 for each in summaries)
+    evidence = summaries[-1]["evidence"].values()
+    videos = (summaries[-1].get("bags_trained") or 0) * len(evidence)
     pi = sum(max(e["bags"], e["salient"] or 0) for e in evidence) / videos if videos else 0.0
     trap = TOP_WEIGHT * pi / (TOP_WEIGHT * pi + 1 - pi) if 0 < pi < 1 else 1.0
-    if spike is None or spike < (pi + trap) / 2:
+    if spike < (pi + trap) / 2:
         return ""
     return (
         f"Yet the model is sure of its moments: mean spike {spike:.2f}, where any moment has {pi:.2f} by the tags. A "

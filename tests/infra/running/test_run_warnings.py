@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from adaptfocus.infra.running.run_warnings import RunWarning, lines_of, warnings_of
@@ -11,7 +13,7 @@ from tests.infra.running.test_found import config_of, evidence
 SURE, UNSURE = 0.6, 0.45
 
 
-def summary(epoch: int, zs: dict[str, dict | float], spike: float = SURE, **more: object) -> dict:
+def summary(epoch: int, zs: Mapping[str, dict | float], spike: float = SURE, **more: object) -> dict:
     classes = {name: z if isinstance(z, dict) else evidence(z) for name, z in zs.items()}
     return {"epoch": epoch, "bags_trained": 100, "mean_spike_actionness": spike, "evidence": classes} | more
 
@@ -50,11 +52,11 @@ def test_a_lock_is_named_after_three_epochs_of_focusing_with_what_frees_from_it(
 def test_nothing_learnt_is_told_apart_from_a_lock() -> None:
     """Spikes are where the tags alone put them: focusing has not chosen anything."""
     (slow,) = warned([0.5, -0.4, 0.3, 0.0], "focused", spike=UNSURE)
-    assert (slow.kind, slow.says) == ("at_chance", "Focusing has found nothing yet: its moments are at chance.")
-    assert any("at chance for 10 epochs and more" in reason for reason in slow.reasons)
+    assert (slow.kind, slow.says) == ("at_chance", "Nothing shows yet that focusing has found any class.")
+    assert any("showed no more for 20 epochs and more" in reason for reason in slow.reasons)
     assert not any("trap" in change for change in slow.changes), "the recipe has what frees from it"
-    (late,) = warned([0.5, -0.4], "focused", spike=UNSURE, epoch=25)
-    assert not any("10 epochs and more" in reason for reason in late.reasons)
+    (late,) = warned([0.5, -0.4], "focused", spike=UNSURE, epoch=35)
+    assert not any("20 epochs and more" in reason for reason in late.reasons)
 
 
 def test_classes_that_are_weak_but_learnt_are_told_from_those_at_chance() -> None:
@@ -63,7 +65,7 @@ def test_classes_that_are_weak_but_learnt_are_told_from_those_at_chance() -> Non
     assert (learnt.kind, learnt.says) == ("not_found", "3 of 4 classes are not found.")
     assert "Together these stand out against chance (z = 2.6 over epochs 4 to 6" in learnt.reasons[0]
     (partly,) = warned([9.0, 0.1, 0.1, 0.1])
-    assert (partly.kind, partly.says) == ("at_chance", "Focusing is at chance for 3 of 4 classes.")
+    assert (partly.kind, partly.says) == ("at_chance", "Nothing shows that focusing has found 3 of 4 classes.")
     assert "Together these stand out no more than by chance (z = 0.2" in partly.reasons[0]
     assert warned([9.0, 5.0]) == []
 
@@ -97,6 +99,8 @@ def test_too_few_videos_and_too_few_positives_are_said_of_any_run() -> None:
     """A class that no ranking could show, and one whose perfect ranking shows only just: nothing is called a lock."""
     few, rare = warned([evidence(0.1, 2.1), evidence(0.5, 1.0)], share_unmasked=0.9)
     assert (few.kind, rare.kind) == ("not_found", "too_few_videos")
+    assert "even a good ranking of them would hardly show" in few.reasons[0]
+    assert few.changes[0].startswith("More videos of these classes")
     assert rare.says == "Too few videos with the tag, or without it, to tell: b."
     masked, _ = warned([9.0, evidence(0.5, 1.0)], share_unmasked=0.01)
     assert (masked.kind, masked.changes[0][:38]) == ("few_positives", "A larger focus.delta (now 0.15), or mo")
