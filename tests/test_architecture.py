@@ -47,7 +47,7 @@ WITHOUT_TORCH = (
     *("pipelines.store.objects", "pipelines.inspection.packet_table", "pipelines.decode.windows"),
     *("pipelines.apart.child", "pipelines.shards.packing", "pipelines.index.build", "pipelines.plan.order"),
     *("pipelines.plan.settings", "pipelines.stream.clips", "pipelines.stream.windows", "trainers.settings.run"),
-    *("trainers.batches", "trainers.settings.recipes", "infra.cli.app"),
+    *("trainers.batches", "trainers.settings.recipes", "infra.cli.app", "infra.jobs.watch_view"),
 )
 # Tensors and rows in, tensors and rows out. One function is let off: weights have to come from somewhere.
 LOADER = ("trainers/backbones/building.py", "load_pretrained", "adaptfocus.pipelines.store")

@@ -1,6 +1,6 @@
-"""The commands about clusters and about many runs: `adaptfocus submit | runs`.
+"""The commands about clusters and about many runs: `adaptfocus submit | runs | watch`.
 
-The work is done by infra/jobs/submit.py and infra/jobs/run_list.py.
+The work is done by infra/jobs/submit.py, infra/jobs/run_list.py and infra/jobs/watching.py.
 """
 
 from __future__ import annotations
@@ -8,10 +8,13 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
@@ -27,6 +30,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands of this file to the app."""
     app.command()(submit)
     app.command()(runs)
+    app.command()(watch)
 
 
 def submit(
@@ -99,3 +103,41 @@ def runs(
     for row in found:
         if row.problem:
             out.print(f"  {row.name}: {row.problem}", markup=False, highlight=False, soft_wrap=True)
+
+
+def watch(
+    run_urls: Annotated[list[str], typer.Argument(metavar="RUN...", help="URLs of the folders of one or more runs.")],
+    every: Annotated[float, typer.Option(metavar="SECONDS", help="Time between two looks.", min=0.2)] = 5.0,
+    once: Annotated[
+        bool, typer.Option("--once", help="Print once and end; so it is too where the output is no terminal.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON once, one object a run.")] = False,
+) -> None:
+    """Watch runs live: progress, classes found, warnings and what to change.
+
+    It only reads the runs' folders, and ends when all are finished.
+    """
+    from adaptfocus.infra.jobs.watch_view import json_of, lines_of, screen_of
+    from adaptfocus.infra.jobs.watching import Watch, all_finished
+
+    with ThreadPoolExecutor(len(run_urls)) as threads:
+        watched = [Watch(url) for url in run_urls]
+        seen = list(threads.map(Watch.look, watched))
+        if as_json:
+            for each in seen:
+                print(json_text(json_of(each)))
+            return
+        screen = Console()
+        try:
+            if not once and screen.is_terminal and not all_finished(seen):
+                below = f"a look every {every:g} s; Ctrl-C ends this, and the runs continue"
+                with Live(screen_of(seen, screen, below), console=screen, auto_refresh=False, transient=True) as live:
+                    while not all_finished(seen):
+                        time.sleep(every)
+                        seen = list(threads.map(Watch.look, watched))
+                        live.update(screen_of(seen, screen, below), refresh=True)
+        finally:
+            for line in (line for each in seen for line in lines_of(each)):
+                out.print(line.text, style=line.style, markup=False, highlight=False)
+    if all_finished(seen):
+        out.print("the run is finished" if len(seen) == 1 else f"all {len(seen)} runs are finished")

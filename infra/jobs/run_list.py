@@ -18,9 +18,8 @@ from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.trainers.evaluation.saved import names_of, read_scores
-from adaptfocus.trainers.runs.epochs import EXCLUDED, SALIENCY
-from adaptfocus.trainers.runs.holder import SIGN_SECONDS, read_holder, seems_alive
-from adaptfocus.trainers.runs.log import RESTORE, Commit, Run
+from adaptfocus.trainers.runs.holder import SIGN_SECONDS, Holder, read_holder, seems_alive
+from adaptfocus.trainers.runs.log import EXCLUDED, RESTORE, SALIENCY, Commit, Run
 
 # A run reports its position at most once a second, and only between steps: a slow step does not mean that it died.
 FRESH_SECONDS = 120.0
@@ -102,7 +101,7 @@ def _state_of(url: str, name: str, evaluation: str) -> RunState:
     commit = last if last.kind == "checkpoint" else run.newest()[1]
     beat, now = read_heartbeat(url), time.time()
     done = store.exists(run.epoch_url(epochs, SALIENCY))
-    alive = _is_alive(url, max(last.seconds, float(beat.get("seconds", 0))), now)
+    alive = is_alive(read_holder(url), max(last.seconds, float(beat.get("seconds", 0))), now)
     epoch, cursor, num_bags = _position(commit)
     exact = commit is None or commit.clips is not None
     return RunState(
@@ -124,9 +123,8 @@ def _state_of(url: str, name: str, evaluation: str) -> RunState:
     )
 
 
-def _is_alive(url: str, seen: float, now: float) -> bool:
+def is_alive(holder: Holder | None, seen: float, now: float) -> bool:
     """Whether a process trains the run, by its claim, or by its heartbeat at `seen` if no claim is as new."""
-    holder = read_holder(url)
     if holder is None or (holder.ended is not None and holder.ended < seen - SIGN_SECONDS):
         return now - seen < FRESH_SECONDS
     return seems_alive(holder, now)

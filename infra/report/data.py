@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from adaptfocus.infra.running.found import Findings
+from adaptfocus.infra.running.run_warnings import RunWarning
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class RunRow:
     evaluated: Evaluated | None = None
     waiting: Waiting | None = None
     found: Findings | None = None  # which classes are found, after the newest epoch
+    warnings: Sequence[RunWarning] = ()
 
     def __post_init__(self) -> None:
         for name in ("map_max", "map_mean", "per_time_map", "hit_rate", "hit_chance"):

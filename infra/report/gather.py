@@ -17,14 +17,14 @@ from adaptfocus.infra.report.dropped import count_dropped
 from adaptfocus.infra.report.samples import Videos, open_videos, samples_of
 from adaptfocus.infra.report.verdict import choose_curves, choose_full_runs
 from adaptfocus.infra.running.found import findings
+from adaptfocus.infra.running.run_warnings import warnings_of
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.settings import differences
 from adaptfocus.trainers.evaluation.saved import read_resamples, read_scores
 from adaptfocus.trainers.loop.scores import READING, RETRIES
-from adaptfocus.trainers.runs.epochs import SUMMARY
 from adaptfocus.trainers.runs.ledger import Audit, audit, last_commits
-from adaptfocus.trainers.runs.log import Commit, Run
+from adaptfocus.trainers.runs.log import SUMMARY, Commit, Run
 from adaptfocus.trainers.runs.open import load_config
 from adaptfocus.trainers.settings.run import TrainConfig
 
@@ -174,6 +174,7 @@ def _row(r: GatheredRun, regime: str, settings: dict[str, str], evaluation: str)
         evaluated=_evaluated(r, evaluation),
         waiting=_waiting(r),
         found=findings(r.summaries[-1], r.config) if r.summaries else None,
+        warnings=warnings_of(r.summaries, r.config),
     )
 
 

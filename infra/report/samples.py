@@ -25,8 +25,8 @@ from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import NEVER_VISITED, STEP_SCHEMA
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.tables import read_table
-from adaptfocus.trainers.runs.epochs import SALIENCY, read_excluded, read_saliency
-from adaptfocus.trainers.runs.log import RESTORE, Run
+from adaptfocus.trainers.runs.epochs import read_excluded, read_saliency
+from adaptfocus.trainers.runs.log import RESTORE, SALIENCY, Run
 from adaptfocus.trainers.settings.run import TrainConfig
 
 STRIP_FRAMES = 8  # as many as can be told apart on a phone

@@ -18,9 +18,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
+from adaptfocus.infra.running.found import newest_found
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError
 from adaptfocus.trainers.loop.heartbeat import heartbeat_url
+from adaptfocus.trainers.runs.log import Run
 
 console = Console(stderr=True)
 POLL_SECONDS = 1.0
@@ -134,11 +136,6 @@ class _Found:
     def after(self, beat: dict) -> str | None:
         """`5 of 8 classes found`, by the newest epoch that is merged."""
         if beat.get("epoch") != self._epoch:
-            from adaptfocus.infra.running.found import (
-                newest_found,  # imports torch, which a short command does not need
-            )
-            from adaptfocus.trainers.runs.log import Run
-
             self._epoch = beat.get("epoch")
             with contextlib.suppress(AdaptFocusError, ValueError, KeyError, TypeError):
                 told = newest_found(Run(self._run_url), beat["epoch"])

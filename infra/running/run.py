@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 
 from adaptfocus.infra.running.ending import Ending, Interrupted, hear_again, hear_signals
-from adaptfocus.infra.running.found import describe_at_end
 from adaptfocus.infra.running.placement import check_this_machine, cpus_of, needed_resources
 from adaptfocus.infra.running.progress import console, follow_run
+from adaptfocus.infra.running.run_warnings import describe_at_end
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError, own_error_in
 from adaptfocus.pipelines.index.load import open_index
@@ -141,7 +141,9 @@ def run_evaluation(
     if address in OWN:  # use all of its actors, and no resources of a training worker
         check_this_machine(config.placement.model_copy(update={"worker_resources": {}, "min_workers": None}))
     with connect(address, cpus=cpus_of(config)):
-        check_seen({"the run": store.join(run_url, "config.json"), "the index": store.join(index_url, "index.json")})
+        places = {"the run": store.join(run_url, "config.json"), "the index": store.join(index_url, "index.json")}
+        more = {"the features": store.join(features, "features.json")} if features else {}
+        check_seen(places | more)
         return evaluate(run, config, index_url, views, name, predict_on_cluster, *how)
 
 

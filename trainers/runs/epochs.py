@@ -24,11 +24,9 @@ from adaptfocus.pipelines.store.tables import read_table, write_table
 from adaptfocus.trainers.inputs.time_order import training_index
 from adaptfocus.trainers.runs import releases
 from adaptfocus.trainers.runs.diagnosis import diagnose
-from adaptfocus.trainers.runs.log import Commit, Run
+from adaptfocus.trainers.runs.log import EXCLUDED, SALIENCY, SUMMARY, Commit, Run
 from adaptfocus.trainers.runs.unused_videos import find_unused
 from adaptfocus.trainers.settings.run import TrainConfig
-
-SALIENCY, EXCLUDED, SUMMARY = "saliency.parquet", "excluded.parquet", "summary.json"
 
 
 class Planning:

@@ -28,18 +28,17 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import torch
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError, StorageError
 from adaptfocus.pipelines.plan.published import epoch_url
 from adaptfocus.pipelines.schemas import LATER_IN_LEDGER, LEDGER_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table, write_table
-from adaptfocus.trainers.device.finite import check_weights
 from adaptfocus.trainers.errors import DamagedStateError, TakenOverError
 
 # The number of log entries that a new claimant reads to find old states: far more than anybody keeps.
 RECENT = 64
+SALIENCY, EXCLUDED, SUMMARY = "saliency.parquet", "excluded.parquet", "summary.json"  # of an epoch's folder
 RESTORE = "copy the run's folder again from where it was trained"  # the fix if one of its files is damaged
 
 _log = logging.getLogger(__name__)
@@ -117,6 +116,10 @@ class Run:
         if number not in self._read:
             self._read[number] = _read_commit(self.at("log", _name(number)))
         return self._read[number]
+
+    def after(self, number: int) -> Commit | None:
+        """The entry after that number, if there is one: one small request, where `entries` lists the whole log."""
+        return self.entry(number + 1) if store.exists(self.at("log", _name(number + 1))) else None
 
     def append(self, commit: Commit) -> bool:
         """Add an entry to the log; False if its number is already taken."""
@@ -203,6 +206,10 @@ class Run:
             DamagedStateError: the bytes differ from those that were committed, or are gone.
             InputError: the state holds numbers that are not finite.
         """
+        import torch  # here and below: lists of runs read logs, and do without its 1.3 s
+
+        from adaptfocus.trainers.device.finite import check_weights
+
         url = self.at(commit.folder or "", "state.pt")
         try:
             data = store.read_bytes(url)
@@ -266,6 +273,8 @@ class Lineage:
 
     def write_state(self, folder: str, state: dict[str, Any]) -> str:
         """Write weights and optimiser -> their SHA-256."""
+        import torch
+
         file = io.BytesIO()
         torch.save(state, file)
         data = file.getvalue()

@@ -9,12 +9,13 @@ from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.urls import absolute
 from adaptfocus.pipelines.stream.clips import ClipShape
 from adaptfocus.trainers.runs.log import RESTORE
-from adaptfocus.trainers.runs.on_features import source_of
 from adaptfocus.trainers.settings.run import TrainConfig
 
 
 def clip_shape(config: TrainConfig) -> ClipShape:
     """How a run's bags are read and decoded."""
+    from adaptfocus.trainers.runs.on_features import source_of  # imports torch, which reading settings does not need
+
     return ClipShape(
         config.plan.clips_per_bag,
         config.drawn_clip.frames,

@@ -19,8 +19,7 @@ from adaptfocus.trainers.backbones.contract import batch_norms
 from adaptfocus.trainers.inputs.model_input import adapt_backbone
 from adaptfocus.trainers.inputs.time_order import training_facts
 from adaptfocus.trainers.runs import on_features, starts
-from adaptfocus.trainers.runs.epochs import SALIENCY
-from adaptfocus.trainers.runs.log import Commit, Run
+from adaptfocus.trainers.runs.log import SALIENCY, Commit, Run
 from adaptfocus.trainers.runs.same_run import same_run
 from adaptfocus.trainers.runs.unused_videos import Unused, describe_unused, read_unused
 from adaptfocus.trainers.settings.run import TrainConfig

@@ -19,9 +19,9 @@ from adaptfocus.pipelines.plan.published import read_bags, read_plan
 from adaptfocus.pipelines.schemas import DECODE_SCHEMA, EXCLUDED_SCHEMA
 from adaptfocus.pipelines.stream.clips import read_and_decode
 from adaptfocus.trainers.runs import releases
-from adaptfocus.trainers.runs.epochs import EXCLUDED, add_failed, read_excluded
+from adaptfocus.trainers.runs.epochs import add_failed, read_excluded
 from adaptfocus.trainers.runs.ledger import last_commits
-from adaptfocus.trainers.runs.log import Commit, Run
+from adaptfocus.trainers.runs.log import EXCLUDED, Commit, Run
 from adaptfocus.trainers.runs.open import clip_shape
 from adaptfocus.trainers.settings.run import TrainConfig
 

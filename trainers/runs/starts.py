@@ -15,8 +15,7 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.pipelines.settings import make
 from adaptfocus.pipelines.store import strict_json
-from adaptfocus.trainers.runs.epochs import SALIENCY
-from adaptfocus.trainers.runs.log import RESTORE, Commit, Run
+from adaptfocus.trainers.runs.log import RESTORE, SALIENCY, Commit, Run
 from adaptfocus.trainers.settings.run import TrainConfig
 
 

@@ -8,7 +8,7 @@ import pytest
 from adaptfocus.infra.report.data import Curve, Dropped, ReportData, RunRow
 from adaptfocus.trainers.evaluation.scoring import evaluate, predict_here
 from adaptfocus.trainers.runs.open import load_config
-from tests.infra.report.pages import ACTIONS, FOUND, sample
+from tests.infra.report.pages import ACTIONS, FOUND, WARNINGS, sample
 from tests.infra.report.real_runs import EPOCHS, NEGATIVES, Compared
 from tests.infra.report.test_verdict import scored
 from tests.trainers.loop.test_training import trained
@@ -76,6 +76,7 @@ def data() -> ReportData:
                 0,
                 evaluated=classes,
                 found=FOUND,
+                warnings=WARNINGS,
             ),
         ],
         curves=curves,

@@ -9,7 +9,8 @@ import zlib
 import numpy as np
 
 from adaptfocus.infra.report.data import ActionTimeline, DrawnClip, Thumbnail, VideoSample
-from tests.infra.running.test_found import evidence, told
+from adaptfocus.infra.running.run_warnings import warnings_of
+from tests.infra.running.test_found import config_of, evidence, told
 
 ACTIONS = [
     "putting a notebook somewhere",
@@ -18,11 +19,13 @@ ACTIONS = [
     "someone is laughing",
 ]
 # Six classes are found, five are not, one has too few videos.
-FOUND = told({
+_EVIDENCE = {
     **{name: evidence(5.0) for name in (*ACTIONS, "class 0", "class 1")},
     **{f"class {n}": evidence(0.3) for n in range(2, 7)},
     "class 7": evidence(0.2, 1.0),
-})  # fmt: skip
+}
+FOUND = told(_EVIDENCE)
+WARNINGS = warnings_of([{"epoch": epoch, "evidence": _EVIDENCE} for epoch in (3, 4, 5)], config_of())
 
 
 def png(hue: int) -> bytes:

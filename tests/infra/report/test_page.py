@@ -24,7 +24,7 @@ from adaptfocus.infra.report.data import (
 )
 from adaptfocus.infra.report.page import render_report, write_report
 from tests.infra.report.browser import look_at
-from tests.infra.report.pages import FOUND, Page, png, sample
+from tests.infra.report.pages import FOUND, WARNINGS, Page, png, sample
 
 
 def test_sections_come_in_the_order_a_reader_needs(data: ReportData) -> None:
@@ -43,8 +43,9 @@ def test_what_is_not_found_and_what_to_change_stand_below_the_verdict(data: Repo
     card = page[page.index('class="card found some"') : page.index('id="comparison"')]
     words = html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", card)))
     assert FOUND.sentence in words
-    assert len(FOUND.advice) > 3
-    for said in (*FOUND.notes, *FOUND.advice):
+    assert [warning.kind for warning in WARNINGS] == ["at_chance", "too_few_videos"]
+    assert len(WARNINGS[0].changes) > 3
+    for said in (text for each in WARNINGS for text in (each.says, *each.reasons, *each.changes)):
         assert said in words
     assert "class 7 too few to tell 60 – 40" in words
 

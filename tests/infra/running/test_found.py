@@ -1,4 +1,4 @@
-"""What is said about classes: found, at chance, locked onto the newest looks, or too rare to judge."""
+"""What is said about classes: found, not found, or too rare to judge."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ def evidence(z: float | None, z_at_most: float = 12.0, new: int = 10) -> dict:
     }  # fmt: skip
 
 
-def told(classes: dict[str, dict], name: str = "ours", epoch: int = 5, **changed: object) -> Findings:
-    config = TrainConfig.model_validate(recipe(name) | PLACES | changed)
-    found = findings({"epoch": epoch, "evidence": classes}, config)
+def config_of(name: str = "ours", **changed: object) -> TrainConfig:
+    return TrainConfig.model_validate(recipe(name) | PLACES | changed)
+
+
+def told(classes: dict[str, dict], name: str = "ours", epoch: int = 5) -> Findings:
+    found = findings({"epoch": epoch, "evidence": classes}, config_of(name))
     assert found is not None
     return found
 
 
-def test_what_is_found_what_is_not_and_what_to_change() -> None:
+def test_what_is_found_and_what_is_not() -> None:
     """Two classes: .05 / 2 is z = 1.960. A class that is not ranked, or reaches 1.9 at best, does not raise that."""
     classes = {"wave": evidence(1.97), "tick": evidence(1.95), "rare": evidence(1.9, 1.9), "all": evidence(None)}
     found = told(classes)
@@ -37,35 +40,29 @@ def test_what_is_found_what_is_not_and_what_to_change() -> None:
         "Focusing has found 1 of 2 classes after epoch 6; not found: tick (spikes stand out no more than in "
         "videos without the tag)."
     )
-    assert "Too few videos with the tag, or without it, to tell: rare, all." in found.notes
-    said = " ".join(found.advice)
-    for change in ("focus.negative_focus=0.7", "weights=URL", "More epochs (now 30)", "focus.regime=noisy"):
-        assert change in said
     assert found.classes[0].needed == pytest.approx(0.5 + 0.5 * 1.95996 / 12, abs=1e-4)
 
 
-def test_a_lock_by_recency_is_named_where_nothing_looks_again_on_purpose() -> None:
-    """10 of 40 new against 4: (10 - 4) / sqrt(3.6) = 3.2. With resampling, salient times are looked at again."""
-    note = "25 % were last visited in epoch 6; of all visited moments, 10 % were"
-    lost = {"tick": evidence(0.1)}
-    assert any(note in said for said in told(lost).notes)
-    assert not any(note in said for said in told({"tick": evidence(0.1, new=7)}).notes), "7: z = 1.58, by chance"
-    assert not any(note in said for said in told({"tick": evidence(5.0)}).notes), "it is found"
-    assert not any(note in said for said in told(lost, "focused").notes)
-
-
-def test_nothing_is_advised_of_a_run_that_is_well_or_has_just_begun() -> None:
-    well = told({"wave": evidence(5.0)})
-    assert (well.notes, well.advice) == ([], [])
-    early = told({"tick": evidence(0.1)}, epoch=0)
-    assert early.sentence.startswith("The warm-up has found 0 of 1 classes after epoch 1")
-    assert early.advice == []
-    assert "too early to judge: focusing begins after epoch 2" in early.notes[-1]
-    noisy = told({"tick": evidence(0.1)}, "noisy")
-    assert noisy.sentence.startswith("Training has found 0 of 1")
-    assert not any("focus." in said for said in noisy.advice)
+def test_who_has_found_them_and_whether_that_is_early() -> None:
+    """Two epochs of warm-up, then three with focusing before anything is judged."""
+    early = told({"tick": evidence(0.1)}, epoch=0).sentence
+    assert early.startswith("The warm-up has found 0 of 1 classes after epoch 1")
+    assert early.endswith("It is too early to judge: focusing begins after epoch 2.")
+    assert told({"tick": evidence(0.1)}, epoch=3).sentence.endswith("It is too early to judge: it takes 3 epochs.")
+    assert "too early" not in told({"tick": evidence(0.1)}, epoch=4).sentence
+    assert "too early" not in told({"wave": evidence(5.0)}, epoch=0).sentence
+    assert told({"tick": evidence(0.1)}, "noisy").sentence.startswith("Training has found 0 of 1")
     few = told({"rare": evidence(0.5, 1.0)})
     assert few.sentence == "After epoch 6 it cannot be told whether classes are found."
+
+
+def test_many_weak_classes_together_are_evidence() -> None:
+    """Four classes of z = 1: (1 + 1 + 1 + 1) / sqrt(4) = 2, where each could be chance. Perfect: 4 x 12 / 2."""
+    classes = {name: evidence(1.0) for name in "abcd"}
+    found = told(classes | {"unranked": evidence(None)})
+    assert found.together([*classes, "unranked"]) == pytest.approx((2.0, 24.0))
+    assert found.together(["a"]) == pytest.approx((1.0, 12.0))
+    assert found.together(["unranked"]) is None
 
 
 def test_a_summary_of_an_earlier_version_says_nothing() -> None:

@@ -28,9 +28,8 @@ from adaptfocus.trainers.errors import DamagedStateError, DrainedError
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.sharding import on_cpu
 from adaptfocus.trainers.loop.training import train
-from adaptfocus.trainers.runs.epochs import SALIENCY
 from adaptfocus.trainers.runs.ledger import audit
-from adaptfocus.trainers.runs.log import Commit, Lineage, Run
+from adaptfocus.trainers.runs.log import SALIENCY, Commit, Lineage, Run
 from adaptfocus.trainers.runs.preparation import is_finished, prepare
 from adaptfocus.trainers.settings.parts import CheckpointConfig
 from adaptfocus.trainers.settings.run import TrainConfig

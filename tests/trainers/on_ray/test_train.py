@@ -305,3 +305,29 @@ def test_features_from_the_cluster_equal_those_of_this_process(
         assert (one.video_id, one.video_row, one.labels) == (other.video_id, other.video_row, other.labels)
         assert np.array_equal(one.center_seconds, other.center_seconds)
         np.testing.assert_allclose(one.features, other.features, atol=1e-5)
+
+
+def test_a_head_on_features_trains_and_scores_the_same_on_two_workers(
+    cluster: str, small_world: SmallWorld, tmp_path: Path
+) -> None:
+    """Tasks read features instead of decoding; a video without features goes through the ledger of both runs."""
+    from adaptfocus.trainers.on_ray.predict import predict_on_cluster
+    from tests.trainers.runs.test_on_features import head_config, truth_features
+
+    train_on = truth_features(small_world, small_world.train_index, tmp_path / "train", refused=[4])
+    test_on = truth_features(small_world, small_world.test_index, tmp_path / "test")
+    settings = ("epochs=2", "max_bad_share=0.2", "clip.frames=3", "checkpoint.every_batches=1", "dropout=0.2")
+    alone = head_config(small_world, tmp_path, "alone", train_on, *settings)
+    prepare(alone)
+    train(alone, LocalEngine(alone.plan.bags_per_batch))
+    both = fit(head_config(small_world, tmp_path, "both", train_on, *RAY, *settings, "placement.workers=2"))
+    check_same(both, Run(alone.url), epochs=2)
+    found, reference = audit(both), audit(Run(alone.url))
+    assert (found.clips_undecodable, found.clips_trained) == (3, reference.clips_trained)
+    assert found.clips_lost == found.clips_twice == 0
+    here, there = (
+        evaluate(both, load_config(both.url), small_world.test_index, 5, name, predict, features=test_on)
+        for name, predict in (("here", predict_here), ("there", predict_on_cluster))
+    )
+    assert here.per_class_ap == pytest.approx(there.per_class_ap)
+    assert (here.map_max, here.per_time_map) == pytest.approx((there.map_max, there.per_time_map))

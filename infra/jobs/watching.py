@@ -1,0 +1,176 @@
+"""One run, looked at again and again from any machine that can read its folder. Nothing is written.
+
+A look costs about six small requests: the heartbeat, the holder, the next entry of the log, the next epoch's summary.
+What never changes is read once. A finished run costs nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from adaptfocus.infra.jobs.run_list import is_alive
+from adaptfocus.infra.running.found import EPOCHS, findings
+from adaptfocus.infra.running.progress import read_heartbeat
+from adaptfocus.infra.running.run_warnings import RunWarning, recency_excess, warnings_of
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.errors import AdaptFocusError
+from adaptfocus.pipelines.store import strict_json
+from adaptfocus.trainers.runs.holder import read_holder
+from adaptfocus.trainers.runs.log import RESTORE, SALIENCY, SUMMARY, Commit, Run
+from adaptfocus.trainers.runs.open import load_config
+
+OF_A_SUMMARY = ("share_unmasked", "mean_spike_actionness", "spike_contrast", "hit_rate", "excluded")
+OF_A_HEARTBEAT = ("stage", "loss", "clips_per_second", "waiting_share", "seconds_left", "bags_done", "bags_in_all")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one look has found. None: not known. Epochs count from 1; ages compare two machines' clocks."""
+
+    name: str
+    url: str
+    state: str  # never started, running, stopped, silent (its process has died, or cannot reach the store), finished
+    epochs: int
+    heard_at: float | None = None  # seconds since 1970: the newest sign of the process that trains it
+    epoch: int = 0  # 0 before the first plan
+    bag: int = 0  # of the epoch, trained
+    num_bags: int = 0
+    bags_done: int | None = None  # of the whole run
+    bags_in_all: int | None = None
+    stage: str | None = None  # what it waits for, instead of training
+    loss: float | None = None
+    clips_per_second: float | None = None
+    waiting_share: float | None = None  # of the time, for clips
+    seconds_left: float | None = None
+    workers: int | None = None
+    clips_trained: int | None = None  # by its commits
+    committed_at: float | None = None  # seconds since 1970
+    summary_epoch: int | None = None  # the newest merged one; all below is after it
+    share_unmasked: float | None = None
+    mean_spike_actionness: float | None = None
+    spike_contrast: float | None = None
+    hit_rate: float | None = None  # None: no intervals are known
+    excluded: int | None = None  # videos left out because they do not decode
+    classes_found: int | None = None
+    classes_judged: int | None = None  # classes with enough videos to tell
+    classes_not_found: tuple[str, ...] = ()
+    classes_too_few_videos: tuple[str, ...] = ()
+    found_sentence: str | None = None
+    too_early: str = ""  # to judge, and why
+    # Of classes that are not found: share of salient times that are the newest visits, by chance, and z of the excess;
+    # None if clips are drawn around salient times on purpose.
+    newest_visits: tuple[float, float, float] | None = None
+    warnings: tuple[RunWarning, ...] = field(default_factory=tuple)
+    problem: str | None = None  # why the last look failed; the rest is from the look before
+
+
+class Watch:
+    """One run under watch.
+
+    Raises:
+        ConfigError: there is no run at the URL.
+        StorageError: it cannot be read. (Later looks note this in `problem`.)
+    """
+
+    def __init__(self, url: str) -> None:
+        self.run, self.config = Run(url.rstrip("/")), load_config(url)
+        self._last: Commit | None = None  # of the log
+        self._checkpoint: Commit | None = None  # the newest one
+        self._summaries: list[dict[str, Any]] = []  # of the newest epochs in order
+        self._next_epoch = 0  # the first one without a summary yet
+        self._seen: Seen | None = None
+
+    def look(self) -> Seen:
+        """The run as it stands now."""
+        if self._seen and self._seen.state == "finished":
+            return self._seen
+        try:
+            self._seen = self._look()
+        except (AdaptFocusError, ValueError, KeyError, TypeError) as error:
+            if self._seen is None:
+                raise
+            return replace(self._seen, problem=f"{type(error).__name__}: {error}")
+        return self._seen
+
+    def _look(self) -> Seen:
+        self._read_log()
+        self._read_summaries()
+        beat, holder, now = read_heartbeat(self.run.url), read_holder(self.run.url), time.time()
+        done = self._is_finished()
+        seen = max(self._last.seconds if self._last else 0.0, float(beat.get("seconds", 0.0)))
+        alive = is_alive(holder, seen, now)
+        if holder:
+            seen = max(seen, holder.signed, holder.ended or 0.0)
+        let_go = holder is not None and holder.ended is not None
+        quiet = "stopped" if let_go else "silent" if self._last or holder else "never started"
+        state = "finished" if done else "running" if alive else quiet
+        base = Seen(self.run.url.rsplit("/", 1)[-1], self.run.url, state, self.config.epochs, seen or None)
+        return replace(base, **self._position(beat, state == "running"), **self._evidence())
+
+    def _read_log(self) -> None:
+        if self._last is None:
+            self.config = load_config(self.run.url)  # a run that has not begun may be given other settings
+            self._last = next(iter(self.run.entries(last=1)), None)
+            self._checkpoint = self.run.newest()[1] if self._last else None
+        while self._last and (entry := self.run.after(self._last.number)):
+            self._last = entry
+            if entry.kind == "checkpoint":
+                self._checkpoint = entry
+
+    def _read_summaries(self) -> None:
+        """The summaries that are new. Of a run that is watched from its middle, only the last few are read."""
+        at = self._checkpoint
+        if at is None:
+            return
+        self._next_epoch = max(self._next_epoch, at.epoch - EPOCHS)
+        while self._next_epoch <= at.epoch:
+            url = self.run.epoch_url(self._next_epoch, SUMMARY)
+            if not store.exists(url):
+                return
+            self._summaries = [*self._summaries, strict_json.read(url, RESTORE)][-EPOCHS:]
+            self._next_epoch += 1
+
+    def _is_finished(self) -> bool:
+        at = self._checkpoint
+        ended = at is not None and at.ends_epoch and at.epoch + 1 >= self.config.epochs
+        return ended and store.exists(self.run.epoch_url(self.config.epochs, SALIENCY))
+
+    def _position(self, beat: dict[str, Any], running: bool) -> dict[str, Any]:
+        """Where it stands: by its heartbeat while it runs, otherwise by what is committed."""
+        at = self._checkpoint
+        facts: dict[str, Any] = {"workers": self._last.workers if self._last else None}
+        if at:
+            facts |= {"epoch": at.epoch + 1, "bag": at.cursor, "num_bags": at.num_bags, "bags_done": at.bags}
+            facts |= {"clips_trained": at.clips, "committed_at": at.seconds, "loss": at.metrics.get("loss")}
+            facts |= {"bags_in_all": beat.get("bags_in_all")}
+        if running and "epoch" in beat:
+            facts |= {"epoch": beat["epoch"] + 1, "bag": beat["cursor"], "num_bags": beat["num_bags"]}
+            facts |= {key: beat[key] for key in OF_A_HEARTBEAT if beat.get(key) is not None}
+        return facts
+
+    def _evidence(self) -> dict[str, Any]:
+        """What the newest summaries say."""
+        if not self._summaries:
+            return {}
+        newest = self._summaries[-1]
+        facts = {"summary_epoch": newest["epoch"] + 1} | {key: newest.get(key) for key in OF_A_SUMMARY}
+        told = findings(newest, self.config)
+        if told is None:
+            return facts
+        facts |= {"classes_found": len(told.found), "classes_judged": told.judged}
+        facts |= {"classes_not_found": tuple(told.not_found), "classes_too_few_videos": tuple(told.too_few)}
+        facts |= {
+            "found_sentence": told.sentence,
+            "too_early": told.too_early,
+            "warnings": tuple(warnings_of(self._summaries, self.config)),
+        }
+        if told.not_found and not (self.config.plan.resample and self.config.focus.active(newest["epoch"])):
+            facts["newest_visits"] = recency_excess(newest, told.not_found)
+        return facts
+
+
+def all_finished(seen: list[Seen]) -> bool:
+    """Whether nothing is left to watch."""
+    return all(each.state == "finished" for each in seen)
