@@ -94,7 +94,7 @@ VJEPA2 = InputSpec(64, 4, 256, *_IMAGENET, frames_multiple_of=2, size_fixed=True
 # (x - 127) / 128, as the weights were trained (Google's efficientnet/lite). The readme of the converted weights has
 # ImageNet's mean and deviation, but then the first convolution's variance on 60 real frames is 3.9 times that which its
 # batch norm has stored; so it is 0.8 times.
-_TO_ONE = ((127 / 255,) * 3, (128 / 255,) * 3)
+_TO_ONE = ((127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255))
 EFFICIENTNET_LITE0 = InputSpec(8, 8, 224, *_TO_ONE)
 
 
