@@ -156,7 +156,7 @@ def _advice(config: TrainConfig) -> list[str]:
         )
     if config.backbone == "small3d" and config.input.motion == "rgb" and not (config.weights or config.start_from):
         told.append("input.motion=auto: from scratch on RGB, small3d learnt nothing of real people.")
-    if not (config.weights or config.start_from):
+    if not (config.weights or config.start_from or config.features):
         told.append("Pre-trained weights: weights=URL, of a backbone that was trained on other clips.")
     if config.epochs < LONG:
         told.append(

@@ -41,6 +41,8 @@ def test_what_is_found_what_is_not_and_what_to_change() -> None:
     said = " ".join(found.advice)
     for change in ("focus.negative_focus=0.7", "weights=URL", "More epochs (now 30)", "focus.regime=noisy"):
         assert change in said
+    on_features = told(classes, features="features").advice
+    assert "weights=" not in " ".join(on_features), "a setting that such a run refuses"
     assert found.classes[0].needed == pytest.approx(0.5 + 0.5 * 1.95996 / 12, abs=1e-4)
 
 
