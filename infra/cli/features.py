@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from adaptfocus.infra.cli.options import Address, Engine, Epoch, RunUrl
-from adaptfocus.infra.running.settings import with_placement
+from adaptfocus.infra.cli.options import Address, Engine, Epoch, MaybeRunUrl
+from adaptfocus.infra.running.settings import with_placement, without_run
 from adaptfocus.infra.running.wording import counts_line, many
-from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.errors import ConfigError, InputError
 
 out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 
@@ -26,13 +26,17 @@ def add_to(app: typer.Typer) -> None:
 
 
 def extract(
-    run: RunUrl,
+    *,
+    run: MaybeRunUrl = None,
     index: Annotated[str, typer.Option(help="URL of the index of the videos.")],
     out_url: Annotated[str, typer.Option("--out", help="URL of the folder to write the features to.")],
+    backbone: Annotated[
+        str | None, typer.Option(help="Without a run: the backbone that makes them (`adaptfocus backbones`).")
+    ] = None,
     epoch: Epoch = None,
     start: Annotated[bool, typer.Option("--start", help="Use the weights that the run began with.")] = False,
     weights: Annotated[
-        str | None, typer.Option(help="Use other weights for the run's backbone: URL of a file.")
+        str | None, typer.Option(help="Use these weights: URL of a file, or `packaged` (in an installed package).")
     ] = None,
     stride_seconds: Annotated[float, typer.Option(help="Seconds from one window to the next.")] = 1.0,
     maps: Annotated[bool, typer.Option("--maps/--pooled", help="Per window: a map [H, W, C], or one vector.")] = False,
@@ -42,10 +46,11 @@ def extract(
     engine: Engine = "auto",
     address: Address = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="A placement setting, such as placement.decode_workers=8.")
+        list[str] | None,
+        typer.Option("--set", help="A setting of placement; without a run, of windows too (clip.fps=4)."),
     ] = None,
 ) -> None:
-    """Compute features of whole videos with a run's backbone.
+    """Compute features of whole videos with a run's backbone, or with one that no run has trained.
 
     Give the same command again to resume.
     """
@@ -56,18 +61,25 @@ def extract(
     from adaptfocus.pipelines.annotations.rows import check_split
     from adaptfocus.pipelines.index.load import notes_of
     from adaptfocus.pipelines.store.urls import absolute
+    from adaptfocus.trainers.backbones.specs import PACKAGED
     from adaptfocus.trainers.evaluation.extraction import Extraction, classes_of, make_here
     from adaptfocus.trainers.evaluation.extraction import extract as extract_features
     from adaptfocus.trainers.evaluation.feature_model import weights_of
     from adaptfocus.trainers.runs.open import load_config
 
-    run, index, out_url = absolute(run), absolute(index), absolute(out_url)
-    config = with_placement(load_config(run), overrides)
-    split = check_split(split, "--split")
-    end_of = None if epoch is None else epoch - 1
+    if (run is None) == (backbone is None) or (run is None and (epoch is not None or start)):
+        raise ConfigError("give a RUN, or --backbone with its --weights; --epoch and --start are of a RUN")
+    index, out_url, split = absolute(index), absolute(out_url), check_split(split, "--split")
+    weights = weights if weights in (None, PACKAGED) else absolute(weights)
+    if run is not None:
+        config = with_placement(load_config(absolute(run)), overrides)
+        found = weights_of(config, None if epoch is None else epoch - 1, start, weights)
+    else:
+        config = without_run(backbone or "", weights, index, out_url, overrides)
+        found = weights_of(config, weights_url=config.weights)
     job = Extraction(
-        config, len(classes_of(config)), weights_of(config, end_of, start, weights and absolute(weights)), index,
-        "maps" if maps else "pooled", stride_seconds, split,
+        config, len(classes_of(config)) if run else 1, found, index, "maps" if maps else "pooled", stride_seconds,
+        split, has_run=run is not None,
     )  # fmt: skip
     with progress_bar("extracting videos") as progress:
         if engine_of(config, engine, address) == "local":
@@ -80,7 +92,8 @@ def extract(
             if address in OWN:  # it takes all GPUs of this machine
                 check_this_machine(config.placement.model_copy(update={"worker_resources": {}, "gpus_per_worker": 0}))
             with connect(address, cpus=cpus_of(config)):
-                check_seen({"the run": store.join(run, "config.json"), "the index": store.join(index, "index.json")})
+                of_run = {"the run": store.join(config.url, "config.json")} if job.has_run else {}
+                check_seen(of_run | {"the index": store.join(index, "index.json")})
                 facts = extract_features(job, out_url, make_on_cluster, progress)
     _say(facts, out_url)
     counts_line(out, "indexed with changes (rows in refused/ of the index)", notes_of(index))

@@ -87,7 +87,11 @@ PAGES = {
     "extract": Page(
         USE,
         "docs/features.md",
-        (f"extract {RUN} --index index/test --out features/test --split test --stride-seconds 0.5",),
+        (
+            f"extract {RUN} --index index/test --out features/test --split test --stride-seconds 0.5",
+            "extract --backbone efficientnet_lite0 --weights packaged --index index/test --out features/test "
+            "--set clip.frames=1",
+        ),
     ),
     "export": Page(USE, "docs/features.md", ("export features/test --as opentad --out opentad",)),
     "verify": Page(USE, "docs/features.md", ("verify opentad --as opentad",)),

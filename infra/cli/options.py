@@ -21,6 +21,7 @@ Overrides = Annotated[
 ]
 Classes = Annotated[str | None, typer.Option(help="URL of a class list, one name a line.")]
 RunUrl = Annotated[str, typer.Argument(metavar="RUN", help="URL of a run's folder.")]
+MaybeRunUrl = Annotated[str | None, typer.Argument(metavar="[RUN]", help="URL of a run's folder.")]
 Epoch = Annotated[
     int | None, typer.Option(help="Use the checkpoint from the end of this epoch. Default: the newest.", min=1)
 ]

@@ -14,6 +14,7 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError, own_error_in
 from adaptfocus.pipelines.index.load import open_index
 from adaptfocus.pipelines.store.urls import absolute
+from adaptfocus.trainers.backbones.specs import PACKAGED
 from adaptfocus.trainers.errors import DrainedError
 from adaptfocus.trainers.evaluation.saved import check_views, refuse_other
 from adaptfocus.trainers.evaluation.scoring import Scores, check_scorable, commit_of, evaluate, predict_here
@@ -202,7 +203,8 @@ def places_of(config: TrainConfig) -> dict[str, str]:
     places = {"runs": store.join(config.url, "config.json"), "index": store.join(config.index, "index.json")}
     start = config.start_from and store.join(config.start_from, "config.json")
     features = config.features and store.join(config.features, "features.json")
-    more = (("features", features), ("weights", config.weights), ("start_from", start))
+    weights = None if config.weights == PACKAGED else config.weights  # each node has its own package
+    more = (("features", features), ("weights", weights), ("start_from", start))
     return places | {k: url for k, url in more if url}
 
 

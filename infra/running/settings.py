@@ -49,6 +49,42 @@ def with_placement(config: TrainConfig, overrides: list[str] | None) -> TrainCon
     return make(TrainConfig, config.model_dump(), overrides or [])
 
 
+OF_WINDOWS = ("clip.", "decode.", "input.motion=", "read.", "placement.")
+
+
+def without_run(
+    backbone: str, weights: str | None, index: str, out_url: str, overrides: list[str] | None
+) -> TrainConfig:
+    """The settings of an extraction by a backbone that no run has trained. Their `name` and `runs` mean nothing.
+
+    Without `weights` they are those of an installed package, if one has some.
+
+    Raises:
+        ConfigError: there are no such weights; a setting does not exist, or is about training; or the backbone does
+            not take such windows.
+    """
+    from adaptfocus.pipelines.settings import make
+    from adaptfocus.trainers.backbones.specs import PACKAGED, entry_of
+    from adaptfocus.trainers.settings.run import TrainConfig
+
+    entry = entry_of(backbone)
+    if weights is None and entry.packaged is None:
+        raise ConfigError(
+            f"--backbone {backbone} gives no features without weights; give --weights URL (public ones: "
+            f"{entry.weights}; docs/backbones.md)"
+        )
+    if strange := [each for each in overrides or [] if not each.startswith(OF_WINDOWS)]:
+        raise ConfigError(
+            f"--set {strange[0]}: nothing is trained here; only clip, decode, input.motion, read and placement can be "
+            "set"
+        )
+    given = {"name": "extraction", "runs": out_url, "index": index, "backbone": backbone}
+    config = make(TrainConfig, given | {"weights": weights or PACKAGED}, overrides or [])
+    entry.spec.check(config.clip.frames, config.clip.size_pixels)
+    config.decode.frame_shape(config.clip.size_pixels)
+    return config
+
+
 def _merged(below: dict, above: dict) -> dict:
     both = {k: _merged(below[k], v) for k, v in above.items() if isinstance(v, dict) and isinstance(below.get(k), dict)}
     return below | above | both

@@ -81,7 +81,7 @@ def load_pretrained(model: nn.Module, url: str) -> dict[str, Any]:
 
 
 def own_weights(model: nn.Module, state: State, url: str, facts: dict[str, Any]) -> State:
-    """A file's weights under the model's own names and in its shapes, without a head.
+    """A file's weights under the model's own names and in its shapes, without a head, or what else no public file has.
 
     The model itself takes the form that the weights need (`Backbone.take_form`).
 
@@ -95,7 +95,11 @@ def own_weights(model: nn.Module, state: State, url: str, facts: dict[str, Any])
         found = {own: value.shape for own, value in names.items() if isinstance(value, torch.Tensor)}
         model.take_form(found | {own: torch.Size() for own in style.always})
     own_state = model.state_dict()
-    shapes = {name: own_state[name].shape for name in body_names(model)}
+    wanted = body_names(model)
+    new = [name for name in wanted if isinstance(model, Backbone) and model.fresh and name.startswith(model.fresh)]
+    if not any(style.public_name(name) in state for name in new):
+        wanted = [name for name in wanted if name not in new]
+    shapes = {name: own_state[name].shape for name in wanted}
     places = {style.public_name(name): name for name in shapes}
     fit = model.fitted if isinstance(model, Backbone) else lambda name, value, wanted: value
     for public in places.keys() & state.keys():

@@ -33,6 +33,9 @@ class Backbone(nn.Module):
     input_spec: InputSpec
     head: nn.Linear
     key_styles: tuple[Any, ...] = ()  # the names that its public weights have (key_styles.py)
+    # Beginnings of the names of weights that no public file has, besides the head's. They stay new where a file lacks
+    # them, and are trained where the rest is frozen.
+    fresh: tuple[str, ...] = ()
     # Names of weights for places and times. Weight decay would pull them to zero for no gain.
     embeddings: tuple[str, ...] = ()
     # Whether norms, biases and `embeddings` are decayed like all other weights.
@@ -115,6 +118,14 @@ class Backbone(nn.Module):
 def batch_norms(model: nn.Module) -> list[nn.Module]:
     """All batch norms of a model. If they were not frozen, one sample would see another."""
     return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+
+def freeze(model: nn.Module) -> nn.Module:
+    """Stop training, in place, all weights that public weights have: all but the head and what else is `fresh`."""
+    trained = ("head.", *getattr(model, "fresh", ()))
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(name.startswith(trained))
+    return model
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -282,3 +282,4 @@ TRANSFORMERS_VJEPA2 = KeyStyle(
     "transformers", lambda own: f"vjepa2.{own}", "classifier.", r"(vjepa2\.)?predictor\..*|pooler\..*"
 )
 TRANSFORMERS_VJEPA2_ENCODER = KeyStyle("transformers encoder", str, "classifier.", r"predictor\..*")
+EFFICIENTNET_PYTORCH = KeyStyle("EfficientNet-PyTorch", rename_keys([(r"^picture\.", "")]), "_fc.")

@@ -8,6 +8,7 @@ from functools import partial
 
 from adaptfocus.trainers.backbones import key_styles, x3d
 from adaptfocus.trainers.backbones.contract import Backbone
+from adaptfocus.trainers.backbones.efficientnet import EfficientNetLite0
 from adaptfocus.trainers.backbones.inception_i3d import InceptionI3D
 from adaptfocus.trainers.backbones.key_styles import KeyStyle
 from adaptfocus.trainers.backbones.mvit import MViT
@@ -56,6 +57,7 @@ MAKERS: dict[str, Maker] = {
     "videomae_b": Maker(VideoMAE, (key_styles.TRANSFORMERS_VIDEOMAE, key_styles.TRANSFORMERS)),
     "timesformer_b": Maker(TimeSformer, (key_styles.TRANSFORMERS,)),
     "vjepa2_l": Maker(VJEPA2, _VJEPA2),
+    "efficientnet_lite0": Maker(EfficientNetLite0, (key_styles.EFFICIENTNET_PYTORCH,)),
     HEAD: Maker(TemporalHead),
 }
 

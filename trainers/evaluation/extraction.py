@@ -1,4 +1,4 @@
-"""Weak-FEAT: features of whole videos by a run's backbone.
+"""Weak-FEAT: features of whole videos by a run's backbone, or by one with the weights of a file.
 
 The index is cut into parts. The windows of the missing parts are decoded and go through the backbone, in this process
 or on a cluster. Each part is written to a feature set (`pipelines.features.store`) as soon as its videos are complete,
@@ -40,13 +40,14 @@ Columns = Mapping[str, np.ndarray]  # those of a WindowBatch, with "features" [B
 class Extraction:
     """What is to be extracted."""
 
-    config: TrainConfig  # of the run
+    config: TrainConfig  # of the run; without one, its name and place mean nothing
     num_classes: int
     weights: Weights
     index_url: str
     kind: Kind
     stride_seconds: float
     split: str | None = None
+    has_run: bool = True  # False: a backbone with the weights of a file, which no run here has trained
 
     @property
     def decode(self) -> DecodeConfig:
@@ -63,7 +64,7 @@ class Extraction:
         config = self.config
         return {
             "kind": self.kind,
-            "run": config.url,
+            "run": config.url if self.has_run else None,
             "backbone": config.backbone,
             **self.weights.facts,
             "window": config.clip.model_dump(mode="json"),
@@ -100,7 +101,7 @@ def extract(job: Extraction, out_url: str, make: Make, progress: Progress | None
     parts = dict(enumerate(parts_of(steps, PART_STEPS[job.kind], PART_VIDEOS)))
     there = feature_store.parts_there(out_url)
     missing = {number: rows for number, rows in parts.items() if _name(number) not in there}
-    excluded = excluded_of(job.config, videos)
+    excluded = excluded_of(job.config, videos) if job.has_run else {}
     collected = Collected(job, out_url, videos, steps, missing, excluded)
     done = len(videos) - sum(map(len, missing.values()))
     ranges = [

@@ -15,7 +15,7 @@ from torch import nn
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError, InputError
-from adaptfocus.trainers.backbones import build, load_pretrained
+from adaptfocus.trainers.backbones import build, load_pretrained, place_of_weights
 from adaptfocus.trainers.inputs.model_input import adapt_backbone, build_adapted, to_model_input
 from adaptfocus.trainers.runs.log import Commit, Run
 from adaptfocus.trainers.runs.on_features import refuse
@@ -26,7 +26,7 @@ Kind = Literal["pooled", "maps"]
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights of a checkpoint, or those of a file."""
+    """The weights of a checkpoint, or those of a file; its URL may be "packaged"."""
 
     sha256: str
     commit: Commit | None = None
@@ -57,7 +57,8 @@ def weights_of(
     if start and url is None:
         raise ConfigError(f"{config.url} began from fresh weights, which give no features; name a file with --weights")
     if url is not None:
-        return Weights(hashlib.sha256(store.read_bytes(url)).hexdigest(), url=url)
+        data = store.read_bytes(place_of_weights(config.backbone, url))
+        return Weights(hashlib.sha256(data).hexdigest(), url=url)
     run = Run(config.url)
     commit = run.newest()[1] if epoch is None else run.end_of_epoch(epoch)
     if commit is None:
@@ -99,5 +100,5 @@ def _loaded(config: TrainConfig, num_classes: int, weights: Weights) -> nn.Modul
         model.load_state_dict(Run(config.url).load_state(weights.commit)["model"])
         return model
     model = build(config.backbone, num_classes)
-    load_pretrained(model, weights.url or "")
+    load_pretrained(model, place_of_weights(config.backbone, weights.url or ""))
     return adapt_backbone(model, config.input)

@@ -37,7 +37,7 @@ def ready(model: nn.Module, step: StepConfig, workers: int) -> nn.Module:
     blocks = model.layers() if isinstance(model, Backbone) else []
     sharded = step.sharding == "fsdp2" and workers > 1
     if step.channels_last and not sharded:  # FSDP2 takes only contiguous weights; the input is still converted
-        model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        _channels_innermost(model)
     if step.checkpoint_activations:
         for block in blocks or [model]:
             # All draws are keyed from outside, so no generator's state is kept: reading one from a GPU waits for it.
@@ -46,6 +46,15 @@ def ready(model: nn.Module, step: StepConfig, workers: int) -> nn.Module:
         for module in (blocks if sharded else []) or [model]:  # FSDP2 does its own work between the blocks
             module.compile()  # in place: a wrapper would add `_orig_mod.` to the names of a state
     return model
+
+
+@torch.no_grad()
+def _channels_innermost(model: nn.Module) -> None:
+    """Lay out the kernels of 3D and of 2D convolutions; `Module.to` takes one format for both, and fails."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for weight in model.parameters():
+        if weight.ndim in formats:
+            weight.data = weight.data.contiguous(memory_format=formats[weight.ndim])
 
 
 def make_optimiser(config: TrainConfig, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from adaptfocus.pipelines.plan.published import PlanFacts, Stretch, read_plan
-from adaptfocus.trainers.backbones import load_pretrained
+from adaptfocus.trainers.backbones import freeze, load_pretrained
 from adaptfocus.trainers.batches import ClipBatch, LabelShape
 from adaptfocus.trainers.inputs.model_input import adapt_backbone
 from adaptfocus.trainers.inputs.time_order import training_facts
@@ -91,9 +91,10 @@ def make_model(config: TrainConfig, num_classes: int, device: torch.device) -> n
     """The same model on every rank: drawn from the seed, then loaded from pre-trained weights if there are any."""
     torch.manual_seed(config.seed)
     model = model_of(config, num_classes)
-    if config.weights:
-        load_pretrained(model, config.weights)
-    return adapt_backbone(model, config.input).to(device)
+    if url := config.weights_url:
+        load_pretrained(model, url)
+    model = adapt_backbone(model, config.input).to(device)
+    return freeze(model) if config.freeze_backbone else model
 
 
 def start(run: Run, engine: Engine) -> tuple[Lineage, Position, dict[str, Any] | None]:

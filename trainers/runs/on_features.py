@@ -109,7 +109,7 @@ def refuse(config: TrainConfig, what: str) -> None:
     if config.features:
         raise ConfigError(
             f"{config.url} is a head on the features at {config.features}, not a backbone: {what} the run that these "
-            "were extracted from (`run` in their features.json)"
+            "were extracted from (`run` in their features.json; null if none trained their backbone)"
         )
 
 

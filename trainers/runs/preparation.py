@@ -54,8 +54,8 @@ def prepare(config: TrainConfig) -> Prepared:
     entry_of(config.backbone).spec.check(config.clip.frames, config.clip.size_pixels)
     lines = on_features.check(config, index)
     model = on_features.model_of(config, len(index.classes))
-    if config.weights:
-        load_pretrained(model, config.weights)
+    if url := config.weights_url:
+        load_pretrained(model, url)
     _check_start(config, model)
     model = adapt_backbone(model, config.input)
     what_is_left_out.check(model, config.dropout, config.drop_path)

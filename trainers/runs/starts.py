@@ -21,8 +21,8 @@ from adaptfocus.trainers.settings.run import TrainConfig
 
 def digest(config: TrainConfig) -> str | None:
     """The SHA-256 of the weights that a run begins with; None if they are drawn."""
-    if config.weights:
-        return hashlib.sha256(store.read_bytes(config.weights)).hexdigest()
+    if url := config.weights_url:
+        return hashlib.sha256(store.read_bytes(url)).hexdigest()
     return _end_of(config.start_from)[1].state_sha256 if config.start_from else None
 
 

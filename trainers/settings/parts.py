@@ -24,6 +24,7 @@ ELSEWHERE = {
     **dict.fromkeys(("num_epochs", "max_epochs", "max_epoch", "n_epochs", "num_train_epochs", "epoch"), "epochs"),
     **dict.fromkeys(("model", "arch", "network", "net", "model_name"), "backbone"),
     **dict.fromkeys(("pretrained", "checkpoint_path", "checkpoint_file", "ckpt", "init"), "weights"),
+    **dict.fromkeys(("freeze", "frozen", "freeze_encoder", "frozen_backbone", "linear_probe"), "freeze_backbone"),
     **dict.fromkeys(("workers", "num_workers", "world_size", "num_gpus", "devices"), "placement.workers"),
     **dict.fromkeys(("gpus", "gpu", "device", "cuda", "use_gpu"), "placement.gpus_per_worker"),
     **dict.fromkeys(("cpus", "num_cpus", "loader_workers", "dataloader_workers"), "placement.decode_workers"),

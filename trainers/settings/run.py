@@ -18,7 +18,7 @@ from adaptfocus.pipelines.saliency.settings import SaliencyConfig
 from adaptfocus.pipelines.settings import Settings
 from adaptfocus.pipelines.store.reads import ReadConfig
 from adaptfocus.pipelines.store.urls import absolute, is_folder_name
-from adaptfocus.trainers.backbones.specs import HEAD, entry_of
+from adaptfocus.trainers.backbones.specs import HEAD, PACKAGED, entry_of, place_of_weights
 from adaptfocus.trainers.settings.parts import (
     ELSEWHERE,
     AugmentConfig,
@@ -44,9 +44,10 @@ class TrainConfig(Settings):
     epochs: int = pydantic.Field(default=30, ge=1)
     task: Literal["labels", "order"] = "labels"  # order: learn the order of a clip's frames, which needs no label
     backbone: str = "small3d"
-    weights: str | None = None  # URL of a pre-trained start
+    weights: str | None = None  # URL of a pre-trained start; packaged: the weights in an installed package
     start_from: str | None = None  # URL of a finished run, whose last weights are the start
     from_scratch: bool = False  # allow a backbone with batch norms to start without weights
+    freeze_backbone: bool = False  # train only the head, and layers that no public weights have
     dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)  # of the features that the head sees
     drop_path: float = pydantic.Field(default=0.0, ge=0, lt=1)  # of the last block's branches (MViT); fewer before it
     max_bad_share: float = pydantic.Field(default=0.05, ge=0, le=1)  # the run ends when more videos than this are bad
@@ -100,8 +101,10 @@ class TrainConfig(Settings):
 
     @pydantic.field_validator("runs", "index", "features", "weights", "start_from")
     @classmethod
-    def _is_a_place(cls, url: str | None) -> str | None:
+    def _is_a_place(cls, url: str | None, info: pydantic.ValidationInfo) -> str | None:
         """Refuse credentials, and make paths absolute: processes of the run may work in different folders."""
+        if url == PACKAGED and info.field_name == "weights":
+            return url
         if url is not None and not url:
             raise ValueError("it is empty; give a path or a URL")
         return url if url is None else absolute(store.check_url(url))
@@ -119,6 +122,11 @@ class TrainConfig(Settings):
             raise ValueError(f"placement.min_workers = {least} is more than placement.workers = {w}; lower it")
         if self.weights and self.start_from:
             raise ValueError("weights and start_from both say where the run starts; give only one of them")
+        if self.freeze_backbone and not (self.weights or self.start_from or self.features or self.from_scratch):
+            raise ValueError(
+                "freeze_backbone=true without weights would train a head on random features; give weights=URL or "
+                "start_from=RUN"
+            )
         if self.task == "order" and self.focus.regime != "full":
             raise ValueError(
                 f"task=order needs focus.regime=full, not {self.focus.regime}: the order of each clip is known, so no "
@@ -144,13 +152,22 @@ class TrainConfig(Settings):
         pixels = {
             "input.motion": self.input.motion != "rgb", "input.fade_background": self.input.fade_background > 0,
             "augment": self.augment.on, "clip.size_pixels": self.clip.size_pixels != 1, "weights": bool(self.weights),
-            "task": self.task != "labels",
+            "task": self.task != "labels", "freeze_backbone": self.freeze_backbone,
         }  # fmt: skip
         if wrong := [key for key, is_set in pixels.items() if is_set]:
             raise ValueError(
                 f"{', '.join(wrong)}: this is about pixels, and with features no pixels are read; leave it at its "
                 "default (input.motion=rgb, input.fade_background=0)"
             )
+
+    @property
+    def weights_url(self) -> str | None:
+        """Where the weights of the pre-trained start are.
+
+        Raises:
+            ConfigError: they are those of a package that is not installed, or that has none of this backbone.
+        """
+        return place_of_weights(self.backbone, self.weights) if self.weights else None
 
     @property
     def decode_size_pixels(self) -> int:

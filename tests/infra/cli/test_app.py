@@ -209,3 +209,4 @@ def test_backbones_are_listed_with_what_they_cost_and_need(type_) -> None:
     assert "small3d 0.03 M 0.004 8 x 1" in out
     assert "slowfast_r50 34.57 M 50.3 32 x 2 224 - pytorchvideo: SLOWFAST_8x8_R50.pyth" in out
     assert "videomae_b 86.53 M 180.3 16 x 4 224 transformers (" in out
+    assert "of pictures, in the extra (Apache 2.0): weights=packaged" in out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import pytest
 
 from adaptfocus.pipelines.features.store import open_features
 from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.trainers.backbones import place_of_weights
+from adaptfocus.trainers.pretraining.training import pretrain
 from tests.footage import write_tar
 from tests.moving import moving
+from tests.trainers.backbones.small_backbones import needs_library
 from tests.trainers.loop.test_training import trained
 from tests.worlds import SmallWorld
 
@@ -65,9 +69,59 @@ def a_head_is_trained_and_scored(type_, small_world: SmallWorld, train: Path, te
     assert (code, "per-time mAP" in out) == (0, True)
 
 
+def plainly(*words: object) -> list[object]:
+    return ["extract", *words, "--engine", "local", "--set", "placement.isolate_decoding=false"]
+
+
+def test_weights_that_no_run_has_trained_give_the_features_that_a_run_gives_from_them(
+    type_, small_world: SmallWorld, run: str, tmp_path: Path
+) -> None:
+    pretrain(str(tmp_path / "start.pt"), steps=1)
+    given = ["--weights", tmp_path / "start.pt", "--index", small_world.test_index]
+    assert type_(*plainly(run, *given, "--out", tmp_path / "run"))[0] == 0
+    clip = json.loads(Path(run, "config.json").read_text())["clip"]
+    window = [word for key, value in clip.items() for word in ("--set", f"clip.{key}={value}")]
+    code, _, err = type_(*plainly("--backbone", "small3d", *given, "--out", tmp_path / "none", *window))
+    assert (code, err.count("error")) == (0, 0)
+    one, other = open_features(str(tmp_path / "run")), open_features(str(tmp_path / "none"))
+    for a, b in zip(one, other, strict=True):
+        assert a.video_id == b.video_id
+        np.testing.assert_array_equal(a.features, b.features)
+    changed = {key for key, value in one.facts.items() if value != other.facts[key]}
+    assert (changed, other.facts["run"]) == ({"run"}, None)
+
+
+@pytest.mark.library
+def test_a_head_on_features_of_packaged_weights(type_, small_world: SmallWorld, tmp_path: Path) -> None:
+    """The commands of docs/features.md for someone who has no run yet."""
+    needs_library("efficientnet_lite0")
+    window = ["--stride-seconds", 1, "--set", "clip.frames=1", "--set", "clip.size_pixels=32"]
+    for split, index in (("train", small_world.train_index), ("test", small_world.test_index)):
+        given = ["--backbone", "efficientnet_lite0", "--index", index, "--out", tmp_path / split, *window]
+        code, out, err = type_(*plainly(*given))
+        assert (code, "1280 efficientnet_lite0 features each" in out) == (0, True), err
+    facts = open_features(str(tmp_path / "train")).facts
+    weights = place_of_weights("efficientnet_lite0", "packaged")
+    assert facts["weights_sha256"] == hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+    assert [facts[name] for name in ("run", "weights", "backbone")] == [None, "packaged", "efficientnet_lite0"]
+    assert (facts["window"]["frames"], facts["window"]["size_pixels"], facts["epoch"]) == (1, 32, None)
+    head = [f"runs={tmp_path}", f"index={small_world.train_index}", f"features={tmp_path / 'train'}", "epochs=1"]
+    assert type_("train", "small", "name=head", *head, "clip.fps=1")[0] == 0
+    test = ["--index", small_world.test_index, "--features", tmp_path / "test"]
+    code, out, _ = type_("evaluate", tmp_path / "head", *test)
+    assert (code, "per-time mAP" in out) == (0, True)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["extract", "--index", "/i", "--out", "/tmp/x"], "give a RUN, or --backbone"),
+        (["extract", "/run", "--backbone", "small3d", "--index", "/i", "--out", "/tmp/x"], "give a RUN, or --backbone"),
+        (["extract", "--backbone", "x3d_s", "--index", "/i", "--out", "/tmp/x"], "without weights; give --weights URL"),
+        (
+            ["extract", "--backbone", "x3d_s", "--weights", "w", "--index", "/i", "--out", "/tmp/x", "--set", "seed=1"],
+            "--set seed=1: nothing is trained here; only clip, decode",
+        ),
         (["export", "/no/features", "--as", "mstcn", "--out", "/tmp/x"], "there are no features at /no/features"),
         (["verify", "/no/place", "--as", "mstcn"], "there is nothing at /no/place"),
         (["verify", "/tmp", "--as", "i3d"], "there is no layout 'i3d'; choose one of: mstcn, asformer"),

@@ -21,6 +21,7 @@ TINY: dict[str, dict[str, Any]] = {
     **{name: {"depths": (1, 2, 2, 1)} for name in ("x3d_s", "x3d_m", "x3d_l")},
     "videomae_b": {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 96},
     "timesformer_b": {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 96},
+    "efficientnet_lite0": {"width_coefficient": 0.25, "depth_coefficient": 0.3},
     "vjepa2_l": {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2},
 }
 SHAPE = {
@@ -71,6 +72,8 @@ def shaken(model: nn.Module) -> nn.Module:
             value.copy_(noise(value, 0.1))
         elif value.is_floating_point() and value.ndim == 1:
             value.copy_(0.7 + noise(value, 0.1))
+        elif value.is_floating_point() and not value.any():
+            value.copy_(noise(value, 0.05))
         elif name.endswith(tuple(getattr(model, "embeddings", ())) or ("\0",)):
             value.copy_(noise(value, 0.02))
     return model

@@ -120,7 +120,7 @@ def test_a_step_does_not_wait(no_waits: Callable, overrides: str, epoch: int) ->
 
 
 @pytest.mark.parametrize("backbone", ["inception_i3d", "nonlocal_i3d_r50", "slowfast_r50", "x3d_s", "mvit_b_16x4",
-                                      "videomae_b", "timesformer_b", "vjepa2_l"])  # fmt: skip
+                                      "videomae_b", "timesformer_b", "vjepa2_l", "efficientnet_lite0"])  # fmt: skip
 def test_no_backbone_waits(no_waits: Callable, backbone: str) -> None:
     _, step, _, batch = given(small(backbone), f"backbone={backbone}")
     with no_waits():

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 BAGS, CLIPS, CLASSES, EPOCH = 5, 3, 7, 4
 TOLERANCE = 1e-6
 OF_EACH_FAMILY = ("small3d", "inception_i3d", "nonlocal_i3d_r50", "slowfast_r50", "x3d_s", "mvit_b_16x4", "videomae_b",
-                  "timesformer_b", "vjepa2_l")  # fmt: skip
+                  "timesformer_b", "vjepa2_l", "efficientnet_lite0")  # fmt: skip
 
 
 def shape_of(model: nn.Module) -> Shape:
@@ -139,13 +139,15 @@ def test_activations_that_are_computed_again_give_the_same_gradients(backbone: s
     assert results[1]["state"].keys() == results[0]["state"].keys()
 
 
-@pytest.mark.parametrize("backbone", ["small3d", "nonlocal_i3d_r50", "x3d_s"])
+@pytest.mark.parametrize("backbone", ["small3d", "nonlocal_i3d_r50", "x3d_s", "timesformer_b", "efficientnet_lite0"])
 def test_channels_last_gives_the_same_step(backbone: str) -> None:
+    """Two backbones have convolutions of pictures, whose layout has another name."""
     model = small(backbone, CLASSES)
     wanted, found = step(backbone=backbone), step("best", "step.channels_last=true", backbone=backbone, model=model)
     assert_same(found, wanted, 1e-5)
-    kernel = next(m.weight for m in model.modules() if isinstance(m, nn.Conv3d) and m.kernel_size[1] > 1)
-    assert kernel.is_contiguous(memory_format=torch.channels_last_3d)
+    kernel = next(m.weight for m in model.modules() if isinstance(m, nn.Conv2d | nn.Conv3d) and m.kernel_size[1] > 1)
+    layout = torch.channels_last if kernel.ndim == 4 else torch.channels_last_3d
+    assert kernel.is_contiguous(memory_format=layout)
 
 
 def test_bf16_computes_the_backbone_in_bf16_and_the_rest_in_float32() -> None:

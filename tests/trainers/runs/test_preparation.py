@@ -14,9 +14,11 @@ import torch
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError, InputError
 from adaptfocus.pipelines.index.load import open_index
 from adaptfocus.trainers.backbones import build, load_pretrained
+from adaptfocus.trainers.backbones.small3d import HEAD_BIAS
 from adaptfocus.trainers.evaluation.scoring import check_scorable
 from adaptfocus.trainers.runs.preparation import prepare
 from adaptfocus.trainers.settings.run import TrainConfig
+from tests.trainers.loop.test_training import trained, weights
 from tests.worlds import SmallWorld
 
 X3D = ("backbone=x3d_s", "clip.frames=4", "clip.size_pixels=32")
@@ -51,6 +53,22 @@ def test_batch_norms_need_the_statistics_of_weights_or_a_word(small_world: Small
     prepare(small_world.run_config(tmp_path, "c"))  # small3d has none
     plain = small_world.run_config(tmp_path, "a", *X3D)
     assert asked.what_is_trained() == plain.what_is_trained(), "older runs of the same settings can be resumed"
+
+
+def test_a_frozen_backbone_keeps_the_weights_that_it_began_with(small_world: SmallWorld, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="freeze_backbone=true without weights would train a head on random features"):
+        small_world.run_config(tmp_path, "a", "freeze_backbone=true")
+    with pytest.raises(ConfigError, match="did you mean 'freeze_backbone'"):
+        small_world.run_config(tmp_path, "a", "frozen=true")
+    start = build("small3d", 2).state_dict()
+    torch.save({"backbone": "small3d", "state_dict": start}, tmp_path / "w.pt")
+    given = (f"weights={tmp_path / 'w.pt'}", "epochs=1")
+    run = trained(small_world.run_config(tmp_path, "a", *given, "freeze_backbone=true"))
+    state = weights(run)
+    assert all(torch.equal(state[key], value) for key, value in start.items() if key.startswith("body."))
+    assert not torch.equal(state["head.bias"], torch.full_like(state["head.bias"], HEAD_BIAS)), "the head is trained"
+    with pytest.raises(ConfigError, match="freeze_backbone: True -> False"):
+        prepare(small_world.run_config(tmp_path, "a", *given))
 
 
 @pytest.mark.parametrize("scheme", ["memory", "gs", "abfs"])
