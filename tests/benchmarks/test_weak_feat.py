@@ -88,27 +88,24 @@ def test_from_clips_of_people_to_figures(corpus: Corpus, tmp_path: Path) -> None
     assert not any("activity" in figure.name for figure in found)
     sets = {kind: open_features(str(tmp_path / "features" / "small-3" / kind / "test")) for kind in KINDS}
     start = str(next((tmp_path / "starts").glob("*.pt")))
-    assert {kind: each.facts["weights"] for kind, each in sets.items()} == {
-        "full": None,
-        "pretrained": start,
-        "weak": None,
-    }
+    assert [sets[kind].facts["weights"] for kind in KINDS] == [None, start, None]
     assert [load_config(sets[kind].facts["run"]).weights for kind in KINDS] == [start] * 3
     assert {each.facts["motion"] for each in sets.values()} == {"zero_mean_kernels"}, "also of the start"
     videos = load_index(str(tmp_path / "corpora" / "small-3" / "index" / "test")).table.to_pylist()
     actions = {
-        (v["video_id"], i["start_seconds"], i["end_seconds"], i["label"]) for v in videos for i in v["intervals"]
+        (video["video_id"], round(each["start_seconds"], 6)): (round(each["end_seconds"], 6), each["label"])
+        for video in videos
+        for each in video["intervals"]
     }
-    annotations = tmp_path / "annotations" / "small-3"
-    segmented = [video for video in read_segmentation(str(annotations / "segmentation.jsonl")) if video.split == "test"]
-    cut = {(v.video_id, *segment) for v in segmented for segment in v.segments if segment[2] != "background"}
-    assert cut == {(name, round(start, 6), round(end, 6), label) for name, start, end, label in actions}
-    moments = [moment for moment in read_grounding(str(annotations / "grounding.jsonl")) if moment.split == "test"]
+    files = tmp_path / "annotations" / "small-3"
+    test = [video for video in read_segmentation(str(files / "segmentation.jsonl")) if video.split == "test"]
+    shown = {(v.video_id, at): (end, label) for v in test for at, end, label in v.segments if label != "background"}
+    assert shown == actions
+    moments = [moment for moment in read_grounding(str(files / "grounding.jsonl")) if moment.split == "test"]
     assert len(moments) == len(actions)
     for moment in moments:
-        (label,) = (
-            k for name, start, _, k in actions if (name, round(start, 6)) == (moment.video_id, moment.start_seconds)
-        )
+        end, label = actions[moment.video_id, moment.start_seconds]
+        assert moment.end_seconds == end
         assert moment.sentence in {template.format(label) for template in TEMPLATES}
     assert run_people(study, processes=1) == found
 
