@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.studies.people_videos import Corpus
-from tests.stitched import CLASSES, PEOPLE, grey_of, write_clip
+from tests.benchmarks.stitched import CLASSES, PEOPLE, grey_of, write_clip
 
 
 @pytest.fixture(scope="session")

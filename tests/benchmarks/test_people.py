@@ -27,8 +27,8 @@ from benchmarks.studies.people_videos import (
 )
 from benchmarks.studies.regime_figures import Outcome
 from benchmarks.studies.variants import VARIANTS
+from tests.benchmarks.stitched import grey_of, write_clip
 from tests.footage import footage_folder
-from tests.stitched import grey_of, write_clip
 
 
 def test_a_group_is_on_one_side_only(corpus: Corpus) -> None:
