@@ -2,12 +2,14 @@
 
     python -m benchmarks.people --source FOLDER [--hold-out PERSON,...] [--background CLASS,...] [--quick] [--cached]
     python -m benchmarks.people --corpora FILE.json [--seeds 0,1,2] [--variants full,noisy,focused] [--json]
+    python -m benchmarks.people --corpora FILE.json --start order --epochs 30
 
 FOLDER holds CLASS/PERSON_*.mp4, or a clips.csv of path, class and group. FILE.json holds a list of objects, each with
 the fields of `people_videos.Corpus`: name, source, held_out, background, ... Every group (a person, a room, a film) is
 either in the training videos or in the test videos. Videos, index, training and scores go through the real pipeline;
-with --cached, frames are decoded only once. Runs that are finished in --out are not run again: after a change of the
-code, choose another --out.
+with --cached, frames are decoded only once. With --start, every run begins from a start that was pre-trained on the
+training side (`benchmarks/studies/people_starts.py`). Runs that are finished in --out are not run again: after a change
+of the code, choose another --out.
 
 Figures: people.CORPUS.VARIANT (mAP, max over views, in per cent), people.CORPUS.gap_closed.VARIANT and
 people.gap_closed.VARIANT (shares of the way from noisy to full; the latter is the mean over corpora); `low` and `high`
@@ -37,7 +39,8 @@ from benchmarks.measuring import figures
 from benchmarks.measuring.figures import Figure, say
 from benchmarks.regimes import numbers, words
 from benchmarks.studies import people_report
-from benchmarks.studies.people_videos import Corpus, is_made, make_corpus
+from benchmarks.studies.people_starts import Start, StartTask, is_all_made, make_corpus_and_start
+from benchmarks.studies.people_videos import Corpus
 from benchmarks.studies.regime_figures import Outcome, curves_of, outcome_of, share_of_gap
 from benchmarks.studies.regime_runs import RunJob, finish
 from benchmarks.studies.variants import Variant, chosen
@@ -60,6 +63,8 @@ class Study:
     curve_every: int = 5  # epochs between two points of a curve
     overrides: tuple[str, ...] = ()
     is_cached: bool = False
+    start: StartTask | None = None  # what the start of all runs has learnt; None: from scratch
+    start_epochs: int = 30
 
     @property
     def curve(self) -> tuple[int, ...]:
@@ -77,18 +82,36 @@ class Study:
         return [self._job(corpus, folder, name) for corpus, folder in self.stitched() for name in self.variants]
 
     def _job(self, corpus: Corpus, folder: Path, name: str) -> RunJob:
-        variant = self.variants[name]
-        runs = self.out / ("cached-runs" if self.is_cached else "runs") / folder.name
+        variant, start = self.variants[name], self.start_of(corpus, folder)
+        kind = [f"from-{self.start}"] * bool(self.start) + ["cached"] * self.is_cached + ["runs"]
+        runs = self.out / "-".join(kind) / folder.name
         given = [
             f"name={name}", f"runs={runs}", f"index={folder / 'index' / 'train'}", f"seed={corpus.seed}",
-            f"epochs={self.epochs}", "placement.engine=local",
+            f"epochs={self.epochs}", "placement.engine=local", *([f"weights={start.url}"] if start else []),
             # One commit for each epoch, and all are kept, because curves are scored from them.
             "checkpoint.every_batches=1000000", f"checkpoint.keep={self.epochs}",
         ]  # fmt: skip
         config = make(TrainConfig, recipe(variant.recipe), [*SETTINGS, *self.overrides, *variant.overrides, *given])
-        cache = str(self.out / "frames" / folder.name) if self.is_cached else None
         test = str(folder / "index" / "test")
-        return RunJob(corpus.name, corpus.seed, name, config, test, self.views, self.curve, cache)
+        return RunJob(corpus.name, corpus.seed, name, config, test, self.views, self.curve, self._cache(folder))
+
+    def start_of(self, corpus: Corpus, folder: Path) -> Start | None:
+        """The start of a corpus and seed: the recipe of its task, with the backbone, clips and rate of all runs."""
+        if self.start is None:
+            return None
+        trimmed = self.out / "trimmed" / folder.name / "index"
+        index = trimmed if self.start == "labels" else folder / "index" / "train"
+        # The number of epochs is in the name, so that runs from another start are told apart by their settings.
+        file = f"{folder.name}-{self.start}-{self.start_epochs}.pt"
+        given = [
+            f"name={file}.run", f"runs={self.out / 'starts'}", f"index={index}", f"seed={corpus.seed}",
+            f"epochs={self.start_epochs}", "placement.engine=local",
+        ]  # fmt: skip
+        config = make(TrainConfig, recipe(f"pretrain_{self.start}"), [*SETTINGS, *self.overrides, *given])
+        return Start(str(self.out / "starts" / file), config, self._cache(folder))
+
+    def _cache(self, folder: Path) -> str | None:
+        return str(self.out / "frames" / folder.name) if self.is_cached else None
 
 
 def run_study(study: Study, processes: int) -> list[Outcome]:
@@ -98,10 +121,11 @@ def run_study(study: Study, processes: int) -> list[Outcome]:
         ConfigError: --out holds other corpora or runs. AdaptFocusError: runs failed; the others are finished.
     """
     jobs = study.jobs()
+    stitched = [(corpus, folder, study.start_of(corpus, folder)) for corpus, folder in study.stitched()]
     makings = {
-        f"videos of {corpus.name}, seed {corpus.seed}": (make_corpus, (corpus, folder))
-        for corpus, folder in study.stitched()
-        if not is_made(corpus, folder)
+        f"videos and start of {each[0].name}, seed {each[0].seed}": (make_corpus_and_start, each)
+        for each in stitched
+        if not is_all_made(*each)
     }
     finish(jobs, makings, study.out, processes)
     return [outcome_of(job) for job in jobs]
@@ -146,6 +170,27 @@ def read_corpora(path: Path) -> list[Corpus]:
     return [replace(corpus, source=str((path.parent / corpus.source).resolve())) for corpus in found]
 
 
+def given_corpora(source: str | None, hold_out: str, background: str, corpora: Path | None) -> list[Corpus]:
+    """The corpora that the options of a command name.
+
+    Raises:
+        ConfigError: neither or both of --source and --corpora are given, or the file holds no corpora.
+    """
+    if (source is None) == (corpora is None):
+        raise ConfigError("give either --source, for one corpus, or --corpora, for several")
+    if corpora:
+        return read_corpora(corpora)
+    place = Path(source or "").resolve()
+    return [
+        Corpus(
+            place.stem,
+            str(place),
+            held_out=tuple(words("--hold-out", hold_out)) if hold_out else (),
+            background=tuple(words("--background", background)) if background else (),
+        )
+    ]
+
+
 def main(
     source: Annotated[
         str | None, typer.Option(help="Folder of CLASS/PERSON_*.mp4, or a CSV: path, class, group.")
@@ -159,6 +204,8 @@ def main(
     epochs: Annotated[int, typer.Option(help="Epochs of every run.", min=1)] = 60,
     views: Annotated[int, typer.Option(help="Uniform views a test video.", min=1, max=255)] = 20,
     curve_every: Annotated[int, typer.Option(help="Epochs between two points of a curve.", min=1)] = 5,
+    start: Annotated[StartTask | None, typer.Option(help="Pre-train a start of all runs by this task.")] = None,
+    start_epochs: Annotated[int, typer.Option(help="Epochs of the start.", min=1)] = 30,
     processes: Annotated[int, typer.Option(help="Runs in parallel, of one thread each.", min=1)] = 2,
     cached: Annotated[bool, typer.Option(help="Decode each frame once.")] = False,
     quick: Annotated[bool, typer.Option(help="The first corpus, two seeds, cached: under 15 minutes.")] = False,
@@ -166,20 +213,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of videos and runs.")] = Path("people-out"),
 ) -> None:
     """Find out whether the method helps on videos of real people."""
-    if (source is None) == (corpora is None):
-        raise ConfigError("give either --source, for one corpus, or --corpora, for several")
-    if corpora:
-        given = read_corpora(corpora)
-    else:
-        place = Path(source or "").resolve()
-        given = [
-            Corpus(
-                place.stem,
-                str(place),
-                held_out=tuple(words("--hold-out", hold_out)) if hold_out else (),
-                background=tuple(words("--background", background)) if background else (),
-            )
-        ]
+    given = given_corpora(source, hold_out, background, corpora)
     study = Study(
         out=out.resolve(),
         corpora=tuple(given[:1] if quick else given),
@@ -190,6 +224,8 @@ def main(
         curve_every=curve_every,
         overrides=tuple(settings or ()),
         is_cached=cached or quick,
+        start=start,
+        start_epochs=start_epochs,
     )
     outcomes = run_study(study, processes)
     found = figures_of(outcomes)

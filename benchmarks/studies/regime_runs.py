@@ -103,18 +103,25 @@ class RunJob:
 def run(job: RunJob) -> float:
     """Train and score; return the seconds that it took."""
     began, config = time.monotonic(), job.config
-    prepare(config)
-    if not is_finished(config):
-        if config.placement.engine == "ray":
-            run_training(config, None)
-        elif job.cache_folder:
-            train(config, CachedEngine(frame_cache(config, job.cache_folder), config.plan.bags_per_batch))
-        else:
-            train(config, LocalEngine(config.plan.bags_per_batch))
+    if config.placement.engine == "ray":
+        run_training(config, None)
+    else:
+        train_here(config, job.cache_folder)
     trained = Run(config.url)
     commits = {job.evaluation(done): trained.end_of_epoch(done - 1) for done in job.curve}
     evaluate_checkpoints(trained, config, job.test_index, job.views, commits, predict_here)
     return time.monotonic() - began
+
+
+def train_here(config: TrainConfig, cache_folder: str | None = None) -> None:
+    """Train a run in this process, if it is not finished, through the real pipeline or from frames in a cache."""
+    prepare(config)
+    if is_finished(config):
+        return
+    if cache_folder:
+        train(config, CachedEngine(frame_cache(config, cache_folder), config.plan.bags_per_batch))
+    else:
+        train(config, LocalEngine(config.plan.bags_per_batch))
 
 
 @contextlib.contextmanager

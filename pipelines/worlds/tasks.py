@@ -45,21 +45,29 @@ def write_tasks(folder_url: str, videos: Sequence[ShownActivity]) -> None:
         return store.join(folder_url, ANNOTATIONS, name)
 
     write_segmentation(
-        place(SEGMENTATION), (SegmentedVideo(v.video_id, v.split, v.duration_seconds, segments_of(v)) for v in videos)
+        place(SEGMENTATION),
+        (
+            SegmentedVideo(v.video_id, v.split, v.duration_seconds, segments_of(v.intervals, v.duration_seconds))
+            for v in videos
+        ),
     )
     write_activities(place(ACTIVITY), (ActivityVideo(v.video_id, v.split, (v.activity,)) for v in videos))
     write_grounding(place(GROUNDING), (Moment(v.video_id, v.split, *said) for v in videos for said in v.sentences))
 
 
-def segments_of(video: ShownActivity) -> tuple[Segment, ...]:
-    """The whole video in segments; time without an action is `BACKGROUND`."""
+def segments_of(intervals: Sequence[tuple[str, float, float]], duration_seconds: float) -> tuple[Segment, ...]:
+    """A whole video in segments; time without an action is `BACKGROUND`.
+
+    Args:
+        intervals: (label, start_seconds, end_seconds), in order of time, without overlap.
+    """
     segments: list[Segment] = []
     at = 0.0
-    for label, start, end in video.intervals:
+    for label, start, end in intervals:
         if start > at:
             segments.append((at, start, BACKGROUND))
         segments.append((start, end, label))
         at = end
-    if at < video.duration_seconds:
-        segments.append((at, video.duration_seconds, BACKGROUND))
+    if at < duration_seconds:
+        segments.append((at, duration_seconds, BACKGROUND))
     return tuple(segments)

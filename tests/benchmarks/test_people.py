@@ -14,7 +14,9 @@ import pytest
 from adaptfocus.pipelines.errors import ConfigError, InputError
 from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.video.spans import packets_of, shown_pts
+from adaptfocus.trainers.runs.open import load_config
 from benchmarks.people import Study, figures_of, read_corpora, run_study, write_files
+from benchmarks.studies.people_starts import pack_trimmed
 from benchmarks.studies.people_videos import (
     Corpus,
     draw_video,
@@ -25,42 +27,8 @@ from benchmarks.studies.people_videos import (
 )
 from benchmarks.studies.regime_figures import Outcome
 from benchmarks.studies.variants import VARIANTS
+from tests.benchmarks.stitched import grey_of, write_clip
 from tests.footage import footage_folder
-
-CLASSES, PEOPLE = ("jump", "rest", "wave"), ("ann", "bob", "eve")
-
-
-def grey_of(label: str, person: str) -> int:
-    return 20 + 25 * (3 * CLASSES.index(label) + PEOPLE.index(person))
-
-
-def write_clip(path: Path, grey: int, seconds: float = 2.0) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 48, 64, "yuv420p"
-        for _ in range(round(10 * seconds)):
-            image = np.full((64, 48, 3), grey, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
-        container.mux(stream.encode(None))
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of CLASS/PERSON_NUMBER.mp4; each clip has one grey, which identifies its class and person."""
-    folder = tmp_path_factory.mktemp("clips")
-    for label in CLASSES:
-        for person in PEOPLE:
-            write_clip(folder / label / f"{person}_1.mp4", grey_of(label, person))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def corpus(clips: Path) -> Corpus:
-    return Corpus(
-        "small", str(clips), held_out=("eve",), background=("rest",), train_videos=12, test_videos=3, min_seconds=20,
-        max_seconds=30, min_labels=1, max_labels=2, fps=10, width=64, height=48,
-    )  # fmt: skip
 
 
 def test_a_group_is_on_one_side_only(corpus: Corpus) -> None:
@@ -173,18 +141,36 @@ def test_figures_are_shares_of_the_way_from_noisy_to_full() -> None:
 
 
 def test_a_study_from_clips_to_a_page(corpus: Corpus, tmp_path: Path) -> None:
-    """Through the real pipeline, and with frames decoded once: the same scores."""
+    """Through the real pipeline, and with frames decoded once: the same scores. Both runs begin from one start."""
     study = Study(
         tmp_path, (corpus,), (3,), {"noisy": VARIANTS["noisy"], "full": VARIANTS["full"]}, epochs=2, views=3,
-        curve_every=1, overrides=("plan.bags_per_batch=4",),
+        curve_every=1, overrides=("plan.bags_per_batch=4",), start="order", start_epochs=1,
     )  # fmt: skip
     outcomes = run_study(study, processes=1)
+    (start,) = (tmp_path / "starts").glob("*.pt")
+    learnt = load_config(f"{start}.run")
+    assert (learnt.task, learnt.index, learnt.epochs) == ("order", study.jobs()[0].config.index, 1)
+    assert {load_config(job.config.url).weights for job in study.jobs()} == {str(start)}
     assert run_study(replace(study, is_cached=True), processes=1) == outcomes
     write_files(study, outcomes, figures_of(outcomes))
     page = (tmp_path / "results.md").read_text()
     assert "## small" in page
     assert "| `full`: labels of clips from annotated intervals |" in page
     assert json.loads((tmp_path / "curves.json").read_text())["small"]["noisy"]["epochs"] == [1, 2]
+
+
+def test_a_start_by_labels_sees_neither_labels_nor_people_of_the_test(corpus: Corpus, tmp_path: Path) -> None:
+    two = replace(corpus, background=("rest", "wave"), max_labels=1)
+    config = Study(tmp_path, (two,), (0,), {}, start="labels").start_of(two, tmp_path / "corpora" / "small-0")
+    assert config
+    assert config.config.focus.regime == "noisy"
+    pack_trimmed(two, Path(config.config.index).parent)
+    videos = load_index(config.config.index).table.to_pylist()
+    assert sorted(video["labels"][0] for video in videos) == ["rest", "rest", "wave", "wave"]
+    shown = {round(float(greys(video).mean())) for video in videos}
+    assert all(min(abs(grey - grey_of(k, who)) for k in two.background for who in ("ann", "bob")) < 8 for grey in shown)
+    with pytest.raises(ConfigError, match="its background has one class, rest"):
+        pack_trimmed(corpus, tmp_path / "one")
 
 
 def test_corpora_of_a_file_count_from_its_folder(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def focused() -> dict[str, Any]:
 def pretrain_labels() -> dict[str, Any]:
     """Pre-training on your own trimmed clips of other classes or people: noisy training, with labels that are true.
 
-    Cost: 60 clips a video of the index; a batch has 32 clips of 16 videos.
+    Cost: 120 clips a video of the index; a batch has 32 clips of 16 videos.
     Command: adaptfocus pretrain INDEX --out weights.pt --task labels
     Expect (measured: docs/results.md#starts): row `labels`.
     """
@@ -163,7 +163,7 @@ def pretrain_labels() -> dict[str, Any]:
 def pretrain_order() -> dict[str, Any]:
     """Pre-training without labels, on the videos that will be trained on: in what order is a clip shown?
 
-    Cost: 120 clips a video, with twice as many frames decoded for each.
+    Cost: 240 clips a video, with twice as many frames decoded for each.
     Command: adaptfocus pretrain INDEX --out weights.pt --task order
     Expect (measured: docs/results.md#starts): row `order`.
     """
