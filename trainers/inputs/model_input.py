@@ -17,8 +17,8 @@ from torch import nn
 
 from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.trainers.backbones import Backbone, build, input_spec_of, normalise
-from adaptfocus.trainers.backbones.left_out import leave_out
 from adaptfocus.trainers.inputs.augment import augment_clips
+from adaptfocus.trainers.inputs.left_out import leave_out
 from adaptfocus.trainers.settings.parts import InputConfig
 
 if TYPE_CHECKING:

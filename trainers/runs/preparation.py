@@ -14,8 +14,8 @@ from adaptfocus.pipelines.decode.member import import_decord
 from adaptfocus.pipelines.errors import ConfigError, StorageError
 from adaptfocus.pipelines.index.load import IndexFacts
 from adaptfocus.trainers.backbones import Backbone, entry_of, load_pretrained
-from adaptfocus.trainers.backbones import left_out as what_is_left_out
 from adaptfocus.trainers.backbones.contract import batch_norms
+from adaptfocus.trainers.inputs import left_out as what_is_left_out
 from adaptfocus.trainers.inputs.model_input import adapt_backbone
 from adaptfocus.trainers.inputs.time_order import training_facts
 from adaptfocus.trainers.runs import on_features, starts

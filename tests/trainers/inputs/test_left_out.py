@@ -8,8 +8,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from adaptfocus.pipelines.errors import ConfigError
-from adaptfocus.trainers.backbones.left_out import check, leave_out
 from adaptfocus.trainers.backbones.mvit import MViT
+from adaptfocus.trainers.inputs.left_out import check, leave_out
 from tests.trainers.backbones.small_backbones import NAMES, clips_for, small
 from tests.trainers.inputs.test_augment import ids
 
