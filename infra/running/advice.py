@@ -24,6 +24,11 @@ def advice(summary: Mapping[str, Any], config: TrainConfig) -> tuple[str, ...]:
     return (*(said for said in told if said), MORE_VIDEOS)
 
 
+def patience(config: TrainConfig) -> tuple[str, ...]:
+    """What helps a run that is learning."""
+    return (*(said for said in [_longer(config)] if said), MORE_VIDEOS)
+
+
 def _free(config: TrainConfig) -> str:
     missing = [f"focus.{key}={value:g}" for key, value in FREES.items() if not getattr(config.focus, key)]
     if config.focus.regime != "ours" or not missing:

@@ -12,7 +12,7 @@ from math import sqrt
 from statistics import fmean
 from typing import Any
 
-from adaptfocus.infra.running.advice import MORE_VIDEOS, advice
+from adaptfocus.infra.running.advice import MORE_VIDEOS, advice, patience
 from adaptfocus.infra.running.found import (
     BEYOND_CHANCE,
     EPOCHS,
@@ -27,7 +27,7 @@ from adaptfocus.pipelines import store
 from adaptfocus.trainers.runs.log import SUMMARY, Run
 from adaptfocus.trainers.settings.run import TrainConfig
 
-SLOW = 30  # epochs; so long, good runs may show nothing (docs/method.md)
+SLOW = 40  # epochs; so long, good runs may show nothing (docs/method.md)
 FEW_POSITIVES = 0.05  # share of positives left unmasked
 TOP_WEIGHT = 3.0  # the weight that AF and CF give the moments of their choice (docs/method.md, The trap)
 
@@ -94,7 +94,7 @@ def _of_classes(recent: Sequence[Findings], summaries: Sequence[Mapping[str, Any
         return RunWarning("not_found", not_found, facts, changes)
     if rest_z >= BEYOND_CHANCE:
         learnt = f"Together these stand out against chance ({_z_of(rest_z, recent)}): some of them are being learnt."
-        return RunWarning("not_found", not_found, (learnt, *facts), changes)
+        return RunWarning("not_found", not_found, (learnt, *facts), patience(config))
     facts += _of_recency(told, summary, config)
     if all_z >= BEYOND_CHANCE:
         chance = f"Together these stand out no more than by chance ({_z_of(rest_z, recent)})."
@@ -104,7 +104,7 @@ def _of_classes(recent: Sequence[Findings], summaries: Sequence[Mapping[str, Any
     if sure := _sureness(summaries):
         says = "Focusing has locked onto chance: it trains on moments of its own choice, not on the actions."
         return RunWarning("locked_onto_chance", says, (chance, sure, *facts), changes)
-    slow = "The test is cautious: on real people, a run that ended well showed no more for 20 epochs and more."
+    slow = "The test is cautious: on real people, a run that ended well showed no more for 30 epochs."
     says = "Nothing shows yet that focusing has found any class."
     return RunWarning("at_chance", says, (chance, *([slow] if told.epoch <= SLOW else []), *facts), changes)
 

@@ -53,10 +53,10 @@ def test_nothing_learnt_is_told_apart_from_a_lock() -> None:
     """Spikes are where the tags alone put them: focusing has not chosen anything."""
     (slow,) = warned([0.5, -0.4, 0.3, 0.0], "focused", spike=UNSURE)
     assert (slow.kind, slow.says) == ("at_chance", "Nothing shows yet that focusing has found any class.")
-    assert any("showed no more for 20 epochs and more" in reason for reason in slow.reasons)
+    assert any("showed no more for 30 epochs" in reason for reason in slow.reasons)
     assert not any("trap" in change for change in slow.changes), "the recipe has what frees from it"
-    (late,) = warned([0.5, -0.4], "focused", spike=UNSURE, epoch=35)
-    assert not any("20 epochs and more" in reason for reason in late.reasons)
+    (late,) = warned([0.5, -0.4], "focused", spike=UNSURE, epoch=45)
+    assert not any("for 30 epochs" in reason for reason in late.reasons)
 
 
 def test_classes_that_are_weak_but_learnt_are_told_from_those_at_chance() -> None:
@@ -64,6 +64,7 @@ def test_classes_that_are_weak_but_learnt_are_told_from_those_at_chance() -> Non
     (learnt,) = warned([9.0, 1.5, 1.5, 1.5])
     assert (learnt.kind, learnt.says) == ("not_found", "3 of 4 classes are not found.")
     assert "Together these stand out against chance (z = 2.6 over epochs 4 to 6" in learnt.reasons[0]
+    assert [change[:11] for change in learnt.changes] == ["More epochs", "More videos"], "nothing is wrong with it"
     (partly,) = warned([9.0, 0.1, 0.1, 0.1])
     assert (partly.kind, partly.says) == ("at_chance", "Nothing shows that focusing has found 3 of 4 classes.")
     assert "Together these stand out no more than by chance (z = 0.2" in partly.reasons[0]

@@ -325,9 +325,8 @@ def test_a_head_on_features_trains_and_scores_the_same_on_two_workers(
     found, reference = audit(both), audit(Run(alone.url))
     assert (found.clips_undecodable, found.clips_trained) == (3, reference.clips_trained)
     assert found.clips_lost == found.clips_twice == 0
-    here, there = (
-        evaluate(both, load_config(both.url), small_world.test_index, 5, name, predict, features=test_on)
-        for name, predict in (("here", predict_here), ("there", predict_on_cluster))
-    )
+    config, index = load_config(both.url), small_world.test_index
+    here = evaluate(both, config, index, 5, "here", predict_here, features=test_on)
+    there = evaluate(both, config, index, 5, "there", predict_on_cluster, features=test_on)
     assert here.per_class_ap == pytest.approx(there.per_class_ap)
     assert (here.map_max, here.per_time_map) == pytest.approx((there.map_max, there.per_time_map))
