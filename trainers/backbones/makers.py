@@ -8,9 +8,9 @@ from functools import partial
 
 from adaptfocus.trainers.backbones import key_styles, x3d
 from adaptfocus.trainers.backbones.contract import Backbone
-from adaptfocus.trainers.backbones.efficientnet import EfficientNetLite0
 from adaptfocus.trainers.backbones.inception_i3d import InceptionI3D
 from adaptfocus.trainers.backbones.key_styles import KeyStyle
+from adaptfocus.trainers.backbones.library_models import VJEPA2, EfficientNetLite0, TimeSformer, VideoMAE
 from adaptfocus.trainers.backbones.mvit import MViT
 from adaptfocus.trainers.backbones.r2plus1d_tiny import R2Plus1DTiny
 from adaptfocus.trainers.backbones.resnet3d import NONLOCAL_AFTER, ResNet3D
@@ -18,7 +18,6 @@ from adaptfocus.trainers.backbones.slowfast import SlowFast
 from adaptfocus.trainers.backbones.small3d import Small3D
 from adaptfocus.trainers.backbones.specs import HEAD, entry_of
 from adaptfocus.trainers.backbones.temporal_head import TemporalHead
-from adaptfocus.trainers.backbones.transformers_models import VJEPA2, TimeSformer, VideoMAE
 from adaptfocus.trainers.backbones.x3d import X3D
 
 
