@@ -84,40 +84,57 @@ def merge(table: SaliencyTable, ledger: pa.Table, epoch: int, config: SaliencyCo
 
 def _occurrences(video_rows: np.ndarray) -> list[np.ndarray]:
     """Row numbers of the first bag of each video, then of the second, and so on, each in slot order."""
-    seen: dict[int, int] = {}
-    rounds: list[list[int]] = []
-    for row, video in enumerate(video_rows.tolist()):
-        turn = seen.get(video, 0)
-        seen[video] = turn + 1
-        if turn == len(rounds):
-            rounds.append([])
-        rounds[turn].append(row)
-    return [np.asarray(r) for r in rounds]
+    order = np.argsort(video_rows, kind="stable")
+    is_first = np.r_[True, np.diff(video_rows[order]) != 0][: len(order)]
+    starts = np.flatnonzero(is_first)
+    turn = np.empty(len(order), np.int64)
+    turn[order] = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
+    return [np.flatnonzero(turn == each) for each in range(int(turn.max(initial=-1)) + 1)]
 
 
 def _replayed(table: SaliencyTable, bins: Bins, ledger: pa.Table, epoch: int, config: SaliencyConfig) -> Bins:
     """The bins after one bag of each of some videos. Each pair becomes a row: B = pairs, L = 1."""
-    pairs, taus, probabilities = [], [], []
-    for bag in ledger.to_pylist():
-        where = table.pairs_of(bag["video_row"])
-        if table.label_id[where].tolist() != bag["label_ids"]:
-            raise ValueError(
-                f"slot {bag['slot']}: the ledger has labels {bag['label_ids']} for video row {bag['video_row']}, "
-                f"the snapshot {table.label_id[where].tolist()}; they come from different indexes"
-            )
-        p = np.asarray(bag["probability"], np.float32).reshape(len(bag["tau"]), -1)
-        pairs.append(np.arange(where.start, where.stop))
-        taus += [bag["tau"]] * p.shape[1]
-        probabilities += list(p.T)
-    where = np.concatenate(pairs) if pairs else np.zeros(0, np.int64)
-    if not len(where):
+    names = ("tau", "label_ids", "probability")
+    columns = {name: ledger.column(name).combine_chunks() for name in names}
+    lengths = {name: np.diff(column.offsets.to_numpy()) for name, column in columns.items()}
+    begins = {name: np.cumsum(each) - each for name, each in lengths.items()}
+    tau, label, p = (columns[name].flatten().to_numpy(zero_copy_only=False) for name in names)
+    labels = lengths["label_ids"]
+    bag = np.repeat(np.arange(ledger.num_rows), labels)  # of each pair
+    if not len(bag):
         return bins
+    first = np.searchsorted(table.video_row, ledger.column("video_row").to_numpy())
+    place = np.arange(len(bag)) - begins["label_ids"][bag]  # among its bag's labels
+    where = first[bag] + place
+    _check_labels(table, ledger, labels, where, label)
+    clips = np.arange(int(lengths["tau"].max()))  # the same for all bags of a run
+    taus = tau[begins["tau"][bag, None] + clips]
+    probabilities = p[begins["probability"][bag, None] + clips * labels[bag, None] + place[:, None]]
     some = Bins(*(t[where].unsqueeze(1) for t in (bins.score, bins.tau, bins.epoch)))
-    p = torch.from_numpy(np.stack(probabilities)).unsqueeze(-1)
-    done = visit(
-        some, torch.tensor(taus, dtype=torch.float64), p, epoch, config.update_rate, config.form == "running_max"
-    )
+    seen = torch.from_numpy(probabilities).unsqueeze(-1)
+    done = visit(some, torch.from_numpy(taus), seen, epoch, config.update_rate, config.form == "running_max")
     merged = Bins(bins.score.clone(), bins.tau.clone(), bins.epoch.clone())
     for name in ("score", "tau", "epoch"):
         getattr(merged, name)[where] = getattr(done, name).squeeze(1)
     return merged
+
+
+def _check_labels(
+    table: SaliencyTable, ledger: pa.Table, labels: np.ndarray, where: np.ndarray, label: np.ndarray
+) -> None:
+    """Check that each bag has the labels of its video in the snapshot.
+
+    Raises:
+        ValueError: one has others.
+    """
+    video_row = ledger.column("video_row").to_numpy()
+    there = np.searchsorted(table.video_row, video_row, side="right") - np.searchsorted(table.video_row, video_row)
+    wrong = there != labels
+    if not wrong.any():
+        wrong[np.repeat(np.arange(len(labels)), labels)[table.label_id[where] != label]] = True
+    if wrong.any():
+        bag = ledger.slice(int(np.flatnonzero(wrong)[0]), 1).to_pylist()[0]
+        raise ValueError(
+            f"slot {bag['slot']}: the ledger has labels {bag['label_ids']} for video row {bag['video_row']}, the "
+            f"snapshot {table.label_id[table.pairs_of(bag['video_row'])].tolist()}; they come from different indexes"
+        )
