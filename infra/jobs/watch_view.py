@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
@@ -19,6 +20,7 @@ from adaptfocus.infra.running.wording import many
 
 ALL, SOME, FEW = 2, 1, 0  # reasons and changes of warnings; only the first change; only what they say
 COLOURS = {"running": "green", "finished": "bold green", "stopped": "yellow", "silent": "bold red"}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # names of a file must not steer the terminal
 
 
 class Line(NamedTuple):
@@ -36,7 +38,7 @@ def lines_of(seen: Seen, detail: int = ALL) -> list[Line]:
     shown += [line for warning in seen.warnings for line in _warning(dataclasses.asdict(warning), detail)]
     if seen.problem:
         shown.append(Line(f"  the last look failed, and this is from the look before: {seen.problem}", "bold red"))
-    return shown
+    return [line._replace(text=_CONTROL.sub("\ufffd", line.text)) for line in shown]
 
 
 def json_of(seen: Seen) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from typing import Any
 
 from adaptfocus.infra.jobs.run_list import is_alive
 from adaptfocus.infra.running.found import EPOCHS, findings
-from adaptfocus.infra.running.progress import read_heartbeat
+from adaptfocus.infra.running.progress import is_number, read_heartbeat
 from adaptfocus.infra.running.run_warnings import RunWarning, recency_excess, warnings_of
 from adaptfocus.pipelines import store
-from adaptfocus.pipelines.errors import AdaptFocusError
+from adaptfocus.pipelines.errors import AdaptFocusError, InputError
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.trainers.runs.holder import read_holder
 from adaptfocus.trainers.runs.log import RESTORE, SALIENCY, SUMMARY, Commit, Run
@@ -23,6 +23,8 @@ from adaptfocus.trainers.runs.open import load_config
 
 OF_A_SUMMARY = ("share_unmasked", "mean_spike_actionness", "spike_contrast", "hit_rate", "excluded")
 OF_A_HEARTBEAT = ("stage", "loss", "clips_per_second", "waiting_share", "seconds_left", "bags_done", "bags_in_all")
+# What Python raises where a value of a file is missing, of another type, or out of range.
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Watch:
 
     Raises:
         ConfigError: there is no run at the URL.
-        StorageError: it cannot be read. (Later looks note this in `problem`.)
+        InputError, StorageError: it cannot be read. (Later looks note this in `problem`.)
     """
 
     def __init__(self, url: str) -> None:
@@ -88,11 +90,16 @@ class Watch:
             return self._seen
         try:
             self._seen = self._look()
-        except (AdaptFocusError, ValueError, KeyError, TypeError) as error:
-            if self._seen is None:
-                raise
-            return replace(self._seen, problem=f"{type(error).__name__}: {error}")
-        return self._seen
+        except AdaptFocusError as error:
+            problem = error
+        except UNREADABLE as error:
+            what = f"{type(error).__name__}: {error}"
+            problem = InputError(f"{self.run.url} has files that are not those of a run ({what}); {RESTORE}")
+        else:
+            return self._seen
+        if self._seen is None:
+            raise problem
+        return replace(self._seen, problem=f"{type(problem).__name__}: {problem}")
 
     def _look(self) -> Seen:
         self._read_log()
@@ -148,14 +155,16 @@ class Watch:
         if running and "epoch" in beat:
             facts |= {"epoch": beat["epoch"] + 1, "bag": beat["cursor"], "num_bags": beat["num_bags"]}
             facts |= {key: beat[key] for key in OF_A_HEARTBEAT if beat.get(key) is not None}
-        return facts
+        return {key: value for key, value in facts.items() if key == "stage" or is_number(value)}
 
     def _evidence(self) -> dict[str, Any]:
         """What the newest summaries say."""
         if not self._summaries:
             return {}
         newest = self._summaries[-1]
-        facts = {"summary_epoch": newest["epoch"] + 1} | {key: newest.get(key) for key in OF_A_SUMMARY}
+        facts = {"summary_epoch": newest["epoch"] + 1} | {
+            key: newest[key] for key in OF_A_SUMMARY if is_number(newest.get(key))
+        }
         told = findings(newest, self.config)
         if told is None:
             return facts

@@ -8,7 +8,6 @@ in pipes.
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,11 +20,13 @@ from rich.table import Column
 from adaptfocus.infra.running.found import newest_found
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError
+from adaptfocus.pipelines.store import strict_json
 from adaptfocus.trainers.loop.heartbeat import heartbeat_url
 from adaptfocus.trainers.runs.log import Run
 
 console = Console(stderr=True)
 POLL_SECONDS = 1.0
+POSITION = {"epoch", "epochs", "cursor", "num_bags"}  # of a heartbeat: all of them, or none
 LINE_SECONDS = 30.0  # between two lines of a log, in place of a bar
 BAR_COLUMNS = 36  # columns of a terminal that the bar, its count and the time take
 SCORE = "test"  # the evaluation whose score stands next to a run's progress
@@ -71,8 +72,13 @@ def follow_run(run_url: str, title: str) -> Iterator[Callable[[str], None]]:
 
 
 def read_heartbeat(run_url: str) -> dict:
-    """The last heartbeat; empty if there is none yet."""
-    return _read_json(heartbeat_url(run_url))
+    """The last heartbeat, as far as it makes sense; empty if there is none yet."""
+    beat = {
+        key: value
+        for key, value in _read_json(heartbeat_url(run_url)).items()
+        if (isinstance(value, str) if key == "stage" else is_number(value))
+    }
+    return beat if beat.keys() >= POSITION else {key: value for key, value in beat.items() if key not in POSITION}
 
 
 def where(beat: dict) -> str:
@@ -110,9 +116,14 @@ def _duration(seconds: float) -> str:
 
 def _read_json(url: str) -> dict:
     try:
-        return json.loads(store.read_bytes(url)) if store.exists(url) else {}
-    except (AdaptFocusError, ValueError):
+        return strict_json.read(url, "") if store.exists(url) else {}
+    except AdaptFocusError:
         return {}
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of a file is a number that can be shown."""
+    return isinstance(value, int | float) and abs(value) < 1e18  # not nan, and no more than can be shown
 
 
 def _follow(run_url: str, show: Callable[[dict, float | None], None], over: threading.Event, before: dict) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import pyarrow as pa
 
@@ -72,7 +72,7 @@ def load_index(index_url: str, columns: list[str] | None = None) -> VideoIndex:
         columns: columns of INDEX_SCHEMA; if None, all of them and SHARD_FIELDS. Packets take most of an index.
 
     Raises:
-        InputError: there is no index, or another version wrote it.
+        InputError: there is no index, another version wrote it, or it is damaged.
         StorageError: it cannot be read.
     """
     entry = _current_entry_of(index_url)
@@ -83,7 +83,12 @@ def load_index(index_url: str, columns: list[str] | None = None) -> VideoIndex:
     tables = [table.select(schema.names).cast(schema) for table in tables]
     if columns is None:
         tables = [_with_shard(table, part) for table, part in zip(tables, entry["parts"], strict=True)]
-    table = pa.concat_tables(tables)
+    table, said = pa.concat_tables(tables), sum(part["facts"]["rows"] for part in entry["parts"])
+    if table.num_rows != said:
+        raise InputError(
+            f"{index_url} is damaged: index.json says {said} videos, and its parts have {table.num_rows}; remove "
+            "index.json and run `adaptfocus index` again"
+        )
     return VideoIndex(table, list(entry["classes"]), entry["fingerprint"])
 
 
@@ -152,7 +157,36 @@ def _current_entry_of(index_url: str) -> dict:
             f"the index at {index_url} has schema version {entry['schema_version']}, this version of adaptfocus reads "
             f"{SCHEMA_VERSION}; run `adaptfocus index` again with the same shards (they are only read)"
         )
+    if reason := _damage(entry):
+        url = store.join(index_url, "index.json")
+        raise InputError(f"{url} is damaged ({reason}); remove it and run `adaptfocus index` again")
     return entry
+
+
+def _damage(entry: Mapping[str, Any]) -> str | None:
+    """What in index.json no version has written."""
+    parts, classes = entry.get("parts"), entry.get("classes")
+    if not isinstance(parts, list) or not parts:
+        return "it names no shards"
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        return "its classes are not a list of names"
+    if not isinstance(entry.get("fingerprint"), str):
+        return "it has no fingerprint"
+    for number, part in enumerate(parts):
+        facts = part.get("facts") if isinstance(part, dict) else None
+        if not isinstance(facts, dict) or not isinstance(part.get("name"), str):
+            return f"part {number} has no name or no facts"
+        rows, unlabelled, most = (facts.get(name) for name in ("rows", "unlabelled", "max_labels"))
+        if not (_is_count(rows) and _is_count(unlabelled, rows)):
+            return f"part {number} has {rows!r:.50} rows, {unlabelled!r:.50} of them without a label"
+        labelled = unlabelled < rows
+        if most is not None and not (_is_count(most, len(classes)) and (most > 0) == labelled):
+            return f"part {number} has up to {most!r:.50} labels a video, of {len(classes)} classes"
+    return None
+
+
+def _is_count(value: object, most: int | None = None) -> TypeGuard[int]:
+    return type(value) is int and value >= 0 and (most is None or value <= most)
 
 
 def read_entry(index_url: str) -> dict | None:

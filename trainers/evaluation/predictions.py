@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.decode.settings import DecodeConfig
+from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.plan.draw import Planner, view_centers_seconds
 from adaptfocus.pipelines.plan.settings import ClipConfig
 from adaptfocus.pipelines.schemas import clip_id
@@ -109,21 +110,33 @@ def save(
 
 
 def read(run: Run, name: str, videos: int, columns: Sequence[str] = PREDICTIONS_SCHEMA.names) -> Iterator[pa.Table]:
-    """Some columns of the saved predictions of so many videos, in parts."""
+    """Some columns of the saved predictions of so many videos, in parts.
+
+    Raises:
+        InputError, StorageError: a part is damaged, missing, or of another number of videos.
+    """
     schema = pa.schema([PREDICTIONS_SCHEMA.field(each) for each in columns])
     old = run.at("evaluations", name, "predictions.parquet")
     if store.exists(old):
         yield read_table(old, schema)
         return
     for number, first in enumerate(range(0, videos, VIDEOS_PER_PART)):
-        yield read_table(_part_url(run, name, number), schema, 0, min(VIDEOS_PER_PART, videos - first))
+        url, expected = _part_url(run, name, number), min(VIDEOS_PER_PART, videos - first)
+        table = read_table(url, schema, 0, expected)
+        if table.num_rows != expected:
+            raise InputError(
+                f"{url} has {table.num_rows} videos where the scores are of {expected}: it is of another evaluation; "
+                "evaluate again with --overwrite"
+            )
+        yield table
 
 
-def forget_old(run: Run, name: str) -> None:
-    """Remove the file in which an earlier version saved predictions."""
+def forget(run: Run, name: str) -> None:
+    """Remove all predictions of an evaluation, in parts or as an earlier version saved them."""
     old = run.at("evaluations", name, "predictions.parquet")
-    if store.exists(old):
-        store.delete(old)
+    parts = store.list_files(run.at("evaluations", name, "predictions"))
+    for url in [old] * store.exists(old) + parts:
+        store.delete(url)
 
 
 def _part_url(run: Run, name: str, number: int) -> str:

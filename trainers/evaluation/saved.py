@@ -98,6 +98,13 @@ def read_scores(run_url: str, name: str) -> dict:
     return strict_json.read(url, "evaluate again with --overwrite") if store.exists(url) else {}
 
 
+def forget_scores(run_url: str, name: str) -> None:
+    """Remove an evaluation's scores before all else of it is replaced: an interrupted command then leaves none, and not
+    those of other predictions."""
+    if store.exists(url := scores_url(run_url, name)):
+        store.delete(url)
+
+
 def names_of(run_url: str) -> list[str]:
     """The names of the evaluations of a run."""
     folders = store.list_folders(store.join(run_url, "evaluations"))

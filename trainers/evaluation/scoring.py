@@ -23,7 +23,15 @@ from adaptfocus.pipelines.stream.batches import DecodedBatch
 from adaptfocus.pipelines.stream.clips import ClipShape, stream
 from adaptfocus.trainers.evaluation import predictions
 from adaptfocus.trainers.evaluation.predictions import Prediction, Predictions, truth_at
-from adaptfocus.trainers.evaluation.saved import CROPS, Looked, check_views, refuse_other, save_resamples, scores_url
+from adaptfocus.trainers.evaluation.saved import (
+    CROPS,
+    Looked,
+    check_views,
+    forget_scores,
+    refuse_other,
+    save_resamples,
+    scores_url,
+)
 from adaptfocus.trainers.inputs.model_input import build_adapted, to_model_input
 from adaptfocus.trainers.inputs.time_order import training_facts
 from adaptfocus.trainers.metrics.bootstrap import draws, interval_of_score, resampled_map, resamples_for
@@ -146,7 +154,8 @@ def evaluate_checkpoints(
     scores = {}
     for (name, commit), probability in zip(commits.items(), found.probability, strict=True):
         _check_finite(run, commit, probability)
-        predictions.forget_old(run, name)
+        forget_scores(run.url, name)
+        predictions.forget(run, name)
         predictions.save(run, name, planner, centers_seconds, crops, shape.decode, found.ok, probability)
         scores[name], resampled = _scores(planner, centers_seconds, found.ok, probability, looked, commit)
         save_resamples(run, name, resampled)

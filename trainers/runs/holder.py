@@ -21,6 +21,7 @@ from pathlib import Path
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError, StorageError
+from adaptfocus.pipelines.store import strict_json
 
 SIGN_SECONDS = 5.0
 DEAD_SECONDS = 30.0
@@ -56,9 +57,12 @@ def read_holder(run_url: str) -> Holder | None:
     """The holder that signed last; None if nobody has signed, or the note is not in this version's format."""
     url = holder_url(run_url)
     try:
-        return Holder(**json.loads(store.read_bytes(url))) if store.exists(url) else None
+        holder = Holder(**strict_json.loads(store.read_bytes(url))) if store.exists(url) else None
+        if holder and all(0 <= each < 1e11 for each in (holder.since, holder.signed, holder.ended or 0.0)):
+            return holder
     except (ValueError, TypeError):
-        return None
+        pass
+    return None
 
 
 def seems_alive(holder: Holder, now: float) -> bool:

@@ -33,6 +33,7 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError, StorageError
 from adaptfocus.pipelines.plan.published import epoch_url
 from adaptfocus.pipelines.schemas import LATER_IN_LEDGER, LEDGER_SCHEMA
+from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.tables import read_table, write_table
 from adaptfocus.trainers.errors import DamagedStateError, TakenOverError
 
@@ -339,7 +340,14 @@ def _name(number: int) -> str:
 
 
 def _read_commit(url: str) -> Commit:
-    values = json.loads(store.read_bytes(url))
+    values = strict_json.read(url, RESTORE)
     known: dict[str, Any] = {f.name: values[f.name] for f in fields(Commit) if f.name in values}
-    known["ledger"] = None if values.get("ledger") is None else tuple(values["ledger"])
-    return Commit(**known)
+    try:
+        known["ledger"] = None if values.get("ledger") is None else tuple(values["ledger"])
+        commit = Commit(**known)
+        numbers = (commit.number, commit.workers, commit.seconds, commit.epoch, commit.cursor, commit.num_bags)
+        if not all(0 <= each < 1e11 for each in numbers):
+            raise TypeError(f"a number is out of range: {numbers}")
+    except TypeError as error:  # something is missing, or not a number
+        raise InputError(f"{url} is not an entry of a run's log ({error}); {RESTORE}") from None
+    return commit

@@ -32,7 +32,7 @@ class TrueMoments:
         label, start, end = column.flatten().flatten()
         number = {name: k for k, name in enumerate(planner.classes)}
         names = label.combine_chunks() if isinstance(label, pa.ChunkedArray) else label
-        coded = names.dictionary_encode()
+        coded = names.dictionary_encode(null_encoding="encode")
         of_code = np.array([number.get(name, -1) for name in coded.dictionary.to_pylist()] or [-1], np.int64)
         label_id = of_code[coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)]
         is_class = label_id >= 0

@@ -164,6 +164,54 @@ def test_a_look_again_reads_little_and_a_finished_run_nothing(
     assert {*asked} <= {"exists", "read_bytes"}, "no list of the log"
 
 
+@pytest.mark.parametrize(
+    ("place", "changed", "said"),
+    [
+        ("heartbeat.json", [], ""),
+        ("heartbeat.json", {"epoch": "x", "cursor": None}, ""),
+        ("heartbeat.json", {"loss": "x", "clips_per_second": [], "bags_in_all": float("inf")}, ""),
+        ("holder.json", {"signed": "now"}, ""),
+        ("log/000001.json", {"cursor": None}, "000001.json is not an entry of a run's log"),
+        ("log/000001.json", [], "000001.json is damaged"),
+        ("epochs/0003/summary.json", {"hit_rate": "x", "spike_contrast": float("nan")}, ""),
+        ("epochs/0003/summary.json", {"evidence": [1]}, "has files that are not those of a run"),
+        ("epochs/0003/summary.json", {"evidence": {"wave": {"z": 1.0, "z_at_most": 0}}}, "has files that are not"),
+    ],
+)
+def test_files_that_are_damaged_are_left_out_or_said(
+    type_, locked: Run, place: str, changed: dict | list, said: str
+) -> None:
+    """What only shows progress is left out. What the verdict needs is an error, and later the look before stays."""
+    unfinish(locked)
+    watch = Watch(locked.url)
+    before = watch.look()
+    newest = max(Path(locked.at("log")).iterdir())
+    file = newest if place.startswith("log") else Path(locked.at(place))
+    holder = {"host": "h", "boot": "b", "pid": 1, "started": "1", "since": 1.0}
+    values = json.loads(file.read_bytes()) if file.exists() else holder
+    text = json.dumps({**values, **changed} if isinstance(changed, dict) else changed)
+    if file == newest and said:  # as the log's next entry
+        file = file.with_name(f"{int(file.stem) + 1:06d}.json")
+    elif "summary" in place:
+        watch._summaries, watch._next_epoch = [], EPOCHS - 1
+    file.write_text(text)
+    seen = watch.look()
+    assert bool(seen.problem) == bool(said)
+    assert not said or seen.warnings == before.warnings
+    code, out, err = type_("watch", locked.url, "--once")
+    assert code == (2 if said else 0)
+    assert said.replace("000001", file.stem) in err
+    assert "locked: " in out or said
+
+
+def test_a_name_cannot_steer_the_terminal(locked: Run) -> None:
+    url = Path(locked.epoch_url(EPOCHS - 1, "summary.json"))
+    summary = json.loads(url.read_bytes())
+    summary["evidence"] = {"\x1b]0;owned\x07wave\n\x9b2J": evidence(0.2)}
+    url.write_text(json.dumps(summary))
+    assert not any(ord(c) < 32 or 127 <= ord(c) < 160 for line in lines_of(Watch(locked.url).look()) for c in line.text)
+
+
 def test_a_store_that_fails_for_a_while_ends_nothing(monkeypatch: pytest.MonkeyPatch, locked: Run) -> None:
     unfinish(locked)
     watch = Watch(locked.url)

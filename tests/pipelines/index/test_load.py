@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.index.load import IndexFacts, load_index, open_index
 from adaptfocus.pipelines.index.parts import FACTS
 from tests.footage import write_tar
@@ -53,3 +54,39 @@ def test_indexing_again_counts_them_and_reads_no_shard(made: Path) -> None:
     assert index(*sorted(made.parent.glob("*.tar")), out=made).shards_read == 0
     shutil.rmtree(made / "videos")
     assert open_index(str(made)) == facts
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"parts": []}, "it names no shards"),
+        ({"classes": "abc"}, "its classes are not a list of names"),
+        ({"fingerprint": None}, "it has no fingerprint"),
+        ({"facts": None}, "part 0 has no name or no facts"),
+        ({"rows": "2"}, "part 0 has '2' rows, 0 of them without a label"),
+        ({"unlabelled": 3}, "part 0 has 2 rows, 3 of them without a label"),
+        ({"max_labels": -1}, "part 0 has up to -1 labels a video, of 3 classes"),
+        ({"max_labels": 10**9}, "part 0 has up to 1000000000 labels a video"),
+        ({"max_labels": 0}, "part 0 has up to 0 labels a video"),  # and videos with labels
+    ],
+)
+def test_facts_that_cannot_be_are_an_error_before_anything_relies_on_them(made: Path, changed: dict, said: str) -> None:
+    """A largest number of labels that is too small was a shape error in the middle of the first step."""
+    place = made / "index.json"
+    entry = json.loads(place.read_bytes())
+    for name, value in changed.items():
+        at = entry if name in entry else entry["parts"][0]
+        (at if name in at else at["facts"])[name] = value
+    place.write_text(json.dumps(entry))
+    for read in (open_index, load_index):
+        with pytest.raises(InputError, match=rf"index.json is damaged \({said}.*run `adaptfocus index` again"):
+            read(str(made))
+
+
+def test_an_index_whose_parts_have_other_videos_is_an_error(made: Path) -> None:
+    place = made / "index.json"
+    entry = json.loads(place.read_bytes())
+    entry["parts"][0]["facts"]["rows"] = 7
+    place.write_text(json.dumps(entry))
+    with pytest.raises(InputError, match=r"index.json says 8 videos, and its parts have 3"):
+        load_index(str(made))

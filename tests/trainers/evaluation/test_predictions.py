@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from adaptfocus.pipelines.decode.settings import DecodeConfig
+from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.plan.draw import Planner
 from adaptfocus.pipelines.store.tables import write_table
 from adaptfocus.trainers.evaluation import predictions
@@ -71,9 +72,20 @@ def test_the_file_of_an_earlier_version_is_read_until_it_is_replaced(tmp_path: P
     assert [t.to_pylist() for t in predictions.read(run, "test", 1, ["video_id", "ok"])] == [
         [{"video_id": "old", "ok": False}]
     ]
-    predictions.forget_old(run, "test")
+    predictions.forget(run, "test")
     saved(tmp_path, 1)
     assert [t["video_id"].to_pylist() for t in predictions.read(run, "test", 1)] == [["v0"]]
+
+
+def test_fewer_videos_leave_no_part_of_the_earlier_ones(tmp_path: Path) -> None:
+    """Whoever reads the folder as one table would find the earlier videos in it."""
+    with mock.patch.object(predictions, "VIDEOS_PER_PART", 4):
+        run, *_ = saved(tmp_path, 10)
+        predictions.forget(run, "test")
+        saved(tmp_path, 3)
+        assert [path.name for path in (tmp_path / "evaluations/test/predictions").iterdir()] == ["part-00000.parquet"]
+        with pytest.raises(InputError, match=r"part-00000.parquet has 3 videos where the scores are of 4: .*overwrite"):
+            list(predictions.read(run, "test", 10))
 
 
 def test_a_video_that_is_missing_or_came_twice_is_an_error() -> None:
