@@ -15,10 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.pipelines.plan.settings import ClipConfig
 from adaptfocus.pipelines.settings import make
-from adaptfocus.trainers.backbones import BACKBONES, MAKERS, InputSpec, build, entry_of, left_out, parameter_groups
+from adaptfocus.trainers.backbones import BACKBONES, MAKERS, InputSpec, build, entry_of, parameter_groups
 from adaptfocus.trainers.backbones.contract import batch_norms
 from adaptfocus.trainers.backbones.inception_i3d import Inception, Unit
 from adaptfocus.trainers.backbones.slowfast import slow_frames
+from adaptfocus.trainers.inputs import left_out
 from adaptfocus.trainers.inputs.model_input import adapt_backbone, after_step
 from adaptfocus.trainers.settings.parts import InputConfig
 from adaptfocus.trainers.settings.recipes import recipe
