@@ -37,8 +37,7 @@ from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.tables import read_table, write_table
 from adaptfocus.trainers.errors import DamagedStateError, TakenOverError
 
-# The number of log entries that a new claimant reads to find old states: far more than anybody keeps.
-RECENT = 64
+RECENT = 64  # log entries that a new claimant reads to find old states: far more than anybody keeps
 SALIENCY, EXCLUDED, SUMMARY = "saliency.parquet", "excluded.parquet", "summary.json"  # of an epoch's folder
 RESTORE = "copy the run's folder again from where it was trained"  # the fix if one of its files is damaged
 
@@ -220,9 +219,8 @@ class Run:
             raise
         found = hashlib.sha256(data).hexdigest()
         if commit.state_sha256 and found != commit.state_sha256:
-            raise DamagedStateError(
-                f"{url} is damaged: its SHA-256 is {found}, the log says {commit.state_sha256}; restore the object"
-            )
+            said = f"its SHA-256 is {found}, the log says {commit.state_sha256}"
+            raise DamagedStateError(f"{url} is damaged: {said}; restore the object")
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         check_weights(
             state, url, "The run has diverged: begin it again under another name with a lower optim.learning_rate, or "
@@ -343,11 +341,10 @@ def _read_commit(url: str) -> Commit:
     values = strict_json.read(url, RESTORE)
     known: dict[str, Any] = {f.name: values[f.name] for f in fields(Commit) if f.name in values}
     try:
-        known["ledger"] = None if values.get("ledger") is None else tuple(values["ledger"])
-        commit = Commit(**known)
-        numbers = (commit.number, commit.workers, commit.seconds, commit.epoch, commit.cursor, commit.num_bags)
-        if not all(0 <= each < 1e11 for each in numbers):
-            raise TypeError(f"a number is out of range: {numbers}")
+        c = Commit(**known | {"ledger": None if values.get("ledger") is None else tuple(values["ledger"])})
+        numbers = (c.number, c.workers, c.seconds, c.epoch, c.cursor, c.num_bags)
+        if all(0 <= each < 1e11 for each in numbers):
+            return c
+        raise TypeError(f"a number is out of range: {numbers}")
     except TypeError as error:  # something is missing, or not a number
         raise InputError(f"{url} is not an entry of a run's log ({error}); {RESTORE}") from None
-    return commit
