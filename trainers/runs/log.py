@@ -341,10 +341,11 @@ def _read_commit(url: str) -> Commit:
     values = strict_json.read(url, RESTORE)
     known: dict[str, Any] = {f.name: values[f.name] for f in fields(Commit) if f.name in values}
     try:
-        c = Commit(**known | {"ledger": None if values.get("ledger") is None else tuple(values["ledger"])})
+        known["ledger"] = None if values.get("ledger") is None else tuple(values["ledger"])
+        c = Commit(**known)
         numbers = (c.number, c.workers, c.seconds, c.epoch, c.cursor, c.num_bags)
-        if all(0 <= each < 1e11 for each in numbers):
-            return c
-        raise TypeError(f"a number is out of range: {numbers}")
+        if not all(0 <= each < 1e11 for each in numbers):
+            raise TypeError(f"a number is out of range: {numbers}")
     except TypeError as error:  # something is missing, or not a number
         raise InputError(f"{url} is not an entry of a run's log ({error}); {RESTORE}") from None
+    return c
