@@ -339,10 +339,9 @@ def _name(number: int) -> str:
 
 def _read_commit(url: str) -> Commit:
     values = strict_json.read(url, RESTORE)
-    known: dict[str, Any] = {f.name: values[f.name] for f in fields(Commit) if f.name in values}
+    known: dict[str, Any] = {f.name: values[f.name] for f in fields(Commit) if f.name in values and f.name != "ledger"}
     try:
-        known["ledger"] = None if values.get("ledger") is None else tuple(values["ledger"])
-        c = Commit(**known)
+        c = Commit(**known, ledger=None if values.get("ledger") is None else tuple(values["ledger"]))
         numbers = (c.number, c.workers, c.seconds, c.epoch, c.cursor, c.num_bags)
         if not all(0 <= each < 1e11 for each in numbers):
             raise TypeError(f"a number is out of range: {numbers}")
