@@ -20,7 +20,7 @@ else:
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("pipelines", "trainers", "infra")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-DISTRIBUTION = {"yaml": "pyyaml"}  # where an import has another name
+DISTRIBUTION = {"yaml": "pyyaml"}  # where an import has another name, apart from its dashes
 # Files that import a library of an extra at their top, and are themselves only imported by each other or in functions.
 OF_AN_EXTRA = {
     **{f"trainers/on_ray/{name}.py": "ray" for name in ("datasets", "elastic", "engine", "extraction", "in_thread")},
@@ -71,6 +71,11 @@ def imports_in(source: str) -> Iterator[tuple[str, bool]]:
     return walk(ast.parse(source), True)
 
 
+def distribution_of(module: str) -> str:
+    """The distribution of a module without dots; names of distributions are written with dashes."""
+    return DISTRIBUTION.get(module, module).lower().replace("_", "-")
+
+
 def undeclared(name: str, source: str) -> list[str]:
     """The imports of a file that are not covered by a dependency that is installed at that point."""
     wrong: list[str] = []
@@ -82,7 +87,7 @@ def undeclared(name: str, source: str) -> list[str]:
             if at_once and file in OF_AN_EXTRA and extra is None:
                 wrong.append(f"{module}, which needs the extra {OF_AN_EXTRA[file]}")
         elif top not in sys.stdlib_module_names:
-            distribution = DISTRIBUTION.get(top, top).lower()
+            distribution = distribution_of(top)
             allowed = CORE | (EXTRAS[extra] if extra else set())
             if not at_once:
                 allowed = allowed.union(*EXTRAS.values())
@@ -117,7 +122,7 @@ def test_what_tests_import_comes_with_dev() -> None:
     }
     ours = {"adaptfocus", "tests", "benchmarks"}
     strange = {top for top in found if top not in sys.stdlib_module_names and top not in ours}
-    assert {top for top in strange if DISTRIBUTION.get(top, top).lower() not in known} == set()
+    assert {top for top in strange if distribution_of(top) not in known} == set()
 
 
 def test_decord_is_asked_for_by_name_only() -> None:
