@@ -23,6 +23,7 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.schemas import REFUSED_SCHEMA
 from adaptfocus.pipelines.shards.members import Refusal, printable
 from adaptfocus.pipelines.store.range_file import RangeFile
+from adaptfocus.pipelines.store.tables import read_here
 
 READ_THREADS = 8
 MAX_TEXT = 2000  # characters of a refused row's columns
@@ -91,17 +92,19 @@ def most_labels(videos: pa.Table) -> int:
 def read_facts(videos_url: str) -> ShardFacts:
     """The facts in a part's footer, by two small range reads."""
     size_bytes, _ = store.size_and_tag(videos_url)
-    with pq.ParquetFile(RangeFile(videos_url, 0, size_bytes, block_bytes=64 * 1024)) as part:
+    with pq.ParquetFile(RangeFile(videos_url, 0, size_bytes, block_bytes=64 * 1024), pre_buffer=False) as part:
         return ShardFacts(**json.loads(part.schema_arrow.metadata[FACTS]))
 
 
 def read_part(url: str, columns: list[str] | None = None) -> pa.Table:
     """One part, without the footer's facts."""
     if columns is None:
-        return pq.read_table(pa.BufferReader(store.read_bytes(url))).replace_schema_metadata(None)
+        return read_here(
+            pq.ParquetFile(pa.BufferReader(store.read_bytes(url)), pre_buffer=False)
+        ).replace_schema_metadata(None)
     size_bytes, _ = store.size_and_tag(url)
-    with pq.ParquetFile(RangeFile(url, 0, size_bytes)) as part:
-        return part.read(columns=columns).replace_schema_metadata(None)
+    with pq.ParquetFile(RangeFile(url, 0, size_bytes), pre_buffer=False) as part:
+        return read_here(part, columns).replace_schema_metadata(None)
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -41,7 +41,10 @@ def read_table(
     """
     try:
         whole = stop is None
-        file = pq.ParquetFile(pa.BufferReader(objects.read_bytes(url))) if whole else _opened(url, schema, start, stop)
+        if whole:
+            file = pq.ParquetFile(pa.BufferReader(objects.read_bytes(url)), pre_buffer=False)
+        else:
+            file = _opened(url, schema, start, stop)
     except pa.ArrowInvalid as error:
         raise InputError(f"{url} is not a Parquet file ({error})") from None
     there = [name for name in schema.names if name in file.schema_arrow.names]
@@ -50,12 +53,26 @@ def read_table(
         missing -= set(later)
         raise InputError(f"{url} lacks the columns {sorted(missing)}: another version wrote it; make it again")
     groups, first = _row_groups(file.metadata, start, file.metadata.num_rows if stop is None else stop)
-    table = file.read_row_groups(groups, columns=there)
+    table = read_here(file, there, groups)
     for name in sorted(missing):
         table = table.append_column(name, pa.nulls(table.num_rows, schema.field(name).type))
     table = table.select(schema.names)
     table = (upgrade(table) if upgrade else table).cast(schema)
     return table.slice(start - first, None if stop is None else stop - start)
+
+
+def read_here(
+    file: pq.ParquetFile, columns: Sequence[str] | None = None, groups: Sequence[int] | None = None
+) -> pa.Table:
+    """Some columns and row groups of a file, all of them if None, read in this thread.
+
+    For that the file has to be opened with `pre_buffer=False`. Arrow's own threads would hold files and bytes of
+    Python. One of them that lets go of these while the interpreter ends takes the process with it: "terminate called
+    without an active exception", after all work is done.
+    """
+    if groups is None:
+        groups = range(file.metadata.num_row_groups)
+    return file.read_row_groups(list(groups), columns=None if columns is None else list(columns), use_threads=False)
 
 
 def _opened(url: str, schema: pa.Schema, start: int, stop: int) -> pq.ParquetFile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ import pytest
 from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.index.load import IndexFacts, load_index, open_index
 from adaptfocus.pipelines.index.parts import FACTS
+from adaptfocus.pipelines.store.range_file import RangeFile
 from tests.footage import write_tar
 from tests.pipelines.index.tar_samples import index, sample
 
@@ -90,3 +92,17 @@ def test_an_index_whose_parts_have_other_videos_is_an_error(made: Path) -> None:
     place.write_text(json.dumps(entry))
     with pytest.raises(InputError, match=r"index.json says 8 videos, and its parts have 3"):
         load_index(str(made))
+
+
+def test_rows_are_read_in_the_threads_that_ask_for_them(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of Arrow's that holds one of our files while the interpreter ends would abort the process."""
+    strange, real = [], RangeFile.read
+
+    def read(file: RangeFile, size: int = -1) -> bytes:
+        if isinstance(threading.current_thread(), threading._DummyThread):  # Python did not start it
+            strange.append(threading.current_thread().name)
+        return real(file, size)
+
+    monkeypatch.setattr(RangeFile, "read", read)
+    assert load_index(str(made), ["video_id", "labels", "intervals", "duration_seconds", "packets"]).table.num_rows == 3
+    assert strange == []
