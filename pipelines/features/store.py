@@ -29,7 +29,7 @@ from adaptfocus.pipelines.schemas import REFUSED_SCHEMA
 from adaptfocus.pipelines.settings import differences
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.range_file import RangeFile
-from adaptfocus.pipelines.store.tables import read_here, read_table
+from adaptfocus.pipelines.store.tables import open_parquet, read_here, read_table
 
 SCHEMA_VERSION = 1
 ALIGNMENT = "(i + 0.5) * stride_seconds from the first frame shown; the last step is the middle of what is left"
@@ -270,7 +270,7 @@ def _read(url: str, names: Sequence[str], columns: list[str] | None, which: int)
 def _some_columns(url: str, schema: pa.Schema) -> pa.Table:
     size_bytes, _ = store.size_and_tag(url)
     try:
-        with pq.ParquetFile(RangeFile(url, 0, size_bytes, block_bytes=64 * 1024), pre_buffer=False) as part:
+        with open_parquet(RangeFile(url, 0, size_bytes, block_bytes=64 * 1024)) as part:
             return read_here(part, schema.names).select(schema.names).cast(schema)
     except (pa.ArrowInvalid, KeyError) as error:
         raise InputError(f"{url} is not a part of features ({error}); remove it and extract again") from None

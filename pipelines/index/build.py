@@ -235,7 +235,7 @@ def _with_max_labels(out_url: str, parts: list[Part]) -> list[Part]:
     def counted(part: Part) -> Part:
         if part.facts.max_labels is not None:
             return part
-        found = most_labels(read_part(part_urls(out_url, part.name)[0], ["labels"]))
+        found = most_labels(read_part(part_urls(out_url, part.name)[0], ["labels"])["labels"].to_pylist())
         return replace(part, facts=replace(part.facts, max_labels=found))
 
     with ThreadPoolExecutor(READ_THREADS) as threads:

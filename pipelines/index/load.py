@@ -53,7 +53,7 @@ def open_index(index_url: str) -> IndexFacts:
     entry = _current_entry_of(index_url)
     facts = [part["facts"] for part in entry["parts"]]
     if any(each.get("max_labels") is None for each in facts):  # an earlier version did not count them
-        most = most_labels(load_index(index_url, ["labels"]).table)
+        most = most_labels(load_index(index_url, ["labels"]).table["labels"].to_pylist())
     else:
         most = max((each["max_labels"] for each in facts), default=0)
     return IndexFacts(

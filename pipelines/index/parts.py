@@ -23,7 +23,7 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.schemas import REFUSED_SCHEMA
 from adaptfocus.pipelines.shards.members import Refusal, printable
 from adaptfocus.pipelines.store.range_file import RangeFile
-from adaptfocus.pipelines.store.tables import read_here
+from adaptfocus.pipelines.store.tables import open_parquet, read_here
 
 READ_THREADS = 8
 MAX_TEXT = 2000  # characters of a refused row's columns
@@ -77,33 +77,31 @@ def write_parts(videos_url: str, refused_url: str, videos: pa.Table, refused: pa
         refused=dict(sorted(Counter(refused["kind"].to_pylist()).items())),
         labels=sorted({name for names in labels for name in names}),
         seconds=round(seconds, 3),
-        max_labels=most_labels(videos),
+        max_labels=most_labels(labels),
     )
     store.write_bytes(refused_url, _parquet(refused))
     store.write_bytes(videos_url, _parquet(videos.replace_schema_metadata({FACTS: json.dumps(vars(facts))})))
     return facts
 
 
-def most_labels(videos: pa.Table) -> int:
+def most_labels(labels: Sequence[Sequence[str]]) -> int:
     """The largest number of labels of a video; 0 if there is none."""
-    return max(map(len, videos["labels"].to_pylist()), default=0)
+    return max(map(len, labels), default=0)
 
 
 def read_facts(videos_url: str) -> ShardFacts:
     """The facts in a part's footer, by two small range reads."""
     size_bytes, _ = store.size_and_tag(videos_url)
-    with pq.ParquetFile(RangeFile(videos_url, 0, size_bytes, block_bytes=64 * 1024), pre_buffer=False) as part:
+    with open_parquet(RangeFile(videos_url, 0, size_bytes, block_bytes=64 * 1024)) as part:
         return ShardFacts(**json.loads(part.schema_arrow.metadata[FACTS]))
 
 
 def read_part(url: str, columns: list[str] | None = None) -> pa.Table:
     """One part, without the footer's facts."""
     if columns is None:
-        return read_here(
-            pq.ParquetFile(pa.BufferReader(store.read_bytes(url)), pre_buffer=False)
-        ).replace_schema_metadata(None)
+        return read_here(open_parquet(pa.BufferReader(store.read_bytes(url)))).replace_schema_metadata(None)
     size_bytes, _ = store.size_and_tag(url)
-    with pq.ParquetFile(RangeFile(url, 0, size_bytes), pre_buffer=False) as part:
+    with open_parquet(RangeFile(url, 0, size_bytes)) as part:
         return read_here(part, columns).replace_schema_metadata(None)
 
 

@@ -18,6 +18,7 @@ import torch
 from adaptfocus.pipelines.saliency.bins import Bins, visit
 from adaptfocus.pipelines.saliency.settings import SaliencyConfig
 from adaptfocus.pipelines.schemas import SALIENCY_SCHEMA
+from adaptfocus.pipelines.store.tables import list_column, rows_as_lists
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,8 @@ class SaliencyTable:
         return slice(*np.searchsorted(self.video_row, [video_row, video_row + 1]).tolist())
 
     def to_arrow(self) -> pa.Table:
-        n = self.bins.score.shape[-1]
-
-        def lists(values: torch.Tensor, kind: pa.DataType) -> pa.Array:
-            flat = pa.array(values.reshape(-1).numpy(), type=kind)
-            return pa.ListArray.from_arrays(np.arange(0, len(self.video_row) * n + 1, n, dtype=np.int32), flat)
-
-        columns = [
-            pa.array(self.video_row),
-            pa.array(self.label_id),
-            lists(self.bins.score, pa.float32()),
-            lists(self.bins.tau, pa.float32()),
-            lists(self.bins.epoch, pa.int32()),
-        ]
+        bins = (self.bins.score, self.bins.tau, self.bins.epoch)
+        columns = [pa.array(self.video_row), pa.array(self.label_id), *(rows_as_lists(each.numpy()) for each in bins)]
         return pa.Table.from_arrays(columns, schema=SALIENCY_SCHEMA)
 
     @classmethod
@@ -62,8 +52,7 @@ class SaliencyTable:
         def tensor(name: str) -> torch.Tensor:
             if not rows:
                 return torch.zeros(0, 1)
-            values = table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            return torch.from_numpy(np.array(values)).reshape(rows, -1)
+            return torch.from_numpy(np.array(list_column(table, name).values)).reshape(rows, -1)
 
         bins = Bins(tensor("score"), tensor("tau"), tensor("epoch").to(torch.int32))
         return cls(table.column("video_row").to_numpy(), table.column("label_id").to_numpy(), bins)
@@ -94,22 +83,18 @@ def _occurrences(video_rows: np.ndarray) -> list[np.ndarray]:
 
 def _replayed(table: SaliencyTable, bins: Bins, ledger: pa.Table, epoch: int, config: SaliencyConfig) -> Bins:
     """The bins after one bag of each of some videos. Each pair becomes a row: B = pairs, L = 1."""
-    names = ("tau", "label_ids", "probability")
-    columns = {name: ledger.column(name).combine_chunks() for name in names}
-    lengths = {name: np.diff(column.offsets.to_numpy()) for name, column in columns.items()}
-    begins = {name: np.cumsum(each) - each for name, each in lengths.items()}
-    tau, label, p = (columns[name].flatten().to_numpy(zero_copy_only=False) for name in names)
-    labels = lengths["label_ids"]
+    tau, label, p = (list_column(ledger, name) for name in ("tau", "label_ids", "probability"))
+    labels = label.lengths
     bag = np.repeat(np.arange(ledger.num_rows), labels)  # of each pair
     if not len(bag):
         return bins
     first = np.searchsorted(table.video_row, ledger.column("video_row").to_numpy())
-    place = np.arange(len(bag)) - begins["label_ids"][bag]  # among its bag's labels
+    place = np.arange(len(bag)) - label.begins[bag]  # among its bag's labels
     where = first[bag] + place
-    _check_labels(table, ledger, labels, where, label)
-    clips = np.arange(int(lengths["tau"].max()))  # the same for all bags of a run
-    taus = tau[begins["tau"][bag, None] + clips]
-    probabilities = p[begins["probability"][bag, None] + clips * labels[bag, None] + place[:, None]]
+    _check_labels(table, ledger, labels, where, label.values)
+    clips = np.arange(int(tau.lengths.max()))  # the same for all bags of a run
+    taus = tau.values[tau.begins[bag, None] + clips]
+    probabilities = p.values[p.begins[bag, None] + clips * labels[bag, None] + place[:, None]]
     some = Bins(*(t[where].unsqueeze(1) for t in (bins.score, bins.tau, bins.epoch)))
     seen = torch.from_numpy(probabilities).unsqueeze(-1)
     done = visit(some, torch.from_numpy(taus), seen, epoch, config.update_rate, config.form == "running_max")

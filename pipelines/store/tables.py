@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -41,10 +43,7 @@ def read_table(
     """
     try:
         whole = stop is None
-        if whole:
-            file = pq.ParquetFile(pa.BufferReader(objects.read_bytes(url)), pre_buffer=False)
-        else:
-            file = _opened(url, schema, start, stop)
+        file = open_parquet(pa.BufferReader(objects.read_bytes(url))) if whole else _opened(url, schema, start, stop)
     except pa.ArrowInvalid as error:
         raise InputError(f"{url} is not a Parquet file ({error})") from None
     there = [name for name in schema.names if name in file.schema_arrow.names]
@@ -61,15 +60,19 @@ def read_table(
     return table.slice(start - first, None if stop is None else stop - start)
 
 
+def open_parquet(source: Any, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
+    """A Parquet file that no thread of Arrow's holds, if it is read with `read_here`.
+
+    Arrow's own threads would hold files and bytes of Python. One of them that lets go of these while the interpreter
+    ends takes the process with it: "terminate called without an active exception", after all work is done.
+    """
+    return pq.ParquetFile(source, metadata=metadata, pre_buffer=False)
+
+
 def read_here(
     file: pq.ParquetFile, columns: Sequence[str] | None = None, groups: Sequence[int] | None = None
 ) -> pa.Table:
-    """Some columns and row groups of a file, all of them if None, read in this thread.
-
-    For that the file has to be opened with `pre_buffer=False`. Arrow's own threads would hold files and bytes of
-    Python. One of them that lets go of these while the interpreter ends takes the process with it: "terminate called
-    without an active exception", after all work is done.
-    """
+    """Some columns and row groups of a file of `open_parquet`, all of them if None, read in this thread."""
     if groups is None:
         groups = range(file.metadata.num_row_groups)
     return file.read_row_groups(list(groups), columns=None if columns is None else list(columns), use_threads=False)
@@ -93,7 +96,7 @@ def _opened(url: str, schema: pa.Schema, start: int, stop: int) -> pq.ParquetFil
     bodies = objects.read_ranges([url] * len(wanted), begins, sizes)
     pieces = {size_bytes - tail_bytes: tail, **dict(zip(begins, bodies, strict=True))}
     # Without pre_buffer each chunk of a column is read for itself, and not with what lies between two of them.
-    return pq.ParquetFile(_Part(size_bytes, pieces), metadata=metadata, pre_buffer=False)
+    return open_parquet(_Part(size_bytes, pieces), metadata)
 
 
 class _Part(io.RawIOBase):
@@ -137,3 +140,24 @@ def _row_groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[
             groups.append(group)
         row += rows
     return groups, first
+
+
+class ListColumn(NamedTuple):
+    """A column of lists as arrays: row i has `values[begins[i] : begins[i] + lengths[i]]`."""
+
+    values: np.ndarray
+    begins: np.ndarray
+    lengths: np.ndarray
+
+
+def list_column(table: pa.Table, name: str) -> ListColumn:
+    """A column of lists of numbers, none of which is null."""
+    column = table.column(name).combine_chunks()
+    lengths = np.diff(column.offsets.to_numpy())
+    return ListColumn(column.flatten().to_numpy(zero_copy_only=False), np.cumsum(lengths) - lengths, lengths)
+
+
+def rows_as_lists(values: np.ndarray) -> pa.Array:
+    """The rows of a matrix as lists, without a copy of its numbers."""
+    rows, columns = values.shape
+    return pa.ListArray.from_arrays(np.arange(0, rows * columns + 1, columns, dtype=np.int32), pa.array(values.ravel()))

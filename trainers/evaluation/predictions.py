@@ -19,7 +19,7 @@ from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.plan.draw import Planner, view_centers_seconds
 from adaptfocus.pipelines.plan.settings import ClipConfig
 from adaptfocus.pipelines.schemas import clip_id
-from adaptfocus.pipelines.store.tables import read_table, write_table
+from adaptfocus.pipelines.store.tables import read_table, rows_as_lists, write_table
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.true_moments import TrueMoments
 
@@ -102,9 +102,9 @@ def save(
             pa.array(slots),
             pa.array([video_id[slot] for slot in slots.tolist()]),
             pa.array(ok[slots]),
-            _lists(np.repeat(centers_seconds[slots], crops, axis=1)),
-            _lists(np.array(places, np.float32)),
-            _lists(probability[slots].reshape(len(slots), -1)),
+            rows_as_lists(np.repeat(centers_seconds[slots], crops, axis=1)),
+            rows_as_lists(np.array(places, np.float32)),
+            rows_as_lists(probability[slots].reshape(len(slots), -1)),
         ]
         write_table(pa.Table.from_arrays(columns, schema=PREDICTIONS_SCHEMA), _part_url(run, name, number))
 
@@ -141,9 +141,3 @@ def forget(run: Run, name: str) -> None:
 
 def _part_url(run: Run, name: str, number: int) -> str:
     return run.at("evaluations", name, "predictions", f"part-{number:05d}.parquet")
-
-
-def _lists(values: np.ndarray) -> pa.Array:
-    """Rows of a matrix as lists, without a copy of its numbers."""
-    rows, columns = values.shape
-    return pa.ListArray.from_arrays(np.arange(0, rows * columns + 1, columns, dtype=np.int32), pa.array(values.ravel()))

@@ -17,8 +17,9 @@ from adaptfocus.pipelines.plan.draw import Planner
 from adaptfocus.pipelines.saliency.bins import Bins, fade, spikes
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import NEVER_VISITED
+from adaptfocus.pipelines.store.tables import list_column
 from adaptfocus.trainers.method.focus import focus_weights
-from adaptfocus.trainers.runs.evidence import evidence_of_classes, flat
+from adaptfocus.trainers.runs.evidence import evidence_of_classes
 from adaptfocus.trainers.runs.true_moments import TrueMoments
 from adaptfocus.trainers.settings.run import TrainConfig
 
@@ -48,12 +49,12 @@ def diagnose(
     unmasked, positives, weight, true_weight, background, true_background = sums.tolist()
     a, _ = spikes(after.bins, epoch, config.saliency.staleness)
     visited, contrast = a[a >= 0], contrasts(after, epoch, config.saliency.staleness)[a >= 0]
-    probability = flat(trained, "probability")
+    probability = list_column(trained, "probability").values
     p = float(np.median(probability)) if len(probability) else 0.0
     return {
         "epoch": epoch,
         "bags_trained": trained.num_rows,
-        "clips_trained": len(flat(trained, "clip_id")),
+        "clips_trained": len(list_column(trained, "clip_id").values),
         "bags_lost": ledger.num_rows - trained.num_rows,
         "share_unmasked": unmasked / positives if positives else None,
         "mean_spike_actionness": float(visited.mean()) if len(visited) else None,
@@ -78,19 +79,16 @@ class _Bags(NamedTuple):
 
 def _alike(trained: pa.Table) -> Iterator[_Bags]:
     """The bags of a ledger that have labels, in groups of the same shape. A bag at a time took .4 ms of CPU."""
-    names = ("tau", "label_ids", "probability")
-    lengths = {name: np.diff(trained.column(name).combine_chunks().offsets.to_numpy()) for name in names}
-    values = {name: flat(trained, name) for name in names}
-    begins = {name: np.cumsum(lengths[name]) - lengths[name] for name in names}
+    columns = [list_column(trained, name) for name in ("tau", "label_ids", "probability")]
     rows = trained.column("video_row").to_numpy()
-    shapes = np.stack([lengths["tau"], lengths["label_ids"]], axis=1)
+    shapes = np.stack([column.lengths for column in columns[:2]], axis=1)  # clips and labels
     for clips, labels in np.unique(shapes[shapes[:, 1] > 0], axis=0).tolist():
         of_shape = np.flatnonzero((shapes == (clips, labels)).all(axis=1))
         for first in range(0, len(of_shape), BAGS_AT_ONCE):
             bags = of_shape[first : first + BAGS_AT_ONCE]
             tau, label_id, p = (
-                values[name][begins[name][bags, None] + np.arange(size)]
-                for name, size in zip(names, (clips, labels, clips * labels), strict=True)
+                column.values[column.begins[bags, None] + np.arange(size)]
+                for column, size in zip(columns, (clips, labels, clips * labels), strict=True)
             )
             yield _Bags(rows[bags], tau, label_id.astype(np.int64), p.reshape(len(bags), clips, labels))
 

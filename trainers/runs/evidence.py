@@ -15,6 +15,7 @@ import pyarrow as pa
 from adaptfocus.pipelines.saliency.bins import spike_bins
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import NEVER_VISITED
+from adaptfocus.pipelines.store.tables import list_column
 
 
 def evidence_of_classes(
@@ -31,7 +32,7 @@ def evidence_of_classes(
     ranked = _of_ranks(len(classes), ledger)
     recent = _of_recency(len(classes), after, epoch, staleness)
     has_bags = np.zeros(len(classes), bool)
-    has_bags[flat(ledger.filter(ledger.column("ok")), "label_ids").astype(np.int64)] = True
+    has_bags[list_column(ledger.filter(ledger.column("ok")), "label_ids").values.astype(np.int64)] = True
     return {
         str(classes[k]): {name: _number(values, k) for name, values in (ranked | recent).items()}
         for k in np.flatnonzero(has_bags).tolist()
@@ -40,7 +41,7 @@ def evidence_of_classes(
 
 def _of_ranks(classes: int, ledger: pa.Table) -> dict[str, np.ndarray]:
     trained = ledger.filter(ledger.column("ok"))
-    label, rank, variance = (flat(trained, name) for name in ("label_ids", "null_rank", "null_variance"))
+    label, rank, variance = (list_column(trained, name).values for name in ("label_ids", "null_rank", "null_variance"))
     if len(rank) != len(label):  # the ledger of a version that did not rank
         label, rank, variance = (np.zeros(0) for _ in range(3))
     label, rank, variance = (values[rank >= 0] for values in (label.astype(np.int64), rank, variance))
@@ -70,11 +71,6 @@ def _of_recency(classes: int, after: SaliencyTable, epoch: int, staleness: float
         "salient_new_variance": share * (1 - share),
     }
     return {name: np.bincount(label, values[several], classes) for name, values in sums.items()}
-
-
-def flat(table: pa.Table, name: str) -> np.ndarray:
-    """The numbers of a column of lists, as one array."""
-    return table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
 
 
 def _number(values: np.ndarray, k: int) -> float | int | None:
