@@ -45,14 +45,30 @@ class Planner:
 
     table: pa.Table
     classes: tuple[str, ...]
-    label_ids: tuple[tuple[int, ...], ...]
+    label_ids: tuple[tuple[int, ...], ...]  # of each row of `table`
     max_labels: int
+    video_rows: np.ndarray  # [V] int64, ascending: the `video_row` of each row of `table`
 
     @classmethod
     def of(cls, table: pa.Table, classes: Sequence[str]) -> Planner:
+        """Args: `table`: rows of an index. Without the column `video_row`, they count from 0."""
         ids = {name: number for number, name in enumerate(classes)}
         found = [tuple(sorted({ids[n] for n in names})) for names in table.column("labels").to_pylist()]
-        return cls(table, tuple(classes), tuple(found), max([len(f) for f in found], default=0) or 1)
+        is_whole = "video_row" not in table.column_names
+        rows = np.arange(table.num_rows) if is_whole else table.column("video_row").to_numpy()
+        return cls(table, tuple(classes), tuple(found), max([len(f) for f in found], default=0) or 1, rows)
+
+    def places(self, video_rows: np.ndarray | Sequence[int]) -> np.ndarray:
+        """Where some videos stand in `table`, int64 [R].
+
+        Raises:
+            KeyError: one of them is not there.
+        """
+        wanted = np.asarray(video_rows, np.int64)
+        found = np.minimum(np.searchsorted(self.video_rows, wanted), max(len(self.video_rows) - 1, 0))
+        if len(wanted) and not (len(self.video_rows) and (self.video_rows[found] == wanted).all()):
+            raise KeyError(f"video rows {wanted[:3].tolist()} ... are not all among these videos")
+        return found
 
     def video(self, row: int) -> dict:
         """A video's row as Python values.
@@ -61,6 +77,7 @@ class Planner:
         50,000 shards, where a slice of one chunk takes 0.05 ms with any number.
         """
         batches, ends = self._chunks
+        row = int(self.places([row])[0])
         number = int(np.searchsorted(ends, row, side="right"))
         return batches[number].slice(row - int(ends[number]) + batches[number].num_rows, 1).to_pylist()[0]
 
@@ -71,7 +88,7 @@ class Planner:
         return batches, np.cumsum([batch.num_rows for batch in batches], dtype=np.int64)
 
     def empty_saliency(self, config: SaliencyConfig) -> SaliencyTable:
-        return SaliencyTable.empty([list(ids) for ids in self.label_ids], config.bins)
+        return SaliencyTable.empty([list(ids) for ids in self.label_ids], config.bins, self.video_rows)
 
 
 def plan_clips(

@@ -30,9 +30,12 @@ class SaliencyTable:
     bins: Bins  # [R, n]
 
     @classmethod
-    def empty(cls, labels_of_rows: list[list[int]], num_bins: int) -> SaliencyTable:
-        """The table of epoch 0 for videos 0, 1, ... with their label ids (each sorted)."""
-        rows = np.repeat(np.arange(len(labels_of_rows)), [len(ids) for ids in labels_of_rows])
+    def empty(
+        cls, labels_of_rows: list[list[int]], num_bins: int, video_rows: np.ndarray | None = None
+    ) -> SaliencyTable:
+        """The table of epoch 0 for videos with their label ids (each sorted); `video_rows`: 0, 1, ... by default."""
+        numbers = np.arange(len(labels_of_rows)) if video_rows is None else video_rows
+        rows = np.repeat(numbers, [len(ids) for ids in labels_of_rows])
         ids = np.concatenate([np.asarray(ids, np.int64) for ids in labels_of_rows] or [np.zeros(0, np.int64)])
         return cls(rows.astype(np.int64), ids, Bins.unvisited(len(rows), num_bins))
 
