@@ -60,6 +60,13 @@ INDEX_SCHEMA = pa.schema(
 # On the store, index.json holds them once a shard.
 SHARD_FIELDS = [("shard_size_bytes", pa.int64()), ("shard_tag", pa.string())]
 
+# Where the packets of a video lie (pipelines/video/packets.py): a range of an object in the index's folder `packets`.
+PACKETS_FIELDS = [
+    ("packets_url", pa.string()),
+    ("packets_offset_bytes", pa.int64()),
+    ("packets_size_bytes", pa.int64()),
+]
+
 # Videos that the index or a run leaves out, and why. Nothing is dropped without a row here.
 REFUSED_SCHEMA = pa.schema(
     [
@@ -74,14 +81,17 @@ REFUSED_SCHEMA = pa.schema(
 # Videos that a run has left out so far: the same columns, the video's row, and the epoch in which it failed.
 EXCLUDED_SCHEMA = pa.schema([*REFUSED_SCHEMA, pa.field("video_row", pa.int64()), pa.field("epoch", pa.int64())])
 
-CLIP_TYPE = pa.struct(
+# A clip as a plan has it. A plan does not say which frames a clip shows: the video's packets do.
+DRAWN_CLIP_TYPE = pa.struct(
     [
         ("clip_id", pa.int64()),
         ("center_seconds", pa.float64()),  # from the first frame shown
         ("tau", pa.float64()),  # the centre as a fraction of the video
         ("focus_label_id", pa.int64()),  # the action it was drawn around; -1 if it explores
-        ("frame_pts", pa.list_(pa.int64())),  # the F frames wanted, in the stream's time base
     ]
+)
+CLIP_TYPE = pa.struct(
+    [*DRAWN_CLIP_TYPE, ("frame_pts", pa.list_(pa.int64()))]  # the F frames wanted, in the stream's time base
 )
 
 # Consecutive packets in decoding order that begin with a keyframe, are fetched as one range and are decoded at once. If
@@ -97,30 +107,45 @@ SPAN_TYPE = pa.struct(
     ]
 )
 
-# One row a bag. A row holds everything that reading and decoding the bag need, so that a task looks nothing up.
+# The columns of a plan that reading and decoding a bag need as well.
+_OF_VIDEO = [
+    ("occurrence", pa.int64()),  # 1 for the second bag of a video in one epoch
+    ("video_id", pa.string()),
+    ("shard_url", pa.string()),
+    ("member_name", pa.string()),
+    ("member_offset_bytes", pa.int64()),
+    ("member_size_bytes", pa.int64()),
+    *SHARD_FIELDS,
+    ("codec", pa.string()),
+    ("extradata", pa.binary()),
+    ("rotation_degrees", pa.int32()),
+    ("is_mirrored", pa.bool_()),
+    ("pixel_aspect_numerator", pa.int64()),
+    ("pixel_aspect_denominator", pa.int64()),
+    ("access", pa.string()),
+    ("keys_in_order", pa.bool_()),
+]
+
+# What the packets of a bag's clips are found from (`plan.resolve`).
+FINDING_FIELDS = [
+    ("time_base_numerator", pa.int64()),
+    ("time_base_denominator", pa.int64()),
+    ("recovery_ticks", pa.int64()),
+    *PACKETS_FIELDS,
+    ("frames", pa.int64()),  # F of each clip
+    ("stride_seconds", pa.float64()),  # between two of its frames
+]
+
+# One row a bag. A row says what was drawn, and where the packets of its video lie (docs/decisions/0028).
 PLAN_SCHEMA = pa.schema(
     [
         ("slot", pa.int64()),  # position in the epoch: global batch s is slots [s G, (s + 1) G)
-        ("video_row", pa.int64()),  # row in the index, counted over its parts in their order
-        ("occurrence", pa.int64()),  # 1 for the second bag of a video in one epoch
-        ("video_id", pa.string()),
-        ("shard_url", pa.string()),
-        ("member_name", pa.string()),
-        ("member_offset_bytes", pa.int64()),
-        ("member_size_bytes", pa.int64()),
-        *SHARD_FIELDS,
-        ("codec", pa.string()),
-        ("extradata", pa.binary()),
-        ("rotation_degrees", pa.int32()),
-        ("is_mirrored", pa.bool_()),
-        ("pixel_aspect_numerator", pa.int64()),
-        ("pixel_aspect_denominator", pa.int64()),
-        ("access", pa.string()),
-        ("keys_in_order", pa.bool_()),
+        ("video_row", pa.int64()),  # as in the index
+        *_OF_VIDEO,
+        *FINDING_FIELDS,
         ("duration_seconds", pa.float64()),
         ("label_ids", pa.list_(pa.int64())),
-        ("clips", pa.list_(CLIP_TYPE)),
-        ("spans", pa.list_(SPAN_TYPE)),  # none if a demuxer reads the video
+        ("clips", pa.list_(DRAWN_CLIP_TYPE)),
         # [clips x labels], row by row: whether this clip may count as a positive of this label. All true in the weak
         # regimes; taken from the intervals in Full.
         ("clip_positive", pa.list_(pa.bool_())),
@@ -138,9 +163,15 @@ STEP_COLUMNS = (
 )  # fmt: skip
 STEP_SCHEMA = pa.schema([PLAN_SCHEMA.field(name) for name in STEP_COLUMNS])
 
-# What reading and decoding a bag need: a plan without the columns that only a step uses.
+# One row a bag, with everything that reading and decoding it need, so that a task looks nothing up.
 DECODE_SCHEMA = pa.schema(
-    [field for field in PLAN_SCHEMA if field.name not in STEP_COLUMNS or field.name in ("slot", "video_row", "clips")]
+    [
+        ("slot", pa.int64()),
+        ("video_row", pa.int64()),
+        *_OF_VIDEO,
+        ("clips", pa.list_(CLIP_TYPE)),
+        ("spans", pa.list_(SPAN_TYPE)),  # none if a demuxer reads the video
+    ]
 )
 
 # One row for each bag that went through the model and into the gradient (ok), or could not be decoded (not ok).
@@ -184,7 +215,7 @@ NO_LABEL = -1
 class EpochPlan:
     """An epoch's bags in their order, and the videos that did not fit into a whole number of global batches.
 
-    A bag takes up to 19 KB with its packets, so bags are drawn only when they are asked for, and some at once.
+    Bags are drawn only when they are asked for, and some at once.
     """
 
     num_bags: int
