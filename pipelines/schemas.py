@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 
 SCHEMA_VERSION = 3
@@ -239,12 +240,20 @@ class EpochPlan:
         return self.bags(0, self.num_bags)
 
 
-def clip_id(epoch: int, slot: int, draw: int) -> int:
-    """One number for (epoch, slot, draw): 19 bits of epoch, 36 of slot, 8 of draw; sorts in that order.
+def clip_ids(epoch: int, slots: np.ndarray, clips: int) -> np.ndarray:
+    """One number for each (epoch, slot, draw), int64 [B, N]: 19 bits of epoch, 36 of slot, 8 of draw.
+
+    They sort in that order.
 
     Raises:
         ValueError: a part does not fit (more than 524,287 epochs, 68 billion bags an epoch or 255 clips a bag).
     """
-    if not (0 <= epoch < 1 << 19 and 0 <= slot < 1 << 36 and 0 <= draw < 1 << 8):
-        raise ValueError(f"epoch {epoch}, slot {slot}, draw {draw}: limits are 2^19, 2^36 and 2^8")
-    return epoch << 44 | slot << 8 | draw
+    last = int(slots.max(initial=0))
+    if not (0 <= epoch < 1 << 19 and 0 <= slots.min(initial=0) and last < 1 << 36 and 0 <= clips <= 1 << 8):
+        raise ValueError(f"epoch {epoch}, slot {last}, {clips} clips: limits are 2^19, 2^36 and 2^8")
+    return (epoch << 44) | (slots[:, None] << 8) | np.arange(clips)
+
+
+def clip_id(epoch: int, slot: int, draw: int) -> int:
+    """The number of one clip, as in `clip_ids`."""
+    return int(clip_ids(epoch, np.array([slot]), draw + 1)[0, draw])

@@ -11,7 +11,7 @@ some bags of a window, are drawn as they would be with all others.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,8 +19,9 @@ import numpy as np
 import pyarrow as pa
 
 from adaptfocus.pipelines.errors import ConfigError
-from adaptfocus.pipelines.plan.bags import Draws, bag_table
+from adaptfocus.pipelines.plan.bags import Draws, bag_table, ragged
 from adaptfocus.pipelines.plan.order import (
+    Share,
     draw_repeated_order,
     keys_of_draws,
     label_weights,
@@ -33,6 +34,7 @@ from adaptfocus.pipelines.plan.settings import ClipConfig, DrawRules
 from adaptfocus.pipelines.saliency.bins import spikes
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import NO_LABEL, EpochPlan
+from adaptfocus.pipelines.store.tables import ListColumn
 
 
 def plan_clips(
@@ -201,13 +203,45 @@ def _rows_in_order(
 ) -> list[int]:
     """The carried rows, then the epoch's own rows in its order: every video once, or as many weighted draws."""
     kept = [row for row in carried if row not in left_out]
-    rows = planner.video_rows.tolist()
-    usable = [place for place, row in enumerate(rows) if row not in left_out]
-    names = [planner.ids[place] for place in usable]
+    usable = usable_places(planner, left_out)
     if not repeat_factor:
-        return kept + [rows[usable[at]] for at in order_of_epoch(names, seed, epoch)]
-    weights = repeat_weights([planner.label_ids[place] for place in usable], repeat_factor)
-    return kept + draw_repeated_order(names, [rows[place] for place in usable], weights, seed, epoch)
+        return kept + rows_in_order(planner, usable, seed, epoch)
+    counts = count_labels(planner, usable)
+    return kept + rows_in_order(planner, usable, seed, epoch, weights_of(planner, usable, counts, repeat_factor))
+
+
+def usable_places(planner: Planner, left_out: Collection[int]) -> np.ndarray:
+    """The places in the planner's table of all videos that are not left out, int64."""
+    return np.flatnonzero(~np.isin(planner.video_rows, np.fromiter(left_out, np.int64, len(left_out))))
+
+
+def rows_in_order(
+    planner: Planner, usable: np.ndarray, seed: int, epoch: int, weights: np.ndarray | None = None,
+    share: Share | None = None,
+) -> list[int]:  # fmt: skip
+    """The rows of the videos at some places, in the order of the epoch.
+
+    Args:
+        weights: of these videos, if they are drawn in proportion to weights; None: every video once.
+        share: that of these videos, if they are drawn by weights and are one window of several.
+    """
+    rows, names = planner.video_rows[usable].tolist(), [planner.ids[place] for place in usable.tolist()]
+    if weights is None:
+        return [rows[at] for at in order_of_epoch(names, seed, epoch)]
+    return draw_repeated_order(names, rows, weights, seed, epoch, share)
+
+
+def count_labels(planner: Planner, places: np.ndarray) -> np.ndarray:
+    """The number of videos with each label among some of the planner's, int64 [C]."""
+    labels, _ = ragged(planner.labels.begins[places], planner.labels.lengths[places])
+    return np.bincount(planner.labels.values[labels], minlength=len(planner.classes))
+
+
+def weights_of(planner: Planner, places: np.ndarray, videos_of_label: np.ndarray, repeat_factor: float) -> np.ndarray:
+    """`repeat_weights` of some of the planner's videos."""
+    labels, lengths = ragged(planner.labels.begins[places], planner.labels.lengths[places])
+    own = ListColumn(planner.labels.values[labels], np.cumsum(lengths) - lengths, lengths)
+    return repeat_weights(own, videos_of_label, repeat_factor)
 
 
 def without(taken: Sequence[int], rows: Sequence[int]) -> list[int]:

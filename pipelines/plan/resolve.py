@@ -15,13 +15,8 @@ from adaptfocus.pipelines.schemas import DECODE_SCHEMA, FINDING_FIELDS, PLAN_SCH
 from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
 
 # What `resolve` needs of a plan.
-RESOLVE_SCHEMA = pa.schema(
-    [
-        field
-        for field in PLAN_SCHEMA
-        if field.name in DECODE_SCHEMA.names or field.name in [name for name, _ in FINDING_FIELDS]
-    ]
-)
+_NAMES = {*DECODE_SCHEMA.names, *(name for name, _ in FINDING_FIELDS)}
+RESOLVE_SCHEMA = pa.schema([field for field in PLAN_SCHEMA if field.name in _NAMES])
 
 
 def resolve(rows: pa.Table, packets: Sequence[bytes]) -> pa.Table:
