@@ -13,10 +13,13 @@ from functools import cached_property
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
-# One row a video. Offsets of packets count from the member's first byte: add `member_offset_bytes` for the offset in
-# the tar.
+# The size and tag of a video's shard when it was indexed (`size_and_tag`): columns of an index and of plans.
+SHARD_FIELDS = [("shard_size_bytes", pa.int64()), ("shard_tag", pa.string())]
+
+# One row a video. Its packets lie in another object, where `read_packets` reads them. Offsets of packets count from the
+# member's first byte: add `member_offset_bytes` for the offset in the tar.
 INDEX_SCHEMA = pa.schema(
     [
         ("video_id", pa.string()),
@@ -24,6 +27,7 @@ INDEX_SCHEMA = pa.schema(
         ("member_name", pa.string()),
         ("member_offset_bytes", pa.int64()),
         ("member_size_bytes", pa.int64()),
+        *SHARD_FIELDS,
         ("codec", pa.string()),
         ("extradata", pa.binary()),
         ("width", pa.int32()),
@@ -52,13 +56,13 @@ INDEX_SCHEMA = pa.schema(
         # How long after a sync sample's own time pictures may still be incomplete, if a stream is refreshed in parts.
         ("recovery_ticks", pa.int64()),
         ("packet_count", pa.int64()),
-        ("packets", pa.binary()),  # as encoded by pipelines/video/packets.py
+        # Where the packets lie, as encoded by pipelines/video/packets.py. On the store: the object's name inside the
+        # index's folder `packets`. In a loaded row: its URL.
+        ("packets_url", pa.string()),
+        ("packets_offset_bytes", pa.int64()),
+        ("packets_size_bytes", pa.int64()),
     ]
 )
-
-# The size and tag of each video's shard when it was indexed (`size_and_tag`): columns of a loaded index and of plans.
-# On the store, index.json holds them once a shard.
-SHARD_FIELDS = [("shard_size_bytes", pa.int64()), ("shard_tag", pa.string())]
 
 # Videos that the index or a run leaves out, and why. Nothing is dropped without a row here.
 REFUSED_SCHEMA = pa.schema(
@@ -101,7 +105,7 @@ SPAN_TYPE = pa.struct(
 PLAN_SCHEMA = pa.schema(
     [
         ("slot", pa.int64()),  # position in the epoch: global batch s is slots [s G, (s + 1) G)
-        ("video_row", pa.int64()),  # row in the index, counted over its parts in their order
+        ("video_row", pa.int64()),  # of the video in the index: partition << 24 | row in the partition
         ("occurrence", pa.int64()),  # 1 for the second bag of a video in one epoch
         ("video_id", pa.string()),
         ("shard_url", pa.string()),

@@ -152,7 +152,7 @@ def _stored(data: bytes) -> str:
 def _rows(url: str, isolation: Isolation) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
     """The rows, and (kind, member) of each refusal, as they are written."""
     size_bytes = fsspec.filesystem("memory").size("/fuzz.tar")
-    rows, refusals = read_shard(ShardTask(url, size_bytes, "", "", ("w", "x"), None, isolation))
+    rows, refusals = read_shard(ShardTask(url, size_bytes, "", "", "", "", ("w", "x"), None, isolation))
     refused_table(url, refusals)
     return rows.to_pylist(), [(refusal.kind, refusal.member_name) for refusal in refusals]
 

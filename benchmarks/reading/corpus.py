@@ -16,6 +16,7 @@ from adaptfocus.pipelines.annotations.rows import AnnotatedVideo
 from adaptfocus.pipelines.decode.settings import DEFAULT_ISOLATION, DecodeConfig, Isolation
 from adaptfocus.pipelines.index.build import build_index
 from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.index.packets import with_packets
 from adaptfocus.pipelines.plan.draw import Planner, plan_clips
 from adaptfocus.pipelines.plan.published import PlanFacts, write_plan
 from adaptfocus.pipelines.plan.settings import ClipConfig, DrawRules
@@ -55,7 +56,7 @@ def indexed(shards_url: str, index_url: str) -> Planner:
     if summary.refused:
         say(f"not indexed: {summary.refused}; see {index_url}/refused")
     index = load_index(index_url)
-    return Planner.of(index.table, index.classes)
+    return Planner.of(with_packets(index.table), index.classes)
 
 
 def planned(planner: Planner, clips_per_bag: int, epoch: int, bags_per_batch: int = 1) -> pa.Table:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import torch
 
 from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.index.packets import video_with_packets
 from adaptfocus.pipelines.plan.labels import FullLabels, find_shown_labels
 from adaptfocus.pipelines.plan.order import (
     draw_repeated_order,
@@ -297,7 +298,7 @@ def _clips(
     video: dict, centers_seconds: list[float], clip: ClipConfig, ids: list[int]
 ) -> tuple[list[dict], list[dict]]:
     """Clips (CLIP_TYPE) around some centres, and the spans (SPAN_TYPE) that hold their packets."""
-    packets = packets_of(video)
+    packets = packets_of(video_with_packets(video))
     stride = clip.stride_seconds(video["frame_rate_hz"])
     steps = (np.arange(clip.frames) - (clip.frames - 1) / 2) * stride
     times = [center + steps for center in centers_seconds]

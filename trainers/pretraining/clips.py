@@ -16,6 +16,7 @@ import pyarrow as pa
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError, InputError
 from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.index.packets import with_packets
 from adaptfocus.pipelines.plan.draw import Planner, plan_clips
 from adaptfocus.pipelines.plan.settings import ClipConfig, DrawRules
 from adaptfocus.pipelines.saliency.settings import SaliencyConfig
@@ -68,7 +69,7 @@ def _planner(set_url: str, batch_clips: int) -> Planner:
             f"{index_url} has {index.table.num_rows} clips, fewer than a batch of {batch_clips}; make a larger set "
             "(--train-videos)"
         )
-    return Planner.of(index.table, index.classes)
+    return Planner.of(with_packets(index.table), index.classes)
 
 
 def _plans(planner: Planner, seed: int, batch_clips: int, spec: InputSpec) -> Iterator[pa.Table]:

@@ -48,7 +48,9 @@ def video(number: int, labels: list[str], seconds: int = 40, gop: int = 10, fps:
 
 
 def planner_of(videos: list[dict]) -> Planner:
-    return Planner.of(pa.Table.from_pylist(videos, schema=INDEX_SCHEMA), CLASSES)
+    return Planner.of(
+        pa.Table.from_pylist(videos, schema=pa.schema([*INDEX_SCHEMA, pa.field("packets", pa.binary())])), CLASSES
+    )
 
 
 FIVE = planner_of([video(n, ["jump", "sit"] if n % 2 else ["run"]) for n in range(5)])
