@@ -14,10 +14,21 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
-# One row a video. Offsets of packets count from the member's first byte: add `member_offset_bytes` for the offset in
-# the tar.
+# The size and tag of a video's shard when it was indexed (`size_and_tag`): columns of an index and of plans.
+SHARD_FIELDS = [("shard_size_bytes", pa.int64()), ("shard_tag", pa.string())]
+
+# Where the packets of a video lie, as encoded by pipelines/video/packets.py. On the store, `packets_url` is the name of an
+# object in the index's folder `packets`; in a loaded row and in a plan, it is a URL.
+PACKETS_FIELDS = [
+    ("packets_url", pa.string()),
+    ("packets_offset_bytes", pa.int64()),
+    ("packets_size_bytes", pa.int64()),
+]
+
+# One row a video. Its packets lie in another object, where `read_packets` reads them. Offsets of packets count from the
+# member's first byte: add `member_offset_bytes` for the offset in the tar.
 INDEX_SCHEMA = pa.schema(
     [
         ("video_id", pa.string()),
@@ -25,6 +36,7 @@ INDEX_SCHEMA = pa.schema(
         ("member_name", pa.string()),
         ("member_offset_bytes", pa.int64()),
         ("member_size_bytes", pa.int64()),
+        *SHARD_FIELDS,
         ("codec", pa.string()),
         ("extradata", pa.binary()),
         ("width", pa.int32()),
@@ -53,20 +65,9 @@ INDEX_SCHEMA = pa.schema(
         # How long after a sync sample's own time pictures may still be incomplete, if a stream is refreshed in parts.
         ("recovery_ticks", pa.int64()),
         ("packet_count", pa.int64()),
-        ("packets", pa.binary()),  # as encoded by pipelines/video/packets.py
+        *PACKETS_FIELDS,
     ]
 )
-
-# The size and tag of each video's shard when it was indexed (`size_and_tag`): columns of a loaded index and of plans.
-# On the store, index.json holds them once a shard.
-SHARD_FIELDS = [("shard_size_bytes", pa.int64()), ("shard_tag", pa.string())]
-
-# Where the packets of a video lie (pipelines/video/packets.py): a range of an object in the index's folder `packets`.
-PACKETS_FIELDS = [
-    ("packets_url", pa.string()),
-    ("packets_offset_bytes", pa.int64()),
-    ("packets_size_bytes", pa.int64()),
-]
 
 # Videos that the index or a run leaves out, and why. Nothing is dropped without a row here.
 REFUSED_SCHEMA = pa.schema(
@@ -141,7 +142,7 @@ FINDING_FIELDS = [
 PLAN_SCHEMA = pa.schema(
     [
         ("slot", pa.int64()),  # position in the epoch: global batch s is slots [s G, (s + 1) G)
-        ("video_row", pa.int64()),  # as in the index
+        ("video_row", pa.int64()),  # of the video in the index: partition << 24 | row in the partition
         *_OF_VIDEO,
         *FINDING_FIELDS,
         ("duration_seconds", pa.float64()),
@@ -249,7 +250,7 @@ def clip_ids(epoch: int, slots: np.ndarray, clips: int) -> np.ndarray:
         ValueError: a part does not fit (more than 524,287 epochs, 68 billion bags an epoch or 255 clips a bag).
     """
     last = int(slots.max(initial=0))
-    if not (0 <= epoch < 1 << 19 and 0 <= slots.min(initial=0) and last < 1 << 36 and 0 <= clips <= 1 << 8):
+    if not (0 <= epoch < 1 << 19 and slots.min(initial=0) >= 0 and last < 1 << 36 and 0 <= clips <= 1 << 8):
         raise ValueError(f"epoch {epoch}, slot {last}, {clips} clips: limits are 2^19, 2^36 and 2^8")
     return (epoch << 44) | (slots[:, None] << 8) | np.arange(clips)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -71,7 +71,7 @@ def bag_table(
     return pa.Table.from_arrays(arrays, schema=PLAN_SCHEMA)
 
 
-def _array(values: object, field: pa.Field, rows: int) -> pa.Array | pa.ChunkedArray:
+def _array(values: Any, field: pa.Field, rows: int) -> pa.Array | pa.ChunkedArray:
     if values is None:  # an index of tests, without that column
         return pa.nulls(rows, field.type)
     array = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)

@@ -142,7 +142,7 @@ class Drawer:
         if self.rules.focus_from_epoch is None or self.epoch < self.rules.focus_from_epoch:
             return Draws(center, focus)
         label, salient, some = self._spots(video_rows, places, which)
-        radius = self.rules.radius(duration)
+        radius = self.rules.delta_seconds / duration if self.rules.delta_seconds else self.rules.delta
         start = np.minimum(np.maximum((salient - radius) * duration, low), high)
         end = np.maximum(np.minimum((salient + radius) * duration, high), low)
         around = some[:, None] & (explore >= self.rules.explore_probability)
@@ -173,7 +173,7 @@ class Drawer:
         return (
             np.take_along_axis(label, chosen, axis=1),
             np.take_along_axis(salient, chosen, axis=1),
-            seen.any(axis=1),
+            np.asarray(seen.any(axis=1)),
         )
 
     @cached_property

@@ -22,7 +22,7 @@ def order_of_epoch(video_ids: Sequence[str], seed: int, epoch: int) -> list[int]
     return np.argsort(hashes(f"{seed}/{epoch}/order", video_ids), kind="stable").tolist()
 
 
-def keys_of_draws(video_ids: Sequence[str], occurrence: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+def keys_of_draws(video_ids: list[str], occurrence: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     """The key of each bag's generator of random numbers, uint64 [B]: a hash of (seed, epoch, occurrence, video id)."""
     keys = np.empty(len(video_ids), np.uint64)
     for each in np.unique(occurrence).tolist():
@@ -85,7 +85,12 @@ def shares(weights: Sequence[float], total_weight: float, draws: int, seed: int,
 
 
 def draw_repeated_order(
-    video_ids: Sequence[str], rows: Sequence[int], weights: np.ndarray, seed: int, epoch: int, share: Share | None = None
+    video_ids: Sequence[str],
+    rows: Sequence[int],
+    weights: np.ndarray,
+    seed: int,
+    epoch: int,
+    share: Share | None = None,
 ) -> list[int]:
     """As many draws as there are videos, each video in proportion to its weight, in the epoch's order.
 

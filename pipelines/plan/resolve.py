@@ -26,7 +26,8 @@ def resolve(rows: pa.Table, packets: Sequence[bytes]) -> pa.Table:
         rows: RESOLVE_SCHEMA, or more columns.
         packets: the packet table of each row's video, as encoded by `video.packets`.
     """
-    found = [_found(row, blob) for row, blob in zip(rows.select(RESOLVE_SCHEMA.names).to_pylist(), packets, strict=True)]
+    drawn = rows.select(RESOLVE_SCHEMA.names).to_pylist()
+    found = [_found(row, blob) for row, blob in zip(drawn, packets, strict=True)]
     return pa.Table.from_pylist(found, schema=DECODE_SCHEMA)
 
 

@@ -70,7 +70,3 @@ class DrawRules:
     full_labels: FullLabels | None = None  # positives from intervals; None: all of the video's labels
     focus_balance: float = 0.0
     repeat_factor: float = 0.0
-
-    def radius(self, duration_seconds: float) -> float:
-        """delta as a fraction of one video."""
-        return self.delta_seconds / duration_seconds if self.delta_seconds else self.delta

@@ -35,7 +35,8 @@ class SaliencyTable:
         """The table of epoch 0 for videos 0, 1, ... with their label ids (each sorted)."""
         lengths = np.array([len(ids) for ids in labels_of_rows], np.int64)
         values = np.array([k for ids in labels_of_rows for k in ids], np.int64)
-        return cls.unvisited(np.arange(len(lengths)), ListColumn(values, np.cumsum(lengths) - lengths, lengths), num_bins)
+        labels = ListColumn(values, np.cumsum(lengths) - lengths, lengths)
+        return cls.unvisited(np.arange(len(lengths)), labels, num_bins)
 
     @classmethod
     def unvisited(cls, video_rows: np.ndarray, labels: ListColumn, num_bins: int) -> SaliencyTable:
