@@ -40,6 +40,7 @@ from adaptfocus.pipelines.decode.settings import Isolation
 from adaptfocus.pipelines.decode.window_jobs import DenseCounts, dense_job
 from adaptfocus.pipelines.decode.windows import dense_windows
 from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.index.packets import with_packets
 from adaptfocus.pipelines.plan.settings import ClipConfig
 from adaptfocus.pipelines.stream.windows import VideoRange, WindowShape, batches_of_ranges, window_batches
 from adaptfocus.pipelines.video.spans import packets_of
@@ -73,7 +74,7 @@ def main(
         write_shards(files, f"{folder}/shards", 1 << 30)
         indexed(f"{folder}/shards", f"{folder}/index")
         index = load_index(f"{folder}/index")
-        rows = {row["video_id"]: row for row in index.table.to_pylist()}
+        rows = {row["video_id"]: row for row in with_packets(index.table).to_pylist()}
         with on_one_core():
             for name, row in rows.items():
                 found += over_floor(name, row, 2 if quick else repeats)

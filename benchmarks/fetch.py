@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benc
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.index.load import load_index
-from adaptfocus.pipelines.plan.draw import Planner
+from adaptfocus.pipelines.index.packets import with_packets
+from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.plan.published import PlanFacts
 from adaptfocus.pipelines.store.ahead import read_ahead
 from adaptfocus.pipelines.stream.batches import DecodedBatch
@@ -127,11 +128,13 @@ def index_figures(far: FarStore, files: dict[str, Path]) -> tuple[Corpus, list[F
 
 
 def _packet_sizes(rows: list[dict]) -> list[Figure]:
-    """The size of only the packets' column, of one video of each kind."""
+    """The size of only the packets, of one video of each kind."""
     kinds = {row["video_id"].rsplit("-", 1)[0]: row for row in rows}
     hours = {kind: row["packet_count"] / 30 / 3600 for kind, row in kinds.items()}
     return [
-        figures.count(f"index.packets_kb_per_hour.{kind}", len(row["packets"]) / 1000 / hours[kind], "kB an hour", 1)
+        figures.count(
+            f"index.packets_kb_per_hour.{kind}", row["packets_size_bytes"] / 1000 / hours[kind], "kB an hour", 1
+        )
         for kind, row in sorted(kinds.items())
     ]
 
@@ -140,7 +143,7 @@ def clip_figures(corpus: Corpus) -> list[Figure]:
     """Read the clips of an epoch as training reads them; count with and without the one read of the index."""
     say("reading an epoch's clips")
     corpus.far.reset(latency_ms=0)
-    load_index(corpus.index_url)
+    with_packets(load_index(corpus.index_url).table)
     index_bytes = sum(t.size_bytes for t in corpus.far.traffic() if t.method == "GET")
     bags = [bag for bag in planned(corpus.planner, CLIPS_PER_BAG, epoch=0).to_pylist() if bag["spans"]]
     minimal = minimal_of(corpus, bags)

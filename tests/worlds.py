@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from adaptfocus.pipelines.annotations.manifest import read_manifest
 from adaptfocus.pipelines.index.build import build_index
 from adaptfocus.pipelines.index.load import load_index
-from adaptfocus.pipelines.plan.draw import Planner
+from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.settings import make
 from adaptfocus.pipelines.shards.packing import pack
 from adaptfocus.pipelines.store.objects import size_and_tag
@@ -51,13 +53,22 @@ class SmallWorld:
         return make(TrainConfig, values, overrides)
 
 
+def change_rows(index: Path | str, change: Callable[[dict], dict]) -> None:
+    """Replace the rows of an index, as if its videos had been so when they were indexed."""
+    for part in sorted((Path(index) / "videos").iterdir()):
+        table = pq.read_table(part)
+        pq.write_table(pa.Table.from_pylist([change(row) for row in table.to_pylist()], schema=table.schema), part)
+
+
 def retag(index: Path, moved: Mapping[str, Path] | None = None) -> None:
     """Update the tags of shards in an index to what they are now, as if they had been so when they were indexed."""
-    entry = json.loads((index / "index.json").read_text())
-    for part in entry["parts"]:
-        part["shard_url"] = str((moved or {}).get(part["shard_url"], part["shard_url"]))
-        part["size_bytes"], part["tag"] = size_and_tag(part["shard_url"])
-    (index / "index.json").write_text(json.dumps(entry))
+
+    def change(row: dict) -> dict:
+        url = str((moved or {}).get(row["shard_url"], row["shard_url"]))
+        size_bytes, tag = size_and_tag(url)
+        return row | {"shard_url": url, "shard_size_bytes": size_bytes, "shard_tag": tag}
+
+    change_rows(index, change)
 
 
 def make_world(folder: Path, train: int = 18, test: int = 6) -> SmallWorld:

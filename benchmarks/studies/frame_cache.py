@@ -21,8 +21,9 @@ from adaptfocus.pipelines.decode.bag import decode_clips
 from adaptfocus.pipelines.decode.settings import DecodeConfig
 from adaptfocus.pipelines.errors import BadVideoError, InputError
 from adaptfocus.pipelines.index.load import load_index
-from adaptfocus.pipelines.plan.draw import bare_bag
+from adaptfocus.pipelines.index.packets import with_packets
 from adaptfocus.pipelines.plan.published import Stretch, follow
+from adaptfocus.pipelines.plan.resolve import bare_bag
 from adaptfocus.pipelines.store.ahead import read_ahead
 from adaptfocus.pipelines.stream.batches import DecodedBatch
 from adaptfocus.pipelines.stream.clips import ClipShape, Slices, assemble_batches, bags_of
@@ -89,7 +90,7 @@ def frame_cache(config: TrainConfig, folder: str | Path) -> FrameCache:
     frames_path, facts_path = Path(folder) / f"{stem}.npy", Path(folder) / f"{stem}.npz"
     if not facts_path.exists():
         Path(folder).mkdir(parents=True, exist_ok=True)
-        _make(index.table.to_pylist(), size_pixels, decode, frames_path, facts_path)
+        _make(with_packets(index.table).to_pylist(), size_pixels, decode, frames_path, facts_path)
     with np.load(facts_path) as facts:
         return FrameCache(np.load(frames_path, mmap_mode="r"), facts["pts"], facts["first_frame"])
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from adaptfocus.pipelines.decode.bag import decode_clips
 from adaptfocus.pipelines.decode.settings import DecodeConfig
-from adaptfocus.pipelines.plan.draw import bare_bag
+from adaptfocus.pipelines.index.packets import video_with_packets
+from adaptfocus.pipelines.plan.resolve import bare_bag
 from adaptfocus.pipelines.store.ahead import read_ahead
 from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
 
@@ -22,11 +23,12 @@ def frames_jpeg(video: dict, seconds: Sequence[float], size_pixels: int = SIZE_P
     """The frames on display at some times, cut to the square that the model sees, as JPEG; read and decoded together.
 
     Args:
-        video: a row of INDEX_SCHEMA.
+        video: a row of a loaded index.
 
     Raises:
-        BadVideoError: it does not decode. StorageError: it cannot be read.
+        BadVideoError: it does not decode. StorageError: it cannot be read. InputError: its packets are damaged.
     """
+    video = video_with_packets(video)
     packets = packets_of(video)
     times = [np.array([each]) for each in seconds]
     frame_pts, spans = find_clips(video, packets, shown_pts(video, packets), times)

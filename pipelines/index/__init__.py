@@ -1,4 +1,4 @@
-"""The index of the videos in tars: one row for each video, with its packets."""
+"""The index of the videos in tars: one row for each video, and apart from the rows the packets of each."""
 
 from typing import TYPE_CHECKING
 
@@ -7,8 +7,19 @@ from adaptfocus.lazily import lazily
 if TYPE_CHECKING:
     from adaptfocus.pipelines.index.build import build_index
     from adaptfocus.pipelines.index.load import IndexFacts, VideoIndex, load_index, open_index, read_rows, refused_of
+    from adaptfocus.pipelines.index.packets import read_packets, with_packets
 
-__all__ = ["IndexFacts", "VideoIndex", "build_index", "load_index", "open_index", "read_rows", "refused_of"]
+__all__ = [
+    "IndexFacts",
+    "VideoIndex",
+    "build_index",
+    "load_index",
+    "open_index",
+    "read_packets",
+    "read_rows",
+    "refused_of",
+    "with_packets",
+]
 __getattr__ = lazily(
     __name__,
     {
@@ -20,6 +31,10 @@ __getattr__ = lazily(
             "open_index",
             "read_rows",
             "refused_of",
+        ),
+        "packets": (
+            "read_packets",
+            "with_packets",
         ),
     },
 )

@@ -27,11 +27,13 @@ from adaptfocus.pipelines.annotations.names import normal
 from adaptfocus.pipelines.decode.settings import DEFAULT_ISOLATION, Isolation
 from adaptfocus.pipelines.index.checks import IDS_SHOWN, check_some, find_unmatched, first_reasons
 from adaptfocus.pipelines.index.load import ROWS_VERSION, read_entry
+from adaptfocus.pipelines.index.packets import PACKETS_FOLDER
 from adaptfocus.pipelines.index.parts import (
     READ_THREADS,
     Part,
     leave_out_duplicates,
     most_labels,
+    packets_url,
     part_urls,
     read_facts,
     read_ids,
@@ -164,10 +166,10 @@ def _parts(
     """The part of each shard, in order, and the number of shards that were read."""
     parts = _unchanged(wanted, out_url)
     tasks: dict[int, ShardTask] = {}
-    for number, (url, size_bytes, _, identity) in enumerate(wanted):
+    for number, (url, size_bytes, tag, identity) in enumerate(wanted):
         if number not in parts:
-            urls = part_urls(out_url, f"{number:05d}-{identity}")
-            tasks[number] = make[number](url, size_bytes, *urls)
+            urls = (*part_urls(out_url, f"{number:05d}-{identity}"), packets_url(out_url, identity))
+            tasks[number] = make[number](url, size_bytes, tag, *urls)
     done = len(parts)
     for number, facts in index_shards(tasks, workers or os.cpu_count() or 1):
         url, size_bytes, tag, identity = wanted[number]
@@ -223,9 +225,10 @@ def _write_index(out_url: str, parts: list[Part], classes: Sequence[str]) -> Non
         "parts": [_entry(part) for part in parts],
     }
     store.write_bytes(store.join(out_url, "index.json"), json.dumps(content, indent=1).encode())
-    for folder in ("videos", "refused"):
+    named = {f"{name}.parquet" for name in names} | {f"{part.identity}.bin" for part in parts}
+    for folder in ("videos", "refused", PACKETS_FOLDER):
         for url in store.list_files(store.join(out_url, folder)):
-            if posixpath.basename(url).removesuffix(".parquet") not in names:
+            if posixpath.basename(url) not in named:
                 store.delete(url)
 
 

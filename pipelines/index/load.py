@@ -9,26 +9,29 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeGuard
 
+import numpy as np
 import pyarrow as pa
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.index.checks import refused_rows
+from adaptfocus.pipelines.index.packets import packets_urls, with_packets
 from adaptfocus.pipelines.index.parts import READ_THREADS, Part, ShardFacts, most_labels, part_urls, read_part
-from adaptfocus.pipelines.schemas import INDEX_SCHEMA, SCHEMA_VERSION, SHARD_FIELDS
+from adaptfocus.pipelines.schemas import INDEX_SCHEMA, SCHEMA_VERSION
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.pipelines.video.table import NOTES
 
 # Raise this version when a row would differ for the same video: all shards are then read again.
 ROWS_VERSION = 3
+LOADED_SCHEMA = pa.schema([pa.field("video_row", pa.int64()), *INDEX_SCHEMA])
 
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """The whole index in memory. The number of a video's row in `table` is its `video_row` everywhere else."""
+    """The whole index in memory."""
 
-    table: pa.Table  # INDEX_SCHEMA and SHARD_FIELDS
+    table: pa.Table  # LOADED_SCHEMA, or `video_row` and the columns asked for
     classes: list[str]
     fingerprint: str  # changes if any row changes
 
@@ -69,7 +72,7 @@ def load_index(index_url: str, columns: list[str] | None = None) -> VideoIndex:
     """The index as one table, in the order of its parts.
 
     Args:
-        columns: columns of INDEX_SCHEMA; if None, all of them and SHARD_FIELDS. Packets take most of an index.
+        columns: columns of INDEX_SCHEMA; all of them if None. `video_row` comes first in any case.
 
     Raises:
         InputError: there is no index, another version wrote it, or it is damaged.
@@ -80,16 +83,14 @@ def load_index(index_url: str, columns: list[str] | None = None) -> VideoIndex:
     with ThreadPoolExecutor(READ_THREADS) as threads:
         tables = list(threads.map(lambda name: read_part(part_urls(index_url, name)[0], columns), names))
     schema = INDEX_SCHEMA if columns is None else pa.schema([INDEX_SCHEMA.field(name) for name in columns])
-    tables = [table.select(schema.names).cast(schema) for table in tables]
-    if columns is None:
-        tables = [_with_shard(table, part) for table, part in zip(tables, entry["parts"], strict=True)]
+    tables = [_loaded(table.select(schema.names).cast(schema), index_url) for table in tables]
     table, said = pa.concat_tables(tables), sum(part["facts"]["rows"] for part in entry["parts"])
     if table.num_rows != said:
         raise InputError(
             f"{index_url} is damaged: index.json says {said} videos, and its parts have {table.num_rows}; remove "
             "index.json and run `adaptfocus index` again"
         )
-    return VideoIndex(table, list(entry["classes"]), entry["fingerprint"])
+    return VideoIndex(_numbered(table, 0), list(entry["classes"]), entry["fingerprint"])
 
 
 def refused_of(index_url: str) -> Iterator[dict[str, str]]:
@@ -100,7 +101,7 @@ def refused_of(index_url: str) -> Iterator[dict[str, str]]:
 
 
 def read_rows(index_url: str, start: int, stop: int, fingerprint: str) -> pa.Table:
-    """Rows [start, stop) of an index, INDEX_SCHEMA and SHARD_FIELDS, without reading the others.
+    """Rows [start, stop) of an index with their packets, without reading the others.
 
     Raises:
         InputError: the index no longer has this fingerprint.
@@ -113,9 +114,9 @@ def read_rows(index_url: str, start: int, stop: int, fingerprint: str) -> pa.Tab
         begin, end = max(start - first, 0), min(stop - first, rows)
         if begin < end:
             table = read_table(part_urls(index_url, part["name"])[0], INDEX_SCHEMA, begin, end)
-            tables.append(_with_shard(table, part))
+            tables.append(_loaded(table, index_url))
         first += rows
-    return pa.concat_tables(tables)
+    return with_packets(_numbered(pa.concat_tables(tables), start))
 
 
 def notes_of(index_url: str) -> dict[str, int]:
@@ -133,11 +134,16 @@ def _index_with(index_url: str, fingerprint: str) -> dict:
     return entry
 
 
-def _with_shard(table: pa.Table, part: Mapping[str, Any]) -> pa.Table:
-    """A part's rows with the columns about their shard from index.json."""
-    for (name, kind), value in zip(SHARD_FIELDS, (part["size_bytes"], part["tag"]), strict=True):
-        table = table.append_column(name, pa.repeat(pa.scalar(value, kind), table.num_rows))
-    return table
+def _loaded(table: pa.Table, index_url: str) -> pa.Table:
+    """Rows with the URLs of their packets instead of the names."""
+    place = table.schema.get_field_index("packets_url")
+    if place < 0:
+        return table
+    return table.set_column(place, table.schema.field(place), packets_urls(table.column(place), index_url))
+
+
+def _numbered(table: pa.Table, first: int) -> pa.Table:
+    return table.add_column(0, "video_row", pa.array(np.arange(first, first + table.num_rows)))
 
 
 def _entry_of(index_url: str) -> dict:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adaptfocus.pipelines import store
+from adaptfocus.pipelines.index.packets import PACKETS_FOLDER
 from adaptfocus.pipelines.schemas import REFUSED_SCHEMA
 from adaptfocus.pipelines.shards.members import Refusal, printable
 from adaptfocus.pipelines.store.range_file import RangeFile
@@ -28,6 +29,9 @@ from adaptfocus.pipelines.store.tables import open_parquet, read_here
 READ_THREADS = 8
 MAX_TEXT = 2000  # characters of a refused row's columns
 FACTS = b"adaptfocus"  # the footer's key
+DICTIONARY_COLUMNS = (
+    *("shard_url", "shard_tag", "codec", "access", "indexed_by", "packets_url", "kind", "labels.list.element"),
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,11 @@ class Part:
 def part_urls(out_url: str, name: str) -> tuple[str, str]:
     """URLs of a part's videos and refused rows."""
     return store.join(out_url, "videos", f"{name}.parquet"), store.join(out_url, "refused", f"{name}.parquet")
+
+
+def packets_url(out_url: str, identity: str) -> str:
+    """URL of the packets of a shard's videos."""
+    return store.join(out_url, PACKETS_FOLDER, f"{identity}.bin")
 
 
 def refused_table(shard_url: str, refusals: Sequence[Refusal]) -> pa.Table:
@@ -106,21 +115,10 @@ def read_part(url: str, columns: list[str] | None = None) -> pa.Table:
 
 
 def _parquet(table: pa.Table) -> bytes:
-    """zstd for all columns except the packets, which are already compressed (pipelines/video/packets.py)."""
     out = pa.BufferOutputStream()
-    plain: Any = ["shard_url", "codec", "access", "indexed_by", "kind", "labels.list.element"]
-    compression: Any = {name: "none" if name == "packets" else "zstd" for name in _leaves(table.schema)}
-    # Row groups of 1,024 videos: a reader of some columns holds a few thousand packets of each at once.
-    pq.write_table(table, out, compression=compression, row_group_size=1024, use_dictionary=plain)
+    repeated: Any = [name for name in DICTIONARY_COLUMNS if name.split(".")[0] in table.column_names]
+    pq.write_table(table, out, compression="zstd", row_group_size=1024, use_dictionary=repeated)
     return out.getvalue().to_pybytes()
-
-
-def _leaves(schema: pa.Schema) -> list[str]:
-    """Parquet's names for the columns of a schema."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(schema.empty_table(), sink)
-    columns = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
-    return [columns.column(number).path for number in range(len(columns.names))]
 
 
 def leave_out_duplicates(parts: Sequence[Part], out_url: str) -> list[Part]:

@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 
+from adaptfocus.pipelines import store
 from adaptfocus.pipelines.index.parts import ShardFacts, refused_table, write_parts
 from adaptfocus.pipelines.index.rows import ShardTask, index_shard
 from adaptfocus.pipelines.schemas import INDEX_SCHEMA
@@ -56,4 +57,5 @@ def _write_off(task: ShardTask) -> ShardFacts:
     """Write the parts of a shard whose reading ended the process."""
     message = "the process that read it died (a crash in a native decoder, or out of memory); leave the shard out"
     refused = refused_table(task.shard_url, [Refusal("reader_died", message)])
+    store.write_bytes(task.packets_url, b"")
     return write_parts(task.videos_url, task.refused_url, INDEX_SCHEMA.empty_table(), refused, 0.0)

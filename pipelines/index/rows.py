@@ -5,6 +5,7 @@ It reads the tar's samples, and the labels and packet table of each video. A bad
 
 from __future__ import annotations
 
+import posixpath
 import time
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -12,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from adaptfocus.pipelines import store
 from adaptfocus.pipelines.annotations.manifest import read_labels
 from adaptfocus.pipelines.annotations.rows import (
     Interval,
@@ -24,6 +26,7 @@ from adaptfocus.pipelines.annotations.rows import (
 from adaptfocus.pipelines.apart.pool import read_packet_table_apart
 from adaptfocus.pipelines.decode.settings import Isolation
 from adaptfocus.pipelines.errors import BadVideoError, as_bad_video
+from adaptfocus.pipelines.index.packets import PLACE_COLUMNS, apart
 from adaptfocus.pipelines.index.parts import ShardFacts, refused_table, write_parts
 from adaptfocus.pipelines.inspection.demux import DEMUX_BLOCK_BYTES, DEMUX_MAX_BLOCKS
 from adaptfocus.pipelines.inspection.packet_table import PacketTable, read_packet_table
@@ -33,6 +36,11 @@ from adaptfocus.pipelines.shards.read import BadTextError, Sample, read_samples
 from adaptfocus.pipelines.store.range_file import RangeFile
 from adaptfocus.pipelines.video.packets import Packets, encode_packets
 
+# A row while its packets are still with it.
+_WITH_PACKETS = pa.schema(
+    [field for field in INDEX_SCHEMA if field.name not in PLACE_COLUMNS] + [pa.field("packets", pa.binary())]
+)
+
 
 @dataclass(frozen=True)
 class ShardTask:
@@ -40,8 +48,10 @@ class ShardTask:
 
     shard_url: str
     size_bytes: int
+    tag: str
     videos_url: str
     refused_url: str
+    packets_url: str
     classes: tuple[str, ...] | None
     labels_url: str | None
     isolation: Isolation | None = None  # None: videos are read in this process
@@ -50,24 +60,28 @@ class ShardTask:
 
 
 def index_shard(task: ShardTask) -> ShardFacts:
-    """Write both parts of a shard.
+    """Write a shard's packets, then its refused rows, then its rows.
 
     Raises:
         StorageError: the shard cannot be read or the parts cannot be written; the videos are not to blame.
     """
     started = time.perf_counter()
     rows, refusals = read_shard(task)
+    light, packets = apart(rows, posixpath.basename(task.packets_url))
+    store.write_bytes(task.packets_url, packets)
     return write_parts(
         task.videos_url,
         task.refused_url,
-        rows,
+        light,
         refused_table(task.shard_url, refusals),
         time.perf_counter() - started,
     )
 
 
 def read_shard(task: ShardTask) -> tuple[pa.Table, list[Refusal]]:
-    """Rows of INDEX_SCHEMA for a shard's videos, and what is left out. A bad sample or tar never ends the run.
+    """Rows for a shard's videos, with `packets` instead of their place, and what is left out.
+
+    A bad sample or tar never ends the run.
 
     Raises:
         StorageError: the shard cannot be read.
@@ -76,7 +90,7 @@ def read_shard(task: ShardTask) -> tuple[pa.Table, list[Refusal]]:
         samples, refusals = read_samples(task.shard_url, task.size_bytes)
     except Exception as error:
         bad = as_bad_video(error)
-        return INDEX_SCHEMA.empty_table(), [Refusal(bad.kind, str(bad))]
+        return _WITH_PACKETS.empty_table(), [Refusal(bad.kind, str(bad))]
     sidecar = _sidecar(task.labels_url, task.classes, task.labels_tag) if task.labels_url else {}
     refusals = [replace(each, video_id=task.id_prefix + each.video_id) if each.video_id else each for each in refusals]
     rows: list[dict[str, Any]] = []
@@ -97,11 +111,11 @@ def read_shard(task: ShardTask) -> tuple[pa.Table, list[Refusal]]:
 def _as_table(rows: list[dict[str, Any]]) -> tuple[pa.Table, list[Refusal]]:
     """Rows as Arrow; a row with a value that cannot be stored loses only its own video."""
     try:
-        return pa.Table.from_pylist(rows, schema=INDEX_SCHEMA), []
+        return pa.Table.from_pylist(rows, schema=_WITH_PACKETS), []
     except Exception as error:
         if len(rows) == 1:
             bad = as_bad_video(error)
-            return INDEX_SCHEMA.empty_table(), [
+            return _WITH_PACKETS.empty_table(), [
                 Refusal(bad.kind, str(bad), rows[0]["member_name"], rows[0]["video_id"])
             ]
     parts = [_as_table([row]) for row in rows]
@@ -138,6 +152,8 @@ def _row(task: ShardTask, sample: Sample, sidecar: dict[str, Any]) -> tuple[dict
         "member_name": member.name,
         "member_offset_bytes": member.offset_bytes,
         "member_size_bytes": member.size_bytes,
+        "shard_size_bytes": task.size_bytes,
+        "shard_tag": task.tag,
         "labels": list(labels),
         "intervals": None
         if intervals is None

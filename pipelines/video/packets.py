@@ -90,8 +90,8 @@ def decode_packets(blob: bytes) -> Packets:
 
 
 def packet_count(blob: bytes) -> int:
-    """How many packets a blob has, without opening it."""
-    return _HEAD.unpack_from(blob)[1]
+    """How many packets a blob has, without opening it; -1 if it is too short to be one."""
+    return _HEAD.unpack_from(blob)[1] if len(blob) >= _HEAD.size else -1
 
 
 def join_packets(parts: Sequence[Packets], starts_bytes: Sequence[int]) -> Packets:

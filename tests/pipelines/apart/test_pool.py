@@ -24,7 +24,8 @@ from adaptfocus.pipelines.decode.settings import DecodeConfig, Isolation
 from adaptfocus.pipelines.errors import AdaptFocusError, StorageError
 from adaptfocus.pipelines.index.build import build_index
 from adaptfocus.pipelines.index.load import load_index
-from adaptfocus.pipelines.plan.draw import bare_bag
+from adaptfocus.pipelines.index.packets import with_packets
+from adaptfocus.pipelines.plan.resolve import bare_bag
 from adaptfocus.pipelines.store import range_file
 from adaptfocus.pipelines.store.ahead import read_ahead
 from adaptfocus.pipelines.stream.batches import DecodedBatch
@@ -47,7 +48,11 @@ def bags(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     }
     write_tar(folder / "videos.tar", members)
     build_index([str(folder / "videos.tar")], str(folder / "index"), workers=1)
-    return {row["video_id"]: bag_of(row) for row in load_index(str(folder / "index")).table.to_pylist()}
+    return {row["video_id"]: bag_of(row) for row in rows_of(folder / "index")}
+
+
+def rows_of(index: Path) -> list[dict]:
+    return with_packets(load_index(str(index)).table).to_pylist()
 
 
 def bag_of(video: dict) -> dict:
@@ -177,7 +182,7 @@ def test_the_decoders_own_memory_is_bounded(tmp_path: Path) -> None:
     data = encode(3, codec="mpeg4", size=(2048, 2048))
     write_tar(tmp_path / "large.tar", {"large.mp4": data})
     build_index([str(tmp_path / "large.tar")], str(tmp_path / "index"), workers=1)
-    (row,) = load_index(str(tmp_path / "index")).table.to_pylist()
+    (row,) = rows_of(tmp_path / "index")
     shape = replace(SHAPE, isolation=Isolation(memory_bytes=6 << 20))
     assert errors_of(batch_of([bag_of(row)], shape))[0].startswith("decoder_out_of_memory: ")
     assert batch_of([bag_of(row)]).ok.all()

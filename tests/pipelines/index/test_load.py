@@ -104,5 +104,7 @@ def test_rows_are_read_in_the_threads_that_ask_for_them(made: Path, monkeypatch:
         return real(file, size)
 
     monkeypatch.setattr(RangeFile, "read", read)
-    assert load_index(str(made), ["video_id", "labels", "intervals", "duration_seconds", "packets"]).table.num_rows == 3
+    assert (
+        load_index(str(made), ["video_id", "labels", "intervals", "duration_seconds", "extradata"]).table.num_rows == 3
+    )
     assert strange == []

@@ -13,6 +13,8 @@ import torch
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.index.packets import with_packets
 from adaptfocus.pipelines.plan.published import Stretch, read_plan
 from adaptfocus.pipelines.schemas import PLAN_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table
@@ -27,7 +29,7 @@ from adaptfocus.trainers.runs.log import Commit, Run
 from adaptfocus.trainers.runs.open import load_config
 from adaptfocus.trainers.runs.preparation import is_finished, prepare
 from adaptfocus.trainers.settings.run import TrainConfig
-from tests.worlds import SmallWorld, retag
+from tests.worlds import SmallWorld, change_rows, retag
 
 
 class Killed(BaseException):
@@ -184,24 +186,17 @@ def broken_copy(world: SmallWorld, folder: Path, count: int, from_packet: int = 
     """The same world with the packets of `count` videos overwritten in its tars, after it was indexed."""
     copy = SmallWorld(folder, world.config)
     shutil.copytree(world.folder / "index-train", folder / "index-train")
-    part = next((folder / "index-train" / "videos").glob("*.parquet"))
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(part)
-    shards = {url: folder / Path(url).name for url in set(table.column("shard_url").to_pylist())}
+    videos = load_index(world.train_index).table
+    shards = {url: folder / Path(url).name for url in set(videos.column("shard_url").to_pylist())}
     for url, path in shards.items():
         shutil.copy(url, path)
-    rows = table.to_pylist()
-    for row in rows[:count]:
+    for row in with_packets(videos.slice(0, count)).to_pylist():
         with shards[row["shard_url"]].open("r+b") as tar:
             packets = packets_of(row)
             places = zip(packets.offset_bytes.tolist(), packets.size_bytes.tolist(), strict=True)
             for offset, size in list(places)[from_packet:]:
                 tar.seek(row["member_offset_bytes"] + offset)
                 tar.write(bytes(size))
-    moved = [row | {"shard_url": str(shards[row["shard_url"]])} for row in rows]
-    pq.write_table(pa.Table.from_pylist(moved, schema=table.schema), part)
     retag(folder / "index-train", shards)
     return copy
 
@@ -262,13 +257,7 @@ def test_a_resumed_run_may_move_to_other_workers(small_world: SmallWorld, undist
 def test_full_without_intervals_is_refused(small_world: SmallWorld, tmp_path: Path) -> None:
     copy = tmp_path / "index"
     shutil.copytree(small_world.train_index, copy)
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    for part in (copy / "videos").glob("*.parquet"):
-        table = pq.read_table(part)
-        rows = [row | {"intervals": None} for row in table.to_pylist()]
-        pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), part)
+    change_rows(copy, lambda row: row | {"intervals": None})
     with pytest.raises(ConfigError, match=r"focus.regime=full needs intervals"):
         prepare(small_world.run_config(tmp_path, "full", "focus.regime=full", f"index={copy}"))
 

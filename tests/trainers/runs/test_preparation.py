@@ -6,8 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -19,7 +17,7 @@ from adaptfocus.trainers.evaluation.scoring import check_scorable
 from adaptfocus.trainers.runs.preparation import prepare
 from adaptfocus.trainers.settings.run import TrainConfig
 from tests.trainers.loop.test_training import trained, weights
-from tests.worlds import SmallWorld
+from tests.worlds import SmallWorld, change_rows
 
 X3D = ("backbone=x3d_s", "clip.frames=4", "clip.size_pixels=32")
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f3\nsize 9\n"
@@ -29,10 +27,7 @@ PAGE = b"\n<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>"
 def without_labels(world: SmallWorld, folder: Path, with_classes: bool) -> str:
     copy = folder / "index"
     shutil.copytree(world.train_index, copy)
-    for part in (copy / "videos").glob("*.parquet"):
-        table = pq.read_table(part)
-        rows = [row | {"labels": [], "intervals": None} for row in table.to_pylist()]
-        pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), part)
+    change_rows(copy, lambda row: row | {"labels": [], "intervals": None})
     place = copy / "index.json"
     entry = json.loads(place.read_text()) | ({} if with_classes else {"classes": []})
     for part in entry["parts"]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from adaptfocus.infra.running.planning import first_plan, left_out_line
@@ -16,7 +16,7 @@ from adaptfocus.pipelines.settings import make
 from adaptfocus.trainers.runs.preparation import prepare
 from adaptfocus.trainers.runs.unused_videos import describe_unused, find_unused
 from adaptfocus.trainers.settings.run import TrainConfig
-from tests.worlds import SmallWorld
+from tests.worlds import SmallWorld, change_rows
 
 
 def config(regime: str, *settings: str) -> TrainConfig:
@@ -69,15 +69,9 @@ def test_weak_regimes_need_no_intervals(regime: str) -> None:
 
 def index_with(world: SmallWorld, folder: Path, kept: int) -> str:
     """The small world's index, of whose videos only the first `kept` have intervals."""
-    copy, seen = folder / "index", 0
+    copy, seen = folder / "index", itertools.count()
     shutil.copytree(world.train_index, copy)
-    for part in sorted((copy / "videos").glob("*.parquet")):
-        table = pq.read_table(part)
-        rows = []
-        for row in table.to_pylist():
-            rows.append(row if seen < kept else row | {"intervals": None})
-            seen += 1
-        pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), part)
+    change_rows(copy, lambda row: row if next(seen) < kept else row | {"intervals": None})
     return str(copy)
 
 
