@@ -23,6 +23,10 @@ class Ranks(Protocol):
         """One small value from each rank, in the order of ranks, on every rank. It is also a barrier."""
         ...
 
+    def to_rank_zero(self, value: Any) -> list[Any] | None:
+        """A value of any size from each rank, in the order of ranks, on rank 0; None on the others."""
+        ...
+
     def on_rank_zero(self, make: Callable[[], T]) -> T:
         """Run `make` only on rank 0 and give its result to every rank.
 

@@ -66,6 +66,9 @@ class LocalEngine:
     def gather(self, value: Any) -> list[Any]:
         return [value]
 
+    def to_rank_zero(self, value: Any) -> list[Any]:
+        return [value]
+
     def on_rank_zero(self, make: Callable[[], T]) -> T:
         try:
             return make()

@@ -53,6 +53,11 @@ class RayRanks:
         dist.all_gather_object(values, value, group=self.group)
         return values
 
+    def to_rank_zero(self, value: Any) -> list[Any] | None:
+        values: list[Any] | None = [None] * self.workers if self.rank == 0 else None
+        dist.gather_object(value, values, group=self.group)
+        return values
+
     def on_rank_zero(self, make: Callable[[], T]) -> T:
         box: list[Any] = [None, None]
         if self.rank == 0:

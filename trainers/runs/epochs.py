@@ -22,9 +22,9 @@ from adaptfocus.pipelines.saliency.snapshot import SaliencyTable, merge
 from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, PLAN_SCHEMA, SALIENCY_SCHEMA, EpochPlan
 from adaptfocus.pipelines.store.strict_json import json_text
 from adaptfocus.pipelines.store.tables import read_table, write_table
+from adaptfocus.trainers.diagnosis.summary import diagnose
 from adaptfocus.trainers.inputs.time_order import training_index
 from adaptfocus.trainers.runs import releases
-from adaptfocus.trainers.runs.diagnosis import diagnose
 from adaptfocus.trainers.runs.log import EXCLUDED, SALIENCY, SUMMARY, Commit, Run
 from adaptfocus.trainers.runs.unused_videos import find_unused
 from adaptfocus.trainers.settings.run import TrainConfig
