@@ -66,9 +66,7 @@ def write_partition(
     return Partition(uid, count, name, unlabelled, unlocated, most, None, count, *hashes), counts
 
 
-def without_rows(
-    index_url: str, partition: Partition, gone: np.ndarray
-) -> tuple[Partition | None, Counter[str]]:
+def without_rows(index_url: str, partition: Partition, gone: np.ndarray) -> tuple[Partition | None, Counter[str]]:
     """A partition without more of its rows -> (the partition, or None if no row is left; the labels of its videos)."""
     stored = read_named(index_url, ROWS, partition.name, INDEX_SCHEMA, ["labels", "intervals"])
     dead = np.union1d(gone, _dead_rows(index_url, partition))

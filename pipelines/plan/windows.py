@@ -28,8 +28,7 @@ def windows_in_order(uids: Sequence[int], seed: int, epoch: int) -> list[tuple[i
     """The partitions of each window of an epoch, in the order of the epoch."""
     ordered = order_of_partitions(sorted(uids), seed, epoch)
     return [
-        tuple(ordered[first : first + PARTITIONS_PER_WINDOW])
-        for first in range(0, len(ordered), PARTITIONS_PER_WINDOW)
+        tuple(ordered[first : first + PARTITIONS_PER_WINDOW]) for first in range(0, len(ordered), PARTITIONS_PER_WINDOW)
     ]
 
 
@@ -120,7 +119,7 @@ def _slots(sizes: Sequence[tuple[tuple[int, ...], int]], fits: int, total: int) 
     first = 0
     for uids, bags in sizes:
         last = min(first + bags, total)
-        yield Slots(uids, min(first, fits), min(last, fits), last)
+        yield Slots(uids, first, max(first, min(last, fits)), last)
         first = last
 
 

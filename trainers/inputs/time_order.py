@@ -70,7 +70,8 @@ def training_facts(config: TrainConfig) -> IndexFacts:
     facts = open_index(config.index)
     if config.task == "labels":
         return facts
-    return replace(facts, unlabelled=0, max_labels=len(ORDERS), classes=list(ORDERS))
+    counts = dict.fromkeys(ORDERS, facts.videos)
+    return replace(facts, unlabelled=0, max_labels=len(ORDERS), classes=list(ORDERS), label_counts=counts)
 
 
 def reorder_clips(batch: ClipBatch, seed: int) -> ClipBatch:

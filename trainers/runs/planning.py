@@ -7,12 +7,13 @@ which slots each window has before anything is drawn.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
+from adaptfocus.pipelines.index import read_partitions
 from adaptfocus.pipelines.index.partitions import Partition
 from adaptfocus.pipelines.over import Over
 from adaptfocus.pipelines.plan.order import label_weights, shares
@@ -26,8 +27,9 @@ from adaptfocus.pipelines.plan.windows import (
     uid_of,
     windows_in_order,
 )
+from adaptfocus.trainers.inputs.time_order import training_facts
 from adaptfocus.trainers.runs.log import Run
-from adaptfocus.trainers.runs.snapshots import Manifest, read_left_out
+from adaptfocus.trainers.runs.snapshots import Manifest, PartitionFiles, read_left_out
 from adaptfocus.trainers.runs.unused_videos import count_unused
 from adaptfocus.trainers.runs.window_tasks import (
     WindowTask,
@@ -49,6 +51,18 @@ class Corpus:
     max_labels: int
     videos_of_label: np.ndarray  # [C] int64, of all videos
 
+    @classmethod
+    def of(cls, config: TrainConfig) -> Corpus:
+        """The index of a run, from its manifests.
+
+        Raises:
+            InputError, StorageError: as `open_index`.
+        """
+        facts = training_facts(config)
+        partitions = {each.uid: each for each in read_partitions(config.index)}
+        counts = np.array([facts.label_counts.get(name, 0) for name in facts.classes], np.int64)
+        return cls(partitions, tuple(facts.classes), facts.max_labels, counts)
+
 
 @dataclass(frozen=True)
 class EpochPlanner:
@@ -59,38 +73,41 @@ class EpochPlanner:
     manifest: Manifest
     over: Over
 
-    def plan(self, epoch: int, carried: Sequence[int]) -> PlanFacts:
-        """Draw the plan of an epoch and publish it.
+    def draw(self, epoch: int, carried: Sequence[int], plan_url: str | None = None) -> PlanFacts:
+        """Draw the plan of an epoch and write its parts. It exists once it is published.
 
         Args:
             carried: rows of the videos that the epoch before had no slots for.
+            plan_url: the folder to write to; that of the run by default.
 
         Raises:
             ConfigError: there are too few usable videos for one global batch.
         """
         head = read_head(self._run, epoch).column("video_row").to_pylist()
-        placed, layout = self._placed(epoch, "plan", head, carried)
+        url = plan_url or self._run.epoch_url(epoch, "plan")
+        placed, layout = self._placed(epoch, url, head, carried)
         rest = [row for rows in self.over(placed, draw_window) for row in rows]
-        return self._published(epoch, "plan", placed, layout, rest)
+        return self._facts(epoch, url, placed, layout, rest)
 
-    def draw_head(self, epoch: int, carried: Sequence[int], bags: int) -> PlanFacts:
-        """Draw the first bags of an epoch, which its plan will begin with. They are read before the plan exists."""
-        placed, layout = self._placed(epoch, "head", (), carried, bags)
+    def publish_head(self, epoch: int, carried: Sequence[int], bags: int) -> PlanFacts:
+        """Draw and publish the first bags of an epoch: its plan will begin with them, and they are read before it."""
+        url = self._run.epoch_url(epoch, "head")
+        placed, layout = self._placed(epoch, url, (), carried, bags)
         needed = [task for task in placed if task.slots.first < bags]
         for _ in self.over(needed, draw_window):
             pass
-        return self._published(epoch, "head", needed, layout, ())
+        return publish(self._facts(epoch, url, needed, layout, ()))
 
-    def _published(
-        self, epoch: int, folder: str, placed: Sequence[WindowTask], layout: Layout, carried: Sequence[int]
+    def _facts(
+        self, epoch: int, plan_url: str, placed: Sequence[WindowTask], layout: Layout, carried: Sequence[int]
     ) -> PlanFacts:
         slots = [task.slots for task in placed]
         windows = tuple(Window(each.uids, each.first, each.end - each.first) for each in slots)
-        url, most = self._run.epoch_url(epoch, folder), self.corpus.max_labels
-        return publish(PlanFacts(url, epoch, layout.num_bags, windows, tuple(carried), most, BAGS_PER_PART))
+        most = self.corpus.max_labels
+        return PlanFacts(plan_url, epoch, layout.num_bags, windows, tuple(carried), most, BAGS_PER_PART)
 
     def _placed(
-        self, epoch: int, folder: str, head: Sequence[int], carried: Sequence[int], most: int | None = None
+        self, epoch: int, plan_url: str, head: Sequence[int], carried: Sequence[int], most: int | None = None
     ) -> tuple[list[WindowTask], Layout]:
         """The tasks that draw an epoch, with the slots of each: the lead's, then the windows'."""
         left_out = self._left_out_of([*head, *carried])
@@ -108,7 +125,7 @@ class EpochPlanner:
         )
         slots = [layout.lead, *layout.windows]
         placed = [
-            replace(task, slots=own_slots, folder=folder, number=number)
+            replace(task, slots=own_slots, plan_url=plan_url, number=number)
             for number, (task, own_slots) in enumerate(zip([first, *tasks], slots, strict=True))
         ]
         return placed, layout
@@ -139,11 +156,14 @@ class EpochPlanner:
     def _task(self, epoch: int, uids: Sequence[int]) -> WindowTask:
         partitions = tuple(self.corpus.partitions[uid] for uid in uids)
         weights = label_weights(self.corpus.videos_of_label, self.config.plan.focus_balance)
-        return WindowTask(self.config, self.corpus.classes, weights, epoch, partitions, self.manifest.of(uids))
+        return WindowTask(self.config, self.corpus.classes, weights, epoch, partitions, self._files(uids))
 
     def _left_out_of(self, rows: Sequence[int]) -> set[int]:
         """Videos that the run has left out, at least those among some rows."""
-        return read_left_out(self._run, self.manifest.of({uid_of(row) for row in rows}))
+        return read_left_out(self._run, self._files({uid_of(row) for row in rows}))
+
+    def _files(self, uids: Iterable[int]) -> dict[int, PartitionFiles]:
+        return {uid: self.manifest[uid] for uid in uids if uid in self.manifest}
 
     @property
     def _run(self) -> Run:
@@ -152,8 +172,9 @@ class EpochPlanner:
     @cached_property
     def _usable(self) -> dict[int, int]:
         """uid -> the number of videos that may be planned."""
+        excluded = {uid: files.excluded_rows for uid, files in self.manifest.items()}
         return {
-            uid: each.rows - count_unused(self.config, each) - self.manifest.excluded_rows(uid)
+            uid: each.rows - count_unused(self.config, each) - excluded.get(uid, 0)
             for uid, each in self.corpus.partitions.items()
         }
 

@@ -26,7 +26,6 @@ from adaptfocus.pipelines.plan.order import Share
 from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.plan.published import BAGS_PER_PART, read_plan, write_window
 from adaptfocus.pipelines.plan.windows import Slots
-from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import PLAN_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.trainers.inputs.time_order import read_videos
@@ -34,6 +33,8 @@ from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.snapshots import PartitionFiles, read_left_out, read_saliency_of
 from adaptfocus.trainers.runs.unused_videos import find_unused
 from adaptfocus.trainers.settings.run import TrainConfig
+
+NO_SLOTS = Slots((), 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,9 @@ class WindowTask:
     epoch: int
     partitions: tuple[Partition, ...]
     files: Mapping[int, PartitionFiles]  # uid -> the partition's saliency and exclusions, where it has any
-    folder: str = "plan"  # or "head": of the epoch's folder
+    plan_url: str = ""  # the folder to write to
     number: int = 0  # of the window in the plan
-    slots: Slots = Slots((), 0, 0, 0)
+    slots: Slots = NO_SLOTS
     taken: Mapping[int, int] | None = None  # row -> bags of its video that the head has instead of this window
     earlier: Mapping[int, int] | None = None  # row -> bags of its video before the window
     videos_of_label: np.ndarray | None = None  # [C], of all usable videos; None: every video has one bag
@@ -120,7 +121,7 @@ def draw_window(task: WindowTask) -> list[int]:
     bags = slots.end - slots.first - head.num_rows  # to be drawn
     if bags < 0:
         raise ValueError(f"epoch {task.epoch + 1} has {slots.end} slots, and its head {head.num_rows} bags")
-    write_window(task.run.epoch_url(task.epoch, task.folder), task.number, _parts(task, planner, head, rows[:bags]))
+    write_window(task.plan_url, task.number, _parts(task, planner, head, rows[:bags]))
     return rows[bags:]
 
 
