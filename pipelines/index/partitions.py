@@ -8,7 +8,7 @@ uid << 24 | row in the file, always means the same video. ``INDEX/manifests/HASH
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.index.named import FIX, read_named, url_of, write_named
-from adaptfocus.pipelines.index.packets import packets_urls
+from adaptfocus.pipelines.index.packets import identity_of, packets_urls
 from adaptfocus.pipelines.schemas import INDEX_SCHEMA
 
 ROW_BITS = 24  # of a `video_row`: the row in the partition
@@ -66,17 +66,27 @@ def write_partition(
     return Partition(uid, count, name, unlabelled, unlocated, most, None, count, *hashes), counts
 
 
-def without_rows(index_url: str, partition: Partition, gone: np.ndarray) -> tuple[Partition | None, Counter[str]]:
-    """A partition without more of its rows -> (the partition, or None if no row is left; the labels of its videos)."""
-    stored = read_named(index_url, ROWS, partition.name, INDEX_SCHEMA, ["labels", "intervals"])
-    dead = np.union1d(gone, _dead_rows(index_url, partition))
-    left = stored.filter(_mask(stored.num_rows, dead))
-    if not left.num_rows:
-        return None, Counter()
-    name, _ = write_named(index_url, DEAD, pa.table({"row": dead}, schema=_DEAD_SCHEMA), f"{partition.uid:06d}-")
-    unlabelled, unlocated, most, counts = _facts(left)
-    same = {"unlabelled": unlabelled, "unlocated": unlocated, "max_labels": most}
-    return replace(partition, rows=left.num_rows, dead=name, **same), counts
+def without_shards(
+    index_url: str, partition: Partition, gone: Collection[str]
+) -> tuple[Partition | None, Counter[str]]:
+    """A partition without the videos of some shards -> (it, or None if it has no others; the labels of those videos).
+
+    Args:
+        gone: identities of the shards.
+    """
+    stored = read_named(index_url, ROWS, partition.name, INDEX_SCHEMA, ["labels", "intervals", "packets_url"])
+    before = _dead_rows(index_url, partition)
+    of_gone = [identity_of(name) in gone for name in stored.column("packets_url").to_pylist()]
+    dying = np.setdiff1d(np.flatnonzero(of_gone), before)
+    lost = _facts(stored.take(pa.array(dying)))[-1]
+    dead = np.union1d(dying, before)
+    if len(dead) == len(of_gone) or not len(dying):
+        return (partition if not len(dying) else None), lost
+    unlabelled, unlocated, most, _ = _facts(stored.take(pa.array(np.delete(np.arange(len(of_gone)), dead))))
+    table = pa.table({"row": dead}, schema=_DEAD_SCHEMA)
+    name, _ = write_named(index_url, DEAD, table, f"{partition.uid:06d}-")
+    facts = {"unlabelled": unlabelled, "unlocated": unlocated, "max_labels": most}
+    return replace(partition, rows=len(of_gone) - len(dead), dead=name, **facts), lost
 
 
 def read_partition(index_url: str, partition: Partition, columns: Sequence[str] | None = None) -> pa.Table:
@@ -104,11 +114,6 @@ def read_partition(index_url: str, partition: Partition, columns: Sequence[str] 
     return table.select(names).add_column(0, "video_row", pa.array(partition.uid << ROW_BITS | places))
 
 
-def ids_of(index_url: str, partition: Partition) -> pa.Table:
-    """`video_id` and `shard_url` of the videos that are indexed still."""
-    return read_partition(index_url, partition, ["video_id", "shard_url"])
-
-
 def write_manifests(index_url: str, partitions: Sequence[Partition], most: int) -> list[str]:
     """Write manifests of at most `most` partitions each -> their names."""
     tables = (
@@ -129,12 +134,6 @@ def _dead_rows(index_url: str, partition: Partition) -> np.ndarray:
     if partition.dead is None:
         return np.empty(0, np.int32)
     return read_named(index_url, DEAD, partition.dead, _DEAD_SCHEMA)["row"].to_numpy()
-
-
-def _mask(rows: int, dead: np.ndarray) -> pa.Array:
-    alive = np.ones(rows, bool)
-    alive[dead] = False
-    return pa.array(alive)
 
 
 def _facts(rows: pa.Table) -> tuple[int, int, int, Counter[str]]:
