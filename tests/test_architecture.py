@@ -25,6 +25,7 @@ ORDER = {
             "setting_values",
             "settings",
             "schemas",
+            "over",
             "store",
             "annotations",
             "video",

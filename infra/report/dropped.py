@@ -15,8 +15,8 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.index.parts import part_urls, read_part
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.trainers.evaluation import predictions
-from adaptfocus.trainers.runs.epochs import read_excluded
-from adaptfocus.trainers.runs.log import Run
+from adaptfocus.trainers.runs.log import SALIENCY, Run
+from adaptfocus.trainers.runs.snapshots import read_excluded
 from adaptfocus.trainers.settings.run import TrainConfig
 
 
@@ -52,7 +52,7 @@ def refused_rows(index_url: str) -> list[dict]:
 def _excluded(run: Run, config: TrainConfig) -> list[tuple[str, str, str]]:
     """The videos that training excludes, as of the newest epoch that was prepared."""
     for epoch in range(config.epochs, -1, -1):
-        if store.exists(run.epoch_url(epoch, "excluded.parquet")):
+        if store.exists(run.epoch_url(epoch, SALIENCY)):
             return [_told(row) for row in read_excluded(run, epoch).to_pylist()]
     return []
 

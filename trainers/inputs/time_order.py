@@ -9,6 +9,7 @@ Whatever does not move in a clip looks the same in every order, so the model lea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import permutations
 
@@ -17,6 +18,8 @@ import pyarrow as pa
 import torch
 
 from adaptfocus.pipelines.index.load import IndexFacts, VideoIndex, load_index, open_index
+from adaptfocus.pipelines.index.partitions import Partition, read_partition
+from adaptfocus.pipelines.schemas import INDEX_SCHEMA
 from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.device.draws import ORDER, uniforms
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -35,13 +38,33 @@ def training_index(config: TrainConfig, columns: list[str] | None = None) -> Vid
     index = load_index(config.index, columns)
     if config.task == "labels":
         return index
-    table = index.table
+    return replace(index, table=_with_orders(index.table), classes=list(ORDERS))
+
+
+def read_videos(config: TrainConfig, partitions: Sequence[Partition], columns: Sequence[str] | None = None) -> pa.Table:
+    """The videos of some partitions of `training_index`, ascending by their column `video_row`.
+
+    Args:
+        columns: columns of INDEX_SCHEMA; all of them if None.
+
+    Raises:
+        InputError, StorageError: as `read_partition` does.
+    """
+    ordered = sorted(partitions, key=lambda each: each.uid)
+    schema = INDEX_SCHEMA if columns is None else pa.schema([INDEX_SCHEMA.field(name) for name in columns])
+    none = pa.schema([pa.field("video_row", pa.int64()), *schema]).empty_table()
+    table = pa.concat_tables([none, *(read_partition(config.index, each, columns) for each in ordered)])
+    return table if config.task == "labels" else _with_orders(table)
+
+
+def _with_orders(table: pa.Table) -> pa.Table:
+    """Rows of an index in which every video has all `ORDERS` as labels, and no intervals."""
     instead = {"labels": [list(ORDERS)] * table.num_rows, "intervals": [None] * table.num_rows}
     for name in instead.keys() & set(table.column_names):
         field = table.schema.field(name)
         values = pa.array(instead[name], field.type)
         table = table.set_column(table.schema.get_field_index(name), field, values)
-    return replace(index, table=table, classes=list(ORDERS))
+    return table
 
 
 def training_facts(config: TrainConfig) -> IndexFacts:
