@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError, StorageError
-from adaptfocus.pipelines.index.partitions import read_partitions
+from adaptfocus.pipelines.index.load import read_partitions
 from adaptfocus.pipelines.plan.published import read_bags, read_plan
 from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA
 from adaptfocus.pipelines.stream.clips import read_and_decode
