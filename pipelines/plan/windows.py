@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from adaptfocus.pipelines.index.partitions import ROW_BITS
 from adaptfocus.pipelines.plan.draw import check_fits
 from adaptfocus.pipelines.plan.order import order_of_partitions
 
 PARTITIONS_PER_WINDOW = 8  # 65,536 videos: an order as good as a corpus's own, planned in 0.6 GB
-ROW_BITS = 24  # of a `video_row`: the row in its partition
 
 
 def uid_of(video_row: int) -> int:

@@ -15,6 +15,7 @@ from ray.train.v2._internal.execution.context import get_train_context
 from torch import nn
 
 from adaptfocus.pipelines.errors import AdaptFocusError, StorageError
+from adaptfocus.pipelines.over import Over
 from adaptfocus.pipelines.plan.published import Stretch, follow
 from adaptfocus.pipelines.stream.batches import DecodedBatch
 from adaptfocus.pipelines.stream.clips import ClipShape
@@ -91,7 +92,7 @@ class RayEngine(RayRanks):
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # streams and events belong to the current device
         place = config.placement
-        self.over = OnRay(place.decode_workers, label_selector=tuple(sorted(place.decode_labels.items())))
+        self.over: Over = OnRay(place.decode_workers, label_selector=tuple(sorted(place.decode_labels.items())))
         self.bags_per_rank = config.plan.bags_per_batch // self.workers
         shard = ray.train.get_dataset_shard("clips")
         assert shard is not None

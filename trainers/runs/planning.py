@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from adaptfocus.pipelines.index import read_partitions
+from adaptfocus.pipelines.index.load import read_partitions
 from adaptfocus.pipelines.index.partitions import Partition
 from adaptfocus.pipelines.over import Over
 from adaptfocus.pipelines.plan.order import label_weights, shares

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from adaptfocus.pipelines.index.partitions import Partition
+from adaptfocus.pipelines.index.partitions import ROW_BITS, Partition
 from adaptfocus.pipelines.plan.draw import (
     Drawer,
     count_earlier,
@@ -103,7 +103,7 @@ def weigh(task: WindowTask) -> dict[int, float]:
     usable = task.usable(planner)
     assert task.videos_of_label is not None
     weights = weights_of(planner, usable, task.videos_of_label, task.config.plan.repeat_factor)
-    owner = planner.video_rows[usable] >> 24
+    owner = planner.video_rows[usable] >> ROW_BITS
     return {each.uid: float(weights[owner == each.uid].sum()) for each in task.partitions}
 
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.index.partitions import ROW_BITS
 from adaptfocus.pipelines.plan.order import Share, draw_repeated_order, order_of_partitions, shares
 from adaptfocus.pipelines.plan.windows import (
     PARTITIONS_PER_WINDOW,
-    ROW_BITS,
     bags_of,
     lay_out,
     lead_of,
