@@ -105,7 +105,7 @@ def test_a_release_that_comes_while_an_epoch_is_planned_waits_for_the_next(
     broken: tuple[SmallWorld, TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two processes may plan one epoch. Both must draw the same, whether or not they have seen the release."""
-    world, config = broken
+    _, config = broken
     run = stopped_in(config, 2)
     ids = dict(
         zip(*(read_quarantine(run, config)[name].to_pylist() for name in ("video_row", "video_id")), strict=True)
