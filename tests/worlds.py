@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from adaptfocus.pipelines.annotations.manifest import read_manifest
 from adaptfocus.pipelines.index.build import build_index
@@ -19,6 +18,7 @@ from adaptfocus.pipelines.store.objects import size_and_tag
 from adaptfocus.pipelines.worlds.encode import write_world
 from adaptfocus.pipelines.worlds.video import WorldConfig
 from adaptfocus.trainers.settings.run import TrainConfig
+from benchmarks.studies.imprecision import replace_rows
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,13 @@ class SmallWorld:
         return make(TrainConfig, values, overrides)
 
 
-def change_rows(index: Path | str, change: Callable[[dict], dict]) -> None:
+def change_rows(index: Path | str, change: Callable[[dict], dict], classes: Sequence[str] | None = None) -> None:
     """Replace the rows of an index, as if its videos had been so when they were indexed."""
-    for part in sorted((Path(index) / "videos").iterdir()):
-        table = pq.read_table(part)
-        pq.write_table(pa.Table.from_pylist([change(row) for row in table.to_pylist()], schema=table.schema), part)
+
+    def changed(table: pa.Table) -> pa.Table:
+        return pa.Table.from_pylist([change(row) for row in table.to_pylist()], schema=table.schema)
+
+    replace_rows(str(index), changed, classes)
 
 
 def retag(index: Path, moved: Mapping[str, Path] | None = None) -> None:

@@ -23,8 +23,8 @@ from adaptfocus.pipelines.apart.memory import shared_array
 from adaptfocus.pipelines.apart.pool import decode_clips_apart
 from adaptfocus.pipelines.decode.settings import DecodeConfig, Isolation
 from adaptfocus.pipelines.errors import BadVideoError
-from adaptfocus.pipelines.index.parts import refused_table
 from adaptfocus.pipelines.index.rows import ShardTask, read_shard
+from adaptfocus.pipelines.index.staged import refused_table
 from adaptfocus.pipelines.plan.resolve import bare_bag
 from adaptfocus.pipelines.store.objects import read_ranges
 from adaptfocus.pipelines.video.packets import decode_packets, encode_packets
@@ -152,7 +152,7 @@ def _stored(data: bytes) -> str:
 def _rows(url: str, isolation: Isolation) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
     """The rows, and (kind, member) of each refusal, as they are written."""
     size_bytes = fsspec.filesystem("memory").size("/fuzz.tar")
-    rows, refusals = read_shard(ShardTask(url, size_bytes, "", "", "", "", ("w", "x"), None, isolation))
+    rows, refusals = read_shard(ShardTask("", url, size_bytes, "", "", ("w", "x"), None, isolation))
     refused_table(url, refusals)
     return rows.to_pylist(), [(refusal.kind, refusal.member_name) for refusal in refusals]
 

@@ -8,20 +8,21 @@ index: scores and hit rates use the true intervals, and weak variants keep the t
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from adaptfocus.pipelines.errors import ConfigError
-from adaptfocus.pipelines.index.parts import part_urls, read_part, write_parts
+from adaptfocus.pipelines.index.named import read_named
+from adaptfocus.pipelines.index.partitions import ROWS, write_manifests, write_partition
+from adaptfocus.pipelines.index.snapshots import fingerprint_of, newest_snapshot, partitions_of, write_snapshot
+from adaptfocus.pipelines.schemas import INDEX_SCHEMA
 
 
 @dataclass(frozen=True)
@@ -83,16 +84,34 @@ def write_imprecise(index: Path, out: Path, seed: int, how: Imprecision) -> None
     part = out.with_name(f"{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     shutil.copytree(index, part)
-    entry = json.loads((part / "index.json").read_text())
-    for shard in entry["parts"]:
-        videos_url, refused_url = part_urls(str(part), shard["name"])
-        videos = _with_annotation(read_part(videos_url), seed, how)
-        facts = asdict(write_parts(videos_url, refused_url, videos, pq.read_table(refused_url), 0.0))
-        shard["facts"] = {key: facts[key] for key in shard["facts"]}
-    said = json.dumps([entry["fingerprint"], seed, asdict(how)])
-    entry["fingerprint"] = hashlib.sha256(said.encode()).hexdigest()[:16]
-    (part / "index.json").write_text(json.dumps(entry, indent=1))
+    replace_rows(str(part), lambda videos: _with_annotation(videos, seed, how))
     part.rename(out)
+
+
+def replace_rows(index_url: str, change: Callable[[pa.Table], pa.Table], classes: Sequence[str] | None = None) -> None:
+    """Add a snapshot of the same videos with other columns.
+
+    Args:
+        change: rows of INDEX_SCHEMA -> the same rows, changed.
+        classes: the class list if it changes.
+    """
+    before = newest_snapshot(index_url)
+    assert before is not None, f"there is no index at {index_url}"
+    partitions, counts = [], Counter[str]()
+    for each in partitions_of(index_url, before):
+        assert each.dead is None, "the rows of dead videos would come alive"
+        rows = change(read_named(index_url, ROWS, each.name, INDEX_SCHEMA))
+        made, labels = write_partition(index_url, each.uid, rows, (each.first_hash, each.last_hash))
+        partitions.append(made)
+        counts.update(labels)
+    names = before.classes if classes is None else list(classes)
+    manifests = write_manifests(index_url, partitions, len(partitions))
+    after = replace(
+        before, number=before.number + 1, parent=before.number, classes=names, manifests=manifests,
+        fingerprint=fingerprint_of(before, names, manifests), label_counts={name: counts[name] for name in names},
+        unlabelled=sum(each.unlabelled for each in partitions), max_labels=max(each.max_labels for each in partitions),
+    )  # fmt: skip
+    write_snapshot(index_url, after)
 
 
 def _with_annotation(videos: pa.Table, seed: int, how: Imprecision) -> pa.Table:

@@ -93,7 +93,7 @@ def extract(
                 check_this_machine(config.placement.model_copy(update={"worker_resources": {}, "gpus_per_worker": 0}))
             with connect(address, cpus=cpus_of(config)):
                 of_run = {"the run": store.join(config.url, "config.json")} if job.has_run else {}
-                check_seen(of_run | {"the index": store.join(index, "index.json")})
+                check_seen(of_run | {"the index": store.join(index, "snapshots")})
                 facts = extract_features(job, out_url, make_on_cluster, progress)
     _say(facts, out_url)
     counts_line(out, "indexed with changes (rows in refused/ of the index)", notes_of(index))

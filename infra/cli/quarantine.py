@@ -116,12 +116,12 @@ def export(
 
 
 def _rows(run: Run, config: TrainConfig, index_refused: bool) -> list[dict]:
-    from adaptfocus.infra.report.dropped import refused_rows
+    from adaptfocus.pipelines.index.load import refused_of
     from adaptfocus.trainers.runs.quarantine import read_quarantine
 
     rows = read_quarantine(run, config).to_pylist()
     nothing = {"video_row": None, "epoch": None, "state": "refused"}
-    return rows + ([row | nothing for row in refused_rows(config.index)] if index_refused else [])
+    return rows + ([row | nothing for row in refused_of(config.index)] if index_refused else [])
 
 
 def _plain(text: str) -> str:

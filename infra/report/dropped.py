@@ -12,8 +12,7 @@ import pyarrow.compute as pc
 
 from adaptfocus.infra.report.data import Dropped
 from adaptfocus.pipelines import store
-from adaptfocus.pipelines.index.parts import part_urls, read_part
-from adaptfocus.pipelines.store import strict_json
+from adaptfocus.pipelines.index.load import refused_of
 from adaptfocus.trainers.evaluation import predictions
 from adaptfocus.trainers.runs.epochs import read_excluded
 from adaptfocus.trainers.runs.log import Run
@@ -23,7 +22,7 @@ from adaptfocus.trainers.settings.run import TrainConfig
 def count_dropped(runs: Sequence[tuple[Run, str, TrainConfig, dict]], evaluation: str) -> list[Dropped]:
     """What each (run, name on the page, config, scores) left out, stage by stage."""
     indexes = dict.fromkeys(config.index for _, _, config, _ in runs)
-    refused = [_told(row) for index in indexes for row in refused_rows(index)]
+    refused = [_told(row) for index in indexes for row in refused_of(index)]
     excluded = [row for run, _, config, _ in runs for row in _excluded(run, config)]
     unscored = [
         row
@@ -40,13 +39,6 @@ def _counted(stage: str, rows: Sequence[tuple[str, str, str]]) -> list[Dropped]:
     for kind, what, why in rows:
         kinds.setdefault(kind, {})[what] = f"{what}: {why}" if why else what
     return [Dropped(kind, len(found), next(iter(found.values())), stage) for kind, found in kinds.items()]
-
-
-def refused_rows(index_url: str) -> list[dict]:
-    """What the index left out, as rows of REFUSED_SCHEMA. Only parts that refused something are read."""
-    entry = strict_json.read(store.join(index_url, "index.json"), "run `adaptfocus index` again")
-    urls = [part_urls(index_url, part["name"])[1] for part in entry["parts"] if part["facts"]["refused"]]
-    return [row for url in urls for row in read_part(url).to_pylist()]
 
 
 def _excluded(run: Run, config: TrainConfig) -> list[tuple[str, str, str]]:

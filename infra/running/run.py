@@ -142,7 +142,7 @@ def run_evaluation(
     if address in OWN:  # use all of its actors, and no resources of a training worker
         check_this_machine(config.placement.model_copy(update={"worker_resources": {}, "min_workers": None}))
     with connect(address, cpus=cpus_of(config)):
-        places = {"the run": store.join(run_url, "config.json"), "the index": store.join(index_url, "index.json")}
+        places = {"the run": store.join(run_url, "config.json"), "the index": store.join(index_url, "snapshots")}
         more = {"the features": store.join(features, "features.json")} if features else {}
         check_seen(places | more)
         return evaluate(run, config, index_url, views, name, predict_on_cluster, *how)
@@ -200,7 +200,7 @@ def _train_on_cluster(config: TrainConfig, address: str | None, end: Ending, sta
 
 def places_of(config: TrainConfig) -> dict[str, str]:
     """Each place that the workers read or write -> an existing file in it."""
-    places = {"runs": store.join(config.url, "config.json"), "index": store.join(config.index, "index.json")}
+    places = {"runs": store.join(config.url, "config.json"), "index": store.join(config.index, "snapshots")}
     start = config.start_from and store.join(config.start_from, "config.json")
     features = config.features and store.join(config.features, "features.json")
     weights = None if config.weights == PACKAGED else config.weights  # each node has its own package

@@ -7,23 +7,17 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from adaptfocus.pipelines.annotations.names import VIDEO_EXTENSIONS, key_of
 from adaptfocus.pipelines.errors import InputError
-from adaptfocus.pipelines.index.parts import Part, part_urls, read_part
+from adaptfocus.pipelines.index.partitions import read_partition
+from adaptfocus.pipelines.index.shard_lists import refused_rows
+from adaptfocus.pipelines.index.snapshots import Snapshot, partitions_of
 
 REASONS_SHOWN = 3
 IDS_SHOWN = 5
-
-
-def refused_rows(out_url: str, parts: Sequence[Part], kinds: Collection[str] = ()) -> Iterator[dict[str, str]]:
-    """Rows of REFUSED_SCHEMA of an index, in its order; of the given kinds, or all. Parts without any are not read."""
-    for part in parts:
-        if any(not kinds or kind in kinds for kind in part.facts.refused):
-            for row in read_part(part_urls(out_url, part.name)[1]).to_pylist():
-                if not kinds or row["kind"] in kinds:
-                    yield row
+IDS_LOOKED_AT = 50_000  # for a hint on why none matches
 
 
 def line_of(row: dict[str, str]) -> str:
@@ -33,42 +27,46 @@ def line_of(row: dict[str, str]) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def first_reasons(out_url: str, parts: Sequence[Part], counts: dict[str, int]) -> tuple[str, ...]:
+def first_reasons(index_url: str, snapshot: Snapshot, counts: Mapping[str, int]) -> tuple[str, ...]:
     """The first refused rows as lines; one of each kind if there are several kinds."""
     lines: list[str] = []
     kinds = [kind for kind, _ in sorted(counts.items(), key=lambda item: -item[1])][:REASONS_SHOWN]
     for left, kind in zip(range(len(kinds), 0, -1), kinds, strict=True):
         share = -(-(REASONS_SHOWN - len(lines)) // left)
-        lines += [line_of(row) for _, row in zip(range(share), refused_rows(out_url, parts, {kind}), strict=False)]
+        lines += [line_of(row) for _, row in zip(range(share), refused_rows(index_url, snapshot, {kind}), strict=False)]
     return tuple(lines)
 
 
-def check_some(parts: Sequence[Part], out_url: str) -> None:
-    """Raises InputError with counts and first reasons if there is no video in any part."""
-    if any(part.facts.rows for part in parts):
+def check_some(index_url: str, snapshot: Snapshot, shard_urls: Sequence[str]) -> None:
+    """Raises InputError with counts and first reasons if there is no video in any shard."""
+    if snapshot.videos:
         return
-    counts = sum((Counter(part.facts.refused) for part in parts), Counter())
+    counts = Counter(snapshot.refused)
     if set(counts) == {"empty_shard"}:
-        raise InputError(f"all {len(parts)} shards are empty (first: {parts[0].shard_url}); write them again")
-    reasons = "\n".join(f"  {line}" for line in first_reasons(out_url, parts, counts))
+        raise InputError(f"all {len(shard_urls)} shards are empty (first: {shard_urls[0]}); write them again")
+    reasons = "\n".join(f"  {line}" for line in first_reasons(index_url, snapshot, counts))
     shown = ", ".join(f"{kind} {n}" for kind, n in counts.most_common())
-    raise InputError(f"nothing could be indexed: {len(parts)} shards, {shown}. The first reasons:\n{reasons}")
+    raise InputError(f"nothing could be indexed: {len(shard_urls)} shards, {shown}. The first reasons:\n{reasons}")
 
 
-def find_unmatched(labels_url: str, listed: Sequence[str], indexed: Collection[str]) -> list[str]:
-    """The ids of a labels file that no indexed video has.
+def find_unmatched(index_url: str, snapshot: Snapshot, labels_url: str, listed: Sequence[str]) -> list[str]:
+    """The ids of a labels file that no indexed video has. Memory: these ids, and those of some partitions.
 
     Raises:
         InputError: no id matches: the file belongs to other videos, or writes its ids differently.
     """
-    indexed = set(indexed)
-    left = [each for each in listed if each not in indexed]
+    left, shown = dict.fromkeys(listed), set[str]()
+    for partition in partitions_of(index_url, snapshot):
+        ids = read_partition(index_url, partition, ["video_id"])["video_id"].to_pylist()
+        shown.update(ids if len(shown) < IDS_LOOKED_AT else ())
+        for each in ids:
+            left.pop(each, None)
     if listed and len(left) == len(listed):
         raise InputError(
             f"{labels_url} matches no video: none of its {len(listed)} ids belongs to a video. It has "
-            f"{_some(listed)}; the videos are {_some(sorted(indexed))}. {hint_for(listed, indexed)}"
+            f"{_some(listed)}; the videos are {_some(sorted(shown))}. {hint_for(listed, shown)}"
         )
-    return left
+    return list(left)
 
 
 def hint_for(listed: Sequence[str], indexed: Collection[str]) -> str:

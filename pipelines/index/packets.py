@@ -20,6 +20,10 @@ from adaptfocus.pipelines.video.packets import packet_count
 
 PACKETS_FOLDER = "packets"
 PLACE_COLUMNS = ("packets_url", "packets_offset_bytes", "packets_size_bytes")
+# A row while its packets are still with it.
+UNSPLIT_SCHEMA = pa.schema(
+    [field for field in INDEX_SCHEMA if field.name not in PLACE_COLUMNS] + [pa.field("packets", pa.binary())]
+)
 ROWS_AT_ONCE = 1024  # of one call to the store: 35 MB of packets of ten-minute videos
 _NAME = re.compile(r"[0-9a-f]{16,64}\.bin")
 _FIX = "run `adaptfocus index` again into an empty folder"
@@ -71,6 +75,11 @@ def apart(rows: pa.Table, name: str) -> tuple[pa.Table, bytes]:
     for column, values in zip(PLACE_COLUMNS, places, strict=True):
         light = light.append_column(column, values)
     return light.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA), b"".join(blobs)
+
+
+def identity_of(name: str) -> str:
+    """The identity of the shard that an object's packets come from."""
+    return name.removesuffix(".bin")
 
 
 def packets_urls(names: pa.ChunkedArray, index_url: str) -> pa.ChunkedArray:

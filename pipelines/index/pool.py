@@ -11,10 +11,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 
-from adaptfocus.pipelines import store
-from adaptfocus.pipelines.index.parts import ShardFacts, refused_table, write_parts
+from adaptfocus.pipelines.index.packets import UNSPLIT_SCHEMA
 from adaptfocus.pipelines.index.rows import ShardTask, index_shard
-from adaptfocus.pipelines.schemas import INDEX_SCHEMA
+from adaptfocus.pipelines.index.staged import ShardFacts, refused_table, write_staged
 from adaptfocus.pipelines.shards.members import Refusal
 
 
@@ -54,8 +53,7 @@ def _in_pool(left: dict[int, ShardTask], workers: int) -> Iterator[tuple[int, Sh
 
 
 def _write_off(task: ShardTask) -> ShardFacts:
-    """Write the parts of a shard whose reading ended the process."""
+    """Write the staged part of a shard whose reading ended the process."""
     message = "the process that read it died (a crash in a native decoder, or out of memory); leave the shard out"
     refused = refused_table(task.shard_url, [Refusal("reader_died", message)])
-    store.write_bytes(task.packets_url, b"")
-    return write_parts(task.videos_url, task.refused_url, INDEX_SCHEMA.empty_table(), refused, 0.0)
+    return write_staged(task.index_url, task.identity, UNSPLIT_SCHEMA.empty_table(), refused, 0.0)

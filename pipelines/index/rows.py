@@ -5,15 +5,14 @@ It reads the tar's samples, and the labels and packet table of each video. A bad
 
 from __future__ import annotations
 
-import posixpath
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 
-from adaptfocus.pipelines import store
 from adaptfocus.pipelines.annotations.manifest import read_labels
 from adaptfocus.pipelines.annotations.rows import (
     Interval,
@@ -26,56 +25,51 @@ from adaptfocus.pipelines.annotations.rows import (
 from adaptfocus.pipelines.apart.pool import read_packet_table_apart
 from adaptfocus.pipelines.decode.settings import Isolation
 from adaptfocus.pipelines.errors import BadVideoError, as_bad_video
-from adaptfocus.pipelines.index.packets import PLACE_COLUMNS, apart
-from adaptfocus.pipelines.index.parts import ShardFacts, refused_table, write_parts
+from adaptfocus.pipelines.index.convert import OldPart, convert_part
+from adaptfocus.pipelines.index.packets import UNSPLIT_SCHEMA
+from adaptfocus.pipelines.index.staged import ShardFacts, refused_table, write_staged
 from adaptfocus.pipelines.inspection.demux import DEMUX_BLOCK_BYTES, DEMUX_MAX_BLOCKS
 from adaptfocus.pipelines.inspection.packet_table import PacketTable, read_packet_table
-from adaptfocus.pipelines.schemas import INDEX_SCHEMA
 from adaptfocus.pipelines.shards.members import Refusal
 from adaptfocus.pipelines.shards.read import BadTextError, Sample, read_samples
 from adaptfocus.pipelines.store.range_file import RangeFile
 from adaptfocus.pipelines.video.packets import Packets, encode_packets
-
-# A row while its packets are still with it.
-_WITH_PACKETS = pa.schema(
-    [field for field in INDEX_SCHEMA if field.name not in PLACE_COLUMNS] + [pa.field("packets", pa.binary())]
-)
 
 
 @dataclass(frozen=True)
 class ShardTask:
     """What one process needs to know; it is sent to the process."""
 
+    index_url: str
     shard_url: str
     size_bytes: int
     tag: str
-    videos_url: str
-    refused_url: str
-    packets_url: str
+    identity: str
     classes: tuple[str, ...] | None
     labels_url: str | None
     isolation: Isolation | None = None  # None: videos are read in this process
     labels_tag: str = ""  # tag of the content of the labels file
     id_prefix: str = ""  # prefix of each key: "SHARD/" if shards repeat each other's keys
+    old: OldPart | None = None  # the same rows in an index of an earlier version: they are taken from there
 
 
 def index_shard(task: ShardTask) -> ShardFacts:
-    """Write a shard's packets, then its refused rows, then its rows.
+    """Write a shard's staged part.
 
     Raises:
         StorageError: the shard cannot be read or the parts cannot be written; the videos are not to blame.
     """
+    if task.old:
+        return convert_part(task.index_url, task.identity, (task.size_bytes, task.tag), task.old)
     started = time.perf_counter()
     rows, refusals = read_shard(task)
-    light, packets = apart(rows, posixpath.basename(task.packets_url))
-    store.write_bytes(task.packets_url, packets)
-    return write_parts(
-        task.videos_url,
-        task.refused_url,
-        light,
-        refused_table(task.shard_url, refusals),
-        time.perf_counter() - started,
-    )
+    refused = refused_table(task.shard_url, refusals)
+    return write_staged(task.index_url, task.identity, rows, refused, time.perf_counter() - started)
+
+
+def index_some(tasks: Sequence[ShardTask]) -> list[ShardFacts]:
+    """`index_shard` for one task after the other."""
+    return [index_shard(task) for task in tasks]
 
 
 def read_shard(task: ShardTask) -> tuple[pa.Table, list[Refusal]]:
@@ -90,7 +84,7 @@ def read_shard(task: ShardTask) -> tuple[pa.Table, list[Refusal]]:
         samples, refusals = read_samples(task.shard_url, task.size_bytes)
     except Exception as error:
         bad = as_bad_video(error)
-        return _WITH_PACKETS.empty_table(), [Refusal(bad.kind, str(bad))]
+        return UNSPLIT_SCHEMA.empty_table(), [Refusal(bad.kind, str(bad))]
     sidecar = _sidecar(task.labels_url, task.classes, task.labels_tag) if task.labels_url else {}
     refusals = [replace(each, video_id=task.id_prefix + each.video_id) if each.video_id else each for each in refusals]
     rows: list[dict[str, Any]] = []
@@ -111,11 +105,11 @@ def read_shard(task: ShardTask) -> tuple[pa.Table, list[Refusal]]:
 def _as_table(rows: list[dict[str, Any]]) -> tuple[pa.Table, list[Refusal]]:
     """Rows as Arrow; a row with a value that cannot be stored loses only its own video."""
     try:
-        return pa.Table.from_pylist(rows, schema=_WITH_PACKETS), []
+        return pa.Table.from_pylist(rows, schema=UNSPLIT_SCHEMA), []
     except Exception as error:
         if len(rows) == 1:
             bad = as_bad_video(error)
-            return _WITH_PACKETS.empty_table(), [
+            return UNSPLIT_SCHEMA.empty_table(), [
                 Refusal(bad.kind, str(bad), rows[0]["member_name"], rows[0]["video_id"])
             ]
     parts = [_as_table([row]) for row in rows]

@@ -49,7 +49,7 @@ def test_a_world_says_how_it_was_made(store_url: str) -> None:
     assert store.read_bytes(f"{store_url}/classes.txt").decode().split() == list(SMALL.classes)
     for split in ("train", "test"):
         assert store.list_files(f"{store_url}/shards/{split}")
-        assert store.exists(f"{store_url}/index/{split}/index.json")
+        assert store.exists(f"{store_url}/index/{split}/snapshots/000000.json")
 
 
 def test_a_place_with_something_in_it_is_left_alone(store_url: str) -> None:
@@ -74,7 +74,7 @@ def test_half_a_world_does_not_pass_for_one(tmp_path) -> None:
     """world.json comes last, and goes first when a world is replaced."""
     url = str(tmp_path)
     make_world(SMALL, url, processes=1)
-    (tmp_path / "index" / "test" / "index.json").write_text("not an index")  # so that replacing it ends half-way
+    (tmp_path / "index" / "test" / "snapshots" / "000000.json").write_text("{")  # so that replacing it ends half-way
     with pytest.raises(InputError, match="is damaged"):
         make_world(SMALL, url, processes=1, overwrite=True)
     assert not store.exists(f"{url}/world.json")

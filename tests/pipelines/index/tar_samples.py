@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from adaptfocus.pipelines.index.build import IndexSummary, build_index
+from adaptfocus.pipelines.index.load import refused_of
 from adaptfocus.pipelines.schemas import REFUSED_SCHEMA
 from tests.footage import encode
 
@@ -28,7 +27,6 @@ def index(*shards: Path | str, out: Path, **options: Any) -> IndexSummary:
 
 
 def refused_rows(out: Path) -> list[dict]:
-    names = [part["name"] for part in json.loads((out / "index.json").read_text())["parts"]]
-    tables = [pq.read_table(out / "refused" / f"{name}.parquet") for name in names]
-    assert all(table.schema.equals(REFUSED_SCHEMA) for table in tables)
-    return [row for table in tables for row in table.to_pylist()]
+    rows = list(refused_of(str(out)))
+    assert all(list(row) == REFUSED_SCHEMA.names for row in rows)
+    return rows

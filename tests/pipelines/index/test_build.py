@@ -16,8 +16,9 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.annotations.names import key_and_extension
 from adaptfocus.pipelines.errors import InputError, StorageError
 from adaptfocus.pipelines.index.build import build_index
-from adaptfocus.pipelines.index.load import LOADED_SCHEMA, load_index
+from adaptfocus.pipelines.index.load import load_index, open_index
 from adaptfocus.pipelines.index.packets import with_packets
+from adaptfocus.pipelines.index.partitions import LOADED_SCHEMA
 from adaptfocus.pipelines.index.pool import index_shards
 from adaptfocus.pipelines.index.rows import ShardTask
 from adaptfocus.pipelines.video.spans import packets_of
@@ -99,8 +100,11 @@ def test_shards_may_be_named_in_every_way(tmp_path: Path):
         assert load_index(str(tmp_path / "index")).table["video_id"].to_pylist() == everything
     chosen = [tmp_path / "train-000002.tar", tmp_path / "train-00000{0,2}.tar"]
     index(*chosen, out=tmp_path / "index")
-    assert load_index(str(tmp_path / "index")).table["video_id"].to_pylist() == ["v2", "v0"]
-    assert len(list((tmp_path / "index" / "videos").iterdir())) == 2, "parts that no index names are removed"
+    assert load_index(str(tmp_path / "index")).table["video_id"].to_pylist() == ["v0", "v2"], (
+        "those that stay, stay put"
+    )
+    index(*chosen, out=tmp_path / "other")
+    assert load_index(str(tmp_path / "other")).table["video_id"].to_pylist() == ["v2", "v0"]
     for pattern, error, message in [
         ("*.zip", InputError, "no shard matches"),
         ("nothing", (InputError, StorageError), "nothing"),
@@ -126,12 +130,19 @@ def test_an_id_stays_with_its_first_shard(tmp_path: Path):
     assert summary.classes == ("first", "x"), "a label that only a repeated video has is no class"
 
     assert index(tmp_path, out=tmp_path / "index").shards_read == 0
-    write_tar(tmp_path / "3.tar", sample("h"))
-    assert index(tmp_path, out=tmp_path / "index").shards_read == 1
+    write_tar(tmp_path / "3.tar", {**sample("h"), **sample("f")})
+    summary = index(tmp_path, out=tmp_path / "index")
+    assert (summary.shards_read, summary.refused) == (1, {"duplicate_id": 4})
+    assert refused_rows(tmp_path / "index")[-1]["message"].startswith(f"{tmp_path}/2.tar already has this id")
     (tmp_path / "0.tar").unlink()
     summary = index(tmp_path, out=tmp_path / "index")
-    assert load_index(str(tmp_path / "index")).table["labels"].to_pylist()[0] == ["second"], "its first shard has gone"
-    assert summary.refused == {"duplicate_id": 2}
+    rows = {row["video_id"]: row for row in load_index(str(tmp_path / "index")).table.to_pylist()}
+    assert rows.keys() == {*"acdefgh"}
+    assert rows["a"]["labels"] == ["second"], "its first shard has gone"
+    assert summary.refused == {"duplicate_id": 3}
+    assert [row["video_id"] for row in refused_rows(tmp_path / "index")] == ["c", "e", "f"]
+    assert summary.shards_read == 3, "those that have lost an id to another shard"
+    assert summary.classes == ("second", "x")
 
 
 def test_only_what_has_changed_is_read_again(tmp_path: Path):
@@ -149,10 +160,14 @@ def test_only_what_has_changed_is_read_again(tmp_path: Path):
     write_tar(tmp_path / "00.tar", sample("before"))
     assert index(tmp_path, out=tmp_path / "index").shards_read == 2
     loaded = load_index(str(tmp_path / "index"))
-    assert loaded.table["video_id"].to_pylist() == ["v0", "before", "v1", "new", "v2"]
+    assert loaded.table["video_id"].to_pylist() == ["v0", "v2", "before", "v1", "new"]
+    assert loaded.table["video_row"].to_pylist() == [0, 2, 1 << 24, 1 << 24 | 1, 1 << 24 | 2], "the others keep theirs"
     assert loaded.fingerprint != fingerprint
-    files = sorted(path.name[:5] for path in (tmp_path / "index" / "videos").iterdir())
-    assert files == ["00000", "00001", "00002", "00003"], "the files' order is the rows' order"
+    assert [path.name for path in sorted((tmp_path / "index" / "snapshots").iterdir())] == [
+        "000000.json",
+        "000001.json",
+    ]
+    assert not list((tmp_path / "index" / "staged").iterdir())
     assert index(tmp_path, out=tmp_path / "index", classes=["x"]).shards_read == 4, "another class list, other rows"
 
 
@@ -194,8 +209,7 @@ def test_a_shard_that_kills_its_process_costs_that_shard_only(tmp_path: Path):
     for i in range(3):
         shard = write_tar(tmp_path / f"{i}.tar", sample(f"v{i}"))
         make = DeadlyTask if i == 1 else ShardTask
-        out = str(tmp_path / f"v{i}.parquet"), str(tmp_path / f"r{i}.parquet"), str(tmp_path / f"{i}.bin")
-        tasks[i] = make(str(shard), shard.stat().st_size, "", *out, None, None)
+        tasks[i] = make(str(tmp_path), str(shard), shard.stat().st_size, "", f"{i:016x}", None, None)
     facts = dict(index_shards(tasks, workers=2))
     assert {i: f.rows for i, f in facts.items()} == {0: 1, 1: 0, 2: 1}
     assert facts[1].refused == {"reader_died": 1}
@@ -204,13 +218,14 @@ def test_a_shard_that_kills_its_process_costs_that_shard_only(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"{", "is damaged"),
+        (b"{", "000007.json is damaged .*remove it and run `adaptfocus index` again"),
         (b'{"schema_version": 99}', "has schema version 99, this version of adaptfocus knows 4"),
-        (b'{"schema_version": 3, "parts": []}', "has schema version 3, .* run `adaptfocus index` again"),
     ],
 )
 def test_an_index_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes, message: str):
-    (tmp_path / "index.json").write_bytes(content)
+    store.write_bytes(str(tmp_path / "snapshots" / "000007.json"), content)
+    with pytest.raises(InputError, match=message):
+        open_index(str(tmp_path))
     with pytest.raises(InputError, match=message):
         load_index(str(tmp_path))
 

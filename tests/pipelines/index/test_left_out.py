@@ -144,7 +144,7 @@ def test_if_nothing_can_be_indexed_the_first_reasons_are_said(tmp_path: Path):
     write_tar(tmp_path / "b.tar", {"x.mp4": b"no video"})
     with pytest.raises(InputError, match=r"(?s)nothing could be indexed: 2 shards, .*decompress it.*unreadable_video"):
         index(tmp_path, out=tmp_path / "index")
-    assert not (tmp_path / "index" / "index.json").exists()
+    assert not (tmp_path / "index" / "snapshots").exists()
     for name in ("a.tar", "b.tar"):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(InputError, match="all 2 shards are empty"):

@@ -268,7 +268,7 @@ def test_a_labels_file_that_matches_nothing_is_an_error(tmp_path: Path, written:
     with pytest.raises(InputError, match="matches no video") as caught:
         index(shard, out=tmp_path / "index", labels_url=str(tmp_path / "l.csv"))
     assert hint in str(caught.value)
-    assert not (tmp_path / "index" / "index.json").exists(), "the old labels must not stay in silence"
+    assert not (tmp_path / "index" / "snapshots").exists(), "the old labels must not stay in silence"
     (tmp_path / "l.csv").write_text(f"id,labels\n{written},new\n Other ,new\n")
     summary = index(shard, out=tmp_path / "index", labels_url=str(tmp_path / "l.csv"))
     assert (summary.labels_without_video, summary.unmatched_ids) == (1, (written,))

@@ -10,7 +10,7 @@ import pytest
 from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.features.layouts.given import read_facts
 from adaptfocus.pipelines.features.store import open_features
-from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.index.load import open_index
 from adaptfocus.pipelines.plan.published import read_plan
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.trainers.evaluation.saved import read_scores
@@ -26,7 +26,7 @@ DAMAGED = {
     "page": b"<!DOCTYPE html><html>",
 }
 READERS: dict[str, Callable[[str], object]] = {
-    "index.json": load_index,
+    "snapshots/000003.json": open_index,
     "plan.json": read_plan,
     "features.json": open_features,
     "adaptfocus.json": read_facts,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -27,12 +26,7 @@ PAGE = b"\n<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>"
 def without_labels(world: SmallWorld, folder: Path, with_classes: bool) -> str:
     copy = folder / "index"
     shutil.copytree(world.train_index, copy)
-    change_rows(copy, lambda row: row | {"labels": [], "intervals": None})
-    place = copy / "index.json"
-    entry = json.loads(place.read_text()) | ({} if with_classes else {"classes": []})
-    for part in entry["parts"]:
-        part["facts"] |= {"unlabelled": part["facts"]["rows"], "max_labels": 0}
-    place.write_text(json.dumps(entry))
+    change_rows(copy, lambda row: row | {"labels": [], "intervals": None}, None if with_classes else [])
     return str(copy)
 
 
