@@ -40,10 +40,11 @@ from adaptfocus.pipelines.worlds.encode import write_world
 from adaptfocus.pipelines.worlds.video import WorldConfig
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import train
-from adaptfocus.trainers.runs.epochs import draw_plan, read_excluded, read_head, read_saliency
+from adaptfocus.trainers.runs.epochs import draw_plan, read_head
 from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.preparation import prepare
+from adaptfocus.trainers.runs.snapshots import read_excluded, read_saliency
 from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks.faults.chaos_cluster import ChaosCluster
 from benchmarks.faults.chaos_strikes import COMMAND, DECODER, DRAIN, EVERYTHING, NODE, WORKER, Chaos, Kill

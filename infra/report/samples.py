@@ -24,8 +24,8 @@ from adaptfocus.pipelines.saliency.bins import Bins, fade, spikes
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import NEVER_VISITED, STEP_SCHEMA
 from adaptfocus.pipelines.store import strict_json
-from adaptfocus.trainers.runs.epochs import read_excluded, read_saliency
 from adaptfocus.trainers.runs.log import RESTORE, SALIENCY, Run
+from adaptfocus.trainers.runs.snapshots import read_excluded, read_saliency
 from adaptfocus.trainers.settings.run import TrainConfig
 
 STRIP_FRAMES = 8  # as many as can be told apart on a phone

@@ -38,7 +38,7 @@ def training_index(config: TrainConfig, columns: list[str] | None = None) -> Vid
     return index if config.task == "labels" else replace(index, table=_as_orders(index.table), classes=list(ORDERS))
 
 
-def read_videos(config: TrainConfig, partitions: Sequence[Partition], columns: list[str] | None = None) -> pa.Table:
+def read_videos(config: TrainConfig, partitions: Sequence[Partition], columns: Sequence[str] | None = None) -> pa.Table:
     """The videos of some partitions of `training_index`, with ascending `video_row`.
 
     Raises:

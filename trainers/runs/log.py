@@ -38,7 +38,7 @@ from adaptfocus.trainers.errors import DamagedStateError, TakenOverError
 from adaptfocus.trainers.runs.ledger_files import LedgerFile, files_of_ranks, one_file, read_ledger, write_ledger
 
 RECENT = 64  # log entries that a new claimant reads to find old states: far more than anybody keeps
-SALIENCY, EXCLUDED, SUMMARY = "saliency.parquet", "excluded.parquet", "summary.json"  # of an epoch's folder
+SALIENCY, SUMMARY = "saliency.parquet", "summary.json"  # of an epoch's folder
 RESTORE = "copy the run's folder again from where it was trained"  # the fix if one of its files is damaged
 
 _log = logging.getLogger(__name__)

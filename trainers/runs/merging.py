@@ -99,10 +99,10 @@ def _written(
     task: MergeTask, files: PartitionFiles, ledger: pa.Table, saliency: SaliencyTable, videos: pa.Table
 ) -> PartitionFiles:
     run, epoch, sources = Run(task.config.url), task.epoch + 1, [each.path for each in task.ledger]
-    made = files
-    if pc.any(ledger["ok"]).as_py():
+    made, ok = files, ledger["ok"].to_numpy()
+    if ok.any():
         made = write_saliency(run, epoch, made, saliency, sources)
-    if not pc.all(ledger["ok"]).as_py():
+    if not ok.all():
         earlier = read_excluded_of(run, {files.uid: files})
         excluded = add_failed(videos, earlier, ledger, task.epoch)
         if excluded.num_rows > earlier.num_rows:
@@ -144,7 +144,7 @@ def merge_epoch(
     epoch: int,
     last: Commit | None,
     over: Over,
-) -> tuple[dict[int, PartitionFiles], tuple[int, ...]]:
+) -> tuple[Manifest, tuple[int, ...]]:
     """Merge a finished epoch, window by window, and write its summary.
 
     Args:

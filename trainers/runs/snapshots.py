@@ -16,23 +16,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from adaptfocus.pipelines.errors import InputError
-from adaptfocus.pipelines.index.partitions import read_partitions
-from adaptfocus.pipelines.plan.planner import Planner
+from adaptfocus.pipelines.index.load import read_partitions
 from adaptfocus.pipelines.plan.published import epoch_url
-from adaptfocus.pipelines.saliency.settings import SaliencyConfig
-from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, SALIENCY_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table, write_table
-from adaptfocus.trainers.inputs.time_order import read_videos, training_facts
 from adaptfocus.trainers.runs.log import SALIENCY, Run
-from adaptfocus.trainers.settings.run import TrainConfig
+
+if TYPE_CHECKING:  # torch: lists of runs count what is left out, and do without its 1.3 s
+    from adaptfocus.pipelines.plan.planner import Planner
+    from adaptfocus.pipelines.saliency.settings import SaliencyConfig
+    from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 
 ROW_BITS = 24  # of a `video_row`: the row in its partition
 _ROW_SCHEMA = pa.schema([EXCLUDED_SCHEMA.field("video_row")])
@@ -95,15 +95,20 @@ def read_saliency_of(run: Run, files: Manifest, planner: Planner, config: Salien
     Args:
         planner: all videos of these partitions.
     """
+    from adaptfocus.pipelines.plan.planner import Planner
+    from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
+
     owner, tables = planner.video_rows >> ROW_BITS, []
-    if not any(files[uid].saliency for uid in np.unique(owner).tolist() if uid in files):
+    visited = {uid: each.saliency for uid, each in files.items() if each.saliency}
+    uids = np.unique(owner).tolist()
+    if visited.keys().isdisjoint(uids):
         return planner.empty_saliency(config)
-    for uid in np.unique(owner).tolist():
-        if uid in files and files[uid].saliency:
-            tables.append(read_table(run.at(files[uid].saliency), SALIENCY_SCHEMA))
+    for uid in uids:
+        if uid in visited:
+            tables.append(read_table(run.at(visited[uid]), SALIENCY_SCHEMA))
         else:
-            of_uid = Planner.of(planner.table.filter(pa.array(owner == uid)), planner.classes)
-            tables.append(of_uid.empty_saliency(config).to_arrow())
+            videos = Planner.of(planner.table.filter(pa.array(owner == uid)), planner.classes)
+            tables.append(videos.empty_saliency(config).to_arrow())
     return SaliencyTable.from_arrow(pa.concat_tables(tables).combine_chunks())
 
 
@@ -122,8 +127,13 @@ def _excluded(run: Run, files: Manifest, schema: pa.Schema) -> pa.Table:
     return pa.concat_tables([schema.empty_table(), *(read_table(run.at(path), schema) for path in paths)])
 
 
-def read_saliency(run: Run, config: TrainConfig, epoch: int) -> SaliencyTable:
+def read_saliency(run: Run, epoch: int) -> SaliencyTable:
     """The whole snapshot from which `epoch` is planned, of an index that fits into memory."""
+    from adaptfocus.pipelines.plan.planner import Planner
+    from adaptfocus.trainers.inputs.time_order import read_videos, training_facts
+    from adaptfocus.trainers.runs.open import load_config
+
+    config = load_config(run.url)
     videos = read_videos(config, read_partitions(config.index), ["labels"])
     planner = Planner.of(videos, training_facts(config).classes)
     return read_saliency_of(run, read_manifest(run, epoch), planner, config.saliency)

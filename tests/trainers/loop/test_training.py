@@ -23,11 +23,12 @@ from adaptfocus.trainers.errors import StoppedError, TakenOverError
 from adaptfocus.trainers.evaluation.scoring import evaluate, predict_here
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import train
-from adaptfocus.trainers.runs.epochs import Planning, read_excluded, read_head, read_saliency
+from adaptfocus.trainers.runs.epochs import Planning, read_head
 from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Commit, Run
 from adaptfocus.trainers.runs.open import load_config
 from adaptfocus.trainers.runs.preparation import is_finished, prepare
+from adaptfocus.trainers.runs.snapshots import read_excluded, read_saliency
 from adaptfocus.trainers.settings.run import TrainConfig
 from tests.worlds import SmallWorld, change_rows, retag
 

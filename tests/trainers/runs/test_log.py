@@ -15,8 +15,8 @@ from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, LEDGER_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table, write_table
 from adaptfocus.trainers.errors import TakenOverError
 from adaptfocus.trainers.runs import ledger_files
-from adaptfocus.trainers.runs.epochs import add_failed
 from adaptfocus.trainers.runs.log import Commit, Lineage, Run
+from adaptfocus.trainers.runs.merging import add_failed
 
 
 def commit(lineage: Lineage, epoch: int, cursor: int, value: float = 0.0, last: Commit | None = None) -> Commit:
@@ -131,7 +131,8 @@ def test_a_ledger_of_an_earlier_version_has_its_errors_by_kind(tmp_path) -> None
         write_table(table, run.at(at, "ledger.parquet"))
         written.append(lineage.commit(at, cursor, cursor, 8, None, {}))
     assert run.ledger(written[0]).equals(run.ledger(written[1]))
-    videos = pa.table({name: ["a", "b", "c"] for name in ("shard_url", "member_name", "video_id")})
+    names = {name: ["a", "b", "c"] for name in ("shard_url", "member_name", "video_id")}
+    videos = pa.table({"video_row": [0, 1, 2], **names})
     found = add_failed(videos, EXCLUDED_SCHEMA.empty_table(), run.ledger(written[0]), 0)
     assert found.select(["video_id", "kind", "message"]).to_pylist() == [
         {"video_id": "b", "kind": "decode_error", "message": "no keyframe: in\n2 packets"},

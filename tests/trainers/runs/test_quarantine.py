@@ -22,11 +22,12 @@ from adaptfocus.trainers.errors import StoppedError
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.runs import releases
-from adaptfocus.trainers.runs.epochs import publish_plan, read_excluded
+from adaptfocus.trainers.runs.epochs import publish_plan
 from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.preparation import prepare
 from adaptfocus.trainers.runs.quarantine import choose_rows, read_quarantine, release_decoded, retry
+from adaptfocus.trainers.runs.snapshots import read_excluded
 from adaptfocus.trainers.settings.run import TrainConfig
 from tests.bad_decoders import bad_members
 from tests.trainers.loop.test_training import broken_copy, trained
@@ -112,7 +113,7 @@ def test_a_release_that_comes_while_an_epoch_is_planned_waits_for_the_next(
     )
     plans = []
     for _ in range(2):
-        for url in (run.epoch_url(2, "plan", "plan.json"), run.epoch_url(2, "excluded.parquet")):
+        for url in (run.epoch_url(2, "plan", "plan.json"), run.epoch_url(2, "saliency.parquet")):
             store.delete(url)
         last = [entry for entry in run.entries() if entry.kind == "checkpoint" and entry.epoch == 1][-1]
         publish_plan(run, config, planner, 2, last)
