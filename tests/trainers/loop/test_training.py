@@ -24,9 +24,10 @@ from adaptfocus.trainers.errors import StoppedError, TakenOverError
 from adaptfocus.trainers.evaluation.scoring import evaluate, predict_here
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import train
+from adaptfocus.trainers.runs import ledger
 from adaptfocus.trainers.runs.epochs import Planning
 from adaptfocus.trainers.runs.ledger import audit
-from adaptfocus.trainers.runs.log import Commit, Run
+from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.open import load_config
 from adaptfocus.trainers.runs.preparation import is_finished, prepare
 from adaptfocus.trainers.runs.snapshots import read_excluded, read_saliency
@@ -84,14 +85,14 @@ def test_an_audit_counts_what_is_lost_and_what_is_trained_twice(
     undisturbed: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In each of three epochs the first bag's row is missing, the second's is there twice and says it is black."""
-    whole = Run.ledger
+    whole = ledger.read_ledger
 
-    def spoiled(run: Run, commit: Commit | None) -> pa.Table:
-        rows = whole(run, commit).slice(1)
+    def spoiled(*arguments) -> pa.Table:
+        rows = whole(*arguments).slice(1)
         bad = rows.set_column(rows.schema.get_field_index("ok"), "ok", [[False] + [True] * (len(rows) - 1)])
         return pa.concat_tables([bad, bad.slice(0, 1)])
 
-    monkeypatch.setattr(Run, "ledger", spoiled)
+    monkeypatch.setattr(ledger, "read_ledger", spoiled)
     found = audit(undisturbed)
     assert (found.clips_planned, found.clips_lost, found.clips_twice) == (3 * 52, 3 * 3, 3 * 3)
     assert found.clips_undecodable == 3 * 2 * 3
@@ -296,9 +297,9 @@ def test_planes_of_yuv_train_nearly_the_same_model(small_world: SmallWorld, tmp_
     for name in ("rgb", "yuv420p"):
         changes = (f"decode.pixel_format={name}", "epochs=1", "optim.learning_rate=1e-9")
         run = trained(small_world.run_config(tmp_path, name, *changes))
-        ledger = run.ledger(run.newest()[1]).sort_by("slot")
-        assert all(ledger.column("ok").to_pylist())
-        said[name] = np.concatenate(ledger.column("probability").to_pylist())
+        rows = run.ledger(run.newest()[1]).sort_by("slot")
+        assert all(rows.column("ok").to_pylist())
+        said[name] = np.concatenate(rows.column("probability").to_pylist())
     difference = np.abs(said["rgb"] - said["yuv420p"])
     assert 0 < difference.mean() < 0.01
     assert difference.max() < 0.05
