@@ -29,8 +29,9 @@ from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.sharding import on_cpu
 from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.runs.ledger import audit
-from adaptfocus.trainers.runs.log import SALIENCY, Commit, Lineage, Run
+from adaptfocus.trainers.runs.log import Commit, Lineage, Run
 from adaptfocus.trainers.runs.preparation import is_finished, prepare
+from adaptfocus.trainers.runs.snapshots import read_manifest, read_saliency
 from adaptfocus.trainers.settings.parts import CheckpointConfig
 from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks.chaos import redrawn
@@ -187,7 +188,7 @@ def test_a_run_with_a_log_in_the_old_form_is_resumed(small_world: SmallWorld, tm
     assert same_weights(run, undisturbed)
     assert dataclasses.replace(audit(run), claims=1, workers=(1,)) == audit(undisturbed)
     for epoch in (1, 2, 3):
-        tables = [read_table(each.epoch_url(epoch, SALIENCY), SALIENCY_SCHEMA) for each in (run, undisturbed)]
+        tables = [read_saliency(each, epoch).to_arrow() for each in (run, undisturbed)]
         assert tables[0].equals(tables[1])
     counted = audit(run)
     in_the_old_form(run)
@@ -297,9 +298,10 @@ def test_the_check_of_plans_finds_one_that_does_not_follow_from_its_snapshot(
     shutil.copytree(undisturbed.url, config.url)
     run = Run(config.url)
     assert redrawn(run, config) == []
-    table = read_table(run.epoch_url(2, SALIENCY), SALIENCY_SCHEMA)
+    url = run.at(read_manifest(run, 2)[0].saliency)
+    table = read_table(url, SALIENCY_SCHEMA)
     scores = pa.array([[0.0] * 18 + [0.99] + [0.0]] * table.num_rows, table.schema.field("score").type)
-    write_table(table.set_column(table.schema.get_field_index("score"), "score", scores), run.epoch_url(2, SALIENCY))
+    write_table(table.set_column(table.schema.get_field_index("score"), "score", scores), url)
     assert redrawn(run, config) == [2]
 
 
