@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benc
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.index.packets import with_packets
-from adaptfocus.pipelines.plan.draw import Planner
+from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.plan.published import PlanFacts
 from adaptfocus.pipelines.store.ahead import read_ahead
 from adaptfocus.pipelines.stream.batches import DecodedBatch

@@ -11,12 +11,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 
 SCHEMA_VERSION = 4
 
 # The size and tag of a video's shard when it was indexed (`size_and_tag`): columns of an index and of plans.
 SHARD_FIELDS = [("shard_size_bytes", pa.int64()), ("shard_tag", pa.string())]
+
+# Where the packets of a video lie, as encoded by pipelines/video/packets.py. On the store, `packets_url` is the name of an
+# object in the index's folder `packets`; in a loaded row and in a plan, it is a URL.
+PACKETS_FIELDS = [
+    ("packets_url", pa.string()),
+    ("packets_offset_bytes", pa.int64()),
+    ("packets_size_bytes", pa.int64()),
+]
 
 # One row a video. Its packets lie in another object, where `read_packets` reads them. Offsets of packets count from the
 # member's first byte: add `member_offset_bytes` for the offset in the tar.
@@ -56,11 +65,7 @@ INDEX_SCHEMA = pa.schema(
         # How long after a sync sample's own time pictures may still be incomplete, if a stream is refreshed in parts.
         ("recovery_ticks", pa.int64()),
         ("packet_count", pa.int64()),
-        # Where the packets lie, as encoded by pipelines/video/packets.py. On the store: the object's name inside the
-        # index's folder `packets`. In a loaded row: its URL.
-        ("packets_url", pa.string()),
-        ("packets_offset_bytes", pa.int64()),
-        ("packets_size_bytes", pa.int64()),
+        *PACKETS_FIELDS,
     ]
 )
 
@@ -78,14 +83,17 @@ REFUSED_SCHEMA = pa.schema(
 # Videos that a run has left out so far: the same columns, the video's row, and the epoch in which it failed.
 EXCLUDED_SCHEMA = pa.schema([*REFUSED_SCHEMA, pa.field("video_row", pa.int64()), pa.field("epoch", pa.int64())])
 
-CLIP_TYPE = pa.struct(
+# A clip as a plan has it. A plan does not say which frames a clip shows: the video's packets do.
+DRAWN_CLIP_TYPE = pa.struct(
     [
         ("clip_id", pa.int64()),
         ("center_seconds", pa.float64()),  # from the first frame shown
         ("tau", pa.float64()),  # the centre as a fraction of the video
         ("focus_label_id", pa.int64()),  # the action it was drawn around; -1 if it explores
-        ("frame_pts", pa.list_(pa.int64())),  # the F frames wanted, in the stream's time base
     ]
+)
+CLIP_TYPE = pa.struct(
+    [*DRAWN_CLIP_TYPE, ("frame_pts", pa.list_(pa.int64()))]  # the F frames wanted, in the stream's time base
 )
 
 # Consecutive packets in decoding order that begin with a keyframe, are fetched as one range and are decoded at once. If
@@ -101,30 +109,45 @@ SPAN_TYPE = pa.struct(
     ]
 )
 
-# One row a bag. A row holds everything that reading and decoding the bag need, so that a task looks nothing up.
+# The columns of a plan that reading and decoding a bag need as well.
+_OF_VIDEO = [
+    ("occurrence", pa.int64()),  # 1 for the second bag of a video in one epoch
+    ("video_id", pa.string()),
+    ("shard_url", pa.string()),
+    ("member_name", pa.string()),
+    ("member_offset_bytes", pa.int64()),
+    ("member_size_bytes", pa.int64()),
+    *SHARD_FIELDS,
+    ("codec", pa.string()),
+    ("extradata", pa.binary()),
+    ("rotation_degrees", pa.int32()),
+    ("is_mirrored", pa.bool_()),
+    ("pixel_aspect_numerator", pa.int64()),
+    ("pixel_aspect_denominator", pa.int64()),
+    ("access", pa.string()),
+    ("keys_in_order", pa.bool_()),
+]
+
+# What the packets of a bag's clips are found from (`plan.resolve`).
+FINDING_FIELDS = [
+    ("time_base_numerator", pa.int64()),
+    ("time_base_denominator", pa.int64()),
+    ("recovery_ticks", pa.int64()),
+    *PACKETS_FIELDS,
+    ("frames", pa.int64()),  # F of each clip
+    ("stride_seconds", pa.float64()),  # between two of its frames
+]
+
+# One row a bag. A row says what was drawn, and where the packets of its video lie (docs/decisions/0028).
 PLAN_SCHEMA = pa.schema(
     [
         ("slot", pa.int64()),  # position in the epoch: global batch s is slots [s G, (s + 1) G)
         ("video_row", pa.int64()),  # of the video in the index: partition << 24 | row in the partition
-        ("occurrence", pa.int64()),  # 1 for the second bag of a video in one epoch
-        ("video_id", pa.string()),
-        ("shard_url", pa.string()),
-        ("member_name", pa.string()),
-        ("member_offset_bytes", pa.int64()),
-        ("member_size_bytes", pa.int64()),
-        *SHARD_FIELDS,
-        ("codec", pa.string()),
-        ("extradata", pa.binary()),
-        ("rotation_degrees", pa.int32()),
-        ("is_mirrored", pa.bool_()),
-        ("pixel_aspect_numerator", pa.int64()),
-        ("pixel_aspect_denominator", pa.int64()),
-        ("access", pa.string()),
-        ("keys_in_order", pa.bool_()),
+        *_OF_VIDEO,
+        *FINDING_FIELDS,
         ("duration_seconds", pa.float64()),
         ("label_ids", pa.list_(pa.int64())),
-        ("clips", pa.list_(CLIP_TYPE)),
-        ("spans", pa.list_(SPAN_TYPE)),  # none if a demuxer reads the video
+        ("clips", pa.list_(DRAWN_CLIP_TYPE)),
         # [clips x labels], row by row: whether this clip may count as a positive of this label. All true in the weak
         # regimes; taken from the intervals in Full.
         ("clip_positive", pa.list_(pa.bool_())),
@@ -142,9 +165,15 @@ STEP_COLUMNS = (
 )  # fmt: skip
 STEP_SCHEMA = pa.schema([PLAN_SCHEMA.field(name) for name in STEP_COLUMNS])
 
-# What reading and decoding a bag need: a plan without the columns that only a step uses.
+# One row a bag, with everything that reading and decoding it need, so that a task looks nothing up.
 DECODE_SCHEMA = pa.schema(
-    [field for field in PLAN_SCHEMA if field.name not in STEP_COLUMNS or field.name in ("slot", "video_row", "clips")]
+    [
+        ("slot", pa.int64()),
+        ("video_row", pa.int64()),
+        *_OF_VIDEO,
+        ("clips", pa.list_(CLIP_TYPE)),
+        ("spans", pa.list_(SPAN_TYPE)),  # none if a demuxer reads the video
+    ]
 )
 
 # One row for each bag that went through the model and into the gradient (ok), or could not be decoded (not ok).
@@ -188,7 +217,7 @@ NO_LABEL = -1
 class EpochPlan:
     """An epoch's bags in their order, and the videos that did not fit into a whole number of global batches.
 
-    A bag takes up to 19 KB with its packets, so bags are drawn only when they are asked for, and some at once.
+    Bags are drawn only when they are asked for, and some at once.
     """
 
     num_bags: int
@@ -212,12 +241,20 @@ class EpochPlan:
         return self.bags(0, self.num_bags)
 
 
-def clip_id(epoch: int, slot: int, draw: int) -> int:
-    """One number for (epoch, slot, draw): 19 bits of epoch, 36 of slot, 8 of draw; sorts in that order.
+def clip_ids(epoch: int, slots: np.ndarray, clips: int) -> np.ndarray:
+    """One number for each (epoch, slot, draw), int64 [B, N]: 19 bits of epoch, 36 of slot, 8 of draw.
+
+    They sort in that order.
 
     Raises:
         ValueError: a part does not fit (more than 524,287 epochs, 68 billion bags an epoch or 255 clips a bag).
     """
-    if not (0 <= epoch < 1 << 19 and 0 <= slot < 1 << 36 and 0 <= draw < 1 << 8):
-        raise ValueError(f"epoch {epoch}, slot {slot}, draw {draw}: limits are 2^19, 2^36 and 2^8")
-    return epoch << 44 | slot << 8 | draw
+    last = int(slots.max(initial=0))
+    if not (0 <= epoch < 1 << 19 and slots.min(initial=0) >= 0 and last < 1 << 36 and 0 <= clips <= 1 << 8):
+        raise ValueError(f"epoch {epoch}, slot {last}, {clips} clips: limits are 2^19, 2^36 and 2^8")
+    return (epoch << 44) | (slots[:, None] << 8) | np.arange(clips)
+
+
+def clip_id(epoch: int, slot: int, draw: int) -> int:
+    """The number of one clip, as in `clip_ids`."""
+    return int(clip_ids(epoch, np.array([slot]), draw + 1)[0, draw])

@@ -161,7 +161,7 @@ def expected_rgb(
 
 def bags_of(video: dict[str, Any], clips_each: Sequence[int], frames: int, seed: int = 0) -> list[dict[str, Any]]:
     """Bags of random clips (strides of 1 to 20 frames) with their spans."""
-    from adaptfocus.pipelines.plan.draw import bare_bag
+    from adaptfocus.pipelines.plan.resolve import bare_bag
     from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
 
     random, packets = np.random.default_rng(seed), packets_of(video)

@@ -54,6 +54,7 @@ LOADER = ("trainers/backbones/building.py", "load_pretrained", "adaptfocus.pipel
 PURE = (
     "pipelines/plan/draw.py",
     "pipelines/plan/order.py",
+    "pipelines/plan/philox.py",
     "trainers/method/",
     "trainers/metrics/",
     "trainers/backbones/",

@@ -100,8 +100,9 @@ def test_long_videos_are_indexed_planned_and_decoded(ceph_url: str, tmp_path: Pa
     )  # fmt: skip
     store.write_bytes(store.join(ceph_url, "long.tar"), tar.read_bytes())
     build_index([store.join(ceph_url, "long.tar")], store.join(ceph_url, "index"), workers=1)
-    from adaptfocus.pipelines.plan.draw import Planner, plan_views
+    from adaptfocus.pipelines.plan.planner import Planner
     from adaptfocus.pipelines.plan.settings import ClipConfig
+    from adaptfocus.pipelines.plan.views import plan_views
 
     index = load_index(store.join(ceph_url, "index"))
     durations = dict(zip(*(index.table.column(n).to_pylist() for n in ("video_id", "duration_seconds")), strict=True))
@@ -109,7 +110,7 @@ def test_long_videos_are_indexed_planned_and_decoded(ceph_url: str, tmp_path: Pa
     assert durations["signs"] >= 600
     clip = ClipConfig(frames=8, frame_stride=2, size_pixels=64)
     plan = plan_views(Planner.of(index.table, index.classes), clip, num_views=12)
-    facts = write_plan(plan, store.join(ceph_url, "plan"), 0, bags_per_batch=1)
+    facts = write_plan(plan, store.join(ceph_url, "plan"), 0)
     ranges = [span["size_bytes"] for spans in plan.table.column("spans").to_pylist() for span in spans]
     assert max(ranges) < sum(index.table.column("member_size_bytes").to_pylist()) / 4, "a span is a part of a video"
     batches = list(stream(facts.slices(0), ClipShape(12, 8, 64), bags_per_batch=1))

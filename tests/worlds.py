@@ -11,7 +11,7 @@ import pyarrow as pa
 from adaptfocus.pipelines.annotations.manifest import read_manifest
 from adaptfocus.pipelines.index.build import build_index
 from adaptfocus.pipelines.index.load import load_index
-from adaptfocus.pipelines.plan.draw import Planner
+from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.settings import make
 from adaptfocus.pipelines.shards.packing import pack
 from adaptfocus.pipelines.store.objects import size_and_tag

@@ -15,8 +15,8 @@ from itertools import tee
 import numpy as np
 import pyarrow as pa
 
+from adaptfocus.pipelines.plan.published import read_drawn
 from adaptfocus.pipelines.schemas import NEVER_VISITED, NO_LABEL, STEP_SCHEMA
-from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.pipelines.stream.batches import DecodedBatch
 from adaptfocus.pipelines.stream.clips import Slices
 
@@ -138,7 +138,7 @@ def decode_and_join(
 def step_rows(slices: Slices) -> Iterator[pa.Table]:
     """The rows (STEP_SCHEMA) of some slices of plans; an empty table while the next slice is not known yet."""
     for part in slices:
-        yield read_table(part[0], STEP_SCHEMA, *part[1:]) if part else STEP_SCHEMA.empty_table()
+        yield read_drawn(part[0], STEP_SCHEMA, *part[1:]) if part else STEP_SCHEMA.empty_table()
 
 
 def _walk(plans: Iterable[pa.Table], labels: LabelShape) -> Iterator[tuple[int, Columns, int]]:

@@ -25,7 +25,7 @@ from adaptfocus.pipelines.decode.settings import DecodeConfig, Isolation
 from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.index.rows import ShardTask, read_shard
 from adaptfocus.pipelines.index.staged import refused_table
-from adaptfocus.pipelines.plan.draw import bare_bag
+from adaptfocus.pipelines.plan.resolve import bare_bag
 from adaptfocus.pipelines.store.objects import read_ranges
 from adaptfocus.pipelines.video.packets import decode_packets, encode_packets
 from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts

@@ -17,7 +17,8 @@ from adaptfocus.pipelines.decode.settings import DEFAULT_ISOLATION, DecodeConfig
 from adaptfocus.pipelines.index.build import build_index
 from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.index.packets import with_packets
-from adaptfocus.pipelines.plan.draw import Planner, plan_clips
+from adaptfocus.pipelines.plan.draw import plan_clips
+from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.plan.published import PlanFacts, write_plan
 from adaptfocus.pipelines.plan.settings import ClipConfig, DrawRules
 from adaptfocus.pipelines.saliency.settings import SaliencyConfig
@@ -72,7 +73,7 @@ def stored_plan(planner: Planner, folder: Path, epochs: range, bags_per_batch: i
     table = pa.concat_tables(tables)
     slots = pa.array(range(table.num_rows), pa.int64())
     table = table.set_column(table.schema.get_field_index("slot"), table.schema.field("slot"), slots)
-    return write_plan(EpochPlan.of(table, (), 1), str(folder), epochs[0], bags_per_batch)
+    return write_plan(EpochPlan.of(table, (), 1), str(folder), epochs[0])
 
 
 def name_of(path: Path) -> str:

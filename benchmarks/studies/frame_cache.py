@@ -22,8 +22,8 @@ from adaptfocus.pipelines.decode.settings import DecodeConfig
 from adaptfocus.pipelines.errors import BadVideoError, InputError
 from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.index.packets import with_packets
-from adaptfocus.pipelines.plan.draw import bare_bag
 from adaptfocus.pipelines.plan.published import Stretch, follow
+from adaptfocus.pipelines.plan.resolve import bare_bag
 from adaptfocus.pipelines.store.ahead import read_ahead
 from adaptfocus.pipelines.stream.batches import DecodedBatch
 from adaptfocus.pipelines.stream.clips import ClipShape, Slices, assemble_batches, bags_of

@@ -14,7 +14,7 @@ import numpy as np
 from adaptfocus.infra.report.gather import read_scores
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.index.load import load_index
-from adaptfocus.pipelines.plan.draw import Planner
+from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.trainers.runs.diagnosis import salient_hit_rate
 from adaptfocus.trainers.runs.epochs import read_saliency
 from adaptfocus.trainers.runs.log import SUMMARY, Run

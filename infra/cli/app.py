@@ -98,7 +98,7 @@ def plan(
     if out_url:
         from adaptfocus.pipelines.plan.published import write_plan
 
-        write_plan(drawn, out_url, 0, config.plan.bags_per_batch)
+        write_plan(drawn, out_url, 0)
         out.print(f"written to {out_url}")
 
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from adaptfocus.pipelines.errors import InputError
-from adaptfocus.pipelines.plan.draw import Planner
 from adaptfocus.pipelines.plan.labels import is_shown
+from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.saliency.bins import spikes
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 

@@ -18,13 +18,12 @@ from adaptfocus.infra.report.thumbnails import SIZE_PIXELS, STRIP_PIXELS, frames
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError, BadVideoError
 from adaptfocus.pipelines.index.load import load_index
-from adaptfocus.pipelines.plan.draw import Planner
-from adaptfocus.pipelines.plan.published import read_plan
+from adaptfocus.pipelines.plan.planner import Planner
+from adaptfocus.pipelines.plan.published import read_drawn, read_plan
 from adaptfocus.pipelines.saliency.bins import Bins, fade, spikes
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import NEVER_VISITED, STEP_SCHEMA
 from adaptfocus.pipelines.store import strict_json
-from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.trainers.runs.epochs import read_excluded, read_saliency
 from adaptfocus.trainers.runs.log import RESTORE, SALIENCY, Run
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -158,7 +157,7 @@ def _drawn(run: Run, config: TrainConfig, rows: set[int], planner: Planner, epoc
     for epoch in range(epochs):
         plan = read_plan(run.epoch_url(epoch, "plan"))
         for url, start, stop in plan.slices(0) if plan else ():
-            part = read_table(url, STEP_SCHEMA, start, stop).select(["video_row", "clips"])
+            part = read_drawn(url, STEP_SCHEMA, start, stop).select(["video_row", "clips"])
             for bag in part.filter(pc.field("video_row").isin(wanted)).to_pylist():
                 rate = planner.table.column("frame_rate_hz")[bag["video_row"]].as_py()
                 width = half * config.clip.stride_seconds(rate)

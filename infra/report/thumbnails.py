@@ -11,7 +11,7 @@ import numpy as np
 from adaptfocus.pipelines.decode.bag import decode_clips
 from adaptfocus.pipelines.decode.settings import DecodeConfig
 from adaptfocus.pipelines.index.packets import video_with_packets
-from adaptfocus.pipelines.plan.draw import bare_bag
+from adaptfocus.pipelines.plan.resolve import bare_bag
 from adaptfocus.pipelines.store.ahead import read_ahead
 from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from adaptfocus.infra.running.wording import many
-from adaptfocus.pipelines.plan.draw import Planner
-from adaptfocus.pipelines.plan.published import BAGS_PER_CHUNK
+from adaptfocus.pipelines.plan.planner import Planner
+from adaptfocus.pipelines.plan.published import BAGS_PER_CHUNK, find_packets
 from adaptfocus.pipelines.schemas import EpochPlan
 from adaptfocus.pipelines.store.ahead import cost_of
 from adaptfocus.pipelines.video.packets import packet_count
@@ -35,7 +35,7 @@ def summary_of(plan: EpochPlan, config: TrainConfig) -> dict[str, str]:
     """Figures of a plan as texts to show."""
     in_all: Counter[str] = Counter()
     for table in plan.tables(BAGS_PER_CHUNK):
-        for bag in table.select(["clips", "spans", "access", "shard_url"]).to_pylist():
+        for bag in find_packets(table).to_pylist():
             in_all.update(_counts_of(bag))
     clips, size, requests = in_all["clips"], in_all["size_bytes"], in_all["requests"]
     batches = plan.num_bags // config.plan.bags_per_batch

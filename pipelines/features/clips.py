@@ -43,14 +43,15 @@ class FeatureSource:
 class FeatureTable:
     """The features of all videos of an index, video after video, each in order of time.
 
-    Row v of the index has the steps from first_step[v] to first_step[v + 1] (exclusive); none if it has no features.
+    Video v of the index has the steps from first_step[v] to first_step[v + 1] (exclusive); none if it has no features.
     """
 
+    video_rows: np.ndarray  # [videos] int64: the `video_row` of each video of the index, ascending
     features: np.ndarray  # [S, D] float32
     center_seconds: np.ndarray  # [S] float64
     first_step: np.ndarray  # [videos + 1] int64
     stride_seconds: np.ndarray  # [videos] float64: from one frame of a clip to the next
-    why_none: dict[int, str]  # row -> why the video has no features
+    why_none: dict[int, str]  # place in the index -> why the video has no features
 
     def write_clips(self, bag: dict, out: np.ndarray) -> None:
         """Write the steps of a bag's clips into `out`, float32 [N, T, D, 1, 1].
@@ -61,7 +62,7 @@ class FeatureTable:
         Raises:
             BadVideoError: the video has no features.
         """
-        row = bag["video_row"]
+        row = int(np.searchsorted(self.video_rows, bag["video_row"]))
         first, end = self.first_step[row : row + 2].tolist()
         if first == end:
             raise BadVideoError(NO_FEATURES, self.why_none.get(row, "it is not among the features"))
@@ -97,6 +98,7 @@ def open_source(source: FeatureSource) -> FeatureTable:
         place = slice(*first_step[video.video_row : video.video_row + 2])
         features[place], center_seconds[place] = video.features, video.center_seconds
     return FeatureTable(
+        videos["video_row"].to_numpy(),
         features,
         center_seconds,
         first_step,

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 from adaptfocus.lazily import lazily
 
 if TYPE_CHECKING:
-    from adaptfocus.pipelines.plan.draw import Planner, plan_clips, plan_views
+    from adaptfocus.pipelines.plan.draw import plan_clips
+    from adaptfocus.pipelines.plan.planner import Planner
     from adaptfocus.pipelines.plan.published import follow, read_plan, write_plan
     from adaptfocus.pipelines.plan.settings import ClipConfig, DrawRules, PlanConfig
+    from adaptfocus.pipelines.plan.views import plan_views
 
 __all__ = [
     "ClipConfig",
@@ -23,11 +25,9 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
-        "draw": (
-            "Planner",
-            "plan_clips",
-            "plan_views",
-        ),
+        "draw": ("plan_clips",),
+        "planner": ("Planner",),
+        "views": ("plan_views",),
         "published": (
             "follow",
             "read_plan",

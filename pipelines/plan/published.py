@@ -1,7 +1,8 @@
 """Plans on the store: Parquet parts, and one small JSON that names them.
 
-The parts are written first and `plan.json` last, so that a reader finds a whole plan or none. PlanFacts says which
-rows of which part hold which slots. `follow` moves from one epoch's plan to the next as they are published.
+The parts of each window are written first and `plan.json` last, so that a reader finds a whole plan or none. PlanFacts
+says which rows of which part hold which slots. A part says what was drawn; `read_bags` finds the packets. `follow`
+moves from one epoch's plan to the next as they are published.
 
     RUN/epochs/0007/plan/   the plan
     RUN/epochs/0007/head/   its first batches, drawn one epoch earlier: they are read while epoch 6 still trains
@@ -12,25 +13,28 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError, StorageError
-from adaptfocus.pipelines.schemas import SPAN_TYPE, EpochPlan
+from adaptfocus.pipelines.index.packets import read_packets
+from adaptfocus.pipelines.plan.resolve import RESOLVE_SCHEMA, resolve
+from adaptfocus.pipelines.schemas import DRAWN_CLIP_TYPE, EpochPlan
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.tables import read_table, write_table
-from adaptfocus.pipelines.video.packets import Packets, encode_packets
 
-# Version 2: the packets of a span are one blob. In version 1, which the file does not state, they are lists of numbers.
-PLAN_VERSION = 2
-# One read task reads one part. Each part costs the coordinator about a millisecond. Larger parts delay the first batch
-# of an epoch.
-BAGS_PER_PART = 2000
+# Version 3: light rows, in windows. Earlier ones held packets; version 1 does not state its number.
+PLAN_VERSION = 3
+# One task writes one part. Larger parts would take more memory.
+BAGS_PER_PART = 2048
 # Bags in one look-up, which is one block of plan rows in Ray: 0.2 MB at 250 packets a clip.
 BAGS_PER_CHUNK = 64
 # Batches at the beginning of an epoch that are looked up one by one: as many as a head usually has.
@@ -40,24 +44,51 @@ MIN_POLL_SECONDS, MAX_POLL_SECONDS = 0.02, 0.5
 
 
 @dataclass(frozen=True)
+class Window:
+    """Consecutive slots whose videos lie in a few partitions of the index (docs/decisions/0028)."""
+
+    uids: tuple[int, ...]  # of the partitions
+    first_slot: int
+    bags: int
+
+
+@dataclass(frozen=True)
 class PlanFacts:
-    """An immutable plan at `folder_url`: its length, its parts' lengths, and the rows that open the next epoch."""
+    """An immutable plan at `folder_url`: its windows, and the videos that open the next epoch.
+
+    The first window of a run's plan has the bags of the head and those carried over, whatever their partitions.
+    """
 
     folder_url: str
     epoch: int
     num_bags: int
-    part_bags: tuple[int, ...]
+    windows: tuple[Window, ...]  # in the order of slots, without gaps
     carried: tuple[int, ...]
     max_labels: int
+    bags_per_part: int = BAGS_PER_PART
+    # The bags of each part, numbered through, of a plan that an earlier version wrote: it had no windows.
+    old_parts: tuple[int, ...] | None = None
 
     def slices(self, first_slot: int = 0, end_slot: int | None = None) -> Iterator[tuple[str, int, int]]:
         """(part URL, first row, end row) of all slots from `first_slot` to `end_slot` or the end, in order."""
-        end_slot = self.num_bags if end_slot is None else end_slot
-        begin = 0
-        for number, bags in enumerate(self.part_bags):
-            if begin + bags > first_slot and begin < end_slot:
-                yield part_url(self.folder_url, number), max(0, first_slot - begin), min(bags, end_slot - begin)
-            begin += bags
+        end_slot = self.num_bags if end_slot is None else min(end_slot, self.num_bags)
+        for url, begin, bags in self._parts(first_slot, end_slot):
+            if bags and begin + bags > first_slot and begin < end_slot:
+                yield url, max(0, first_slot - begin), min(bags, end_slot - begin)
+
+    def _parts(self, first_slot: int, end_slot: int) -> Iterator[tuple[str, int, int]]:
+        """(URL, first slot, bags) of the parts around some slots."""
+        if self.old_parts is not None:
+            ends = np.cumsum(self.old_parts).tolist()
+            for number, (bags, end) in enumerate(zip(self.old_parts, ends, strict=True)):
+                yield store.join(self.folder_url, f"part-{number:05d}.parquet"), end - bags, bags
+            return
+        begins = [window.first_slot for window in self.windows]
+        for at in range(max(bisect_right(begins, first_slot) - 1, 0), bisect_left(begins, end_slot)):
+            window = self.windows[at]
+            for part, begin in enumerate(range(0, window.bags, self.bags_per_part)):
+                bags = min(self.bags_per_part, window.bags - begin)
+                yield part_url(self.folder_url, at, part), window.first_slot + begin, bags
 
 
 def epoch_url(run_url: str, epoch: int, *parts: str) -> str:
@@ -95,13 +126,27 @@ class Stretch:
                 slot += bags
 
 
+@lru_cache(maxsize=4)
+def _published(folder_url: str) -> PlanFacts:
+    """A plan that exists. It never changes, and a stream asks for it with each chunk."""
+    plan = read_plan(folder_url)
+    if plan is None:
+        raise LookupError(folder_url)  # which is not kept: it may exist at the next look
+    return plan
+
+
+def _find(folder_url: str) -> PlanFacts | None:
+    with suppress(LookupError):
+        return _published(folder_url)
+
+
 def look_for(run_url: str, chunk: Chunk) -> Iterator[list[tuple[str, int, int]] | None]:
     """The slices of the plan or head that hold a chunk's slots; None, at growing intervals, until one exists."""
     pause_seconds, is_first = MIN_POLL_SECONDS, True
     while True:
-        plan = read_plan(epoch_url(run_url, chunk.epoch, "plan"))
+        plan = _find(epoch_url(run_url, chunk.epoch, "plan"))
         if plan is None and is_first:  # a head exists before the first look, or never
-            head = read_plan(epoch_url(run_url, chunk.epoch, "head"))
+            head = _find(epoch_url(run_url, chunk.epoch, "head"))
             plan = head if head and head.num_bags >= chunk.end_slot else None
         if plan:
             yield list(plan.slices(chunk.first_slot, chunk.end_slot))
@@ -127,26 +172,35 @@ def follow(stretch: Stretch) -> Iterator[tuple[str, int, int] | None]:
             yield from [None] if slices is None else slices
 
 
-def part_url(folder_url: str, number: int) -> str:
-    return store.join(folder_url, f"part-{number:05d}.parquet")
+def part_url(folder_url: str, window: int, part: int) -> str:
+    return store.join(folder_url, f"part-{window:06d}-{part:05d}.parquet")
 
 
-def write_plan(plan: EpochPlan, folder_url: str, epoch: int, bags_per_batch: int) -> PlanFacts:
-    """Draw a plan and write it, one part of whole global batches after the other: only one is in memory.
+def write_window(folder_url: str, window: int, parts: Iterable[pa.Table]) -> None:
+    """Write the parts of one window. Each has BAGS_PER_PART bags, except the last."""
+    for number, part in enumerate(parts):
+        write_table(part, part_url(folder_url, window, number), row_group_size=BAGS_PER_CHUNK)
+
+
+def publish(facts: PlanFacts) -> PlanFacts:
+    """Write plan.json, which makes the plan exist. All parts are written by then."""
+    values = asdict(facts)
+    for name in ("folder_url", "old_parts"):  # a run may be copied to another place
+        values.pop(name)
+    values["windows"] = [[list(w.uids), w.first_slot, w.bags] for w in facts.windows]
+    values["version"] = PLAN_VERSION
+    store.write_bytes(store.join(facts.folder_url, "plan.json"), json.dumps(values).encode())
+    return facts
+
+
+def write_plan(plan: EpochPlan, folder_url: str, epoch: int) -> PlanFacts:
+    """Draw a plan and write it as one window, one part after the other: only one is in memory.
 
     Writing the same plan again changes nothing.
     """
-    bags_per_part = max(1, BAGS_PER_PART // bags_per_batch) * bags_per_batch
-    part_bags = []
-    for number, part in enumerate(plan.tables(bags_per_part)):
-        write_table(part, part_url(folder_url, number), row_group_size=BAGS_PER_CHUNK)
-        part_bags.append(part.num_rows)
-    facts = PlanFacts(folder_url, epoch, plan.num_bags, tuple(part_bags), plan.carried, plan.max_labels)
-    values = asdict(facts)
-    values.pop("folder_url")  # a run may be copied to another place
-    values["version"] = PLAN_VERSION
-    store.write_bytes(store.join(folder_url, "plan.json"), json.dumps(values).encode())
-    return facts
+    write_window(folder_url, 0, plan.tables(BAGS_PER_PART))
+    windows = (Window((), 0, plan.num_bags),)
+    return publish(PlanFacts(folder_url, epoch, plan.num_bags, windows, plan.carried, plan.max_labels, BAGS_PER_PART))
 
 
 def read_plan(folder_url: str) -> PlanFacts | None:
@@ -166,43 +220,55 @@ def read_plan(folder_url: str) -> PlanFacts | None:
             f"{folder_url} is a plan of version {values['version']}, newer than version {PLAN_VERSION}, the latest "
             "that this adaptfocus knows; update adaptfocus to resume this run"
         )
+    is_old = values.get("version", 1) < PLAN_VERSION
     return PlanFacts(
-        folder_url, values["epoch"], values["num_bags"], tuple(values["part_bags"]), tuple(values["carried"]),
+        folder_url,
+        values["epoch"],
+        values["num_bags"],
+        tuple(Window(tuple(uids), first, bags) for uids, first, bags in values.get("windows", ())),
+        tuple(values["carried"]),
         values["max_labels"],
-    )  # fmt: skip
+        values.get("bags_per_part", BAGS_PER_PART),
+        tuple(values["part_bags"]) if is_old else None,
+    )
 
 
-def read_bags(url: str, schema: pa.Schema, start: int = 0, stop: int | None = None) -> pa.Table:
-    """Rows [start, stop) of a part of a plan, upgraded to this version if an earlier one wrote it.
-
-    Args:
-        schema: PLAN_SCHEMA or some columns of it.
+def read_bags(url: str, start: int = 0, stop: int | None = None) -> pa.Table:
+    """Rows [start, stop) of a part of a plan with the packets of their clips (DECODE_SCHEMA).
 
     Raises:
-        InputError, StorageError: as `read_table`.
+        InputError: an earlier version wrote the plan, or the packets are not where the index says.
+        StorageError: the plan or the packets cannot be read.
     """
-    return read_table(url, schema, start, stop, upgrade=_with_blobs)
+    return find_packets(read_table(url, RESOLVE_SCHEMA, start, stop))
 
 
-def _with_blobs(table: pa.Table) -> pa.Table:
-    """A part of a plan in which the packets of each span are a blob."""
-    at = table.schema.get_field_index("spans")
-    if at < 0 or table.schema.field(at).type.value_type.get_field_index("packets") >= 0:
+def find_packets(rows: pa.Table) -> pa.Table:
+    """Rows of a plan (RESOLVE_SCHEMA, or more columns) with the packets of their clips (DECODE_SCHEMA).
+
+    Raises:
+        InputError, StorageError: as `read_packets`.
+    """
+    return resolve(rows, read_packets(rows))
+
+
+def read_drawn(url: str, schema: pa.Schema, start: int = 0, stop: int | None = None) -> pa.Table:
+    """Rows [start, stop) of a part of a plan, as they were drawn. Plans of earlier versions are read as well.
+
+    Args:
+        schema: columns of PLAN_SCHEMA that plans have always had, such as STEP_SCHEMA.
+    """
+    return read_table(url, schema, start, stop, upgrade=_with_drawn_clips)
+
+
+def _with_drawn_clips(table: pa.Table) -> pa.Table:
+    """Clips without the frames that earlier versions listed."""
+    at = table.schema.get_field_index("clips")
+    if at < 0 or table.schema.field(at).type.value_type.get_field_index("frame_pts") < 0:
         return table
-    spans = [[_with_blob(span) for span in of_bag] for of_bag in table["spans"].to_pylist()]
-    return table.set_column(at, "spans", pa.array(spans, pa.list_(SPAN_TYPE)))
-
-
-def _with_blob(span: dict[str, Any]) -> dict[str, Any]:
-    count = len(span["packet_pts"])
-    names = ("packet_offset_bytes", "packet_size_bytes", "packet_pts", "packet_dts")
-    offset, size, pts, dts = (np.array(span[name], np.int64) for name in names)
-    # The earliest plans do not say which packets are keys: every span begins with one. They also do not say whether a
-    # span continues another.
-    is_key = span.get("packet_is_key") or [place == 0 for place in range(count)]
-    return {
-        "offset_bytes": span["offset_bytes"],
-        "size_bytes": span["size_bytes"],
-        "packets": encode_packets(Packets(offset, size, pts, dts, np.array(is_key, bool))),
-        "continues": bool(span.get("continues")),
-    }
+    lists = table.column(at).combine_chunks()
+    clips = pa.StructArray.from_arrays(
+        [lists.flatten().field(field.name) for field in DRAWN_CLIP_TYPE], fields=list(DRAWN_CLIP_TYPE)
+    )
+    drawn = pa.ListArray.from_arrays(pa.array(np.cumsum([0, *lists.value_lengths().to_pylist()]), pa.int32()), clips)
+    return table.set_column(at, "clips", drawn)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pydantic
 
 from adaptfocus.pipelines.plan.labels import FullLabels
@@ -24,6 +25,11 @@ class ClipConfig(Settings):
 
     def stride_seconds(self, frame_rate_hz: float) -> float:
         return self.frame_stride / (self.fps or frame_rate_hz or 25.0)
+
+    def strides_seconds(self, frame_rates_hz: np.ndarray) -> np.ndarray:
+        """`stride_seconds` of many videos, float64 [V]."""
+        rates = np.where(frame_rates_hz == 0, 25.0, frame_rates_hz)
+        return np.full(len(rates), self.frame_stride / self.fps) if self.fps else self.frame_stride / rates
 
 
 class PlanConfig(Settings):
@@ -64,7 +70,3 @@ class DrawRules:
     full_labels: FullLabels | None = None  # positives from intervals; None: all of the video's labels
     focus_balance: float = 0.0
     repeat_factor: float = 0.0
-
-    def radius(self, duration_seconds: float) -> float:
-        """delta as a fraction of one video."""
-        return self.delta_seconds / duration_seconds if self.delta_seconds else self.delta

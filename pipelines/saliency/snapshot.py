@@ -9,6 +9,7 @@ that are revisited beat a running maximum, because the next visit disproves a fa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 from adaptfocus.pipelines.saliency.bins import Bins, visit
 from adaptfocus.pipelines.saliency.settings import SaliencyConfig
 from adaptfocus.pipelines.schemas import SALIENCY_SCHEMA
-from adaptfocus.pipelines.store.tables import list_column, rows_as_lists
+from adaptfocus.pipelines.store.tables import ListColumn, list_column, rows_as_lists
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,22 @@ class SaliencyTable:
     bins: Bins  # [R, n]
 
     @classmethod
-    def empty(
-        cls, labels_of_rows: list[list[int]], num_bins: int, video_rows: np.ndarray | None = None
-    ) -> SaliencyTable:
-        """The table of epoch 0 for videos with their label ids (each sorted); `video_rows`: 0, 1, ... by default."""
-        numbers = np.arange(len(labels_of_rows)) if video_rows is None else video_rows
-        rows = np.repeat(numbers, [len(ids) for ids in labels_of_rows])
-        ids = np.concatenate([np.asarray(ids, np.int64) for ids in labels_of_rows] or [np.zeros(0, np.int64)])
-        return cls(rows.astype(np.int64), ids, Bins.unvisited(len(rows), num_bins))
+    def empty(cls, labels_of_rows: Sequence[Sequence[int]], num_bins: int) -> SaliencyTable:
+        """The table of epoch 0 for videos 0, 1, ... with their label ids (each sorted)."""
+        lengths = np.array([len(ids) for ids in labels_of_rows], np.int64)
+        values = np.array([k for ids in labels_of_rows for k in ids], np.int64)
+        labels = ListColumn(values, np.cumsum(lengths) - lengths, lengths)
+        return cls.unvisited(np.arange(len(lengths)), labels, num_bins)
+
+    @classmethod
+    def unvisited(cls, video_rows: np.ndarray, labels: ListColumn, num_bins: int) -> SaliencyTable:
+        """The table of some videos that no epoch has visited.
+
+        Args:
+            video_rows: int64 [V], ascending. labels: the ascending label ids of each, one list behind the other.
+        """
+        rows = np.repeat(np.asarray(video_rows, np.int64), labels.lengths)
+        return cls(rows, labels.values, Bins.unvisited(len(rows), num_bins))
 
     def pairs_of(self, video_row: int) -> slice:
         """The rows of a video's pairs."""

@@ -27,8 +27,7 @@ from adaptfocus.pipelines.decode.bag import decode_clips
 from adaptfocus.pipelines.decode.settings import DecodeConfig, Isolation
 from adaptfocus.pipelines.errors import RETRY_REASONS, BadVideoError
 from adaptfocus.pipelines.features.clips import FeatureSource, open_source
-from adaptfocus.pipelines.plan.published import read_bags
-from adaptfocus.pipelines.schemas import DECODE_SCHEMA
+from adaptfocus.pipelines.plan.published import BAGS_PER_CHUNK, find_packets, read_bags
 from adaptfocus.pipelines.store.ahead import Fetched, read_ahead
 from adaptfocus.pipelines.store.reads import ReadConfig
 from adaptfocus.pipelines.stream.batches import ERROR_BYTES, KIND_BYTES, DecodedBatch, encode_error
@@ -77,13 +76,16 @@ def bags_of(slices: Slices) -> Iterator[dict | None]:
         if part is None:
             yield None
             continue
-        for rows in read_bags(part[0], DECODE_SCHEMA, *part[1:]).to_batches(64):
-            yield from rows.to_pylist()
+        url, start, stop = part
+        for at in range(start, stop, BAGS_PER_CHUNK):  # the packets of more videos would fill the memory
+            yield from read_bags(url, at, min(at + BAGS_PER_CHUNK, stop)).to_pylist()
 
 
 def read_and_decode(rows: pa.Table, shape: ClipShape) -> DecodedBatch:
-    """Some rows of a plan (DECODE_SCHEMA, or more columns) as one batch."""
-    return next(_batches(rows.select(DECODE_SCHEMA.names).to_pylist(), shape, rows.num_rows))
+    """Some bags as one batch; `rows` of a plan, or of DECODE_SCHEMA, whose packets are found already."""
+    if "spans" not in rows.column_names:
+        rows = find_packets(rows)
+    return next(_batches(rows.to_pylist(), shape, rows.num_rows))
 
 
 def _read(bags: Iterable[dict | None], shape: ClipShape) -> Iterator[Fetched]:

@@ -202,7 +202,7 @@ def _rows_of_slices(slices: Any) -> pa.Table:
 
 def _tables(slices: Iterable[tuple[str, int, int]]) -> pa.Table:
     return pa.concat_tables(
-        [DECODE_SCHEMA.empty_table(), *(read_bags(url, DECODE_SCHEMA, start, stop) for url, start, stop in slices)]
+        [DECODE_SCHEMA.empty_table(), *(read_bags(url, start, stop) for url, start, stop in slices)]
     )
 
 

@@ -16,8 +16,9 @@ import pyarrow as pa
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.decode.settings import DecodeConfig
 from adaptfocus.pipelines.errors import InputError
-from adaptfocus.pipelines.plan.draw import Planner, view_centers_seconds
+from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.plan.settings import ClipConfig
+from adaptfocus.pipelines.plan.views import view_centers_seconds
 from adaptfocus.pipelines.schemas import clip_id
 from adaptfocus.pipelines.store.tables import read_table, rows_as_lists, write_table
 from adaptfocus.trainers.runs.log import Run
@@ -68,8 +69,7 @@ class Predictions:
 
 def view_centers(planner: Planner, clip: ClipConfig, views: int) -> np.ndarray:
     """The middle of each view of each video, in seconds: float64 [V, N]."""
-    facts = planner.table.select(["duration_seconds", "frame_rate_hz"]).to_pylist()
-    return np.array([view_centers_seconds(each, clip, views) for each in facts])
+    return view_centers_seconds(planner, np.arange(planner.table.num_rows), clip, views)
 
 
 def truth_at(planner: Planner, centers_seconds: np.ndarray) -> np.ndarray | None:

@@ -16,8 +16,9 @@ import torch
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.index.load import IndexFacts, load_index, open_index
-from adaptfocus.pipelines.plan.draw import Planner, plan_views
+from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.plan.published import PlanFacts, write_plan
+from adaptfocus.pipelines.plan.views import plan_views
 from adaptfocus.pipelines.store.strict_json import json_text
 from adaptfocus.pipelines.stream.batches import DecodedBatch
 from adaptfocus.pipelines.stream.clips import ClipShape, stream
@@ -139,7 +140,7 @@ def evaluate_checkpoints(
     source = test_source(run, config, features, index_url, index.fingerprint)
     planner = Planner.of(index.table, classes)
     plan = plan_views(planner, config.clip, views, crops)
-    facts = write_plan(plan, run.at("evaluations", next(iter(commits)), "plan"), 0, bags_per_batch=1)
+    facts = write_plan(plan, run.at("evaluations", next(iter(commits)), "plan"), 0)
     shape = ClipShape(
         views * crops,
         config.clip.frames,

@@ -16,8 +16,9 @@ import pyarrow as pa
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError, InputError
 from adaptfocus.pipelines.index.load import load_index
-from adaptfocus.pipelines.index.packets import with_packets
-from adaptfocus.pipelines.plan.draw import Planner, plan_clips
+from adaptfocus.pipelines.plan.draw import plan_clips
+from adaptfocus.pipelines.plan.planner import Planner
+from adaptfocus.pipelines.plan.published import BAGS_PER_CHUNK, find_packets
 from adaptfocus.pipelines.plan.settings import ClipConfig, DrawRules
 from adaptfocus.pipelines.saliency.settings import SaliencyConfig
 from adaptfocus.pipelines.store.ahead import read_ahead
@@ -46,7 +47,7 @@ def batches_of_set(
     planner = _planner(set_url, batch_clips)
     shape = ClipShape(1, spec.frames, spec.size_pixels)
     for_decoder, for_step = tee(_plans(planner, seed, batch_clips, spec))
-    bags = (bag for plan in for_decoder for rows in plan.to_batches(64) for bag in rows.to_pylist())
+    bags = (bag for plan in for_decoder for bag in _bags_of(plan))
     decoded = assemble_batches(read_ahead(bags), shape, batch_clips)
     for batch in ahead(join_batches(decoded, for_step, LabelShape(planner.max_labels, SALIENCY.bins))):
         _check_decoded(batch, set_url)
@@ -69,7 +70,13 @@ def _planner(set_url: str, batch_clips: int) -> Planner:
             f"{index_url} has {index.table.num_rows} clips, fewer than a batch of {batch_clips}; make a larger set "
             "(--train-videos)"
         )
-    return Planner.of(with_packets(index.table), index.classes)
+    return Planner.of(index.table, index.classes)
+
+
+def _bags_of(plan: pa.Table) -> Iterator[dict]:
+    """The bags of a plan with their packets, some at once."""
+    for first in range(0, plan.num_rows, BAGS_PER_CHUNK):
+        yield from find_packets(plan.slice(first, BAGS_PER_CHUNK)).to_pylist()
 
 
 def _plans(planner: Planner, seed: int, batch_clips: int, spec: InputSpec) -> Iterator[pa.Table]:

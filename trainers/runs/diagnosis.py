@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from adaptfocus.pipelines.plan.draw import Planner
+from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.saliency.bins import Bins, fade, spikes
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import NEVER_VISITED

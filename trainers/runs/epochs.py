@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError
-from adaptfocus.pipelines.plan.draw import Planner, plan_clips
-from adaptfocus.pipelines.plan.published import PlanFacts, read_bags, read_plan, write_plan
+from adaptfocus.pipelines.plan.draw import plan_clips
+from adaptfocus.pipelines.plan.planner import Planner
+from adaptfocus.pipelines.plan.published import PlanFacts, read_plan, write_plan
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable, merge
 from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, PLAN_SCHEMA, SALIENCY_SCHEMA, EpochPlan
 from adaptfocus.pipelines.store.strict_json import json_text
@@ -68,20 +69,20 @@ def publish_plan(run: Run, config: TrainConfig, planner: Planner, epoch: int, la
     write_table(saliency.to_arrow(), run.epoch_url(epoch, SALIENCY))
     if epoch >= config.epochs:
         return None
-    left_out, per_batch = excluded.column("video_row").to_pylist(), config.plan.bags_per_batch
+    left_out = excluded.column("video_row").to_pylist()
     plan = draw_plan(config, planner, saliency, epoch, carried, left_out, read_head(run, epoch))
     early = config.plan.head_bags(plan.num_bags)
     if early and epoch + 1 < config.epochs:
         # The head goes first: a reader of the plan looks for the next epoch's head only once.
         head = draw_plan(config, planner, saliency, epoch + 1, plan.carried, left_out, only_bags=early)
-        write_plan(head, run.epoch_url(epoch + 1, "head"), epoch + 1, per_batch)
-    return write_plan(plan, run.epoch_url(epoch, "plan"), epoch, per_batch)
+        write_plan(head, run.epoch_url(epoch + 1, "head"), epoch + 1)
+    return write_plan(plan, run.epoch_url(epoch, "plan"), epoch)
 
 
 def read_head(run: Run, epoch: int) -> pa.Table | None:
     """The bags of an epoch that were drawn one epoch earlier; None if there are none."""
     head = read_plan(run.epoch_url(epoch, "head"))
-    return pa.concat_tables([read_bags(url, PLAN_SCHEMA, *rows) for url, *rows in head.slices(0)]) if head else None
+    return pa.concat_tables([read_table(url, PLAN_SCHEMA, *rows) for url, *rows in head.slices(0)]) if head else None
 
 
 def draw_plan(

@@ -16,7 +16,7 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError, StorageError
 from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.plan.published import read_bags, read_plan
-from adaptfocus.pipelines.schemas import DECODE_SCHEMA, EXCLUDED_SCHEMA
+from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA
 from adaptfocus.pipelines.stream.clips import read_and_decode
 from adaptfocus.trainers.runs import releases
 from adaptfocus.trainers.runs.epochs import add_failed, read_excluded
@@ -101,7 +101,7 @@ def _decoded_again(run: Run, config: TrainConfig, row: dict, commit: Commit | No
     failed = ledger.filter((pc.field("video_row") == row["video_row"]) & ~pc.field("ok"))
     for slot in failed["slot"].to_pylist():
         for url, start, stop in plan.slices(slot, slot + 1):
-            batch = read_and_decode(read_bags(url, DECODE_SCHEMA, start, stop), clip_shape(config))
+            batch = read_and_decode(read_bags(url, start, stop), clip_shape(config))
             if not batch.ok.all():
                 return batch.reason(int((~batch.ok).argmax()))
     return None if failed.num_rows else "not tried: the ledger does not name its clips any more"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from adaptfocus.pipelines.plan.draw import Planner
+from adaptfocus.pipelines.plan.planner import Planner
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from adaptfocus.infra.running.worlds import make_world
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError, StorageError
 from adaptfocus.pipelines.index.load import load_index
-from adaptfocus.pipelines.plan.draw import Planner, plan_views
+from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.plan.settings import ClipConfig
+from adaptfocus.pipelines.plan.views import plan_views
 from adaptfocus.pipelines.stream.clips import ClipShape, read_and_decode
 from adaptfocus.pipelines.worlds.config import WorldConfig, world_of
 from adaptfocus.pipelines.worlds.video import make_video

@@ -25,7 +25,7 @@ from adaptfocus.pipelines.errors import AdaptFocusError, StorageError
 from adaptfocus.pipelines.index.build import build_index
 from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.index.packets import with_packets
-from adaptfocus.pipelines.plan.draw import bare_bag
+from adaptfocus.pipelines.plan.resolve import bare_bag
 from adaptfocus.pipelines.store import range_file
 from adaptfocus.pipelines.store.ahead import read_ahead
 from adaptfocus.pipelines.stream.batches import DecodedBatch

@@ -15,7 +15,7 @@ from adaptfocus.pipelines.decode.bag import decode_clips
 from adaptfocus.pipelines.decode.settings import DEFAULT_ISOLATION, DecodeConfig
 from adaptfocus.pipelines.decode.window_jobs import DenseCounts
 from adaptfocus.pipelines.decode.windows import dense_windows
-from adaptfocus.pipelines.plan.draw import bare_bag
+from adaptfocus.pipelines.plan.resolve import bare_bag
 from adaptfocus.pipelines.store.ahead import cost_of
 from adaptfocus.pipelines.store.ranges import MAX_GAP_BYTES
 from adaptfocus.pipelines.video.packets import Packets, encode_packets, packet_count

@@ -15,7 +15,7 @@ from adaptfocus.pipelines.decode import bag as clip_decoder
 from adaptfocus.pipelines.decode.bag import decode_clips
 from adaptfocus.pipelines.decode.pictures import square_in, write_picture
 from adaptfocus.pipelines.decode.settings import DRAWN, IN_TURN, DecodeConfig, Isolation
-from adaptfocus.pipelines.plan.draw import bare_bag
+from adaptfocus.pipelines.plan.resolve import bare_bag
 from adaptfocus.pipelines.schemas import clip_id
 from adaptfocus.pipelines.video.display import Display
 from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts

@@ -14,7 +14,7 @@ from adaptfocus.pipelines.decode.member import demux_frames, seek_frames
 from adaptfocus.pipelines.decode.settings import DecodeConfig
 from adaptfocus.pipelines.decode.window_jobs import Store, dense_job
 from adaptfocus.pipelines.errors import BadVideoError
-from adaptfocus.pipelines.plan.draw import bare_bag
+from adaptfocus.pipelines.plan.resolve import bare_bag
 from adaptfocus.pipelines.video.packets import encode_packets
 from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
 from tests.moving import data_of, indexed, moving, sequential

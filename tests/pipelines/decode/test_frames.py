@@ -12,7 +12,7 @@ from adaptfocus.pipelines.decode.bag import decode_clips, to_square_rgb
 from adaptfocus.pipelines.decode.pictures import square_in, write_picture
 from adaptfocus.pipelines.decode.settings import DecodeConfig
 from adaptfocus.pipelines.errors import RETRY_REASONS, BadVideoError, ConfigError
-from adaptfocus.pipelines.plan.draw import bare_bag
+from adaptfocus.pipelines.plan.resolve import bare_bag
 from adaptfocus.pipelines.store.ahead import Fetched, Reading
 from adaptfocus.pipelines.stream.batches import decode_text
 from adaptfocus.pipelines.stream.clips import ClipShape, empty_batch, fill

@@ -17,7 +17,7 @@ from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.index.build import build_index
 from adaptfocus.pipelines.index.load import notes_of
 from adaptfocus.pipelines.inspection.packet_table import read_packet_table
-from adaptfocus.pipelines.plan.draw import bare_bag
+from adaptfocus.pipelines.plan.resolve import bare_bag
 from adaptfocus.pipelines.schemas import REFUSED_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts

@@ -19,7 +19,7 @@ from adaptfocus.pipelines.decode.settings import DecodeConfig
 from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.inspection.packet_table import read_packet_table
 from adaptfocus.pipelines.inspection.table_checks import is_misnumbered, wrong_times
-from adaptfocus.pipelines.plan.draw import bare_bag
+from adaptfocus.pipelines.plan.resolve import bare_bag
 from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
 from tests.moving import data_of, expected_rgb, indexed, moving, sequential
 

@@ -15,9 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptfocus.pipelines.errors import ConfigError
-from adaptfocus.pipelines.plan.draw import Planner, plan_clips, plan_views
+from adaptfocus.pipelines.plan.draw import plan_clips
 from adaptfocus.pipelines.plan.order import draw_repeated_order, order_of_epoch, repeat_weights
+from adaptfocus.pipelines.plan.planner import Planner
+from adaptfocus.pipelines.plan.resolve import resolve
 from adaptfocus.pipelines.plan.settings import ClipConfig, DrawRules, PlanConfig
+from adaptfocus.pipelines.plan.views import plan_views
 from adaptfocus.pipelines.saliency.bins import Bins
 from adaptfocus.pipelines.saliency.settings import SaliencyConfig
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
@@ -48,9 +51,17 @@ def video(number: int, labels: list[str], seconds: int = 40, gop: int = 10, fps:
 
 
 def planner_of(videos: list[dict]) -> Planner:
-    return Planner.of(
-        pa.Table.from_pylist(videos, schema=pa.schema([*INDEX_SCHEMA, pa.field("packets", pa.binary())])), CLASSES
-    )
+    light = [{name: value for name, value in row.items() if name != "packets"} for row in videos]
+    table = pa.Table.from_pylist(light, schema=INDEX_SCHEMA)
+    return Planner.of(table.append_column("packets", [[row["packets"] for row in videos]]), CLASSES)
+
+
+def with_frames(plan: EpochPlan, planner: Planner | None = None) -> list[dict]:
+    """The bags of a plan with the frames and packets of their clips."""
+    planner = planner or FIVE
+    videos = planner.table.take(planner.places(plan.table.column("video_row").to_numpy()))
+    found = resolve(plan.table, videos.column("packets").to_pylist()).to_pylist()
+    return [drawn | bag for drawn, bag in zip(plan.table.to_pylist(), found, strict=True)]
 
 
 FIVE = planner_of([video(n, ["jump", "sit"] if n % 2 else ["run"]) for n in range(5)])
@@ -107,13 +118,28 @@ LITERAL_CENTERS = [
 
 def test_the_literal_frames_and_packets_of_seed_7() -> None:
     """The digests are those of plans of version 1, whose spans were lists of numbers: a new form moves no clip."""
-    rows = draw(saliency=visited(FIVE, 0.3), epoch=1).table.to_pylist()
+    rows = [one_row_of_old(row) for row in with_frames(draw(saliency=visited(FIVE, 0.3), epoch=1))]
     spans = [spelt_out(span) for row in rows for span in row["spans"]]
     assert [[clip["frame_pts"][0] for clip in row["clips"]] for row in rows[:1]] == [[32, 22, 65]]
     assert [(offset, pts) for offset, _, _, _, pts, *_ in spans[:1]] == [(4000, [20, 21, 22, 23, 24, 25])]
     assert digest(spans) == "667c195091b15579c3d2e2da24c46afec55b96ee355ad7f98d076c821b1da1de"
     others = [{name: value for name, value in row.items() if name not in ("spans", "extradata")} for row in rows]
     assert digest(others) == "0a7edd9dd96be06afbaccf3c72aabd76be93c79b750e31ea3c266d1fd80c6ce7"
+
+
+OLD_COLUMNS = (
+    *("slot", "video_row", "occurrence", "video_id", "shard_url", "member_name", "member_offset_bytes"),
+    *("member_size_bytes", "shard_size_bytes", "shard_tag", "codec", "extradata", "rotation_degrees", "is_mirrored"),
+    *("pixel_aspect_numerator", "pixel_aspect_denominator", "access", "keys_in_order", "duration_seconds", "label_ids"),
+    *("clips", "spans", "clip_positive", "saliency_score", "saliency_tau", "saliency_epoch"),
+)
+
+
+def one_row_of_old(row: dict) -> dict:
+    """A bag in the form of plans before version 3, which the digests are of."""
+    order = ("clip_id", "center_seconds", "tau", "focus_label_id", "frame_pts")
+    clips = [{name: clip[name] for name in order} for clip in row["clips"]]
+    return {name: row[name] for name in OLD_COLUMNS} | {"clips": clips}
 
 
 def spelt_out(span: dict) -> list:
@@ -222,7 +248,7 @@ def test_clips_lie_inside_their_video_however_short(tau: float, seconds: int) ->
     planner = planner_of([video(n, ["run"], seconds=seconds) for n in range(2)])
     plan = draw(planner, saliency=visited(planner, min(tau, 0.999)), epoch=1)
     half = 1.5 / 5
-    for row in plan.table.to_pylist():
+    for row in with_frames(plan, planner):
         for clip in row["clips"]:
             assert 0 <= clip["center_seconds"] <= seconds
             if seconds > 2 * half:
@@ -281,7 +307,8 @@ def test_a_head_is_at_most_a_quarter_of_an_epoch() -> None:
 
 def test_repeat_weights_by_hand() -> None:
     # label 0 in 4 videos, label 1 in 1: n_mean = 2.5; (2.5 / 4)^.5 = .790569, (2.5 / 1)^.5 = 1.581139
-    weights = repeat_weights([(0,), (0,), (0,), (0, 1), ()], 0.5)
+    planner = planner_of([video(n, own) for n, own in enumerate((["run"], ["run"], ["run"], ["run", "sit"], []))])
+    weights = repeat_weights(planner.labels, np.array([0, 4, 1]), 0.5)
     np.testing.assert_allclose(weights, [0.790569, 0.790569, 0.790569, 1.581139, 1.0], atol=1e-6)
 
 

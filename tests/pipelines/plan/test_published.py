@@ -16,21 +16,30 @@ from hypothesis import strategies as st
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.plan import published as plan_store
-from adaptfocus.pipelines.plan.published import PlanFacts, Stretch, epoch_url, follow, read_bags, read_plan, write_plan
+from adaptfocus.pipelines.plan.published import (
+    PlanFacts,
+    Stretch,
+    Window,
+    epoch_url,
+    follow,
+    read_drawn,
+    read_plan,
+    write_plan,
+)
+from adaptfocus.pipelines.plan.resolve import RESOLVE_SCHEMA
 from adaptfocus.pipelines.schemas import DECODE_SCHEMA, PLAN_SCHEMA, STEP_SCHEMA, EpochPlan
 from adaptfocus.pipelines.store.tables import read_table, write_table
 from adaptfocus.pipelines.stream.clips import ClipShape
-from adaptfocus.pipelines.video.spans import packets_of
 from tests.pipelines.plan.test_draw import FIVE, RULES, draw, planner_of, video
 
 SHAPE = ClipShape(clips=4, frames=8, size_pixels=224)
 
 
-def test_a_plan_comes_back_and_its_parts_hold_whole_batches(tmp_path: Path) -> None:
+def test_a_plan_comes_back_from_its_parts(tmp_path: Path) -> None:
     plan = draw(planner=FIVE)
-    with mock.patch.object(plan_store, "BAGS_PER_PART", 3):  # batches of 2: parts of 2, not of 3
-        facts = write_plan(plan, str(tmp_path / "plan"), 7, bags_per_batch=2)
-    assert facts.part_bags == (2, 2)
+    with mock.patch.object(plan_store, "BAGS_PER_PART", 3):
+        facts = write_plan(plan, str(tmp_path / "plan"), 7)
+    assert [part[1:] for part in facts.slices()] == [(0, 3), (0, 1)]
     again = read_plan(str(tmp_path / "plan"))
     assert again == facts
     rows = [row for url, a, b in facts.slices(0) for row in read_table(url, PLAN_SCHEMA, a, b).to_pylist()]
@@ -44,39 +53,42 @@ def test_a_long_plan_takes_no_more_memory_than_one_of_its_parts(tmp_path: Path) 
         planner = planner_of([video(n, ["jump"]) for n in range(videos)])
         tracemalloc.start()
         with mock.patch.object(plan_store, "BAGS_PER_PART", 16):
-            facts = write_plan(draw(planner=planner, rules=rules), str(tmp_path / str(videos)), 0, 4)
+            facts = write_plan(draw(planner=planner, rules=rules), str(tmp_path / str(videos)), 0)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-        assert len(facts.part_bags) == videos // 16
+        assert len(list(facts.slices())) == videos // 16
     assert peaks[1] < 2 * peaks[0], peaks
 
 
 def test_a_plan_without_its_last_file_is_not_there(tmp_path: Path) -> None:
     """The process was killed while publishing: the parts are there, but the plan is not."""
-    write_plan(draw(), str(tmp_path), 0, bags_per_batch=2)
+    write_plan(draw(), str(tmp_path), 0)
     (tmp_path / "plan.json").unlink()
     assert read_plan(str(tmp_path)) is None
 
 
 def test_writing_the_same_plan_again_changes_no_byte(tmp_path: Path) -> None:
     """Two processes may publish the plan of an epoch at once."""
-    write_plan(draw(), str(tmp_path / "a"), 0, bags_per_batch=2)
-    write_plan(draw(), str(tmp_path / "b"), 0, bags_per_batch=2)
-    for name in ("plan.json", "part-00000.parquet"):
+    write_plan(draw(), str(tmp_path / "a"), 0)
+    write_plan(draw(), str(tmp_path / "b"), 0)
+    for name in ("plan.json", "part-000000-00000.parquet"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.data())
-def test_slices_cover_every_slot_from_the_cursor_on_once(parts: list[int], data: st.DataObject) -> None:
-    total = sum(parts)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=8).filter(any), st.integers(1, 4), st.data())
+def test_slices_cover_every_slot_from_the_cursor_on_once(bags: list[int], per_part: int, data: st.DataObject) -> None:
+    """The first window of a run may have no bags, and a window has as many parts as it needs."""
+    begins = [sum(bags[:n]) for n in range(len(bags))]
+    windows = tuple(Window((), begin, own) for begin, own in zip(begins, bags, strict=True))
+    total = sum(bags)
     first = data.draw(st.integers(0, total))
-    facts = PlanFacts("plan", 0, total, tuple(parts), (), 1)
-    begins = [sum(parts[:n]) for n in range(len(parts))]
+    end = data.draw(st.integers(first, total + 3))
+    facts = PlanFacts("plan", 0, total, windows, (), 1, per_part)
     slots = []
-    for url, start, stop in facts.slices(first):
-        number = int(url.removesuffix(".parquet").rsplit("-", 1)[-1])
-        slots += [begins[number] + row for row in range(start, stop)]
-    assert slots == list(range(first, total))
+    for url, start, stop in facts.slices(first, end):
+        window, part = (int(each) for each in url.removesuffix(".parquet").split("-")[-2:])
+        slots += [begins[window] + part * per_part + row for row in range(start, stop)]
+    assert slots == list(range(first, min(end, total)))
 
 
 def test_a_table_of_another_version_says_so(tmp_path: Path) -> None:
@@ -105,7 +117,7 @@ def test_blocks_divide_a_ranks_share_and_stay_small() -> None:
 
 
 def test_an_empty_plan_is_a_plan(tmp_path: Path) -> None:
-    facts = write_plan(EpochPlan.of(PLAN_SCHEMA.empty_table(), (), 1), str(tmp_path), 0, bags_per_batch=2)
+    facts = write_plan(EpochPlan.of(PLAN_SCHEMA.empty_table(), (), 1), str(tmp_path), 0)
     assert list(facts.slices(0)) == []
 
 
@@ -124,9 +136,7 @@ def published(run_url: str, epoch: int, kind: str, bags: int) -> None:
     whole = draw(planner=FIVE, rules=dataclasses.replace(RULES, bags_per_batch=1)).table
     row = whole.slice(0, 1).to_pylist()[0]
     rows = [row | {"slot": slot, "occurrence": epoch} for slot in range(bags)]
-    write_plan(
-        EpochPlan.of(pa.Table.from_pylist(rows, schema=PLAN_SCHEMA), (), 2), epoch_url(run_url, epoch, kind), 0, 1
-    )
+    write_plan(EpochPlan.of(pa.Table.from_pylist(rows, schema=PLAN_SCHEMA), (), 2), epoch_url(run_url, epoch, kind), 0)
 
 
 def test_following_goes_from_plan_to_plan_and_says_when_it_waits(tmp_path: Path) -> None:
@@ -165,52 +175,27 @@ def test_chunks_are_whole_batches_and_cover_every_slot_once(
         assert all((chunk.end_slot - chunk.first_slot) % per_batch == 0 for chunk in own)
 
 
-OLD_SPANS = pa.list_(
-    pa.struct(
-        [
-            ("offset_bytes", pa.int64()),
-            ("size_bytes", pa.int64()),
-            ("packet_offset_bytes", pa.list_(pa.int64())),
-            ("packet_size_bytes", pa.list_(pa.int64())),
-            ("packet_pts", pa.list_(pa.int64())),
-            ("packet_dts", pa.list_(pa.int64())),
-            ("packet_is_key", pa.list_(pa.bool_())),
-            ("continues", pa.bool_()),
-        ]
-    )
-)
-
-
-def old_span(span: dict) -> dict:
-    """A span as plans of version 1 have it."""
-    columns = {f"packet_{name}": values.tolist() for name, values in vars(packets_of(span)).items()}
-    return {
-        "offset_bytes": span["offset_bytes"],
-        "size_bytes": span["size_bytes"],
-        "continues": span["continues"],
-    } | columns
-
-
-def test_a_plan_of_version_1_reads_as_if_it_were_drawn_today(tmp_path: Path) -> None:
-    """A run that was begun before resumes: its plan, and the head that the next plan begins with."""
+def test_a_plan_of_an_earlier_version_still_tells_what_was_drawn(tmp_path: Path) -> None:
+    """A report, or an audit, of a run that was trained before."""
     plan = draw(planner=FIVE)
-    facts = write_plan(plan, str(tmp_path), 0, bags_per_batch=2)
-    ((url, start, stop),) = facts.slices()
-    old = [[old_span(span) for span in spans] for spans in plan.table["spans"].to_pylist()]
-    at = plan.table.schema.get_field_index("spans")
-    write_table(plan.table.set_column(at, "spans", pa.array(old, OLD_SPANS)), url, row_group_size=2)
-    values = json.loads((tmp_path / "plan.json").read_text())
-    assert values.pop("version") == 2
+    old = [{**row, "clips": [clip | {"frame_pts": [1]} for clip in row["clips"]]} for row in plan.table.to_pylist()]
+    schema = plan.table.schema
+    schema = schema.set(schema.get_field_index("clips"), pa.field("clips", DECODE_SCHEMA.field("clips").type))
+    url = str(tmp_path / "part-00000.parquet")
+    write_table(pa.Table.from_pylist(old, schema=schema), url)
+    values = {"epoch": 0, "num_bags": 4, "part_bags": [4], "carried": [2], "max_labels": 2, "version": 2}
     (tmp_path / "plan.json").write_text(json.dumps(values))
-    assert read_plan(str(tmp_path)) == facts
-    assert read_bags(url, PLAN_SCHEMA).equals(plan.table)
-    assert read_bags(url, DECODE_SCHEMA, start, stop).equals(plan.table.select(DECODE_SCHEMA.names))
-    assert read_bags(url, STEP_SCHEMA, 1, 3).equals(plan.table.select(STEP_SCHEMA.names).slice(1, 2))
+    facts = read_plan(str(tmp_path))
+    assert facts
+    assert list(facts.slices(1)) == [(url, 1, 4)]
+    assert read_drawn(url, STEP_SCHEMA, 1, 3).equals(plan.table.select(STEP_SCHEMA.names).slice(1, 2))
+    with pytest.raises(InputError, match=r"lacks the columns .*: another version wrote it"):
+        read_table(url, RESOLVE_SCHEMA.append(pa.field("packets_from", pa.string())))
 
 
 def test_a_plan_of_a_newer_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    write_plan(draw(), str(tmp_path), 0, bags_per_batch=2)
-    values = json.loads((tmp_path / "plan.json").read_text()) | {"version": 3}
+    write_plan(draw(), str(tmp_path), 0)
+    values = json.loads((tmp_path / "plan.json").read_text()) | {"version": 4}
     (tmp_path / "plan.json").write_text(json.dumps(values))
-    with pytest.raises(InputError, match=r"is a plan of version 3, newer than version 2, .* update adaptfocus"):
+    with pytest.raises(InputError, match=r"is a plan of version 4, newer than version 3, .* update adaptfocus"):
         read_plan(str(tmp_path))

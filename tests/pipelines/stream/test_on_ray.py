@@ -121,7 +121,7 @@ def test_the_head_of_the_next_epoch_comes_before_its_plan_is_known(small_world: 
     assert len(slots[0]) == 4, "and nothing of what is not drawn yet"
     rows = read_head(run, 1)
     assert rows is not None
-    write_plan(EpochPlan.of(rows, (), head.max_labels), run.epoch_url(1, "plan"), 1, 4)
+    write_plan(EpochPlan.of(rows, (), head.max_labels), run.epoch_url(1, "plan"), 1)
     for thread in threads:
         thread.join(30)
     assert [len(found) for found in slots.values()] == [4, 4], "the stream ends with its last plan"

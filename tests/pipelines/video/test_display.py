@@ -19,7 +19,7 @@ from adaptfocus.pipelines.decode.windows import dense_windows
 from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.inspection.demux import demux_packet_table
 from adaptfocus.pipelines.inspection.packet_table import read_packet_table
-from adaptfocus.pipelines.plan.draw import bare_bag
+from adaptfocus.pipelines.plan.resolve import bare_bag
 from adaptfocus.pipelines.video.display import Display, display_of, shown_aspect
 from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
 from tests.footage import with_display_matrix

@@ -13,7 +13,7 @@ import pytest
 
 from adaptfocus.pipelines.decode.settings import DecodeConfig
 from adaptfocus.pipelines.errors import InputError
-from adaptfocus.pipelines.plan.draw import Planner
+from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.store.tables import write_table
 from adaptfocus.trainers.evaluation import predictions
 from adaptfocus.trainers.evaluation.predictions import PREDICTIONS_SCHEMA, Prediction, Predictions

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptfocus.pipelines.plan.draw import Planner
 from adaptfocus.pipelines.plan.labels import is_shown
+from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.saliency.bins import Bins, spikes
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable, merge
 from adaptfocus.pipelines.schemas import INDEX_SCHEMA, LEDGER_SCHEMA

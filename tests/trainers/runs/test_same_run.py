@@ -12,7 +12,7 @@ import torch
 from adaptfocus.infra.running.run import run_training
 from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.pipelines.index.load import load_index
-from adaptfocus.pipelines.plan.draw import Planner
+from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.settings import make
 from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.runs.epochs import publish_plan
