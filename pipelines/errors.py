@@ -38,6 +38,10 @@ class InputError(AdaptFocusError):
     """Annotations, manifests or shards that cannot be used as they are."""
 
 
+# Ray Data appends this and advice about its own settings to the text of an error of a task.
+_RAYS_ADVICE = "\nFailed to apply UDF transform after "
+
+
 def own_error_in(error: BaseException | None) -> AdaptFocusError | None:
     """The AdaptFocusError inside another error, such as Ray's for a failed task; None if there is none.
 
@@ -46,6 +50,7 @@ def own_error_in(error: BaseException | None) -> AdaptFocusError | None:
     while error is not None:
         inside = getattr(error, "cause", None)
         if inside is None and isinstance(error, AdaptFocusError):
+            error.args = tuple(a.split(_RAYS_ADVICE)[0] if isinstance(a, str) else a for a in error.args)
             return error
         error = inside or error.__cause__
     return None

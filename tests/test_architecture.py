@@ -21,6 +21,7 @@ ORDER = {
         *(
             "url_secrets",
             "errors",
+            "over",
             "safe_pickle",
             "setting_values",
             "settings",
