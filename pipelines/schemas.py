@@ -19,8 +19,8 @@ SCHEMA_VERSION = 4
 # The size and tag of a video's shard when it was indexed (`size_and_tag`): columns of an index and of plans.
 SHARD_FIELDS = [("shard_size_bytes", pa.int64()), ("shard_tag", pa.string())]
 
-# Where the packets of a video lie, as encoded by pipelines/video/packets.py. On the store, `packets_url` is the name of an
-# object in the index's folder `packets`; in a loaded row and in a plan, it is a URL.
+# Where the packets of a video lie, as encoded by pipelines/video/packets.py. On the store, `packets_url` is the name of
+# an object in the index's folder `packets`; in a loaded row and in a plan, it is a URL.
 PACKETS_FIELDS = [
     ("packets_url", pa.string()),
     ("packets_offset_bytes", pa.int64()),
