@@ -14,8 +14,8 @@ from pathlib import Path
 from adaptfocus.pipelines.index import load_index
 from adaptfocus.pipelines.saliency import spikes
 from adaptfocus.trainers.runs import Run
-from adaptfocus.trainers.runs.epochs import read_saliency
 from adaptfocus.trainers.runs.open import load_config
+from adaptfocus.trainers.runs.snapshots import read_saliency
 
 
 def main(folder: str) -> None:
@@ -29,10 +29,10 @@ def main(folder: str) -> None:
 
     # 3. Beside the truth, which weak training never reads.
     index = load_index(config.index, columns=["video_id", "duration_seconds", "intervals"])
-    videos = index.table.to_pylist()
+    videos = {video["video_row"]: video for video in index.table.to_pylist()}
     inside = 0
     for row, label_id, height, time in zip(saliency.video_row, saliency.label_id, heights, times, strict=True):
-        video, label = videos[row], index.classes[label_id]
+        video, label = videos[int(row)], index.classes[label_id]
         seconds = float(time) * video["duration_seconds"]
         true = [(each["start_seconds"], each["end_seconds"]) for each in video["intervals"] if each["label"] == label]
         inside += any(start <= seconds <= end for start, end in true)

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import nn
 
+from adaptfocus.pipelines.over import Over
 from adaptfocus.pipelines.plan.published import Stretch
 from adaptfocus.pipelines.stream.clips import ClipShape
 from adaptfocus.trainers.batches import ClipBatch, LabelShape
@@ -20,6 +21,10 @@ class Ranks(Protocol):
 
     def gather(self, value: Any) -> list[Any]:
         """One small value from each rank, in the order of ranks, on every rank. It is also a barrier."""
+        ...
+
+    def to_rank_zero(self, value: Any) -> list[Any] | None:
+        """A value of any size from each rank, in the order of ranks, on rank 0; None on the others."""
         ...
 
     def on_rank_zero(self, make: Callable[[], T]) -> T:
@@ -46,6 +51,7 @@ class Engine(Ranks, AddsUp, Protocol):
     rank: int
     workers: int
     device: torch.device
+    over: Over  # does work between two epochs; only rank 0 uses it
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model in the form that this group trains: gradients are averaged over ranks."""

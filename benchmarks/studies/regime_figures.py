@@ -15,9 +15,9 @@ from adaptfocus.infra.report.gather import read_scores
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.plan.planner import Planner
-from adaptfocus.trainers.runs.diagnosis import salient_hit_rate
-from adaptfocus.trainers.runs.epochs import read_saliency
+from adaptfocus.trainers.diagnosis.summary import salient_hit_rate
 from adaptfocus.trainers.runs.log import SUMMARY, Run
+from adaptfocus.trainers.runs.snapshots import read_saliency
 from benchmarks.measuring.figures import Figure, mean_and_std
 from benchmarks.studies.regime_runs import FINAL, RunJob
 from benchmarks.studies.variants import LIKE_FOR_LIKE, REFERENCE

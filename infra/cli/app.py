@@ -10,6 +10,7 @@ import importlib.util
 import os
 import shlex
 import sys
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -88,17 +89,14 @@ def plan(
     from adaptfocus.infra.running.planning import first_plan, left_out_line, summary_of
 
     config = settings_from(name, overrides, config_url)
-    drawn = first_plan(config)
     table = Table("epoch 1 would", "", show_header=True, box=None)
-    for key, value in summary_of(drawn, config).items():
-        table.add_row(key, value)
+    with tempfile.TemporaryDirectory() as folder:
+        for key, value in summary_of(first_plan(config, out_url or folder), config).items():
+            table.add_row(key, value)
     show(out, table)
     if left_out := left_out_line(config):
         out.print(left_out, highlight=False, soft_wrap=True)
     if out_url:
-        from adaptfocus.pipelines.plan.published import write_plan
-
-        write_plan(drawn, out_url, 0)
         out.print(f"written to {out_url}")
 
 

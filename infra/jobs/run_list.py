@@ -14,12 +14,11 @@ from adaptfocus.infra.running.found import newest_found
 from adaptfocus.infra.running.progress import read_heartbeat
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError
-from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA
 from adaptfocus.pipelines.store import strict_json
-from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.trainers.evaluation.saved import names_of, read_scores
 from adaptfocus.trainers.runs.holder import SIGN_SECONDS, Holder, read_holder, seems_alive
-from adaptfocus.trainers.runs.log import EXCLUDED, RESTORE, SALIENCY, Commit, Run
+from adaptfocus.trainers.runs.log import RESTORE, SALIENCY, Commit, Run
+from adaptfocus.trainers.runs.snapshots import count_excluded, read_manifest
 
 # A run reports its position at most once a second, and only between steps: a slow step does not mean that it died.
 FRESH_SECONDS = 120.0
@@ -160,7 +159,6 @@ def _found(run: Run, epoch: int) -> dict:
 def _bad_videos(run: Run, epoch: int) -> int:
     """The number of videos in the newest exclusions: those of the next epoch exist once this epoch is merged."""
     for number in (epoch + 1, epoch):
-        url = run.epoch_url(number, EXCLUDED)
-        if store.exists(url):
-            return read_table(url, EXCLUDED_SCHEMA).num_rows
+        if store.exists(run.epoch_url(number, SALIENCY)):
+            return count_excluded(read_manifest(run, number))
     return 0

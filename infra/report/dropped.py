@@ -14,8 +14,8 @@ from adaptfocus.infra.report.data import Dropped
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.index.load import refused_of
 from adaptfocus.trainers.evaluation import predictions
-from adaptfocus.trainers.runs.epochs import read_excluded
-from adaptfocus.trainers.runs.log import Run
+from adaptfocus.trainers.runs.log import SALIENCY, Run
+from adaptfocus.trainers.runs.snapshots import read_excluded
 from adaptfocus.trainers.settings.run import TrainConfig
 
 
@@ -44,7 +44,7 @@ def _counted(stage: str, rows: Sequence[tuple[str, str, str]]) -> list[Dropped]:
 def _excluded(run: Run, config: TrainConfig) -> list[tuple[str, str, str]]:
     """The videos that training excludes, as of the newest epoch that was prepared."""
     for epoch in range(config.epochs, -1, -1):
-        if store.exists(run.epoch_url(epoch, "excluded.parquet")):
+        if store.exists(run.epoch_url(epoch, SALIENCY)):
             return [_told(row) for row in read_excluded(run, epoch).to_pylist()]
     return []
 

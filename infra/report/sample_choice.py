@@ -47,13 +47,13 @@ class _Pair(NamedTuple):
 
 def rows_of_ids(planner: Planner, video_ids: Sequence[str]) -> list[Choice]:
     """The videos of an index with the given ids; ids that the index does not have are left out."""
-    rows = {name: row for row, name in enumerate(planner.table.column("video_id").to_pylist())}
+    rows = dict(zip(planner.ids, planner.video_rows.tolist(), strict=True))
     return [Choice(rows[name], "asked for by its id") for name in video_ids if name in rows]
 
 
 def refuse_unknown(planners: Sequence[Planner], video_ids: Sequence[str]) -> None:
     """Raises InputError: an id is in none of the indexes; the message names the most similar id that is."""
-    known = [name for planner in planners for name in planner.table.column("video_id").to_pylist()]
+    known = [name for planner in planners for name in planner.ids]
     for name in video_ids:
         if name not in set(known):
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
@@ -78,7 +78,8 @@ def worst_videos(planner: Planner, snapshots: Sequence[Snapshot], count: int, ex
             said = f"{what}: {pair.label}, spike {pair.spike:.2f}"
             where = ", outside every true interval" if pair.hit is False else ""
             chosen.setdefault(pair.row, f"{said}{where} ({pair.run})")
-    left = [row for row, ids in enumerate(planner.label_ids) if ids and row not in excluded | set(chosen)]
+    labelled = planner.video_rows[planner.labels.lengths > 0].tolist()
+    left = [row for row in labelled if row not in excluded and row not in chosen]
     more = min(count - len(chosen), len(left))
     chosen |= {left[(2 * i + 1) * len(left) // (2 * more)]: "taken evenly from the index" for i in range(more)}
     return [Choice(row, why) for row, why in chosen.items()]
@@ -90,10 +91,11 @@ def _pairs(planner: Planner, snapshot: Snapshot) -> list[_Pair]:
     duration = planner.table.column("duration_seconds").to_numpy()
     intervals = planner.table.column("intervals").to_pylist()
     rows, labels = snapshot.saliency.video_row, snapshot.saliency.label_id
+    places = planner.places(rows)
     found = []
     for n in np.flatnonzero(a >= 0):
         row, label = int(rows[n]), planner.classes[int(labels[n])]
-        spans = intervals[row]
-        hit = None if spans is None else is_shown(spans, label, float(salient[n]) * duration[row])
+        spans = intervals[places[n]]
+        hit = None if spans is None else is_shown(spans, label, float(salient[n]) * duration[places[n]])
         found.append(_Pair(row, label, snapshot.name, float(a[n]), hit))
     return found

@@ -24,8 +24,8 @@ from adaptfocus.pipelines.saliency.bins import Bins, fade, spikes
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import NEVER_VISITED, STEP_SCHEMA
 from adaptfocus.pipelines.store import strict_json
-from adaptfocus.trainers.runs.epochs import read_excluded, read_saliency
 from adaptfocus.trainers.runs.log import RESTORE, SALIENCY, Run
+from adaptfocus.trainers.runs.snapshots import read_excluded, read_saliency
 from adaptfocus.trainers.settings.run import TrainConfig
 
 STRIP_FRAMES = 8  # as many as can be told apart on a phone
@@ -151,16 +151,16 @@ def _newest_snapshot(run: Run, config: TrainConfig) -> int:
 
 def _drawn(run: Run, config: TrainConfig, rows: set[int], planner: Planner, epochs: int) -> dict[int, list[DrawnClip]]:
     """Every clip that was drawn from some videos, epoch by epoch."""
-    half = (config.clip.frames - 1) / 2
-    wanted = sorted(rows)
+    half, wanted = (config.clip.frames - 1) / 2, sorted(rows)
+    rates = planner.table.column("frame_rate_hz").to_numpy()[planner.places(wanted)].tolist()
+    width_of = {row: half * config.clip.stride_seconds(rate) for row, rate in zip(wanted, rates, strict=True)}
     found: dict[int, list[DrawnClip]] = {row: [] for row in rows}
     for epoch in range(epochs):
         plan = read_plan(run.epoch_url(epoch, "plan"))
         for url, start, stop in plan.slices(0) if plan else ():
             part = read_drawn(url, STEP_SCHEMA, start, stop).select(["video_row", "clips"])
             for bag in part.filter(pc.field("video_row").isin(wanted)).to_pylist():
-                rate = planner.table.column("frame_rate_hz")[bag["video_row"]].as_py()
-                width = half * config.clip.stride_seconds(rate)
+                width = width_of[bag["video_row"]]
                 for clip in bag["clips"]:
                     label = clip["focus_label_id"]
                     reason, name = ("explore", None) if label < 0 else ("focus", planner.classes[label])
@@ -172,7 +172,7 @@ def _sample(seen: Seen, planner: Planner, row: int) -> tuple[VideoSample, list[D
     video = planner.video(row)
     pairs = seen.saliency.pairs_of(row)
     bins = Bins(*(t[pairs] for t in (seen.saliency.bins.score, seen.saliency.bins.tau, seen.saliency.bins.epoch)))
-    labels = [planner.classes[k] for k in planner.label_ids[row]]
+    labels = [planner.classes[k] for k in planner.label_ids[int(planner.places([row])[0])]]
     actions = [_timeline(seen, bins, n, label, video) for n, label in enumerate(labels)]
     pictures: list[Thumbnail] = []
     lost: list[Dropped] = []

@@ -7,22 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from adaptfocus.infra.running.wording import many
-from adaptfocus.pipelines.plan.planner import Planner
-from adaptfocus.pipelines.plan.published import BAGS_PER_CHUNK, find_packets
-from adaptfocus.pipelines.schemas import EpochPlan
+from adaptfocus.pipelines.over import in_this_process
+from adaptfocus.pipelines.plan.published import BAGS_PER_CHUNK, PlanFacts, publish, read_bags
 from adaptfocus.pipelines.store.ahead import cost_of
 from adaptfocus.pipelines.video.packets import packet_count
-from adaptfocus.trainers.inputs.time_order import training_facts, training_index
-from adaptfocus.trainers.runs.epochs import draw_plan
+from adaptfocus.trainers.inputs.time_order import training_facts
+from adaptfocus.trainers.runs.planning import Corpus, EpochPlanner
 from adaptfocus.trainers.runs.unused_videos import describe_unused, read_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 
 
-def first_plan(config: TrainConfig) -> EpochPlan:
-    """The plan of the first epoch, identical to the one that training would publish."""
-    index = training_index(config)
-    planner = Planner.of(index.table, index.classes)
-    return draw_plan(config, planner, planner.empty_saliency(config.saliency), epoch=0)
+def first_plan(config: TrainConfig, out_url: str) -> PlanFacts:
+    """Write the plan of the first epoch into a folder, identical to the one that training would publish."""
+    return publish(EpochPlanner(config, Corpus.of(config), {}, in_this_process).draw(0, (), out_url))
 
 
 def left_out_line(config: TrainConfig) -> str | None:
@@ -31,12 +28,13 @@ def left_out_line(config: TrainConfig) -> str | None:
     return describe_unused(left_out, training_facts(config).videos) if left_out.rows else None
 
 
-def summary_of(plan: EpochPlan, config: TrainConfig) -> dict[str, str]:
+def summary_of(plan: PlanFacts, config: TrainConfig) -> dict[str, str]:
     """Figures of a plan as texts to show."""
     in_all: Counter[str] = Counter()
-    for table in plan.tables(BAGS_PER_CHUNK):
-        for bag in find_packets(table).to_pylist():
-            in_all.update(_counts_of(bag))
+    for url, start, stop in plan.slices():
+        for at in range(start, stop, BAGS_PER_CHUNK):
+            for bag in read_bags(url, at, min(at + BAGS_PER_CHUNK, stop)).to_pylist():
+                in_all.update(_counts_of(bag))
     clips, size, requests = in_all["clips"], in_all["size_bytes"], in_all["requests"]
     batches = plan.num_bags // config.plan.bags_per_batch
     drawn = {

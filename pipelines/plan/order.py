@@ -77,7 +77,9 @@ def shares(weights: Sequence[float], total_weight: float, draws: int, seed: int,
     ends = np.cumsum([weight / total_weight * draws for weight in weights]).tolist()
     begins = [0.0, *ends[:-1]]
     ticks = [_tick(begin, seed, epoch) for begin in begins]
-    ticks.append(ticks[0] + draws if ticks else draws)  # whatever the rounding of the last sum
+    last = max((number for number, weight in enumerate(weights) if weight > 0), default=0)
+    # The last window with any video takes up what rounding has left.
+    ticks = [*ticks[: last + 1], *[ticks[0] + draws] * (len(weights) - last)]
     return [
         Share(total_weight, draws, begin, tick - ticks[0], after - tick)
         for begin, tick, after in zip(begins, ticks, ticks[1:], strict=False)

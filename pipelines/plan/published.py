@@ -39,6 +39,7 @@ BAGS_PER_PART = 2048
 BAGS_PER_CHUNK = 64
 # Batches at the beginning of an epoch that are looked up one by one: as many as a head usually has.
 LEAD_CHUNKS = 4
+CHUNKS_PER_PIECE = 1024  # listed at once
 # The wait between two looks for a plan that does not exist yet. An epoch may take hours, so the wait may last hours.
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 0.02, 0.5
 
@@ -117,13 +118,26 @@ class Stretch:
 
     def chunks(self) -> Iterator[Chunk]:
         """The chunks in order. The first ones of an epoch are single batches, so that a head can supply them."""
+        for epoch, ends in self.pieces():
+            yield from (Chunk(epoch, *slots) for slots in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True))
+
+    def pieces(self) -> Iterator[tuple[int, np.ndarray]]:
+        """(epoch, where its chunks begin and where the last one ends, int64 [C + 1]) of CHUNKS_PER_PIECE chunks.
+
+        A large corpus has millions of chunks an epoch, and nobody holds them all.
+        """
+        bags, lead_end = max(1, BAGS_PER_CHUNK // self.bags_per_batch), LEAD_CHUNKS * self.bags_per_batch
+        step = bags * self.bags_per_batch
         for epoch in range(self.epoch, self.epochs):
             slot = self.first_slot if epoch == self.epoch else 0
+            if slot < min(lead_end, self.max_bags):
+                ends = np.arange(slot, min(lead_end, self.max_bags) + self.bags_per_batch, self.bags_per_batch)
+                yield epoch, ends
+                slot = int(ends[-1])
             while slot < self.max_bags:
-                is_lead = slot < LEAD_CHUNKS * self.bags_per_batch
-                bags = (1 if is_lead else max(1, BAGS_PER_CHUNK // self.bags_per_batch)) * self.bags_per_batch
-                yield Chunk(epoch, slot, slot + bags)
-                slot += bags
+                count = min(CHUNKS_PER_PIECE, -(-(self.max_bags - slot) // step))
+                yield epoch, slot + step * np.arange(count + 1)
+                slot += count * step
 
 
 @lru_cache(maxsize=4)

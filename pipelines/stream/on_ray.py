@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import ray
 from ray.data import Dataset, Datasource, ReadTask, TaskPoolStrategy
@@ -184,10 +185,10 @@ class ChunkSource(Datasource):
         return [ReadTask(partial(_chunks, stretch), facts)]
 
 
-def _chunks(stretch: Stretch) -> list[pa.Table]:
-    columns = list(zip(*stretch.chunks(), strict=True))
-    names = dict(zip(Chunk._fields, columns, strict=True))
-    return [pa.table({"run_url": pa.array([stretch.run_url] * len(columns[0])), **names})]
+def _chunks(stretch: Stretch) -> Iterator[pa.Table]:
+    for epoch, ends in stretch.pieces():
+        names = dict(zip(Chunk._fields, (np.full(len(ends) - 1, epoch), ends[:-1], ends[1:]), strict=True))
+        yield pa.table({"run_url": pa.array([stretch.run_url] * (len(ends) - 1)), **names})
 
 
 def _rows_of_chunks(chunks: Any) -> pa.Table:

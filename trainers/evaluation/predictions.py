@@ -21,8 +21,8 @@ from adaptfocus.pipelines.plan.settings import ClipConfig
 from adaptfocus.pipelines.plan.views import view_centers_seconds
 from adaptfocus.pipelines.schemas import clip_id
 from adaptfocus.pipelines.store.tables import read_table, rows_as_lists, write_table
+from adaptfocus.trainers.diagnosis.true_moments import TrueMoments
 from adaptfocus.trainers.runs.log import Run
-from adaptfocus.trainers.runs.true_moments import TrueMoments
 
 PREDICTIONS_SCHEMA = pa.schema(
     [

@@ -9,6 +9,7 @@ Whatever does not move in a clip looks the same in every order, so the model lea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import permutations
 
@@ -17,6 +18,7 @@ import pyarrow as pa
 import torch
 
 from adaptfocus.pipelines.index.load import IndexFacts, VideoIndex, load_index, open_index
+from adaptfocus.pipelines.index.partitions import LOADED_SCHEMA, Partition, read_partition
 from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.device.draws import ORDER, uniforms
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -33,15 +35,30 @@ def training_index(config: TrainConfig, columns: list[str] | None = None) -> Vid
         InputError, StorageError: as `load_index` does.
     """
     index = load_index(config.index, columns)
-    if config.task == "labels":
-        return index
-    table = index.table
+    return index if config.task == "labels" else replace(index, table=_as_orders(index.table), classes=list(ORDERS))
+
+
+def read_videos(config: TrainConfig, partitions: Sequence[Partition], columns: Sequence[str] | None = None) -> pa.Table:
+    """The videos of some partitions of `training_index`, with ascending `video_row`.
+
+    Raises:
+        InputError, StorageError: as `read_partition` does.
+    """
+    found = [read_partition(config.index, each, columns) for each in sorted(partitions, key=lambda each: each.uid)]
+    names = LOADED_SCHEMA.names if columns is None else ["video_row", *columns]
+    schema = pa.schema([LOADED_SCHEMA.field(name) for name in names])
+    table = pa.concat_tables([schema.empty_table(), *(each.select(names).cast(schema) for each in found)])
+    return table if config.task == "labels" else _as_orders(table)
+
+
+def _as_orders(table: pa.Table) -> pa.Table:
+    """The same videos with `ORDERS` as the labels of each."""
     instead = {"labels": [list(ORDERS)] * table.num_rows, "intervals": [None] * table.num_rows}
     for name in instead.keys() & set(table.column_names):
         field = table.schema.field(name)
         values = pa.array(instead[name], field.type)
         table = table.set_column(table.schema.get_field_index(name), field, values)
-    return replace(index, table=table, classes=list(ORDERS))
+    return table
 
 
 def training_facts(config: TrainConfig) -> IndexFacts:
@@ -53,7 +70,8 @@ def training_facts(config: TrainConfig) -> IndexFacts:
     facts = open_index(config.index)
     if config.task == "labels":
         return facts
-    return replace(facts, unlabelled=0, max_labels=len(ORDERS), classes=list(ORDERS))
+    counts = dict.fromkeys(ORDERS, facts.videos)
+    return replace(facts, unlabelled=0, max_labels=len(ORDERS), classes=list(ORDERS), label_counts=counts)
 
 
 def reorder_clips(batch: ClipBatch, seed: int) -> ClipBatch:

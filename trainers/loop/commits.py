@@ -171,22 +171,23 @@ class Commits:
         self, plan: PlanFacts, cursor: int, done: SinceCommit, leaving: Leaving, loss: torch.Tensor,
         state: dict[str, Any], facts: dict[str, float],
     ) -> Commit:  # fmt: skip
-        """Every rank writes its ledger, then rank 0 the state, then the log entry that makes all of it valid."""
+        """Rank 0 writes the ledger of all ranks, then the state, then the log entry that makes all of it valid."""
         began, lineage, keep = time.monotonic(), self.lineage, self.config.checkpoint
         leaving.wait()
         problems = self._aside.gather(self._problem(plan, cursor, done))
         if any(problems):
             raise self._diverged(problems)
         folder = lineage.folder(plan.epoch, cursor)
-        lineage.write_ledger(folder, self.engine.rank, done.scores.to_arrow())
+        bags = self._aside.to_rank_zero(done.scores.to_arrow())
         own = [loss.item(), float(done.scores.clips_decoded()), done.input_wait_seconds, *done.scores.reading()]
-        sums = self._aside.gather(own)  # arrives when every rank has written its ledger
+        sums = self._aside.gather(own)
         all_losses, clips, waited, *reading = (sum(values) for values in zip(*sums, strict=True))
 
         def on_rank_zero() -> Commit:
             if places := list(not_finite(state)):
                 what = f"{list_places(places)} of the weights and the optimiser's state are not finite"
                 raise DivergedError(describe_divergence(self.config, plan, cursor, facts["learning_rate"], what))
+            lineage.write_ledger(folder, bags or [])
             sha256 = lineage.write_state(folder, state)
             metrics = facts | {
                 "loss": all_losses / facts["batches"],

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from adaptfocus.pipelines.errors import AdaptFocusError, ReplacedError, StorageError
+from adaptfocus.pipelines.over import Over, in_this_process
 from adaptfocus.pipelines.plan.published import Stretch, follow
 from adaptfocus.pipelines.stream.clips import ClipShape, stream
 from adaptfocus.pipelines.stream.threads import ahead
@@ -44,6 +45,7 @@ class LocalEngine:
     def __init__(self, bags_per_batch: int, device: torch.device | None = None) -> None:
         self.bags_per_batch = bags_per_batch
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.over: Over = in_this_process
         self.notice = threading.Event()  # set to ask this process to commit and end
 
     def wrap(self, model: nn.Module) -> nn.Module:
@@ -62,6 +64,9 @@ class LocalEngine:
         return wish
 
     def gather(self, value: Any) -> list[Any]:
+        return [value]
+
+    def to_rank_zero(self, value: Any) -> list[Any]:
         return [value]
 
     def on_rank_zero(self, make: Callable[[], T]) -> T:

@@ -63,7 +63,7 @@ def train(config: TrainConfig, engine: Engine) -> None:
         DrainedError: the group was asked to stop, and all that it has trained is committed.
     """
     run = Run(config.url)
-    index, planning = training_facts(config), Planning(run, config)
+    index, planning = training_facts(config), Planning(run, config, engine.over)
     model = make_model(config, len(index.classes), engine.device)
     lineage, position, state = start(run, engine)
     if state is None and config.start_from:

@@ -15,6 +15,7 @@ from ray.train.v2._internal.execution.context import get_train_context
 from torch import nn
 
 from adaptfocus.pipelines.errors import AdaptFocusError, StorageError
+from adaptfocus.pipelines.over import Over
 from adaptfocus.pipelines.plan.published import Stretch, follow
 from adaptfocus.pipelines.stream.batches import DecodedBatch
 from adaptfocus.pipelines.stream.clips import ClipShape
@@ -25,6 +26,7 @@ from adaptfocus.trainers.loop.engine import as_stopped
 from adaptfocus.trainers.loop.sharding import wrap_model
 from adaptfocus.trainers.on_ray.datasets import unless_replaced
 from adaptfocus.trainers.on_ray.elastic import NOTICE
+from adaptfocus.trainers.on_ray.over import OnRay
 from adaptfocus.trainers.on_ray.stop import notice_when_asked
 from adaptfocus.trainers.settings.run import TrainConfig
 
@@ -50,6 +52,11 @@ class RayRanks:
     def gather(self, value: Any) -> list[Any]:
         values: list[Any] = [None] * self.workers
         dist.all_gather_object(values, value, group=self.group)
+        return values
+
+    def to_rank_zero(self, value: Any) -> list[Any] | None:
+        values: list[Any] | None = [None] * self.workers if self.rank == 0 else None
+        dist.gather_object(value, values, group=self.group)
         return values
 
     def on_rank_zero(self, make: Callable[[], T]) -> T:
@@ -84,6 +91,8 @@ class RayEngine(RayRanks):
         self.device, self.sharding = ray.train.torch.get_device(), config.step.sharding
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # streams and events belong to the current device
+        place = config.placement
+        self.over: Over = OnRay(place.decode_workers, label_selector=tuple(sorted(place.decode_labels.items())))
         self.bags_per_rank = config.plan.bags_per_batch // self.workers
         shard = ray.train.get_dataset_shard("clips")
         assert shard is not None

@@ -24,9 +24,14 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+# Items that are done where the caller is: a corpus of one window, and the bags before it. Tasks for them would cost
+# 3 s of CPU for their imports, at each boundary of an epoch.
+FEW = 2
+
+
 @dataclass(frozen=True)
 class OnRay:
-    """An `Over`. A task is a process, and does one item at a time.
+    """An `Over`. A task is a process, and does one item at a time. The caller itself does up to FEW items.
 
     Ray runs a task again if its process or its node dies. An error that the function raises ends the whole.
     """
@@ -41,7 +46,8 @@ class OnRay:
             AdaptFocusError: the function raised it.
             ray.exceptions.RayError: any other error of the function, or of Ray.
         """
-        if not items:
+        if len(items) <= FEW:
+            yield from map(function, items)
             return
         quiet_data()
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # it reports each execution, also inside a worker

@@ -5,16 +5,19 @@ Each finished epoch's plan is compared with the ledger of its last commit, and t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from adaptfocus.pipelines.plan.published import read_plan
+from adaptfocus.pipelines.plan.published import PlanFacts, read_plan
 from adaptfocus.pipelines.schemas import PLAN_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table
+from adaptfocus.trainers.runs.ledger_files import LedgerFile, read_ledger
 from adaptfocus.trainers.runs.log import Commit, Run
 
+BAGS_AT_ONCE = 16384
 _CLIPS = pa.schema([PLAN_SCHEMA.field("clips")])
 
 
@@ -38,27 +41,49 @@ def last_commits(entries: list[Commit]) -> dict[int, Commit]:
 
 
 def audit(run: Run) -> Audit:
-    """Count every clip of every finished epoch. Each must have been trained exactly once."""
+    """Count every clip of every finished epoch. Each must have been trained exactly once.
+
+    Slots are compared some files of the ledger at a time, so memory does not grow with an epoch.
+    """
     entries = run.entries()
-    epochs = planned = trained = lost = twice = undecodable = 0
+    epochs, total = 0, np.zeros(5, np.int64)
     for epoch, commit in sorted(last_commits(entries).items()):
         plan = read_plan(run.epoch_url(epoch, "plan"))
         if plan is None or commit.cursor != plan.num_bags:
             continue
-        wanted = np.unique(np.concatenate([_planned(*part) for part in plan.slices(0)]))
-        ledger = run.ledger(commit)
-        seen, counts = np.unique(_flat(ledger["clip_id"]), return_counts=True)
-        undecodable += len(_flat(ledger.filter(pa.array(~ledger["ok"].to_numpy()))["clip_id"]))
-        both = len(np.intersect1d(wanted, seen, assume_unique=True))
         epochs += 1
-        planned += len(wanted)
-        lost += len(wanted) - both
-        twice += int((counts > 1).sum()) + len(seen) - both
-        trained += both
+        for files in _stretches(run.ledger_files(commit)):
+            total += _counted(run, plan, files)
+    planned, trained, lost, twice, undecodable = total.tolist()
     starts = [e for e in entries if e.kind == "start"]
     return Audit(
         epochs, planned, trained - undecodable, lost, twice, undecodable, len(starts), tuple(e.workers for e in starts)
     )
+
+
+def _stretches(files: list[LedgerFile]) -> Iterator[list[LedgerFile]]:
+    """Files of consecutive slots. They are whole commits with at least BAGS_AT_ONCE bags, except the last."""
+    found: list[LedgerFile] = []
+    for file in files:
+        if found and file.first_slot >= found[0].first_slot + BAGS_AT_ONCE and file.first_slot >= found[-1].end_slot:
+            yield found
+            found = []
+        found.append(file)
+    if found:
+        yield found
+
+
+def _counted(run: Run, plan: PlanFacts, files: list[LedgerFile]) -> np.ndarray:
+    """Clips planned, trained, lost, trained twice and undecodable, int64 [5], of the slots that these files are of."""
+    first, end = files[0].first_slot, files[-1].end_slot
+    clips = [np.zeros(0, np.int64), *(_planned(*part) for part in plan.slices(first, end))]
+    wanted = np.unique(np.concatenate(clips))
+    ledger = read_ledger(run.url, files, first, end, ["slot", "ok", "clip_id"])
+    seen, counts = np.unique(_flat(ledger["clip_id"]), return_counts=True)
+    undecodable = len(_flat(ledger.filter(pa.array(~ledger["ok"].to_numpy()))["clip_id"]))
+    both = len(np.intersect1d(wanted, seen, assume_unique=True))
+    twice = int((counts > 1).sum()) + len(seen) - both
+    return np.array([len(wanted), both, len(wanted) - both, twice, undecodable])
 
 
 def _planned(url: str, start: int, stop: int) -> np.ndarray:

@@ -5,7 +5,7 @@ exclusive creation. A resumed run reads its position (epoch, cursor) and the mat
 
     NAME/config.json                       the resolved settings
     NAME/log/000012.json                   commit 12; only one process can create it (docs/decisions/0002)
-    NAME/checkpoints/000012-.../state.pt   weights and optimiser; scores-R-of-W.parquet: the ledger of each rank
+    NAME/checkpoints/000012-.../           state.pt: weights and optimiser; ledger.parquet: what was trained for them
     NAME/epochs/0007/                      the saliency snapshot and exclusions that epoch 7 is planned from, the plan
 
 A checkpoint counts from the moment its log entry exists, so a reader never sees half of one. A process that has lost
@@ -24,6 +24,7 @@ import json
 import logging
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
@@ -32,13 +33,12 @@ import pyarrow as pa
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError, StorageError
 from adaptfocus.pipelines.plan.published import epoch_url
-from adaptfocus.pipelines.schemas import LATER_IN_LEDGER, LEDGER_SCHEMA
 from adaptfocus.pipelines.store import strict_json
-from adaptfocus.pipelines.store.tables import read_table, write_table
 from adaptfocus.trainers.errors import DamagedStateError, TakenOverError
+from adaptfocus.trainers.runs.ledger_files import LedgerFile, files_of_ranks, one_file, read_ledger, write_ledger
 
 RECENT = 64  # log entries that a new claimant reads to find old states: far more than anybody keeps
-SALIENCY, EXCLUDED, SUMMARY = "saliency.parquet", "excluded.parquet", "summary.json"  # of an epoch's folder
+SALIENCY, SUMMARY = "saliency.parquet", "summary.json"  # of an epoch's folder
 RESTORE = "copy the run's folder again from where it was trained"  # the fix if one of its files is damaged
 
 _log = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ class Commit:
     previous: int | None = None  # the number of the checkpoint from which this one was trained; None: it is the first
     # All ledger files of the epoch up to here: only in logs whose entries do not name the previous checkpoint.
     ledger: tuple[str, ...] | None = None
+    one_ledger: bool = False  # its ledger is one file; in logs of earlier versions it is one for each rank
 
     @property
     def next_position(self) -> tuple[int, int]:
@@ -76,8 +77,10 @@ class Commit:
 
     @property
     def own_ledger(self) -> list[str]:
-        """Paths inside the run of the ledger files that were written with it, one for each rank."""
-        return [ledger_file(self.folder, rank, self.workers) for rank in range(self.workers)] if self.folder else []
+        """Paths inside the run of the ledger files that were written with it."""
+        if not self.folder:
+            return []
+        return [one_file(self.folder)] if self.one_ledger else files_of_ranks(self.folder, self.workers)
 
 
 class Kept(NamedTuple):
@@ -86,11 +89,6 @@ class Kept(NamedTuple):
     folder: str
     epoch: int
     ends_epoch: bool
-
-
-def ledger_file(folder: str, rank: int, workers: int) -> str:
-    """The path of one rank's ledger inside the run; `folder` is that of its checkpoint."""
-    return f"{folder}/scores-{rank}-of-{workers}.parquet"
 
 
 class Run:
@@ -152,23 +150,25 @@ class Run:
                 return Lineage(self, group, workers, last + 1, kept), checkpoint
         raise StorageError(f"{self.at('log')}: lost 100 races for the run; stop the other processes that train it")
 
-    def ledger_files(self, commit: Commit | None) -> list[str]:
-        """Paths inside the run of the ledger files of the commit's epoch up to it, in this lineage, oldest first."""
-        files: list[list[str]] = []  # of each checkpoint, newest first
+    def ledger_files(self, commit: Commit | None) -> list[LedgerFile]:
+        """The ledger files of the commit's epoch up to it, in this lineage, oldest first."""
+        files: list[list[LedgerFile]] = []  # of each checkpoint, newest first
         at = commit
         while at is not None and commit is not None and at.epoch == commit.epoch:
-            if at.ledger is not None:
-                files.append([*at.ledger])
-                break
-            files.append(at.own_ledger)
-            at = None if at.previous is None else self.entry(at.previous)
+            before = None if at.previous is None else self.entry(at.previous)
+            first = before.cursor if before and before.epoch == at.epoch and at.ledger is None else 0
+            paths = at.own_ledger if at.ledger is None else at.ledger
+            files.append([LedgerFile(path, first, at.cursor, at.one_ledger) for path in paths])
+            at = before if at.ledger is None else None
         return [file for each in reversed(files) for file in each]
 
     def ledger(self, commit: Commit | None) -> pa.Table:
         """All ledger rows of the commit's epoch up to it."""
-        files = self.ledger_files(commit)
-        parts = [_read_ledger(self.at(file)) for file in files]
-        return pa.concat_tables([LEDGER_SCHEMA.empty_table(), *parts])
+        return self.ledger_of(commit, 0, commit.cursor if commit else 0)
+
+    def ledger_of(self, commit: Commit | None, first_slot: int, end_slot: int) -> pa.Table:
+        """The ledger rows of slots [first_slot, end_slot) of the epoch, up to the commit. Only their files are read."""
+        return read_ledger(self.url, self.ledger_files(commit), first_slot, end_slot)
 
     def kept_epochs(self) -> dict[int, Commit]:
         """The checkpoints at the ends of epochs that still have their states, by epoch (counted from 0)."""
@@ -266,9 +266,9 @@ class Lineage:
         """The folder of the next checkpoint. The group in its name keeps the files of two claimants apart."""
         return f"checkpoints/{self.number + 1:06d}-e{epoch:04d}-b{cursor:09d}-{self.group}"
 
-    def write_ledger(self, folder: str, rank: int, rows: pa.Table) -> None:
-        """Write one rank's ledger rows since the last commit."""
-        write_table(rows, self.run.at(ledger_file(folder, rank, self.workers)))
+    def write_ledger(self, folder: str, parts: Sequence[pa.Table]) -> None:
+        """Write the ledger rows of all ranks since the last commit."""
+        write_ledger(self.run.at(one_file(folder)), parts)
 
     def write_state(self, folder: str, state: dict[str, Any]) -> str:
         """Write weights and optimiser -> their SHA-256."""
@@ -284,7 +284,7 @@ class Lineage:
         self, folder: str, epoch: int, cursor: int, num_bags: int, last: Commit | None, metrics: dict[str, float],
         state_sha256: str | None = None, bags: int | None = None, clips: int | None = None,
     ) -> Commit:  # fmt: skip
-        """Make the files in `folder`, each rank's ledger included, the run's newest checkpoint.
+        """Make the files in `folder`, ledger and state, the run's newest checkpoint.
 
         Args:
             last: the checkpoint from which training came; None: from the beginning.
@@ -295,6 +295,7 @@ class Lineage:
         entry = Commit(
             self.number + 1, "checkpoint", self.group, self.workers, time.time(),
             epoch, cursor, num_bags, folder, metrics, state_sha256, bags, clips, last.number if last else None,
+            one_ledger=True,
         )  # fmt: skip
         if not self.run.append(entry):
             raise TakenOverError(
@@ -319,18 +320,6 @@ class Lineage:
 def _ends(entries: list[Commit]) -> list[Commit]:
     """The checkpoints at the ends of epochs, oldest first."""
     return [e for e in entries if e.ends_epoch]
-
-
-def _read_ledger(url: str) -> pa.Table:
-    """A ledger as LEDGER_SCHEMA. Errors of an earlier version, "kind: message", are split into two columns."""
-    table = read_table(url, LEDGER_SCHEMA, later=LATER_IN_LEDGER)
-    if not table.column("kind").null_count:
-        return table
-    parts = [error.partition(": ") for error in table.column("error").to_pylist()]
-    for name, values in (("kind", [part[0] for part in parts]), ("error", [part[2] for part in parts])):
-        field = LEDGER_SCHEMA.field(name)
-        table = table.set_column(LEDGER_SCHEMA.get_field_index(name), field, pa.array(values, field.type))
-    return table
 
 
 def _name(number: int) -> str:

@@ -14,15 +14,18 @@ import pyarrow.compute as pc
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError, StorageError
-from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.index.load import read_partitions
 from adaptfocus.pipelines.plan.published import read_bags, read_plan
 from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA
 from adaptfocus.pipelines.stream.clips import read_and_decode
+from adaptfocus.trainers.inputs.time_order import read_videos
 from adaptfocus.trainers.runs import releases
-from adaptfocus.trainers.runs.epochs import add_failed, read_excluded
 from adaptfocus.trainers.runs.ledger import last_commits
-from adaptfocus.trainers.runs.log import EXCLUDED, Commit, Run
+from adaptfocus.trainers.runs.ledger_files import read_failed
+from adaptfocus.trainers.runs.log import SALIENCY, Commit, Run
+from adaptfocus.trainers.runs.merging import NAMES, add_failed
 from adaptfocus.trainers.runs.open import clip_shape
+from adaptfocus.trainers.runs.snapshots import ROW_BITS, read_excluded
 from adaptfocus.trainers.settings.run import TrainConfig
 
 # `state`: "quarantined" or "released". The next epoch that is planned gets a released video back.
@@ -45,13 +48,15 @@ def read_quarantine(run: Run, config: TrainConfig) -> pa.Table:
     """
     _, commit = run.newest()
     epoch = commit.epoch if commit else 0
-    is_merged = store.exists(run.epoch_url(epoch + 1, EXCLUDED))
-    if not is_merged and not store.exists(run.epoch_url(epoch, EXCLUDED)):
+    is_merged = store.exists(run.epoch_url(epoch + 1, SALIENCY))
+    if not is_merged and not store.exists(run.epoch_url(epoch, SALIENCY)):
         raise InputError(f"{run.url} has no plan yet; train it first")
     excluded = read_excluded(run, epoch + is_merged)
     if commit and not is_merged:
-        videos = load_index(config.index, ["shard_url", "member_name", "video_id"]).table
-        excluded = add_failed(videos, excluded, run.ledger(commit), epoch)
+        failed = read_failed(run.url, run.ledger_files(commit))
+        uids = {row >> ROW_BITS for row in failed["video_row"].to_pylist()}
+        partitions = [each for each in read_partitions(config.index) if each.uid in uids] if uids else []
+        excluded = add_failed(read_videos(config, partitions, NAMES), excluded, failed, epoch)
     counted = releases.read_decision(run, epoch + is_merged) or 0
     back = releases.read_released(run, counted, releases.count(run))
     states = ["released" if row in back else "quarantined" for row in excluded["video_row"].to_pylist()]
@@ -97,8 +102,7 @@ def _decoded_again(run: Run, config: TrainConfig, row: dict, commit: Commit | No
     plan = read_plan(run.epoch_url(row["epoch"], "plan"))
     if plan is None or commit is None:
         return f"not tried: the plan of epoch {row['epoch'] + 1}, which names its clips, has been removed"
-    ledger = run.ledger(commit)
-    failed = ledger.filter((pc.field("video_row") == row["video_row"]) & ~pc.field("ok"))
+    failed = read_failed(run.url, run.ledger_files(commit)).filter(pc.field("video_row") == row["video_row"])
     for slot in failed["slot"].to_pylist():
         for url, start, stop in plan.slices(slot, slot + 1):
             batch = read_and_decode(read_bags(url, start, stop), clip_shape(config))

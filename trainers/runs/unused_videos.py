@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from adaptfocus.pipelines.index.partitions import Partition
 from adaptfocus.trainers.inputs.time_order import training_index
 from adaptfocus.trainers.settings.run import TrainConfig
 
@@ -57,6 +58,14 @@ def read_unused(config: TrainConfig) -> Unused:
 
 def _may_leave_out(config: TrainConfig) -> bool:
     return config.task != "order" and (config.focus.regime == "full" or config.plan.unlabelled == "left_out")
+
+
+def count_unused(config: TrainConfig, partition: Partition) -> int:
+    """The number of videos of a partition that `find_unused` finds. No row is read."""
+    if not _may_leave_out(config):
+        return 0
+    unlabelled = partition.unlabelled if config.plan.unlabelled == "left_out" else 0
+    return unlabelled + (partition.unlocated if config.focus.regime == "full" else 0)
 
 
 def describe_unused(found: Unused, videos: int) -> str:

@@ -71,7 +71,7 @@ def test_commands_that_succeed_write_and_print_no_secret(
     fs, path = store.filesystem(url)
     fs.get(path, str(tmp_path / "everything"), recursive=True)
     names = {found.name for found in (tmp_path / "everything").rglob("*")}
-    assert {"config.json", "index.json", "report.html", "scores-0-of-1.parquet", "scores.json"} <= names
+    assert {"config.json", "index.json", "report.html", "ledger.parquet", "scores.json"} <= names
     assert_no_secret(tmp_path / "everything")
 
 

@@ -199,3 +199,30 @@ def test_a_plan_of_a_newer_version_is_refused_with_what_to_do(tmp_path: Path) ->
     (tmp_path / "plan.json").write_text(json.dumps(values))
     with pytest.raises(InputError, match=r"is a plan of version 4, newer than version 3, .* update adaptfocus"):
         read_plan(str(tmp_path))
+
+
+@given(st.integers(0, 40), st.integers(1, 70), st.integers(0, 400), st.integers(1, 3))
+def test_chunks_in_pieces_are_the_chunks_one_by_one(first_batch: int, batch: int, max_bags: int, per_piece: int):
+    """A run resumes in the middle of an epoch, and its epochs may hold less than a batch or many pieces."""
+    stretch = Stretch("run", 1, first_batch * batch, 3, batch, max_bags)
+    expected = []
+    for epoch in (1, 2):
+        slot = first_batch * batch if epoch == 1 else 0
+        while slot < max_bags:
+            bags = batch if slot < 4 * batch else max(1, 64 // batch) * batch
+            expected.append((epoch, slot, slot + bags))
+            slot += bags
+    with mock.patch.object(plan_store, "CHUNKS_PER_PIECE", per_piece):
+        pieces = list(stretch.pieces())
+        assert [tuple(chunk) for chunk in stretch.chunks()] == expected
+    assert max((len(ends) - 1 for _, ends in pieces), default=0) <= max(4, per_piece)
+
+
+def test_a_stream_of_a_hundred_million_bags_begins_at_once():
+    tracemalloc.start()
+    try:
+        chunks = Stretch("run", 0, 0, 30, 1024, 100_000_000).chunks()
+        assert [next(chunks) for _ in range(5)][-1] == (0, 4096, 5120)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()

@@ -26,10 +26,10 @@ from adaptfocus.trainers.evaluation.scoring import evaluate, predict_here
 from adaptfocus.trainers.loop import training
 from adaptfocus.trainers.loop.divergence import DivergedError, LossWatch
 from adaptfocus.trainers.loop.engine import LocalEngine
-from adaptfocus.trainers.runs.epochs import read_saliency
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.open import load_config
 from adaptfocus.trainers.runs.preparation import prepare
+from adaptfocus.trainers.runs.snapshots import read_saliency
 from tests.trainers.loop.test_training import weights
 from tests.worlds import SmallWorld
 

@@ -47,6 +47,7 @@ def one_rank(rank: int, workers: int, folder: str) -> None:
 
     def commit() -> None:
         found["gathered"] = aside.gather(rank)
+        found["on_zero"] = aside.to_rank_zero({"rows": [rank] * (1 + 9 * rank)})
         found["made"] = aside.on_rank_zero(lambda: "entry")
         try:
             aside.on_rank_zero(taken)
@@ -67,6 +68,7 @@ def test_ranks_hear_the_largest_wish_one_step_later_and_commit_beside_their_step
         found = torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True)
         assert found["heard"] == [0, 0, 2, 0, 1]
         assert (found["gathered"], found["made"], found["taken"]) == ([0, 1], "entry", "gone")
+        assert found["on_zero"] == (None if rank else [{"rows": [0]}, {"rows": [1] * 10}])
         assert found["sum"] == [1 + 2 * step for step in range(200)]
 
 

@@ -27,11 +27,11 @@ from adaptfocus.trainers.evaluation.feature_model import weights_of
 from adaptfocus.trainers.evaluation.scoring import evaluate, predict_here
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import train
-from adaptfocus.trainers.runs.epochs import read_saliency
 from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.open import load_config
 from adaptfocus.trainers.runs.preparation import prepare
+from adaptfocus.trainers.runs.snapshots import read_saliency
 from adaptfocus.trainers.settings.run import TrainConfig
 from tests.trainers.loop.test_training import broken_copy
 from tests.worlds import SmallWorld

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from dataclasses import asdict
 
 import pyarrow as pa
 import pytest
@@ -10,16 +12,17 @@ import torch
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, LEDGER_SCHEMA
+from adaptfocus.pipelines.store.tables import read_table, write_table
 from adaptfocus.trainers.errors import TakenOverError
-from adaptfocus.trainers.runs.epochs import add_failed
+from adaptfocus.trainers.runs import ledger_files
 from adaptfocus.trainers.runs.log import Commit, Lineage, Run
+from adaptfocus.trainers.runs.merging import add_failed
 
 
 def commit(lineage: Lineage, epoch: int, cursor: int, value: float = 0.0, last: Commit | None = None) -> Commit:
     folder = lineage.folder(epoch, cursor)
     lineage.write_state(folder, {"model": {"w": torch.tensor([value])}})
-    for rank in range(lineage.workers):
-        lineage.write_ledger(folder, rank, LEDGER_SCHEMA.empty_table())
+    lineage.write_ledger(folder, [LEDGER_SCHEMA.empty_table()] * lineage.workers)
     return lineage.commit(folder, epoch, cursor, 8, last, {"loss": value})
 
 
@@ -83,7 +86,7 @@ def test_old_states_are_removed_and_ledgers_stay(tmp_path) -> None:
     commits = [commit(lineage, 0, cursor) for cursor in (2, 4, 6, 8)]
     lineage.drop_old_states(keep=2)
     assert [store.exists(run.at(c.folder or "", "state.pt")) for c in commits] == [False, False, True, True]
-    assert all(store.exists(run.at(file)) for c in commits for file in run.ledger_files(c))
+    assert all(store.exists(run.at(file)) for c in commits for file in c.own_ledger)
 
 
 def test_a_ledger_is_that_of_its_lineage_and_epoch(store_url: str) -> None:
@@ -100,12 +103,13 @@ def test_a_ledger_is_that_of_its_lineage_and_epoch(store_url: str) -> None:
 
     for reader in (run, Run(run.url)):  # one that has written the log, and one that has not
         of_epochs = [reader.ledger_files(end), reader.ledger_files(last)]
-        assert of_epochs[0] == [f"{at.folder}/scores-{rank}-of-2.parquet" for at in (half, end) for rank in (0, 1)]
-        assert of_epochs[1] == [
-            *(f"{kept.folder}/scores-{rank}-of-2.parquet" for rank in (0, 1)),
-            *(f"{at.folder}/scores-0-of-1.parquet" for at in (again, last)),
+        assert of_epochs[0] == [
+            (f"{half.folder}/ledger.parquet", 0, 4, True),
+            (f"{end.folder}/ledger.parquet", 4, 8, True),
         ]
-        assert all(store.exists(run.at(file)) for files in of_epochs for file in files)
+        places = [(kept, 0, 2), (again, 2, 4), (last, 4, 6)]
+        assert of_epochs[1] == [(f"{at.folder}/ledger.parquet", first, to, True) for at, first, to in places]
+        assert all(store.exists(run.at(file.path)) for files in of_epochs for file in files)
         assert reader.ledger_files(None) == []
 
 
@@ -124,10 +128,11 @@ def test_a_ledger_of_an_earlier_version_has_its_errors_by_kind(tmp_path) -> None
     written = []
     for cursor, table in ((4, columns), (8, rows)):
         at = lineage.folder(0, cursor)
-        lineage.write_ledger(at, 0, table)
+        write_table(table, run.at(at, "ledger.parquet"))
         written.append(lineage.commit(at, cursor, cursor, 8, None, {}))
     assert run.ledger(written[0]).equals(run.ledger(written[1]))
-    videos = pa.table({name: ["a", "b", "c"] for name in ("shard_url", "member_name", "video_id")})
+    names = {name: ["a", "b", "c"] for name in ("shard_url", "member_name", "video_id")}
+    videos = pa.table({"video_row": [0, 1, 2], **names})
     found = add_failed(videos, EXCLUDED_SCHEMA.empty_table(), run.ledger(written[0]), 0)
     assert found.select(["video_id", "kind", "message"]).to_pylist() == [
         {"video_id": "b", "kind": "decode_error", "message": "no keyframe: in\n2 packets"},
@@ -143,7 +148,50 @@ def test_an_entry_stays_small_however_many_commits_and_workers(tmp_path) -> None
         last = lineage.commit(lineage.folder(0, cursor), 0, cursor, 301, last, metrics, "0" * 64, cursor, cursor)
     sizes = [path.stat().st_size for path in sorted((tmp_path / "log").iterdir())[1:]]
     assert max(sizes) <= min(sizes) + 20 <= 4096
-    assert len(Run(run.url).ledger_files(last)) == 300 * 256
+    assert len(Run(run.url).ledger_files(last)) == 300
+
+
+def bags(*slots: int) -> pa.Table:
+    rows = [{"slot": n, "video_row": n, "ok": True, "kind": "", "error": ""} for n in slots]
+    return pa.Table.from_pylist(rows, schema=LEDGER_SCHEMA)
+
+
+def test_of_some_slots_only_the_files_that_hold_them_are_read(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two ranks trained 3,000 bags in each of two commits, after a commit of an earlier version with a file a rank."""
+    run = Run(str(tmp_path))
+    lineage, last = run.claim(workers=2)
+    folder = lineage.folder(0, 4)
+    for rank in range(2):
+        write_table(bags(rank, rank + 2), run.at(folder, f"scores-{rank}-of-2.parquet"))
+    last = lineage.commit(folder, 0, 4, 6004, last, {})
+    entry = asdict(last)
+    del entry["one_ledger"]
+    (tmp_path / "log" / "000001.json").write_text(json.dumps(entry))
+    for first in (4, 3004):
+        folder = lineage.folder(0, first + 3000)
+        lineage.write_ledger(folder, [bags(*range(first + rank, first + 3000, 2)) for rank in range(2)])
+        last = lineage.commit(folder, 0, first + 3000, 6004, last, {})
+
+    reader = Run(run.url)
+    whole = reader.ledger(last)
+    assert sorted(whole["slot"].to_pylist()) == [*range(6004)]
+    read: list[tuple[str, int, int | None]] = []
+
+    def watched(url: str, schema: pa.Schema, start: int = 0, stop: int | None = None, **values) -> pa.Table:
+        read.append((url.rsplit("/", 1)[-1], start, stop))
+        return read_table(url, schema, start, stop, **values)
+
+    monkeypatch.setattr(ledger_files, "read_table", watched)
+    assert sorted(reader.ledger_of(last, 2, 5)["slot"].to_pylist()) == [2, 3, 4]
+    assert read == [("scores-0-of-2.parquet", 0, None), ("scores-1-of-2.parquet", 0, None), ("ledger.parquet", 0, 1)]
+    read.clear()
+    assert reader.ledger_of(last, 3010, 3020).equals(bags(*range(3010, 3020)))
+    assert read == [("ledger.parquet", 6, 16)]
+    assert reader.ledger_of(last, 7000, 8000).num_rows == 0
+    lineage.write_ledger(last.folder or "", [bags(*range(3004, 3012), 3011, *range(3013, 6004))])
+    assert reader.ledger_of(last, 3010, 3014)["slot"].to_pylist() == [3010, 3011, 3011, 3013], (
+        "whatever is wrong with it"
+    )
 
 
 def test_a_state_that_would_run_code_is_refused(tmp_path) -> None:

@@ -24,12 +24,12 @@ from adaptfocus.trainers.evaluation.export import export_model
 from adaptfocus.trainers.evaluation.extraction import Extraction, classes_of, extract, make_here
 from adaptfocus.trainers.evaluation.feature_model import Kind, weights_of
 from adaptfocus.trainers.evaluation.scoring import Scores, evaluate, predict_here
-from adaptfocus.trainers.runs.epochs import read_excluded, read_saliency
 from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.open import clip_shape, load_config
 from adaptfocus.trainers.runs.preparation import prepare
 from adaptfocus.trainers.runs.quarantine import read_quarantine, retry
+from adaptfocus.trainers.runs.snapshots import read_excluded, read_saliency
 from adaptfocus.trainers.settings.run import TrainConfig
 from tests.trainers.loop.test_training import DyingEngine, Killed, trained, weights
 from tests.worlds import SmallWorld

@@ -22,11 +22,12 @@ from adaptfocus.trainers.errors import StoppedError
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.runs import releases
-from adaptfocus.trainers.runs.epochs import publish_plan, read_excluded
+from adaptfocus.trainers.runs.epochs import publish_plan
 from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.preparation import prepare
 from adaptfocus.trainers.runs.quarantine import choose_rows, read_quarantine, release_decoded, retry
+from adaptfocus.trainers.runs.snapshots import read_excluded
 from adaptfocus.trainers.settings.run import TrainConfig
 from tests.bad_decoders import bad_members
 from tests.trainers.loop.test_training import broken_copy, trained
@@ -104,18 +105,17 @@ def test_a_release_that_comes_while_an_epoch_is_planned_waits_for_the_next(
     broken: tuple[SmallWorld, TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two processes may plan one epoch. Both must draw the same, whether or not they have seen the release."""
-    world, config = broken
+    _, config = broken
     run = stopped_in(config, 2)
-    planner = world.planner()
     ids = dict(
         zip(*(read_quarantine(run, config)[name].to_pylist() for name in ("video_row", "video_id")), strict=True)
     )
     plans = []
     for _ in range(2):
-        for url in (run.epoch_url(2, "plan", "plan.json"), run.epoch_url(2, "excluded.parquet")):
+        for url in (run.epoch_url(2, "plan", "plan.json"), run.epoch_url(2, "saliency.parquet")):
             store.delete(url)
         last = [entry for entry in run.entries() if entry.kind == "checkpoint" and entry.epoch == 1][-1]
-        publish_plan(run, config, planner, 2, last)
+        publish_plan(run, config, 2, last)
         plans.append(rows_of_plan(run, 2))
         releases.release(run, ids)
     assert plans[0] == plans[1]

@@ -13,8 +13,9 @@ from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import LATER_IN_LEDGER, LEDGER_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table, write_table
+from adaptfocus.trainers.diagnosis.evidence import evidence_of, sum_ranks, sum_recency
+from adaptfocus.trainers.diagnosis.sums import EpochSums
 from adaptfocus.trainers.method.null_ranks import NOT_RANKED, null_ranks, stands_out
-from adaptfocus.trainers.runs.evidence import evidence_of_classes
 from benchmarks.focus_overhead import Shape, random_batch
 
 SHAPE = Shape(bags=3, clips=3, frames=1, size_pixels=4, classes=2, labels=(1, 2), commit_steps=1)
@@ -49,6 +50,14 @@ def ledger(*rows: tuple[list[int], list[float], bool]) -> pa.Table:
         for n, (ids, ranks, ok) in enumerate(rows)
     ]  # fmt: skip
     return pa.Table.from_pylist(bags, schema=LEDGER_SCHEMA)
+
+
+def evidence_of_classes(
+    classes: list[str], bags: pa.Table, after: SaliencyTable, epoch: int, staleness: float
+) -> dict[str, dict]:
+    ranks = sum_ranks(len(classes), bags.filter(bags["ok"]))
+    recency = sum_recency(len(classes), after, epoch, staleness)
+    return evidence_of(classes, replace(EpochSums.none(len(classes)), ranks=ranks, recency=recency))
 
 
 def test_evidence_adds_up_over_bags_and_commits() -> None:

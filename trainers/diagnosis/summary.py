@@ -6,7 +6,7 @@ numbers go into the epoch's summary. Intervals are read here, but never by a wea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,9 +18,10 @@ from adaptfocus.pipelines.saliency.bins import Bins, fade, spikes
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import NEVER_VISITED
 from adaptfocus.pipelines.store.tables import list_column
+from adaptfocus.trainers.diagnosis.evidence import evidence_of, sum_ranks, sum_recency
+from adaptfocus.trainers.diagnosis.sums import EpochSums, Histogram
+from adaptfocus.trainers.diagnosis.true_moments import TrueMoments
 from adaptfocus.trainers.method.focus import focus_weights
-from adaptfocus.trainers.runs.evidence import evidence_of_classes
-from adaptfocus.trainers.runs.true_moments import TrueMoments
 from adaptfocus.trainers.settings.run import TrainConfig
 
 BAGS_AT_ONCE = 4096
@@ -34,38 +35,76 @@ def diagnose(
     ledger: pa.Table,
     epoch: int,
 ) -> dict[str, Any]:
+    """The numbers of an epoch's summary, for an index that is in memory as a whole."""
+    return summarise(config, planner.classes, sum_up(config, planner, before, after, ledger, epoch), epoch)
+
+
+def summarise(config: TrainConfig, classes: Sequence[str], sums: EpochSums, epoch: int) -> dict[str, Any]:
     """The numbers of an epoch's summary.
 
     They are: the share of positives unmasked, mean spike-actionness, contrast of spikes, evidence by class, T relative
     to p, hit rate of salient times, precision of the weighted positives and of weak negatives. The hit rate and both
     precisions are None if no intervals are known.
     """
-    moments = TrueMoments.of(planner)
-    duration_seconds = planner.table.column("duration_seconds").to_numpy()
-    trained = ledger.filter(ledger.column("ok"))
-    sums = sum(
-        (_sums_of(config, before, moments, duration_seconds, bags, epoch) for bags in _alike(trained)), np.zeros(6)
-    )
-    unmasked, positives, weight, true_weight, background, true_background = sums.tolist()
-    a, _ = spikes(after.bins, epoch, config.saliency.staleness)
-    visited, contrast = a[a >= 0], contrasts(after, epoch, config.saliency.staleness)[a >= 0]
-    probability = list_column(trained, "probability").values
-    p = float(np.median(probability)) if len(probability) else 0.0
+    unmasked, positives, weight, true_weight, background, true_background = sums.weights.tolist()
+    p, contrasted = sums.probability.median(), sums.pairs_of.sum()
     return {
         "epoch": epoch,
-        "bags_trained": trained.num_rows,
-        "clips_trained": len(list_column(trained, "clip_id").values),
-        "bags_lost": ledger.num_rows - trained.num_rows,
+        "bags_trained": sums.bags_trained,
+        "clips_trained": sums.clips_trained,
+        "bags_lost": sums.bags - sums.bags_trained,
         "share_unmasked": unmasked / positives if positives else None,
-        "mean_spike_actionness": float(visited.mean()) if len(visited) else None,
-        "spike_contrast": float(contrast.mean()) if len(contrast) else None,
-        "spike_contrast_of": contrast_of_classes(planner, after, config.saliency.staleness, epoch),
-        "evidence": evidence_of_classes(planner.classes, ledger, after, epoch, config.saliency.staleness),
+        "mean_spike_actionness": sums.spike / sums.pairs if sums.pairs else None,
+        "spike_contrast": float(sums.contrast.sum() / contrasted) if contrasted else None,
+        "spike_contrast_of": {
+            str(classes[k]): float(sums.contrast[k] / sums.pairs_of[k]) for k in np.flatnonzero(sums.pairs_of).tolist()
+        },
+        "evidence": evidence_of(classes, sums),
         "temperature_over_p": config.focus.temperature / p if p else None,
-        "hit_rate": _hit_rate(moments, duration_seconds, after, epoch, config.saliency.staleness),
+        "hit_rate": sums.hits / sums.judged if sums.judged else None,
         "precision_of_positives": true_weight / weight if weight else None,
         "precision_of_negatives": true_background / background if background else None,
     }
+
+
+def sum_up(
+    config: TrainConfig,
+    planner: Planner,
+    before: SaliencyTable,
+    after: SaliencyTable,
+    ledger: pa.Table,
+    epoch: int,
+) -> EpochSums:
+    """The sums of some partitions, from which `summarise` makes the summary.
+
+    Args:
+        planner: the videos of these partitions; `before` and `after` have their pairs, `ledger` their bags.
+    """
+    moments, staleness = TrueMoments.of(planner), config.saliency.staleness
+    duration_seconds = planner.table.column("duration_seconds").to_numpy()
+    trained = ledger.filter(ledger.column("ok"))
+    weights = sum(
+        (_sums_of(config, planner, before, moments, duration_seconds, bags, epoch) for bags in _alike(trained)),
+        np.zeros(6),
+    )
+    a, salient = (values.numpy() for values in spikes(after.bins, epoch, staleness))
+    contrast, pairs_of = _contrast_of_classes(len(planner.classes), after, staleness, epoch)
+    judged, hits = _hits(planner, moments, duration_seconds, after, a, salient)
+    return EpochSums(
+        bags=ledger.num_rows,
+        bags_trained=trained.num_rows,
+        clips_trained=len(list_column(trained, "clip_id").values),
+        probability=Histogram.of(list_column(trained, "probability").values),
+        weights=weights,
+        pairs=int((a >= 0).sum()),
+        spike=float(a[a >= 0].sum(dtype=np.float64)),
+        contrast=contrast,
+        pairs_of=pairs_of,
+        judged=judged,
+        hits=hits,
+        ranks=sum_ranks(len(planner.classes), trained),
+        recency=sum_recency(len(planner.classes), after, epoch, staleness),
+    )
 
 
 class _Bags(NamedTuple):
@@ -95,24 +134,22 @@ def _alike(trained: pa.Table) -> Iterator[_Bags]:
 
 def _sums_of(
     config: TrainConfig,
+    planner: Planner,
     before: SaliencyTable,
     moments: TrueMoments,
     duration_seconds: np.ndarray,
     bags: _Bags,
     epoch: int,
 ) -> np.ndarray:
-    """Sums over some bags' labels at their clips, float64 [6].
-
-    They are: positives that are not masked, positives; weight of the positives where intervals are known, and of those
-    that are true; weight of the weak negatives where intervals are known, and of those that are right.
-    """
-    seconds = duration_seconds[bags.video_row]
+    """`EpochSums.weights` of some bags."""
+    place = planner.places(bags.video_row)
+    seconds = duration_seconds[place]
     weight, background = _weights(config, before, bags, seconds, epoch)  # [B, N, L]
     pairs = bags.label_id.shape[1]
     at = np.repeat(bags.tau * seconds[:, None], pairs, axis=0)  # [B L, N]
-    truth = moments.show(np.repeat(bags.video_row, pairs), bags.label_id.ravel(), at)
+    truth = moments.show(np.repeat(place, pairs), bags.label_id.ravel(), at)
     truth = truth.reshape(len(seconds), pairs, -1).transpose(0, 2, 1)
-    known = moments.is_known[bags.video_row][:, None, None]
+    known = moments.is_known[place][:, None, None]
     of_all, of_true = weight * known, weight * (truth & known)
     of_background, of_right = background * known, background * (~truth & known)
     totals = (each.sum(dtype=np.float64) for each in (of_all, of_true, of_background, of_right))
@@ -130,27 +167,37 @@ def contrasts(saliency: SaliencyTable, epoch: int, staleness: float) -> torch.Te
     return faded.amax(-1) - (faded * seen).sum(-1) / seen.sum(-1)
 
 
-def contrast_of_classes(planner: Planner, saliency: SaliencyTable, staleness: float, epoch: int) -> dict[str, float]:
-    """The mean contrast of each class that has a visited pair."""
+def _contrast_of_classes(
+    classes: int, saliency: SaliencyTable, staleness: float, epoch: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The sum of the contrasts of each class's visited pairs, and the number of these, both float64 [K]."""
     found, label = contrasts(saliency, epoch, staleness).numpy(), saliency.label_id
     seen = ~np.isnan(found)
-    return {planner.classes[k]: float(found[seen & (label == k)].mean()) for k in np.unique(label[seen]).tolist()}
+    return np.bincount(label[seen], found[seen], classes), np.bincount(label[seen], minlength=classes).astype(float)
 
 
 def salient_hit_rate(planner: Planner, saliency: SaliencyTable, epoch: int, staleness: float) -> float | None:
     """The share of salient times inside a true interval of their action; None if no interval is known."""
     duration_seconds = planner.table.column("duration_seconds").to_numpy()
-    return _hit_rate(TrueMoments.of(planner), duration_seconds, saliency, epoch, staleness)
+    found = (values.numpy() for values in spikes(saliency.bins, epoch, staleness))
+    judged, hits = _hits(planner, TrueMoments.of(planner), duration_seconds, saliency, *found)
+    return hits / judged if judged else None
 
 
-def _hit_rate(
-    moments: TrueMoments, duration_seconds: np.ndarray, saliency: SaliencyTable, epoch: int, staleness: float
-) -> float | None:
-    a, salient = (values.numpy() for values in spikes(saliency.bins, epoch, staleness))
-    seconds = salient.astype(np.float64) * duration_seconds[saliency.video_row]
-    judged = (a >= 0) & moments.has_interval(saliency.video_row, saliency.label_id)
-    hits = moments.show(saliency.video_row, saliency.label_id, seconds[:, None])[:, 0]
-    return float(hits[judged].mean()) if judged.any() else None
+def _hits(
+    planner: Planner,
+    moments: TrueMoments,
+    duration_seconds: np.ndarray,
+    saliency: SaliencyTable,
+    a: np.ndarray,
+    salient: np.ndarray,
+) -> tuple[int, int]:
+    """The number of pairs with a spike and a true interval, and of those whose salient time lies in an interval."""
+    place = planner.places(saliency.video_row)
+    seconds = salient.astype(np.float64) * duration_seconds[place]
+    judged = (a >= 0) & moments.has_interval(place, saliency.label_id)
+    hits = moments.show(place, saliency.label_id, seconds[:, None])[:, 0]
+    return int(judged.sum()), int(hits[judged].sum())
 
 
 def _weights(

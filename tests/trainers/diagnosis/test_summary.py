@@ -17,13 +17,15 @@ from adaptfocus.pipelines.saliency.bins import Bins, spikes
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable, merge
 from adaptfocus.pipelines.schemas import INDEX_SCHEMA, LEDGER_SCHEMA
 from adaptfocus.pipelines.settings import make
+from adaptfocus.trainers.diagnosis import summary
+from adaptfocus.trainers.diagnosis.summary import contrasts, diagnose, sum_up, summarise
+from adaptfocus.trainers.diagnosis.sums import EpochSums, Histogram
+from adaptfocus.trainers.diagnosis.true_moments import TrueMoments
 from adaptfocus.trainers.method.focus import focus_weights
-from adaptfocus.trainers.runs import diagnosis
-from adaptfocus.trainers.runs.diagnosis import contrast_of_classes, contrasts, diagnose
-from adaptfocus.trainers.runs.true_moments import TrueMoments
 from adaptfocus.trainers.settings.run import TrainConfig
 
 CLASSES = ("jump", "run", "sit")
+VALUES = {"name": "a", "runs": "/r", "index": "/i", "epochs": 4}
 
 
 def test_a_spikes_contrast_is_how_far_it_stands_out_of_its_video() -> None:
@@ -40,8 +42,17 @@ def test_a_spikes_contrast_is_how_far_it_stands_out_of_its_video() -> None:
     assert found[2].isnan()
     labels = pa.array([["jump"], ["run"], ["sit"]])
     index = pa.table({"video_id": ["a", "b", "c"], "labels": labels})
-    classes = contrast_of_classes(Planner.of(index, ["jump", "run", "sit"]), table, 0.5, 6)
-    assert classes == {"jump": pytest.approx(0.35), "run": pytest.approx(0.0)}
+    config = make(TrainConfig, VALUES | {"saliency": {"staleness": 0.5}})
+    index = index.append_column("duration_seconds", pa.array([9.0] * 3))
+    index = index.append_column("intervals", pa.nulls(3, INDEX_SCHEMA.field("intervals").type))
+    planner = Planner.of(index, ["jump", "run", "sit"])
+    found = diagnose(config, planner, table, table, LEDGER_SCHEMA.empty_table(), 6)
+    assert found["spike_contrast_of"] == {"jump": pytest.approx(0.35), "run": pytest.approx(0.0)}
+    assert found["spike_contrast"] == pytest.approx(0.175)
+    assert found["mean_spike_actionness"] == pytest.approx(0.55)
+
+
+FOCUS = {"warmup_epochs": 1, "background_weight": 2.0, "background_from": 0.5, "rivalry": 1.0}
 
 
 def spans_of(random: np.random.Generator, labels: list[str]) -> list[dict] | None:
@@ -129,21 +140,74 @@ def hits_one_by_one(planner: Planner, after: SaliencyTable, epoch: int, stalenes
 @settings(max_examples=60, deadline=None)
 def test_whole_tables_give_what_one_bag_after_the_other_gives(seed: int, epoch: int) -> None:
     random = np.random.default_rng(seed)
-    values = {"name": "a", "runs": "/r", "index": "/i", "epochs": 4, "saliency": {"bins": 6}}
-    focus = {"warmup_epochs": 1, "background_weight": 2.0, "background_from": 0.5, "rivalry": 1.0}
-    config = make(TrainConfig, values | {"focus": focus})
+    config = make(TrainConfig, VALUES | {"saliency": {"bins": 6}, "focus": FOCUS})
     planner = index_of(random, 7)
     before = planner.empty_saliency(config.saliency)
     for earlier in range(epoch):
         before = merge(before, ledger_of(random, planner), earlier, config.saliency)
     ledger = ledger_of(random, planner)
     after = merge(before, ledger, epoch, config.saliency)
-    with mock.patch.object(diagnosis, "BAGS_AT_ONCE", 2):
+    with mock.patch.object(summary, "BAGS_AT_ONCE", 2):
         found = diagnose(config, planner, before, after, ledger, epoch)
     wanted = one_by_one(config, planner, before, ledger, epoch)
     wanted["hit_rate"] = hits_one_by_one(planner, after, epoch, config.saliency.staleness)
     for name, value in wanted.items():
         assert found[name] == (None if value is None else pytest.approx(value, rel=1e-5)), name
+
+
+def part_of(table: SaliencyTable, rows: np.ndarray) -> SaliencyTable:
+    inside = np.isin(table.video_row, rows)
+    bins = Bins(*(each[inside] for each in (table.bins.score, table.bins.tau, table.bins.epoch)))
+    return SaliencyTable(table.video_row[inside], table.label_id[inside], bins)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_three_partitions_have_the_summary_of_the_whole(seed: int) -> None:
+    """Videos of three partitions, whose rows are not places in a table. One may have no video, or no trained bag."""
+    random = np.random.default_rng(seed)
+    config = make(TrainConfig, VALUES | {"saliency": {"bins": 6}, "focus": FOCUS})
+    videos = index_of(random, 9)
+    rows = np.sort(random.choice([uid << 24 | n for uid in (2, 7, 2**30) for n in range(4)], 9, replace=False))
+    table = videos.table.append_column("video_row", pa.array(rows))
+    whole = Planner.of(table, CLASSES)
+    ledger = ledger_of(random, videos)
+    at = ledger.schema.get_field_index("video_row")
+    ledger = ledger.set_column(at, "video_row", pa.array(rows[ledger["video_row"].to_numpy()]))
+    before = merge(whole.empty_saliency(config.saliency), ledger.slice(0, 5), 1, config.saliency)
+    after = merge(before, ledger, 2, config.saliency)
+    wanted = diagnose(config, whole, before, after, ledger, 2)
+    total = EpochSums.none(len(CLASSES))
+    for uid in (2, 7, 2**30):
+        inside = rows >> 24 == uid
+        planner = Planner.of(table.filter(pa.array(inside)), CLASSES)
+        bags = ledger.filter(pa.array(ledger["video_row"].to_numpy() >> 24 == uid))
+        first, then = (part_of(each, rows[inside]) for each in (before, after))
+        total += sum_up(config, planner, first, then, bags, 2)
+    found = summarise(config, CLASSES, total, 2)
+    assert_same(found, wanted)
+    assert found["temperature_over_p"] == wanted["temperature_over_p"]
+    p = ledger.filter(ledger["ok"])["probability"].combine_chunks().flatten().to_numpy()
+    exact = config.focus.temperature / float(np.median(p)) if len(p) else None
+    assert wanted["temperature_over_p"] == (None if exact is None else pytest.approx(exact, rel=1e-3))
+
+
+def assert_same(found: dict, wanted: dict) -> None:
+    """Counts are equal. torch's exp of a float32 may differ in its last bit with the number's place in its tensor."""
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        if isinstance(value, dict):
+            assert_same(found[name], value)
+        else:
+            assert found[name] == (pytest.approx(value, rel=1e-6) if isinstance(value, float) else value), name
+
+
+@given(st.lists(st.floats(0, 1, width=32), max_size=40), st.integers(0, 40))
+@settings(max_examples=100, deadline=None)
+def test_a_median_of_counts_is_that_of_the_numbers_to_a_thousandth(values: list[float], cut: int) -> None:
+    numbers = np.array(values, np.float32)
+    found = (Histogram.of(numbers[:cut]) + Histogram.of(numbers[cut:])).median()
+    assert found == pytest.approx(np.median(numbers) if values else 0.0, rel=1e-3, abs=1e-36)
 
 
 @given(st.integers(0, 2**32 - 1))

@@ -1,0 +1,128 @@
+"""How an epoch's slots are shared out to windows of partitions, before anything is drawn (docs/decisions/0028).
+
+    head | carried bags | window 0 | window 1 | ...                     and what fills no batch is carried over
+    `----- the lead ----'
+
+Everything here follows from counts. No process knows the videos of more than one window.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from adaptfocus.pipelines.index.partitions import ROW_BITS
+from adaptfocus.pipelines.plan.draw import check_fits
+from adaptfocus.pipelines.plan.order import order_of_partitions
+
+PARTITIONS_PER_WINDOW = 8  # 65,536 videos: an order as good as a corpus's own, planned in 0.6 GB
+
+
+def uid_of(video_row: int) -> int:
+    """The partition of a video."""
+    return video_row >> ROW_BITS
+
+
+def windows_in_order(uids: Sequence[int], seed: int, epoch: int) -> list[tuple[int, ...]]:
+    """The partitions of each window of an epoch, in the order of the epoch."""
+    ordered = order_of_partitions(sorted(uids), seed, epoch)
+    return [
+        tuple(ordered[first : first + PARTITIONS_PER_WINDOW]) for first in range(0, len(ordered), PARTITIONS_PER_WINDOW)
+    ]
+
+
+class Lead(NamedTuple):
+    """What comes before the first window."""
+
+    head: tuple[int, ...]  # rows of the videos that were drawn one epoch earlier
+    carried: tuple[int, ...]  # rows of the videos carried over that the head does not have already
+    taken: Counter[int]  # of the head, what the windows therefore do without
+
+    @property
+    def bags(self) -> int:
+        return len(self.head) + len(self.carried)
+
+    def occurrences(self) -> Counter[int]:
+        """How often each video stands in the lead."""
+        return Counter(self.head) + Counter(self.carried)
+
+    def of(self, uids: Collection[int]) -> tuple[dict[int, int], dict[int, int]]:
+        """(taken, occurrences) of the videos of some partitions."""
+        taken, seen = self.taken, self.occurrences()
+        return (
+            {row: n for row, n in taken.items() if uid_of(row) in uids},
+            {row: n for row, n in seen.items() if uid_of(row) in uids},
+        )
+
+
+def lead_of(head: Sequence[int], carried: Sequence[int], left_out: Collection[int]) -> Lead:
+    """The lead of an epoch.
+
+    Args:
+        head: rows of the epoch's first bags, drawn earlier; these stay, whatever is left out since.
+        carried: rows of the videos that the epoch before had no room for.
+        left_out: videos that are not planned any more, at least those among `head` and `carried`.
+    """
+    left, kept = Counter(head), []
+    for row in carried:
+        if row in left_out:
+            continue
+        if left[row] > 0:
+            left[row] -= 1
+        else:
+            kept.append(row)
+    taken = Counter({row: n for row, n in left.items() if n > 0 and row not in left_out})
+    return Lead(tuple(head), tuple(kept), taken)
+
+
+class Slots(NamedTuple):
+    """The slots of one window of an epoch."""
+
+    uids: tuple[int, ...]
+    first: int
+    end: int  # of those that this epoch trains
+    last: int  # of those that exist: the videos of [end, last) are carried over
+
+
+class Layout(NamedTuple):
+    """The slots of an epoch."""
+
+    lead: Slots
+    windows: list[Slots]
+    num_bags: int  # in whole global batches
+
+
+def lay_out(
+    lead: Lead, windows: Sequence[tuple[tuple[int, ...], int]], bags_per_batch: int, most: int | None = None
+) -> Layout:
+    """Share out an epoch's slots.
+
+    Args:
+        windows: partitions and number of bags of each window, in the order of the epoch.
+        most: the number of bags of the epoch with those that are carried over, if the windows have more.
+
+    Raises:
+        ConfigError: no global batch is full.
+    """
+    total = lead.bags + sum(bags for _, bags in windows)
+    total = total if most is None else min(total, most)
+    fits = total // bags_per_batch * bags_per_batch
+    check_fits(fits, total, bags_per_batch)
+    of_lead = sorted({uid_of(row) for row in (*lead.head, *lead.carried)})
+    sizes = [(tuple(of_lead), lead.bags), *windows]
+    slots = list(_slots(sizes, fits, total))
+    return Layout(slots[0], slots[1:], fits)
+
+
+def _slots(sizes: Sequence[tuple[tuple[int, ...], int]], fits: int, total: int) -> Iterator[Slots]:
+    first = 0
+    for uids, bags in sizes:
+        last = min(first + bags, total)
+        yield Slots(uids, first, max(first, min(last, fits)), last)
+        first = last
+
+
+def bags_of(uids: Sequence[int], usable: Mapping[int, int], taken: Mapping[int, int]) -> int:
+    """The number of bags of a window in which every usable video has one, without those that the head has taken."""
+    return sum(usable[uid] for uid in uids) - sum(n for row, n in taken.items() if uid_of(row) in uids)

@@ -1,0 +1,231 @@
+"""Between two epochs: the ledger of the last one becomes the snapshot that the next one is planned from.
+
+A window is merged as one task, from store to store: scores into the saliency of its partitions, failures into the
+videos left out of them. Any process may do it, and twice: it is a pure function of what has been committed, so the same
+bytes come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.index.partitions import Partition
+from adaptfocus.pipelines.over import Over
+from adaptfocus.pipelines.plan.planner import Planner
+from adaptfocus.pipelines.plan.published import PlanFacts, read_plan
+from adaptfocus.pipelines.saliency.bins import Bins
+from adaptfocus.pipelines.saliency.snapshot import SaliencyTable, merge
+from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, LEDGER_SCHEMA
+from adaptfocus.pipelines.store.strict_json import json_text
+from adaptfocus.trainers.diagnosis.summary import sum_up, summarise
+from adaptfocus.trainers.diagnosis.sums import EpochSums
+from adaptfocus.trainers.inputs.time_order import read_videos
+from adaptfocus.trainers.runs import releases
+from adaptfocus.trainers.runs.ledger_files import LedgerFile, overlapping, read_ledger
+from adaptfocus.trainers.runs.log import SUMMARY, Commit, Run
+from adaptfocus.trainers.runs.snapshots import (
+    ROW_BITS,
+    Manifest,
+    PartitionFiles,
+    count_excluded,
+    read_excluded_of,
+    read_manifest,
+    read_saliency_of,
+    take_back,
+    write_excluded,
+    write_saliency,
+)
+from adaptfocus.trainers.settings.run import TrainConfig
+
+NAMES = ["video_id", "shard_url", "member_name"]  # of a video that is left out
+_COLUMNS = [*NAMES, "labels", "intervals", "duration_seconds"]
+# Partitions at once that are in no window of an epoch, as some of its lead are.
+PARTITIONS_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class MergeTask:
+    """Some partitions, and the slots that the bags of their videos have."""
+
+    config: TrainConfig
+    classes: tuple[str, ...]
+    epoch: int  # that was trained
+    partitions: tuple[Partition, ...]
+    files: Mapping[int, PartitionFiles]  # of the epoch's snapshot, by uid, where there are any
+    ledger: tuple[LedgerFile, ...]  # those that hold any of the slots
+    slots: tuple[tuple[int, int], ...]  # [first, end) of the lead and of the window; other partitions may have some too
+
+    def own_rows(self) -> pa.Table:
+        """The ledger rows of the bags of these partitions."""
+        parts = [read_ledger(self.config.url, self.ledger, *slots) for slots in self.slots]
+        rows, uids = pa.concat_tables([LEDGER_SCHEMA.empty_table(), *parts]), [each.uid for each in self.partitions]
+        return rows.filter(pa.array(np.isin(rows["video_row"].to_numpy() >> ROW_BITS, uids)))
+
+
+class MergedWindow(NamedTuple):
+    """What a task has made: files that differ from the task's, and the figures of its partitions."""
+
+    files: dict[int, PartitionFiles]
+    sums: EpochSums
+
+
+def merge_window(task: MergeTask) -> MergedWindow:
+    """Merge the ledger rows of some partitions and write the files of those that have any."""
+    config, ledger = task.config, task.own_rows()
+    owner = ledger["video_row"].to_numpy() >> ROW_BITS
+    touched = np.unique(owner).tolist()
+    before = {each.uid: task.files.get(each.uid, PartitionFiles(each.uid)) for each in task.partitions}
+    # A partition that nobody has visited, now or earlier, adds nothing to any figure.
+    seen = [each for each in task.partitions if each.uid in touched or before[each.uid].saliency]
+    planner = Planner.of(read_videos(config, seen, _COLUMNS), task.classes)
+    saliency = read_saliency_of(Run(config.url), before, planner, config.saliency)
+    merged = merge(saliency, ledger, task.epoch, config.saliency)
+    made = {}
+    for uid in touched:
+        rows = ledger.filter(pa.array(owner == uid))
+        made[uid] = _written(task, before[uid], rows, _of_partition(merged, uid), planner.table)
+    return MergedWindow(made, sum_up(config, planner, saliency, merged, ledger, task.epoch))
+
+
+def _written(
+    task: MergeTask, files: PartitionFiles, ledger: pa.Table, saliency: SaliencyTable, videos: pa.Table
+) -> PartitionFiles:
+    run, epoch, sources = Run(task.config.url), task.epoch + 1, [each.path for each in task.ledger]
+    made, ok = files, ledger["ok"].to_numpy()
+    if ok.any():
+        made = write_saliency(run, epoch, made, saliency, sources)
+    if not ok.all():
+        earlier = read_excluded_of(run, {files.uid: files})
+        excluded = add_failed(videos, earlier, ledger, task.epoch)
+        if excluded.num_rows > earlier.num_rows:
+            made = write_excluded(run, epoch, made, excluded, sources)
+    return made
+
+
+def _of_partition(table: SaliencyTable, uid: int) -> SaliencyTable:
+    first, end = np.searchsorted(table.video_row, [uid << ROW_BITS, (uid + 1) << ROW_BITS]).tolist()
+    bins = Bins(*(each[first:end] for each in (table.bins.score, table.bins.tau, table.bins.epoch)))
+    return SaliencyTable(table.video_row[first:end], table.label_id[first:end], bins)
+
+
+def add_failed(videos: pa.Table, earlier: pa.Table, ledger: pa.Table, epoch: int) -> pa.Table:
+    """EXCLUDED_SCHEMA: `earlier`, and one row for each further video that could not be decoded in this epoch.
+
+    Args:
+        videos: rows of the index, ascending by `video_row`, with at least the columns NAMES.
+    """
+    # A head is drawn an epoch early, so a video may fail once more after it was left out.
+    known = set(earlier.column("video_row").to_pylist())
+    bad = ledger.filter(~pc.field("ok")).sort_by("slot")
+    last = {bag["video_row"]: bag for bag in bad.select(["video_row", "kind", "error"]).to_pylist()}
+    new = [row for row in last if row not in known]
+    places = np.searchsorted(videos["video_row"].to_numpy(), np.array(new, np.int64))
+    facts = videos.select(NAMES).take(pa.array(places)).to_pylist()
+    rows = [
+        names | {"video_row": row, "epoch": epoch, "kind": last[row]["kind"], "message": last[row]["error"]}
+        for row, names in zip(new, facts, strict=True)
+    ]
+    return pa.concat_tables([earlier, pa.Table.from_pylist(rows, schema=EXCLUDED_SCHEMA)])
+
+
+def merge_epoch(
+    run: Run,
+    config: TrainConfig,
+    partitions: Mapping[int, Partition],
+    classes: tuple[str, ...],
+    epoch: int,
+    last: Commit | None,
+    over: Over,
+) -> tuple[Manifest, tuple[int, ...]]:
+    """Merge a finished epoch, window by window, and write its summary.
+
+    Args:
+        partitions: all of the index, by uid.
+        classes: those that are trained.
+        last: the checkpoint at the end of the epoch.
+
+    Returns:
+        The manifest of the next epoch's snapshot, whose files are written, and the rows of the videos carried over.
+
+    Raises:
+        InputError: more videos failed to decode than `max_bad_share` allows, or the epoch is not trained to its end.
+    """
+    plan = read_plan(run.epoch_url(epoch, "plan"))
+    if plan is None or last is None or (last.epoch, last.cursor) != (epoch, plan.num_bags):
+        raise InputError(f"{run.url}: epoch {epoch + 1} has no final checkpoint, but epoch {epoch + 2} was asked for")
+    manifest, sums = read_manifest(run, epoch), EpochSums.none(len(classes))
+    tasks = [
+        MergeTask(
+            config, classes, epoch, tuple(partitions[uid] for uid in uids),
+            {uid: manifest[uid] for uid in uids if uid in manifest}, tuple(files), slots,
+        )
+        for uids, slots, files in _groups(plan, sorted(partitions), run.ledger_files(last))
+    ]  # fmt: skip
+    for merged in over(tasks, merge_window):
+        manifest |= merged.files
+        sums += merged.sums
+    videos = sum(each.rows for each in partitions.values())
+    manifest = _with_releases(run, config, videos, epoch + 1, manifest)
+    summary = summarise(config, classes, sums, epoch) | {"excluded": count_excluded(manifest)}
+    store.write_bytes(run.epoch_url(epoch, SUMMARY), json_text(summary).encode())
+    return manifest, plan.carried
+
+
+def _groups(
+    plan: PlanFacts, uids: list[int], files: list[LedgerFile]
+) -> Iterator[tuple[tuple[int, ...], tuple[tuple[int, int], ...], list[LedgerFile]]]:
+    """(uids, slots, ledger files) of each task: one a window, then the partitions that are only in the lead.
+
+    The bags of the lead, windows[0], may be of any partition that it names; of all if it names none.
+    """
+    lead, *windows = plan.windows
+    in_lead = set(lead.uids or uids) if lead.bags else set()
+    rest = sorted(in_lead - {uid for window in windows for uid in window.uids})
+    others = [tuple(rest[first : first + PARTITIONS_AT_ONCE]) for first in range(0, len(rest), PARTITIONS_AT_ONCE)]
+    early = (lead.first_slot, lead.first_slot + lead.bags)
+    for own, slots in [
+        *((window.uids, (window.first_slot, window.first_slot + window.bags)) for window in windows),
+        *((each, (early[1], early[1])) for each in others),
+    ]:
+        ranges = tuple(each for each in ((early,) if in_lead.intersection(own) else ()) + (slots,) if each[0] < each[1])
+        yield own, ranges, [file for file in files if any(overlapping([file], *each) for each in ranges)]
+
+
+def _with_releases(run: Run, config: TrainConfig, videos: int, epoch: int, manifest: Manifest) -> Manifest:
+    """The manifest of `epoch`, without the left-out videos whose release counts from this epoch.
+
+    Which releases count is decided only after the share of bad videos has been checked. So a release can fix a run that
+    ended at that check.
+    """
+    before = releases.read_decision(run, epoch - 1) or 0
+    records = releases.read_decision(run, epoch)
+    is_decided = records is not None
+    records = releases.count(run) if records is None else records
+    found = take_back(run, epoch, manifest, releases.read_released(run, before, records))
+    _check_share(run, config, videos, found)
+    if not is_decided:
+        decided = releases.decide(run, epoch, records)
+        found = take_back(run, epoch, manifest, releases.read_released(run, before, decided))
+        _check_share(run, config, videos, found)
+    return found
+
+
+def _check_share(run: Run, config: TrainConfig, videos: int, manifest: Manifest) -> None:
+    bad = count_excluded(manifest)
+    if bad > config.max_bad_share * videos:
+        uid = max(uid for uid, files in manifest.items() if files.excluded)
+        last = read_excluded_of(run, {uid: manifest[uid]}).to_pylist()[-1]
+        raise InputError(
+            f"{run.url}: {bad} of {videos} videos could not be decoded, more than max_bad_share = "
+            f"{config.max_bad_share:g} allows; the last: {last['video_id']} ({last['kind']}: {last['message']}). "
+            f"`adaptfocus quarantine list {run.url}` shows them, `adaptfocus quarantine retry` takes back those that "
+            "decode now. Fix or leave out the others, or raise max_bad_share"
+        )

@@ -1,0 +1,186 @@
+"""A run's snapshots on the store: a manifest of partitions, and for each visited partition its own files.
+
+A partition without a row in the manifest has never been visited, and nothing of it is left out. A partition that an
+epoch does not touch keeps its row, and the files of an earlier epoch.
+
+    RUN/epochs/0007/saliency.parquet               the manifest from which epoch 7 is planned
+    RUN/epochs/0007/saliency/UID-HASH.parquet      bins of a partition's pairs (SALIENCY_SCHEMA)
+    RUN/epochs/0007/excluded/UID-HASH.parquet      its videos that are left out, with their reasons (EXCLUDED_SCHEMA)
+
+HASH covers the ledger files that a file was made of, and the files before it. So what was made of a lineage that was
+rolled back has another name than what counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.index.load import read_partitions
+from adaptfocus.pipelines.index.partitions import ROW_BITS
+from adaptfocus.pipelines.plan.published import epoch_url
+from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, SALIENCY_SCHEMA
+from adaptfocus.pipelines.store.tables import read_table, write_table
+from adaptfocus.trainers.runs.log import SALIENCY, Run
+
+if TYPE_CHECKING:  # torch: lists of runs count what is left out, and do without its 1.3 s
+    from adaptfocus.pipelines.plan.planner import Planner
+    from adaptfocus.pipelines.saliency.settings import SaliencyConfig
+    from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
+
+_ROW_SCHEMA = pa.schema([EXCLUDED_SCHEMA.field("video_row")])
+
+MANIFEST_SCHEMA = pa.schema(
+    [
+        ("uid", pa.int64()),
+        ("saliency", pa.string()),  # path inside the run; "" if no bag of the partition has been trained
+        ("excluded", pa.string()),  # path inside the run; "" if none of its videos is left out
+        ("excluded_rows", pa.int64()),
+        ("pairs", pa.int64()),  # rows of the saliency file
+    ]
+)
+
+
+class PartitionFiles(NamedTuple):
+    """What a snapshot keeps of one partition: a row of MANIFEST_SCHEMA."""
+
+    uid: int
+    saliency: str = ""
+    excluded: str = ""
+    excluded_rows: int = 0
+    pairs: int = 0
+
+
+Manifest = Mapping[int, PartitionFiles]  # by uid
+
+
+def read_manifest(run: Run, epoch: int) -> dict[int, PartitionFiles]:
+    """The snapshot from which `epoch` is planned; for the number after the last epoch, the final one.
+
+    Raises:
+        InputError: an earlier version wrote it, without partitions.
+    """
+    url = run.epoch_url(epoch, SALIENCY)
+    try:
+        rows = read_table(url, MANIFEST_SCHEMA).to_pylist()
+    except InputError as error:
+        raise InputError(
+            f"{error}. A snapshot of this version is a manifest of partitions: an earlier version of adaptfocus began "
+            f"{run.url}. Begin the run again under another name, on an index that this version has made"
+        ) from None
+    return {row["uid"]: PartitionFiles(**row) for row in rows}
+
+
+def write_manifest(run: Run, epoch: int, manifest: Manifest) -> None:
+    """Publish a snapshot whose files have been written."""
+    rows = [manifest[uid]._asdict() for uid in sorted(manifest)]
+    write_table(pa.Table.from_pylist(rows, schema=MANIFEST_SCHEMA), run.epoch_url(epoch, SALIENCY))
+
+
+def count_excluded(manifest: Manifest) -> int:
+    """The number of videos that are left out."""
+    return sum(each.excluded_rows for each in manifest.values())
+
+
+def read_saliency_of(run: Run, files: Manifest, planner: Planner, config: SaliencyConfig) -> SaliencyTable:
+    """The saliency of some partitions; those without a file are as never visited.
+
+    Args:
+        planner: all videos of these partitions.
+    """
+    from adaptfocus.pipelines.plan.planner import Planner
+    from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
+
+    owner, tables = planner.video_rows >> ROW_BITS, []
+    visited = {uid: each.saliency for uid, each in files.items() if each.saliency}
+    uids = np.unique(owner).tolist()
+    if visited.keys().isdisjoint(uids):
+        return planner.empty_saliency(config)
+    for uid in uids:
+        if uid in visited:
+            tables.append(read_table(run.at(visited[uid]), SALIENCY_SCHEMA))
+        else:
+            videos = Planner.of(planner.table.filter(pa.array(owner == uid)), planner.classes)
+            tables.append(videos.empty_saliency(config).to_arrow())
+    return SaliencyTable.from_arrow(pa.concat_tables(tables).combine_chunks())
+
+
+def read_excluded_of(run: Run, files: Manifest) -> pa.Table:
+    """The videos of some partitions that are left out, with their reasons (EXCLUDED_SCHEMA)."""
+    return _excluded(run, files, EXCLUDED_SCHEMA)
+
+
+def read_left_out(run: Run, files: Manifest) -> set[int]:
+    """The rows of the videos of some partitions that are left out."""
+    return set(_excluded(run, files, _ROW_SCHEMA).column("video_row").to_pylist())
+
+
+def _excluded(run: Run, files: Manifest, schema: pa.Schema) -> pa.Table:
+    paths = [files[uid].excluded for uid in sorted(files) if files[uid].excluded]
+    return pa.concat_tables([schema.empty_table(), *(read_table(run.at(path), schema) for path in paths)])
+
+
+def read_saliency(run: Run, epoch: int) -> SaliencyTable:
+    """The whole snapshot from which `epoch` is planned, of an index that fits into memory."""
+    from adaptfocus.pipelines.plan.planner import Planner
+    from adaptfocus.trainers.inputs.time_order import read_videos, training_facts
+    from adaptfocus.trainers.runs.open import load_config
+
+    config = load_config(run.url)
+    videos = read_videos(config, read_partitions(config.index), ["labels"])
+    planner = Planner.of(videos, training_facts(config).classes)
+    return read_saliency_of(run, read_manifest(run, epoch), planner, config.saliency)
+
+
+def read_excluded(run: Run, epoch: int) -> pa.Table:
+    """The videos left out of `epoch` and later ones, with their reasons."""
+    return read_excluded_of(run, read_manifest(run, epoch))
+
+
+def write_saliency(
+    run: Run, epoch: int, files: PartitionFiles, table: SaliencyTable, sources: Sequence[str]
+) -> PartitionFiles:
+    """Write the saliency of a partition for the snapshot of `epoch`.
+
+    Args:
+        files: those before it.
+        sources: with `files`, all that it was made of.
+    """
+    path = _path(epoch, "saliency", files.uid, [*sources, files.saliency])
+    write_table(table.to_arrow(), run.at(path))
+    return files._replace(saliency=path, pairs=len(table.video_row))
+
+
+def write_excluded(
+    run: Run, epoch: int, files: PartitionFiles, table: pa.Table, sources: Sequence[str]
+) -> PartitionFiles:
+    """Write which videos of a partition the snapshot of `epoch` leaves out; the arguments are those of saliency."""
+    if not table.num_rows:
+        return files._replace(excluded="", excluded_rows=0)
+    path = _path(epoch, "excluded", files.uid, [*sources, files.excluded])
+    write_table(table, run.at(path))
+    return files._replace(excluded=path, excluded_rows=table.num_rows)
+
+
+def take_back(run: Run, epoch: int, manifest: Manifest, rows: Collection[int]) -> dict[int, PartitionFiles]:
+    """The manifest without these left-out videos. Only the partitions that they are in get new files."""
+    found = dict(manifest)
+    for uid in sorted({row >> ROW_BITS for row in rows} & found.keys()):
+        own = sorted(row for row in rows if row >> ROW_BITS == uid)
+        before = read_excluded_of(run, {uid: found[uid]})
+        after = before.filter(~pc.field("video_row").isin(own))
+        if after.num_rows < before.num_rows:
+            found[uid] = write_excluded(run, epoch, found[uid], after, [str(row) for row in own])
+    return found
+
+
+def _path(epoch: int, kind: str, uid: int, sources: Sequence[str]) -> str:
+    digest = hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16]
+    return epoch_url("", epoch, kind, f"{uid:06d}-{digest}.parquet")
