@@ -65,13 +65,8 @@ def test_an_index_made_on_a_cluster_is_the_same(type_, tmp_path: Path) -> None:
     sizes = Sizes(partition_rows=4, range_partitions=1, group_rows=4)
     for name, way in (("here", {"workers": 1}), ("there", {"over": OnRay(2)})):
         told: list[int] = []
-        done = build_index(
-            [str(tars)],
-            str(tmp_path / name),
-            sizes=sizes,
-            progress=lambda *step, told=told: told.append(step[0]),
-            **way,
-        )
+        tell = {"progress": lambda *step, told=told: told.append(step[0])}
+        done = build_index([str(tars)], str(tmp_path / name), sizes=sizes, **tell, **way)
         assert (done.videos, done.shards_read, done.refused) == (11, 5, {"duplicate_id": 4, "unreadable_video": 5})
         assert told[:5] == [1, 2, 3, 4, 5]
     here, there = str(tmp_path / "here"), str(tmp_path / "there")
