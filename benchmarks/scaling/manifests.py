@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from adaptfocus.pipelines.index.deal import Sizes
 from adaptfocus.pipelines.index.partitions import Partition, write_manifests
 from adaptfocus.pipelines.index.shard_lists import IndexedShard, write_shards
-from adaptfocus.pipelines.index.deal import Sizes
 from adaptfocus.pipelines.index.snapshots import Snapshot, fingerprint_of, write_snapshot
 from adaptfocus.pipelines.over import Over
 from adaptfocus.trainers.runs.planning import Corpus, EpochPlanner

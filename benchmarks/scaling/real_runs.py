@@ -11,6 +11,7 @@ and killed after the rest; the slots in the ledger are then exactly those of the
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -58,10 +59,10 @@ def corpus(folder: Path, videos: int, partition_videos: int | None) -> str:
     build_index([str(folder / "shards")], str(folder / "files"), classes=config.classes, workers=1)
     rows = load_index(str(folder / "files")).table.drop_columns(["video_row"])
     (object_url,) = set(rows.column("packets_url").to_pylist())
-    made_of = Templates(rows, object_url.rsplit("/", 1)[-1], store.read_bytes(object_url))
+    made_of = Templates(rows, object_url.rsplit("/", 1)[-1], store.read_bytes(object_url), is_read=True)
     index = str(folder / f"index-{videos}")
     sizes = Sizes() if partition_videos is None else replace(Sizes(), partition_rows=partition_videos)
-    write_corpus(index, videos, made_of, in_this_process, sizes, keep_files=True)
+    write_corpus(index, videos, made_of, in_this_process, sizes)
     return index
 
 
@@ -109,10 +110,8 @@ class Command:
         """SIGKILL the command and all processes that it has started."""
         family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
         for process in family:
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGKILL)
-            except psutil.NoSuchProcess:
-                pass
         psutil.wait_procs(family, timeout=30)
         self.process.wait()
 
@@ -182,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except BaseException:
             say(command.log.read_text()[-4000:])
             raise
-    show(found, given.json)
+    show(found, given.json, "real runs")
     wrong = [each for each in found if each.name.endswith(("lost", "twice")) and each.value]
     return 1 if wrong else 0
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 from adaptfocus.infra.running.cluster import connect
 from adaptfocus.pipelines.index import open_index
 from adaptfocus.pipelines.index.deal import Sizes
-from adaptfocus.pipelines.over import Over, in_this_process
+from adaptfocus.pipelines.over import in_this_process
 from adaptfocus.pipelines.plan.published import BAGS_PER_CHUNK, Chunk, read_bags, read_plan, wait_for_chunk
 from adaptfocus.pipelines.settings import make
 from adaptfocus.trainers.on_ray.over import OnRay
