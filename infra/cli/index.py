@@ -6,14 +6,17 @@ The work is done by `pipelines.index.build`.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from adaptfocus.infra.cli.options import Classes, Processes
+from adaptfocus.infra.cli.options import Address, Classes, Processes
 from adaptfocus.infra.running.wording import counts_line, many
 from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.over import Over
 
 out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 
@@ -30,6 +33,10 @@ def index(
     prefix_shard: Annotated[
         bool, typer.Option("--prefix-shard", help="Use SHARD/KEY as id, for tars that repeat each other's keys.")
     ] = False,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Read the tars on a Ray cluster, and deal their videos to partitions there.")
+    ] = False,
+    address: Address = None,
     show_refused: Annotated[
         bool,
         typer.Option(
@@ -40,13 +47,14 @@ def index(
 ) -> None:
     """Index WebDataset tars as they are.
 
-    Run it again after a change: only new and changed shards are read.
+    Run it again after a change: only new and changed shards are read. An index of an earlier version is taken over.
     """
     from adaptfocus.infra.running.progress import progress_bar
     from adaptfocus.pipelines.annotations.label_checks import label_warnings
     from adaptfocus.pipelines.annotations.manifest import read_classes
     from adaptfocus.pipelines.decode.settings import DEFAULT_ISOLATION
     from adaptfocus.pipelines.index.build import build_index
+    from adaptfocus.pipelines.store.urls import absolute
 
     if out_url is None:
         if not show_refused:
@@ -54,10 +62,14 @@ def index(
         for url in shards:
             _show(url)
         return
-    with progress_bar("indexing shards") as progress:
+    if address and not ray:
+        raise ConfigError("--address is of a Ray cluster; give --ray too")
+    if ray:  # tasks run in other folders
+        out_url, labels = absolute(out_url), labels and absolute(labels)
+    with _over(ray, address, workers, out_url) as over, progress_bar("indexing shards") as progress:
         done = build_index(
             shards, out_url, classes=read_classes(classes) if classes else None, labels_url=labels, workers=workers,
-            progress=progress, isolation=DEFAULT_ISOLATION if isolate else None, prefix_shard=prefix_shard,
+            progress=progress, isolation=DEFAULT_ISOLATION if isolate else None, prefix_shard=prefix_shard, over=over,
         )  # fmt: skip
     out.print(f"{many(done.videos, 'video')} of {many(len(done.classes), 'class')} in {many(done.shards, 'shard')} "
               f"({done.shards_unchanged} unchanged) -> {out_url}")  # fmt: skip
@@ -77,6 +89,23 @@ def index(
         out.print(f"  warning: {warning}", markup=False, highlight=False, soft_wrap=True)
     if show_refused:
         _show(out_url)
+
+
+@contextmanager
+def _over(ray: bool, address: str | None, workers: int | None, out_url: str) -> Iterator[Over | None]:
+    """What does the work on a cluster; None for this machine's processes."""
+    if not ray:
+        yield None
+        return
+    from adaptfocus.infra.running.run import check_ray
+    from adaptfocus.pipelines import store
+
+    check_ray()
+    from adaptfocus.infra.running.cluster import tasks_on
+
+    store.check_writable(out_url)
+    with tasks_on(address, workers, out_url) as over:
+        yield over
 
 
 def _show(index_url: str) -> None:

@@ -20,6 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from adaptfocus.infra.running.placement import amounts, needed_resources
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.trainers.on_ray.over import OnRay
 from adaptfocus.trainers.settings.parts import PlacementConfig
 
 # Ray Train polls its workers every 2 s by default, which adds up to seconds at each start.
@@ -76,6 +77,21 @@ def connect(address: str | None, cpus: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def tasks_on(address: str | None, tasks_at_once: int | None, out_url: str) -> Iterator[OnRay]:
+    """What does a function over many items as tasks of a cluster; one a CPU at once, if `tasks_at_once` is None.
+
+    Args:
+        out_url: a folder that exists, and where the tasks write.
+
+    Raises:
+        ConfigError: the folder is a path of this machine, and a node has nothing there.
+    """
+    with connect(address, cpus=tasks_at_once or os.cpu_count() or 1):
+        check_seen({"--out": out_url})
+        yield OnRay(tasks_at_once or int(ray.cluster_resources().get("CPU", 1)))
 
 
 def offered_resources() -> str:

@@ -164,7 +164,7 @@ def check_ray() -> None:
     if importlib.util.find_spec("ray") is None:
         raise ConfigError(
             "running on a cluster needs Ray, which is not installed; pip install 'adaptfocus[ray]', or stay in this "
-            "process (train: placement.engine=local; evaluate and extract: --engine local)"
+            "process (train: placement.engine=local; evaluate and extract: --engine local; index: leave out --ray)"
         )
 
 

@@ -6,16 +6,29 @@ from adaptfocus.lazily import lazily
 
 if TYPE_CHECKING:
     from adaptfocus.pipelines.index.build import build_index
-    from adaptfocus.pipelines.index.load import IndexFacts, VideoIndex, load_index, open_index, read_rows, refused_of
+    from adaptfocus.pipelines.index.load import (
+        IndexFacts,
+        VideoIndex,
+        load_index,
+        open_index,
+        read_partition,
+        read_partitions,
+        read_rows,
+        refused_of,
+    )
     from adaptfocus.pipelines.index.packets import read_packets, with_packets
+    from adaptfocus.pipelines.index.partitions import Partition
 
 __all__ = [
     "IndexFacts",
+    "Partition",
     "VideoIndex",
     "build_index",
     "load_index",
     "open_index",
     "read_packets",
+    "read_partition",
+    "read_partitions",
     "read_rows",
     "refused_of",
     "with_packets",
@@ -29,6 +42,8 @@ __getattr__ = lazily(
             "VideoIndex",
             "load_index",
             "open_index",
+            "read_partition",
+            "read_partitions",
             "read_rows",
             "refused_of",
         ),
@@ -36,5 +51,6 @@ __getattr__ = lazily(
             "read_packets",
             "with_packets",
         ),
+        "partitions": ("Partition",),
     },
 )

@@ -98,7 +98,8 @@ def next_snapshot(
         classes=names,
         label_counts={name: counts[name] for name in names},
         refused=refused_counts([*(each for part in shards.values() for each in part), *new]),
-        next_uid=uid + max(1, dealt.generation.partitions),  # also tells the refused rows of generations apart
+        # It also tells the refused rows of generations apart, so one without videos takes a number too.
+        next_uid=uid + (max(1, dealt.generation.partitions) if fresh else 0),
         manifests=manifests,
         shard_lists=shard_lists,
         refused_lists=[*(before.refused_lists if before else ()), *dealt.refused_lists],

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.footage import encode, write_tar
+
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
+VIDEO = encode(5)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,7 +36,7 @@ def test_what_cannot_be_there_is_said_at_once(tmp_path: Path) -> None:
     from adaptfocus.pipelines.errors import ConfigError
     from adaptfocus.trainers.settings.parts import PlacementConfig
 
-    index = tmp_path / "index.json"
+    index = tmp_path / "snapshots"
     index.touch()
     gone = {"index": str(index), "runs": str(tmp_path / "gone")}
     check_seen(gone)  # this machine's own nodes see what it sees
@@ -43,3 +46,31 @@ def test_what_cannot_be_there_is_said_at_once(tmp_path: Path) -> None:
     check_offered(PlacementConfig(workers=2))
     with pytest.raises(ConfigError, match=r"which is 8 CPU, and the cluster on this machine has 3"):
         check_offered(PlacementConfig(workers=2, worker_resources={"CPU": 4}))
+
+
+def test_an_index_made_on_a_cluster_is_the_same(type_, tmp_path: Path) -> None:
+    """Tars are read and videos dealt by tasks; a fingerprint is a hash of all rows."""
+    from adaptfocus.pipelines.index.build import build_index
+    from adaptfocus.pipelines.index.deal import Sizes
+    from adaptfocus.pipelines.index.load import load_index, open_index, refused_of
+    from adaptfocus.trainers.on_ray.over import OnRay
+
+    tars = tmp_path / "tars"
+    for number in range(5):
+        members = {"bad.mp4": b"?"} | {f"v{2 * number + n}.mp4": VIDEO for n in range(3)}
+        write_tar(tars / f"{number}.tar", members)
+    code, out, _ = type_("index", tars, "--out", tmp_path / "typed", "--ray", "--workers", 2)
+    assert (code, out.splitlines()[0][:40]) == (0, "11 videos of 0 classes in 5 shards (0 un")
+    assert type_("index", tars, "--out", tmp_path / "typed", "--address", "x")[0] == 2
+    sizes = Sizes(partition_rows=4, range_partitions=1, group_rows=4)
+    for name, way in (("here", {"workers": 1}), ("there", {"over": OnRay(2)})):
+        told: list[int] = []
+        tell = {"progress": lambda *step, told=told: told.append(step[0])}
+        done = build_index([str(tars)], str(tmp_path / name), sizes=sizes, **tell, **way)
+        assert (done.videos, done.shards_read, done.refused) == (11, 5, {"duplicate_id": 4, "unreadable_video": 5})
+        assert told[:5] == [1, 2, 3, 4, 5]
+    here, there = str(tmp_path / "here"), str(tmp_path / "there")
+    assert open_index(here) == open_index(there)
+    assert [*refused_of(here)] == [*refused_of(there)]
+    whole = load_index(str(tmp_path / "typed"), ["video_id"]).table["video_id"].to_pylist()
+    assert sorted(whole) == sorted(load_index(here, ["video_id"]).table["video_id"].to_pylist())

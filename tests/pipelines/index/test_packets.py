@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -14,10 +11,9 @@ from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.index.load import load_index, read_rows
 from adaptfocus.pipelines.index.packets import packets_urls, read_packets, with_packets
 from adaptfocus.pipelines.inspection.packet_table import read_packet_table
-from adaptfocus.pipelines.store import objects
 from adaptfocus.pipelines.video.packets import Packets, encode_packets
 from tests.footage import encode, write_tar
-from tests.pipelines.index.tar_samples import index
+from tests.pipelines.index.tar_samples import index, ranges_asked
 
 SIZES = (5, 40, 12, 90)  # frames of each video
 
@@ -41,21 +37,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[bytes]]:
     return str(folder / "index"), expected
 
 
-@contextmanager
-def counted() -> Iterator[list[tuple[str, int, int]]]:
-    """The ranges that were asked of the store."""
-    asked: list[tuple[str, int, int]] = []
-    fetch = objects._fetched
-
-    def counting(ranges: Any, *how: Any) -> list[bytes]:
-        asked.extend(ranges)
-        return fetch(ranges, *how)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(objects, "_fetched", counting)
-        yield asked
-
-
 def test_each_video_gets_its_own_packets_whichever_rows_are_asked_for(made: tuple[str, list[bytes]]) -> None:
     url, expected = made
     table = load_index(url).table
@@ -72,10 +53,10 @@ def test_each_video_gets_its_own_packets_whichever_rows_are_asked_for(made: tupl
 def test_only_what_is_asked_for_is_fetched(made: tuple[str, list[bytes]]) -> None:
     url, expected = made
     table = load_index(url).table
-    with counted() as asked:
+    with ranges_asked() as asked:
         read_packets(table.slice(1, 1))
     assert [size for _, _, size in asked] == [len(expected[1])]
-    with counted() as asked:
+    with ranges_asked() as asked:
         read_packets(table)
     assert len(asked) == 2, "packets one behind the other are one request"
 
