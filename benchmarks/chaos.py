@@ -29,8 +29,7 @@ import torch
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.annotations.manifest import read_manifest
 from adaptfocus.pipelines.index.build import build_index
-from adaptfocus.pipelines.index.load import load_index
-from adaptfocus.pipelines.plan.planner import Planner
+from adaptfocus.pipelines.over import in_this_process
 from adaptfocus.pipelines.plan.published import PlanFacts, read_plan
 from adaptfocus.pipelines.schemas import PLAN_SCHEMA
 from adaptfocus.pipelines.settings import make
@@ -40,11 +39,11 @@ from adaptfocus.pipelines.worlds.encode import write_world
 from adaptfocus.pipelines.worlds.video import WorldConfig
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import train
-from adaptfocus.trainers.runs.epochs import draw_plan, read_head
+from adaptfocus.trainers.runs import snapshots
 from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Run
+from adaptfocus.trainers.runs.planning import Corpus, EpochPlanner
 from adaptfocus.trainers.runs.preparation import prepare
-from adaptfocus.trainers.runs.snapshots import read_excluded, read_saliency
 from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks.faults.chaos_cluster import ChaosCluster
 from benchmarks.faults.chaos_strikes import COMMAND, DECODER, DRAIN, EVERYTHING, NODE, WORKER, Chaos, Kill
@@ -87,19 +86,14 @@ def settings(index: str, runs: str, name: str, epochs: int, *overrides: str) -> 
 
 def redrawn(run: Run, config: TrainConfig) -> list[int]:
     """The epochs whose published plan does not follow from its snapshot, exclusions and head; ideally none."""
-    index = load_index(config.index)
-    planner = Planner.of(index.table, index.classes)
-    carried: tuple[int, ...] = ()
-    wrong = []
+    corpus_of_run, carried, wrong = Corpus.of(config), (), []
     for epoch in range(config.epochs):
         published = read_plan(run.epoch_url(epoch, "plan"))
         assert published is not None
-        drawn = draw_plan(
-            config, planner, read_saliency(run, epoch), epoch, carried,
-            read_excluded(run, epoch).column("video_row").to_pylist(), read_head(run, epoch),
-        )  # fmt: skip
-        if drawn.table.to_pylist() != rows_of(published):
-            wrong.append(epoch)
+        planner = EpochPlanner(config, corpus_of_run, snapshots.read_manifest(run, epoch), in_this_process)
+        with tempfile.TemporaryDirectory() as folder:
+            if rows_of(planner.draw(epoch, carried, folder)) != rows_of(published):
+                wrong.append(epoch)
         carried = published.carried
     return wrong
 

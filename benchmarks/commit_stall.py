@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from adaptfocus.pipelines.plan.published import PlanFacts
+from adaptfocus.pipelines.plan.published import PlanFacts, Window
 from adaptfocus.trainers.loop.commits import Commits, SinceCommit
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.runs.log import Run
@@ -60,7 +60,7 @@ def measure(url: str, megabytes: int, repeats: int) -> list[Figure]:
     stalls, whole = [], []
     for number in range(repeats + 1):
         began = time.monotonic()
-        commits.begin(PlanFacts("", number, 8, (8,), (), 5), 4, one_step())
+        commits.begin(PlanFacts("", number, 8, (Window((), 0, 8),), (), 5), 4, one_step())
         stalls.append(time.monotonic() - began)
         commits.wait()
         whole.append(time.monotonic() - began)

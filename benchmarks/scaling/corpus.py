@@ -45,6 +45,7 @@ class Templates:
     rows: pa.Table  # INDEX_SCHEMA
     packets_name: str
     packets: bytes
+    is_read: bool = False  # clips of the corpus are to be read: its rows name the tars of these files
 
 
 def templates(folder: Path, files: Sequence[tuple[str, int]]) -> Templates:
@@ -94,6 +95,9 @@ def stage(index_url: str, number: int, videos: int, made_of: Templates) -> tuple
         "intervals": pa.nulls(videos, INDEX_SCHEMA.field("intervals").type),
         "packets_url": [made_of.packets_name] * videos,
     }
+    if made_of.is_read:
+        for name in ("shard_url", "member_name", "member_offset_bytes", "shard_size_bytes", "shard_tag"):
+            del own[name]
     for name, values in own.items():
         field = INDEX_SCHEMA.field(name)
         column = values if isinstance(values, pa.Array) else pa.array(values, field.type)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -55,8 +56,14 @@ class Step(NamedTuple):
 
 def alone(function: Callable[..., R], *arguments: Any) -> R:
     """Call a function in a new process."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=_to_stderr) as process:
         return process.submit(function, *arguments).result()
+
+
+def _to_stderr() -> None:
+    """Ray writes to stdout that it has lost a process; figures are all that may be there."""
+    os.dup2(2, 1)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ Everything here follows from counts. No process knows the videos of more than on
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from adaptfocus.pipelines.index.partitions import ROW_BITS
@@ -47,13 +47,18 @@ class Lead(NamedTuple):
         """How often each video stands in the lead."""
         return Counter(self.head) + Counter(self.carried)
 
-    def of(self, uids: Collection[int]) -> tuple[dict[int, int], dict[int, int]]:
-        """(taken, occurrences) of the videos of some partitions."""
-        taken, seen = self.taken, self.occurrences()
-        return (
-            {row: n for row, n in taken.items() if uid_of(row) in uids},
-            {row: n for row, n in seen.items() if uid_of(row) in uids},
-        )
+
+def by_partition(counts: Mapping[int, int]) -> dict[int, dict[int, int]]:
+    """uid -> counts of its videos, by row."""
+    found: dict[int, dict[int, int]] = {}
+    for row, n in counts.items():
+        found.setdefault(uid_of(row), {})[row] = n
+    return found
+
+
+def of_partitions(grouped: Mapping[int, Mapping[int, int]], uids: Iterable[int]) -> dict[int, int]:
+    """The counts of the videos of some partitions, from `by_partition`."""
+    return {row: n for uid in uids for row, n in grouped.get(uid, {}).items()}
 
 
 def lead_of(head: Sequence[int], carried: Sequence[int], left_out: Collection[int]) -> Lead:
@@ -121,8 +126,3 @@ def _slots(sizes: Sequence[tuple[tuple[int, ...], int]], fits: int, total: int) 
         last = min(first + bags, total)
         yield Slots(uids, first, max(first, min(last, fits)), last)
         first = last
-
-
-def bags_of(uids: Sequence[int], usable: Mapping[int, int], taken: Mapping[int, int]) -> int:
-    """The number of bags of a window in which every usable video has one, without those that the head has taken."""
-    return sum(usable[uid] for uid in uids) - sum(n for row, n in taken.items() if uid_of(row) in uids)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from adaptfocus.pipelines.over import Over
+from adaptfocus.pipelines.over import Over, in_this_process
 from adaptfocus.pipelines.plan.published import PlanFacts, publish, read_plan
 from adaptfocus.trainers.runs.log import Commit, Run
 from adaptfocus.trainers.runs.merging import merge_epoch
@@ -62,6 +62,8 @@ class Planning:
         )
 
 
-def publish_plan(run: Run, config: TrainConfig, epoch: int, last: Commit | None, over: Over) -> PlanFacts | None:
+def publish_plan(
+    run: Run, config: TrainConfig, epoch: int, last: Commit | None, over: Over = in_this_process
+) -> PlanFacts | None:
     """`Planning.publish` of one epoch."""
     return Planning(run, config, over).publish(epoch, last)

@@ -21,9 +21,10 @@ from adaptfocus.pipelines.plan.published import BAGS_PER_PART, PlanFacts, Window
 from adaptfocus.pipelines.plan.windows import (
     Layout,
     Lead,
-    bags_of,
+    by_partition,
     lay_out,
     lead_of,
+    of_partitions,
     uid_of,
     windows_in_order,
 )
@@ -132,14 +133,15 @@ class EpochPlanner:
 
     def _windows(self, epoch: int, lead: Lead) -> tuple[list[WindowTask], list[int]]:
         """The windows of an epoch in its order, and the number of bags of each without those that the head has."""
-        tasks = []
-        for uids in windows_in_order([*self.corpus.partitions], self.config.seed, epoch):
-            taken, earlier = lead.of(uids)
-            tasks.append(replace(self._task(epoch, uids), taken=taken, earlier=earlier))
+        taken, earlier = by_partition(lead.taken), by_partition(lead.occurrences())
+        tasks = [
+            replace(self._task(epoch, uids), taken=of_partitions(taken, uids), earlier=of_partitions(earlier, uids))
+            for uids in windows_in_order([*self.corpus.partitions], self.config.seed, epoch)
+        ]
         repeats = self._repeats
         if repeats is None:
-            owned = [[each.uid for each in task.partitions] for task in tasks]
-            return tasks, [bags_of(uids, self._usable, lead.taken) for uids in owned]
+            usable = [sum(self._usable[each.uid] for each in task.partitions) for task in tasks]
+            return tasks, [n - sum((task.taken or {}).values()) for n, task in zip(usable, tasks, strict=True)]
         sums = [sum(repeats.weight_of[each.uid] for each in task.partitions) for task in tasks]
         parts = shares(sums, repeats.total_weight, repeats.draws, self.config.seed, epoch)
         tasks = [

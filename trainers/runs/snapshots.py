@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.index.load import read_partitions
+from adaptfocus.pipelines.index.partitions import ROW_BITS
 from adaptfocus.pipelines.plan.published import epoch_url
 from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, SALIENCY_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table, write_table
@@ -34,7 +35,6 @@ if TYPE_CHECKING:  # torch: lists of runs count what is left out, and do without
     from adaptfocus.pipelines.saliency.settings import SaliencyConfig
     from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 
-ROW_BITS = 24  # of a `video_row`: the row in its partition
 _ROW_SCHEMA = pa.schema([EXCLUDED_SCHEMA.field("video_row")])
 
 MANIFEST_SCHEMA = pa.schema(

@@ -14,9 +14,10 @@ from adaptfocus.pipelines.index.partitions import ROW_BITS
 from adaptfocus.pipelines.plan.order import Share, draw_repeated_order, order_of_partitions, shares
 from adaptfocus.pipelines.plan.windows import (
     PARTITIONS_PER_WINDOW,
-    bags_of,
+    by_partition,
     lay_out,
     lead_of,
+    of_partitions,
     windows_in_order,
 )
 
@@ -49,8 +50,9 @@ def test_a_lead_has_the_head_and_those_carried_that_the_head_does_not_have() -> 
     assert lead.head == (a, b, b, d), "what is read ahead stays"
     assert lead.carried == (c,)
     assert lead.taken == {b: 1}, "its window does without the other bag of b; nobody waits for d"
-    assert lead.of({1}) == ({}, {})
-    assert lead.of({0}) == ({b: 1}, {a: 1, b: 2, c: 1, d: 1})
+    assert of_partitions(by_partition(lead.taken), [1, 0]) == {b: 1}
+    assert of_partitions(by_partition(lead.occurrences()), [0]) == {a: 1, b: 2, c: 1, d: 1}
+    assert of_partitions(by_partition(lead.occurrences()), [1]) == {}
 
 
 def test_what_fills_no_batch_is_carried_over() -> None:
@@ -88,7 +90,11 @@ def test_every_video_has_its_slot_or_is_carried_over(sizes, head, carried, per_b
     gone = set(data.draw(st.lists(st.sampled_from(videos), unique=True, max_size=3)))
     lead = lead_of(early, late, gone)
     usable = {uid: sum(row(uid, n) not in gone for n in range(size)) for uid, size in enumerate(sizes)}
-    windows = [(uids, bags_of(uids, usable, lead.taken)) for uids in windows_in_order(range(len(sizes)), 1, 1)]
+    taken = by_partition(lead.taken)
+    windows = [
+        (uids, sum(usable[uid] for uid in uids) - sum(of_partitions(taken, uids).values()))
+        for uids in windows_in_order(range(len(sizes)), 1, 1)
+    ]
     assert all(len(uids) <= PARTITIONS_PER_WINDOW for uids, _ in windows)
     wanted = Counter(v for v in videos if v not in gone) + Counter(v for v in late if v not in gone)
     wanted += Counter(v for v in early if v in gone)

@@ -25,9 +25,10 @@ from adaptfocus.pipelines.stream.on_ray import (
     plan_dataset,
     plan_rows,
 )
-from adaptfocus.trainers.runs.epochs import publish_plan, read_head
+from adaptfocus.trainers.runs.epochs import publish_plan
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.open import clip_shape
+from adaptfocus.trainers.runs.window_tasks import read_head
 from tests.bad_decoders import bad_members
 from tests.worlds import SmallWorld
 
@@ -57,7 +58,7 @@ def cluster(bad: Path) -> Iterator[None]:
 
 def test_ray_and_the_plain_loop_give_the_same_batches(small_world: SmallWorld, tmp_path: Path) -> None:
     config = small_world.run_config(tmp_path, "run")
-    plan = publish_plan(Run(config.url), config, small_world.planner(), 0, None)
+    plan = publish_plan(Run(config.url), config, 0, None)
     assert plan is not None
     shape = clip_shape(config)
     ours = list(plan_dataset(plan, shape, Decoding(), 2).iter_batches(batch_size=4, batch_format="numpy"))
@@ -75,7 +76,7 @@ def test_a_decoder_that_hangs_or_crashes_ends_no_task(small_world: SmallWorld, t
     config = small_world.run_config(
         tmp_path, "run", "placement.decode_deadline_seconds=2", "placement.isolate_decoding=true"
     )
-    plan = publish_plan(Run(config.url), config, small_world.planner(), 0, None)
+    plan = publish_plan(Run(config.url), config, 0, None)
     assert plan is not None
     shape = clip_shape(config)
     every = list(bags_of(plan.slices()))
@@ -92,9 +93,9 @@ def test_a_decoder_that_hangs_or_crashes_ends_no_task(small_world: SmallWorld, t
 
 def test_the_head_of_the_next_epoch_comes_before_its_plan_is_known(small_world: SmallWorld, tmp_path: Path) -> None:
     """Two ranks train epoch 0 to its end and already have clips of epoch 1, whose plan waits for their scores."""
-    config, planner = small_world.run_config(tmp_path, "run", "epochs=2"), small_world.planner()
+    config = small_world.run_config(tmp_path, "run", "epochs=2")
     run = Run(config.url)
-    publish_plan(run, config, planner, 0, None)
+    publish_plan(run, config, 0, None)
     assert read_plan(run.epoch_url(1, "plan")) is None
     head = read_plan(run.epoch_url(1, "head"))
     assert head is not None
@@ -137,7 +138,7 @@ def wait_until(is_true: Any, seconds: float = 60) -> None:
 def test_decoding_stays_on_the_nodes_that_are_named_for_it(small_world: SmallWorld, tmp_path: Path) -> None:
     """Ray places tasks by these arguments; a dataset that waits for such a node would wait for ever here."""
     config = small_world.run_config(tmp_path, "run")
-    plan = publish_plan(Run(config.url), config, small_world.planner(), 0, None)
+    plan = publish_plan(Run(config.url), config, 0, None)
     assert plan is not None
     decoding = Decoding(cores=2, label_selector=(("role", "decode"),))
     stage: Any = plan_dataset(plan, clip_shape(config), decoding)._logical_plan.dag

@@ -15,6 +15,7 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.index.packets import with_packets
+from adaptfocus.pipelines.over import in_this_process
 from adaptfocus.pipelines.plan.published import Stretch, read_plan
 from adaptfocus.pipelines.schemas import PLAN_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table
@@ -23,12 +24,13 @@ from adaptfocus.trainers.errors import StoppedError, TakenOverError
 from adaptfocus.trainers.evaluation.scoring import evaluate, predict_here
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import train
-from adaptfocus.trainers.runs.epochs import Planning, read_head
+from adaptfocus.trainers.runs.epochs import Planning
 from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Commit, Run
 from adaptfocus.trainers.runs.open import load_config
 from adaptfocus.trainers.runs.preparation import is_finished, prepare
 from adaptfocus.trainers.runs.snapshots import read_excluded, read_saliency
+from adaptfocus.trainers.runs.window_tasks import read_head
 from adaptfocus.trainers.settings.run import TrainConfig
 from tests.worlds import SmallWorld, change_rows, retag
 
@@ -125,7 +127,7 @@ def test_a_finished_run_is_left_alone(small_world: SmallWorld, undisturbed: Run)
 def test_a_published_plan_is_found_without_the_rows_of_the_index(undisturbed: Run, tmp_path: Path) -> None:
     """So a run that resumes in the midst of an epoch begins as soon with a million videos as with ten."""
     config = load_config(undisturbed.url).model_copy(update={"index": str(tmp_path / "gone")})
-    plan = Planning(undisturbed, config).publish(1, None)
+    plan = Planning(undisturbed, config, in_this_process).publish(1, None)
     assert plan == read_plan(undisturbed.epoch_url(1, "plan"))
 
 

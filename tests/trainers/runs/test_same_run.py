@@ -11,8 +11,6 @@ import torch
 
 from adaptfocus.infra.running.run import run_training
 from adaptfocus.pipelines.errors import ConfigError
-from adaptfocus.pipelines.index.load import load_index
-from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.settings import make
 from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.runs.epochs import publish_plan
@@ -62,8 +60,7 @@ def test_a_run_that_has_trained_nothing_may_change(small_world: SmallWorld, tmp_
     """Its first plan is drawn anew: the old one has other clips."""
 
     def drawn(config: TrainConfig) -> list[int]:
-        index = load_index(config.index)
-        plan = publish_plan(Run(config.url), config, Planner.of(index.table, index.classes), 0, None)
+        plan = publish_plan(Run(config.url), config, 0, None)
         assert plan is not None
         return [plan.num_bags]
 
