@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 
 from adaptfocus.pipelines.index.deal import Sizes
-<<<<<<< HEAD
 from adaptfocus.pipelines.index.load import open_index, read_partitions
-=======
->>>>>>> main
 from adaptfocus.pipelines.index.partitions import Partition, write_manifests
 from adaptfocus.pipelines.index.shard_lists import IndexedShard, write_shards
 from adaptfocus.pipelines.index.snapshots import Snapshot, fingerprint_of, write_snapshot

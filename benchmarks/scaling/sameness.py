@@ -37,7 +37,7 @@ def hashes_of_ways(folder: Path, cache: Path, videos: int, ways: Sequence[Way] =
     for way in ways:
         kills = folder / "kills" / way.name if way.kills else None
         found[way.name] = alone(_hashes_of_way, folder, cache, videos, way, kills)
-        killed = {mark.name for mark in kills.iterdir()} if kills else {}
+        killed = {mark.name for mark in kills.iterdir()} if kills else set()
         say(f"  {way.name}: {', '.join(each[:8] for each in found[way.name])}; killed: {sorted(killed) or 'none'}")
         if kills and not {"write_group", "write_range", "draw_window", "merge_window"} <= killed:
             raise RuntimeError(f"no task was killed in some kind of job, only in {killed}")
