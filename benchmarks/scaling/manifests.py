@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from adaptfocus.pipelines.index.deal import Sizes
+from adaptfocus.pipelines.index.load import open_index, read_partitions
 from adaptfocus.pipelines.index.partitions import Partition, write_manifests
 from adaptfocus.pipelines.index.shard_lists import IndexedShard, write_shards
 from adaptfocus.pipelines.index.snapshots import Snapshot, fingerprint_of, write_snapshot
@@ -16,6 +18,7 @@ from adaptfocus.trainers.runs.planning import Corpus, EpochPlanner
 from adaptfocus.trainers.runs.snapshots import PartitionFiles
 from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks.scaling.corpus import CLASSES
+from benchmarks.scaling.steps import Step, engine, measured
 
 PARTITION_ROWS = Sizes().partition_rows
 PAIRS = 3.5  # labels a video
@@ -28,7 +31,7 @@ def write_manifest_only(index_url: str, videos: int, shards: int) -> None:
     edges = [n * 2**64 // count for n in range(count + 1)]
     partitions = [
         Partition(uid, rows[uid], f"{uid:06d}-{uid:016x}", 0, rows[uid], 12, None, rows[uid], first, last - 1)
-        for uid, (first, last) in enumerate(zip(edges, edges[1:], strict=False))
+        for uid, (first, last) in enumerate(itertools.pairwise(edges))
     ]
     each = -(-videos // shards)
     tars = [
@@ -47,8 +50,19 @@ def write_manifest_only(index_url: str, videos: int, shards: int) -> None:
     )  # fmt: skip
 
 
-def lay_out(config: TrainConfig, over: Over) -> int:
-    """Plan and merge an epoch with tasks that do nothing -> the number of its bags."""
+def laid_out(config: TrainConfig, tasks: int) -> Step:
+    """Plan an epoch of an index of which only manifests exist, with tasks that do nothing; the number of its bags."""
+    with engine(tasks) as over:
+        return measured(lambda: _lay_out(config, over.over))
+
+
+def opened(index_url: str, with_partitions: bool) -> int:
+    """Open an index, as any rank does, or as the one that plans -> its number of videos."""
+    facts = open_index(index_url)
+    return sum(each.rows for each in read_partitions(index_url)) if with_partitions else facts.videos
+
+
+def _lay_out(config: TrainConfig, over: Over) -> int:
     corpus = Corpus.of(config)
     files = {
         uid: PartitionFiles(uid, f"epochs/0001/saliency/{uid:06d}-{uid:016x}.parquet", "", 0, int(PAIRS * each.rows))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -43,6 +44,11 @@ class Step(NamedTuple):
     tasks: Sequence[Cost] = ()
     result: Any = None
 
+    @property
+    def diagnosis_seconds(self) -> float:
+        """CPU of the tasks' diagnosis, which is part of merging."""
+        return sum(each.diagnosis_seconds for each in self.tasks)
+
     def task_seconds(self, *functions: str) -> float:
         """CPU of the tasks of some functions; of all tasks if none is named."""
         return sum(each.cpu_seconds for each in self.tasks if not functions or each.function in functions)
@@ -50,8 +56,14 @@ class Step(NamedTuple):
 
 def alone(function: Callable[..., R], *arguments: Any) -> R:
     """Call a function in a new process."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=_to_stderr) as process:
         return process.submit(function, *arguments).result()
+
+
+def _to_stderr() -> None:
+    """Ray writes to stdout that it has lost a process; figures are all that may be there."""
+    os.dup2(2, 1)
 
 
 @contextlib.contextmanager
@@ -83,7 +95,7 @@ def deal(
     """Stage and index a corpus."""
     made_of = templates(cache, files)
     with engine(tasks, kills) as over:
-        return _measured(lambda: write_corpus(index, videos, made_of, over).videos, over)
+        return measured(lambda: write_corpus(index, videos, made_of, over, sizes).videos, over)
 
 
 def publish(config: TrainConfig, epoch: int, tasks: int = 0, kills: Path | None = None) -> Step:
@@ -96,7 +108,7 @@ def publish(config: TrainConfig, epoch: int, tasks: int = 0, kills: Path | None 
         return _rows(wait_for_chunk(run.url, Chunk(epoch, 0, BAGS_PER_BATCH)))
 
     with engine(tasks, kills) as over:
-        return _measured(first_rows, over)
+        return measured(first_rows, over)
 
 
 def trained(config: TrainConfig, epoch: int, bags: int | None = None) -> int:
@@ -120,7 +132,7 @@ def resumed(config: TrainConfig) -> Step:
         first = plan.num_bags // 2 // BAGS_PER_BATCH * BAGS_PER_BATCH
         return _rows(wait_for_chunk(run.url, Chunk(last.epoch, first, first + BAGS_PER_BATCH)))
 
-    return _measured(rows)
+    return measured(rows)
 
 
 def looked_up(config: TrainConfig, chunks: int) -> Step:
@@ -129,7 +141,7 @@ def looked_up(config: TrainConfig, chunks: int) -> Step:
     assert plan is not None
     first = [plan.num_bags // chunks * n // BAGS_PER_CHUNK * BAGS_PER_CHUNK for n in range(chunks)]
     _rows(plan.slices(0, BAGS_PER_CHUNK))  # imports, and what a process keeps
-    return _measured(lambda: sum(_rows(plan.slices(slot, slot + BAGS_PER_CHUNK)) for slot in first))
+    return measured(lambda: sum(_rows(plan.slices(slot, slot + BAGS_PER_CHUNK)) for slot in first))
 
 
 def audited(config: TrainConfig) -> Step:
@@ -138,14 +150,15 @@ def audited(config: TrainConfig) -> Step:
     def found() -> Audit:
         return audit(Run(config.url))
 
-    return _measured(found)
+    return measured(found)
 
 
 def _rows(slices: Any) -> int:
     return sum(read_bags(url, *part).num_rows for url, *part in slices)
 
 
-def _measured(work: Callable[[], Any], over: Measured | None = None) -> Step:
+def measured(work: Callable[[], Any], over: Measured | None = None) -> Step:
+    """Do something in this process, and say what it took."""
     began, cpu = time.monotonic(), time.process_time()
     result = work()
     took = time.monotonic() - began, time.process_time() - cpu

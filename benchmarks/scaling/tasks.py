@@ -37,19 +37,6 @@ class Measured:
             self.costs.append(cost)
             yield result
 
-    def cpu_seconds(self, *functions: str) -> float:
-        """Of all tasks of some functions."""
-        return sum(each.cpu_seconds for each in self.costs if each.function in functions)
-
-    @property
-    def diagnosis_seconds(self) -> float:
-        return sum(each.diagnosis_seconds for each in self.costs)
-
-    @property
-    def peak_mb(self) -> float:
-        """The most that any task's process has held."""
-        return max(each.peak_mb for each in self.costs)
-
 
 @dataclass(frozen=True)
 class _Task:
@@ -59,7 +46,7 @@ class _Task:
     def __call__(self, numbered: tuple[int, Any]) -> tuple[Any, Cost]:
         number, item = numbered
         if self.kills and number == 1:
-            _die_once(self.kills / self.function.__name__)
+            _die_once(self.kills / _name(self.function))
         diagnosed: list[float] = []
         summing = merging.sum_up
         merging.sum_up = _timed(summing, diagnosed)
@@ -69,7 +56,11 @@ class _Task:
         finally:
             merging.sum_up = summing
         spent = time.process_time() - began
-        return result, Cost(self.function.__name__, spent, sum(diagnosed), peak_resident_mb())
+        return result, Cost(_name(self.function), spent, sum(diagnosed), peak_resident_mb())
+
+
+def _name(function: Callable) -> str:
+    return getattr(function, "func", function).__name__
 
 
 def _timed(function: Callable, spent: list[float]) -> Callable:

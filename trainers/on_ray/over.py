@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import pickle
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -25,13 +26,14 @@ R = TypeVar("R")
 
 
 # Items that are done where the caller is: a corpus of one window, and the bags before it. Tasks for them would cost
-# 3 s of CPU for their imports, at each boundary of an epoch.
+# 3 s of CPU for their imports, at each boundary of an epoch. Once tasks have run, their processes are there, and keep
+# the 0.3 GB of a large corpus's window out of the caller.
 FEW = 2
 
 
 @dataclass(frozen=True)
 class OnRay:
-    """An `Over`. A task is a process, and does one item at a time. The caller itself does up to FEW items.
+    """An `Over`. A task is a process, and does one item at a time. Until tasks have run, the caller itself does FEW.
 
     Ray runs a task again if its process or its node dies. An error that the function raises ends the whole.
     """
@@ -39,6 +41,7 @@ class OnRay:
     tasks_at_once: int
     cpus_per_task: float = 1.0  # that Ray counts
     label_selector: tuple[tuple[str, str], ...] = ()  # of the nodes that may do it, as (label, value)
+    ran: threading.Event = field(default_factory=threading.Event, compare=False)  # tasks, on this object's behalf
 
     def __call__(self, items: Sequence[T], function: Callable[[T], R]) -> Iterator[R]:
         """
@@ -46,9 +49,10 @@ class OnRay:
             AdaptFocusError: the function raised it.
             ray.exceptions.RayError: any other error of the function, or of Ray.
         """
-        if len(items) <= FEW:
+        if not items or (len(items) <= FEW and not self.ran.is_set()):
             yield from map(function, items)
             return
+        self.ran.set()
         quiet_data()
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # it reports each execution, also inside a worker
         labels: Any = {"label_selector": dict(self.label_selector)} if self.label_selector else {}

@@ -28,7 +28,7 @@ from adaptfocus.pipelines.index.partitions import ROW_BITS
 from adaptfocus.pipelines.plan.published import epoch_url
 from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, SALIENCY_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table, write_table
-from adaptfocus.trainers.runs.log import SALIENCY, Run
+from adaptfocus.trainers.runs.log import RESTORE, SALIENCY, Run
 
 if TYPE_CHECKING:  # torch: lists of runs count what is left out, and do without its 1.3 s
     from adaptfocus.pipelines.plan.planner import Planner
@@ -95,21 +95,18 @@ def read_saliency_of(run: Run, files: Manifest, planner: Planner, config: Salien
     Args:
         planner: all videos of these partitions.
     """
-    from adaptfocus.pipelines.plan.planner import Planner
     from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 
-    owner, tables = planner.video_rows >> ROW_BITS, []
-    visited = {uid: each.saliency for uid, each in files.items() if each.saliency}
-    uids = np.unique(owner).tolist()
-    if visited.keys().isdisjoint(uids):
-        return planner.empty_saliency(config)
-    for uid in uids:
-        if uid in visited:
-            tables.append(read_table(run.at(visited[uid]), SALIENCY_SCHEMA))
-        else:
-            videos = Planner.of(planner.table.filter(pa.array(owner == uid)), planner.classes)
-            tables.append(videos.empty_saliency(config).to_arrow())
-    return SaliencyTable.from_arrow(pa.concat_tables(tables).combine_chunks())
+    table = planner.empty_saliency(config)  # which is filled in, so that no second one is in memory
+    for uid in np.unique(planner.video_rows >> ROW_BITS).tolist():
+        if uid in files and files[uid].saliency:
+            part = SaliencyTable.from_arrow(read_table(run.at(files[uid].saliency), SALIENCY_SCHEMA))
+            own = slice(*np.searchsorted(table.video_row, [uid << ROW_BITS, (uid + 1) << ROW_BITS]).tolist())
+            if not np.array_equal(part.video_row, table.video_row[own]):
+                raise InputError(f"{run.at(files[uid].saliency)} is not of the videos of the index; {RESTORE}")
+            for name in ("score", "tau", "epoch"):
+                getattr(table.bins, name)[own] = getattr(part.bins, name)
+    return table
 
 
 def read_excluded_of(run: Run, files: Manifest) -> pa.Table:
