@@ -26,6 +26,7 @@ ORDER = {
             "setting_values",
             "settings",
             "schemas",
+            "columns",
             "over",
             "store",
             "annotations",

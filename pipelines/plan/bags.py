@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from adaptfocus.pipelines.columns import as_lists, ragged
 from adaptfocus.pipelines.plan.labels import FullLabels, find_shown_labels
 from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.plan.settings import ClipConfig
@@ -76,19 +77,6 @@ def _array(values: Any, field: pa.Field, rows: int) -> pa.Array | pa.ChunkedArra
         return pa.nulls(rows, field.type)
     array = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
     return array if array.type == field.type else array.cast(field.type)
-
-
-def ragged(begins: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The places of all items of some lists, one list behind the other, and the lists' lengths."""
-    lengths = np.asarray(lengths, np.int64)
-    starts = np.cumsum(lengths) - lengths
-    return np.arange(int(lengths.sum())) + np.repeat(np.asarray(begins, np.int64) - starts, lengths), lengths
-
-
-def as_lists(values: np.ndarray | pa.Array, lengths: np.ndarray) -> pa.ListArray:
-    """Values, cut into lists of these lengths."""
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(offsets, values if isinstance(values, pa.Array) else pa.array(values))
 
 
 def _saliency_of(saliency: SaliencyTable | None, video_rows: np.ndarray, labels: np.ndarray) -> dict[str, pa.Array]:

@@ -18,8 +18,9 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
+from adaptfocus.pipelines.columns import ListColumn, ragged
 from adaptfocus.pipelines.errors import ConfigError
-from adaptfocus.pipelines.plan.bags import Draws, bag_table, ragged
+from adaptfocus.pipelines.plan.bags import Draws, bag_table
 from adaptfocus.pipelines.plan.order import (
     Share,
     draw_repeated_order,
@@ -34,7 +35,6 @@ from adaptfocus.pipelines.plan.settings import ClipConfig, DrawRules
 from adaptfocus.pipelines.saliency.bins import spikes
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import NO_LABEL, EpochPlan
-from adaptfocus.pipelines.store.tables import ListColumn
 
 
 def plan_clips(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adaptfocus.pipelines.store.tables import ListColumn
+from adaptfocus.pipelines.columns import ListColumn
 
 HASH_BYTES = 8
 

@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
+from adaptfocus.pipelines.columns import ListColumn
 from adaptfocus.pipelines.saliency.settings import SaliencyConfig
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
-from adaptfocus.pipelines.store.tables import ListColumn
 
 
 @dataclass(frozen=True)

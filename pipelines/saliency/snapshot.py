@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from adaptfocus.pipelines.columns import ListColumn, list_column, rows_as_lists
 from adaptfocus.pipelines.saliency.bins import Bins, visit
 from adaptfocus.pipelines.saliency.settings import SaliencyConfig
 from adaptfocus.pipelines.schemas import SALIENCY_SCHEMA
-from adaptfocus.pipelines.store.tables import ListColumn, list_column, rows_as_lists
 
 
 @dataclass(frozen=True)

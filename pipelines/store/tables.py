@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -140,24 +139,3 @@ def _row_groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[
             groups.append(group)
         row += rows
     return groups, first
-
-
-class ListColumn(NamedTuple):
-    """A column of lists as arrays: row i has `values[begins[i] : begins[i] + lengths[i]]`."""
-
-    values: np.ndarray
-    begins: np.ndarray
-    lengths: np.ndarray
-
-
-def list_column(table: pa.Table, name: str) -> ListColumn:
-    """A column of lists of numbers, none of which is null."""
-    column = table.column(name).combine_chunks()
-    lengths = np.diff(column.offsets.to_numpy())
-    return ListColumn(column.flatten().to_numpy(zero_copy_only=False), np.cumsum(lengths) - lengths, lengths)
-
-
-def rows_as_lists(values: np.ndarray) -> pa.Array:
-    """The rows of a matrix as lists, without a copy of its numbers."""
-    rows, columns = values.shape
-    return pa.ListArray.from_arrays(np.arange(0, rows * columns + 1, columns, dtype=np.int32), pa.array(values.ravel()))

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from adaptfocus.pipelines.columns import list_column
 from adaptfocus.pipelines.saliency.bins import spike_bins
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import NEVER_VISITED
-from adaptfocus.pipelines.store.tables import list_column
 from adaptfocus.trainers.diagnosis.sums import EpochSums
 
 RECENCY = ("salient", "salient_new", "salient_new_by_chance", "salient_new_variance")

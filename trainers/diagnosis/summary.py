@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from adaptfocus.pipelines.columns import list_column
 from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.saliency.bins import Bins, fade, spikes
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import NEVER_VISITED
-from adaptfocus.pipelines.store.tables import list_column
 from adaptfocus.trainers.diagnosis.evidence import evidence_of, sum_ranks, sum_recency
 from adaptfocus.trainers.diagnosis.sums import EpochSums, Histogram
 from adaptfocus.trainers.diagnosis.true_moments import TrueMoments

@@ -14,13 +14,14 @@ import numpy as np
 import pyarrow as pa
 
 from adaptfocus.pipelines import store
+from adaptfocus.pipelines.columns import rows_as_lists
 from adaptfocus.pipelines.decode.settings import DecodeConfig
 from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.plan.settings import ClipConfig
 from adaptfocus.pipelines.plan.views import view_centers_seconds
 from adaptfocus.pipelines.schemas import clip_id
-from adaptfocus.pipelines.store.tables import read_table, rows_as_lists, write_table
+from adaptfocus.pipelines.store.tables import read_table, write_table
 from adaptfocus.trainers.diagnosis.true_moments import TrueMoments
 from adaptfocus.trainers.runs.log import Run
 

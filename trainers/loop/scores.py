@@ -6,12 +6,11 @@ each step took three times as long. Scores leave a GPU as they are made, and onl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pyarrow as pa
 import torch
 
+from adaptfocus.pipelines.columns import as_lists
 from adaptfocus.pipelines.errors import RETRY_REASONS
 from adaptfocus.pipelines.schemas import LEDGER_SCHEMA, NO_LABEL
 from adaptfocus.pipelines.stream.batches import decode_text
@@ -80,17 +79,11 @@ class Scores:
             "ok": pa.array(kept["ok"]),
             "kind": pa.array([decode_text(each) for each in kept["kind"]], pa.string()),
             "error": pa.array([decode_text(each) for each in kept["error"]], pa.string()),
-            "clip_id": _lists(kept["clip_id"].ravel(), np.full(rows, clips)),
-            "tau": _lists(kept["tau"].ravel(), np.full(rows, clips)),
-            "label_ids": _lists(kept["label_ids"][real], labels),
-            "probability": _lists(probability[own], labels * clips),
-            "null_rank": _lists(ranks.rank[real], labels),
-            "null_variance": _lists(ranks.variance[real], labels),
+            "clip_id": as_lists(kept["clip_id"].ravel(), np.full(rows, clips)),
+            "tau": as_lists(kept["tau"].ravel(), np.full(rows, clips)),
+            "label_ids": as_lists(kept["label_ids"][real], labels),
+            "probability": as_lists(probability[own], labels * clips),
+            "null_rank": as_lists(ranks.rank[real], labels),
+            "null_variance": as_lists(ranks.variance[real], labels),
         }
         return pa.Table.from_arrays([columns[name] for name in LEDGER_SCHEMA.names], schema=LEDGER_SCHEMA)
-
-
-def _lists(values: np.ndarray, lengths: Sequence[int] | np.ndarray) -> pa.ListArray:
-    """The values, split into lists of these lengths."""
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(offsets, pa.array(values))

@@ -12,6 +12,7 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError, StorageError
 from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.plan.planner import Planner
+from adaptfocus.pipelines.plan.published import find_packets
 from adaptfocus.pipelines.plan.settings import ClipConfig
 from adaptfocus.pipelines.plan.views import plan_views
 from adaptfocus.pipelines.stream.clips import ClipShape, read_and_decode
@@ -27,7 +28,8 @@ def test_the_index_decodes_to_what_was_rendered(tmp_path, split: str) -> None:
     assert (made["train"].videos, made["test"].videos) == (3, 2)
     index = load_index(str(tmp_path / "w" / "index" / split))
     assert tuple(index.classes) == SMALL.classes
-    plan = plan_views(Planner.of(index.table, index.classes), ClipConfig(frames=8, fps=4, size_pixels=20), 2).table
+    drawn = plan_views(Planner.of(index.table, index.classes), ClipConfig(frames=8, fps=4, size_pixels=20), 2).table
+    plan = find_packets(drawn)
     batch = read_and_decode(plan, ClipShape(clips=2, frames=8, size_pixels=20))
     assert batch.ok.all()
     for row, (bag, stored) in enumerate(zip(plan.to_pylist(), index.table.to_pylist(), strict=True)):

@@ -51,6 +51,7 @@ def test_a_long_plan_takes_no_more_memory_than_one_of_its_parts(tmp_path: Path) 
     peaks = []
     for videos in (16, 160):
         planner = planner_of([video(n, ["jump"]) for n in range(videos)])
+        assert len(planner.ids) == videos  # they stay with the planner
         tracemalloc.start()
         with mock.patch.object(plan_store, "BAGS_PER_PART", 16):
             facts = write_plan(draw(planner=planner, rules=rules), str(tmp_path / str(videos)), 0)

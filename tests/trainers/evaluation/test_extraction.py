@@ -19,6 +19,7 @@ from adaptfocus.pipelines.apart import pool
 from adaptfocus.pipelines.errors import ConfigError, InputError
 from adaptfocus.pipelines.features.store import FeatureSet, open_features
 from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.index.packets import with_packets
 from adaptfocus.pipelines.video.spans import frames_at, packets_of, shown_pts
 from adaptfocus.trainers.backbones import build, load_pretrained, normalise
 from adaptfocus.trainers.evaluation import extraction as extract_module
@@ -59,7 +60,7 @@ def extracted(run: Run, index: str, out: Path, **how: Any) -> FeatureSet:
 def as_files(index: str, folder: Path) -> list[tuple[dict, Path]]:
     """(row of the index, its video as a file of its own)."""
     found = []
-    for row in load_index(index).table.to_pylist():
+    for row in with_packets(load_index(index).table).to_pylist():
         path = folder / row["member_name"].replace("/", "-")
         with open(row["shard_url"], "rb") as shard:
             shard.seek(row["member_offset_bytes"])

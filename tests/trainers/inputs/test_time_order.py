@@ -111,7 +111,7 @@ def test_no_label_is_needed_and_none_is_read(small_world: SmallWorld, tmp_path: 
     assert index.classes == list(ORDERS)
     assert index.table.column("labels").to_pylist() == [list(ORDERS)] * index.table.num_rows
     assert index.table.column("intervals").null_count == index.table.num_rows
-    assert training_index(config, ["labels"]).table.column_names == ["labels"]
+    assert training_index(config, ["labels"]).table.column_names == ["video_row", "labels"]
     with pytest.raises(ConfigError, match=r"task=order needs focus\.regime=full, not ours"):
         small_world.run_config(tmp_path, "a", "task=order")
     assert not store.exists(config.url)

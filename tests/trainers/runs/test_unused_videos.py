@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +13,9 @@ import pytest
 from adaptfocus.infra.running.planning import first_plan, left_out_line
 from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.schemas import PLAN_SCHEMA
 from adaptfocus.pipelines.settings import make
+from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.trainers.runs.preparation import prepare
 from adaptfocus.trainers.runs.unused_videos import describe_unused, find_unused
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -81,18 +84,21 @@ def test_full_plans_the_videos_that_it_knows_and_says_what_it_leaves_out(
     index = index_with(small_world, tmp_path, 11)
     run = small_world.run_config(tmp_path, "full", "focus.regime=full", f"index={index}")
     prepare(run)
-    plan = first_plan(run)
-    assert plan.table.num_rows + len(plan.carried) == 11
+    plan = first_plan(run, str(tmp_path / "plan"))
+    assert plan.num_bags + len(plan.carried) == 11
     known = load_index(index).table.column("intervals").is_valid().to_pylist()
-    assert all(known[row] for row in [*plan.table.column("video_row").to_pylist(), *plan.carried])
+    drawn = [
+        row for url, *rows in plan.slices() for row in read_table(url, PLAN_SCHEMA, *rows)["video_row"].to_pylist()
+    ]
+    assert all(known[row] for row in [*drawn, *plan.carried])
     assert left_out_line(run) == (
         "focus.regime=full leaves out 7 of 18 videos, because nobody knows when their labels are true: "
         "7 have no intervals"
     )
     weak = small_world.run_config(tmp_path, "ours", f"index={index}")
     assert left_out_line(weak) is None
-    weak_plan = first_plan(weak)
-    assert weak_plan.table.num_rows + len(weak_plan.carried) == 18
+    weak_plan = first_plan(weak, str(tmp_path / "weak"))
+    assert weak_plan.num_bags + len(weak_plan.carried) == 18
 
 
 def test_too_few_that_are_known_are_refused_before_training(small_world: SmallWorld, tmp_path: Path) -> None:
