@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
