@@ -25,6 +25,7 @@ def clip_shape(config: TrainConfig) -> ClipShape:
         config.read,
         config.placement.isolation,
         source_of(config),
+        config.index,
     )
 
 

@@ -106,7 +106,7 @@ def _decoded_again(run: Run, config: TrainConfig, row: dict, commit: Commit | No
     failed = read_failed(run.url, run.ledger_files(commit)).filter(pc.field("video_row") == row["video_row"])
     for slot in failed["slot"].to_pylist():
         for url, start, stop in plan.slices(slot, slot + 1):
-            batch = read_and_decode(read_bags(url, start, stop), clip_shape(config))
+            batch = read_and_decode(read_bags(url, start, stop, config.index), clip_shape(config))
             if not batch.ok.all():
                 return batch.reason(int((~batch.ok).argmax()))
     return None if failed.num_rows else "not tried: the ledger does not name its clips any more"
