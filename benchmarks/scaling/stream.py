@@ -46,22 +46,24 @@ def streamed(config: TrainConfig, bags: int, max_bags: int) -> Streamed:
         came: list[float] = []
         slots: list[list[int]] = [[] for _ in range(RANKS)]
         spent: dict[int, float] = {}
+        lock = threading.Lock()
 
         def consume(rank: int) -> None:
             for batch in splits[rank].iter_batches(batch_size=1, batch_format="numpy", prefetch_batches=0):
                 slots[rank] += batch["slot"].tolist()
-                came.append(time.monotonic())
-                if len(came) in (WARM_BLOCKS, bags):
-                    spent[len(came)] = _coordinator_seconds()
-                if len(came) >= bags:
-                    return
+                with lock:
+                    came.append(time.monotonic())
+                    if len(came) in (WARM_BLOCKS, bags):
+                        spent[len(came)] = _coordinator_seconds()
+                    if len(came) >= bags:
+                        return
 
         began = time.monotonic()
         mark(url, Stretch(config.url, 0, 0, 30, config.plan.bags_per_batch, max_bags))
         threads = [threading.Thread(target=consume, args=(rank,), daemon=True) for rank in range(RANKS)]
         for thread in threads:
             thread.start()
-        while len(came) < bags:
+        while bags not in spent:
             time.sleep(0.1)
         if any(each != sorted(each) for each in slots):
             raise RuntimeError("bags came out of order")
