@@ -9,6 +9,7 @@ trained: the ledger's scores are hashes.
 
 `run`        an epoch is planned, committed, merged and audited; the next one is planned and begun
 `lookup`     packets of ten-minute videos are found, as the stream does it
+`stream`     blocks of one bag go through the process that coordinates a stream
 `layout`     100 million videos, of which only manifests exist: windows are laid out, and tasks do nothing
 `requests`   a store counts the requests of opening an index of 100,000 shards
 `rewritten`  an epoch of 2 % of the partitions is merged
@@ -51,12 +52,13 @@ from benchmarks.scaling.steps import (
     settings,
     trained,
 )
+from benchmarks.scaling.stream import streamed
 from tests.s3_server import ExclusiveS3
 
 SMALL = 2000
 MANIFEST_VIDEOS = 100_000_000
 SHARDS = 100_000
-PARTS = ("run", "lookup", "layout", "requests", "rewritten", "same")
+PARTS = ("run", "lookup", "stream", "layout", "requests", "rewritten", "same")
 
 
 def main(
@@ -75,6 +77,7 @@ def main(
     measure: dict[str, Callable[[Path], list[Figure]]] = {
         "run": lambda folder: run(folder, cache, size, tasks, 3 if quick else 9),
         "lookup": lambda folder: lookup(folder, cache, 20 if quick else 100),
+        "stream": lambda folder: stream(folder, cache, 600 if quick else 2000),
         "layout": lambda folder: layout(folder, tasks),
         "requests": requests,
         "rewritten": lambda folder: rewritten(folder, cache),
@@ -149,6 +152,20 @@ def lookup(folder: Path, cache: Path, chunks: int) -> list[Figure]:
     _say(f"{found.result} bags looked up", found)
     clips = found.result * CLIPS_PER_BAG
     return [count("webscale.lookup_core_ms_a_clip", 1000 * found.core_seconds / clips, "ms", clips)]
+
+
+def stream(folder: Path, cache: Path, bags: int) -> list[Figure]:
+    """The stream's one coordinator, and how long it takes to the first bag if the corpus were small or large."""
+    alone(deal, str(folder / "index"), 20_000, SHORT, cache)
+    config = settings(folder, "run", folder / "index")
+    alone(publish, config, 0)
+    found = {size: alone(streamed, config, bags, size) for size in (20_000, MANIFEST_VIDEOS)}
+    each = found[MANIFEST_VIDEOS]
+    return [
+        count("webscale.stream_core_ms_a_block", 1000 * each.coordinator_seconds / each.blocks, "ms", each.blocks),
+        count("webscale.stream_blocks_a_second", each.blocks / each.seconds, "blocks/s", each.blocks),
+        *(count(f"webscale.stream_first_row_s.{_short(n)}", s.first_row_seconds, "s", 1) for n, s in found.items()),
+    ]
 
 
 def layout(folder: Path, tasks: int) -> list[Figure]:

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.worlds.config import SPLITS
-from adaptfocus.trainers.evaluation.extraction import Extraction, classes_of, extract, make_here
+from adaptfocus.trainers.evaluation.extraction import Extraction, extract, make_here
 from adaptfocus.trainers.evaluation.feature_model import weights_of
 from adaptfocus.trainers.probes.run import run_probe
-from adaptfocus.trainers.runs.open import load_config
+from adaptfocus.trainers.runs.open import classes_of, load_config
 from adaptfocus.trainers.settings.parts import InputConfig
 from benchmarks.studies.regime_runs import make_all, workers
 

@@ -62,10 +62,10 @@ def extract(
     from adaptfocus.pipelines.index.load import notes_of
     from adaptfocus.pipelines.store.urls import absolute
     from adaptfocus.trainers.backbones.specs import PACKAGED
-    from adaptfocus.trainers.evaluation.extraction import Extraction, classes_of, make_here
+    from adaptfocus.trainers.evaluation.extraction import Extraction, make_here
     from adaptfocus.trainers.evaluation.extraction import extract as extract_features
     from adaptfocus.trainers.evaluation.feature_model import weights_of
-    from adaptfocus.trainers.runs.open import load_config
+    from adaptfocus.trainers.runs.open import classes_of, load_config
 
     if (run is None) == (backbone is None) or (run is None and (epoch is not None or start)):
         raise ConfigError("give a RUN, or --backbone with its --weights; --epoch and --start are of a RUN")

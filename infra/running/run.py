@@ -18,13 +18,12 @@ from adaptfocus.trainers.backbones.specs import PACKAGED
 from adaptfocus.trainers.errors import DrainedError
 from adaptfocus.trainers.evaluation.saved import check_views, refuse_other
 from adaptfocus.trainers.evaluation.scoring import Scores, check_scorable, commit_of, evaluate, predict_here
-from adaptfocus.trainers.inputs.time_order import training_facts
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.runs.holder import check_free, hold_run
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.on_features import test_source
-from adaptfocus.trainers.runs.open import load_config
+from adaptfocus.trainers.runs.open import classes_of, load_config
 from adaptfocus.trainers.runs.preparation import is_finished, prepare
 from adaptfocus.trainers.runs.unused_videos import describe_unused
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -131,7 +130,7 @@ def run_evaluation(
         return evaluate(run, config, index_url, views, name, predict_here, *how)
     check_ray()
     test = open_index(index_url)
-    check_scorable(config, training_facts(config).classes, test, index_url)  # before a cluster is started
+    check_scorable(config, classes_of(config), test, index_url)  # before a cluster is started
     test_source(run, config, features, index_url, test.fingerprint)
     if not overwrite:
         looked = check_views(config, index_url, views, crops, size_pixels)

@@ -87,7 +87,8 @@ def open_source(source: FeatureSource) -> FeatureTable:
     """
     if _digest(source.url) != source.sha256:
         raise InputError(f"the features at {source.url} have changed while they were in use; begin again")
-    found, videos = open_features(source.url), load_index(source.index_url, ["frame_rate_hz"]).table
+    found = open_features(source.url)
+    videos = load_index(source.index_url, ["frame_rate_hz"], found.facts["index_fingerprint"]).table
     facts = found.described()
     steps = np.zeros(videos.num_rows, np.int64)
     steps[facts["video_row"].to_numpy()] = [shape[0] for shape in facts["shape"].to_pylist()]

@@ -21,6 +21,10 @@ from adaptfocus.pipelines.index.staged import READ_THREADS
 from adaptfocus.pipelines.video.table import NOTES
 
 
+class NoSnapshotError(InputError):
+    """An index has no snapshot with a fingerprint: it is another index, or was made again in its folder."""
+
+
 @dataclass(frozen=True)
 class VideoIndex:
     """The whole index in memory."""
@@ -42,22 +46,25 @@ class IndexFacts:
     label_counts: dict[str, int]  # class -> its number of videos
 
 
-def open_index(index_url: str) -> IndexFacts:
+def open_index(index_url: str, fingerprint: str | None = None) -> IndexFacts:
     """The facts about an index, by two requests. No row is read.
 
+    Args:
+        fingerprint: that of an earlier snapshot, which an index keeps as it grows; None: the newest one.
+
     Raises:
-        InputError: there is no index, another version wrote it, or it is damaged.
+        InputError: there is no index, another version wrote it, or it is damaged; or it has no such snapshot.
         StorageError: it cannot be read.
     """
-    now = _newest(index_url)
+    now = _snapshot(index_url, fingerprint)
     return IndexFacts(
         now.videos, now.unlabelled, now.max_labels or 1, list(now.classes), now.fingerprint, dict(now.label_counts)
     )
 
 
-def read_partitions(index_url: str) -> tuple[Partition, ...]:
-    """The partitions of an index by uid, by a request for each 4,096 of them and two more. Raises as `open_index`."""
-    return partitions_of(index_url, _newest(index_url))
+def read_partitions(index_url: str, fingerprint: str | None = None) -> tuple[Partition, ...]:
+    """The partitions of an index by uid, by a request for each 4,096 of them and two more. As `open_index`."""
+    return partitions_of(index_url, _snapshot(index_url, fingerprint))
 
 
 def read_partition(index_url: str, partition: Partition, columns: Sequence[str] | None = None) -> pa.Table:
@@ -72,15 +79,15 @@ def read_partition(index_url: str, partition: Partition, columns: Sequence[str] 
     return partitions.read_partition(index_url, partition, columns)
 
 
-def load_index(index_url: str, columns: Sequence[str] | None = None) -> VideoIndex:
+def load_index(index_url: str, columns: Sequence[str] | None = None, fingerprint: str | None = None) -> VideoIndex:
     """The whole index as one table, by uid: for small sets, and for tools.
 
     Args:
-        columns: as in `read_partition`.
+        columns: as in `read_partition`. fingerprint: as in `open_index`.
 
     Raises: as `open_index`.
     """
-    now = _newest(index_url)
+    now = _snapshot(index_url, fingerprint)
     with ThreadPoolExecutor(READ_THREADS) as threads:
         tables = list(threads.map(lambda each: read_partition(index_url, each, columns), partitions_of(index_url, now)))
     return VideoIndex(pa.concat_tables(tables), list(now.classes), now.fingerprint)
@@ -116,12 +123,17 @@ def notes_of(index_url: str) -> dict[str, int]:
 
 @lru_cache(maxsize=2)  # extraction asks for some rows after the other
 def _partitions_with(index_url: str, fingerprint: str) -> tuple[Partition, ...]:
-    snapshot = newest_snapshot(index_url)
-    while snapshot is not None and snapshot.fingerprint != fingerprint:
+    return read_partitions(index_url, fingerprint)
+
+
+def _snapshot(index_url: str, fingerprint: str | None) -> Snapshot:
+    newest: Snapshot | None = _newest(index_url)
+    snapshot = newest
+    while snapshot is not None and fingerprint not in (None, snapshot.fingerprint):
         snapshot = None if snapshot.parent is None else read_snapshot(index_url, snapshot.parent)
     if snapshot is None:
-        raise InputError(f"the index at {index_url} was made again meanwhile; start again, in another folder")
-    return partitions_of(index_url, snapshot)
+        raise NoSnapshotError(f"the index at {index_url} was made again meanwhile; start again, in another folder")
+    return snapshot
 
 
 @lru_cache(maxsize=2)

@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError, StorageError
-from adaptfocus.pipelines.index.packets import read_packets
+from adaptfocus.pipelines.index.packets import moved_packets, read_packets
 from adaptfocus.pipelines.plan.resolve import RESOLVE_SCHEMA, resolve
 from adaptfocus.pipelines.schemas import DRAWN_CLIP_TYPE, EpochPlan
 from adaptfocus.pipelines.store import strict_json
@@ -247,14 +247,18 @@ def read_plan(folder_url: str) -> PlanFacts | None:
     )
 
 
-def read_bags(url: str, start: int = 0, stop: int | None = None) -> pa.Table:
+def read_bags(url: str, start: int = 0, stop: int | None = None, index_url: str | None = None) -> pa.Table:
     """Rows [start, stop) of a part of a plan with the packets of their clips (DECODE_SCHEMA).
+
+    Args:
+        index_url: where the index is now; None: where it was when the plan was drawn.
 
     Raises:
         InputError: an earlier version wrote the plan, or the packets are not where the index says.
         StorageError: the plan or the packets cannot be read.
     """
-    return find_packets(read_table(url, RESOLVE_SCHEMA, start, stop))
+    rows = read_table(url, RESOLVE_SCHEMA, start, stop)
+    return find_packets(rows if index_url is None else moved_packets(rows, index_url))
 
 
 def find_packets(rows: pa.Table) -> pa.Table:

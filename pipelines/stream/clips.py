@@ -49,6 +49,7 @@ class ClipShape:
     read: ReadConfig = field(default_factory=ReadConfig)
     isolation: Isolation | None = None  # None: decode in this process
     features: FeatureSource | None = None  # read instead of frames
+    index_url: str | None = None  # where the packets are; None: where they were when the plan was drawn
 
     @property
     def frames_shape(self) -> tuple[int, ...]:
@@ -60,7 +61,7 @@ class ClipShape:
 
 def stream(slices: Slices, shape: ClipShape, bags_per_batch: int) -> Iterator[DecodedBatch]:
     """Batches of `bags_per_batch` bags of some slices of plans, in this process."""
-    return _batches(bags_of(slices), shape, bags_per_batch)
+    return _batches(bags_of(slices, shape.index_url), shape, bags_per_batch)
 
 
 def _batches(bags: Iterable[dict | None], shape: ClipShape, bags_per_batch: int) -> Iterator[DecodedBatch]:
@@ -70,7 +71,7 @@ def _batches(bags: Iterable[dict | None], shape: ClipShape, bags_per_batch: int)
     return assemble_batches(_read(bags, shape), shape, bags_per_batch)
 
 
-def bags_of(slices: Slices) -> Iterator[dict | None]:
+def bags_of(slices: Slices, index_url: str | None = None) -> Iterator[dict | None]:
     """The rows of some slices (DECODE_SCHEMA); None wherever the slices have it."""
     for part in slices:
         if part is None:
@@ -78,7 +79,7 @@ def bags_of(slices: Slices) -> Iterator[dict | None]:
             continue
         url, start, stop = part
         for at in range(start, stop, BAGS_PER_CHUNK):  # the packets of more videos would fill the memory
-            yield from read_bags(url, at, min(at + BAGS_PER_CHUNK, stop)).to_pylist()
+            yield from read_bags(url, at, min(at + BAGS_PER_CHUNK, stop), index_url).to_pylist()
 
 
 def read_and_decode(rows: pa.Table, shape: ClipShape) -> DecodedBatch:

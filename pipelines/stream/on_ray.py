@@ -82,11 +82,15 @@ class Decoding:
         return 1 + self.cores // 64
 
 
-def plan_rows(stream_url: str, decoding: Decoding) -> Dataset:
-    """Plan rows of the run as they are published, beginning at the position in the newest marker."""
+def plan_rows(stream_url: str, decoding: Decoding, index_url: str | None = None) -> Dataset:
+    """Plan rows of the run as they are published, beginning at the position in the newest marker.
+
+    Args:
+        index_url: where the packets are; None: where they were when the plans were drawn.
+    """
     chunks = ray.data.read_datasource(ChunkSource(stream_url), override_num_blocks=1, num_cpus=0)
     return chunks.repartition(target_num_rows_per_block=1).map_batches(
-        _rows_of_chunks,
+        partial(_rows_of_chunks, index_url=index_url),
         batch_size=1,
         # A task sleeps until its plan exists. It must not hold a core meanwhile.
         num_cpus=0,
@@ -191,19 +195,19 @@ def _chunks(stretch: Stretch) -> Iterator[pa.Table]:
         yield pa.table({"run_url": pa.array([stretch.run_url] * (len(ends) - 1)), **names})
 
 
-def _rows_of_chunks(chunks: Any) -> pa.Table:
+def _rows_of_chunks(chunks: Any, index_url: str | None) -> pa.Table:
     """The plan rows of one chunk, as soon as they exist; none beyond the end of its plan."""
     ((run_url, *slots),) = zip(*(chunks[name].tolist() for name in ("run_url", *Chunk._fields)), strict=True)
-    return _tables(wait_for_chunk(run_url, Chunk(*slots)))
+    return _tables(wait_for_chunk(run_url, Chunk(*slots)), index_url)
 
 
 def _rows_of_slices(slices: Any) -> pa.Table:
     return _tables(zip(*(slices[name].tolist() for name in ("url", "start", "stop")), strict=True))
 
 
-def _tables(slices: Iterable[tuple[str, int, int]]) -> pa.Table:
+def _tables(slices: Iterable[tuple[str, int, int]], index_url: str | None = None) -> pa.Table:
     return pa.concat_tables(
-        [DECODE_SCHEMA.empty_table(), *(read_bags(url, start, stop) for url, start, stop in slices)]
+        [DECODE_SCHEMA.empty_table(), *(read_bags(url, start, stop, index_url) for url, start, stop in slices)]
     )
 
 

@@ -20,11 +20,10 @@ from adaptfocus.pipelines.errors import ConfigError, InputError
 from adaptfocus.pipelines.features import store as feature_store
 from adaptfocus.pipelines.features.store import COUNTED, VideoFeatures
 from adaptfocus.pipelines.index.load import load_index
-from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.stream.batches import BAD_VIDEO, decode_text
 from adaptfocus.pipelines.stream.windows import VideoRange, WindowShape, batches_of_ranges
 from adaptfocus.trainers.evaluation.feature_model import FeatureModel, Kind, Weights
-from adaptfocus.trainers.runs.log import RESTORE, Run
+from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.quarantine import read_quarantine
 from adaptfocus.trainers.settings.run import TrainConfig
 
@@ -263,8 +262,3 @@ class Collected:
 
 def _name(number: int) -> str:
     return f"{number:06d}"
-
-
-def classes_of(config: TrainConfig) -> list[str]:
-    """The classes of a run's head."""
-    return strict_json.read(Run(config.url).at("index.json"), RESTORE)["classes"]

@@ -34,11 +34,11 @@ from adaptfocus.trainers.evaluation.saved import (
     scores_url,
 )
 from adaptfocus.trainers.inputs.model_input import build_adapted, to_model_input
-from adaptfocus.trainers.inputs.time_order import training_facts
 from adaptfocus.trainers.metrics.bootstrap import draws, interval_of_score, resampled_map, resamples_for
 from adaptfocus.trainers.metrics.video import charades_map, charades_ranked, max_and_mean_over_views, per_time_map
 from adaptfocus.trainers.runs.log import Commit, Run
 from adaptfocus.trainers.runs.on_features import test_source
+from adaptfocus.trainers.runs.open import classes_of
 from adaptfocus.trainers.settings.run import TrainConfig
 
 # (plan, shape, settings of the run, number of classes, checkpoints) -> all videos, in any order
@@ -134,7 +134,7 @@ def evaluate_checkpoints(
     for name, commit in commits.items():
         if not overwrite:
             refuse_other(run, name, looked.at(commit))
-    classes = training_facts(config).classes
+    classes = classes_of(config)
     check_scorable(config, classes, open_index(index_url), index_url)
     index = load_index(index_url)
     source = test_source(run, config, features, index_url, index.fingerprint)

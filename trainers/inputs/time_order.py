@@ -61,13 +61,13 @@ def _as_orders(table: pa.Table) -> pa.Table:
     return table
 
 
-def training_facts(config: TrainConfig) -> IndexFacts:
-    """The facts about `training_index`, without reading it.
+def training_facts(config: TrainConfig, fingerprint: str | None = None) -> IndexFacts:
+    """The facts about `training_index`, without reading it; of an earlier snapshot, if its fingerprint is given.
 
     Raises:
         InputError, StorageError: as `open_index` does.
     """
-    facts = open_index(config.index)
+    facts = open_index(config.index, fingerprint)
     if config.task == "labels":
         return facts
     counts = dict.fromkeys(ORDERS, facts.videos)

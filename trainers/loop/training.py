@@ -24,7 +24,6 @@ from adaptfocus.pipelines.plan.published import PlanFacts, Stretch, read_plan
 from adaptfocus.trainers.backbones import freeze, load_pretrained
 from adaptfocus.trainers.batches import ClipBatch, LabelShape
 from adaptfocus.trainers.inputs.model_input import adapt_backbone
-from adaptfocus.trainers.inputs.time_order import training_facts
 from adaptfocus.trainers.loop.commits import Commits, SinceCommit
 from adaptfocus.trainers.loop.heartbeat import Heartbeat, bags_of_run
 from adaptfocus.trainers.loop.schedule import learning_rate
@@ -35,7 +34,7 @@ from adaptfocus.trainers.runs import starts
 from adaptfocus.trainers.runs.epochs import Planning
 from adaptfocus.trainers.runs.log import Commit, Lineage, Run
 from adaptfocus.trainers.runs.on_features import model_of
-from adaptfocus.trainers.runs.open import clip_shape
+from adaptfocus.trainers.runs.open import clip_shape, facts_of_run
 from adaptfocus.trainers.settings.run import TrainConfig
 
 
@@ -63,7 +62,7 @@ def train(config: TrainConfig, engine: Engine) -> None:
         DrainedError: the group was asked to stop, and all that it has trained is committed.
     """
     run = Run(config.url)
-    index, planning = training_facts(config), Planning(run, config, engine.over)
+    index, planning = facts_of_run(run, config), Planning(run, config, engine.over)
     model = make_model(config, len(index.classes), engine.device)
     lineage, position, state = start(run, engine)
     if state is None and config.start_from:

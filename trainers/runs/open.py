@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.index.load import IndexFacts, NoSnapshotError
 from adaptfocus.pipelines.settings import make
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.urls import absolute
 from adaptfocus.pipelines.stream.clips import ClipShape
-from adaptfocus.trainers.runs.log import RESTORE
+from adaptfocus.trainers.runs.log import RESTORE, Run
 from adaptfocus.trainers.settings.run import TrainConfig
 
 
@@ -24,7 +25,31 @@ def clip_shape(config: TrainConfig) -> ClipShape:
         config.read,
         config.placement.isolation,
         source_of(config),
+        config.index,
     )
+
+
+def facts_of_run(run: Run, config: TrainConfig) -> IndexFacts:
+    """The facts about the snapshot that a run was begun on; about the newest one if it has not begun.
+
+    An index may grow while a run is trained. The run stays with the videos that it was begun on.
+
+    Raises:
+        InputError, StorageError: as `open_index` does.
+    """
+    from adaptfocus.trainers.inputs.time_order import training_facts  # imports torch
+
+    recorded = run.at("index.json")
+    fingerprint = strict_json.read(recorded, RESTORE)["fingerprint"] if store.exists(recorded) else None
+    try:
+        return training_facts(config, fingerprint)
+    except NoSnapshotError:  # another index, which `same_run` refuses or says to have moved
+        return training_facts(config)
+
+
+def classes_of(config: TrainConfig) -> list[str]:
+    """The classes of a run's head."""
+    return strict_json.read(Run(config.url).at("index.json"), RESTORE)["classes"]
 
 
 def load_config(run_url: str) -> TrainConfig:

@@ -28,8 +28,8 @@ from adaptfocus.pipelines.plan.windows import (
     uid_of,
     windows_in_order,
 )
-from adaptfocus.trainers.inputs.time_order import training_facts
 from adaptfocus.trainers.runs.log import Run
+from adaptfocus.trainers.runs.open import facts_of_run
 from adaptfocus.trainers.runs.snapshots import Manifest, PartitionFiles, read_left_out
 from adaptfocus.trainers.runs.unused_videos import count_unused
 from adaptfocus.trainers.runs.window_tasks import (
@@ -54,13 +54,13 @@ class Corpus:
 
     @classmethod
     def of(cls, config: TrainConfig) -> Corpus:
-        """The index of a run, from its manifests.
+        """The index of a run, from the manifests of the snapshot that it was begun on.
 
         Raises:
             InputError, StorageError: as `open_index`.
         """
-        facts = training_facts(config)
-        partitions = {each.uid: each for each in read_partitions(config.index)}
+        facts = facts_of_run(Run(config.url), config)
+        partitions = {each.uid: each for each in read_partitions(config.index, facts.fingerprint)}
         counts = np.array([facts.label_counts.get(name, 0) for name in facts.classes], np.int64)
         return cls(partitions, tuple(facts.classes), facts.max_labels, counts)
 

@@ -20,6 +20,7 @@ from adaptfocus.trainers.inputs.model_input import adapt_backbone
 from adaptfocus.trainers.inputs.time_order import training_facts
 from adaptfocus.trainers.runs import on_features, starts
 from adaptfocus.trainers.runs.log import SALIENCY, Commit, Run
+from adaptfocus.trainers.runs.open import facts_of_run
 from adaptfocus.trainers.runs.same_run import same_run
 from adaptfocus.trainers.runs.unused_videos import Unused, describe_unused, read_unused
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -44,7 +45,9 @@ def prepare(config: TrainConfig) -> Prepared:
             with other settings or on another index.
     """
     _check_exclusive(config)
-    index = training_facts(config)
+    run = Run(config.url)
+    _, commit = run.newest()
+    index = facts_of_run(run, config) if commit else training_facts(config)
     left_out = read_unused(config)
     _check_videos(config, index, left_out)
     if not config.features:
@@ -59,13 +62,13 @@ def prepare(config: TrainConfig) -> Prepared:
     _check_start(config, model)
     model = adapt_backbone(model, config.input)
     what_is_left_out.check(model, config.dropout, config.drop_path)
-    run = Run(config.url)
     try:
         store.check_writable(run.url)
-        _, commit = run.newest()
         if commit is None:
             starts.check(config, index.classes, model)
         said = [*lines, *same_run(run, config, index, commit)]
+        if commit and training_facts(config).fingerprint != index.fingerprint:
+            said.append(f"the index {config.index} has changed since: the run stays with the videos it was begun on")
     except PermissionError as error:
         raise StorageError(f"{run.url} cannot be written ({error})") from error
     return Prepared(index, left_out, commit, said)

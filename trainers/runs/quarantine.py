@@ -24,7 +24,7 @@ from adaptfocus.trainers.runs.ledger import last_commits
 from adaptfocus.trainers.runs.ledger_files import read_failed
 from adaptfocus.trainers.runs.log import SALIENCY, Commit, Run
 from adaptfocus.trainers.runs.merging import NAMES, add_failed
-from adaptfocus.trainers.runs.open import clip_shape
+from adaptfocus.trainers.runs.open import clip_shape, facts_of_run
 from adaptfocus.trainers.runs.snapshots import ROW_BITS, read_excluded
 from adaptfocus.trainers.settings.run import TrainConfig
 
@@ -55,7 +55,8 @@ def read_quarantine(run: Run, config: TrainConfig) -> pa.Table:
     if commit and not is_merged:
         failed = read_failed(run.url, run.ledger_files(commit))
         uids = {row >> ROW_BITS for row in failed["video_row"].to_pylist()}
-        partitions = [each for each in read_partitions(config.index) if each.uid in uids] if uids else []
+        known = read_partitions(config.index, facts_of_run(run, config).fingerprint) if uids else ()
+        partitions = [each for each in known if each.uid in uids]
         excluded = add_failed(read_videos(config, partitions, NAMES), excluded, failed, epoch)
     counted = releases.read_decision(run, epoch + is_merged) or 0
     back = releases.read_released(run, counted, releases.count(run))
@@ -105,7 +106,7 @@ def _decoded_again(run: Run, config: TrainConfig, row: dict, commit: Commit | No
     failed = read_failed(run.url, run.ledger_files(commit)).filter(pc.field("video_row") == row["video_row"])
     for slot in failed["slot"].to_pylist():
         for url, start, stop in plan.slices(slot, slot + 1):
-            batch = read_and_decode(read_bags(url, start, stop), clip_shape(config))
+            batch = read_and_decode(read_bags(url, start, stop, config.index), clip_shape(config))
             if not batch.ok.all():
                 return batch.reason(int((~batch.ok).argmax()))
     return None if failed.num_rows else "not tried: the ledger does not name its clips any more"

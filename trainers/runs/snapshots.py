@@ -127,12 +127,13 @@ def _excluded(run: Run, files: Manifest, schema: pa.Schema) -> pa.Table:
 def read_saliency(run: Run, epoch: int) -> SaliencyTable:
     """The whole snapshot from which `epoch` is planned, of an index that fits into memory."""
     from adaptfocus.pipelines.plan.planner import Planner
-    from adaptfocus.trainers.inputs.time_order import read_videos, training_facts
-    from adaptfocus.trainers.runs.open import load_config
+    from adaptfocus.trainers.inputs.time_order import read_videos
+    from adaptfocus.trainers.runs.open import facts_of_run, load_config
 
     config = load_config(run.url)
-    videos = read_videos(config, read_partitions(config.index), ["labels"])
-    planner = Planner.of(videos, training_facts(config).classes)
+    facts = facts_of_run(run, config)
+    videos = read_videos(config, read_partitions(config.index, facts.fingerprint), ["labels"])
+    planner = Planner.of(videos, facts.classes)
     return read_saliency_of(run, read_manifest(run, epoch), planner, config.saliency)
 
 

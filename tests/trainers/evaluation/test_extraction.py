@@ -23,12 +23,12 @@ from adaptfocus.pipelines.index.packets import with_packets
 from adaptfocus.pipelines.video.spans import frames_at, packets_of, shown_pts
 from adaptfocus.trainers.backbones import build, load_pretrained, normalise
 from adaptfocus.trainers.evaluation import extraction as extract_module
-from adaptfocus.trainers.evaluation.extraction import Extraction, classes_of, extract, make_here, parts_of
+from adaptfocus.trainers.evaluation.extraction import Extraction, extract, make_here, parts_of
 from adaptfocus.trainers.evaluation.feature_model import Kind, weights_of
 from adaptfocus.trainers.inputs.model_input import build_adapted
 from adaptfocus.trainers.pretraining.training import pretrain
 from adaptfocus.trainers.runs.log import Run
-from adaptfocus.trainers.runs.open import load_config
+from adaptfocus.trainers.runs.open import classes_of, load_config
 from tests.moving import expected_rgb, sequential
 from tests.trainers.loop.test_training import broken_copy, trained
 from tests.worlds import SmallWorld

@@ -19,7 +19,7 @@ from adaptfocus.trainers.backbones import build, load_pretrained
 from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.device.finite import not_finite
 from adaptfocus.trainers.device.transfer import Leaving
-from adaptfocus.trainers.evaluation.extraction import Extraction, classes_of, extract, make_here
+from adaptfocus.trainers.evaluation.extraction import Extraction, extract, make_here
 from adaptfocus.trainers.evaluation.feature_model import weights_of
 from adaptfocus.trainers.evaluation.saved import scores_url
 from adaptfocus.trainers.evaluation.scoring import evaluate, predict_here
@@ -27,7 +27,7 @@ from adaptfocus.trainers.loop import training
 from adaptfocus.trainers.loop.divergence import DivergedError, LossWatch
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.runs.log import Run
-from adaptfocus.trainers.runs.open import load_config
+from adaptfocus.trainers.runs.open import classes_of, load_config
 from adaptfocus.trainers.runs.preparation import prepare
 from adaptfocus.trainers.runs.snapshots import read_saliency
 from tests.trainers.loop.test_training import weights

@@ -22,14 +22,14 @@ from adaptfocus.pipelines.plan.published import read_plan
 from adaptfocus.pipelines.schemas import LEDGER_SCHEMA, PLAN_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.trainers.errors import StoppedError
-from adaptfocus.trainers.evaluation.extraction import Extraction, classes_of, extract, make_here
+from adaptfocus.trainers.evaluation.extraction import Extraction, extract, make_here
 from adaptfocus.trainers.evaluation.feature_model import weights_of
 from adaptfocus.trainers.evaluation.scoring import evaluate, predict_here
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Run
-from adaptfocus.trainers.runs.open import load_config
+from adaptfocus.trainers.runs.open import classes_of, load_config
 from adaptfocus.trainers.runs.preparation import prepare
 from adaptfocus.trainers.runs.snapshots import read_saliency
 from adaptfocus.trainers.settings.run import TrainConfig

@@ -21,12 +21,12 @@ from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.pipelines.stream.clips import read_and_decode, stream
 from adaptfocus.trainers.backbones import build
 from adaptfocus.trainers.evaluation.export import export_model
-from adaptfocus.trainers.evaluation.extraction import Extraction, classes_of, extract, make_here
+from adaptfocus.trainers.evaluation.extraction import Extraction, extract, make_here
 from adaptfocus.trainers.evaluation.feature_model import Kind, weights_of
 from adaptfocus.trainers.evaluation.scoring import Scores, evaluate, predict_here
 from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Run
-from adaptfocus.trainers.runs.open import clip_shape, load_config
+from adaptfocus.trainers.runs.open import classes_of, clip_shape, load_config
 from adaptfocus.trainers.runs.preparation import prepare
 from adaptfocus.trainers.runs.quarantine import read_quarantine, retry
 from adaptfocus.trainers.runs.snapshots import read_excluded, read_saliency

@@ -11,9 +11,12 @@ import torch
 
 from adaptfocus.infra.running.run import run_training
 from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.index.build import build_index
+from adaptfocus.pipelines.index.load import load_index, open_index
 from adaptfocus.pipelines.settings import make
 from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.runs.epochs import publish_plan
+from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.open import load_config
 from adaptfocus.trainers.runs.preparation import prepare
@@ -105,3 +108,48 @@ def test_a_finished_run_is_trained_further_as_another(
         prepare(small_world.run_config(tmp_path, "a", f"start_from={run.url}"))
     shutil.rmtree(run.url)
     assert prepare(load_config(second.url)).commit is not None, "once begun, a run does not need its start any more"
+
+
+def test_a_run_in_the_middle_of_an_epoch_finds_the_packets_of_an_index_that_has_moved(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
+    """Its plan names the old place. The weights are those of a run whose index stayed."""
+    index = tmp_path / "index"
+    shutil.copytree(small_world.train_index, index)
+    settings = ("epochs=2", "checkpoint.every_batches=1")
+    undisturbed = trained(small_world.run_config(tmp_path, "other", f"index={index}", *settings))
+    begun = small_world.run_config(tmp_path, "run", f"index={index}", *settings)
+    prepare(begun)
+    with pytest.raises(Killed):
+        train(begun, DyingEngine(4, 2))
+    moved = index.rename(tmp_path / "elsewhere")
+    run = trained(small_world.run_config(tmp_path, "run", f"index={moved}", *settings))
+    expected, found = weights(undisturbed), weights(run)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_run_stays_with_the_videos_it_was_begun_on_while_its_index_grows(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
+    train_shards, more = (
+        sorted(set(load_index(url).table["shard_url"].to_pylist()))
+        for url in (small_world.train_index, small_world.test_index)
+    )
+    index = str(tmp_path / "index")
+    build_index(train_shards, index, workers=1)
+    settings = (f"index={index}", "epochs=2", "checkpoint.every_batches=1")
+    undisturbed = trained(small_world.run_config(tmp_path, "other", *settings))
+    config = small_world.run_config(tmp_path, "run", *settings)
+    prepare(config)
+    with pytest.raises(Killed):
+        train(config, DyingEngine(4, 2))
+    before = open_index(index)
+    build_index([*train_shards, *more], index, workers=1)
+    assert open_index(index).videos > before.videos
+    assert prepare(config).said == [
+        f"the index {index} has changed since: the run stays with the videos it was begun on"
+    ]
+    run = trained(config)
+    expected, found = weights(undisturbed), weights(run)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert audit(run).clips_planned == audit(undisturbed).clips_planned
