@@ -21,6 +21,8 @@ from adaptfocus.pipelines.saliency.bins import Bins, visit
 from adaptfocus.pipelines.saliency.settings import SaliencyConfig
 from adaptfocus.pipelines.schemas import SALIENCY_SCHEMA
 
+BAGS_AT_ONCE = 8192  # that are merged; 65,536 at once took 0.2 GB more, and as long
+
 
 @dataclass(frozen=True)
 class SaliencyTable:
@@ -77,9 +79,11 @@ def merge(table: SaliencyTable, ledger: pa.Table, epoch: int, config: SaliencyCo
     change nothing. A video with two bags in the epoch is updated slot by slot.
     """
     ledger = ledger.filter(ledger.column("ok")).sort_by("slot")
-    bins = table.bins
+    bins = Bins(table.bins.score.clone(), table.bins.tau.clone(), table.bins.epoch.clone())
     for occurrence in _occurrences(ledger.column("video_row").to_numpy()):
-        bins = _replayed(table, bins, ledger.take(pa.array(occurrence)), epoch, config)
+        for first in range(0, len(occurrence), BAGS_AT_ONCE):
+            bags = ledger.take(pa.array(occurrence[first : first + BAGS_AT_ONCE]))
+            _replay(table, bins, bags, epoch, config)
     return SaliencyTable(table.video_row, table.label_id, bins)
 
 
@@ -93,13 +97,13 @@ def _occurrences(video_rows: np.ndarray) -> list[np.ndarray]:
     return [np.flatnonzero(turn == each) for each in range(int(turn.max(initial=-1)) + 1)]
 
 
-def _replayed(table: SaliencyTable, bins: Bins, ledger: pa.Table, epoch: int, config: SaliencyConfig) -> Bins:
-    """The bins after one bag of each of some videos. Each pair becomes a row: B = pairs, L = 1."""
+def _replay(table: SaliencyTable, bins: Bins, ledger: pa.Table, epoch: int, config: SaliencyConfig) -> None:
+    """Change bins by one bag of each of some videos. Each pair becomes a row: B = pairs, L = 1."""
     tau, label, p = (list_column(ledger, name) for name in ("tau", "label_ids", "probability"))
     labels = label.lengths
     bag = np.repeat(np.arange(ledger.num_rows), labels)  # of each pair
     if not len(bag):
-        return bins
+        return
     first = np.searchsorted(table.video_row, ledger.column("video_row").to_numpy())
     place = np.arange(len(bag)) - label.begins[bag]  # among its bag's labels
     where = first[bag] + place
@@ -110,10 +114,8 @@ def _replayed(table: SaliencyTable, bins: Bins, ledger: pa.Table, epoch: int, co
     some = Bins(*(t[where].unsqueeze(1) for t in (bins.score, bins.tau, bins.epoch)))
     seen = torch.from_numpy(probabilities).unsqueeze(-1)
     done = visit(some, torch.from_numpy(taus), seen, epoch, config.update_rate, config.form == "running_max")
-    merged = Bins(bins.score.clone(), bins.tau.clone(), bins.epoch.clone())
     for name in ("score", "tau", "epoch"):
-        getattr(merged, name)[where] = getattr(done, name).squeeze(1)
-    return merged
+        getattr(bins, name)[where] = getattr(done, name).squeeze(1)
 
 
 def _check_labels(

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adaptfocus.pipelines.saliency import snapshot
 from adaptfocus.pipelines.saliency.bins import Bins, spikes, visit
 from adaptfocus.pipelines.saliency.settings import SaliencyConfig
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable, merge
@@ -155,7 +156,9 @@ def test_the_literal_snapshot_of_two_epochs() -> None:
     assert digest == "b3f1e68af8d963b932fe7d55b0ae9f712321a032e47823f16f212a4f46f02543"
 
 
-def test_merging_equals_visiting_bag_by_bag() -> None:
+@pytest.mark.parametrize("bags_at_once", [1, 2, 8192])
+def test_merging_equals_visiting_bag_by_bag(bags_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "BAGS_AT_ONCE", bags_at_once)
     empty = SaliencyTable.empty([[1, 2], [0], [0, 1, 2]], 20)
     merged = merge(empty, ledger(BAGS), 4, CONFIG)
     assert merged.bins.score[0, 2].item() == pytest.approx(0.4)  # 0.6, then half way to 0.2
