@@ -18,7 +18,7 @@ from adaptfocus.pipelines.store import strict_json
 from adaptfocus.trainers.evaluation.saved import names_of, read_scores
 from adaptfocus.trainers.runs.holder import SIGN_SECONDS, Holder, read_holder, seems_alive
 from adaptfocus.trainers.runs.log import RESTORE, SALIENCY, Commit, Run
-from adaptfocus.trainers.runs.snapshots import count_excluded, read_manifest
+from adaptfocus.trainers.runs.snapshots import read_excluded_count
 
 # A run reports its position at most once a second, and only between steps: a slow step does not mean that it died.
 FRESH_SECONDS = 120.0
@@ -160,5 +160,5 @@ def _bad_videos(run: Run, epoch: int) -> int:
     """The number of videos in the newest exclusions: those of the next epoch exist once this epoch is merged."""
     for number in (epoch + 1, epoch):
         if store.exists(run.epoch_url(number, SALIENCY)):
-            return count_excluded(read_manifest(run, number))
+            return read_excluded_count(run, number)
     return 0

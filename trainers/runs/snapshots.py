@@ -61,17 +61,21 @@ class PartitionFiles(NamedTuple):
 Manifest = Mapping[int, PartitionFiles]  # by uid
 
 
+class OldSnapshotError(InputError):
+    """An earlier version wrote a snapshot, without partitions."""
+
+
 def read_manifest(run: Run, epoch: int) -> dict[int, PartitionFiles]:
     """The snapshot from which `epoch` is planned; for the number after the last epoch, the final one.
 
     Raises:
-        InputError: an earlier version wrote it, without partitions.
+        OldSnapshotError: an earlier version wrote it.
     """
     url = run.epoch_url(epoch, SALIENCY)
     try:
         rows = read_table(url, MANIFEST_SCHEMA).to_pylist()
     except InputError as error:
-        raise InputError(
+        raise OldSnapshotError(
             f"{error}. A snapshot of this version is a manifest of partitions: an earlier version of adaptfocus began "
             f"{run.url}. Begin the run again under another name, on an index that this version has made"
         ) from None
@@ -87,6 +91,14 @@ def write_manifest(run: Run, epoch: int, manifest: Manifest) -> None:
 def count_excluded(manifest: Manifest) -> int:
     """The number of videos that are left out."""
     return sum(each.excluded_rows for each in manifest.values())
+
+
+def read_excluded_count(run: Run, epoch: int) -> int:
+    """The number of videos left out of `epoch` and later ones. Runs of earlier versions are read as well."""
+    try:
+        return count_excluded(read_manifest(run, epoch))
+    except OldSnapshotError:
+        return _read_old_excluded(run, epoch).num_rows
 
 
 def read_saliency_of(run: Run, files: Manifest, planner: Planner, config: SaliencyConfig) -> SaliencyTable:
@@ -138,8 +150,16 @@ def read_saliency(run: Run, epoch: int) -> SaliencyTable:
 
 
 def read_excluded(run: Run, epoch: int) -> pa.Table:
-    """The videos left out of `epoch` and later ones, with their reasons."""
-    return read_excluded_of(run, read_manifest(run, epoch))
+    """The videos left out of `epoch` and later ones, with their reasons. Runs of earlier versions are read as well."""
+    try:
+        return read_excluded_of(run, read_manifest(run, epoch))
+    except OldSnapshotError:
+        return _read_old_excluded(run, epoch)
+
+
+def _read_old_excluded(run: Run, epoch: int) -> pa.Table:
+    """What an earlier version left out, in one file."""
+    return read_table(run.epoch_url(epoch, "excluded.parquet"), EXCLUDED_SCHEMA)
 
 
 def write_saliency(

@@ -30,6 +30,8 @@ from adaptfocus.trainers.runs.log import Commit, Lineage, Run
 from adaptfocus.trainers.runs.merging import add_failed, merge_epoch
 from adaptfocus.trainers.runs.snapshots import (
     Manifest,
+    read_excluded,
+    read_excluded_count,
     read_excluded_of,
     read_left_out,
     read_manifest,
@@ -238,11 +240,17 @@ def test_releases_change_only_the_partitions_of_their_videos(corpus: Corpus) -> 
         corpus.merge(1, corpus.run.newest()[1] or end)
 
 
-def test_a_run_of_an_earlier_version_is_refused(corpus: Corpus) -> None:
+def test_a_run_of_an_earlier_version_is_refused_but_still_says_what_it_left_out(corpus: Corpus) -> None:
+    """The list of runs, a report and the quarantine show finished runs of earlier versions."""
     old = corpus.planner().empty_saliency(corpus.config.saliency).to_arrow()
     write_table(old, corpus.run.epoch_url(1, "saliency.parquet"))
     with pytest.raises(InputError, match=r"an earlier version of adaptfocus began .*run\. Begin the run again"):
         read_manifest(corpus.run, 1)
+    row = dict.fromkeys(EXCLUDED_SCHEMA.names, "bad") | {"video_row": 3, "epoch": 0}
+    left_out = pa.Table.from_pylist([row], schema=EXCLUDED_SCHEMA)
+    write_table(left_out, corpus.run.epoch_url(1, "excluded.parquet"))
+    assert read_excluded(corpus.run, 1) == left_out
+    assert read_excluded_count(corpus.run, 1) == 1
 
 
 def test_an_epoch_that_is_not_trained_to_its_end_is_not_merged(corpus: Corpus) -> None:
