@@ -42,7 +42,7 @@ from benchmarks.reading.corpus import (
     default_work_folder,
     indexed,
     name_of,
-    planned,
+    planned_bags,
     shape_of,
     stored_plan,
     write_shards,
@@ -145,7 +145,7 @@ def clip_figures(corpus: Corpus) -> list[Figure]:
     corpus.far.reset(latency_ms=0)
     with_packets(load_index(corpus.index_url).table)
     index_bytes = sum(t.size_bytes for t in corpus.far.traffic() if t.method == "GET")
-    bags = [bag for bag in planned(corpus.planner, CLIPS_PER_BAG, epoch=0).to_pylist() if bag["spans"]]
+    bags = [bag for bag in planned_bags(corpus.planner, CLIPS_PER_BAG, [0]) if bag["spans"]]
     minimal = minimal_of(corpus, bags)
     corpus.far.reset(latency_ms=0)
     fetched = [each.reading.size_bytes for each in read_ahead(bags)]
@@ -172,7 +172,7 @@ def minimal_of(corpus: Corpus, bags: list[dict]) -> list[int]:
 
 def peer_figures(corpus: Corpus) -> list[Figure]:
     """Read the same clips through other readers; each video is opened once for all its clips."""
-    bags = [bag for bag in planned(corpus.planner, CLIPS_PER_BAG, epoch=0).to_pylist() if bag["spans"]]
+    bags = [bag for bag in planned_bags(corpus.planner, CLIPS_PER_BAG, [0]) if bag["spans"]]
     minimal, clips = sum(minimal_of(corpus, bags)), len(bags) * CLIPS_PER_BAG
     fs, path = store.filesystem(corpus.shards_url)
     tars = fs.glob(f"{path}/*.tar")

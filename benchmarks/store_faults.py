@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
 import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/store_faults.py`
@@ -52,7 +51,7 @@ from benchmarks.reading.corpus import (
     CLIPS_PER_BAG,
     default_work_folder,
     indexed,
-    planned,
+    planned_bags,
     shape_of,
     stored_plan,
     write_shards,
@@ -137,7 +136,7 @@ def throughput(far: FaultyStore, planner: Planner, folder: Path, repeats: int, e
 
     def bags(repeat: int) -> list[dict]:
         drawn = range(READING_EPOCHS * repeat, READING_EPOCHS * (repeat + 1))
-        return pa.concat_tables([planned(planner, CLIPS_PER_BAG, epoch) for epoch in drawn]).to_pylist()
+        return planned_bags(planner, CLIPS_PER_BAG, drawn)
 
     def read(rows: list[dict]) -> None:
         for _ in read_ahead(rows):

@@ -15,7 +15,7 @@ from adaptfocus.infra.cli import app
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.index.build import build_index
 from adaptfocus.pipelines.index.load import load_index
-from adaptfocus.pipelines.plan.published import write_plan
+from adaptfocus.pipelines.plan.published import find_packets, write_plan
 from adaptfocus.pipelines.stream.clips import ClipShape, stream
 from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Run
@@ -111,10 +111,11 @@ def test_long_videos_are_indexed_planned_and_decoded(ceph_url: str, tmp_path: Pa
     clip = ClipConfig(frames=8, frame_stride=2, size_pixels=64)
     plan = plan_views(Planner.of(index.table, index.classes), clip, num_views=12)
     facts = write_plan(plan, store.join(ceph_url, "plan"), 0)
-    ranges = [span["size_bytes"] for spans in plan.table.column("spans").to_pylist() for span in spans]
+    bags = find_packets(plan.table)
+    ranges = [span["size_bytes"] for spans in bags.column("spans").to_pylist() for span in spans]
     assert max(ranges) < sum(index.table.column("member_size_bytes").to_pylist()) / 4, "a span is a part of a video"
     batches = list(stream(facts.slices(0), ClipShape(12, 8, 64), bags_per_batch=1))
-    for batch, row in zip(batches, plan.table.to_pylist(), strict=True):
+    for batch, row in zip(batches, bags.to_pylist(), strict=True):
         assert batch.ok.all()
         frames = sequential(tmp_path / "signs.mp4" if row["video_id"] == "signs" else film)
         for decoded, planned in zip(batch.frames[0], row["clips"], strict=True):

@@ -13,7 +13,7 @@ from adaptfocus.pipelines.video.packets import Packets
 from adaptfocus.pipelines.video.spans import packets_of, shown_pts
 from benchmarks.measuring.figures import say
 from benchmarks.reading.candidates import Request, VideoFile
-from benchmarks.reading.corpus import indexed, planned, write_shards
+from benchmarks.reading.corpus import indexed, planned_bags, write_shards
 from benchmarks.reading.minimal import needed_run
 
 
@@ -40,7 +40,7 @@ def clips_of(name: str, path: Path, folder: Path, count: int) -> Clips | None:
         return None
     packets = packets_of(row)
     shown = shown_pts(row, packets)
-    bags = [planned(planner, 1, epoch).to_pylist()[0] for epoch in range(count)]
+    bags = planned_bags(planner, 1, range(count))  # of its only video
     media = np.memmap(path, np.uint8, "r")
     requests = [_request(each.bag, each.data, packets, shown, media) for each in read_ahead(bags)]
     return Clips(VideoFile(str(path), row["codec"], row["extradata"], row["width"], row["height"]), requests)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,7 +19,7 @@ from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.index.packets import with_packets
 from adaptfocus.pipelines.plan.draw import plan_clips
 from adaptfocus.pipelines.plan.planner import Planner
-from adaptfocus.pipelines.plan.published import PlanFacts, write_plan
+from adaptfocus.pipelines.plan.published import PlanFacts, find_packets, write_plan
 from adaptfocus.pipelines.plan.settings import ClipConfig, DrawRules
 from adaptfocus.pipelines.saliency.settings import SaliencyConfig
 from adaptfocus.pipelines.schemas import EpochPlan
@@ -65,6 +65,11 @@ def planned(planner: Planner, clips_per_bag: int, epoch: int, bags_per_batch: in
     saliency = planner.empty_saliency(SaliencyConfig())
     rules = DrawRules(clips_per_bag, bags_per_batch)
     return plan_clips(planner, saliency, seed=0, epoch=epoch, clip=CLIP, rules=rules, staleness=1.0).table
+
+
+def planned_bags(planner: Planner, clips_per_bag: int, epochs: Iterable[int]) -> list[dict]:
+    """The bags of some epochs, with the packets of their clips."""
+    return [bag for epoch in epochs for bag in find_packets(planned(planner, clips_per_bag, epoch)).to_pylist()]
 
 
 def stored_plan(planner: Planner, folder: Path, epochs: range, bags_per_batch: int = BAGS_PER_BATCH) -> PlanFacts:
