@@ -46,7 +46,7 @@ def make_corpus_and_start(corpus: Corpus, folder: Path, start: Start | None) -> 
         make_corpus(corpus, folder)
     if start is None or Path(start.url).exists():
         return
-    if start.config.task == "labels" and not (Path(start.config.index) / "index.json").exists():
+    if start.config.task == "labels" and not (Path(start.config.index) / "snapshots").exists():
         pack_trimmed(corpus, Path(start.config.index).parent)
     train_here(start.config, start.cache_folder)
     export_model(start.config.url, start.url, "torch")

@@ -7,7 +7,7 @@ as it is.
     OUT/snapshots/000012.json    counts, classes, manifests, fingerprint; the newest one is the index
     OUT/manifests/HASH.parquet   one row a partition
     OUT/rows/UID-HASH.parquet    a partition: the rows of about 8,192 videos
-    OUT/packets/IDENTITY.bin     the packets of the videos of one tar
+    OUT/packets/IDENTITYHASH.bin the packets of the videos of one tar
     OUT/shards/, OUT/refused/    one row a tar, and what was refused
     OUT/dead/                    rows of partitions that are indexed no more
     OUT/staged/                  only while indexing

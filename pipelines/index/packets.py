@@ -1,7 +1,9 @@
 """The packets of videos, which lie apart from their rows and are read by range.
 
-``INDEX/packets/IDENTITY.bin`` holds the packets of all videos of one tar, one behind the other, each as encoded by
-pipelines/video/packets.py. A row names the object, the offset and the size of its own.
+``INDEX/packets/IDENTITYHASH.bin`` holds the packets of all videos of one tar, one behind the other, each as encoded by
+pipelines/video/packets.py. A row names the object, the offset and the size of its own. HASH is that of the content: a
+tar that is read again may give other videos, for example because one did not time out, and rows of earlier snapshots
+keep their packets.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import pyarrow as pa
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.index.named import hash_of
 from adaptfocus.pipelines.schemas import INDEX_SCHEMA
 from adaptfocus.pipelines.video.packets import packet_count
 
@@ -26,6 +29,7 @@ UNSPLIT_SCHEMA = pa.schema(
 )
 ROWS_AT_ONCE = 1024  # of one call to the store: 35 MB of packets of ten-minute videos
 _NAME = re.compile(r"[0-9a-f]{16,64}\.bin")
+IDENTITY_CHARACTERS = 16
 _FIX = "run `adaptfocus index` again into an empty folder"
 
 
@@ -73,20 +77,22 @@ def video_with_packets(video: Mapping[str, Any]) -> dict[str, Any]:
     return {**video, "packets": read_packets(places)[0]}
 
 
-def apart(rows: pa.Table, name: str) -> tuple[pa.Table, bytes]:
-    """Take the packets out of rows that have them -> (rows of INDEX_SCHEMA, the bytes of the object `name`)."""
+def apart(rows: pa.Table, identity: str) -> tuple[pa.Table, str, bytes]:
+    """Take the packets out of the rows of a shard -> (rows of INDEX_SCHEMA, name of the object, its bytes)."""
     blobs = rows.column("packets").to_pylist()
+    data = b"".join(blobs)
+    name = f"{identity}{hash_of(data)}.bin"
     sizes = np.array([len(blob) for blob in blobs], np.int64)
     places = (pa.array([name] * len(blobs), pa.string()), pa.array(np.cumsum(sizes) - sizes), pa.array(sizes))
     light = rows.drop_columns(["packets"])
     for column, values in zip(PLACE_COLUMNS, places, strict=True):
         light = light.append_column(column, values)
-    return light.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA), b"".join(blobs)
+    return light.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA), name, data
 
 
 def identity_of(name: str) -> str:
     """The identity of the shard that an object's packets come from."""
-    return name.removesuffix(".bin")
+    return name[:IDENTITY_CHARACTERS]
 
 
 def packets_urls(names: pa.ChunkedArray, index_url: str) -> pa.ChunkedArray:

@@ -67,10 +67,10 @@ def write_staged(index_url: str, identity: str, rows: pa.Table, refused: pa.Tabl
     Args:
         rows: INDEX_SCHEMA, with `packets` instead of their place.
     """
-    light, packets = apart(rows, f"{identity}.bin")
+    light, name, packets = apart(rows, identity)
     facts = ShardFacts(rows.num_rows, dict(sorted(Counter(refused["kind"].to_pylist()).items())), round(seconds, 3))
     if packets:
-        store.write_bytes(store.join(index_url, PACKETS_FOLDER, f"{identity}.bin"), packets)
+        store.write_bytes(store.join(index_url, PACKETS_FOLDER, name), packets)
     if refused.num_rows:
         store.write_bytes(staged_url(index_url, f"{identity}-refused.parquet"), parquet_bytes(refused))
     data = parquet_bytes(light.replace_schema_metadata({FACTS: json.dumps(asdict(facts))}))

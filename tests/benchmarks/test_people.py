@@ -13,6 +13,7 @@ import pytest
 
 from adaptfocus.pipelines.errors import ConfigError, InputError
 from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.index.packets import with_packets
 from adaptfocus.pipelines.video.spans import packets_of, shown_pts
 from adaptfocus.trainers.runs.open import load_config
 from benchmarks.people import Study, figures_of, read_corpora, run_study, write_files
@@ -66,7 +67,7 @@ def test_the_index_says_what_the_video_shows(corpus: Corpus, tmp_path: Path) -> 
     for side, people in (("train", ("ann", "bob")), ("test", ("eve",))):
         index = load_index(str(tmp_path / "made" / "index" / side))
         assert tuple(index.classes) == ("jump", "wave")
-        for video in index.table.to_pylist():
+        for video in with_packets(index.table).to_pylist():
             assert len(shown_pts(video, packets_of(video))) == round(video["duration_seconds"] * 10)
             seen = greys(video)
             for number, grey in enumerate(seen.tolist()):
@@ -165,7 +166,7 @@ def test_a_start_by_labels_sees_neither_labels_nor_people_of_the_test(corpus: Co
     assert config
     assert config.config.focus.regime == "noisy"
     pack_trimmed(two, Path(config.config.index).parent)
-    videos = load_index(config.config.index).table.to_pylist()
+    videos = with_packets(load_index(config.config.index).table).to_pylist()
     assert sorted(video["labels"][0] for video in videos) == ["rest", "rest", "wave", "wave"]
     shown = {round(float(greys(video).mean())) for video in videos}
     assert all(min(abs(grey - grey_of(k, who)) for k in two.background for who in ("ann", "bob")) < 8 for grey in shown)

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adaptfocus.pipelines import store
-from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.errors import BadVideoError, InputError
 from adaptfocus.pipelines.index import build as build_module
+from adaptfocus.pipelines.index import rows as index_rows
 from adaptfocus.pipelines.index.build import IndexSummary
 from adaptfocus.pipelines.index.deal import Sizes
 from adaptfocus.pipelines.index.load import load_index, open_index, read_partitions, read_rows
@@ -20,7 +21,7 @@ from adaptfocus.pipelines.index.shard_lists import IndexedShard, write_shards
 from adaptfocus.pipelines.index.snapshots import Snapshot, write_snapshot
 from adaptfocus.pipelines.over import in_this_process
 from adaptfocus.pipelines.store import objects
-from tests.footage import write_tar
+from tests.footage import encode, write_tar
 from tests.pipelines.index.tar_samples import index, refused_rows, sample, unread_videos
 
 SMALL = Sizes(partition_rows=4, range_partitions=2, group_rows=5, manifest_partitions=2, list_shards=2)
@@ -184,3 +185,30 @@ def test_an_index_of_100000_tars_opens_with_few_requests(tmp_path: Path, monkeyp
     assert len(asked) <= 10
     assert max(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 4 << 20
     assert store.list_files(f"{url}/snapshots")
+
+
+def test_a_tar_that_is_read_again_with_another_result_leaves_earlier_snapshots_their_packets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first time one of its videos took too long; the tar left the index meanwhile and came back."""
+    tars, out = tmp_path / "tars", tmp_path / "index"
+    tars.mkdir()
+    videos = {"bad": encode(30), "good": encode(12)}
+    write_tar(tars / "a.tar", {f"{key}.mp4": video for key, video in videos.items()})
+    write_tar(tars / "b.tar", {"other.mp4": encode(5)})
+    read = index_rows.read_packet_table
+
+    def slow(file: Any, size_bytes: int, head: bytes) -> Any:
+        if size_bytes == len(videos["bad"]):
+            raise BadVideoError("timed_out", "it took too long")
+        return read(file, size_bytes, head)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index_rows, "read_packet_table", slow)
+        index(tars, out=out, isolation=None)
+    first = open_index(str(out)).fingerprint
+    before = read_rows(str(out), 0, 2, first)
+    for shards in ([tars / "b.tar"], [tars]):
+        index(*shards, out=out, isolation=None)
+    assert load_index(str(out)).table.num_rows == 3
+    assert read_rows(str(out), 0, 2, first).equals(before)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -142,6 +144,16 @@ def test_merging_is_the_same_in_whatever_order_the_rows_arrive() -> None:
     for order in itertools.permutations(BAGS):
         again = merge(empty, ledger(list(order)), 4, CONFIG)
         assert again.to_arrow().equals(first.to_arrow())
+
+
+def test_the_literal_snapshot_of_two_epochs() -> None:
+    """Pins the merge: the digest is that of the code before snapshots had partitions."""
+    table = SaliencyTable.empty([[1, 2], [0], [0, 1, 2]], 20)
+    for epoch in (4, 5):
+        more = bag(4, 2, [0, 1, 2], [0.25, 0.61 + epoch / 100], 0.3)
+        table = merge(table, ledger([*BAGS, more]), epoch, CONFIG)
+    digest = hashlib.sha256(json.dumps(table.to_arrow().to_pydict()).encode()).hexdigest()
+    assert digest == "b3f1e68af8d963b932fe7d55b0ae9f712321a032e47823f16f212a4f46f02543"
 
 
 @pytest.mark.parametrize("bags_at_once", [1, 2, 8192])
