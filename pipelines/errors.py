@@ -66,6 +66,10 @@ class BadVideoError(AdaptFocusError):
         super().__init__(message)
         self.kind = kind
 
+    def __reduce__(self) -> tuple[type[BadVideoError], tuple[str, str]]:
+        """Between processes, both arguments go along: an exception alone would send only its message."""
+        return type(self), (self.kind, str(self))
+
 
 def as_bad_video(error: Exception) -> BadVideoError:
     """Any error with one video, as the reason for leaving it out.
