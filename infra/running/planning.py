@@ -11,7 +11,8 @@ from adaptfocus.pipelines.over import in_this_process
 from adaptfocus.pipelines.plan.published import BAGS_PER_CHUNK, PlanFacts, publish, read_bags
 from adaptfocus.pipelines.store.ahead import cost_of
 from adaptfocus.pipelines.video.packets import packet_count
-from adaptfocus.trainers.inputs.time_order import training_facts
+from adaptfocus.trainers.runs.log import Run
+from adaptfocus.trainers.runs.open import facts_of_run
 from adaptfocus.trainers.runs.planning import Corpus, EpochPlanner
 from adaptfocus.trainers.runs.unused_videos import describe_unused, read_unused
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -24,8 +25,9 @@ def first_plan(config: TrainConfig, out_url: str) -> PlanFacts:
 
 def left_out_line(config: TrainConfig) -> str | None:
     """A line about the videos that the regime leaves out of every plan; None if there are none."""
-    left_out = read_unused(config)
-    return describe_unused(left_out, training_facts(config).videos) if left_out.rows else None
+    index = facts_of_run(Run(config.url), config)
+    left_out = read_unused(config, index.fingerprint)
+    return describe_unused(left_out, index.videos) if left_out.videos else None
 
 
 def summary_of(plan: PlanFacts, config: TrainConfig) -> dict[str, str]:

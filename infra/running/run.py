@@ -81,7 +81,7 @@ def _begin(config: TrainConfig) -> bool:
         say(f"resuming {config.url} " + ("at its end" if last else f"from epoch {epoch + 1} of {config.epochs}, {at}"))
     if index.unlabelled and config.plan.unlabelled == "negative":
         say(f"{index.unlabelled} of {index.videos} videos have no label: all classes are negatives there")
-    if left_out.rows:
+    if left_out.videos:
         say(describe_unused(left_out, index.videos))
     return True
 

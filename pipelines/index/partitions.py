@@ -140,9 +140,10 @@ def _facts(rows: pa.Table) -> tuple[int, int, int, Counter[str]]:
     """(unlabelled, unlocated, largest number of labels, label -> number of videos) of some videos."""
     labels, intervals = rows.column("labels").to_pylist(), rows.column("intervals").to_pylist()
     counts: Counter[str] = Counter(name for names in labels for name in names)
-    unlocated = sum(map(_is_unlocated, labels, intervals))
+    unlocated = sum(map(is_unlocated, labels, intervals))
     return sum(not names for names in labels), unlocated, max(map(len, labels), default=0), counts
 
 
-def _is_unlocated(labels: Sequence[str], intervals: Iterable[dict] | None) -> bool:
+def is_unlocated(labels: Sequence[str], intervals: Iterable[dict] | None) -> bool:
+    """Whether a video has a label, and its intervals are unknown or lack one of its labels."""
     return bool(labels) and (intervals is None or not {each["label"] for each in intervals} >= set(labels))

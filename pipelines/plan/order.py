@@ -74,7 +74,8 @@ class Share:
 
 def shares(weights: Sequence[float], total_weight: float, draws: int, seed: int, epoch: int) -> list[Share]:
     """The shares of windows with these sums of weights, in the order of the epoch."""
-    ends = np.cumsum([weight / total_weight * draws for weight in weights]).tolist()
+    whole = total_weight or 1.0  # 0: every video is left out, and there are no draws
+    ends = np.cumsum([weight / whole * draws for weight in weights]).tolist()
     begins = [0.0, *ends[:-1]]
     ticks = [_tick(begin, seed, epoch) for begin in begins]
     last = max((number for number, weight in enumerate(weights) if weight > 0), default=0)

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +41,7 @@ BAGS_PER_CHUNK = 64
 # Batches at the beginning of an epoch that are looked up one by one: as many as a head usually has.
 LEAD_CHUNKS = 4
 CHUNKS_PER_PIECE = 1024  # listed at once
+_FIX = "remove it, and it is drawn again"
 # The wait between two looks for a plan that does not exist yet. An epoch may take hours, so the wait may last hours.
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 0.02, 0.5
 
@@ -224,7 +226,7 @@ def read_plan(folder_url: str) -> PlanFacts | None:
         InputError: a newer version of adaptfocus wrote it, or it is damaged.
     """
     try:
-        values = strict_json.read(store.join(folder_url, "plan.json"), "remove it, and it is drawn again")
+        values = strict_json.read(store.join(folder_url, "plan.json"), _FIX)
     except StorageError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return None
@@ -235,16 +237,33 @@ def read_plan(folder_url: str) -> PlanFacts | None:
             "that this adaptfocus knows; update adaptfocus to resume this run"
         )
     is_old = values.get("version", 1) < PLAN_VERSION
-    return PlanFacts(
-        folder_url,
-        values["epoch"],
-        values["num_bags"],
-        tuple(Window(tuple(uids), first, bags) for uids, first, bags in values.get("windows", ())),
-        tuple(values["carried"]),
-        values["max_labels"],
-        values.get("bags_per_part", BAGS_PER_PART),
-        tuple(values["part_bags"]) if is_old else None,
-    )
+    try:
+        facts = PlanFacts(
+            folder_url,
+            values["epoch"],
+            values["num_bags"],
+            tuple(Window(tuple(uids), first, bags) for uids, first, bags in values.get("windows", ())),
+            tuple(values["carried"]),
+            values["max_labels"],
+            values.get("bags_per_part", BAGS_PER_PART),
+            tuple(values["part_bags"]) if is_old else None,
+        )
+        _check(facts)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{store.join(folder_url, 'plan.json')} is damaged ({error!r:.200}); {_FIX}") from None
+    return facts
+
+
+def _check(facts: PlanFacts) -> None:
+    """Raises ValueError if a number is none, or the slots of windows overlap or have gaps."""
+    bags = facts.old_parts or tuple(window.bags for window in facts.windows)
+    rows = (*facts.carried, *(uid for window in facts.windows for uid in window.uids))
+    for number in (facts.epoch, facts.num_bags, facts.max_labels, facts.bags_per_part - 1, *bags, *rows):
+        if type(number) is not int or number < 0:
+            raise ValueError(f"{number!r} is not a count")
+    begins = [end - own for end, own in zip(accumulate(bags), bags, strict=True)]
+    if sum(bags) != facts.num_bags or (facts.windows and begins != [window.first_slot for window in facts.windows]):
+        raise ValueError(f"its {len(bags)} parts do not have the slots from 0 to {facts.num_bags}")
 
 
 def read_bags(url: str, start: int = 0, stop: int | None = None, index_url: str | None = None) -> pa.Table:

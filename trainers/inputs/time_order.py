@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from adaptfocus.pipelines.index.load import IndexFacts, VideoIndex, load_index, open_index
+from adaptfocus.pipelines.index.load import IndexFacts, open_index
 from adaptfocus.pipelines.index.partitions import LOADED_SCHEMA, Partition, read_partition
 from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.device.draws import ORDER, uniforms
@@ -28,18 +28,8 @@ PARTS = 3  # that a clip is cut into; each order of them except the filmed one i
 SWAPS = tuple(permutations(range(PARTS)))[1:]
 
 
-def training_index(config: TrainConfig, columns: list[str] | None = None) -> VideoIndex:
-    """The index that a run is trained on, as `load_index` gives it. For `task=order` every video has all `ORDERS`.
-
-    Raises:
-        InputError, StorageError: as `load_index` does.
-    """
-    index = load_index(config.index, columns)
-    return index if config.task == "labels" else replace(index, table=_as_orders(index.table), classes=list(ORDERS))
-
-
 def read_videos(config: TrainConfig, partitions: Sequence[Partition], columns: Sequence[str] | None = None) -> pa.Table:
-    """The videos of some partitions of `training_index`, with ascending `video_row`.
+    """The videos of some partitions of a run's index, by `video_row`. For `task=order` every video has all `ORDERS`.
 
     Raises:
         InputError, StorageError: as `read_partition` does.
@@ -62,7 +52,7 @@ def _as_orders(table: pa.Table) -> pa.Table:
 
 
 def training_facts(config: TrainConfig, fingerprint: str | None = None) -> IndexFacts:
-    """The facts about `training_index`, without reading it; of an earlier snapshot, if its fingerprint is given.
+    """The facts about the index that a run is trained on; of an earlier snapshot, if its fingerprint is given.
 
     Raises:
         InputError, StorageError: as `open_index` does.

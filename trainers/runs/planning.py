@@ -176,7 +176,7 @@ class EpochPlanner:
         """uid -> the number of videos that may be planned."""
         excluded = {uid: files.excluded_rows for uid, files in self.manifest.items()}
         return {
-            uid: each.rows - count_unused(self.config, each) - excluded.get(uid, 0)
+            uid: each.rows - count_unused(self.config, [each]).videos - excluded.get(uid, 0)
             for uid, each in self.corpus.partitions.items()
         }
 

@@ -30,7 +30,7 @@ class Prepared(NamedTuple):
     """The state in which a run begins or resumes."""
 
     index: IndexFacts
-    left_out: Unused  # videos of the index that the settings leave out of every plan
+    left_out: Unused  # how many videos of the index the settings leave out of every plan
     commit: Commit | None  # the run's last checkpoint; None: it begins
     said: list[str]  # lines for the user about moved places and changed settings
 
@@ -48,7 +48,7 @@ def prepare(config: TrainConfig) -> Prepared:
     run = Run(config.url)
     _, commit = run.newest()
     index = facts_of_run(run, config) if commit else training_facts(config)
-    left_out = read_unused(config)
+    left_out = read_unused(config, index.fingerprint)
     _check_videos(config, index, left_out)
     if not config.features:
         config.decode.frame_shape(config.decode_size_pixels)
@@ -94,14 +94,14 @@ def _check_videos(config: TrainConfig, index: IndexFacts, left_out: Unused) -> N
             f"{config.index} has {videos} videos and no classes, because none of them has a label: there is nothing to "
             "train. Index it with labels (`adaptfocus index --labels`, or a .json or .cls next to each video)"
         )
-    usable = videos - len(left_out.rows)
-    if not usable and (left_out.not_annotated or left_out.label_left_out):
+    usable = videos - left_out.videos
+    if not usable and left_out.unlocated:
         raise ConfigError(
             f"focus.regime=full needs intervals of each label of a video, and no video of {config.index} has them; use "
             "noisy or ours, or index videos that were packed with intervals"
         )
     if usable < config.plan.bags_per_batch:
-        less = f"; {describe_unused(left_out, videos)}" if left_out.rows else ""
+        less = f"; {describe_unused(left_out, videos)}" if left_out.videos else ""
         raise ConfigError(
             f"{config.index} has {usable} usable videos, fewer than one global batch of plan.bags_per_batch = "
             f"{config.plan.bags_per_batch}; lower it{less}"

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:  # torch: lists of runs count what is left out, and do without
     from adaptfocus.pipelines.saliency.settings import SaliencyConfig
     from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 
+# A file of a partition inside a run: a manifest of a run that was copied leads nowhere else.
+_PATH = re.compile(r"epochs/[0-9]{4,}/(saliency|excluded)/[0-9]{6,}-[0-9a-f]{16}\.parquet")
 _ROW_SCHEMA = pa.schema([EXCLUDED_SCHEMA.field("video_row")])
 
 MANIFEST_SCHEMA = pa.schema(
@@ -79,7 +82,11 @@ def read_manifest(run: Run, epoch: int) -> dict[int, PartitionFiles]:
             f"{error}. A snapshot of this version is a manifest of partitions: an earlier version of adaptfocus began "
             f"{run.url}. Begin the run again under another name, on an index that this version has made"
         ) from None
-    return {row["uid"]: PartitionFiles(**row) for row in rows}
+    found = {row["uid"]: PartitionFiles(**row) for row in rows}
+    for each in found.values():
+        if not all(_PATH.fullmatch(path) for path in (each.saliency, each.excluded) if path):
+            raise InputError(f"{url} is damaged: it names {each.saliency!r:.100}, {each.excluded!r:.100}; {RESTORE}")
+    return found
 
 
 def write_manifest(run: Run, epoch: int, manifest: Manifest) -> None:

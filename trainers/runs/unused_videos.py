@@ -6,81 +6,73 @@ knows when it is true: all clips would become negatives, although nobody has con
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import pyarrow as pa
 
-from adaptfocus.pipelines.index.partitions import Partition
-from adaptfocus.trainers.inputs.time_order import training_index
+from adaptfocus.pipelines.index.load import read_partitions
+from adaptfocus.pipelines.index.partitions import Partition, is_unlocated
 from adaptfocus.trainers.settings.run import TrainConfig
 
 
 class Unused(NamedTuple):
-    """Rows of an index, in order."""
+    """How many videos of an index a run's settings leave out."""
 
-    not_annotated: list[int]  # `full`: videos with a label and null intervals: nobody has annotated them
-    label_left_out: list[int]  # `full`: videos whose list of intervals, possibly empty, lacks one of their labels
-    unlabelled: list[int]  # videos without a label, if plan.unlabelled is left_out
+    unlocated: int  # `full`: videos that have a label without an interval, or have no intervals at all
+    unlabelled: int  # videos without a label, if plan.unlabelled is left_out
 
     @property
-    def rows(self) -> list[int]:
-        return sorted(self.not_annotated + self.label_left_out + self.unlabelled)
+    def videos(self) -> int:
+        return self.unlocated + self.unlabelled
 
 
-def find_unused(config: TrainConfig, table: pa.Table) -> Unused:
-    """The videos that a run leaves out of an index with the columns labels and intervals.
+def find_unused(config: TrainConfig, table: pa.Table) -> list[int]:
+    """The places of the videos that a run leaves out of a table with the columns labels and intervals, ascending.
 
     A video without labels shows none of the classes. Unless it is left out, it is a negative of all of them. Learning
     the order of clips in time (task=order) needs no labels.
     """
-    found = Unused([], [], [])
     if not _may_leave_out(config):
-        return found
-    is_full, keeps_all = config.focus.regime == "full", config.plan.unlabelled == "negative"
+        return []
+    is_full, leaves_out = config.focus.regime == "full", config.plan.unlabelled == "left_out"
     columns = (table.column(name).to_pylist() for name in ("labels", "intervals"))
-    for row, (labels, intervals) in enumerate(zip(*columns, strict=True)):
-        if not labels:
-            if not keeps_all:
-                found.unlabelled.append(row)
-        elif is_full and intervals is None:
-            found.not_annotated.append(row)
-        elif is_full and set(labels) - {each["label"] for each in intervals}:
-            found.label_left_out.append(row)
-    return found
+    return [
+        place
+        for place, (labels, intervals) in enumerate(zip(*columns, strict=True))
+        if (is_full and is_unlocated(labels, intervals) if labels else leaves_out)
+    ]
 
 
-def read_unused(config: TrainConfig) -> Unused:
-    """The videos that a run leaves out of its index. The index is read only if the settings can leave any out."""
+def count_unused(config: TrainConfig, partitions: Iterable[Partition]) -> Unused:
+    """How many videos of some partitions `find_unused` finds. No row is read."""
     if not _may_leave_out(config):
-        return Unused([], [], [])
-    return find_unused(config, training_index(config, columns=["labels", "intervals"]).table)
+        return Unused(0, 0)
+    is_full, leaves_out = config.focus.regime == "full", config.plan.unlabelled == "left_out"
+    found = [(each.unlocated * is_full, each.unlabelled * leaves_out) for each in partitions]
+    return Unused(sum(n for n, _ in found), sum(n for _, n in found))
+
+
+def read_unused(config: TrainConfig, fingerprint: str) -> Unused:
+    """How many videos a run leaves out of the snapshot of its index that has this fingerprint.
+
+    Manifests are read only if the settings can leave any out, and rows never.
+    """
+    return count_unused(config, read_partitions(config.index, fingerprint) if _may_leave_out(config) else ())
 
 
 def _may_leave_out(config: TrainConfig) -> bool:
     return config.task != "order" and (config.focus.regime == "full" or config.plan.unlabelled == "left_out")
 
 
-def count_unused(config: TrainConfig, partition: Partition) -> int:
-    """The number of videos of a partition that `find_unused` finds. No row is read."""
-    if not _may_leave_out(config):
-        return 0
-    unlabelled = partition.unlabelled if config.plan.unlabelled == "left_out" else 0
-    return unlabelled + (partition.unlocated if config.focus.regime == "full" else 0)
-
-
 def describe_unused(found: Unused, videos: int) -> str:
     """The line that says how many of an index's videos are left out, and why."""
     said = []
     if found.unlabelled:
-        said.append(f"plan.unlabelled=left_out leaves out {len(found.unlabelled)} of {videos} videos")
-    if number := len(found.not_annotated) + len(found.label_left_out):
-        why = []
-        if found.not_annotated:
-            why.append(f"{len(found.not_annotated)} have no intervals")
-        if found.label_left_out:
-            why.append(f"{len(found.label_left_out)} have a label without an interval")
+        said.append(f"plan.unlabelled=left_out leaves out {found.unlabelled} of {videos} videos")
+    if found.unlocated:
         said.append(
-            f"focus.regime=full leaves out {number} of {videos} videos, because nobody knows when their labels are "
-            f"true: {', '.join(why)}"
+            f"focus.regime=full leaves out {found.unlocated} of {videos} videos, because nobody knows when their "
+            "labels are true: they have a label without an interval"
         )
     return "; ".join(said)

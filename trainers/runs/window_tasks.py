@@ -68,7 +68,7 @@ class WindowTask:
     def usable(self, planner: Planner) -> np.ndarray:
         """The places of the videos that may be planned."""
         rows = read_left_out(self.run, self.files)
-        unused = find_unused(self.config, planner.table).rows
+        unused = find_unused(self.config, planner.table)
         return usable_places(planner, rows | set(planner.video_rows[unused].tolist()))
 
     def in_order(self, planner: Planner) -> list[int]:

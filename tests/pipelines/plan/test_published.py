@@ -227,3 +227,31 @@ def test_a_stream_of_a_hundred_million_bags_begins_at_once():
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"windows": [[[0], 0, 9], [[1], 8, 1]]},
+        {"windows": [[[0], 0, 4], [[1], 6, 6]]},
+        {"windows": [[[0], 0, 1 << 40]]},
+        {"windows": [[[-1], 0, 10]]},
+        {"windows": [[0, 0, 10]]},
+        {"windows": 3},
+        {"num_bags": -1},
+        {"bags_per_part": 0},
+        {"carried": ["a"]},
+        {"epoch": None},
+    ],
+)
+def test_a_damaged_plan_is_refused_before_a_slot_is_lost(tmp_path: Path, change: dict) -> None:
+    whole = {"version": 3, "epoch": 0, "num_bags": 10, "windows": [[[0], 0, 4], [[1], 4, 6]], "carried": [],
+             "max_labels": 1, "bags_per_part": 2}  # fmt: skip
+    assert read_plan(_written(tmp_path, whole)) is not None
+    with pytest.raises(InputError, match=r"plan\.json is damaged .*; remove it, and it is drawn again"):
+        read_plan(_written(tmp_path, whole | change))
+
+
+def _written(folder: Path, values: dict) -> str:
+    (folder / "plan.json").write_text(json.dumps(values))
+    return str(folder)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaptfocus.pipelines.plan.order import draw_repeated_order, repeat_weights
+from adaptfocus.pipelines.plan.order import draw_repeated_order, repeat_weights, shares
 from adaptfocus.pipelines.schemas import NO_LABEL, EpochPlan
 from tests.pipelines.plan.test_draw import RULES, draw, planner_of, video, visited
 
@@ -84,3 +84,7 @@ def test_an_epoch_with_repeats_keeps_its_length_when_a_video_is_left_out_after_i
     assert rows_of(draw(planner, seed=3, epoch=1, rules=rules, head=head)) == rows_of(
         draw(planner, seed=3, epoch=1, rules=rules)
     )
+
+
+def test_nothing_is_drawn_if_every_video_is_left_out() -> None:
+    assert [share.count for share in shares([0.0, 0.0], 0.0, 0, seed=1, epoch=2)] == [0, 0]

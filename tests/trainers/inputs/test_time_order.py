@@ -11,10 +11,11 @@ import torch
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError
+from adaptfocus.pipelines.index.load import read_partitions
 from adaptfocus.pipelines.settings import make
 from adaptfocus.trainers.backbones import build, load_pretrained
 from adaptfocus.trainers.evaluation.export import export_model
-from adaptfocus.trainers.inputs.time_order import ORDERS, orders_of, reorder_clips, training_index
+from adaptfocus.trainers.inputs.time_order import ORDERS, orders_of, read_videos, reorder_clips, training_facts
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.method import closed_form
 from adaptfocus.trainers.runs.ledger import audit
@@ -107,11 +108,12 @@ def test_a_start_repeats_after_a_kill_and_loads_without_its_head(small_world: Sm
 
 def test_no_label_is_needed_and_none_is_read(small_world: SmallWorld, tmp_path: Path) -> None:
     config = small_world.run_config(tmp_path, "a", "task=order", "focus.regime=full")
-    index = training_index(config)
-    assert index.classes == list(ORDERS)
-    assert index.table.column("labels").to_pylist() == [list(ORDERS)] * index.table.num_rows
-    assert index.table.column("intervals").null_count == index.table.num_rows
-    assert training_index(config, ["labels"]).table.column_names == ["video_row", "labels"]
+    assert training_facts(config).classes == list(ORDERS)
+    parts = read_partitions(config.index)
+    table = read_videos(config, parts)
+    assert table.column("labels").to_pylist() == [list(ORDERS)] * table.num_rows
+    assert table.column("intervals").null_count == table.num_rows
+    assert read_videos(config, parts, ["labels"]).column_names == ["video_row", "labels"]
     with pytest.raises(ConfigError, match=r"task=order needs focus\.regime=full, not ours"):
         small_world.run_config(tmp_path, "a", "task=order")
     assert not store.exists(config.url)

@@ -30,6 +30,7 @@ from adaptfocus.trainers.runs.log import Commit, Lineage, Run
 from adaptfocus.trainers.runs.merging import add_failed, merge_epoch
 from adaptfocus.trainers.runs.snapshots import (
     Manifest,
+    PartitionFiles,
     read_excluded,
     read_excluded_count,
     read_excluded_of,
@@ -258,3 +259,13 @@ def test_an_epoch_that_is_not_trained_to_its_end_is_not_merged(corpus: Corpus) -
     half = corpus.train(0, rows[:4], [], None)
     with pytest.raises(InputError, match="epoch 1 has no final checkpoint"):
         corpus.merge(0, half)
+
+
+@pytest.mark.parametrize(
+    "path", ["../other/epochs/0001/saliency/000000-0123456789abcdef.parquet", "/etc/x", "s3://b/x"]
+)
+def test_a_manifest_that_leads_out_of_its_run_is_refused(corpus: Corpus, path: str) -> None:
+    for name in ("saliency", "excluded"):
+        write_manifest(corpus.run, 1, {0: PartitionFiles(0, **{name: path})})
+        with pytest.raises(InputError, match=r"saliency\.parquet is damaged: it names .*copy the run's folder again"):
+            read_manifest(corpus.run, 1)

@@ -60,7 +60,7 @@ class Case:
         index = load_index(config.index)
         self.planner = Planner.of(index.table, index.classes)
         self.bad = int(self.planner.video_rows[2])
-        unused = find_unused(config, self.planner.table).rows
+        unused = find_unused(config, self.planner.table)
         self.unused = self.planner.video_rows[unused].tolist()
 
     def snapshot(self, epoch: int) -> tuple[SaliencyTable, Manifest, list[int]]:
