@@ -18,6 +18,8 @@ import torch
 
 from adaptfocus.pipelines.decode.settings import DecodeConfig
 from adaptfocus.pipelines.features.store import open_features
+from adaptfocus.pipelines.index.build import build_index
+from adaptfocus.pipelines.index.deal import Sizes
 from adaptfocus.pipelines.plan.published import read_plan
 from adaptfocus.pipelines.schemas import LEDGER_SCHEMA, PLAN_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table
@@ -122,6 +124,22 @@ def test_a_backbone_with_frozen_batch_norms_trains_the_same_on_two_workers(
     assert torch.allclose(ours.score, theirs.score, atol=1e-3)
     moved = weights(both)["blocks.0.norm.running_mean"]
     assert not moved.any(), "statistics stay those of a fresh norm"
+
+
+def test_windows_that_tasks_plan_and_merge_are_those_of_one_process(
+    cluster: str, small_world: SmallWorld, tmp_path: Path
+) -> None:
+    """18 videos in about as many partitions: three windows, so that rank 0 gives them to tasks of Ray Data."""
+    index = str(tmp_path / "index")
+    build_index([str(small_world.folder / "shards-train")], index, workers=1, sizes=Sizes(partition_rows=1))
+    settings = (f"index={index}", "epochs=2", "checkpoint.every_batches=1")
+    alone = small_world.run_config(tmp_path, "alone", *settings)
+    prepare(alone)
+    train(alone, LocalEngine(alone.plan.bags_per_batch))
+    both = fit(small_world.run_config(tmp_path, "both", *RAY, *settings, "placement.workers=2"))
+    assert len(read_plan(both.epoch_url(1, "plan")).windows) >= 3  # type: ignore[union-attr]
+    check_same(both, Run(alone.url), epochs=2)
+    assert (audit(both).clips_lost, audit(both).clips_twice) == (0, 0)
 
 
 def test_what_is_drawn_by_clip_is_the_same_on_two_workers(
