@@ -261,8 +261,10 @@ def _check(facts: PlanFacts) -> None:
     for number in (facts.epoch, facts.num_bags, facts.max_labels, facts.bags_per_part - 1, *bags, *rows):
         if type(number) is not int or number < 0:
             raise ValueError(f"{number!r} is not a count")
-    begins = [end - own for end, own in zip(accumulate(bags), bags, strict=True)]
-    if sum(bags) != facts.num_bags or (facts.windows and begins != [window.first_slot for window in facts.windows]):
+    begins = [window.first_slot for window in facts.windows]
+    # A window whose videos are all carried over has no slot, and begins after the last one.
+    ends = zip(begins, accumulate(bags, initial=0), bags, strict=False)
+    if sum(bags) != facts.num_bags or begins != sorted(begins) or any(own and at != end for at, end, own in ends):
         raise ValueError(f"its {len(bags)} parts do not have the slots from 0 to {facts.num_bags}")
 
 

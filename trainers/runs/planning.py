@@ -116,8 +116,8 @@ class EpochPlanner:
         tasks, bags = self._windows(epoch, lead)
         if most is None and self._repeats:
             # A video left out since the head was drawn changes which videos repeat. The head's surplus must not
-            # lengthen the epoch.
-            most = sum(row not in left_out for row in carried) + self._repeats.draws
+            # lengthen the epoch, and the head stays even if fewer videos are left than it has.
+            most = max(sum(row not in left_out for row in carried) + self._repeats.draws, len(head))
         sizes = [(tuple(each.uid for each in task.partitions), n) for task, n in zip(tasks, bags, strict=True)]
         layout = lay_out(lead, sizes, self.config.plan.bags_per_batch, most)
         own = sorted({uid_of(row) for row in lead.carried})

@@ -235,6 +235,7 @@ def test_a_stream_of_a_hundred_million_bags_begins_at_once():
         {"windows": [[[0], 0, 9], [[1], 8, 1]]},
         {"windows": [[[0], 0, 4], [[1], 6, 6]]},
         {"windows": [[[0], 0, 1 << 40]]},
+        {"windows": [[[0], 0, 4], [[2], 11, 0], [[1], 4, 6]]},
         {"windows": [[[-1], 0, 10]]},
         {"windows": [[0, 0, 10]]},
         {"windows": 3},
@@ -245,7 +246,8 @@ def test_a_stream_of_a_hundred_million_bags_begins_at_once():
     ],
 )
 def test_a_damaged_plan_is_refused_before_a_slot_is_lost(tmp_path: Path, change: dict) -> None:
-    whole = {"version": 3, "epoch": 0, "num_bags": 10, "windows": [[[0], 0, 4], [[1], 4, 6]], "carried": [],
+    windows = [[[0], 0, 4], [[1], 4, 6], [[2], 11, 0]]  # the videos of the last one are all carried over
+    whole = {"version": 3, "epoch": 0, "num_bags": 10, "windows": windows, "carried": [9],
              "max_labels": 1, "bags_per_part": 2}  # fmt: skip
     assert read_plan(_written(tmp_path, whole)) is not None
     with pytest.raises(InputError, match=r"plan\.json is damaged .*; remove it, and it is drawn again"):

@@ -168,6 +168,24 @@ def test_over_many_windows_every_video_has_its_bags_and_the_head_stays(
             head = case.rows(head_facts.publish_head(epoch + 1, facts.carried, HEAD_BAGS))["video_row"].to_pylist()
 
 
+def test_a_head_stays_if_fewer_videos_are_left_than_it_has_bags(
+    small_world: SmallWorld, dealt: str, tmp_path: Path
+) -> None:
+    """All videos except four failed in the epoch that was trained while the head of the next one was drawn."""
+    case = Case(small_world.run_config(tmp_path, "run", *RULES["repeats"], f"index={dealt}"))
+    facts = case.plan(0, ())
+    head = case.rows(EpochPlanner(case.config, case.corpus, {}, in_this_process).publish_head(1, facts.carried, 8))
+    rows = case.planner.video_rows[:-4].tolist()
+    manifest = {}
+    for uid in {row >> ROW_BITS for row in rows}:
+        own = [dict.fromkeys(EXCLUDED_SCHEMA.names, "") | {"video_row": row, "epoch": 0}
+               for row in rows if row >> ROW_BITS == uid]  # fmt: skip
+        table = pa.Table.from_pylist(own, schema=EXCLUDED_SCHEMA)
+        manifest[uid] = write_excluded(case.run, 1, PartitionFiles(uid), table, ["ledger"])
+    found = EpochPlanner(case.config, case.corpus, manifest, in_this_process).draw(1, facts.carried)
+    assert case.rows(found).equals(head)
+
+
 def twice_and_in_any_order(items: Sequence[Any], function: Callable[[Any], Any]) -> Iterator[Any]:
     """As tasks of a cluster are done: whenever they get a process, and again if it dies."""
     order = list(range(len(items))) * 2
