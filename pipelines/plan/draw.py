@@ -57,7 +57,8 @@ def plan_clips(
     next epoch, so that no batch is padded and no video is dropped.
 
     Args:
-        carried, excluded: rows of videos (`video_row`).
+        carried: rows (`video_row`) of the videos that the epoch before had no room for.
+        excluded: rows of the videos that are not planned.
         head: the epoch's first bags, drawn earlier (with `only_bags`); they stay unchanged.
         only_bags: draw only this many bags from the beginning of the order.
 

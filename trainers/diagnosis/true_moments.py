@@ -56,7 +56,9 @@ class TrueMoments:
         """Whether each moment of each pair lies in one of its intervals, ends included: bool [P, N].
 
         Args:
-            place, label_id: int64 [P]. seconds: float64 [P, N]; nan lies in none.
+            place: of videos, int64 [P].
+            label_id: int64 [P].
+            seconds: float64 [P, N]; nan lies in none.
         """
         first, end = self._range(place, label_id)
         shown = np.zeros(seconds.shape, bool)
