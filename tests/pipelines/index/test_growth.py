@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import BadVideoError, InputError
 from adaptfocus.pipelines.index import build as build_module
+from adaptfocus.pipelines.index import deal
 from adaptfocus.pipelines.index import rows as index_rows
 from adaptfocus.pipelines.index.build import IndexSummary
 from adaptfocus.pipelines.index.deal import Sizes
@@ -212,3 +213,19 @@ def test_a_tar_that_is_read_again_with_another_result_leaves_earlier_snapshots_t
         index(*shards, out=out, isolation=None)
     assert load_index(str(out)).table.num_rows == 3
     assert read_rows(str(out), 0, 2, first).equals(before)
+
+
+def test_a_call_that_changes_nothing_leaves_the_work_of_one_that_is_indexing(tmp_path: Path) -> None:
+    """A tar comes. While its videos are dealt, another call is given the tars that the index has already."""
+    out = tmp_path / "index"
+    put(tmp_path, "a", ["a0"])
+    build(tmp_path, out)
+    put(tmp_path, "b", ["b0", "b1"])
+
+    def with_another(items: Any, function: Any) -> Any:
+        found = list(in_this_process(items, function))
+        if function is deal.write_group:
+            assert build(tmp_path / "a.tar", out).shards_read == 0
+        return iter(found)
+
+    assert build(tmp_path, out, over=with_another).videos == 3
