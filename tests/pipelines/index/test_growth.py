@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from adaptfocus.pipelines.index.deal import Sizes
 from adaptfocus.pipelines.index.load import load_index, open_index, read_partitions, read_rows
 from adaptfocus.pipelines.index.partitions import Partition, write_manifests
 from adaptfocus.pipelines.index.shard_lists import IndexedShard, write_shards
-from adaptfocus.pipelines.index.snapshots import Snapshot, write_snapshot
+from adaptfocus.pipelines.index.snapshots import Snapshot, newest_snapshot, write_snapshot
 from adaptfocus.pipelines.over import in_this_process
 from adaptfocus.pipelines.store import objects
 from tests.footage import encode, write_tar
@@ -229,3 +230,18 @@ def test_a_call_that_changes_nothing_leaves_the_work_of_one_that_is_indexing(tmp
         return iter(found)
 
     assert build(tmp_path, out, over=with_another).videos == 3
+
+
+@pytest.mark.parametrize("uids", [(0, 0), (0, 2), (-1, 1)])
+def test_partitions_that_share_a_uid_are_refused(tmp_path: Path, uids: tuple[int, int]) -> None:
+    """Otherwise two videos would have one `video_row`, and the scores of one would count for the other."""
+    put(tmp_path, "a", [f"a{n}" for n in range(8)])
+    build(tmp_path, tmp_path / "index")
+    url = str(tmp_path / "index")
+    snapshot = newest_snapshot(url)
+    assert snapshot is not None
+    parts = [replace(each, uid=uid) for each, uid in zip(read_partitions(url), uids, strict=True)]
+    changed = replace(snapshot, number=1, parent=0, manifests=write_manifests(url, parts, 2))
+    write_snapshot(url, changed)
+    with pytest.raises(InputError, match=r"000001\.json is damaged \(its manifests do not have each partition once"):
+        read_partitions(url)
