@@ -14,7 +14,7 @@ import yaml
 
 from adaptfocus.infra.report.data import Curve, Evaluated, ReportData, RunRow, Waiting
 from adaptfocus.infra.report.dropped import count_dropped
-from adaptfocus.infra.report.samples import Videos, open_videos, samples_of
+from adaptfocus.infra.report.samples import Videos, fingerprint_of, open_videos, samples_of
 from adaptfocus.infra.report.verdict import choose_curves, choose_full_runs
 from adaptfocus.infra.running.found import findings
 from adaptfocus.infra.running.run_warnings import warnings_of
@@ -76,7 +76,7 @@ def gather(
         ConfigError: a URL is not a run. InputError: a run has nothing to show yet or is given twice, or no index has a
             video with a given id.
     """
-    opened: dict[str, Videos] = {}  # runs that are compared share an index, which is read once
+    opened: dict[tuple[str, str], Videos] = {}  # runs that are compared share an index, which is read once
     runs = [_read(url, name, evaluation, opened) for url, name in zip(run_urls, _names(run_urls), strict=True)]
     settings = _differing_settings(runs)
     rows = [_row(*each, evaluation) for each in zip(runs, _regimes(runs), settings, strict=True)]
@@ -98,17 +98,18 @@ def gather(
     )
 
 
-def _read(url: str, name: str, evaluation: str, opened: dict[str, Videos]) -> GatheredRun:
+def _read(url: str, name: str, evaluation: str, opened: dict[tuple[str, str], Videos]) -> GatheredRun:
     run, config = Run(url), load_config(url)
     entries = run.entries()
     if not last_commits(entries):
         raise InputError(f"{url} has no checkpoint yet; train it first")
-    if config.index not in opened:
-        opened[config.index] = open_videos(config.index)
+    index = config.index, fingerprint_of(run)
+    if index not in opened:
+        opened[index] = open_videos(*index)
     urls = [run.epoch_url(epoch, SUMMARY) for epoch in range(config.epochs)]
     summaries = [json.loads(store.read_bytes(url)) for url in urls if store.exists(url)]
     scores = read_scores(url, evaluation)
-    return GatheredRun(run, name, config, entries, summaries, audit(run), scores, opened[config.index])
+    return GatheredRun(run, name, config, entries, summaries, audit(run), scores, opened[index])
 
 
 def _names(run_urls: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ from adaptfocus.infra.report.sample_choice import Choice, Snapshot, refuse_unkno
 from adaptfocus.infra.report.thumbnails import SIZE_PIXELS, STRIP_PIXELS, frames_jpeg
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError, BadVideoError
-from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.index.load import NoSnapshotError, load_index
 from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.plan.published import read_drawn, read_plan
 from adaptfocus.pipelines.saliency.bins import Bins, fade, spikes
@@ -53,9 +53,15 @@ class Seen:
     drawn: dict[int, list[DrawnClip]]  # by video row
 
 
-def open_videos(index_url: str) -> Videos:
-    """Raises InputError: there is no index."""
-    index = load_index(index_url)
+def open_videos(index_url: str, fingerprint: str) -> Videos:
+    """The videos of a snapshot of an index, or of the newest one if there is none with this fingerprint.
+
+    Raises InputError: there is no index.
+    """
+    try:
+        index = load_index(index_url, fingerprint=fingerprint)
+    except NoSnapshotError:
+        index = load_index(index_url)
     return Videos(Planner.of(index.table, index.classes), index.fingerprint, _chance_of_a_hit(index.table))
 
 
@@ -72,15 +78,16 @@ def samples_of(
         InputError: no index has a video with that id.
     """
     refuse_unknown([videos.planner for *_, videos in runs], video_ids)
-    shown: list[tuple[int, VideoSample]] = []
+    shown: list[tuple[tuple[int, int], VideoSample]] = []
     unseen: list[Dropped] = []
-    same = [r for r in runs if _fingerprint(r[0]) == r[3].fingerprint]
+    same = [r for r in runs if fingerprint_of(r[0]) == r[3].fingerprint]
     for run, name, config, _ in runs:
         if all(r[0] is not run for r in same):
             why = f"{config.index} has changed since {name} was trained: its rows are other videos now"
             unseen.append(Dropped("index_changed", len(video_ids) or count, why, "sample videos"))
-    for index in dict.fromkeys(config.index for _, _, config, _ in same):
-        own = [r for r in same if r[2].index == index]
+    indexes = dict.fromkeys((config.index, videos.fingerprint) for _, _, config, videos in same)
+    for number, index in enumerate(indexes):
+        own = [r for r in same if (r[2].index, r[3].fingerprint) == index]
         planner = own[0][3].planner
         choices = rows_of_ids(planner, video_ids) if video_ids else _worst(own, count)
         strips, lost = _strips(planner, choices)
@@ -89,12 +96,12 @@ def samples_of(
             seen = _seen(run, name, config, planner, {choice.row for choice in choices})
             for place, choice in enumerate(choices):
                 sample, lost = _sample(seen, planner, choice.row)
-                shown.append((place, replace(sample, why=choice.why, strip=strips[choice.row])))
+                shown.append(((number, place), replace(sample, why=choice.why, strip=strips[choice.row])))
                 unseen += lost
     return [sample for _, sample in sorted(shown, key=lambda item: item[0])], unseen
 
 
-def _fingerprint(run: Run) -> str:
+def fingerprint_of(run: Run) -> str:
     """The fingerprint of the index that a run was trained on."""
     return strict_json.read(run.at("index.json"), RESTORE)["fingerprint"]
 

@@ -128,7 +128,8 @@ def build_index(
             pairs = list(zip(fresh, facts, strict=True))
             now = next_snapshot(out_url, known, pairs, class_list, over or in_this_process, sizes, progress)
         except StorageError:
-            if newest_snapshot(out_url) != before:  # it has removed the staged parts
+            own = {f"{each.identity}.parquet" for each in fresh}
+            if newest_snapshot(out_url) != before or not own <= staged_files(out_url):  # it has removed staged parts
                 raise overtaken(out_url) from None
             raise
         check_some(out_url, now, found)
@@ -137,7 +138,7 @@ def build_index(
     left = find_unmatched(out_url, now, labels_url or "", listed) if listed else []
     if now is not before:
         write_snapshot(out_url, now)
-    _tidy(out_url, staged, fresh)
+    _tidy(out_url, staged, wanted, now is not before)
     read = sum(task.old is None for task in tasks.values())
     refused = {k: n for k, n in now.refused.items() if not k.startswith("interval_") and k not in NOTES}
     return IndexSummary(
@@ -214,11 +215,17 @@ def _over_shards(tasks: dict[int, ShardTask], over: Over) -> Iterator[tuple[int,
     yield from zip(tasks, (facts for part in over(parts, index_some) for facts in part), strict=True)
 
 
-def _tidy(out_url: str, staged: set[str], fresh: Sequence[Shard]) -> None:
-    """Remove what was staged before or by this call, and an index of an earlier version that is taken over."""
-    own = {f"{each.identity}{end}" for each in fresh for end in (".parquet", "-refused.parquet")}
+def _tidy(out_url: str, staged: set[str], wanted: Sequence[Shard], is_new: bool) -> None:
+    """Remove what is staged of shards that the index holds, and an index of an earlier version that is taken over.
+
+    Args:
+        staged: what was there before.
+        is_new: a snapshot was written. Else all other staged parts may be of a process that is indexing now.
+    """
+    own = {f"{each.identity}{end}" for each in wanted for end in (".parquet", "-refused.parquet")}
     there = staged_files(out_url)
     dealt = {name for name in there if name.endswith(".bin")}
+    left = own | staged | dealt if is_new else own
     with ThreadPoolExecutor(LOOKUP_THREADS) as threads:
-        list(threads.map(lambda name: store.delete(staged_url(out_url, name)), (staged | own | dealt) & there))
+        list(threads.map(lambda name: store.delete(staged_url(out_url, name)), left & there))
     remove_old(out_url)

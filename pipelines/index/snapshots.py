@@ -91,7 +91,10 @@ def overtaken(index_url: str) -> InputError:
 
 
 def partitions_of(index_url: str, snapshot: Snapshot) -> tuple[Partition, ...]:
-    """All partitions of a snapshot, by uid. Raises InputError if their videos are not as many as the snapshot says."""
+    """All partitions of a snapshot, by uid.
+
+    Raises InputError if their videos are not as many as the snapshot says, or two of them have one uid.
+    """
     found = [each for name in snapshot.manifests for each in read_manifest(index_url, name)]
     found.sort(key=lambda each: each.uid)
     said = sum(each.rows for each in found)
@@ -99,6 +102,12 @@ def partitions_of(index_url: str, snapshot: Snapshot) -> tuple[Partition, ...]:
         raise InputError(
             f"{_url(index_url, snapshot.number)} is damaged (it says {snapshot.videos} videos, and its manifests "
             f"{said}); {_FIX}"
+        )
+    uids = [each.uid for each in found]
+    if len({*uids}) < len(uids) or not all(0 <= uid < snapshot.next_uid for uid in uids):
+        raise InputError(
+            f"{_url(index_url, snapshot.number)} is damaged (its manifests do not have each partition once, below "
+            f"{snapshot.next_uid}); {_FIX}"
         )
     return tuple(found)
 

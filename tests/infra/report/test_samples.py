@@ -18,6 +18,8 @@ from adaptfocus.infra.report.samples import STRIP_FRAMES
 from adaptfocus.infra.report.thumbnails import frames_jpeg
 from adaptfocus.pipelines.decode.bag import to_square_rgb
 from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.index.build import build_index
+from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.plan.published import read_plan
 from adaptfocus.pipelines.schemas import PLAN_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table
@@ -177,3 +179,17 @@ def test_an_index_that_changed_since_shows_no_wrong_videos(compared: Compared, t
     data = gather([str(moved), compared.ours], "test", 2, "")
     assert {s.run for s in data.samples} == {"ours"}
     assert [(d.kind, d.count, d.stage) for d in data.dropped] == [("index_changed", 2, "sample videos")]
+
+
+def test_a_run_is_shown_on_the_videos_that_it_was_begun_on(small_world: SmallWorld, tmp_path: Path) -> None:
+    """One run was begun before its index grew, the other afterwards. Both are shown."""
+    shards = [sorted(set(load_index(url).table["shard_url"].to_pylist()))
+              for url in (small_world.train_index, small_world.test_index)]  # fmt: skip
+    index, runs = str(tmp_path / "index"), []
+    for number in (1, 2):
+        build_index([each for part in shards[:number] for each in part], index, workers=1)
+        config = small_world.run_config(tmp_path, f"run{number}", f"index={index}", "epochs=1")
+        runs.append(trained(config).url)
+    data = gather(runs, "test", 2, "")
+    assert [s.run for s in data.samples] == ["run1", "run1", "run2", "run2"]
+    assert not data.dropped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from hypothesis import strategies as st
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import BadVideoError, InputError
 from adaptfocus.pipelines.index import build as build_module
+from adaptfocus.pipelines.index import deal
 from adaptfocus.pipelines.index import rows as index_rows
 from adaptfocus.pipelines.index.build import IndexSummary
 from adaptfocus.pipelines.index.deal import Sizes
 from adaptfocus.pipelines.index.load import load_index, open_index, read_partitions, read_rows
 from adaptfocus.pipelines.index.partitions import Partition, write_manifests
 from adaptfocus.pipelines.index.shard_lists import IndexedShard, write_shards
-from adaptfocus.pipelines.index.snapshots import Snapshot, write_snapshot
+from adaptfocus.pipelines.index.snapshots import Snapshot, newest_snapshot, write_snapshot
 from adaptfocus.pipelines.over import in_this_process
 from adaptfocus.pipelines.store import objects
 from tests.footage import encode, write_tar
@@ -212,3 +214,34 @@ def test_a_tar_that_is_read_again_with_another_result_leaves_earlier_snapshots_t
         index(*shards, out=out, isolation=None)
     assert load_index(str(out)).table.num_rows == 3
     assert read_rows(str(out), 0, 2, first).equals(before)
+
+
+def test_a_call_that_changes_nothing_leaves_the_work_of_one_that_is_indexing(tmp_path: Path) -> None:
+    """A tar comes. While its videos are dealt, another call is given the tars that the index has already."""
+    out = tmp_path / "index"
+    put(tmp_path, "a", ["a0"])
+    build(tmp_path, out)
+    put(tmp_path, "b", ["b0", "b1"])
+
+    def with_another(items: Any, function: Any) -> Any:
+        found = list(in_this_process(items, function))
+        if function is deal.write_group:
+            assert build(tmp_path / "a.tar", out).shards_read == 0
+        return iter(found)
+
+    assert build(tmp_path, out, over=with_another).videos == 3
+
+
+@pytest.mark.parametrize("uids", [(0, 0), (0, 2), (-1, 1)])
+def test_partitions_that_share_a_uid_are_refused(tmp_path: Path, uids: tuple[int, int]) -> None:
+    """Otherwise two videos would have one `video_row`, and the scores of one would count for the other."""
+    put(tmp_path, "a", [f"a{n}" for n in range(8)])
+    build(tmp_path, tmp_path / "index")
+    url = str(tmp_path / "index")
+    snapshot = newest_snapshot(url)
+    assert snapshot is not None
+    parts = [replace(each, uid=uid) for each, uid in zip(read_partitions(url), uids, strict=True)]
+    changed = replace(snapshot, number=1, parent=0, manifests=write_manifests(url, parts, 2))
+    write_snapshot(url, changed)
+    with pytest.raises(InputError, match=r"000001\.json is damaged \(its manifests do not have each partition once"):
+        read_partitions(url)
