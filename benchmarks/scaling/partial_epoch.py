@@ -29,7 +29,7 @@ def rewritten_share(folder: Path, cache: Path) -> tuple[int, int, int]:
     whole = corpus.partitions, corpus.classes
     manifest, _ = merge_epoch(run, config, *whole, 0, run.newest()[1], in_this_process)
     write_manifest(run, 1, manifest)
-    uids = windows_in_order([*corpus.partitions], config.seed, 1)[0]
+    uids = windows_in_order({uid: each.rows for uid, each in corpus.partitions.items()}, config.seed, 1, 1)[0]
     window = replace(corpus, partitions={uid: corpus.partitions[uid] for uid in uids})
     publish(EpochPlanner(config, window, manifest, in_this_process).draw(1, ()))
     steps.trained(config, 1)

@@ -71,7 +71,7 @@ def settings(index: str, folder: Path, epochs: int, *overrides: str) -> TrainCon
     values = {
         "name": "run", "runs": str(folder / "runs"), "index": index, "epochs": epochs, "seed": 3,
         "clip": {"frames": 4, "fps": 4.0, "size_pixels": 16},
-        "plan": {"clips_per_bag": 1, "bags_per_batch": BAGS_PER_BATCH},
+        "plan": {"clips_per_bag": 1, "bags_per_batch": BAGS_PER_BATCH, "window_videos": 1},
         "focus": {"warmup_epochs": 1},
         "checkpoint": {"every_batches": 10, "keep": 1},
         "placement": {"engine": "ray", "workers": 2, "decode_workers": 2},

@@ -81,7 +81,7 @@ def settings(runs: str | Path, name: str, index: str | Path, *overrides: str) ->
     values = {
         "name": name, "runs": str(runs), "index": str(index), "epochs": 3, "seed": 0,
         "clip": {"frames": FRAMES, "frame_stride": STRIDE, "size_pixels": 112},
-        "plan": {"clips_per_bag": CLIPS_PER_BAG, "bags_per_batch": BAGS_PER_BATCH},
+        "plan": {"clips_per_bag": CLIPS_PER_BAG, "bags_per_batch": BAGS_PER_BATCH, "window_videos": 1},
         "focus": {"warmup_epochs": 1},
         "saliency": {"bins": 20},
     }  # fmt: skip

@@ -51,6 +51,9 @@ class PlanConfig(Settings):
     # Batches at the beginning of an epoch that are drawn one epoch earlier, so that they can be read while that epoch
     # still trains; at most a quarter of an epoch. New scores reach the draws of their videos one epoch later.
     lead_batches: int = pydantic.Field(default=2, ge=0)
+    # The least number of videos that are put in order together: a window has 8 partitions of the index, and more until
+    # it has as many. Only an index that grew by small steps has partitions of far less than 8,192 videos.
+    window_videos: int = pydantic.Field(default=32768, ge=1)
 
     def head_bags(self, num_bags: int) -> int:
         """The number of bags in the head of the next epoch, if this epoch has `num_bags`."""

@@ -16,7 +16,7 @@ from adaptfocus.pipelines.index.partitions import ROW_BITS
 from adaptfocus.pipelines.plan.draw import check_fits
 from adaptfocus.pipelines.plan.order import order_of_partitions
 
-PARTITIONS_PER_WINDOW = 8  # 65,536 videos: an order as good as a corpus's own, planned in 0.6 GB
+PARTITIONS_PER_WINDOW = 8  # at least: 65,536 videos, an order as good as a corpus's own, planned in 0.6 GB
 
 
 def uid_of(video_row: int) -> int:
@@ -24,12 +24,24 @@ def uid_of(video_row: int) -> int:
     return video_row >> ROW_BITS
 
 
-def windows_in_order(uids: Sequence[int], seed: int, epoch: int) -> list[tuple[int, ...]]:
-    """The partitions of each window of an epoch, in the order of the epoch."""
-    ordered = order_of_partitions(sorted(uids), seed, epoch)
-    return [
-        tuple(ordered[first : first + PARTITIONS_PER_WINDOW]) for first in range(0, len(ordered), PARTITIONS_PER_WINDOW)
-    ]
+def windows_in_order(videos: Mapping[int, int], seed: int, epoch: int, window_videos: int) -> list[tuple[int, ...]]:
+    """The partitions of each window of an epoch, in the order of the epoch.
+
+    A window is the next PARTITIONS_PER_WINDOW partitions, and more until it has `window_videos` videos: an index that
+    grew by a few videos at a time has many small partitions.
+
+    Args:
+        videos: uid -> the number of videos of each partition.
+    """
+    windows: list[list[int]] = [[]]
+    room = window_videos
+    for uid in order_of_partitions(sorted(videos), seed, epoch):
+        if len(windows[-1]) >= PARTITIONS_PER_WINDOW and room <= 0:
+            windows.append([])
+            room = window_videos
+        windows[-1].append(uid)
+        room -= videos[uid]
+    return [tuple(window) for window in windows if window]
 
 
 class Lead(NamedTuple):

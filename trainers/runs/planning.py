@@ -136,7 +136,7 @@ class EpochPlanner:
         taken, earlier = by_partition(lead.taken), by_partition(lead.occurrences())
         tasks = [
             replace(self._task(epoch, uids), taken=of_partitions(taken, uids), earlier=of_partitions(earlier, uids))
-            for uids in windows_in_order([*self.corpus.partitions], self.config.seed, epoch)
+            for uids in self._in_order(epoch)
         ]
         repeats = self._repeats
         if repeats is None:
@@ -154,6 +154,10 @@ class EpochPlanner:
         for number, count in zip(changed, self.over([tasks[n] for n in changed], count_bags), strict=True):
             bags[number] = count
         return tasks, bags
+
+    def _in_order(self, epoch: int) -> list[tuple[int, ...]]:
+        videos = {uid: each.rows for uid, each in self.corpus.partitions.items()}
+        return windows_in_order(videos, self.config.seed, epoch, self.config.plan.window_videos)
 
     def _task(self, epoch: int, uids: Sequence[int]) -> WindowTask:
         partitions = tuple(self.corpus.partitions[uid] for uid in uids)
@@ -185,7 +189,7 @@ class EpochPlanner:
         """What decides how often a video repeats; None if each has one bag."""
         if not self.config.plan.repeat_factor:
             return None
-        tasks = [self._task(0, uids) for uids in windows_in_order([*self.corpus.partitions], self.config.seed, 0)]
+        tasks = [self._task(0, uids) for uids in self._in_order(0)]
         counts = sum(self.over(tasks, count_usable_labels), np.zeros(len(self.corpus.classes), np.int64))
         weighed = self.over([replace(task, videos_of_label=counts) for task in tasks], weigh)
         weight_of = {uid: weight for found in weighed for uid, weight in found.items()}

@@ -13,7 +13,6 @@ from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.pipelines.index.partitions import ROW_BITS
 from adaptfocus.pipelines.plan.order import Share, draw_repeated_order, order_of_partitions, shares
 from adaptfocus.pipelines.plan.windows import (
-    PARTITIONS_PER_WINDOW,
     by_partition,
     lay_out,
     lead_of,
@@ -28,12 +27,22 @@ def row(uid: int, number: int) -> int:
 
 def test_the_literal_windows_of_seed_3() -> None:
     """Pins the order of partitions: every resumed run would otherwise silently train on other clips."""
-    assert windows_in_order(range(20), 3, 0) == LITERAL_WINDOWS
-    assert windows_in_order(range(19, -1, -1), 3, 0) == LITERAL_WINDOWS
-    assert windows_in_order(range(20), 3, 1) != LITERAL_WINDOWS
+    assert windows_in_order(dict.fromkeys(range(20), 8100), 3, 0, 32768) == LITERAL_WINDOWS
+    assert windows_in_order(dict.fromkeys(range(19, -1, -1), 8100), 3, 0, 32768) == LITERAL_WINDOWS
+    assert windows_in_order(dict.fromkeys(range(20), 8100), 3, 1, 32768) != LITERAL_WINDOWS
 
 
 LITERAL_WINDOWS = [(15, 8, 4, 5, 0, 9, 2, 1), (3, 14, 12, 17, 6, 10, 16, 13), (19, 7, 18, 11)]
+
+
+def test_small_partitions_of_an_index_that_grew_by_steps_are_put_in_order_together() -> None:
+    """Otherwise a corpus that grew by a tar a day would be trained on the same few videos batch after batch."""
+    grown = {0: 8000, **dict.fromkeys(range(1, 400), 90)}
+    windows = windows_in_order(grown, 3, 0, 32768)
+    assert sorted(uid for window in windows for uid in window) == list(range(400))
+    assert all(sum(grown[uid] for uid in window) >= 32768 for window in windows[:-1])
+    assert len(windows) == 2
+    assert windows_in_order({}, 3, 0, 32768) == []
 
 
 def test_partitions_keep_their_relative_order_when_others_come() -> None:
@@ -93,9 +102,8 @@ def test_every_video_has_its_slot_or_is_carried_over(sizes, head, carried, per_b
     taken = by_partition(lead.taken)
     windows = [
         (uids, sum(usable[uid] for uid in uids) - sum(of_partitions(taken, uids).values()))
-        for uids in windows_in_order(range(len(sizes)), 1, 1)
+        for uids in windows_in_order(dict(enumerate(sizes)), 1, 1, 1)
     ]
-    assert all(len(uids) <= PARTITIONS_PER_WINDOW for uids, _ in windows)
     wanted = Counter(v for v in videos if v not in gone) + Counter(v for v in late if v not in gone)
     wanted += Counter(v for v in early if v in gone)
     if sum(wanted.values()) < per_batch:

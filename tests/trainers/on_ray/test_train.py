@@ -132,7 +132,7 @@ def test_windows_that_tasks_plan_and_merge_are_those_of_one_process(
     """18 videos in about as many partitions: three windows, so that rank 0 gives them to tasks of Ray Data."""
     index = str(tmp_path / "index")
     build_index([str(small_world.folder / "shards-train")], index, workers=1, sizes=Sizes(partition_rows=1))
-    settings = (f"index={index}", "epochs=2", "checkpoint.every_batches=1")
+    settings = (f"index={index}", "plan.window_videos=1", "epochs=2", "checkpoint.every_batches=1")
     alone = small_world.run_config(tmp_path, "alone", *settings)
     prepare(alone)
     train(alone, LocalEngine(alone.plan.bags_per_batch))

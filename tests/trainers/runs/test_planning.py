@@ -36,9 +36,9 @@ from adaptfocus.trainers.settings.run import TrainConfig
 from tests.worlds import SmallWorld
 
 RULES = {
-    "plain": (),
-    "repeats": ("plan.repeat_factor=.5", "plan.focus_balance=.7"),
-    "full": ("focus.regime=full",),
+    "plain": ("plan.window_videos=1",),
+    "repeats": ("plan.window_videos=1", "plan.repeat_factor=.5", "plan.focus_balance=.7"),
+    "full": ("plan.window_videos=1", "focus.regime=full"),
 }
 HEAD_BAGS = 4
 
