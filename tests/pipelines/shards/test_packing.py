@@ -136,14 +136,14 @@ def test_an_interrupted_pack_leaves_no_half_shard(clips: Path, tmp_path: Path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_progress_names_each_video(clips: Path, tmp_path: Path):
+def test_progress_names_each_video_and_shard(clips: Path, tmp_path: Path):
     seen: list[tuple[int, int, str]] = []
     pack(
         [video(clips / "a.mp4"), video(clips / "b.mkv")],
         str(tmp_path / "out"),
         progress=lambda *step: seen.append(step),
     )
-    assert seen == [(1, 2, "a"), (2, 2, "b")]
+    assert seen == [(1, 2, "a"), (2, 2, "b"), (3, 3, str(tmp_path / "out/shard-000000.tar"))]
 
 
 @pytest.mark.parametrize(("video_id", "key"), [("a", "a"), ("a.b.c", "a_b_c"), ("v1.0/a.b", "v1.0/a_b"), (".x", "_x")])
