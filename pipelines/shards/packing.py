@@ -48,6 +48,7 @@ Annotate = Callable[[Mapping[str, float]], Sequence[Problem]]
 # Large enough for few listings, and small enough that one process indexes a shard in minutes.
 SHARD_SIZE_BYTES = 1 << 30
 TASK_VIDEOS = 16  # that a task checks
+CLASSES = "classes.txt"
 SUMMARY = "pack.json"  # is written last
 
 
@@ -200,7 +201,7 @@ def _make_room(out_url: str, overwrite: bool, resume: bool) -> None:
     remove_parts(out_url)
     annotations = store.list_files(store.join(out_url, ANNOTATIONS))
     # The summary first: where it is, the shards are whole.
-    for url in [summary, *([] if resume else old), *annotations]:
+    for url in [summary, store.join(out_url, CLASSES), *([] if resume else old), *annotations]:
         store.delete(url)
 
 
@@ -209,7 +210,7 @@ def _check_no_others(out_url: str, shards: Sequence[Shard]) -> None:
     others = sorted(set(_tars_in(out_url)) - {shard.url for shard in shards})
     if others:
         raise InputError(
-            f"{others[0]} is none of the {len(shards)} shards of this pack; resume with the same videos, labels and "
+            f"{others[0]} is not a shard of this pack; resume with the same videos, labels and "
             "--shard-size, or give another folder, or --overwrite"
         )
 
@@ -232,7 +233,7 @@ def _summary(done: _Checked, out_url: str, shards: Sequence[Shard], classes: lis
         counts=counts,
         problems=done.problems,
     )
-    store.write_bytes(store.join(out_url, "classes.txt"), "".join(f"{c}\n" for c in classes).encode())
+    store.write_bytes(store.join(out_url, CLASSES), "".join(f"{c}\n" for c in classes).encode())
     text = json.dumps(asdict(summary), ensure_ascii=False, indent=1)
     store.write_bytes(store.join(out_url, SUMMARY), text.encode())
     return summary
