@@ -71,19 +71,22 @@ def test_a_process_that_dies_is_said() -> None:
         list(in_processes(2)(ITEMS, dies_at_three))
 
 
-def test_no_process_outlives_a_caller_that_is_killed() -> None:
-    script = (
-        "import os, signal; from adaptfocus.pipelines.over import in_processes; import tests.pipelines.test_over as t"
-    )
-    script += "\nfor number, pid in in_processes(2)(t.ITEMS, t.slow_if_even):\n    print(pid, flush=True)\n"
-    script += "    if number == 9: os.kill(os.getpid(), signal.SIGKILL)\n"
-    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=False)
+def test_no_process_outlives_a_caller_that_is_killed(tmp_path: Path) -> None:
+    script = "import os, signal, sys; from adaptfocus.pipelines.over import in_processes"
+    script += "\nimport tests.pipelines.test_over as t\nfor number, pid in in_processes(2)(t.ITEMS, t.slow_if_even):\n"
+    script += "    print(pid, flush=True)\n    if number == 9: os.kill(os.getpid(), signal.SIGKILL)\n"
+    told = tmp_path / "pids"  # a pipe would stay open for as long as one of them lives
+    with told.open("w") as out:
+        done = subprocess.run([sys.executable, "-c", script], stdout=out, stderr=subprocess.DEVNULL, check=False)
     assert done.returncode == -signal.SIGKILL
-    pids = {int(pid) for pid in done.stdout.split()}
+    pids = {int(pid) for pid in told.read_text().split()}
     assert pids
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 10
     while left := [pid for pid in pids if _runs(pid)]:
-        assert time.monotonic() < deadline, left
+        if time.monotonic() > deadline:
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+            raise AssertionError(f"{len(left)} processes wait for ever")
         time.sleep(0.05)
 
 
