@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import webdataset
@@ -14,6 +16,7 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.annotations.names import key_of
 from adaptfocus.pipelines.annotations.rows import AnnotatedVideo, Problem
 from adaptfocus.pipelines.errors import InputError, StorageError
+from adaptfocus.pipelines.over import in_this_process
 from adaptfocus.pipelines.shards.packing import pack
 from tests.footage import encode
 
@@ -164,12 +167,13 @@ def test_the_same_bytes_go_to_an_object_store(clips: Path, tmp_path: Path, s3_ur
     assert names == ["a.mp4", "a.json", "b.mkv", "b.json"]
 
 
-def test_an_interrupted_pack_leaves_nothing_in_an_object_store(clips: Path, s3_url: str):
-    def interrupt(done: int, total: int, video_id: str) -> None:
-        raise KeyboardInterrupt
+def test_a_shard_that_fails_in_the_middle_leaves_nothing_in_an_object_store(clips: Path, s3_url: str):
+    def over(items: Sequence[Any], function: Callable[[Any], Any]) -> Iterator[Any]:
+        yield from in_this_process(items, function)
+        (clips / "b.mkv").unlink()  # after all were checked; a is copied before it is missed
 
-    with pytest.raises(KeyboardInterrupt):
-        pack([video(clips / "a.mp4")], f"{s3_url}/interrupted", progress=interrupt)
+    with pytest.raises(InputError, match=r"b\.mkv had \d+ bytes when it was checked, and is gone"):
+        pack([video(clips / "a.mp4"), video(clips / "b.mkv")], f"{s3_url}/interrupted", over=over)
     assert store.list_files(f"{s3_url}/interrupted") == []
 
 
