@@ -82,6 +82,8 @@ def make_world(folder: Path, train: int = 18, test: int = 6) -> SmallWorld:
     videos, _ = read_manifest(str(manifest))
     for split in ("train", "test"):
         shards = str(folder / f"shards-{split}")
-        pack([v for v in videos if v.split == split], shards, classes=config.classes, shard_size_bytes=1 << 20)
+        pack(
+            [v for v in videos if v.split == split], shards, classes=config.classes, shard_size_bytes=1 << 20, workers=1
+        )
         build_index([shards], str(folder / f"index-{split}"), classes=config.classes, workers=1)
     return SmallWorld(folder, config)

@@ -30,6 +30,7 @@ PAGES = {
         (
             "pack --manifest videos.csv --split train --out shards/train",
             "pack --format charades --annotations Charades --videos Charades_v1_480 --out s3://bucket/charades",
+            "pack --manifest s3://bucket/videos.csv --out s3://bucket/shards --ray --address HEAD:6379",
         ),
     ),
     "index": Page(

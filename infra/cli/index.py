@@ -6,17 +6,15 @@ The work is done by `pipelines.index.build`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from adaptfocus.infra.cli.options import Address, Classes, Processes
+from adaptfocus.infra.cli.tasks import check_address, over_cluster
 from adaptfocus.infra.running.wording import counts_line, many
 from adaptfocus.pipelines.errors import ConfigError
-from adaptfocus.pipelines.over import Over
 
 out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 
@@ -62,11 +60,10 @@ def index(
         for url in shards:
             _show(url)
         return
-    if address and not ray:
-        raise ConfigError("--address is of a Ray cluster; give --ray too")
+    check_address(ray, address)
     if ray:  # tasks run in other folders
         out_url, labels = absolute(out_url), labels and absolute(labels)
-    with _over(ray, address, workers, out_url) as over, progress_bar("indexing shards") as progress:
+    with over_cluster(ray, address, workers, out_url) as over, progress_bar("indexing shards") as progress:
         done = build_index(
             shards, out_url, classes=read_classes(classes) if classes else None, labels_url=labels, workers=workers,
             progress=progress, isolation=DEFAULT_ISOLATION if isolate else None, prefix_shard=prefix_shard, over=over,
@@ -89,23 +86,6 @@ def index(
         out.print(f"  warning: {warning}", markup=False, highlight=False, soft_wrap=True)
     if show_refused:
         _show(out_url)
-
-
-@contextmanager
-def _over(ray: bool, address: str | None, workers: int | None, out_url: str) -> Iterator[Over | None]:
-    """What does the work on a cluster; None for this machine's processes."""
-    if not ray:
-        yield None
-        return
-    from adaptfocus.infra.running.run import check_ray
-    from adaptfocus.pipelines import store
-
-    check_ray()
-    from adaptfocus.infra.running.cluster import tasks_on
-
-    store.check_writable(out_url)
-    with tasks_on(address, workers, out_url) as over:
-        yield over
 
 
 def _show(index_url: str) -> None:

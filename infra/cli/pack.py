@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from adaptfocus.infra.cli.options import Classes
+from adaptfocus.infra.cli.options import Address, Classes, Processes
+from adaptfocus.infra.cli.tasks import check_address, over_cluster
 from adaptfocus.infra.running.wording import counts_line, many
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.annotations.groups import check_groups, split_by_groups
@@ -40,6 +41,25 @@ class Chosen:
     problems: list[Problem]
     release: Release | None = None
     warnings: Sequence[str] = ()  # likely mistakes, in all splits
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where shards go, and what becomes of those that are there."""
+
+    url: str
+    shard_size_bytes: int
+    overwrite: bool
+    resume: bool
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Where the work is done."""
+
+    number: int | None
+    ray: bool
+    address: str | None
 
 
 INPUT, RELEASE, OUTPUT = "Input: one of these", "Of a data set (--format)", "Output"
@@ -83,15 +103,22 @@ def pack(
     ] = None,
     shard_size: Annotated[int, _option(panel=OUTPUT, help="Bytes after which a new shard begins.")] = 1 << 30,
     overwrite: Annotated[bool, _option("--overwrite", panel=OUTPUT, help="Replace existing shards.")] = False,
+    resume: Annotated[
+        bool, _option("--resume", panel=OUTPUT, help="Complete a pack that was stopped: keep its whole shards.")
+    ] = False,
     problems_url: Annotated[
         str | None, _option("--problems", panel=OUTPUT, help="URL of a file to list all problems in.")
     ] = None,
     as_json: Annotated[bool, _option("--json", panel=OUTPUT, help="Print the result as JSON.")] = False,
+    workers: Processes = None,
+    ray: Annotated[bool, typer.Option("--ray", help="Check the videos and write the shards on a Ray cluster.")] = False,
+    address: Address = None,
 ) -> None:
     """Pack videos and labels into WebDataset tars.
 
     Give one input: --manifest, --format with --annotations, or --gmdcsa24.
     """
+    check_address(ray, address)
     if sum(each is not None for each in (format_name, manifest, gmdcsa24)) != 1:
         raise ConfigError("give one input: --format NAME --annotations URL, --manifest URL or --gmdcsa24 FOLDER")
     of_formats = {
@@ -126,7 +153,8 @@ def pack(
         chosen = _of_list(manifest, gmdcsa24, hold_out or [], names, split or [])
     if out_url is None:
         raise ConfigError("--out is missing: the folder of the shards")
-    _pack(chosen, out_url, shard_size, overwrite, as_json, problems_url)
+    there = Output(out_url, shard_size, overwrite, resume)
+    _pack(chosen, there, Workers(workers, ray, address), as_json, problems_url)
 
 
 def _of_release(release: Release, folders: list[str], with_intervals: bool, warnings: list[str]) -> Chosen:
@@ -186,18 +214,24 @@ def _first_of(problems: Sequence[Problem]) -> str:
     return f"{len(problems)} were left out{first}"
 
 
-def _pack(
-    chosen: Chosen, out_url: str, shard_size: int, overwrite: bool, as_json: bool, problems_url: str | None
-) -> None:
+def _pack(chosen: Chosen, to: Output, workers: Workers, as_json: bool, problems_url: str | None) -> None:
     from adaptfocus.infra.running.progress import progress_bar
     from adaptfocus.pipelines.datasets.task_files import write_tasks
     from adaptfocus.pipelines.shards.packing import pack as pack_videos
+    from adaptfocus.pipelines.store.urls import absolute
 
-    release = chosen.release
-    with progress_bar("packing") as progress:
+    release, videos, out_url = chosen.release, chosen.videos, to.url
+    if workers.ray:  # tasks run in other folders
+        videos, out_url = [replace(video, path=absolute(video.path)) for video in videos], absolute(out_url)
+    with (
+        over_cluster(
+            workers.ray, workers.address, workers.number, out_url, _first_there(videos) if workers.ray else {}
+        ) as over,
+        progress_bar("packing (videos checked, shards written)") as progress,
+    ):
         done = pack_videos(
-            chosen.videos, out_url, classes=chosen.classes, shard_size_bytes=shard_size, problems=chosen.problems,
-            overwrite=overwrite, progress=progress,
+            videos, out_url, classes=chosen.classes, shard_size_bytes=to.shard_size_bytes, problems=chosen.problems,
+            overwrite=to.overwrite, resume=to.resume, progress=progress, workers=workers.number, over=over,
             annotate=None if release is None else lambda seconds: write_tasks(release, out_url, seconds),
         )  # fmt: skip
     _write_problems(problems_url, done.problems)
@@ -212,6 +246,13 @@ def _pack(
     counts_line(out, "left out or changed", done.counts, [f"{p.where}: {p.message}" for p in done.problems])
     _not_found(done.problems, f"{out_url}/pack.json lists all")
     _warn(chosen.warnings)
+
+
+def _first_there(videos: Sequence[AnnotatedVideo]) -> dict[str, str]:
+    """A video of this machine, if there is one: on a node that does not see it, all would be missing."""
+    return next(
+        ({"the video": video.path} for video in videos if store.is_local(video.path) and store.exists(video.path)), {}
+    )
 
 
 def _validate(release: Release, folders: list[str], as_json: bool, problems_url: str | None) -> None:

@@ -80,17 +80,20 @@ def connect(address: str | None, cpus: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def tasks_on(address: str | None, tasks_at_once: int | None, out_url: str) -> Iterator[OnRay]:
+def tasks_on(
+    address: str | None, tasks_at_once: int | None, out_url: str, places: Mapping[str, str] | None = None
+) -> Iterator[OnRay]:
     """What does a function over many items as tasks of a cluster; one a CPU at once, if `tasks_at_once` is None.
 
     Args:
         out_url: a folder that exists, and where the tasks write.
+        places: name of another place -> the path of an existing file in it, which the tasks read.
 
     Raises:
-        ConfigError: the folder is a path of this machine, and a node has nothing there.
+        ConfigError: one of them is a path of this machine, and a node has nothing there.
     """
     with connect(address, cpus=tasks_at_once or os.cpu_count() or 1):
-        check_seen({"--out": out_url})
+        check_seen({"--out": out_url} | dict(places or {}))
         yield OnRay(tasks_at_once or int(ray.cluster_resources().get("CPU", 1)))
 
 

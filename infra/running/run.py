@@ -162,8 +162,8 @@ def engine_of(config: TrainConfig, engine: str, address: str | None) -> str:
 def check_ray() -> None:
     if importlib.util.find_spec("ray") is None:
         raise ConfigError(
-            "running on a cluster needs Ray, which is not installed; pip install 'adaptfocus[ray]', or stay in this "
-            "process (train: placement.engine=local; evaluate and extract: --engine local; index: leave out --ray)"
+            "running on a cluster needs Ray, which is not installed; pip install 'adaptfocus[ray]', or stay on this "
+            "machine (train: placement.engine=local; evaluate, extract: --engine local; pack, index: leave out --ray)"
         )
 
 

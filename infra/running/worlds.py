@@ -71,6 +71,7 @@ def pack_and_index(
             pack(
                 [video for video in videos if video.split == split], shards, classes=classes,
                 shard_size_bytes=shard_size_bytes, problems=problems, overwrite=overwrite, progress=progress,
+                workers=workers,
             )  # fmt: skip
         with progress_bar(f"indexing {split}") as progress:
             done[split] = build_index([shards], index, classes=classes, workers=workers, progress=progress)

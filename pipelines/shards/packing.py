@@ -1,35 +1,26 @@
 """Pack annotated videos into WebDataset shards.
 
-Each video is checked to begin to decode, its true duration is measured, and its bytes are streamed unchanged into a
-tar. The result is ``OUT/shard-000000.tar``, ... with ``KEY.mp4`` and ``KEY.json`` for each sample, ``classes.txt`` and
+Each video is checked to begin to decode, and its true duration is measured (`inspecting`). Sizes and names decide which
+videos go into which shard (`assigning`). Then the bytes of each video are streamed unchanged into a tar (`writing`).
+The result is ``OUT/shard-000000.tar``, ... with ``KEY.mp4`` and ``KEY.json`` for each sample, ``classes.txt`` and
 ``pack.json``.
 
-The same videos give the same bytes: no clock, user or machine is written into a tar. A video is read twice, once to
-demux it and once to copy it; at most a few megabytes of it are in memory.
+Videos are checked, and shards written, in any number of processes. The same videos give the same bytes: no clock, user
+or machine is written into a tar. A video is read twice, once to demux it and once to copy it; at most a few megabytes
+of it are in the memory of a process.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import posixpath
-import tarfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, cast
+from itertools import chain
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.annotations.groups import check_groups
-from adaptfocus.pipelines.annotations.names import (
-    VIDEO_EXTENSIONS,
-    check_id,
-    check_unique,
-    key_and_extension,
-    key_of,
-    normal,
-)
+from adaptfocus.pipelines.annotations.names import check_id, check_unique, key_of, normal
 from adaptfocus.pipelines.annotations.rows import (
     AnnotatedVideo,
     Problem,
@@ -39,26 +30,26 @@ from adaptfocus.pipelines.annotations.rows import (
     labels_and,
     parse_intervals,
     parse_labels,
-    tidy_intervals,
 )
 from adaptfocus.pipelines.annotations.tasks import ANNOTATIONS
-from adaptfocus.pipelines.apart.pool import read_packet_table_apart
-from adaptfocus.pipelines.decode.settings import DEFAULT_ISOLATION
-from adaptfocus.pipelines.errors import BadVideoError, InputError, StorageError, as_bad_video
-from adaptfocus.pipelines.inspection.demux import DEMUX_BLOCK_BYTES, DEMUX_MAX_BLOCKS
-from adaptfocus.pipelines.shards.members import is_companion
-from adaptfocus.pipelines.store.range_file import RangeFile
+from adaptfocus.pipelines.errors import BadVideoError, InputError
+from adaptfocus.pipelines.over import Over, in_processes
+from adaptfocus.pipelines.shards.assigning import Sample, Shard, assign
+from adaptfocus.pipelines.shards.inspecting import Inspected, inspect_some, left_out
+from adaptfocus.pipelines.shards.writing import remove_parts, write_missing_shard, write_shard
 from adaptfocus.pipelines.store.urls import redact_url
-from adaptfocus.pipelines.video.table import PacketTable
 
-Progress = Callable[[int, int, str], None]  # videos done, videos in all, the id of the one just done
+# Steps done, steps in all, what was just done: the id of a video that was checked, or the URL of a shard that is there.
+# How many shards there will be is known, and counted, when all videos have been checked.
+Progress = Callable[[int, int, str], None]
 # id -> seconds of each packed video; returns problems with other annotations of the videos.
 Annotate = Callable[[Mapping[str, float]], Sequence[Problem]]
 
 # Large enough for few listings, and small enough that one process indexes a shard in minutes.
 SHARD_SIZE_BYTES = 1 << 30
-COPY_BYTES = 1 << 20
-UPLOAD_PART_BYTES = 64 << 20  # S3 allows 10,000 parts an object: 640 GB a shard
+TASK_VIDEOS = 16  # that a task checks
+CLASSES = "classes.txt"
+SUMMARY = "pack.json"  # is written last
 
 
 @dataclass(frozen=True)
@@ -85,8 +76,11 @@ def pack(
     shard_size_bytes: int = SHARD_SIZE_BYTES,
     problems: Sequence[Problem] = (),
     overwrite: bool = False,
+    resume: bool = False,
     progress: Progress | None = None,
     annotate: Annotate | None = None,
+    workers: int | None = None,
+    over: Over | None = None,
 ) -> PackSummary:
     """Write the videos, in their order, into shards of about `shard_size_bytes`.
 
@@ -94,12 +88,16 @@ def pack(
         classes: the class list; the sorted labels of the packed videos if None.
         problems: problems of the reader that made `videos`; the summary lists them before those found here.
         overwrite: remove existing shards in `out_url`.
+        resume: complete a pack of the same videos that was stopped. Shards that are there as they should be are kept.
         annotate: called when all shards exist, with id -> seconds of each packed video; writes into
             ``OUT/annotations``. The problems that it returns are counted with the others.
+        workers: number of processes; one for each core if None. With 1, all runs in this process.
+        over: what does the work, on a cluster for example; by default processes of this machine.
 
     Raises:
         InputError: there are shards in `out_url`, an id is unsafe or occurs twice, a label is not a class, a group is
-            in two splits, or no video could be packed.
+            in two splits, no video could be packed, a video changed while it was packed, or there is nothing that can
+            be resumed.
         StorageError: a place cannot be read or written.
     """
     classes = None if classes is None else list(dict.fromkeys(map(normal, classes)))
@@ -110,124 +108,71 @@ def pack(
     check_groups(videos)
     if shard_size_bytes < 1:
         raise InputError(f"the shard size is {shard_size_bytes} bytes; give at least 1 (1 GiB is usual)")
-    _clear(out_url, overwrite)
-    done = _Packing(out_url, shard_size_bytes, problems=list(problems))
-    try:
-        for number, video in enumerate(videos, start=1):
-            done.add(video)
-            if progress:
-                progress(number, len(videos), video.video_id)
-    except BaseException:
-        done.abandon()
-        raise
-    done.end_shard()
-    if not done.keys:
-        first = "; ".join(f"{p.where}: {p.message}" for p in done.problems[:3]) or "no videos were given"
-        raise InputError(f"none of {len(videos)} videos could be packed: {first}")
+    if overwrite and resume:
+        raise InputError("--overwrite removes the shards that --resume keeps; give one of them")
+    _make_room(out_url, overwrite, resume)
+    over = over or in_processes(workers)
+    done = _checked(videos, problems, over, progress)
+    shards = assign(done.samples, out_url, shard_size_bytes)
+    if resume:
+        _check_no_others(out_url, shards)
+    _write(shards, resume, over, progress, len(videos))
+    remove_parts(out_url)
     if annotate:
         done.problems += annotate(done.seconds)
-    return _summary(done, sorted(done.labels) if classes is None else list(classes))
+    return _summary(done, out_url, shards, sorted(done.labels) if classes is None else list(classes))
 
 
-class _Packing:
-    """The shard in progress, and what has been written so far."""
+@dataclass
+class _Checked:
+    """The videos that are packed, in their order, and what is known of them."""
 
-    def __init__(self, out_url: str, shard_size_bytes: int, problems: list[Problem]) -> None:
-        self.out_url, self.shard_size_bytes, self.problems = out_url, shard_size_bytes, problems
-        self.shards: list[str] = []
-        self.keys: dict[str, str] = {}  # key -> id
-        self.labels: set[str] = set()
-        self.groups: set[str | None] = set()
-        self.seconds: dict[str, float] = {}  # id -> duration
-        self.bytes = self.ids_renamed = 0
-        self._tar: tarfile.TarFile | None = None
-        self._file: _ShardFile | None = None
+    problems: list[Problem]
+    samples: list[Sample] = field(default_factory=list)
+    keys: dict[str, str] = field(default_factory=dict)  # key -> id
+    labels: set[str] = field(default_factory=set)
+    groups: set[str | None] = field(default_factory=set)
+    seconds: dict[str, float] = field(default_factory=dict)  # id -> duration
 
-    def add(self, video: AnnotatedVideo) -> None:
-        """Write one sample, or note why not."""
+    def add(self, video: AnnotatedVideo, found: Inspected) -> None:
+        """Take a video in, or note why not."""
         key = key_of(video.video_id)
-        try:
-            if key in self.keys:
-                raise BadVideoError("key_collision", f"{self.keys[key]!r} has the same key {key!r}; rename one")
-            if is_companion(f"{key}.mp4") or key_and_extension(f"{key}.mp4") != (key, "mp4"):
-                raise BadVideoError("reserved_key", f"readers of tars skip names such as {key!r}; rename it")
-            size_bytes = _size_of(video.path)
-            file = RangeFile(video.path, 0, size_bytes, DEMUX_BLOCK_BYTES, max_blocks=DEMUX_MAX_BLOCKS)
-            table = read_packet_table_apart(file, size_bytes, b"", DEFAULT_ISOLATION)
-            annotation, changed = _annotation(video, table)
-            text = json.dumps(annotation, ensure_ascii=False, sort_keys=True).encode()
-        except Exception as error:
-            bad = as_bad_video(_of_file(error, video.path))
-            self.problems.append(Problem(bad.kind, video.video_id, f"{redact_url(video.path)}: {bad}"))
+        if key in self.keys:
+            repeated = BadVideoError("key_collision", f"{self.keys[key]!r} has the same key {key!r}; rename one")
+            self.problems.append(left_out(video, repeated))
             return
-        tar = self._shard_for(size_bytes + len(text))
-        file = RangeFile(video.path, 0, size_bytes, DEMUX_BLOCK_BYTES, max_blocks=1)
-        _add_member(tar, f"{key}.{_extension(video.path)}", size_bytes, file)
-        _add_member(tar, f"{key}.json", len(text), io.BytesIO(text))
+        self.problems += found.problems
+        if found.sample is None:
+            return
+        self.samples.append(found.sample)
         self.keys[key] = video.video_id
-        self.problems += changed
-        self.labels.update(annotation["labels"])
+        self.labels.update(labels_and(video.intervals, video.labels))
         self.groups.add(video.group)
-        self.ids_renamed += key != video.video_id
-        self.bytes += size_bytes
-        self.seconds[video.video_id] = table.duration_seconds
-
-    def _shard_for(self, size_bytes: int) -> tarfile.TarFile:
-        """The open shard, or a new one if the sample does not fit. A video larger than a shard gets its own shard."""
-        if self._tar is not None and self._tar.offset and self._tar.offset + size_bytes > self.shard_size_bytes:
-            self.end_shard()
-        if self._tar is None:
-            self._file = _ShardFile(store.join(self.out_url, f"shard-{len(self.shards):06d}.tar"))
-            self._tar = tarfile.TarFile(
-                None, "w", cast(Any, self._file.stream), format=tarfile.PAX_FORMAT, copybufsize=COPY_BYTES
-            )
-            self.shards.append(self._file.url)
-        return self._tar
-
-    def end_shard(self) -> None:
-        """Finish the open shard, so that it appears under its name."""
-        if self._tar is not None and self._file is not None:
-            self._tar.close()
-            self._file.commit()
-        self._tar = self._file = None
-
-    def abandon(self) -> None:
-        """Drop the open shard, so that no partial shard is left under its name."""
-        if self._file is not None:
-            self._file.discard()
-        self._tar = self._file = None
+        self.seconds[video.video_id] = found.seconds
 
 
-class _ShardFile:
-    """A stream whose file appears under `url` only when it is committed."""
+def _checked(
+    videos: Sequence[AnnotatedVideo], problems: Sequence[Problem], over: Over, progress: Progress | None
+) -> _Checked:
+    """Look at all videos. Raises InputError if none can be packed."""
+    done = _Checked(list(problems))
+    groups = [videos[first : first + TASK_VIDEOS] for first in range(0, len(videos), TASK_VIDEOS)]
+    for number, found in enumerate(chain.from_iterable(over(groups, inspect_some)), start=1):
+        video = videos[number - 1]
+        done.add(video, found)
+        if progress:
+            progress(number, len(videos), video.video_id)
+    if not done.samples:
+        first = "; ".join(f"{p.where}: {p.message}" for p in done.problems[:3]) or "no videos were given"
+        raise InputError(f"none of {len(videos)} videos could be packed: {first}")
+    return done
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        fs, self._path = store.filesystem(url)
-        self._is_local = store.is_local(url)
-        if self._is_local:
-            os.makedirs(posixpath.dirname(self._path) or ".", exist_ok=True)  # noqa: PTH103
-            self.stream: Any = open(f"{self._path}.part", "wb")  # noqa: SIM115
-        else:  # a multipart upload becomes an object when it is closed
-            self.stream = fs.open(self._path, "wb", block_size=UPLOAD_PART_BYTES)
 
-    def commit(self) -> None:
-        try:
-            self.stream.close()
-            if self._is_local:
-                os.replace(f"{self._path}.part", self._path)  # noqa: PTH105
-        except OSError as error:
-            raise StorageError(
-                f"{self.url} could not be written ({error}); check the place, its quota and the network"
-            ) from error
-
-    def discard(self) -> None:
-        if self._is_local:
-            self.stream.close()
-            os.unlink(f"{self._path}.part")  # noqa: PTH108
-        else:
-            self.stream.discard()
-            self.stream.closed = True  # otherwise its destructor would upload the buffer
+def _write(shards: Sequence[Shard], resume: bool, over: Over, progress: Progress | None, steps_before: int) -> None:
+    """Write the shards; with `resume`, those that are not there."""
+    for number, _ in enumerate(over(shards, write_missing_shard if resume else write_shard), start=1):
+        if progress:
+            progress(steps_before + number, steps_before + len(shards), shards[number - 1].url)
 
 
 def _normal(video: AnnotatedVideo) -> AnnotatedVideo:
@@ -242,79 +187,53 @@ def _normal(video: AnnotatedVideo) -> AnnotatedVideo:
     return replace(video, video_id=video_id, labels=labels, intervals=intervals, split=split, group=group)
 
 
-def _annotation(video: AnnotatedVideo, table: PacketTable) -> tuple[dict[str, Any], list[Problem]]:
-    """The sample's .json, with intervals cut to the video."""
-    intervals, problems = tidy_intervals(video.intervals, video.video_id, table.duration_seconds)
-    annotation: dict[str, Any] = {
-        "id": video.video_id,
-        "labels": list(labels_and(video.intervals, video.labels)),
-        "duration_seconds": round(table.duration_seconds, 6),
-    }
-    if intervals is not None:
-        annotation["intervals"] = [
-            {"label": label, "start_seconds": start, "end_seconds": end} for label, start, end in intervals
-        ]
-    if video.split is not None:
-        annotation["split"] = video.split
-    if video.group is not None:
-        annotation["group"] = video.group
-    return annotation, problems
-
-
-def _size_of(url: str) -> int:
-    """Size in bytes. A missing file is the video's problem; an unreachable store ends the run."""
-    try:
-        return store.size_and_tag(url)[0]
-    except StorageError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            raise BadVideoError("missing_file", str(error)) from None
-        raise
-
-
-def _of_file(error: Exception, path: str) -> Exception:
-    """The error as the video's problem, if the local path is a folder or may not be read."""
-    is_file = isinstance(error, StorageError) and isinstance(error.__cause__, IsADirectoryError | PermissionError)
-    return BadVideoError("unreadable_file", str(error)) if is_file and store.is_local(path) else error
-
-
-def _extension(path: str) -> str:
-    """The file's extension in lower case; mp4 for a name without one, so that an indexer recognises a video."""
-    extension = posixpath.splitext(path.split("?", 1)[0])[1].removeprefix(".").lower()
-    return extension if extension in VIDEO_EXTENSIONS else "mp4"
-
-
-def _add_member(tar: tarfile.TarFile, name: str, size_bytes: int, file: Any) -> None:
-    info = tarfile.TarInfo(name)  # mtime, uid and gid are 0 and names are empty: the same bytes on every machine
-    info.size = size_bytes
-    tar.addfile(info, file)
-    cast(Any, tar).members.clear()  # tarfile would keep a million of them
-
-
-def _clear(out_url: str, overwrite: bool) -> None:
-    """Make room: an index of the folder must not find shards of an earlier pack."""
-    old = [url for url in store.list_files(out_url) if url.endswith(".tar")]
-    if old and not overwrite:
-        raise InputError(f"{out_url} already holds tars ({len(old)}); give another folder, or --overwrite")
+def _make_room(out_url: str, overwrite: bool, resume: bool) -> None:
+    """An index of the folder must not find shards of an earlier pack."""
+    old, summary = _tars_in(out_url), store.join(out_url, SUMMARY)
+    if resume and store.exists(summary):
+        raise InputError(f"{out_url} holds a whole pack, nothing to resume; give another folder, or --overwrite")
+    if old and not (overwrite or resume):
+        raise InputError(
+            f"{out_url} already holds tars ({len(old)}); give another folder, or --overwrite. If they are of this pack "
+            "and it was stopped, give --resume"
+        )
     store.check_writable(out_url)
-    for url in [*old, *store.list_files(store.join(out_url, ANNOTATIONS))]:
+    remove_parts(out_url)
+    annotations = store.list_files(store.join(out_url, ANNOTATIONS))
+    # The summary first: where it is, the shards are whole.
+    for url in [summary, store.join(out_url, CLASSES), *([] if resume else old), *annotations]:
         store.delete(url)
 
 
-def _summary(done: _Packing, classes: list[str]) -> PackSummary:
+def _check_no_others(out_url: str, shards: Sequence[Shard]) -> None:
+    """Raises InputError: the folder holds a tar that is none of these shards."""
+    others = sorted(set(_tars_in(out_url)) - {shard.url for shard in shards})
+    if others:
+        raise InputError(
+            f"{others[0]} is not a shard of this pack; resume with the same videos, labels and "
+            "--shard-size, or give another folder, or --overwrite"
+        )
+
+
+def _tars_in(out_url: str) -> list[str]:
+    return [url for url in store.list_files(out_url) if url.endswith(".tar")]
+
+
+def _summary(done: _Checked, out_url: str, shards: Sequence[Shard], classes: list[str]) -> PackSummary:
     counts = dict(sorted(Counter(problem.kind for problem in done.problems).items()))
     summary = PackSummary(
-        out_url=done.out_url,
-        shards=done.shards,
-        videos=len(done.keys),
-        bytes=done.bytes,
+        out_url=out_url,
+        shards=[shard.url for shard in shards],
+        videos=len(done.samples),
+        bytes=sum(sample.size_bytes for sample in done.samples),
         duration_seconds=round(sum(done.seconds.values()), 3),
         classes=classes,
         groups=len(done.groups - {None}),
-        ids_renamed=done.ids_renamed,
+        ids_renamed=sum(key != video_id for key, video_id in done.keys.items()),
         counts=counts,
         problems=done.problems,
     )
-    store.write_bytes(store.join(done.out_url, "classes.txt"), "".join(f"{c}\n" for c in classes).encode())
+    store.write_bytes(store.join(out_url, CLASSES), "".join(f"{c}\n" for c in classes).encode())
     text = json.dumps(asdict(summary), ensure_ascii=False, indent=1)
-    store.write_bytes(store.join(done.out_url, "pack.json"), text.encode())
+    store.write_bytes(store.join(out_url, SUMMARY), text.encode())
     return summary

@@ -74,3 +74,29 @@ def test_an_index_made_on_a_cluster_is_the_same(type_, tmp_path: Path) -> None:
     assert [*refused_of(here)] == [*refused_of(there)]
     whole = load_index(str(tmp_path / "typed"), ["video_id"]).table["video_id"].to_pylist()
     assert sorted(whole) == sorted(load_index(here, ["video_id"]).table["video_id"].to_pylist())
+
+
+def test_shards_written_on_a_cluster_are_the_same(type_, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Videos are checked and shards written by tasks, whose folder is another: the list's paths are relative."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for number in range(40):  # three tasks check them
+        (videos / f"{number:02d}.mp4").write_bytes(VIDEO)
+    (videos / "07.mp4").write_bytes(b"?")
+    (videos / "list.csv").write_text("path,labels\n" + "".join(f"{n:02d}.mp4,{'xy'[n % 2]}\n" for n in range(40)))
+    monkeypatch.chdir(tmp_path)
+    words = ["pack", "--manifest", "videos/list.csv", "--shard-size", 8 * len(VIDEO), "--workers", 2]
+    found = {}
+    for out, more in (("here", []), ("there", ["--ray"])):
+        code, said, _ = type_(*words, "--out", out, *more)
+        assert (code, said.splitlines()[0][:11]) == (0, "39 videos, ")
+        assert "unreadable_video 1" in said
+        found[out] = {path.name: path.read_bytes() for path in (tmp_path / out).iterdir() if path.name != "pack.json"}
+    assert found["there"] == found["here"]
+    assert len(found["here"]) > 4
+    assert type_(*words, "--out", "there", "--address", "x")[0] == 2
+    (tmp_path / "there" / "pack.json").unlink()
+    gone = tmp_path / "there" / "shard-000001.tar"
+    gone.unlink()
+    assert type_(*words, "--out", "there", "--ray", "--resume")[0] == 0
+    assert gone.read_bytes() == found["here"][gone.name]

@@ -17,7 +17,7 @@ from adaptfocus.pipelines.errors import BadVideoError, InputError, StorageError,
 from adaptfocus.pipelines.index import rows as index_rows
 from adaptfocus.pipelines.index.build import IndexSummary, build_index
 from adaptfocus.pipelines.index.load import load_index, refused_of
-from adaptfocus.pipelines.shards import packing as pack_module
+from adaptfocus.pipelines.shards import inspecting
 from adaptfocus.pipelines.shards.packing import pack
 from tests.footage import encode, write_tar
 
@@ -134,14 +134,14 @@ def test_what_is_about_the_store_is_not_a_videos_fault() -> None:
 
 
 def test_any_exception_of_a_video_leaves_it_out_of_a_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = pack_module.read_packet_table_apart
+    read = inspecting.read_packet_table_apart
 
     def odd(file: Any, *given: Any) -> Any:
         if file.url.endswith("a.mp4"):
             raise IndexError("list index out of range")
         return read(file, *given)
 
-    monkeypatch.setattr(pack_module, "read_packet_table_apart", odd)
+    monkeypatch.setattr(inspecting, "read_packet_table_apart", odd)
     for name in "ab":
         (tmp_path / f"{name}.mp4").write_bytes(VIDEO)
     (tmp_path / "folder.mp4").mkdir()
@@ -173,7 +173,7 @@ def test_what_pack_writes_index_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[tuple[str, list[str]]]
 ) -> None:
     """Any video is refused before anything is written, left out with a reason, or read back correctly."""
-    monkeypatch.setattr(pack_module, "read_packet_table_apart", lambda file, size, head, _: TABLE)
+    monkeypatch.setattr(inspecting, "read_packet_table_apart", lambda file, size, head, _: TABLE)
     monkeypatch.setattr(index_rows, "read_packet_table", lambda *_: TABLE)
     (tmp_path / "v.mp4").write_bytes(VIDEO)
     videos = [AnnotatedVideo(name, str(tmp_path / "v.mp4"), tuple(labels)) for name, labels in rows]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import tarfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import webdataset
@@ -14,6 +17,7 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.annotations.names import key_of
 from adaptfocus.pipelines.annotations.rows import AnnotatedVideo, Problem
 from adaptfocus.pipelines.errors import InputError, StorageError
+from adaptfocus.pipelines.over import in_this_process
 from adaptfocus.pipelines.shards.packing import pack
 from tests.footage import encode
 
@@ -136,14 +140,14 @@ def test_an_interrupted_pack_leaves_no_half_shard(clips: Path, tmp_path: Path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_progress_names_each_video(clips: Path, tmp_path: Path):
+def test_progress_names_each_video_and_shard(clips: Path, tmp_path: Path):
     seen: list[tuple[int, int, str]] = []
     pack(
         [video(clips / "a.mp4"), video(clips / "b.mkv")],
         str(tmp_path / "out"),
         progress=lambda *step: seen.append(step),
     )
-    assert seen == [(1, 2, "a"), (2, 2, "b")]
+    assert seen == [(1, 2, "a"), (2, 2, "b"), (3, 3, str(tmp_path / "out/shard-000000.tar"))]
 
 
 @pytest.mark.parametrize(("video_id", "key"), [("a", "a"), ("a.b.c", "a_b_c"), ("v1.0/a.b", "v1.0/a_b"), (".x", "_x")])
@@ -164,12 +168,14 @@ def test_the_same_bytes_go_to_an_object_store(clips: Path, tmp_path: Path, s3_ur
     assert names == ["a.mp4", "a.json", "b.mkv", "b.json"]
 
 
-def test_an_interrupted_pack_leaves_nothing_in_an_object_store(clips: Path, s3_url: str):
-    def interrupt(done: int, total: int, video_id: str) -> None:
-        raise KeyboardInterrupt
+def test_a_shard_that_fails_in_the_middle_leaves_nothing_in_an_object_store(clips: Path, s3_url: str):
+    def over(items: Sequence[Any], function: Callable[[Any], Any]) -> Iterator[Any]:
+        yield from in_this_process(items, function)
+        (clips / "b.mkv").unlink()  # after all were checked; a is copied before it is missed
 
-    with pytest.raises(KeyboardInterrupt):
-        pack([video(clips / "a.mp4")], f"{s3_url}/interrupted", progress=interrupt)
+    with pytest.raises(InputError, match=r"b\.mkv had \d+ bytes when it was checked, and is gone"):
+        pack([video(clips / "a.mp4"), video(clips / "b.mkv")], f"{s3_url}/interrupted", over=over)
+    gc.collect()  # the destructor of a stream that is only dropped uploads what it holds
     assert store.list_files(f"{s3_url}/interrupted") == []
 
 
