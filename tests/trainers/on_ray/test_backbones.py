@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from adaptfocus.infra.running.planning import first_plan
-from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.index.load import open_index
+from adaptfocus.pipelines.schemas import PLAN_SCHEMA
 from adaptfocus.pipelines.settings import make
+from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.pipelines.stream.clips import read_and_decode
 from adaptfocus.trainers.backbones import BACKBONES, MAKERS
 from adaptfocus.trainers.batches import LabelShape, join_batches
@@ -49,9 +51,10 @@ def settings_of(world: SmallWorld, name: str) -> dict[str, Any]:
 def steps(values: dict[str, Any], engine: Engine) -> dict[str, Any]:
     """Some steps on this rank's part of the first global batch -> its losses, and the weights that it then has."""
     config = make(TrainConfig, values)
-    plan, classes = first_plan(config), len(load_index(config.index, columns=["labels"]).classes)
-    mine = BAGS // engine.workers
-    rows = plan.table.slice(engine.rank * mine, mine)
+    plan, facts = first_plan(config, f"{config.url}-plan-{engine.rank}-of-{engine.workers}"), open_index(config.index)
+    classes, mine = len(facts.classes), BAGS // engine.workers
+    ((url, *place),) = plan.slices(engine.rank * mine, (engine.rank + 1) * mine)
+    rows = read_table(url, PLAN_SCHEMA, *place)
     labels = LabelShape(plan.max_labels, config.saliency.bins)
     (batch,) = join_batches([read_and_decode(rows, clip_shape(config))], [rows], labels)
     assert batch.ok.all()
