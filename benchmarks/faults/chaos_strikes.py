@@ -22,7 +22,7 @@ from benchmarks.measuring.figures import say
 WORKER, DECODER, NODE, COMMAND, DRAIN, EVERYTHING = "worker", "decoder", "node", "command", "drain", "everything"
 GRACE_SECONDS = 20.0  # of a drain
 REPLACED_AFTER_SECONDS = 30.0  # a new node comes at most so long after the old one has gone
-PATIENCE_SECONDS = 300.0
+PATIENCE_SECONDS = 600.0
 
 
 @dataclass
