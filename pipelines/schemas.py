@@ -111,21 +111,15 @@ SPAN_TYPE = pa.struct(
 
 # The columns of a plan that reading and decoding a bag need as well.
 _OF_VIDEO = [
-    ("occurrence", pa.int64()),  # 1 for the second bag of a video in one epoch
-    ("video_id", pa.string()),
-    ("shard_url", pa.string()),
-    ("member_name", pa.string()),
-    ("member_offset_bytes", pa.int64()),
-    ("member_size_bytes", pa.int64()),
-    *SHARD_FIELDS,
-    ("codec", pa.string()),
-    ("extradata", pa.binary()),
-    ("rotation_degrees", pa.int32()),
-    ("is_mirrored", pa.bool_()),
-    ("pixel_aspect_numerator", pa.int64()),
-    ("pixel_aspect_denominator", pa.int64()),
-    ("access", pa.string()),
-    ("keys_in_order", pa.bool_()),
+    pa.field("occurrence", pa.int64()),  # 1 for the second bag of a video in one epoch
+    *(
+        INDEX_SCHEMA.field(name)
+        for name in (
+            *("video_id", "shard_url", "member_name", "member_offset_bytes", "member_size_bytes", "shard_size_bytes"),
+            *("shard_tag", "codec", "extradata", "rotation_degrees", "is_mirrored", "pixel_aspect_numerator"),
+            *("pixel_aspect_denominator", "access", "keys_in_order"),
+        )
+    ),
 ]
 
 # What the packets of a bag's clips are found from (`plan.resolve`).

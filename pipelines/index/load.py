@@ -127,8 +127,7 @@ def _partitions_with(index_url: str, fingerprint: str) -> tuple[Partition, ...]:
 
 
 def _snapshot(index_url: str, fingerprint: str | None) -> Snapshot:
-    newest: Snapshot | None = _newest(index_url)
-    snapshot = newest
+    snapshot: Snapshot | None = _newest(index_url)
     while snapshot is not None and fingerprint not in (None, snapshot.fingerprint):
         snapshot = None if snapshot.parent is None else read_snapshot(index_url, snapshot.parent)
     if snapshot is None:

@@ -161,8 +161,12 @@ class EpochPlanner:
 
     def _task(self, epoch: int, uids: Sequence[int]) -> WindowTask:
         partitions = tuple(self.corpus.partitions[uid] for uid in uids)
-        weights = label_weights(self.corpus.videos_of_label, self.config.plan.focus_balance)
-        return WindowTask(self.config, self.corpus.classes, weights, epoch, partitions, self._files(uids))
+        return WindowTask(self.config, self.corpus.classes, self._label_weights, epoch, partitions, self._files(uids))
+
+    @cached_property
+    def _label_weights(self) -> np.ndarray:
+        """`label_weights` of the whole corpus: the same for every window."""
+        return label_weights(self.corpus.videos_of_label, self.config.plan.focus_balance)
 
     def _left_out_of(self, rows: Sequence[int]) -> set[int]:
         """Videos that the run has left out, at least those among some rows."""
