@@ -183,10 +183,9 @@ def write_range(task: _Range) -> _RangeFacts:
     generation = task.generation
     rows = _rows_of_range(generation, task.number)
     repeated = _repeated(rows, generation.index_url, task.earlier)
-    keep = np.ones(rows.num_rows, bool)
-    keep[[*repeated]] = False
     refused = _left_out(rows, repeated)
-    rows = rows.filter(pa.array(keep))
+    if repeated:  # a filter is a copy of all rows
+        rows = rows.take(pa.array(np.delete(np.arange(rows.num_rows), [*repeated])))
     places = partitions_of(rows.column("video_id").to_pylist(), generation.partitions)
     facts = _RangeFacts(
         refused=write_refused(generation.index_url, refused, generation.first_uid) if repeated else None,

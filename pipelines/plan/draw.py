@@ -32,9 +32,11 @@ from adaptfocus.pipelines.plan.order import (
 from adaptfocus.pipelines.plan.philox import uniforms
 from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.plan.settings import ClipConfig, DrawRules
-from adaptfocus.pipelines.saliency.bins import spikes
+from adaptfocus.pipelines.saliency.bins import Bins, spikes
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import NO_LABEL, EpochPlan
+
+PAIRS_AT_ONCE = 16_384  # of which spikes are found; all of a window at once took 50 MB more
 
 
 def plan_clips(
@@ -180,8 +182,13 @@ class Drawer:
     @cached_property
     def _spikes(self) -> tuple[np.ndarray, np.ndarray]:
         """Spike-actionness and salient time of each pair of the snapshot, float32 and float64 [R]."""
-        a, salient = spikes(self.saliency.bins, self.epoch, self.staleness)
-        return a.numpy(), salient.numpy().astype(np.float64)
+        bins, rows = self.saliency.bins, len(self.saliency.video_row)
+        a, salient = np.empty(rows, np.float32), np.empty(rows)
+        for first in range(0, rows, PAIRS_AT_ONCE):
+            part = slice(first, first + PAIRS_AT_ONCE)
+            own = spikes(Bins(bins.score[part], bins.tau[part], bins.epoch[part]), self.epoch, self.staleness)
+            a[part], salient[part] = (each.numpy() for each in own)
+        return a, salient
 
 
 def column(table: pa.Table, name: str) -> np.ndarray:

@@ -21,7 +21,6 @@ from adaptfocus.pipelines.index.partitions import Partition
 from adaptfocus.pipelines.over import Over
 from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.plan.published import PlanFacts, read_plan
-from adaptfocus.pipelines.saliency.bins import Bins
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable, merge
 from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, LEDGER_SCHEMA
 from adaptfocus.pipelines.store.strict_json import json_text
@@ -81,18 +80,19 @@ def merge_window(task: MergeTask) -> MergedWindow:
     """Merge the ledger rows of some partitions and write the files of those that have any."""
     config, ledger = task.config, task.own_rows()
     owner = ledger["video_row"].to_numpy() >> ROW_BITS
-    touched = np.unique(owner).tolist()
-    before = {each.uid: task.files.get(each.uid, PartitionFiles(each.uid)) for each in task.partitions}
-    # A partition that nobody has visited, now or earlier, adds nothing to any figure.
-    seen = [each for each in task.partitions if each.uid in touched or before[each.uid].saliency]
-    planner = Planner.of(read_videos(config, seen, _COLUMNS), task.classes)
-    saliency = read_saliency_of(Run(config.url), before, planner, config.saliency)
-    merged = merge(saliency, ledger, task.epoch, config.saliency)
-    made = {}
-    for uid in touched:
-        rows = ledger.filter(pa.array(owner == uid))
-        made[uid] = _written(task, before[uid], rows, _of_partition(merged, uid), planner.table)
-    return MergedWindow(made, sum_up(config, planner, saliency, merged, ledger, task.epoch))
+    made, sums = {}, EpochSums.none(len(task.classes))
+    for partition in task.partitions:  # one after the other: their saliency is most of what a task holds
+        before = task.files.get(partition.uid, PartitionFiles(partition.uid))
+        rows = ledger.filter(pa.array(owner == partition.uid))
+        if not rows.num_rows and not before.saliency:
+            continue  # nobody has visited it, now or earlier: it adds nothing to any figure
+        planner = Planner.of(read_videos(config, [partition], _COLUMNS), task.classes)
+        saliency = read_saliency_of(Run(config.url), {partition.uid: before}, planner, config.saliency)
+        merged = merge(saliency, rows, task.epoch, config.saliency)
+        if rows.num_rows:
+            made[partition.uid] = _written(task, before, rows, merged, planner.table)
+        sums += sum_up(config, planner, saliency, merged, rows, task.epoch)
+    return MergedWindow(made, sums)
 
 
 def _written(
@@ -108,12 +108,6 @@ def _written(
         if excluded.num_rows > earlier.num_rows:
             made = write_excluded(run, epoch, made, excluded, sources)
     return made
-
-
-def _of_partition(table: SaliencyTable, uid: int) -> SaliencyTable:
-    first, end = np.searchsorted(table.video_row, [uid << ROW_BITS, (uid + 1) << ROW_BITS]).tolist()
-    bins = Bins(*(each[first:end] for each in (table.bins.score, table.bins.tau, table.bins.epoch)))
-    return SaliencyTable(table.video_row[first:end], table.label_id[first:end], bins)
 
 
 def add_failed(videos: pa.Table, earlier: pa.Table, ledger: pa.Table, epoch: int) -> pa.Table:
