@@ -111,7 +111,7 @@ SPAN_TYPE = pa.struct(
 
 # The columns of a plan that reading and decoding a bag need as well.
 _OF_VIDEO = [
-    pa.field("occurrence", pa.int64()),  # 1 for the second bag of a video in one epoch
+    pa.field("occurrence", pa.int64()),  # 1 for a video's second bag in one epoch, or for one of the second pass in it
     *(
         INDEX_SCHEMA.field(name)
         for name in (

@@ -19,7 +19,6 @@ import numpy as np
 import pyarrow as pa
 
 from adaptfocus.pipelines.columns import ListColumn, ragged
-from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.pipelines.plan.bags import Draws, bag_table
 from adaptfocus.pipelines.plan.order import (
     Share,
@@ -32,6 +31,7 @@ from adaptfocus.pipelines.plan.order import (
 from adaptfocus.pipelines.plan.philox import uniforms
 from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.plan.settings import ClipConfig, DrawRules
+from adaptfocus.pipelines.plan.windows import check_fits
 from adaptfocus.pipelines.saliency.bins import Bins, spikes
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import NO_LABEL, EpochPlan
@@ -85,15 +85,6 @@ def plan_clips(
         return pa.concat_tables([head.slice(start, early), drawn]) if head is not None and early else drawn
 
     return EpochPlan(fits, tuple(rows[fits:]), planner.max_labels, bags)
-
-
-def check_fits(fits: int, videos: int, bags_per_batch: int) -> None:
-    """Raises ConfigError if an epoch has no whole global batch."""
-    if not fits:
-        raise ConfigError(
-            f"{videos} usable videos do not fill one global batch of {bags_per_batch}; "
-            "lower plan.bags_per_batch or index more videos"
-        )
 
 
 def class_weights(planner: Planner, rules: DrawRules) -> np.ndarray:

@@ -27,6 +27,7 @@ import pyarrow as pa
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError, StorageError
 from adaptfocus.pipelines.index.packets import moved_packets, read_packets
+from adaptfocus.pipelines.plan.passes import Cursor
 from adaptfocus.pipelines.plan.resolve import RESOLVE_SCHEMA, resolve
 from adaptfocus.pipelines.schemas import DRAWN_CLIP_TYPE, EpochPlan
 from adaptfocus.pipelines.store import strict_json
@@ -71,6 +72,7 @@ class PlanFacts:
     bags_per_part: int = BAGS_PER_PART
     # The bags of each part, numbered through, of a plan that an earlier version wrote: it had no windows.
     old_parts: tuple[int, ...] | None = None
+    next: Cursor | None = None  # where the next epoch begins, if epochs are stretches of the sequence of passes
 
     def slices(self, first_slot: int = 0, end_slot: int | None = None) -> Iterator[tuple[str, int, int]]:
         """(part URL, first row, end row) of all slots from `first_slot` to `end_slot` or the end, in order."""
@@ -201,8 +203,10 @@ def write_window(folder_url: str, window: int, parts: Iterable[pa.Table]) -> Non
 def publish(facts: PlanFacts) -> PlanFacts:
     """Write plan.json, which makes the plan exist. All parts are written by then."""
     values = asdict(facts)
-    for name in ("folder_url", "old_parts"):  # a run may be copied to another place
+    for name in ("folder_url", "old_parts", "next"):  # a run may be copied to another place
         values.pop(name)
+    if facts.next:
+        values["next"] = facts.next.to_json()
     values["windows"] = [[list(w.uids), w.first_slot, w.bags] for w in facts.windows]
     values["version"] = PLAN_VERSION
     store.write_bytes(store.join(facts.folder_url, "plan.json"), json.dumps(values).encode())
@@ -247,6 +251,7 @@ def read_plan(folder_url: str) -> PlanFacts | None:
             values["max_labels"],
             values.get("bags_per_part", BAGS_PER_PART),
             tuple(values["part_bags"]) if is_old else None,
+            Cursor.from_json(values["next"]) if "next" in values else None,
         )
         _check(facts)
     except (KeyError, TypeError, ValueError) as error:

@@ -51,9 +51,29 @@ class PlanConfig(Settings):
     # Batches at the beginning of an epoch that are drawn one epoch earlier, so that they can be read while that epoch
     # still trains; at most a quarter of an epoch. New scores reach the draws of their videos one epoch later.
     lead_batches: int = pydantic.Field(default=2, ge=0)
+    # Bags in an epoch, a multiple of bags_per_batch. An epoch is then the next stretch of an endless sequence of
+    # passes, each of which has every video once. None: an epoch is one pass.
+    bags_per_epoch: int | None = pydantic.Field(default=None, ge=1)
     # The least number of videos that are put in order together: a window has 8 partitions of the index, and more until
     # it has as many. Only an index that grew by small steps has partitions of far less than 8,192 videos.
     window_videos: int = pydantic.Field(default=32768, ge=1)
+
+    @pydantic.model_validator(mode="after")
+    def _check_stretch(self) -> PlanConfig:
+        if self.bags_per_epoch is None:
+            return self
+        if self.bags_per_epoch % self.bags_per_batch:
+            raise ValueError(
+                f"plan.bags_per_epoch = {self.bags_per_epoch} is no multiple of plan.bags_per_batch = "
+                f"{self.bags_per_batch}; take {max(1, round(self.bags_per_epoch / self.bags_per_batch))} batches, "
+                f"{max(1, round(self.bags_per_epoch / self.bags_per_batch)) * self.bags_per_batch} bags"
+            )
+        if self.repeat_factor:
+            raise ValueError(
+                "plan.repeat_factor draws a whole pass at once, so it needs plan.bags_per_epoch = none; or set "
+                "plan.priority=rare"
+            )
+        return self
 
     def head_bags(self, num_bags: int) -> int:
         """The number of bags in the head of the next epoch, if this epoch has `num_bags`."""

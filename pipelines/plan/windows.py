@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.pipelines.index.partitions import ROW_BITS
-from adaptfocus.pipelines.plan.draw import check_fits
 from adaptfocus.pipelines.plan.order import order_of_partitions
 
 PARTITIONS_PER_WINDOW = 8  # at least: 65,536 videos, an order as good as a corpus's own, planned in 0.6 GB
@@ -33,15 +33,21 @@ def windows_in_order(videos: Mapping[int, int], seed: int, epoch: int, window_vi
     Args:
         videos: uid -> the number of videos of each partition.
     """
-    windows: list[list[int]] = [[]]
+    return list(group(order_of_partitions(sorted(videos), seed, epoch), videos, window_videos))
+
+
+def group(uids: Iterable[int], videos: Mapping[int, int], window_videos: int) -> Iterator[tuple[int, ...]]:
+    """The windows of partitions that are in order; the arguments are those of `windows_in_order`."""
+    window: list[int] = []
     room = window_videos
-    for uid in order_of_partitions(sorted(videos), seed, epoch):
-        if len(windows[-1]) >= PARTITIONS_PER_WINDOW and room <= 0:
-            windows.append([])
-            room = window_videos
-        windows[-1].append(uid)
+    for uid in uids:
+        if len(window) >= PARTITIONS_PER_WINDOW and room <= 0:
+            yield tuple(window)
+            window, room = [], window_videos
+        window.append(uid)
         room -= videos[uid]
-    return [tuple(window) for window in windows if window]
+    if window:
+        yield tuple(window)
 
 
 class Lead(NamedTuple):
@@ -130,6 +136,15 @@ def lay_out(
     sizes = [(tuple(of_lead), lead.bags), *windows]
     slots = list(_slots(sizes, fits, total))
     return Layout(slots[0], slots[1:], fits)
+
+
+def check_fits(fits: int, videos: int, bags_per_batch: int) -> None:
+    """Raises ConfigError if an epoch has no whole global batch."""
+    if not fits:
+        raise ConfigError(
+            f"{videos} usable videos do not fill one global batch of {bags_per_batch}; "
+            "lower plan.bags_per_batch or index more videos"
+        )
 
 
 def _slots(sizes: Sequence[tuple[tuple[int, ...], int]], fits: int, total: int) -> Iterator[Slots]:

@@ -83,7 +83,8 @@ def train(config: TrainConfig, engine: Engine) -> None:
 
 def _stretch(run: Run, config: TrainConfig, videos: int, position: Position) -> Stretch:
     per_batch = config.plan.bags_per_batch
-    return Stretch(run.url, position.epoch, position.cursor, config.epochs, per_batch, videos + per_batch)
+    most = config.plan.bags_per_epoch or videos + per_batch
+    return Stretch(run.url, position.epoch, position.cursor, config.epochs, per_batch, most)
 
 
 def make_model(config: TrainConfig, num_classes: int, device: torch.device) -> nn.Module:

@@ -41,22 +41,22 @@ class Planning:
         """
         if done := read_plan(self.run.epoch_url(epoch, "plan")):
             return done
-        manifest, carried = self._snapshot(epoch, last)
+        manifest, before = self._snapshot(epoch, last)
         write_manifest(self.run, epoch, manifest)
         if epoch >= self.config.epochs:
             return None
         planner = EpochPlanner(self.config, self.corpus, manifest, self.over)
-        plan = planner.draw(epoch, carried)
+        plan = planner.draw(epoch, before.carried if before else (), cursor=before.next if before else None)
         early = self.config.plan.head_bags(plan.num_bags)
         if early and epoch + 1 < self.config.epochs:
             # The head goes first: a reader of the plan looks for the next epoch's head only once.
-            planner.publish_head(epoch + 1, plan.carried, early)
+            planner.publish_head(epoch + 1, plan.carried, early, plan.next)
         return publish(plan)
 
-    def _snapshot(self, epoch: int, last: Commit | None) -> tuple[Manifest, tuple[int, ...]]:
-        """What an epoch is planned from: the snapshot, and the rows of the videos carried over."""
+    def _snapshot(self, epoch: int, last: Commit | None) -> tuple[Manifest, PlanFacts | None]:
+        """What an epoch is planned from: the snapshot, and the plan of the epoch before."""
         if epoch == 0:
-            return {}, ()
+            return {}, None
         return merge_epoch(
             self.run, self.config, self.corpus.partitions, self.corpus.classes, epoch - 1, last, self.over
         )

@@ -138,7 +138,7 @@ def merge_epoch(
     epoch: int,
     last: Commit | None,
     over: Over,
-) -> tuple[Manifest, tuple[int, ...]]:
+) -> tuple[Manifest, PlanFacts]:
     """Merge a finished epoch, window by window, and write its summary.
 
     Args:
@@ -147,7 +147,7 @@ def merge_epoch(
         last: the checkpoint at the end of the epoch.
 
     Returns:
-        The manifest of the next epoch's snapshot, whose files are written, and the rows of the videos carried over.
+        The manifest of the next epoch's snapshot, whose files are written, and the plan of the finished epoch.
 
     Raises:
         InputError: more videos failed to decode than `max_bad_share` allows, or the epoch is not trained to its end.
@@ -170,27 +170,33 @@ def merge_epoch(
     manifest = _with_releases(run, config, videos, epoch + 1, manifest)
     summary = summarise(config, classes, sums, epoch) | {"excluded": count_excluded(manifest)}
     store.write_bytes(run.epoch_url(epoch, SUMMARY), json_text(summary).encode())
-    return manifest, plan.carried
+    return manifest, plan
 
 
 def _groups(
     plan: PlanFacts, uids: list[int], files: list[LedgerFile]
 ) -> Iterator[tuple[tuple[int, ...], tuple[tuple[int, int], ...], list[LedgerFile]]]:
-    """(uids, slots, ledger files) of each task: one a window, then the partitions that are only in the lead.
+    """(uids, slots, ledger files) of each task: the partitions of a window that are in no other one.
 
-    The bags of the lead, windows[0], may be of any partition that it names; of all if it names none.
+    In a stretch that goes beyond the end of a pass, a partition may be in two windows, and its task needs the slots of
+    both. The bags of the lead, windows[0], may be of any partition that it names; of all if it names none.
     """
     lead, *windows = plan.windows
+    in_windows: dict[int, list[int]] = {}
+    for number, window in enumerate(windows):
+        for uid in window.uids:
+            in_windows.setdefault(uid, []).append(number)
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for uid, numbers in in_windows.items():
+        alike.setdefault(tuple(numbers), []).append(uid)
     in_lead = set(lead.uids or uids) if lead.bags else set()
-    rest = sorted(in_lead - {uid for window in windows for uid in window.uids})
-    others = [tuple(rest[first : first + PARTITIONS_AT_ONCE]) for first in range(0, len(rest), PARTITIONS_AT_ONCE)]
-    early = (lead.first_slot, lead.first_slot + lead.bags)
-    for own, slots in [
-        *((window.uids, (window.first_slot, window.first_slot + window.bags)) for window in windows),
-        *((each, (early[1], early[1])) for each in others),
-    ]:
-        ranges = tuple(each for each in ((early,) if in_lead.intersection(own) else ()) + (slots,) if each[0] < each[1])
-        yield own, ranges, [file for file in files if any(overlapping([file], *each) for each in ranges)]
+    rest = sorted(in_lead - in_windows.keys())
+    tasks: list[tuple[list[int], tuple[int, ...]]] = [(own, numbers) for numbers, own in alike.items()]
+    tasks += [(rest[first : first + PARTITIONS_AT_ONCE], ()) for first in range(0, len(rest), PARTITIONS_AT_ONCE)]
+    for own, numbers in tasks:
+        parts = [lead] * bool(in_lead.intersection(own)) + [windows[number] for number in numbers]
+        slots = tuple((each.first_slot, each.first_slot + each.bags) for each in parts if each.bags)
+        yield tuple(own), slots, [file for file in files if any(overlapping([file], *each) for each in slots)]
 
 
 def _with_releases(run: Run, config: TrainConfig, videos: int, epoch: int, manifest: Manifest) -> Manifest:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 
@@ -17,11 +18,13 @@ from adaptfocus.pipelines.index.load import read_partitions
 from adaptfocus.pipelines.index.partitions import Partition
 from adaptfocus.pipelines.over import Over
 from adaptfocus.pipelines.plan.order import label_weights, shares
-from adaptfocus.pipelines.plan.published import BAGS_PER_PART, PlanFacts, Window, publish
+from adaptfocus.pipelines.plan.passes import START, Cursor, cursor_after, windows_from
+from adaptfocus.pipelines.plan.published import BAGS_PER_PART, PlanFacts, Window, publish, read_plan
 from adaptfocus.pipelines.plan.windows import (
     Layout,
     Lead,
     by_partition,
+    check_fits,
     lay_out,
     lead_of,
     of_partitions,
@@ -41,6 +44,8 @@ from adaptfocus.trainers.runs.window_tasks import (
     weigh,
 )
 from adaptfocus.trainers.settings.run import TrainConfig
+
+NO_LEAD = lead_of((), (), ())
 
 
 @dataclass(frozen=True)
@@ -74,30 +79,79 @@ class EpochPlanner:
     manifest: Manifest
     over: Over
 
-    def draw(self, epoch: int, carried: Sequence[int], plan_url: str | None = None) -> PlanFacts:
+    def draw(
+        self, epoch: int, carried: Sequence[int], plan_url: str | None = None, cursor: Cursor | None = None
+    ) -> PlanFacts:
         """Draw the plan of an epoch and write its parts. It exists once it is published.
 
         Args:
             carried: rows of the videos that the epoch before had no slots for.
             plan_url: the folder to write to; that of the run by default.
+            cursor: where the epoch begins, if epochs are stretches; None: at the beginning of the first pass.
 
         Raises:
             ConfigError: there are too few usable videos for one global batch.
         """
         head = read_head(self._run, epoch).column("video_row").to_pylist()
         url = plan_url or self._run.epoch_url(epoch, "plan")
+        if self.config.plan.bags_per_epoch:
+            return self._draw_stretch(epoch, url, head, cursor or START, self.config.plan.bags_per_epoch)
         placed, layout = self._placed(epoch, url, head, carried)
-        rest = [row for rows in self.over(placed, draw_window) for row in rows]
+        rest = [row for drawn in self.over(placed, draw_window) for row in drawn.rest]
         return self._facts(epoch, url, placed, layout, rest)
 
-    def publish_head(self, epoch: int, carried: Sequence[int], bags: int) -> PlanFacts:
+    def publish_head(self, epoch: int, carried: Sequence[int], bags: int, cursor: Cursor | None = None) -> PlanFacts:
         """Draw and publish the first bags of an epoch: its plan will begin with them, and they are read before it."""
         url = self._run.epoch_url(epoch, "head")
-        placed, layout = self._placed(epoch, url, (), carried, bags)
+        if cursor:
+            tasks, sizes = self._windows_of_stretch(epoch, cursor, NO_LEAD, bags)
+            placed, layout = self._with_slots(epoch, url, NO_LEAD, tasks, sizes, bags)
+        else:
+            placed, layout = self._placed(epoch, url, (), carried, bags)
         needed = [task for task in placed if task.slots.first < bags]
         for _ in self.over(needed, draw_window):
             pass
         return publish(self._facts(epoch, url, needed, layout, ()))
+
+    def _draw_stretch(self, epoch: int, plan_url: str, head: Sequence[int], cursor: Cursor, bags: int) -> PlanFacts:
+        """The next bags of the sequence of passes. The windows that the next head needs are fixed with them."""
+        lead = lead_of(head, (), self._left_out_of(head))
+        tasks, sizes = self._windows_of_stretch(epoch, cursor, lead, bags + self.config.plan.head_bags(bags))
+        placed, layout = self._with_slots(epoch, plan_url, lead, tasks, sizes, bags)
+        used = [placed[0], *(task for task in placed[1:] if task.slots.first < bags)]
+        *_, newest = self.over(used, draw_window)
+        firsts = accumulate(sizes, initial=lead.bags)
+        windows = [(each.of_pass, at, n) for each, at, n in zip(tasks, firsts, sizes, strict=False) if each.of_pass]
+        after = cursor_after(cursor, windows, bags, newest.last, self.config.seed)
+        return replace(self._facts(epoch, plan_url, used, layout, ()), next=after)
+
+    def _windows_of_stretch(
+        self, epoch: int, cursor: Cursor, lead: Lead, bags: int
+    ) -> tuple[list[WindowTask], list[int]]:
+        """Windows from a place in the sequence on, which with the lead have so many bags; and the bags of each."""
+        check_fits(sum(self._usable.values()), 0, self.config.plan.bags_per_batch)
+        videos = {uid: each.rows for uid, each in self.corpus.partitions.items()}
+        taken = self._taken_of_begun(epoch, lead)
+        begins = (*cursor.begun, cursor)[0].number
+        tasks, sizes = [], []
+        for window in windows_from(cursor, videos, self.config.seed, self.config.plan.window_videos):
+            head = taken[len(tasks)] if len(tasks) < len(taken) else {}
+            task = replace(
+                self._task(epoch, window.uids), of_pass=window, occurrence=window.number - begins, taken=head
+            )
+            is_counted = window.after is not None or head
+            usable = sum(self._usable[uid] for uid in window.uids)
+            sizes.append(next(iter(self.over([task], count_bags))) if is_counted else usable)
+            tasks.append(task)
+            if lead.bags + sum(sizes) >= bags and len(tasks) >= len(cursor.begun):
+                break
+        return tasks, sizes
+
+    def _taken_of_begun(self, epoch: int, lead: Lead) -> list[dict[int, int]]:
+        """Of each window that had begun before an epoch: row -> 1 for the videos that the epoch's head has of it."""
+        facts = read_plan(self._run.epoch_url(epoch, "head")) if lead.head else None
+        ranges = [(each.first_slot, each.first_slot + each.bags) for each in facts.windows[1:]] if facts else []
+        return [{row: 1 for row in lead.head[first:end] if row in lead.taken} for first, end in ranges]
 
     def _facts(
         self, epoch: int, plan_url: str, placed: Sequence[WindowTask], layout: Layout, carried: Sequence[int]
@@ -118,6 +172,11 @@ class EpochPlanner:
             # A video left out since the head was drawn changes which videos repeat. The head's surplus must not
             # lengthen the epoch, and the head stays even if fewer videos are left than it has.
             most = max(sum(row not in left_out for row in carried) + self._repeats.draws, len(head))
+        return self._with_slots(epoch, plan_url, lead, tasks, bags, most)
+
+    def _with_slots(
+        self, epoch: int, plan_url: str, lead: Lead, tasks: Sequence[WindowTask], bags: Sequence[int], most: int | None
+    ) -> tuple[list[WindowTask], Layout]:
         sizes = [(tuple(each.uid for each in task.partitions), n) for task, n in zip(tasks, bags, strict=True)]
         layout = lay_out(lead, sizes, self.config.plan.bags_per_batch, most)
         own = sorted({uid_of(row) for row in lead.carried})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from adaptfocus.pipelines.plan.draw import (
     without,
 )
 from adaptfocus.pipelines.plan.order import Share
+from adaptfocus.pipelines.plan.passes import Key, PassWindow, is_after, last_key
 from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.plan.published import BAGS_PER_PART, read_plan, write_window
 from adaptfocus.pipelines.plan.windows import Slots
@@ -56,6 +58,8 @@ class WindowTask:
     share: Share | None = None
     rows: tuple[int, ...] | None = None  # of the bags carried over, if it is the lead; None: the window's own order
     has_head: bool = False  # the bags of the epoch's head come first, as they are
+    of_pass: PassWindow | None = None  # the window of a pass that an epoch takes some bags of; None: of the epoch's own
+    occurrence: int = 0  # of its bags, if it is of a pass: how many passes have begun in the epoch before this one
 
     @property
     def run(self) -> Run:
@@ -74,10 +78,34 @@ class WindowTask:
     def in_order(self, planner: Planner) -> list[int]:
         """The rows of the window's bags, in order, without those that the head has."""
         usable, weights = self.usable(planner), None
+        if self.of_pass:
+            return self._in_order_of_pass(planner, usable, self.of_pass)
         if self.videos_of_label is not None:
             weights = weights_of(planner, usable, self.videos_of_label, self.config.plan.repeat_factor)
-        rows = rows_in_order(planner, usable, self.config.seed, self.epoch, weights, self.share)
+        return self._without_taken(rows_in_order(planner, usable, self.config.seed, self.epoch, weights, self.share))
+
+    def _in_order_of_pass(self, planner: Planner, usable: np.ndarray, window: PassWindow) -> list[int]:
+        if window.after:
+            ids = [planner.ids[place] for place in usable.tolist()]
+            rows = planner.video_rows[usable]
+            usable = usable[is_after(window.after, ids, rows, self.config.seed, window.number)]
+        return self._without_taken(rows_in_order(planner, usable, self.config.seed, window.number))
+
+    def _without_taken(self, rows: list[int]) -> list[int]:
         return without([row for row, n in (self.taken or {}).items() for _ in range(n)], rows)
+
+    def occurrences(self, rows: list[int]) -> np.ndarray:
+        """How often the video of each bag stands in earlier ones of the epoch, int64 [B]."""
+        return np.full(len(rows), self.occurrence) if self.of_pass else count_earlier(rows, self.earlier)
+
+    def last_key(self, planner: Planner, rows: list[int]) -> Key | None:
+        """The place in its pass of the last of some bags and of those that the head has."""
+        if self.of_pass is None:
+            return None
+        # A video of the head may have left the index since.
+        there = [*rows, *(row for row in self.taken or () if row in planner.video_rows)]
+        ids = [planner.ids[place] for place in planner.places(there).tolist()]
+        return last_key(ids, there, self.config.seed, self.of_pass.number) or self.of_pass.after
 
     def drawer(self, planner: Planner) -> Drawer:
         saliency = read_saliency_of(self.run, self.files, planner, self.config.saliency)
@@ -112,8 +140,15 @@ def count_bags(task: WindowTask) -> int:
     return len(task.in_order(task.planner(COUNTED)))
 
 
-def draw_window(task: WindowTask) -> list[int]:
-    """Draw a window's bags and write them -> the rows of the videos for which the epoch has no slot."""
+class Drawn(NamedTuple):
+    """What is left after a window's bags are drawn."""
+
+    rest: list[int]  # rows of the videos for which the epoch has no slot
+    last: Key | None  # of a window of a pass: the last video that is drawn
+
+
+def draw_window(task: WindowTask) -> Drawn:
+    """Draw a window's bags and write them."""
     slots, planner = task.slots, task.planner()
     head = read_head(task.run, task.epoch) if task.has_head else PLAN_SCHEMA.empty_table()
     rows = task.rows if task.rows is not None else task.in_order(planner)
@@ -122,12 +157,12 @@ def draw_window(task: WindowTask) -> list[int]:
     if bags < 0:
         raise ValueError(f"epoch {task.epoch + 1} has {slots.end} slots, and its head {head.num_rows} bags")
     write_window(task.plan_url, task.number, _parts(task, planner, head, rows[:bags]))
-    return rows[bags:]
+    return Drawn(rows[bags:], task.last_key(planner, rows[:bags]))
 
 
 def _parts(task: WindowTask, planner: Planner, head: pa.Table, rows: list[int]) -> Iterator[pa.Table]:
     """Tables of BAGS_PER_PART bags, except the last: the head's as they are, then the bags of some rows."""
-    drawer, occurrence, first = task.drawer(planner), count_earlier(rows, task.earlier), task.slots.first
+    drawer, occurrence, first = task.drawer(planner), task.occurrences(rows), task.slots.first
     bags = head.num_rows + len(rows)
     for begin in range(0, bags, BAGS_PER_PART):
         end = min(begin + BAGS_PER_PART, bags)

@@ -15,8 +15,6 @@ import pytest
 import torch
 
 from adaptfocus.pipelines import store
-from adaptfocus.pipelines.index.build import build_index
-from adaptfocus.pipelines.index.deal import Sizes
 from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.index.partitions import ROW_BITS
 from adaptfocus.pipelines.over import Over, in_this_process
@@ -41,15 +39,6 @@ RULES = {
     "full": ("plan.window_videos=1", "focus.regime=full"),
 }
 HEAD_BAGS = 4
-
-
-@pytest.fixture(scope="module")
-def dealt(small_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The index of the small world's videos in many partitions of two or three videos."""
-    url = str(tmp_path_factory.mktemp("dealt") / "index")
-    shards = sorted(set(load_index(small_world.train_index).table["shard_url"].to_pylist()))
-    build_index(shards, url, workers=1, sizes=Sizes(partition_rows=3))
-    return url
 
 
 class Case:

@@ -1,0 +1,183 @@
+"""Epochs that are stretches: one behind the other they are the passes, whatever comes or goes in between."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from adaptfocus.pipelines import store
+from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.index.partitions import ROW_BITS
+from adaptfocus.pipelines.over import Over, in_processes, in_this_process
+from adaptfocus.pipelines.plan import windows
+from adaptfocus.pipelines.plan.published import PlanFacts, publish, read_plan
+from adaptfocus.pipelines.plan.windows import windows_in_order
+from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA
+from adaptfocus.trainers.runs.planning import EpochPlanner
+from adaptfocus.trainers.runs.snapshots import Manifest, PartitionFiles, write_excluded
+from tests.trainers.runs.test_planning import Case  # noqa: F401: a fixture
+from tests.worlds import SmallWorld
+
+
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "PARTITIONS_PER_WINDOW", 2)
+
+
+class Stretched(Case):
+    """A run whose epochs are stretches, of some of the partitions of an index."""
+
+    def __init__(self, world: SmallWorld, index: str, runs: Path, bags: int, *more: str, over: Over = in_this_process):
+        settings = ("plan.window_videos=1", f"plan.bags_per_epoch={bags}", "plan.bags_per_batch=2", *more)
+        super().__init__(world.run_config(runs, "run", f"index={index}", "plan.lead_batches=1", *settings), over)
+        self.manifest: Manifest = {}
+        self.whole = self.corpus
+
+    def use(self, uids: Collection[int]) -> None:
+        """From now on the index has only these partitions."""
+        kept = {uid: each for uid, each in self.whole.partitions.items() if uid in uids}
+        self.corpus = replace(self.whole, partitions=kept)
+
+    def leave_out(self, row: int) -> None:
+        rows = [dict.fromkeys(EXCLUDED_SCHEMA.names, "") | {"video_row": row, "epoch": 0}]
+        uid = row >> ROW_BITS
+        files = write_excluded(
+            self.run, 1, PartitionFiles(uid), pa.Table.from_pylist(rows, EXCLUDED_SCHEMA), ["ledger"]
+        )
+        self.manifest = {**self.manifest, uid: files}
+
+    def next_rows(self, epoch: int) -> list[int]:
+        """Publish an epoch's plan and the head of the next, as a run does -> the rows of the epoch."""
+        before = read_plan(self.run.epoch_url(epoch - 1, "plan")) if epoch else None
+        planner = EpochPlanner(self.config, self.corpus, self.manifest, self.over)
+        facts = planner.draw(epoch, (), cursor=before.next if before else None)
+        if early := self.config.plan.head_bags(facts.num_bags):
+            planner.publish_head(epoch + 1, (), early, facts.next)
+        rows = self.rows(publish(facts))
+        assert rows["slot"].to_pylist() == list(range(facts.num_bags))
+        _check_windows(facts, rows["video_row"].to_pylist())
+        return rows["video_row"].to_pylist()
+
+    def pass_of(self, number: int, uids: Collection[int] | None = None) -> list[int]:
+        """The rows of a pass, by hashes that are computed here."""
+        ids = dict(zip(self.planner.video_rows.tolist(), self.planner.ids, strict=True))
+        rows_of: dict[int, list[int]] = {}
+        for row in ids:
+            rows_of.setdefault(row >> ROW_BITS, []).append(row)
+        kept = {uid: len(rows) for uid, rows in rows_of.items() if uids is None or uid in uids}
+        ordered = windows_in_order(kept, self.config.seed, number, 1)
+        return [
+            row
+            for window in ordered
+            for row in sorted((row for uid in window for row in rows_of[uid]), key=lambda r: self._hash(number, ids[r]))
+        ]
+
+    def _hash(self, number: int, video_id: str) -> bytes:
+        text = f"{self.config.seed}/{number}/order/{video_id}"
+        return hashlib.blake2b(text.encode(), digest_size=8).digest()
+
+
+def _check_windows(facts: PlanFacts, rows: list[int]) -> None:
+    for window in facts.windows[1:]:
+        own = rows[window.first_slot : window.first_slot + window.bags]
+        assert {row >> ROW_BITS for row in own} <= set(window.uids)
+
+
+@pytest.mark.parametrize("bags", [2, 6, 8, 50])
+def test_stretches_one_behind_the_other_are_the_passes(
+    small_world: SmallWorld, dealt: str, tmp_path: Path, bags: int
+) -> None:
+    """Epochs shorter than a window, of some windows (with heads), and longer than two passes."""
+    case = Stretched(small_world, dealt, tmp_path, bags)
+    videos = len(case.planner.video_rows)
+    epochs = 2 * videos // bags + 2
+    sequence = [row for epoch in range(epochs) for row in case.next_rows(epoch)]
+    expected = [row for number in range(len(sequence) // videos + 1) for row in case.pass_of(number)]
+    assert sequence == expected[: epochs * bags]
+
+
+def test_a_video_that_is_twice_in_an_epoch_has_other_clips_the_second_time(
+    small_world: SmallWorld, dealt: str, tmp_path: Path
+) -> None:
+    case = Stretched(small_world, dealt, tmp_path, 50)
+    case.next_rows(0)
+    plan = read_plan(case.run.epoch_url(0, "plan"))
+    assert plan is not None
+    bags = case.rows(plan).to_pylist()
+    drawn = Counter((bag["video_row"], bag["clips"][0]["center_seconds"]) for bag in bags)
+    assert len({bag["video_row"] for bag in bags}) < len(bags)
+    assert max(drawn.values()) == 1
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_corpus_that_grows_in_the_middle_of_a_pass_loses_nothing_and_repeats_nothing(
+    small_world: SmallWorld, dealt: str, tmp_path: Path, seed: int
+) -> None:
+    """A third of the partitions come later, and a video is left out. The old ones keep their order."""
+    case = Stretched(small_world, dealt, tmp_path, 8, f"seed={seed}")
+    old = [uid for uid in case.whole.partitions if uid % 3]
+    case.use(old)
+    sequence: list[int] = []
+    bad = case.pass_of(0, old)[-1]
+    for epoch in range(4 * len(case.planner.video_rows) // 8):
+        if epoch == 1:
+            case.use(case.whole.partitions)
+            case.leave_out(bad)
+        sequence += case.next_rows(epoch)
+    was_old = [row for row in sequence if row >> ROW_BITS in old]
+    first = [row for row in case.pass_of(0, old) if row != bad]
+    assert len(first) > 8 + 2, "it grows in the middle of the pass"
+    assert was_old[: len(first)] == first, "the order of the first pass's old videos"
+    assert bad not in sequence
+    counts = Counter(sequence)
+    new = [row for row in case.planner.video_rows.tolist() if row >> ROW_BITS not in old]
+    of_old = [counts[row] for row in case.planner.video_rows.tolist() if row not in new and row != bad]
+    assert max(of_old) - min(of_old) <= 1, "passes: each has every video once"
+    assert min(counts[row] for row in new) >= max(of_old) - 2
+
+
+def test_partitions_that_leave_an_index_are_passed_over(small_world: SmallWorld, dealt: str, tmp_path: Path) -> None:
+    case = Stretched(small_world, dealt, tmp_path, 8)
+    rows = case.next_rows(0)
+    in_head = case.rows(read_plan(case.run.epoch_url(1, "head")))["video_row"].to_pylist()  # pyright: ignore
+    gone = {rows[-1] >> ROW_BITS, in_head[0] >> ROW_BITS}
+    case.use(case.whole.partitions.keys() - gone)
+    later = [row for epoch in range(1, 4) for row in case.next_rows(epoch)]
+    assert later[:2] == in_head, "a head stays"
+    assert not {row >> ROW_BITS for row in later[2:]} & gone
+    left = [row for row in case.pass_of(0) if row >> ROW_BITS not in gone and row not in [*rows, *in_head]]
+    assert later[2 : 2 + len(left)] == left[: len(later) - 2]
+
+
+def test_whoever_draws_a_stretch_the_same_bytes_come_out(small_world: SmallWorld, dealt: str, tmp_path: Path) -> None:
+    here = Stretched(small_world, dealt, tmp_path / "here", 8)
+    there = Stretched(small_world, dealt, tmp_path / "there", 8, over=in_processes(2))
+    for epoch in range(2):
+        assert here.next_rows(epoch) == there.next_rows(epoch)
+    assert here.files() == there.files()
+    assert len(here.files()) > 6
+
+
+def test_a_damaged_cursor_is_refused(small_world: SmallWorld, dealt: str, tmp_path: Path) -> None:
+    case = Stretched(small_world, dealt, tmp_path, 8)
+    case.next_rows(0)
+    url = case.run.epoch_url(0, "plan", "plan.json")
+    good = store.read_bytes(url)
+    for old, new in [(b'"pass": 0', b'"pass": -1'), (b'"begun": [', b'"begun": [7, '), (b'"key": [', b'"key": ["x", ')]:
+        assert old in good
+        store.write_bytes(url, good.replace(old, new))
+        with pytest.raises(InputError, match="is damaged"):
+            read_plan(case.run.epoch_url(0, "plan"))
+
+
+def test_settings_that_do_not_go_together_are_refused(small_world: SmallWorld, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"9 is no multiple of plan.bags_per_batch = 4; take 2 batches, 8 bags"):
+        small_world.run_config(tmp_path, "run", "plan.bags_per_epoch=9")
+    with pytest.raises(ConfigError, match="repeat_factor"):
+        small_world.run_config(tmp_path, "run", "plan.bags_per_epoch=8", "plan.repeat_factor=.5")
