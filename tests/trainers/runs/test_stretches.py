@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import torch
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError, InputError
@@ -18,10 +19,13 @@ from adaptfocus.pipelines.over import Over, in_processes, in_this_process
 from adaptfocus.pipelines.plan import windows
 from adaptfocus.pipelines.plan.published import PlanFacts, publish, read_plan
 from adaptfocus.pipelines.plan.windows import windows_in_order
+from adaptfocus.pipelines.saliency.snapshot import merge
 from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA
+from adaptfocus.trainers.runs.ledger import audit, last_commits
 from adaptfocus.trainers.runs.planning import EpochPlanner
-from adaptfocus.trainers.runs.snapshots import Manifest, PartitionFiles, write_excluded
-from tests.trainers.runs.test_planning import Case  # noqa: F401: a fixture
+from adaptfocus.trainers.runs.snapshots import Manifest, PartitionFiles, read_saliency, write_excluded
+from tests.trainers.loop.test_training import DyingEngine, Killed, trained, weights
+from tests.trainers.runs.test_planning import Case
 from tests.worlds import SmallWorld
 
 
@@ -181,3 +185,25 @@ def test_settings_that_do_not_go_together_are_refused(small_world: SmallWorld, t
         small_world.run_config(tmp_path, "run", "plan.bags_per_epoch=9")
     with pytest.raises(ConfigError, match="repeat_factor"):
         small_world.run_config(tmp_path, "run", "plan.bags_per_epoch=8", "plan.repeat_factor=.5")
+
+
+@pytest.mark.parametrize("bags", [8, 40])
+def test_a_run_of_stretches_that_is_killed_ends_as_an_undisturbed_one(
+    small_world: SmallWorld, dealt: str, tmp_path: Path, bags: int
+) -> None:
+    """40 bags are more than two passes: a partition has slots in three windows of a plan."""
+    more = (f"index={dealt}", "plan.window_videos=1", f"plan.bags_per_epoch={bags}")
+    run = trained(small_world.run_config(tmp_path / "one", "run", *more))
+    again = small_world.run_config(tmp_path / "two", "run", *more)
+    with pytest.raises(Killed):
+        trained(again, DyingEngine(4, 3))
+    twin = trained(again)
+    found = audit(twin)
+    assert (found.clips_planned, found.clips_lost, found.clips_twice, found.claims) == (3 * 3 * bags, 0, 0, 2)
+    for name, value in weights(run).items():
+        assert torch.equal(value, weights(twin)[name]), name
+    case = Case(again)
+    expected = case.planner.empty_saliency(again.saliency)
+    for epoch, commit in last_commits(run.entries()).items():
+        expected = merge(expected, run.ledger(commit), epoch, again.saliency)
+    assert read_saliency(twin, 3).to_arrow().equals(expected.to_arrow())
