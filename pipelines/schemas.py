@@ -192,6 +192,15 @@ LEDGER_SCHEMA = pa.schema(
 # Columns that ledgers of earlier versions lack. They are null there. Without `kind`, `error` is "kind: message".
 LATER_IN_LEDGER = ("kind", "null_rank", "null_variance")
 
+# One row for each video of a partition: what it counts for when bags are drawn by priority.
+PRIORITY_SCHEMA = pa.schema(
+    [
+        ("video_row", pa.int64()),
+        ("weight", pa.int64()),  # its score times 65,536; 0 if it is left out
+        ("seen_epoch", pa.int32()),  # of its last bag; NEVER_VISITED before the first
+    ]
+)
+
 # One row for each video and each of its actions, ordered by (video_row, label_id).
 SALIENCY_SCHEMA = pa.schema(
     [

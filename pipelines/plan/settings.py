@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,6 +55,11 @@ class PlanConfig(Settings):
     # Bags in an epoch, a multiple of bags_per_batch. An epoch is then the next stretch of an endless sequence of
     # passes, each of which has every video once. None: an epoch is one pass.
     bags_per_epoch: int | None = pydantic.Field(default=None, ge=1)
+    # The share of an epoch's bags that goes to videos by priority, the rest to the passes. It needs bags_per_epoch.
+    priority_share: float = pydantic.Field(default=0.0, ge=0, le=0.5)
+    # What raises a video's priority: "stale" (epochs since its last bag), "unsure" (its probabilities are near 0.5),
+    # "rare" (its rarest class), or "package.module:function" of a score of one's own (pipelines/saliency/scores.py).
+    priority: str = "stale"
     # The least number of videos that are put in order together: a window has 8 partitions of the index, and more until
     # it has as many. Only an index that grew by small steps has partitions of far less than 8,192 videos.
     window_videos: int = pydantic.Field(default=32768, ge=1)
@@ -61,6 +67,8 @@ class PlanConfig(Settings):
     @pydantic.model_validator(mode="after")
     def _check_stretch(self) -> PlanConfig:
         if self.bags_per_epoch is None:
+            if self.priority_share:
+                raise ValueError("plan.priority_share needs plan.bags_per_epoch, of which it is a share; set both")
             return self
         if self.bags_per_epoch % self.bags_per_batch:
             raise ValueError(
@@ -74,6 +82,13 @@ class PlanConfig(Settings):
                 "plan.priority=rare"
             )
         return self
+
+    @pydantic.field_validator("priority")
+    @classmethod
+    def _is_a_score(cls, priority: str) -> str:
+        if priority not in ("stale", "unsure", "rare") and not re.fullmatch(r"[\w.]+:\w+", priority):
+            raise ValueError(f"{priority!r} is none of stale, unsure, rare and no package.module:function")
+        return priority
 
     def head_bags(self, num_bags: int) -> int:
         """The number of bags in the head of the next epoch, if this epoch has `num_bags`."""

@@ -58,8 +58,9 @@ class Planning:
         if epoch == 0:
             return {}, None
         return merge_epoch(
-            self.run, self.config, self.corpus.partitions, self.corpus.classes, epoch - 1, last, self.over
-        )
+            self.run, self.config, self.corpus.partitions, self.corpus.classes, epoch - 1, last, self.over,
+            self.corpus.videos_of_label,
+        )  # fmt: skip
 
 
 def publish_plan(

@@ -21,7 +21,9 @@ from adaptfocus.pipelines.index.partitions import Partition
 from adaptfocus.pipelines.over import Over
 from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.plan.published import PlanFacts, read_plan
+from adaptfocus.pipelines.saliency.scores import Seen, rarity_of
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable, merge
+from adaptfocus.pipelines.saliency.weights import weigh_videos
 from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, LEDGER_SCHEMA
 from adaptfocus.pipelines.store.strict_json import json_text
 from adaptfocus.trainers.diagnosis.summary import sum_up, summarise
@@ -36,12 +38,16 @@ from adaptfocus.trainers.runs.snapshots import (
     PartitionFiles,
     count_excluded,
     read_excluded_of,
+    read_left_out,
     read_manifest,
+    read_priority,
     read_saliency_of,
     take_back,
     write_excluded,
+    write_priority,
     write_saliency,
 )
+from adaptfocus.trainers.runs.unused_videos import find_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 
 NAMES = ["video_id", "shard_url", "member_name"]  # of a video that is left out
@@ -61,6 +67,7 @@ class MergeTask:
     files: Mapping[int, PartitionFiles]  # of the epoch's snapshot, by uid, where there are any
     ledger: tuple[LedgerFile, ...]  # those that hold any of the slots
     slots: tuple[tuple[int, int], ...]  # [first, end) of the lead and of the window; other partitions may have some too
+    rarity: np.ndarray | None = None  # [C], as `Seen.rarity`; None: nothing is drawn by priority
 
     def own_rows(self) -> pa.Table:
         """The ledger rows of the bags of these partitions."""
@@ -90,13 +97,13 @@ def merge_window(task: MergeTask) -> MergedWindow:
         saliency = read_saliency_of(Run(config.url), {partition.uid: before}, planner, config.saliency)
         merged = merge(saliency, rows, task.epoch, config.saliency)
         if rows.num_rows:
-            made[partition.uid] = _written(task, before, rows, merged, planner.table)
+            made[partition.uid] = _written(task, before, rows, merged, planner)
         sums += sum_up(config, planner, saliency, merged, rows, task.epoch)
     return MergedWindow(made, sums)
 
 
 def _written(
-    task: MergeTask, files: PartitionFiles, ledger: pa.Table, saliency: SaliencyTable, videos: pa.Table
+    task: MergeTask, files: PartitionFiles, ledger: pa.Table, saliency: SaliencyTable, planner: Planner
 ) -> PartitionFiles:
     run, epoch, sources = Run(task.config.url), task.epoch + 1, [each.path for each in task.ledger]
     made, ok = files, ledger["ok"].to_numpy()
@@ -104,10 +111,18 @@ def _written(
         made = write_saliency(run, epoch, made, saliency, sources)
     if not ok.all():
         earlier = read_excluded_of(run, {files.uid: files})
-        excluded = add_failed(videos, earlier, ledger, task.epoch)
+        excluded = add_failed(planner.table, earlier, ledger, task.epoch)
         if excluded.num_rows > earlier.num_rows:
             made = write_excluded(run, epoch, made, excluded, sources)
-    return made
+    if task.rarity is None:
+        return made
+    seen = Seen(planner.video_rows, planner.labels, saliency, ledger, task.rarity)
+    left_out = read_left_out(run, {made.uid: made})
+    unused = np.isin(planner.video_rows, list(left_out))
+    unused[find_unused(task.config, planner.table)] = True
+    weights = weigh_videos(task.config.plan.priority, seen, read_priority(run, files), task.epoch, ~unused)
+    written = write_priority(run, epoch, made, weights.table, sources)
+    return written._replace(weight=weights.weight, slope=weights.slope)
 
 
 def add_failed(videos: pa.Table, earlier: pa.Table, ledger: pa.Table, epoch: int) -> pa.Table:
@@ -138,6 +153,7 @@ def merge_epoch(
     epoch: int,
     last: Commit | None,
     over: Over,
+    videos_of_label: np.ndarray | None = None,
 ) -> tuple[Manifest, PlanFacts]:
     """Merge a finished epoch, window by window, and write its summary.
 
@@ -145,6 +161,7 @@ def merge_epoch(
         partitions: all of the index, by uid.
         classes: those that are trained.
         last: the checkpoint at the end of the epoch.
+        videos_of_label: [C], of the corpus; only needed if some bags are drawn by priority.
 
     Returns:
         The manifest of the next epoch's snapshot, whose files are written, and the plan of the finished epoch.
@@ -156,10 +173,11 @@ def merge_epoch(
     if plan is None or last is None or (last.epoch, last.cursor) != (epoch, plan.num_bags):
         raise InputError(f"{run.url}: epoch {epoch + 1} has no final checkpoint, but epoch {epoch + 2} was asked for")
     manifest, sums = read_manifest(run, epoch), EpochSums.none(len(classes))
+    rarity = rarity_of(videos_of_label) if config.plan.priority_share and videos_of_label is not None else None
     tasks = [
         MergeTask(
             config, classes, epoch, tuple(partitions[uid] for uid in uids),
-            {uid: manifest[uid] for uid in uids if uid in manifest}, tuple(files), slots,
+            {uid: manifest[uid] for uid in uids if uid in manifest}, tuple(files), slots, rarity,
         )
         for uids, slots, files in _groups(plan, sorted(partitions), run.ledger_files(last))
     ]  # fmt: skip

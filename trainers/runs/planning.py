@@ -18,7 +18,8 @@ from adaptfocus.pipelines.index.load import read_partitions
 from adaptfocus.pipelines.index.partitions import Partition
 from adaptfocus.pipelines.over import Over
 from adaptfocus.pipelines.plan.order import label_weights, shares
-from adaptfocus.pipelines.plan.passes import START, Cursor, cursor_after, windows_from
+from adaptfocus.pipelines.plan.passes import START, Cursor, PassWindow, cursor_after, windows_from
+from adaptfocus.pipelines.plan.priority import pick_partitions, ticks_and_bags
 from adaptfocus.pipelines.plan.published import BAGS_PER_PART, PlanFacts, Window, publish, read_plan
 from adaptfocus.pipelines.plan.windows import (
     Layout,
@@ -31,6 +32,8 @@ from adaptfocus.pipelines.plan.windows import (
     uid_of,
     windows_in_order,
 )
+from adaptfocus.pipelines.saliency.scores import BUILT_IN, function_at
+from adaptfocus.pipelines.saliency.weights import weight_of_new
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.open import facts_of_run
 from adaptfocus.trainers.runs.snapshots import Manifest, PartitionFiles, read_left_out
@@ -116,14 +119,53 @@ class EpochPlanner:
     def _draw_stretch(self, epoch: int, plan_url: str, head: Sequence[int], cursor: Cursor, bags: int) -> PlanFacts:
         """The next bags of the sequence of passes. The windows that the next head needs are fixed with them."""
         lead = lead_of(head, (), self._left_out_of(head))
-        tasks, sizes = self._windows_of_stretch(epoch, cursor, lead, bags + self.config.plan.head_bags(bags))
-        placed, layout = self._with_slots(epoch, plan_url, lead, tasks, sizes, bags)
-        used = [placed[0], *(task for task in placed[1:] if task.slots.first < bags)]
-        *_, newest = self.over(used, draw_window)
-        firsts = accumulate(sizes, initial=lead.bags)
-        windows = [(each.of_pass, at, n) for each, at, n in zip(tasks, firsts, sizes, strict=False) if each.of_pass]
-        after = cursor_after(cursor, windows, bags, newest.last, self.config.seed)
-        return replace(self._facts(epoch, plan_url, used, layout, ()), next=after)
+        picked = self._picked(epoch, int(self.config.plan.priority_share * bags))
+        of_passes = bags - sum(picked.values())
+        tasks, sizes = self._windows_of_stretch(epoch, cursor, lead, of_passes + self.config.plan.head_bags(bags))
+        windows = [
+            (task.of_pass, first, n)
+            for task, first, n in zip(tasks, accumulate(sizes, initial=lead.bags), sizes, strict=False)
+            if task.of_pass
+        ]
+        used, own = self._with_picked(tasks, windows, of_passes, picked)
+        placed, layout = self._with_slots(epoch, plan_url, lead, used, own, bags)
+        *_, newest = self.over(placed, draw_window)
+        after = cursor_after(cursor, windows, of_passes, newest.last, self.config.seed)
+        return replace(self._facts(epoch, plan_url, placed, layout, ()), next=after)
+
+    def _picked(self, epoch: int, wanted: int) -> dict[int, int]:
+        """uid -> bags by priority, about as many as wanted, of the partitions that are chosen."""
+        if wanted and self.config.plan.priority not in BUILT_IN:
+            function_at(self.config.plan.priority)  # better now than after an epoch
+        weights = {uid: self._weight_of(uid, epoch) for uid in self.corpus.partitions} if wanted else {}
+        ticks, bags = ticks_and_bags(wanted, sum(weight > 0 for weight in weights.values()))
+        picked = pick_partitions(weights, ticks, self.config.seed, epoch)
+        return {uid: times * bags for uid, times in picked.items()}
+
+    def _weight_of(self, uid: int, epoch: int) -> int:
+        files = self.manifest.get(uid)
+        if files and files.priority:
+            return files.weight + files.slope * epoch
+        return self._usable[uid] * weight_of_new(self.config.plan.priority, epoch)
+
+    def _with_picked(
+        self, tasks: Sequence[WindowTask], windows: Sequence[tuple[PassWindow, int, int]], end: int,
+        picked: Mapping[int, int],
+    ) -> tuple[list[WindowTask], list[int]]:  # fmt: skip
+        """The windows that a stretch has slots of, and their bags: those of passes up to slot `end`, and by priority.
+
+        The chosen partitions are spread over the windows.
+        """
+        used = [(task, min(end - first, n)) for task, (_, first, n) in zip(tasks, windows, strict=True) if first < end]
+        found, sizes = [], []
+        for number, (task, of_pass) in enumerate(used):
+            begin, stop = (len(picked) * at // len(used) for at in (number, number + 1))
+            own = dict(list(picked.items())[begin:stop])
+            uids = sorted({*(each.uid for each in task.partitions), *own})
+            more = replace(self._task(task.epoch, uids), of_pass=task.of_pass, occurrence=task.occurrence)
+            found.append(replace(more, taken=task.taken, pass_bags=of_pass, picked=own))
+            sizes.append(of_pass + sum(own.values()))
+        return found, sizes
 
     def _windows_of_stretch(
         self, epoch: int, cursor: Cursor, lead: Lead, bags: int

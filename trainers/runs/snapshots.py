@@ -5,6 +5,7 @@ epoch does not touch keeps its row, and the files of an earlier epoch.
 
     RUN/epochs/0007/saliency.parquet               the manifest from which epoch 7 is planned
     RUN/epochs/0007/saliency/UID-HASH.parquet      bins of a partition's pairs (SALIENCY_SCHEMA)
+    RUN/epochs/0007/priority/UID-HASH.parquet      weights of its videos, with plan.priority_share (PRIORITY_SCHEMA)
     RUN/epochs/0007/excluded/UID-HASH.parquet      its videos that are left out, with their reasons (EXCLUDED_SCHEMA)
 
 HASH covers the ledger files that a file was made of, and the files before it. So what was made of a lineage that was
@@ -27,7 +28,7 @@ from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.index.load import read_partitions
 from adaptfocus.pipelines.index.partitions import ROW_BITS
 from adaptfocus.pipelines.plan.published import epoch_url
-from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, SALIENCY_SCHEMA
+from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, PRIORITY_SCHEMA, SALIENCY_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table, write_table
 from adaptfocus.trainers.runs.log import RESTORE, SALIENCY, Run
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:  # torch: lists of runs count what is left out, and do without
     from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 
 # A file of a partition inside a run: a manifest of a run that was copied leads nowhere else.
-_PATH = re.compile(r"epochs/[0-9]{4,}/(saliency|excluded)/[0-9]{6,}-[0-9a-f]{16}\.parquet")
+_PATH = re.compile(r"epochs/[0-9]{4,}/(saliency|excluded|priority)/[0-9]{6,}-[0-9a-f]{16}\.parquet")
 _ROW_SCHEMA = pa.schema([EXCLUDED_SCHEMA.field("video_row")])
 
 MANIFEST_SCHEMA = pa.schema(
@@ -47,8 +48,14 @@ MANIFEST_SCHEMA = pa.schema(
         ("excluded", pa.string()),  # path inside the run; "" if none of its videos is left out
         ("excluded_rows", pa.int64()),
         ("pairs", pa.int64()),  # rows of the saliency file
+        # Only with plan.priority_share: path inside the run of the weights of the partition's videos (PRIORITY_SCHEMA),
+        # and their sum as it will be in epoch e: weight + slope * e.
+        ("priority", pa.string()),
+        ("weight", pa.int64()),
+        ("slope", pa.int64()),
     ]
 )
+_LATER = ("priority", "weight", "slope")  # columns that manifests of earlier versions lack
 
 
 class PartitionFiles(NamedTuple):
@@ -59,6 +66,9 @@ class PartitionFiles(NamedTuple):
     excluded: str = ""
     excluded_rows: int = 0
     pairs: int = 0
+    priority: str = ""
+    weight: int = 0
+    slope: int = 0
 
 
 Manifest = Mapping[int, PartitionFiles]  # by uid
@@ -76,15 +86,16 @@ def read_manifest(run: Run, epoch: int) -> dict[int, PartitionFiles]:
     """
     url = run.epoch_url(epoch, SALIENCY)
     try:
-        rows = read_table(url, MANIFEST_SCHEMA).to_pylist()
+        rows = read_table(url, MANIFEST_SCHEMA, later=_LATER).to_pylist()
     except InputError as error:
         raise OldSnapshotError(
             f"{error}. A snapshot of this version is a manifest of partitions: an earlier version of adaptfocus began "
             f"{run.url}. Begin the run again under another name, on an index that this version has made"
         ) from None
-    found = {row["uid"]: PartitionFiles(**row) for row in rows}
+    given = ({name: value for name, value in row.items() if value is not None} for row in rows)
+    found = {row["uid"]: PartitionFiles(**row) for row in given}
     for each in found.values():
-        if not all(_PATH.fullmatch(path) for path in (each.saliency, each.excluded) if path):
+        if not all(_PATH.fullmatch(path) for path in (each.saliency, each.excluded, each.priority) if path):
             raise InputError(f"{url} is damaged: it names {each.saliency!r:.100}, {each.excluded!r:.100}; {RESTORE}")
     return found
 
@@ -192,6 +203,23 @@ def write_excluded(
     path = _path(epoch, "excluded", files.uid, [*sources, files.excluded])
     write_table(table, run.at(path))
     return files._replace(excluded=path, excluded_rows=table.num_rows)
+
+
+def read_priority(run: Run, files: PartitionFiles) -> pa.Table | None:
+    """The weights of a partition's videos; None if none was ever trained."""
+    return read_table(run.at(files.priority), PRIORITY_SCHEMA) if files.priority else None
+
+
+def write_priority(
+    run: Run, epoch: int, files: PartitionFiles, table: pa.Table, sources: Sequence[str]
+) -> PartitionFiles:
+    """Write the weights of a partition for the snapshot of `epoch`; the arguments are those of saliency.
+
+    The sums of the weights are not in the result.
+    """
+    path = _path(epoch, "priority", files.uid, [*sources, files.priority])
+    write_table(table, run.at(path))
+    return files._replace(priority=path)
 
 
 def take_back(run: Run, epoch: int, manifest: Manifest, rows: Collection[int]) -> dict[int, PartitionFiles]:

@@ -23,16 +23,18 @@ from adaptfocus.pipelines.plan.draw import (
     weights_of,
     without,
 )
-from adaptfocus.pipelines.plan.order import Share
+from adaptfocus.pipelines.plan.order import Share, hashes
 from adaptfocus.pipelines.plan.passes import Key, PassWindow, is_after, last_key
 from adaptfocus.pipelines.plan.planner import Planner
+from adaptfocus.pipelines.plan.priority import FIRST_OCCURRENCE, mix, pick_rows
 from adaptfocus.pipelines.plan.published import BAGS_PER_PART, read_plan, write_window
 from adaptfocus.pipelines.plan.windows import Slots
+from adaptfocus.pipelines.saliency.weights import weights_in
 from adaptfocus.pipelines.schemas import PLAN_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.trainers.inputs.time_order import read_videos
 from adaptfocus.trainers.runs.log import Run
-from adaptfocus.trainers.runs.snapshots import PartitionFiles, read_left_out, read_saliency_of
+from adaptfocus.trainers.runs.snapshots import PartitionFiles, read_left_out, read_priority, read_saliency_of
 from adaptfocus.trainers.runs.unused_videos import find_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 
@@ -60,6 +62,8 @@ class WindowTask:
     has_head: bool = False  # the bags of the epoch's head come first, as they are
     of_pass: PassWindow | None = None  # the window of a pass that an epoch takes some bags of; None: of the epoch's own
     occurrence: int = 0  # of its bags, if it is of a pass: how many passes have begun in the epoch before this one
+    pass_bags: int | None = None  # the most bags of the pass, if there are bags by priority too
+    picked: Mapping[int, int] | None = None  # uid -> bags by priority of partitions, which are in `partitions` too
 
     @property
     def run(self) -> Run:
@@ -76,15 +80,17 @@ class WindowTask:
         return usable_places(planner, rows | set(planner.video_rows[unused].tolist()))
 
     def in_order(self, planner: Planner) -> list[int]:
-        """The rows of the window's bags, in order, without those that the head has."""
+        """The rows of the window's bags, in order, without those that the head has and those by priority."""
         usable, weights = self.usable(planner), None
         if self.of_pass:
-            return self._in_order_of_pass(planner, usable, self.of_pass)
+            return self._in_order_of_pass(planner, usable, self.of_pass)[: self.pass_bags]
         if self.videos_of_label is not None:
             weights = weights_of(planner, usable, self.videos_of_label, self.config.plan.repeat_factor)
         return self._without_taken(rows_in_order(planner, usable, self.config.seed, self.epoch, weights, self.share))
 
     def _in_order_of_pass(self, planner: Planner, usable: np.ndarray, window: PassWindow) -> list[int]:
+        if self.picked:
+            usable = usable[np.isin(planner.video_rows[usable] >> ROW_BITS, window.uids)]
         if window.after:
             ids = [planner.ids[place] for place in usable.tolist()]
             rows = planner.video_rows[usable]
@@ -94,14 +100,31 @@ class WindowTask:
     def _without_taken(self, rows: list[int]) -> list[int]:
         return without([row for row, n in (self.taken or {}).items() for _ in range(n)], rows)
 
-    def occurrences(self, rows: list[int]) -> np.ndarray:
-        """How often the video of each bag stands in earlier ones of the epoch, int64 [B]."""
-        return np.full(len(rows), self.occurrence) if self.of_pass else count_earlier(rows, self.earlier)
-
-    def last_key(self, planner: Planner, rows: list[int]) -> Key | None:
-        """The place in its pass of the last of some bags and of those that the head has."""
+    def bags(self, planner: Planner) -> Bags:
+        """The window's bags in order, as many as it has slots for."""
+        rows = list(self.rows) if self.rows is not None else self.in_order(planner)
         if self.of_pass is None:
-            return None
+            return Bags(rows, count_earlier(rows, self.earlier), None)
+        last = self._last_key(planner, rows)
+        own = [(row, self.occurrence) for row in rows]
+        mixed = mix(own, self._by_priority(planner)) if self.picked else own
+        return Bags([row for row, _ in mixed], np.array([each for _, each in mixed], np.int64), last)
+
+    def _by_priority(self, planner: Planner) -> list[tuple[int, int]]:
+        """(row, occurrence) of the bags by priority."""
+        usable, found = planner.video_rows[self.usable(planner)], []
+        for uid, bags in (self.picked or {}).items():
+            rows = usable[usable >> ROW_BITS == uid]
+            files = self.files.get(uid, PartitionFiles(uid))
+            weights = weights_in(self.config.plan.priority, read_priority(self.run, files), rows, self.epoch).tolist()
+            ids = [planner.ids[place] for place in planner.places(rows).tolist()]
+            found += pick_rows(ids, rows.tolist(), weights, bags, self.config.seed, self.epoch, uid)
+        keys = hashes(f"{self.config.seed}/{self.epoch}/priority/mixed", [f"{row}/{copy}" for row, copy in found])
+        return [(found[at][0], FIRST_OCCURRENCE + found[at][1]) for at in np.argsort(keys, kind="stable").tolist()]
+
+    def _last_key(self, planner: Planner, rows: list[int]) -> Key | None:
+        """The place in its pass of the last of some bags and of those that the head has."""
+        assert self.of_pass is not None
         # A video of the head may have left the index since.
         there = [*rows, *(row for row in self.taken or () if row in planner.video_rows)]
         ids = [planner.ids[place] for place in planner.places(there).tolist()]
@@ -140,6 +163,14 @@ def count_bags(task: WindowTask) -> int:
     return len(task.in_order(task.planner(COUNTED)))
 
 
+class Bags(NamedTuple):
+    """Bags of a window, in order."""
+
+    rows: list[int]  # of their videos
+    occurrence: np.ndarray  # int64 [B], how often the video of each stands in earlier ones of the epoch
+    last: Key | None  # of a window of a pass: the last video of the pass
+
+
 class Drawn(NamedTuple):
     """What is left after a window's bags are drawn."""
 
@@ -151,18 +182,20 @@ def draw_window(task: WindowTask) -> Drawn:
     """Draw a window's bags and write them."""
     slots, planner = task.slots, task.planner()
     head = read_head(task.run, task.epoch) if task.has_head else PLAN_SCHEMA.empty_table()
-    rows = task.rows if task.rows is not None else task.in_order(planner)
-    rows = list(rows[: slots.last - slots.first - head.num_rows])
+    drawn = task.bags(planner)
+    rows = drawn.rows[: slots.last - slots.first - head.num_rows]
     bags = slots.end - slots.first - head.num_rows  # to be drawn
     if bags < 0:
         raise ValueError(f"epoch {task.epoch + 1} has {slots.end} slots, and its head {head.num_rows} bags")
-    write_window(task.plan_url, task.number, _parts(task, planner, head, rows[:bags]))
-    return Drawn(rows[bags:], task.last_key(planner, rows[:bags]))
+    write_window(task.plan_url, task.number, _parts(task, planner, head, rows[:bags], drawn.occurrence))
+    return Drawn(rows[bags:], drawn.last)
 
 
-def _parts(task: WindowTask, planner: Planner, head: pa.Table, rows: list[int]) -> Iterator[pa.Table]:
+def _parts(
+    task: WindowTask, planner: Planner, head: pa.Table, rows: list[int], occurrence: np.ndarray
+) -> Iterator[pa.Table]:
     """Tables of BAGS_PER_PART bags, except the last: the head's as they are, then the bags of some rows."""
-    drawer, occurrence, first = task.drawer(planner), task.occurrences(rows), task.slots.first
+    drawer, first = task.drawer(planner), task.slots.first
     bags = head.num_rows + len(rows)
     for begin in range(0, bags, BAGS_PER_PART):
         end = min(begin + BAGS_PER_PART, bags)

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -17,13 +18,24 @@ from adaptfocus.pipelines.errors import ConfigError, InputError
 from adaptfocus.pipelines.index.partitions import ROW_BITS
 from adaptfocus.pipelines.over import Over, in_processes, in_this_process
 from adaptfocus.pipelines.plan import windows
+from adaptfocus.pipelines.plan.priority import FIRST_OCCURRENCE
 from adaptfocus.pipelines.plan.published import PlanFacts, publish, read_plan
 from adaptfocus.pipelines.plan.windows import windows_in_order
+from adaptfocus.pipelines.saliency.scores import Seen
 from adaptfocus.pipelines.saliency.snapshot import merge
+from adaptfocus.pipelines.saliency.weights import weights_in
 from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA
+from adaptfocus.trainers.errors import StoppedError
 from adaptfocus.trainers.runs.ledger import audit, last_commits
 from adaptfocus.trainers.runs.planning import EpochPlanner
-from adaptfocus.trainers.runs.snapshots import Manifest, PartitionFiles, read_saliency, write_excluded
+from adaptfocus.trainers.runs.snapshots import (
+    Manifest,
+    PartitionFiles,
+    read_manifest,
+    read_priority,
+    read_saliency,
+    write_excluded,
+)
 from tests.trainers.loop.test_training import DyingEngine, Killed, trained, weights
 from tests.trainers.runs.test_planning import Case
 from tests.worlds import SmallWorld
@@ -187,12 +199,15 @@ def test_settings_that_do_not_go_together_are_refused(small_world: SmallWorld, t
         small_world.run_config(tmp_path, "run", "plan.bags_per_epoch=8", "plan.repeat_factor=.5")
 
 
-@pytest.mark.parametrize("bags", [8, 40])
+PRIORITY = ("plan.priority_share=.5", "plan.priority=unsure", "plan.explore_probability=.25")
+
+
+@pytest.mark.parametrize(("bags", "settings"), [(8, ()), (40, ()), (16, PRIORITY)], ids=["8", "40", "priority"])
 def test_a_run_of_stretches_that_is_killed_ends_as_an_undisturbed_one(
-    small_world: SmallWorld, dealt: str, tmp_path: Path, bags: int
+    small_world: SmallWorld, dealt: str, tmp_path: Path, bags: int, settings: tuple[str, ...]
 ) -> None:
     """40 bags are more than two passes: a partition has slots in three windows of a plan."""
-    more = (f"index={dealt}", "plan.window_videos=1", f"plan.bags_per_epoch={bags}")
+    more = (f"index={dealt}", "plan.window_videos=1", f"plan.bags_per_epoch={bags}", *settings)
     run = trained(small_world.run_config(tmp_path / "one", "run", *more))
     again = small_world.run_config(tmp_path / "two", "run", *more)
     with pytest.raises(Killed):
@@ -207,3 +222,57 @@ def test_a_run_of_stretches_that_is_killed_ends_as_an_undisturbed_one(
     for epoch, commit in last_commits(run.entries()).items():
         expected = merge(expected, run.ledger(commit), epoch, again.saliency)
     assert read_saliency(twin, 3).to_arrow().equals(expected.to_arrow())
+
+
+@pytest.mark.parametrize("priority", ["stale", "unsure", "rare", "tests.trainers.runs.test_stretches:by_row"])
+def test_a_share_by_priority_leaves_the_passes_as_they_are(
+    small_world: SmallWorld, dealt: str, tmp_path: Path, priority: str
+) -> None:
+    """Half of 16 bags come by priority. The others, one epoch behind the other, are the passes."""
+    more = (f"index={dealt}", "plan.window_videos=1", "plan.bags_per_epoch=16", "plan.priority_share=.5")
+    run = trained(small_world.run_config(tmp_path, "run", *more, f"plan.priority={priority}"))
+    case = Stretched(small_world, dealt, tmp_path, 16)
+    of_passes, counts = [], []
+    for epoch in range(3):
+        facts = read_plan(run.epoch_url(epoch, "plan"))
+        assert facts is not None
+        bags = case.rows(facts)
+        by_priority = bags["occurrence"].to_numpy() >= FIRST_OCCURRENCE
+        assert int(by_priority.sum()) == 8
+        of_passes += bags.filter(pa.array(~by_priority))["video_row"].to_pylist()
+        counts.append(Counter(bags.filter(pa.array(by_priority))["video_row"].to_pylist()))
+    expected = [row for number in range(2) for row in case.pass_of(number)]
+    assert of_passes == expected[: len(of_passes)]
+    manifest = read_manifest(run, 3)
+    for uid, files in manifest.items():
+        rows = case.planner.video_rows[case.planner.video_rows >> ROW_BITS == uid]
+        weights = weights_in(priority, read_priority(run, files), rows, 3)
+        assert int(weights.sum()) == files.weight + files.slope * 3
+    if priority.endswith("by_row"):
+        seen = {row for window in of_passes[:8] for row in [window]} | set(counts[0])
+        never = set(counts[1]) - seen
+        assert set(counts[1]) - never <= {row for row in seen if row % 2}, "an even row has no weight once it was seen"
+
+
+def by_row(seen: Seen) -> np.ndarray:
+    """A score of a user's own: that of every second video of a partition is 0."""
+    return (seen.video_row % 2).astype(np.float64)
+
+
+def wrong_shape(seen: Seen) -> np.ndarray:
+    return np.ones(len(seen.video_row) + 1)
+
+
+def test_a_score_that_gives_something_else_is_refused_with_what_it_gave(
+    small_world: SmallWorld, dealt: str, tmp_path: Path
+) -> None:
+    more = (f"index={dealt}", "plan.bags_per_epoch=8", "plan.priority_share=.5")
+    for path, said in [("tests.trainers.runs.test_stretches:wrong_shape", "one finite number of at least 0 for each"),
+                       ("tests.trainers.runs.test_stretches:gone", "cannot be imported")]:  # fmt: skip
+        config = small_world.run_config(tmp_path, path.split(":")[1], *more, f"plan.priority={path}")
+        with pytest.raises(StoppedError, match=said):
+            trained(config)
+    with pytest.raises(ConfigError, match=r"needs plan\.bags_per_epoch"):
+        small_world.run_config(tmp_path, "run", "plan.priority_share=.5")
+    with pytest.raises(ConfigError, match="none of stale, unsure, rare"):
+        small_world.run_config(tmp_path, "run", "plan.priority=rarest")
