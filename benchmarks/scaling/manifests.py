@@ -16,6 +16,7 @@ from adaptfocus.pipelines.index.snapshots import Snapshot, fingerprint_of, write
 from adaptfocus.pipelines.over import Over
 from adaptfocus.trainers.runs.planning import Corpus, EpochPlanner
 from adaptfocus.trainers.runs.snapshots import PartitionFiles
+from adaptfocus.trainers.runs.window_tasks import Drawn
 from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks.scaling.corpus import CLASSES
 from benchmarks.scaling.steps import Step, engine, measured
@@ -81,5 +82,5 @@ class _Idle:
         return self.over(items, _nothing)
 
 
-def _nothing(item: Any) -> list[int]:
-    return []
+def _nothing(item: Any) -> Drawn:
+    return Drawn([], None)

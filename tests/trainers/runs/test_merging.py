@@ -118,8 +118,8 @@ class Corpus:
         return last
 
     def merge(self, epoch: int, last: Commit, over: Callable = in_this_process) -> Manifest:
-        manifest, carried = merge_epoch(self.run, self.config, self.partitions, CLASSES, epoch, last, over)
-        assert carried == (7,)
+        manifest, plan = merge_epoch(self.run, self.config, self.partitions, CLASSES, epoch, last, over)
+        assert plan.carried == (7,)
         write_manifest(self.run, epoch + 1, manifest)
         return manifest
 
