@@ -20,10 +20,11 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.index import load_index
 from adaptfocus.pipelines.index.build import build_index
 from adaptfocus.pipelines.index.deal import Sizes
-from adaptfocus.pipelines.index.grow import Shard, compare, next_snapshot
+from adaptfocus.pipelines.index.grow import Known, Shard, compare, next_snapshot
 from adaptfocus.pipelines.index.named import parquet_bytes
 from adaptfocus.pipelines.index.packets import PACKETS_FOLDER
-from adaptfocus.pipelines.index.snapshots import Snapshot, write_snapshot
+from adaptfocus.pipelines.index.shard_lists import read_shards
+from adaptfocus.pipelines.index.snapshots import Snapshot, newest_snapshot, write_snapshot
 from adaptfocus.pipelines.index.staged import FACTS, ShardFacts, staged_files, staged_url
 from adaptfocus.pipelines.over import Over
 from adaptfocus.pipelines.schemas import INDEX_SCHEMA
@@ -60,22 +61,39 @@ def templates(folder: Path, files: Sequence[tuple[str, int]]) -> Templates:
     return Templates(rows, object_url.rsplit("/", 1)[-1], store.read_bytes(object_url))
 
 
-def write_corpus(index_url: str, videos: int, made_of: Templates, over: Over, sizes: Sizes = Sizes()) -> Snapshot:
-    """Index `videos` videos in tars of VIDEOS_PER_SHARD.
+def write_corpus(
+    index_url: str,
+    videos: int,
+    made_of: Templates,
+    over: Over,
+    sizes: Sizes = Sizes(),
+    of_shard: int = VIDEOS_PER_SHARD,
+) -> Snapshot:
+    """Index `videos` videos in tars of `of_shard`.
 
     Args:
         over: what deals them to partitions.
     """
     store.write_bytes(store.join(index_url, PACKETS_FOLDER, made_of.packets_name), made_of.packets)
     staged = [
-        stage(index_url, number, min(VIDEOS_PER_SHARD, videos - first), made_of)
-        for number, first in enumerate(range(0, videos, VIDEOS_PER_SHARD))
+        stage(index_url, number, min(of_shard, videos - first), made_of)
+        for number, first in enumerate(range(0, videos, of_shard))
     ]
     known = compare(index_url, None, [shard for shard, _ in staged])
     snapshot = next_snapshot(index_url, known, staged, CLASSES, over, sizes, None)
     write_snapshot(index_url, snapshot)
     for name in staged_files(index_url):
         store.delete(staged_url(index_url, name))
+    return snapshot
+
+
+def add(index_url: str, staged: Sequence[tuple[Shard, ShardFacts]], over: Over, sizes: Sizes = Sizes()) -> Snapshot:
+    """Add tars to an index whose rows are staged."""
+    before = newest_snapshot(index_url)
+    assert before is not None
+    known = Known(before, {name: read_shards(index_url, name) for name in before.shard_lists}, frozenset())
+    snapshot = next_snapshot(index_url, known, staged, CLASSES, over, sizes, None)
+    write_snapshot(index_url, snapshot)
     return snapshot
 
 
