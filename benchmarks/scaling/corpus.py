@@ -67,17 +67,17 @@ def write_corpus(
     made_of: Templates,
     over: Over,
     sizes: Sizes = Sizes(),
-    of_shard: int = VIDEOS_PER_SHARD,
+    each: int = VIDEOS_PER_SHARD,
 ) -> Snapshot:
-    """Index `videos` videos in tars of `of_shard`.
+    """Index `videos` videos in tars of `each`.
 
     Args:
         over: what deals them to partitions.
     """
     store.write_bytes(store.join(index_url, PACKETS_FOLDER, made_of.packets_name), made_of.packets)
     staged = [
-        stage(index_url, number, min(of_shard, videos - first), made_of)
-        for number, first in enumerate(range(0, videos, of_shard))
+        stage(index_url, number, min(each, videos - first), made_of)
+        for number, first in enumerate(range(0, videos, each))
     ]
     known = compare(index_url, None, [shard for shard, _ in staged])
     snapshot = next_snapshot(index_url, known, staged, CLASSES, over, sizes, None)

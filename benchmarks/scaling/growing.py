@@ -13,6 +13,7 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.index.deal import Sizes
 from adaptfocus.pipelines.over import in_this_process
 from adaptfocus.pipelines.plan.priority import pick_partitions, pick_rows, ticks_and_bags
+from adaptfocus.trainers.runs.ledger import Audit, audit
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.planning import Corpus
 from benchmarks.faults.s3_latency import FarStore
@@ -59,10 +60,10 @@ def touched_share(folder: Path, cache: Path, partitions: int, partition_rows: in
     index = str(folder / "index")
     write_corpus(index, videos, templates(cache, SHORT), in_this_process, Sizes(partition_rows=partition_rows))
     bags = videos // 100 // steps.BAGS_PER_BATCH * steps.BAGS_PER_BATCH
-    config = steps.settings(folder, "run", index, f"plan.bags_per_epoch={bags}", f"epochs={epochs}")
+    config = steps.settings(folder, "run", index, f"plan.bags_per_epoch={bags}", f"epochs={epochs + 1}")
     run, found = Run(config.url), []
+    steps.publish(config, 0)
     for epoch in range(epochs):
-        steps.publish(config, epoch)
         steps.trained(config, epoch)
         steps.publish(config, epoch + 1)
         written = store.list_files(run.epoch_url(epoch + 1, "saliency"))
@@ -95,3 +96,22 @@ def priority_error(partitions: int, videos: int, wanted: int, epochs: int) -> tu
             variance = squares[uid, place] / epochs - mean**2
             off.append((mean - expected) ** 2 / (max(variance, expected * (1 - min(expected, 0.9))) / epochs))
     return float(np.mean(off)) ** 0.5, len(off)
+
+
+def followed(folder: Path, cache: Path, videos: int, added: int, bags: int | None) -> Audit:
+    """A run that follows its index: tars come while its second epoch is trained -> the audit of four epochs.
+
+    Args:
+        bags: of an epoch; None: an epoch is a pass.
+    """
+    made_of, index, sizes = templates(cache, SHORT), str(folder / "index"), Sizes(partition_rows=256)
+    write_corpus(index, videos, made_of, in_this_process, sizes)
+    more = [f"plan.bags_per_epoch={bags}"] if bags else []
+    config = steps.settings(folder, "run", index, "follow_index=true", "epochs=4", *more)
+    for epoch in range(4):
+        steps.publish(config, epoch)
+        if epoch == 1:
+            staged = [stage(index, 10_000 + number, 100, made_of) for number in range(added // 100)]
+            add(index, staged, in_this_process, sizes)
+        steps.trained(config, epoch)
+    return audit(Run(config.url))
