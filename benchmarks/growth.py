@@ -3,7 +3,7 @@
     python -m benchmarks.growth [--parts append,run,touched,priority,worlds] [--seeds 0,1,2] [--quick] [--json]
 
 `append`    100 tars are added to an index of 1,000 on S3: requests beyond reading the tars, objects that change
-`run`       a run follows its index while it grows: clips lost or trained twice, by audit, with full epochs and stretches
+`run`       a run follows its index while it grows: clips lost or trained twice, with full epochs and with stretches
 `touched`   the share of partitions that an epoch of 1 % of the corpus rewrites
 `priority`  how far the mean number of bags of a video is from its share of the weights, over 200 epochs
 `worlds`    world a by full epochs and by stretches of a quarter, with and without priority; curves are scored

@@ -5,7 +5,7 @@
 
 A pass has every video once, in an order of its own. Epochs one behind the other are the sequence. A place in it is told
 by keys and not by counts, so a corpus may grow or lose videos in the middle of a pass: nothing comes twice, and new
-partitions whose keys lie ahead take part at once (docs/decisions/0029).
+partitions whose keys lie ahead take part at once (docs/decisions/0030).
 """
 
 from __future__ import annotations
