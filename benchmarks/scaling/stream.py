@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import Any, NamedTuple
@@ -49,6 +50,10 @@ def streamed(config: TrainConfig, bags: int, max_bags: int) -> Streamed:
         lock = threading.Lock()
 
         def consume(rank: int) -> None:
+            with contextlib.suppress(ray.exceptions.RayActorError):
+                take(rank)
+
+        def take(rank: int) -> None:
             for batch in splits[rank].iter_batches(batch_size=1, batch_format="numpy", prefetch_batches=0):
                 slots[rank] += batch["slot"].tolist()
                 with lock:
@@ -65,6 +70,11 @@ def streamed(config: TrainConfig, bags: int, max_bags: int) -> Streamed:
             thread.start()
         while bags not in spent:
             time.sleep(0.1)
+        # A thread may wait for rows of the next epoch. If Ray stopped under it, the process would end before its result
+        # is out.
+        ray.kill(splits[0]._coord_actor)
+        for thread in threads:
+            thread.join()
         if any(each != sorted(each) for each in slots):
             raise RuntimeError("bags came out of order")
         seconds = came[bags - 1] - came[WARM_BLOCKS - 1]
