@@ -120,14 +120,14 @@ def decide(run: Run, config: TrainConfig, epoch: int) -> Decided | None:
     if found is None:
         raise StorageError(f"{run.epoch_url(epoch, DECISION)} is gone, although it was just written")
     if is_first and found.fingerprint != fingerprint:
-        _log.warning("%s: %s", run.url, describe(found))
+        _log.warning("%s: %s", run.url, describe_growth(found))
     return found
 
 
-def describe(found: Decided) -> str:
+def describe_growth(found: Decided) -> str:
     """The line that says when a run took a grown index."""
     return (
-        f"from epoch {found.epoch + 1} the index has {found.videos} videos of {len(found.classes)} classes "
+        f"from epoch {found.epoch + 1}, {found.videos} videos of {len(found.classes)} classes "
         f"(snapshot {found.snapshot})"
     )
 
