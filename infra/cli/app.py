@@ -107,6 +107,12 @@ def train(
     config_url: ConfigFile = None,
     address: Address = None,
     take_over: TakeOver = False,
+    follow_index: Annotated[
+        bool,
+        typer.Option(
+            "--follow-index", help="Plan each epoch from what the index holds then (the setting follow_index=true)."
+        ),
+    ] = False,
 ) -> None:
     """Start or resume a training run.
 
@@ -114,6 +120,7 @@ def train(
     """
     from adaptfocus.infra.running.run import run_training
 
+    overrides = [*(overrides or ()), *(["follow_index=true"] if follow_index else [])]
     run_training(settings_from(name, overrides, config_url), address, take_over)
 
 

@@ -23,6 +23,7 @@ from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.settings import differences
 from adaptfocus.trainers.evaluation.saved import read_resamples, read_scores
 from adaptfocus.trainers.loop.scores import READING, RETRIES
+from adaptfocus.trainers.runs.growth import all_decided, describe_growth
 from adaptfocus.trainers.runs.ledger import Audit, audit, last_commits
 from adaptfocus.trainers.runs.log import SUMMARY, Commit, Run
 from adaptfocus.trainers.runs.open import load_config
@@ -93,7 +94,7 @@ def gather(
         samples=shown,
         dropped=[*count_dropped([(r.run, r.name, r.config, r.scores) for r in runs], evaluation), *unseen],
         config_text=yaml.safe_dump({r.name: r.config.model_dump(mode="json") for r in runs}, sort_keys=False),
-        ledger=[*_ledger([r.found for r in runs]), *_reading(runs)],
+        ledger=[*_ledger([r.found for r in runs]), *_growth(runs), *_reading(runs)],
         evaluation=evaluation,
     )
 
@@ -268,6 +269,13 @@ def _ledger(found: Sequence[Audit]) -> list[tuple[str, list[str | int]]]:
         ("Clips that did not decode", [f.clips_undecodable for f in found]),
         ("Workers", [_workers(f) for f in found]),
     ]
+
+
+def _growth(runs: Sequence[GatheredRun]) -> list[tuple[str, list[str]]]:
+    """When the index of a run that follows it grew; no row if that never happened."""
+    grown = [all_decided(r.run, r.config.epochs) for r in runs]
+    said = ["; ".join(map(describe_growth, each)) or "no" for each in grown]
+    return [("The index grew", said)] if any(grown) else []
 
 
 def _reading(runs: Sequence[GatheredRun]) -> list[tuple[str, list[str]]]:

@@ -24,6 +24,7 @@ from adaptfocus.pipelines.saliency.bins import Bins, fade, spikes
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import NEVER_VISITED, STEP_SCHEMA
 from adaptfocus.pipelines.store import strict_json
+from adaptfocus.trainers.runs.growth import last_decided
 from adaptfocus.trainers.runs.log import RESTORE, SALIENCY, Run
 from adaptfocus.trainers.runs.snapshots import read_excluded, read_saliency
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -102,8 +103,9 @@ def samples_of(
 
 
 def fingerprint_of(run: Run) -> str:
-    """The fingerprint of the index that a run was trained on."""
-    return strict_json.read(run.at("index.json"), RESTORE)["fingerprint"]
+    """The fingerprint of the index that a run's last planned epoch is of."""
+    last = last_decided(run)
+    return last.fingerprint if last else strict_json.read(run.at("index.json"), RESTORE)["fingerprint"]
 
 
 def _worst(runs: Sequence[tuple[Run, str, TrainConfig, Videos]], count: int) -> list[Choice]:

@@ -22,7 +22,7 @@ import posixpath
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.annotations.manifest import LOOKUP_THREADS, read_classes, read_labels
@@ -32,7 +32,7 @@ from adaptfocus.pipelines.errors import StorageError
 from adaptfocus.pipelines.index.checks import IDS_SHOWN, check_some, find_unmatched, first_reasons
 from adaptfocus.pipelines.index.convert import old_parts, remove_old
 from adaptfocus.pipelines.index.deal import Progress, Sizes
-from adaptfocus.pipelines.index.grow import Shard, compare, next_snapshot
+from adaptfocus.pipelines.index.grow import Shard, compare, next_snapshot, with_longer_list
 from adaptfocus.pipelines.index.pool import index_shards
 from adaptfocus.pipelines.index.rows import ShardTask, index_some
 from adaptfocus.pipelines.index.snapshots import newest_snapshot, overtaken, write_snapshot
@@ -106,10 +106,11 @@ def build_index(
     listed = list(read_labels(labels_url, class_list)) if labels_url else []
     prefixes = [f"{name}/" for name in shard_names(found)] if prefix_shard else [""] * len(found)
     labels_tag = hashlib.sha256(store.read_bytes(labels_url)).hexdigest() if labels_url else ""
-    # Everything except the shard itself that decides the content of a row.
-    settings = json.dumps([*ROWS_VERSION, class_list, labels_tag])
-    wanted = _identified(found, prefixes, settings)
+    wanted = _identified(found, prefixes, class_list, labels_tag)
     before = newest_snapshot(out_url)
+    begins = class_list is not None and before is not None and _begins_with(class_list, before.classes)
+    if class_list and begins:
+        wanted = with_longer_list(out_url, before, wanted, lambda s, n: _identity(s, class_list[:n], labels_tag))
     known = compare(out_url, before, wanted)
     kept = known.kept
     fresh = [each for each in wanted if each.identity not in kept]
@@ -123,7 +124,7 @@ def build_index(
         for number, each in enumerate(fresh) if f"{each.identity}.parquet" not in staged
     }  # fmt: skip
     facts = _staged(out_url, fresh, tasks, len(wanted), workers or os.cpu_count() or 1, over, progress)
-    if fresh or known.gone or before is None:
+    if fresh or known.gone or before is None or (begins and len(class_list or ()) > len(before.classes)):
         try:
             pairs = list(zip(fresh, facts, strict=True))
             now = next_snapshot(out_url, known, pairs, class_list, over or in_this_process, sizes, progress)
@@ -167,16 +168,27 @@ def _classes_next_to(shard_url: str) -> tuple[str, ...] | None:
     return tuple(read_classes(url, may_be_empty=True)) or None if is_listed and store.exists(url) else None
 
 
-def _identified(shard_urls: Sequence[str], prefixes: Sequence[str], settings: str) -> list[Shard]:
+def _begins_with(classes: Sequence[str], first: Sequence[str]) -> bool:
+    """Whether a list of classes is another one, or that with more behind."""
+    return [*classes[: len(first)]] == [*first]
+
+
+def _identified(
+    shard_urls: Sequence[str], prefixes: Sequence[str], classes: Sequence[str] | None, labels_tag: str
+) -> list[Shard]:
     with ThreadPoolExecutor(LOOKUP_THREADS) as threads:
         versions = list(threads.map(store.size_and_tag, shard_urls))
-    return [
-        Shard(
-            url, size, tag,
-            hashlib.sha256(json.dumps([url, size, tag, settings, prefix]).encode()).hexdigest()[:16], prefix,
-        )
-        for url, prefix, (size, tag) in zip(shard_urls, prefixes, versions, strict=True)
-    ]  # fmt: skip
+    found = [
+        Shard(url, *version, "", prefix) for url, prefix, version in zip(shard_urls, prefixes, versions, strict=True)
+    ]
+    return [replace(each, identity=_identity(each, classes, labels_tag)) for each in found]
+
+
+def _identity(shard: Shard, classes: Sequence[str] | None, labels_tag: str) -> str:
+    """A hash of the shard, and of everything else that decides the content of its rows."""
+    settings = json.dumps([*ROWS_VERSION, classes, labels_tag])
+    facts = [shard.url, shard.size_bytes, shard.tag, settings, shard.id_prefix]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
 def _staged(

@@ -6,8 +6,8 @@ Nothing that an earlier snapshot names is changed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from adaptfocus.pipelines.index.deal import Dealt, Progress, Sizes, deal
@@ -41,6 +41,34 @@ class Known:
     def kept(self) -> set[str]:
         """The identities of those that stay."""
         return {each.identity for shards in self.lists.values() for each in shards} - self.gone
+
+
+def with_longer_list(
+    index_url: str, snapshot: Snapshot | None, shards: Sequence[Shard], identify: Callable[[Shard, int], str]
+) -> list[Shard]:
+    """The same shards, with the identities that the snapshot knows them by, if it has a shorter list of classes.
+
+    A class that is appended to a list changes no row of a shard whose labels were all in the list before.
+
+    Args:
+        identify: a shard's identity with the first classes of the list that it is to be indexed with now.
+    """
+    if snapshot is None:
+        return [*shards]
+    known = [each for name in snapshot.shard_lists for each in read_shards(index_url, name)]
+    same = {(each.url, each.size_bytes, each.tag): each for each in known if "label_not_in_classes" not in each.refused}
+    lengths = [*range(len(snapshot.classes), 0, -1)]  # of lists; that of the shard before is tried first
+    found = []
+    for shard in shards:
+        old = same.get((shard.url, shard.size_bytes, shard.tag))
+        if old and old.identity != shard.identity:
+            length = next((n for n in lengths if identify(shard, n) == old.identity), None)
+            if length is not None:
+                shard = replace(shard, identity=old.identity)
+                lengths.remove(length)
+                lengths.insert(0, length)
+        found.append(shard)
+    return found
 
 
 def compare(index_url: str, snapshot: Snapshot | None, shards: Sequence[Shard]) -> Known:
@@ -87,7 +115,8 @@ def next_snapshot(
     ] + write_shards(index_url, new, sizes.list_shards)
     partitions = [*earlier, *dealt.partitions]
     counts = counts + dealt.label_counts
-    names = list(classes) if classes else sorted(counts)
+    # What stays keeps the numbers of its classes, so a run can follow: new ones come behind.
+    names = list(classes) if classes else _appended(before.classes if before and known.kept else (), counts)
     return Snapshot(
         number=before.number + 1 if before else 0,
         parent=before.number if before else None,
@@ -104,6 +133,11 @@ def next_snapshot(
         shard_lists=shard_lists,
         refused_lists=[*(before.refused_lists if before else ()), *dealt.refused_lists],
     )
+
+
+def _appended(classes: Sequence[str], counts: Counter[str]) -> list[str]:
+    """The classes that any video has: earlier ones in their order, then the new ones sorted."""
+    return [name for name in classes if name in counts] + sorted(counts.keys() - set(classes))
 
 
 def _indexed(shard: Shard, facts: ShardFacts, dealt: Dealt) -> IndexedShard:

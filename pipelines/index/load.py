@@ -36,7 +36,7 @@ class VideoIndex:
 
 @dataclass(frozen=True)
 class IndexFacts:
-    """What the newest snapshot says. Any number of processes may know it, however many shards there are."""
+    """What a snapshot says. Any number of processes may know it, however many shards there are."""
 
     videos: int
     unlabelled: int  # videos without a label
@@ -44,6 +44,7 @@ class IndexFacts:
     classes: list[str]
     fingerprint: str  # as in VideoIndex
     label_counts: dict[str, int]  # class -> its number of videos
+    number: int = 0  # of the snapshot
 
 
 def open_index(index_url: str, fingerprint: str | None = None) -> IndexFacts:
@@ -58,8 +59,9 @@ def open_index(index_url: str, fingerprint: str | None = None) -> IndexFacts:
     """
     now = _snapshot(index_url, fingerprint)
     return IndexFacts(
-        now.videos, now.unlabelled, now.max_labels or 1, list(now.classes), now.fingerprint, dict(now.label_counts)
-    )
+        now.videos, now.unlabelled, now.max_labels or 1, list(now.classes), now.fingerprint, dict(now.label_counts),
+        now.number,
+    )  # fmt: skip
 
 
 def read_partitions(index_url: str, fingerprint: str | None = None) -> tuple[Partition, ...]:

@@ -73,6 +73,7 @@ class PlanFacts:
     # The bags of each part, numbered through, of a plan that an earlier version wrote: it had no windows.
     old_parts: tuple[int, ...] | None = None
     next: Cursor | None = None  # where the next epoch begins, if epochs are stretches of the sequence of passes
+    num_classes: int | None = None  # that its videos can have, if the run's head has room for more
 
     def slices(self, first_slot: int = 0, end_slot: int | None = None) -> Iterator[tuple[str, int, int]]:
         """(part URL, first row, end row) of all slots from `first_slot` to `end_slot` or the end, in order."""
@@ -119,6 +120,7 @@ class Stretch:
     epochs: int
     bags_per_batch: int
     max_bags: int  # the most bags of any plan: one for each video, and one batch carried over
+    may_grow: bool = False  # a plan may have more, because the run follows its index
 
     def chunks(self) -> Iterator[Chunk]:
         """The chunks in order. The first ones of an epoch are single batches, so that a head can supply them."""
@@ -128,7 +130,8 @@ class Stretch:
     def pieces(self) -> Iterator[tuple[int, np.ndarray]]:
         """(epoch, where its chunks begin and where the last one ends, int64 [C + 1]) of CHUNKS_PER_PIECE chunks.
 
-        A large corpus has millions of chunks an epoch, and nobody holds them all.
+        A large corpus has millions of chunks an epoch, and nobody holds them all. Where plans may grow, the chunks
+        beyond `max_bags` follow once the plan exists: who takes the chunks before them has waited for it.
         """
         bags, lead_end = max(1, BAGS_PER_CHUNK // self.bags_per_batch), LEAD_CHUNKS * self.bags_per_batch
         step = bags * self.bags_per_batch
@@ -138,10 +141,22 @@ class Stretch:
                 ends = np.arange(slot, min(lead_end, self.max_bags) + self.bags_per_batch, self.bags_per_batch)
                 yield epoch, ends
                 slot = int(ends[-1])
-            while slot < self.max_bags:
-                count = min(CHUNKS_PER_PIECE, -(-(self.max_bags - slot) // step))
+            most, is_known = self.max_bags, not self.may_grow
+            while slot < most or not is_known:
+                if slot >= most:
+                    most, is_known = _wait_for_plan(epoch_url(self.run_url, epoch, "plan")).num_bags, True
+                    continue
+                count = min(CHUNKS_PER_PIECE, -(-(most - slot) // step))
                 yield epoch, slot + step * np.arange(count + 1)
                 slot += count * step
+
+
+def _wait_for_plan(folder_url: str) -> PlanFacts:
+    pause_seconds = MIN_POLL_SECONDS
+    while (plan := _find(folder_url)) is None:
+        time.sleep(pause_seconds)
+        pause_seconds = min(1.5 * pause_seconds, MAX_POLL_SECONDS)
+    return plan
 
 
 @lru_cache(maxsize=4)
@@ -203,6 +218,7 @@ def write_window(folder_url: str, window: int, parts: Iterable[pa.Table]) -> Non
 def publish(facts: PlanFacts) -> PlanFacts:
     """Write plan.json, which makes the plan exist. All parts are written by then."""
     values = asdict(facts)
+    values = {name: value for name, value in values.items() if name != "num_classes" or value is not None}
     for name in ("folder_url", "old_parts", "next"):  # a run may be copied to another place
         values.pop(name)
     if facts.next:
@@ -252,6 +268,7 @@ def read_plan(folder_url: str) -> PlanFacts | None:
             values.get("bags_per_part", BAGS_PER_PART),
             tuple(values["part_bags"]) if is_old else None,
             Cursor.from_json(values["next"]) if "next" in values else None,
+            values.get("num_classes"),
         )
         _check(facts)
     except (KeyError, TypeError, ValueError) as error:
@@ -263,7 +280,8 @@ def _check(facts: PlanFacts) -> None:
     """Raises ValueError if a number is none, or the slots of windows overlap or have gaps."""
     bags = facts.old_parts or tuple(window.bags for window in facts.windows)
     rows = (*facts.carried, *(uid for window in facts.windows for uid in window.uids))
-    for number in (facts.epoch, facts.num_bags, facts.max_labels, facts.bags_per_part - 1, *bags, *rows):
+    known = () if facts.num_classes is None else (facts.num_classes,)
+    for number in (facts.epoch, facts.num_bags, facts.max_labels, facts.bags_per_part - 1, *known, *bags, *rows):
         if type(number) is not int or number < 0:
             raise ValueError(f"{number!r} is not a count")
     begins = [window.first_slot for window in facts.windows]

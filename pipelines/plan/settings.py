@@ -64,6 +64,10 @@ class PlanConfig(Settings):
     # it has as many. Only an index that grew by small steps has partitions of far less than 8,192 videos.
     window_videos: int = pydantic.Field(default=32768, ge=1)
 
+    # The places for labels in a bag, the same for all of a run; a video may not have more. Without it, as many as the
+    # video with the most has when the run begins. A run that follows a growing index may need more.
+    max_labels: int | None = pydantic.Field(default=None, ge=1, le=65_536)
+
     @pydantic.model_validator(mode="after")
     def _check_stretch(self) -> PlanConfig:
         if self.bags_per_epoch is None:

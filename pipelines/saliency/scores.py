@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -70,7 +70,7 @@ def function_at(path: str) -> Callable[[Seen], np.ndarray]:
         raise ConfigError(
             f"plan.priority={path} is none of {', '.join(BUILT_IN)} and no function; give package.module:function"
         )
-    return function
+    return cast("Callable[[Seen], np.ndarray]", function)
 
 
 def unsure(seen: Seen) -> np.ndarray:

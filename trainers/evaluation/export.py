@@ -22,11 +22,11 @@ from torch import nn
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError, InputError
-from adaptfocus.pipelines.store import strict_json
 from adaptfocus.trainers.backbones import input_spec_of, maker_of, own_weights
 from adaptfocus.trainers.backbones.key_styles import OWN, public_state, style_of_exports
 from adaptfocus.trainers.inputs.model_input import build_adapted, to_model_input
-from adaptfocus.trainers.runs.log import RESTORE, Run
+from adaptfocus.trainers.runs.growth import classes_of_run, weights_of_classes
+from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.on_features import refuse
 from adaptfocus.trainers.runs.open import load_config
 from adaptfocus.trainers.settings.parts import InputConfig
@@ -69,9 +69,9 @@ def export_model(run_url: str, out_url: str, file_format: str, epoch: int | None
     commit = run.newest()[1] if epoch is None else run.end_of_epoch(epoch)
     if commit is None:
         raise InputError(f"{run_url} has no checkpoint yet; train it first")
-    classes = strict_json.read(run.at("index.json"), RESTORE)["classes"]
+    classes = classes_of_run(run)
     model = build_adapted(config.backbone, len(classes), config.input)
-    model.load_state_dict(run.load_state(commit)["model"])
+    model.load_state_dict(weights_of_classes(run, commit, len(classes)))
     recogniser = Recogniser(model, config.input).eval()
     facts = metadata_of(config, model, classes) | {"epoch": commit.epoch, "checkpoint": commit.number}
     shape = (2, config.clip.frames, 3, config.clip.size_pixels, config.clip.size_pixels)

@@ -17,6 +17,7 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError, InputError
 from adaptfocus.trainers.backbones import build, load_pretrained, place_of_weights
 from adaptfocus.trainers.inputs.model_input import adapt_backbone, build_adapted, to_model_input
+from adaptfocus.trainers.runs.growth import weights_of_classes
 from adaptfocus.trainers.runs.log import Commit, Run
 from adaptfocus.trainers.runs.on_features import refuse
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -97,7 +98,7 @@ class FeatureModel:
 def _loaded(config: TrainConfig, num_classes: int, weights: Weights) -> nn.Module:
     if weights.commit is not None:
         model = build_adapted(config.backbone, num_classes, config.input)
-        model.load_state_dict(Run(config.url).load_state(weights.commit)["model"])
+        model.load_state_dict(weights_of_classes(Run(config.url), weights.commit, num_classes))
         return model
     model = build(config.backbone, num_classes)
     load_pretrained(model, place_of_weights(config.backbone, weights.url or ""))

@@ -36,6 +36,7 @@ from adaptfocus.trainers.evaluation.saved import (
 from adaptfocus.trainers.inputs.model_input import build_adapted, to_model_input
 from adaptfocus.trainers.metrics.bootstrap import draws, interval_of_score, resampled_map, resamples_for
 from adaptfocus.trainers.metrics.video import charades_map, charades_ranked, max_and_mean_over_views, per_time_map
+from adaptfocus.trainers.runs.growth import weights_of_classes
 from adaptfocus.trainers.runs.log import Commit, Run
 from adaptfocus.trainers.runs.on_features import test_source
 from adaptfocus.trainers.runs.open import classes_of
@@ -211,7 +212,7 @@ class Predictor:
         self.input = config.input
         self.models = [build_adapted(config.backbone, num_classes, config.input) for _ in commits]
         for model, commit in zip(self.models, commits, strict=True):
-            model.load_state_dict(run.load_state(commit)["model"])
+            model.load_state_dict(weights_of_classes(run, commit, num_classes))
             model.to(self.device).eval()
 
     @torch.inference_mode()

@@ -26,8 +26,9 @@ from adaptfocus.trainers.ranks import Engine
 from adaptfocus.trainers.settings.parts import StepConfig
 from adaptfocus.trainers.settings.run import TrainConfig
 
-# Arguments: a batch, its epoch, the share of the training that is done, and the record for loss and scores.
-Step = Callable[[ClipBatch, int, float, SinceCommit], None]
+# Arguments: a batch, its epoch, the share of the training that is done, and the record for loss and scores; `classes`
+# by name, if not all of the head's outputs are in use.
+Step = Callable[..., None]
 
 FUSED_ON = ("cuda", "cpu")
 
@@ -77,10 +78,10 @@ def step_function(
     if engine.device.type != "cpu":
         before.append(Staging(engine.device))
 
-    def made_ready(batch: ClipBatch, epoch: int, progress: float, done: SinceCommit) -> None:
+    def made_ready(batch: ClipBatch, epoch: int, progress: float, done: SinceCommit, **more: int) -> None:
         for change in before:
             batch = change(batch)
-        step(batch, epoch, progress, done)
+        step(batch, epoch, progress, done, **more)
 
     return made_ready if before else step
 
@@ -95,21 +96,24 @@ def train_step(
     epoch: int,
     progress: float,
     done: SinceCommit,
+    classes: int | None = None,
 ) -> None:
     """One optimiser step on this rank's part of a global batch. Its scores are noted for the ledger.
 
     Args:
         trained: the module that is called. model: the backbone inside it.
         progress: share of the training that is done.
+        classes: the outputs of the head that are in use, the first ones; None: all. The others take no part in the
+            loss and get no gradient: nobody has said anything yet about the classes that they will have.
     """
     optimiser.zero_grad(set_to_none=True)
     if config.step.accumulate > 1:
-        score = partial(logits_of, config, model=model, device=engine.device)
+        score = partial(logits_of, config, model=model, device=engine.device, classes=classes)
         p, logits, loss = backward_in_parts(config, engine, score, trained, batch, epoch, progress)
         done.losses.append(loss)
         done.scores.add(batch, p, stands_out(logits, batch))
     else:
-        logits = logits_of(config, trained, batch, model, engine.device)
+        logits = logits_of(config, trained, batch, model, engine.device, classes)
         if engine.device.type == "cpu":
             with np.errstate(all="ignore"):  # the check of the loss reports the problem, and stops the run
                 p, loss, gradient = closed_form.objective(config, engine, logits, batch, epoch, progress)
@@ -130,9 +134,14 @@ def train_step(
 
 
 def logits_of(
-    config: TrainConfig, trained: nn.Module, batch: ClipBatch, model: nn.Module, device: torch.device
-) -> torch.Tensor:
-    """The logits of a batch's clips by `trained`, float32 [B N, K], whatever precision it computes in."""
+    config: TrainConfig, trained: nn.Module, batch: ClipBatch, model: nn.Module, device: torch.device,
+    classes: int | None = None,
+) -> torch.Tensor:  # fmt: skip
+    """The logits of a batch's clips by `trained`, float32 [B N, K], whatever precision it computes in.
+
+    Args:
+        classes: K, if the head has more outputs: only the first are given.
+    """
     frames, clip_id = on_device(batch, "frames", device).flatten(0, 1), None
     if config.draws_by_clip:
         clip_id = on_device(batch, "clip_id", device).flatten()
@@ -142,5 +151,7 @@ def logits_of(
         x = x.contiguous(memory_format=torch.channels_last_3d)
     if config.step.precision == "bf16":
         with torch.autocast(device.type, torch.bfloat16):
-            return trained(x).float()
-    return trained(x).float()
+            logits = trained(x).float()
+    else:
+        logits = trained(x).float()
+    return logits if classes is None else logits[:, :classes]

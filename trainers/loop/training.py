@@ -32,9 +32,10 @@ from adaptfocus.trainers.loop.step import Step, make_optimiser, ready, step_func
 from adaptfocus.trainers.ranks import Engine
 from adaptfocus.trainers.runs import starts
 from adaptfocus.trainers.runs.epochs import Planning
+from adaptfocus.trainers.runs.growth import begun_facts, label_places, last_decided, num_outputs
 from adaptfocus.trainers.runs.log import Commit, Lineage, Run
 from adaptfocus.trainers.runs.on_features import model_of
-from adaptfocus.trainers.runs.open import clip_shape, facts_of_run
+from adaptfocus.trainers.runs.open import clip_shape
 from adaptfocus.trainers.settings.run import TrainConfig
 
 
@@ -62,15 +63,17 @@ def train(config: TrainConfig, engine: Engine) -> None:
         DrainedError: the group was asked to stop, and all that it has trained is committed.
     """
     run = Run(config.url)
-    index, planning = facts_of_run(run, config), Planning(run, config, engine.over)
-    model = make_model(config, len(index.classes), engine.device)
+    begun, planning = begun_facts(run, config), Planning(run, config, engine.over)
+    model = make_model(config, num_outputs(config, begun), engine.device)
     lineage, position, state = start(run, engine)
     if state is None and config.start_from:
         starts.load(config, model)
     trained, optimiser = wrap_and_restore(config, engine, model, state)
     step = step_function(config, engine, trained, model, optimiser)
-    labels = LabelShape(index.max_labels, config.saliency.bins)
-    batches = engine.batches(_stretch(run, config, index.videos, position), clip_shape(config), labels)
+    labels = LabelShape(label_places(config, begun), config.saliency.bins)
+    last = last_decided(run)
+    videos = last.videos if last else begun.videos
+    batches = engine.batches(_stretch(run, config, videos, position), clip_shape(config), labels)
     commits = Commits(config, engine, lineage, position.commit, model, optimiser)
     with Heartbeat(run.url, config, enabled=engine.rank == 0) as heartbeat, contextlib.closing(commits):
         while position.epoch < config.epochs:
@@ -82,9 +85,13 @@ def train(config: TrainConfig, engine: Engine) -> None:
 
 
 def _stretch(run: Run, config: TrainConfig, videos: int, position: Position) -> Stretch:
-    per_batch = config.plan.bags_per_batch
-    most = config.plan.bags_per_epoch or videos + per_batch
-    return Stretch(run.url, position.epoch, position.cursor, config.epochs, per_batch, most)
+    per_batch, may_grow = config.plan.bags_per_batch, config.follow_index
+    if bags := config.plan.bags_per_epoch:
+        return Stretch(run.url, position.epoch, position.cursor, config.epochs, per_batch, bags)
+    # No head of a corpus that has grown has all of these: who reads them has waited for the plan.
+    least = (config.plan.lead_batches + 1) * per_batch if may_grow else 0
+    most = max(videos + per_batch, least)
+    return Stretch(run.url, position.epoch, position.cursor, config.epochs, per_batch, most, may_grow)
 
 
 def make_model(config: TrainConfig, num_classes: int, device: torch.device) -> nn.Module:
@@ -160,6 +167,8 @@ def train_epoch(
     cursor, done = position.cursor, SinceCommit()
     in_all = bags_of_run(plan, position.carried_in, position.bags_before, config.epochs, per_batch)
     model.train()
+    if plan.num_classes is not None:  # the head's other outputs are room for classes to come
+        step = partial(step, classes=plan.num_classes)
     heartbeat.waits_for("waiting for the first batch", plan.epoch, cursor, plan.num_bags)
     for batch, waited_seconds in _timed(islice(batches, (plan.num_bags - cursor) // per_batch)):
         done.input_wait_seconds += waited_seconds

@@ -7,10 +7,9 @@ pure function of what has been committed, so doing it twice, or in two processes
 
 from __future__ import annotations
 
-from functools import cached_property
-
 from adaptfocus.pipelines.over import Over, in_this_process
 from adaptfocus.pipelines.plan.published import PlanFacts, publish, read_plan
+from adaptfocus.trainers.runs.growth import Decided, decide, decided
 from adaptfocus.trainers.runs.log import Commit, Run
 from adaptfocus.trainers.runs.merging import merge_epoch
 from adaptfocus.trainers.runs.planning import Corpus, EpochPlanner
@@ -23,11 +22,16 @@ class Planning:
 
     def __init__(self, run: Run, config: TrainConfig, over: Over) -> None:
         self.run, self.config, self.over = run, config, over
+        self._corpora: dict[str | None, Corpus] = {}
 
-    @cached_property
-    def corpus(self) -> Corpus:
-        """What the manifests of the index say. They are read once, and only if a plan has to be drawn."""
-        return Corpus.of(self.config)
+    def corpus(self, found: Decided | None) -> Corpus:
+        """What the manifests of a snapshot of the index say. They are read once, and only if a plan has to be drawn."""
+        fingerprint = found.fingerprint if found else None
+        if fingerprint not in self._corpora:
+            # Of two epochs at once: one is merged, and the next is planned.
+            self._corpora = dict([*self._corpora.items()][-1:])
+            self._corpora[fingerprint] = Corpus.of(self.config, fingerprint)
+        return self._corpora[fingerprint]
 
     def publish(self, epoch: int, last: Commit | None) -> PlanFacts | None:
         """Make sure that the plan of `epoch` and the head of the next epoch are on the store; None once all are done.
@@ -36,8 +40,10 @@ class Planning:
             last: the checkpoint at the end of epoch - 1; its ledger lists what has been trained.
 
         Raises:
-            InputError: more videos failed to decode than `max_bad_share` allows.
-            ConfigError: there are too few usable videos for one global batch.
+            InputError: more videos failed to decode than `max_bad_share` allows, or a followed index does not contain
+                what it had.
+            ConfigError: there are too few usable videos for one global batch, or more classes than the run has room
+                for.
         """
         if done := read_plan(self.run.epoch_url(epoch, "plan")):
             return done
@@ -45,7 +51,8 @@ class Planning:
         write_manifest(self.run, epoch, manifest)
         if epoch >= self.config.epochs:
             return None
-        planner = EpochPlanner(self.config, self.corpus, manifest, self.over)
+        corpus = self.corpus(decide(self.run, self.config, epoch))
+        planner = EpochPlanner(self.config, corpus, manifest, self.over)
         plan = planner.draw(epoch, before.carried if before else (), cursor=before.next if before else None)
         early = self.config.plan.head_bags(plan.num_bags)
         if early and epoch + 1 < self.config.epochs:
@@ -57,10 +64,10 @@ class Planning:
         """What an epoch is planned from: the snapshot, and the plan of the epoch before."""
         if epoch == 0:
             return {}, None
+        corpus = self.corpus(decided(self.run, epoch - 1))
         return merge_epoch(
-            self.run, self.config, self.corpus.partitions, self.corpus.classes, epoch - 1, last, self.over,
-            self.corpus.videos_of_label,
-        )  # fmt: skip
+            self.run, self.config, corpus.partitions, corpus.classes, epoch - 1, last, self.over, corpus.videos_of_label
+        )
 
 
 def publish_plan(

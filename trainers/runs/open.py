@@ -9,6 +9,7 @@ from adaptfocus.pipelines.settings import make
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.urls import absolute
 from adaptfocus.pipelines.stream.clips import ClipShape
+from adaptfocus.trainers.runs.growth import begun_facts, classes_of_run, last_decided
 from adaptfocus.trainers.runs.log import RESTORE, Run
 from adaptfocus.trainers.settings.run import TrainConfig
 
@@ -30,26 +31,27 @@ def clip_shape(config: TrainConfig) -> ClipShape:
 
 
 def facts_of_run(run: Run, config: TrainConfig) -> IndexFacts:
-    """The facts about the snapshot that a run was begun on; about the newest one if it has not begun.
+    """The facts about the snapshot that a run's last planned epoch is of; about the newest one if it has not begun.
 
-    An index may grow while a run is trained. The run stays with the videos that it was begun on.
+    An index may grow while a run is trained. The run stays with the videos that it was begun on, unless it follows.
 
     Raises:
         InputError, StorageError: as `open_index` does.
     """
     from adaptfocus.trainers.inputs.time_order import training_facts  # imports torch
 
-    recorded = run.at("index.json")
-    fingerprint = strict_json.read(recorded, RESTORE)["fingerprint"] if store.exists(recorded) else None
+    last = last_decided(run)
+    if last is None:
+        return begun_facts(run, config)
     try:
-        return training_facts(config, fingerprint)
-    except NoSnapshotError:  # another index, which `same_run` refuses or says to have moved
+        return training_facts(config, last.fingerprint)
+    except NoSnapshotError:  # another index, as in `begun_facts`
         return training_facts(config)
 
 
 def classes_of(config: TrainConfig) -> list[str]:
-    """The classes of a run's head."""
-    return strict_json.read(Run(config.url).at("index.json"), RESTORE)["classes"]
+    """The classes of a run's head, as of its last planned epoch. Its other outputs are room, and mean nothing."""
+    return classes_of_run(Run(config.url))
 
 
 def load_config(run_url: str) -> TrainConfig:

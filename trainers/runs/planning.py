@@ -34,8 +34,9 @@ from adaptfocus.pipelines.plan.windows import (
 )
 from adaptfocus.pipelines.saliency.scores import BUILT_IN, function_at
 from adaptfocus.pipelines.saliency.weights import weight_of_new
+from adaptfocus.trainers.inputs.time_order import training_facts
+from adaptfocus.trainers.runs.growth import begun_facts, label_places, num_outputs
 from adaptfocus.trainers.runs.log import Run
-from adaptfocus.trainers.runs.open import facts_of_run
 from adaptfocus.trainers.runs.snapshots import Manifest, PartitionFiles, read_left_out
 from adaptfocus.trainers.runs.unused_videos import count_unused
 from adaptfocus.trainers.runs.window_tasks import (
@@ -57,20 +58,26 @@ class Corpus:
 
     partitions: Mapping[int, Partition]  # by uid
     classes: tuple[str, ...]
-    max_labels: int
+    max_labels: int  # of a bag
     videos_of_label: np.ndarray  # [C] int64, of all videos
+    outputs: int | None = None  # of the run's head, if it has room for more classes
 
     @classmethod
-    def of(cls, config: TrainConfig) -> Corpus:
-        """The index of a run, from the manifests of the snapshot that it was begun on.
+    def of(cls, config: TrainConfig, fingerprint: str | None = None) -> Corpus:
+        """The index of a run, from the manifests of a snapshot.
+
+        Args:
+            fingerprint: that of the snapshot; None: the one that the run was begun on.
 
         Raises:
             InputError, StorageError: as `open_index`.
         """
-        facts = facts_of_run(Run(config.url), config)
+        begun = begun_facts(Run(config.url), config)
+        facts = begun if fingerprint in (None, begun.fingerprint) else training_facts(config, fingerprint)
+        outputs, places = num_outputs(config, begun), label_places(config, begun)
         partitions = {each.uid: each for each in read_partitions(config.index, facts.fingerprint)}
         counts = np.array([facts.label_counts.get(name, 0) for name in facts.classes], np.int64)
-        return cls(partitions, tuple(facts.classes), facts.max_labels, counts)
+        return cls(partitions, tuple(facts.classes), places, counts, outputs if outputs > len(counts) else None)
 
 
 @dataclass(frozen=True)
@@ -201,7 +208,10 @@ class EpochPlanner:
         slots = [task.slots for task in placed]
         windows = tuple(Window(each.uids, each.first, each.end - each.first) for each in slots)
         most = self.corpus.max_labels
-        return PlanFacts(plan_url, epoch, layout.num_bags, windows, tuple(carried), most, BAGS_PER_PART)
+        known = None if self.corpus.outputs is None else len(self.corpus.classes)
+        return PlanFacts(
+            plan_url, epoch, layout.num_bags, windows, tuple(carried), most, BAGS_PER_PART, num_classes=known
+        )
 
     def _placed(
         self, epoch: int, plan_url: str, head: Sequence[int], carried: Sequence[int], most: int | None = None

@@ -19,6 +19,7 @@ from adaptfocus.trainers.inputs import left_out as what_is_left_out
 from adaptfocus.trainers.inputs.model_input import adapt_backbone
 from adaptfocus.trainers.inputs.time_order import training_facts
 from adaptfocus.trainers.runs import on_features, starts
+from adaptfocus.trainers.runs.growth import begun_facts, check_growth, label_places, last_decided, num_outputs
 from adaptfocus.trainers.runs.log import SALIENCY, Commit, Run
 from adaptfocus.trainers.runs.open import facts_of_run
 from adaptfocus.trainers.runs.same_run import same_run
@@ -47,7 +48,8 @@ def prepare(config: TrainConfig) -> Prepared:
     _check_exclusive(config)
     run = Run(config.url)
     _, commit = run.newest()
-    index = facts_of_run(run, config) if commit else training_facts(config)
+    begun = begun_facts(run, config) if commit else training_facts(config)
+    index = facts_of_run(run, config) if commit else begun
     left_out = read_unused(config, index.fingerprint)
     _check_videos(config, index, left_out)
     if not config.features:
@@ -56,7 +58,8 @@ def prepare(config: TrainConfig) -> Prepared:
         import_decord()
     entry_of(config.backbone).spec.check(config.clip.frames, config.clip.size_pixels)
     lines = on_features.check(config, index)
-    model = on_features.model_of(config, len(index.classes))
+    _check_room(config, begun)
+    model = on_features.model_of(config, num_outputs(config, begun))
     if url := config.weights_url:
         load_pretrained(model, url)
     _check_start(config, model)
@@ -66,12 +69,34 @@ def prepare(config: TrainConfig) -> Prepared:
         store.check_writable(run.url)
         if commit is None:
             starts.check(config, index.classes, model)
-        said = [*lines, *same_run(run, config, index, commit)]
+        said = [*lines, *same_run(run, config, begun, commit)]
         if commit and training_facts(config).fingerprint != index.fingerprint:
-            said.append(f"the index {config.index} has changed since: the run stays with the videos it was begun on")
+            said.append(_changed(run, config, index))
     except PermissionError as error:
         raise StorageError(f"{run.url} cannot be written ({error})") from error
     return Prepared(index, left_out, commit, said)
+
+
+def _changed(run: Run, config: TrainConfig, index: IndexFacts) -> str:
+    """The line about an index that is not any more what the last planned epoch was of."""
+    if not config.follow_index:
+        stays = "it has" if last_decided(run) else "it was begun on"
+        return f"the index {config.index} has changed since: the run stays with the videos {stays}"
+    now = check_growth(run, config, index.fingerprint)
+    return (
+        f"the index {config.index} has grown from {index.videos} videos of {len(index.classes)} classes to "
+        f"{now.videos} of {len(now.classes)}: the next epoch that is planned takes them"
+    )
+
+
+def _check_room(config: TrainConfig, begun: IndexFacts) -> None:
+    """Check that the head and the batches have room for what the index has when the run begins."""
+    for setting, room, needed, what in (
+        ("num_classes", num_outputs(config, begun), len(begun.classes), "classes"),
+        ("plan.max_labels", label_places(config, begun), begun.max_labels, "labels of one video"),
+    ):
+        if room < needed:
+            raise ConfigError(f"{setting} = {room} has no room for the {needed} {what} in {config.index}; raise it")
 
 
 def _check_exclusive(config: TrainConfig) -> None:

@@ -16,6 +16,7 @@ from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.strict_json import json_text
 from adaptfocus.pipelines.store.walk import files_below
 from adaptfocus.trainers.runs import on_features, starts
+from adaptfocus.trainers.runs.growth import FOLLOWS
 from adaptfocus.trainers.runs.log import RESTORE, Commit, Run
 from adaptfocus.trainers.settings.run import TrainConfig
 
@@ -25,7 +26,10 @@ PLACES = ("index", "features", "weights", "start_from")  # identified by their c
 def same_run(run: Run, config: TrainConfig, index: IndexFacts, commit: Commit | None) -> list[str]:
     """Save the settings of a run that has trained nothing yet; otherwise check them -> lines for the user.
 
-    A run that has trained must keep all settings that decide what is trained.
+    A run that has trained must keep all settings that decide what is trained. Whether it follows its index may change.
+
+    Args:
+        index: the snapshot that the run was begun on, if it has trained.
 
     Raises:
         ConfigError: such a setting, or the index, has changed.
@@ -37,6 +41,7 @@ def same_run(run: Run, config: TrainConfig, index: IndexFacts, commit: Commit | 
         said = _forget_plans(run, saved, config, index) if saved else []
         facts = {"fingerprint": index.fingerprint, "classes": index.classes, "start_sha256": starts.digest(config)}
         facts |= {"features": on_features.made_by(config)}
+        facts |= {FOLLOWS: True} if config.follow_index else {}
         _save(run, config, {"index": config.index, **facts})
         return said
     facts = strict_json.read(facts_url, RESTORE)
@@ -44,10 +49,11 @@ def same_run(run: Run, config: TrainConfig, index: IndexFacts, commit: Commit | 
     _check_settings(run, saved, config, facts)
     moved = {key: (getattr(saved, key), getattr(config, key)) for key in PLACES}
     moved = {key: (old, new) for key, (old, new) in moved.items() if old != new}
-    if moved:
-        _save(
-            run, saved.model_copy(update={key: new for key, (_, new) in moved.items()}), facts | {"index": config.index}
-        )
+    if moved or saved.follow_index != config.follow_index:
+        now = {key: new for key, (_, new) in moved.items()} | {"follow_index": config.follow_index}
+        # Once it has followed, there may be decisions.
+        facts |= {FOLLOWS: True} if config.follow_index else {}
+        _save(run, saved.model_copy(update=now), facts | {"index": config.index})
     return [f"{key} has moved from {old} to {new}; it is the same" for key, (old, new) in moved.items()]
 
 

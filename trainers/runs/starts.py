@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.pipelines.settings import make
 from adaptfocus.pipelines.store import strict_json
+from adaptfocus.trainers.runs.growth import classes_of_run, weights_of_classes
 from adaptfocus.trainers.runs.log import RESTORE, SALIENCY, Commit, Run
 from adaptfocus.trainers.settings.run import TrainConfig
 
@@ -35,7 +37,7 @@ def check(config: TrainConfig, classes: Sequence[str], model: nn.Module) -> None
     if not config.start_from:
         return
     settings, _ = _end_of(config.start_from)
-    theirs = strict_json.read(Run(config.start_from).at("index.json"), RESTORE)["classes"]
+    theirs = classes_of_run(Run(config.start_from))
     instead = (
         f"Export its weights (`adaptfocus export-model {config.start_from} --out weights.pt`) and begin with "
         "weights=weights.pt: then the head is a new one"
@@ -65,7 +67,10 @@ def load(config: TrainConfig, model: nn.Module) -> None:
     assert config.start_from
     run, (_, commit) = Run(config.start_from), _end_of(config.start_from)
     try:
-        model.load_state_dict(run.load_state(commit)["model"])
+        state, own = weights_of_classes(run, commit, len(classes_of_run(run))), model.state_dict()
+        for name in (name for name in state if name.startswith("head.")):  # room for more classes stays new
+            state[name] = torch.cat([state[name], own[name][len(state[name]) :].to(state[name])])
+        model.load_state_dict(state)
     except RuntimeError as error:
         why = " ".join(str(error).split())[:300]
         raise ConfigError(

@@ -39,6 +39,11 @@ class TrainConfig(Settings):
     name: str
     runs: str  # URL of the folder of runs
     index: str  # URL of the training index
+    # Each epoch is planned from what the index holds then; otherwise all are planned from what it held at the start.
+    follow_index: bool = False
+    # The width of the head. Without it, as many as the index has classes when the run begins. A run that follows a
+    # growing index may need more.
+    num_classes: int | None = pydantic.Field(default=None, ge=1, le=1 << 20)
     features: str | None = None  # URL of features of its videos: a head on them is trained instead of a backbone
     seed: int = pydantic.Field(default=0, ge=0, lt=1 << 32)
     epochs: int = pydantic.Field(default=30, ge=1)
@@ -140,6 +145,8 @@ class TrainConfig(Settings):
                 f"augment.decode_size_pixels = {self.decode_size_pixels} is less than clip.size_pixels = "
                 f"{self.clip.size_pixels}; raise it, or leave it out"
             )
+        if self.task == "order" and (self.num_classes or self.plan.max_labels):
+            raise ValueError("task=order has labels of its own; leave num_classes and plan.max_labels out")
         return self
 
     def _check_features(self) -> None:
@@ -149,6 +156,11 @@ class TrainConfig(Settings):
             if self.clip.size_pixels < 2:
                 raise ValueError(f"clip.size_pixels = {self.clip.size_pixels}: it must be at least 2")
             return
+        if self.follow_index:
+            raise ValueError(
+                "follow_index=true with features: they are of the videos that the index had when they were extracted, "
+                "so new ones have none; leave follow_index out, or train on the videos themselves"
+            )
         pixels = {
             "input.motion": self.input.motion != "rgb", "input.fade_background": self.input.fade_background > 0,
             "augment": self.augment.on, "clip.size_pixels": self.clip.size_pixels != 1, "weights": bool(self.weights),
@@ -208,7 +220,5 @@ class TrainConfig(Settings):
     def what_is_trained(self) -> dict:
         """The settings that a resumed run must share with its beginning."""
         how = set(StepConfig.model_fields) - {"precision"}
-        return self.model_dump(
-            mode="json",
-            exclude={"from_scratch": True, "placement": True, "checkpoint": True, "read": True, "step": how},
-        )
+        free = dict.fromkeys(("from_scratch", "follow_index", "placement", "checkpoint", "read"), True)
+        return self.model_dump(mode="json", exclude={**free, "step": how})

@@ -62,6 +62,7 @@ def test_whatever_happens_to_the_tars_each_id_is_there_once_and_no_row_is_given_
     tars.mkdir()
     put(tars, "always", ["always"])
     rows: dict[int, tuple[str, str]] = {}  # video_row -> (id, label): for ever
+    classes: list[str] = []
     for step, action in enumerate([{}, *actions]):
         for tar, keys in action.items():
             (tars / f"{tar}.tar").unlink(missing_ok=True)
@@ -81,7 +82,10 @@ def test_whatever_happens_to_the_tars_each_id_is_there_once_and_no_row_is_given_
         assert len([*refused_rows(folder / "index")]) == sum(summary.refused.values())
         facts = open_index(str(folder / "index"))
         assert sum(facts.label_counts.values()) == facts.videos
-        assert facts.classes == sorted({labels[0] for labels in found.values()})
+        there = {labels[0] for labels in found.values()}
+        classes = [name for name in classes if name in there]
+        classes += sorted(there - {*classes})
+        assert facts.classes == classes, "those before keep their order, and new ones come behind"
         again = build(tars, folder / "index")
         assert (again.shards_read, open_index(str(folder / "index"))) == (0, facts), "nothing has changed"
 
@@ -100,6 +104,25 @@ def test_growth_leaves_everything_that_is_there(tmp_path: Path) -> None:
     assert sorted(rows["video_id"].to_pylist()) == sorted(before), "a reader of the snapshot before goes on"
     with pytest.raises(InputError, match="was made again meanwhile"):
         read_rows(str(out), 0, 1, "of another")
+
+
+def test_a_class_is_appended_and_what_was_indexed_without_it_stays(tmp_path: Path) -> None:
+    """Shards with a label that the shorter list did not have are read again, and no others."""
+    out, options = tmp_path / "index", {"sizes": SMALL}
+    for name, label in (("1", "run"), ("2", "jump"), ("3", "eat")):
+        put(tmp_path, name, [f"{name}{n}" for n in range(3)], label)
+    first = build(tmp_path, out, classes=["run", "jump"], **options)
+    assert (first.videos, first.refused) == (6, {"label_not_in_classes": 3})
+    partitions, put_4 = read_partitions(str(out)), ["4a", "4b"]
+    put(tmp_path, "4", put_4, "climb")
+    longer = ["run", "jump", "eat", "climb"]
+    assert (build(tmp_path, out, classes=longer, **options).shards_read, len(ids(out))) == (2, 11)
+    assert {*partitions} < {*read_partitions(str(out))}
+    assert open_index(str(out)).label_counts == {"run": 3, "jump": 3, "eat": 3, "climb": 2}
+    assert build(tmp_path, out, classes=longer, **options).shards_read == 0
+    assert build(tmp_path, out, classes=[*longer, "rest"], **options).shards_read == 0
+    assert open_index(str(out)).classes == [*longer, "rest"]
+    assert build(tmp_path, out, classes=["jump", *longer[:1], *longer[2:]], **options).shards_read == 4, "other numbers"
 
 
 def test_what_goes_leaves_a_list_and_then_nothing(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from adaptfocus.pipelines.plan.published import (
     Window,
     epoch_url,
     follow,
+    publish,
     read_drawn,
     read_plan,
     write_plan,
@@ -257,3 +258,16 @@ def test_a_damaged_plan_is_refused_before_a_slot_is_lost(tmp_path: Path, change:
 def _written(folder: Path, values: dict) -> str:
     (folder / "plan.json").write_text(json.dumps(values))
     return str(folder)
+
+
+def test_a_plan_that_has_grown_is_listed_to_its_end(tmp_path: Path) -> None:
+    """The stretch was told of 6 bags; the second plan has 150, and the third 6 again."""
+    run = str(tmp_path)
+    for epoch, bags in ((1, 6), (2, 150), (3, 6)):
+        publish(PlanFacts(epoch_url(run, epoch, "plan"), epoch, bags, (Window((), 0, bags),), (), 1))
+    pieces = [*Stretch(run, 1, 2, 4, 1, 6, may_grow=True).pieces()]
+    listed = [(epoch, slot) for epoch, ends in pieces for slot in range(ends[0], ends[-1])]
+    assert len(set(listed)) == len(listed)
+    of_plans = [(1, n) for n in range(2, 6)] + [(2, n) for n in range(150)] + [(3, n) for n in range(6)]
+    assert [each for each in listed if each in set(of_plans)] == of_plans
+    assert len(listed) < len(of_plans) + 3 * 64, "hardly more than there is"
