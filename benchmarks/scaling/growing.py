@@ -16,6 +16,7 @@ from adaptfocus.pipelines.plan.priority import pick_partitions, pick_rows, ticks
 from adaptfocus.trainers.runs.ledger import Audit, audit
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.planning import Corpus
+from adaptfocus.trainers.runs.preparation import prepare
 from benchmarks.faults.s3_latency import FarStore
 from benchmarks.scaling import steps
 from benchmarks.scaling.corpus import SHORT, add, stage, templates, write_corpus
@@ -107,7 +108,8 @@ def followed(folder: Path, cache: Path, videos: int, added: int, bags: int | Non
     made_of, index, sizes = templates(cache, SHORT), str(folder / "index"), Sizes(partition_rows=256)
     write_corpus(index, videos, made_of, in_this_process, sizes)
     more = [f"plan.bags_per_epoch={bags}"] if bags else []
-    config = steps.settings(folder, "run", index, "follow_index=true", "epochs=4", *more)
+    config = steps.settings(folder, "run", index, "follow_index=true", "epochs=4", "plan.max_labels=40", *more)
+    prepare(config)
     for epoch in range(4):
         steps.publish(config, epoch)
         if epoch == 1:
