@@ -106,7 +106,7 @@ def check_same(run: Run, reference: Run, epochs: int = 3) -> None:
         assert torch.allclose(value, weights(run)[name], atol=1e-5), name
 
 
-def test_a_backbone_with_frozen_batch_norms_trains_the_same_on_two_workers(
+def test_frozen_batch_norms_train_the_same_on_two_workers(
     cluster: str, small_world: SmallWorld, tmp_path: Path
 ) -> None:
     """X3D, whole, on small clips: its batch norms and both groups of weights go through DistributedDataParallel."""
@@ -126,13 +126,14 @@ def test_a_backbone_with_frozen_batch_norms_trains_the_same_on_two_workers(
     assert not moved.any(), "statistics stay those of a fresh norm"
 
 
-def test_windows_that_tasks_plan_and_merge_are_those_of_one_process(
-    cluster: str, small_world: SmallWorld, tmp_path: Path
+@pytest.mark.parametrize("more", [(), ("plan.bags_per_epoch=12", "plan.priority_share=.34")])
+def test_windows_of_tasks_are_those_of_one_process(
+    cluster: str, small_world: SmallWorld, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
-    """18 videos in about as many partitions: three windows, so that rank 0 gives them to tasks of Ray Data."""
+    """18 videos in 18 partitions: three windows, so Ray Data gets tasks. Two epochs of 12 bags are more than a pass."""
     index = str(tmp_path / "index")
     build_index([str(small_world.folder / "shards-train")], index, workers=1, sizes=Sizes(partition_rows=1))
-    settings = (f"index={index}", "plan.window_videos=1", "epochs=2", "checkpoint.every_batches=1")
+    settings = (f"index={index}", "plan.window_videos=1", "epochs=2", "checkpoint.every_batches=1", *more)
     alone = small_world.run_config(tmp_path, "alone", *settings)
     prepare(alone)
     train(alone, LocalEngine(alone.plan.bags_per_batch))
