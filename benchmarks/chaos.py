@@ -37,12 +37,12 @@ from adaptfocus.pipelines.shards.packing import pack
 from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.pipelines.worlds.encode import write_world
 from adaptfocus.pipelines.worlds.video import WorldConfig
+from adaptfocus.trainers.epochs.planner import Corpus, EpochPlanner
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.runs import snapshots
 from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Run
-from adaptfocus.trainers.runs.planning import Corpus, EpochPlanner
 from adaptfocus.trainers.runs.preparation import prepare
 from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks.faults.chaos_cluster import ChaosCluster

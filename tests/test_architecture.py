@@ -48,6 +48,7 @@ ORDER = {
             "method",
             "diagnosis",
             "runs",
+            "epochs",
         ),
         *("loop", "evaluation", "on_ray", "probes", "pretraining"),
     ),

@@ -13,9 +13,9 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.index.deal import Sizes
 from adaptfocus.pipelines.over import in_this_process
 from adaptfocus.pipelines.plan.priority import pick_partitions, pick_rows, ticks_and_bags
+from adaptfocus.trainers.epochs.planner import Corpus
 from adaptfocus.trainers.runs.ledger import Audit, audit
 from adaptfocus.trainers.runs.log import Run
-from adaptfocus.trainers.runs.planning import Corpus
 from adaptfocus.trainers.runs.preparation import prepare
 from benchmarks.faults.s3_latency import FarStore
 from benchmarks.scaling import steps

@@ -14,9 +14,9 @@ from adaptfocus.pipelines.index.partitions import Partition, write_manifests
 from adaptfocus.pipelines.index.shard_lists import IndexedShard, write_shards
 from adaptfocus.pipelines.index.snapshots import Snapshot, fingerprint_of, write_snapshot
 from adaptfocus.pipelines.over import Over
-from adaptfocus.trainers.runs.planning import Corpus, EpochPlanner
+from adaptfocus.trainers.epochs.planner import Corpus, EpochPlanner
+from adaptfocus.trainers.epochs.window_tasks import Drawn
 from adaptfocus.trainers.runs.snapshots import PartitionFiles
-from adaptfocus.trainers.runs.window_tasks import Drawn
 from adaptfocus.trainers.settings.run import TrainConfig
 from benchmarks.scaling.corpus import CLASSES
 from benchmarks.scaling.steps import Step, engine, measured

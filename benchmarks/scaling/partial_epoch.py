@@ -9,9 +9,9 @@ from adaptfocus.pipelines.index.deal import Sizes
 from adaptfocus.pipelines.over import in_this_process
 from adaptfocus.pipelines.plan.published import publish
 from adaptfocus.pipelines.plan.windows import windows_in_order
+from adaptfocus.trainers.epochs.merging import merge_epoch
+from adaptfocus.trainers.epochs.planner import Corpus, EpochPlanner
 from adaptfocus.trainers.runs.log import Run
-from adaptfocus.trainers.runs.merging import merge_epoch
-from adaptfocus.trainers.runs.planning import Corpus, EpochPlanner
 from adaptfocus.trainers.runs.snapshots import write_manifest
 from benchmarks.scaling import steps
 from benchmarks.scaling.corpus import SHORT

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from adaptfocus.pipelines.index.deal import Sizes
-from adaptfocus.trainers.runs.epochs import Planning
+from adaptfocus.trainers.epochs.publishing import Planning
 from adaptfocus.trainers.runs.log import Run
 from benchmarks.measuring.figures import say
 from benchmarks.scaling.corpus import SHORT, templates, write_corpus

@@ -20,8 +20,8 @@ from adaptfocus.pipelines.index.deal import Sizes
 from adaptfocus.pipelines.over import in_this_process
 from adaptfocus.pipelines.plan.published import BAGS_PER_CHUNK, Chunk, read_bags, read_plan, wait_for_chunk
 from adaptfocus.pipelines.settings import make
+from adaptfocus.trainers.epochs.publishing import Planning
 from adaptfocus.trainers.on_ray.over import OnRay
-from adaptfocus.trainers.runs.epochs import Planning
 from adaptfocus.trainers.runs.ledger import Audit, audit
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.settings.run import TrainConfig

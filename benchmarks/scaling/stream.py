@@ -11,6 +11,7 @@ import psutil
 import pyarrow as pa
 import ray
 from ray.data import TaskPoolStrategy
+from ray.exceptions import RayActorError
 
 from adaptfocus.infra.running.cluster import connect
 from adaptfocus.pipelines.plan.published import Stretch
@@ -50,7 +51,7 @@ def streamed(config: TrainConfig, bags: int, max_bags: int) -> Streamed:
         lock = threading.Lock()
 
         def consume(rank: int) -> None:
-            with contextlib.suppress(ray.exceptions.RayActorError):
+            with contextlib.suppress(RayActorError):
                 take(rank)
 
         def take(rank: int) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from adaptfocus.pipelines.over import Over
-from adaptfocus.trainers.runs import merging
+from adaptfocus.trainers.epochs import merging
 from benchmarks.reading.process_cost import peak_resident_mb
 
 

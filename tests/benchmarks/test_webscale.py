@@ -14,7 +14,7 @@ from adaptfocus.pipelines.index.deal import Sizes
 from adaptfocus.pipelines.over import in_this_process
 from adaptfocus.pipelines.plan.published import read_bags, read_plan
 from adaptfocus.pipelines.video.packets import packet_count
-from adaptfocus.trainers.runs.epochs import Planning
+from adaptfocus.trainers.epochs.publishing import Planning
 from adaptfocus.trainers.runs.log import Run
 from benchmarks.scaling.corpus import CLASSES, Templates, write_corpus
 from benchmarks.scaling.steps import audited, settings, trained

@@ -23,6 +23,7 @@ from torch import nn
 from adaptfocus.pipelines.plan.published import PlanFacts, Stretch, read_plan
 from adaptfocus.trainers.backbones import freeze, load_pretrained
 from adaptfocus.trainers.batches import ClipBatch, LabelShape
+from adaptfocus.trainers.epochs.publishing import Planning
 from adaptfocus.trainers.inputs.model_input import adapt_backbone
 from adaptfocus.trainers.loop.commits import Commits, SinceCommit
 from adaptfocus.trainers.loop.heartbeat import Heartbeat, bags_of_run
@@ -31,7 +32,6 @@ from adaptfocus.trainers.loop.sharding import load_optimiser
 from adaptfocus.trainers.loop.step import Step, make_optimiser, ready, step_function
 from adaptfocus.trainers.ranks import Engine
 from adaptfocus.trainers.runs import starts
-from adaptfocus.trainers.runs.epochs import Planning
 from adaptfocus.trainers.runs.growth import begun_facts, label_places, last_decided, num_outputs
 from adaptfocus.trainers.runs.log import Commit, Lineage, Run
 from adaptfocus.trainers.runs.on_features import model_of

@@ -5,16 +5,14 @@ from typing import TYPE_CHECKING
 from adaptfocus.lazily import lazily
 
 if TYPE_CHECKING:
-    from adaptfocus.trainers.runs.epochs import publish_plan
     from adaptfocus.trainers.runs.ledger import audit
     from adaptfocus.trainers.runs.log import Commit, Lineage, Run
     from adaptfocus.trainers.runs.preparation import prepare
 
-__all__ = ["Commit", "Lineage", "Run", "audit", "prepare", "publish_plan"]
+__all__ = ["Commit", "Lineage", "Run", "audit", "prepare"]
 __getattr__ = lazily(
     __name__,
     {
-        "epochs": ("publish_plan",),
         "ledger": ("audit",),
         "log": (
             "Commit",

@@ -23,7 +23,6 @@ from adaptfocus.trainers.runs import releases
 from adaptfocus.trainers.runs.ledger import last_commits
 from adaptfocus.trainers.runs.ledger_files import read_failed
 from adaptfocus.trainers.runs.log import SALIENCY, Commit, Run
-from adaptfocus.trainers.runs.merging import NAMES, add_failed
 from adaptfocus.trainers.runs.open import clip_shape, facts_of_run
 from adaptfocus.trainers.runs.snapshots import ROW_BITS, read_excluded
 from adaptfocus.trainers.settings.run import TrainConfig

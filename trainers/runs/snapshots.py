@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # torch: lists of runs count what is left out, and do without
 
 # A file of a partition inside a run: a manifest of a run that was copied leads nowhere else.
 _PATH = re.compile(r"epochs/[0-9]{4,}/(saliency|excluded|priority)/[0-9]{6,}-[0-9a-f]{16}\.parquet")
+NAMES = ["video_id", "shard_url", "member_name"]  # of a video that is left out
 _ROW_SCHEMA = pa.schema([EXCLUDED_SCHEMA.field("video_row")])
 
 MANIFEST_SCHEMA = pa.schema(
@@ -220,6 +221,26 @@ def write_priority(
     path = _path(epoch, "priority", files.uid, [*sources, files.priority])
     write_table(table, run.at(path))
     return files._replace(priority=path)
+
+
+def add_failed(videos: pa.Table, earlier: pa.Table, ledger: pa.Table, epoch: int) -> pa.Table:
+    """EXCLUDED_SCHEMA: `earlier`, and one row for each further video that could not be decoded in this epoch.
+
+    Args:
+        videos: rows of the index, ascending by `video_row`, with at least the columns NAMES.
+    """
+    # A head is drawn an epoch early, so a video may fail once more after it was left out.
+    known = set(earlier.column("video_row").to_pylist())
+    bad = ledger.filter(~pc.field("ok")).sort_by("slot")
+    last = {bag["video_row"]: bag for bag in bad.select(["video_row", "kind", "error"]).to_pylist()}
+    new = [row for row in last if row not in known]
+    places = np.searchsorted(videos["video_row"].to_numpy(), np.array(new, np.int64))
+    facts = videos.select(NAMES).take(pa.array(places)).to_pylist()
+    rows = [
+        names | {"video_row": row, "epoch": epoch, "kind": last[row]["kind"], "message": last[row]["error"]}
+        for row, names in zip(new, facts, strict=True)
+    ]
+    return pa.concat_tables([earlier, pa.Table.from_pylist(rows, schema=EXCLUDED_SCHEMA)])
 
 
 def take_back(run: Run, epoch: int, manifest: Manifest, rows: Collection[int]) -> dict[int, PartitionFiles]:

@@ -25,10 +25,10 @@ from adaptfocus.pipelines.stream.on_ray import (
     plan_dataset,
     plan_rows,
 )
-from adaptfocus.trainers.runs.epochs import publish_plan
+from adaptfocus.trainers.epochs.publishing import publish_plan
+from adaptfocus.trainers.epochs.window_tasks import read_head
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.open import clip_shape
-from adaptfocus.trainers.runs.window_tasks import read_head
 from tests.bad_decoders import bad_members
 from tests.worlds import SmallWorld
 

@@ -20,18 +20,18 @@ from adaptfocus.pipelines.plan.published import Stretch, read_plan
 from adaptfocus.pipelines.schemas import PLAN_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.pipelines.video.spans import packets_of
+from adaptfocus.trainers.epochs.publishing import Planning
+from adaptfocus.trainers.epochs.window_tasks import read_head
 from adaptfocus.trainers.errors import StoppedError, TakenOverError
 from adaptfocus.trainers.evaluation.scoring import evaluate, predict_here
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.runs import ledger
-from adaptfocus.trainers.runs.epochs import Planning
 from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.open import load_config
 from adaptfocus.trainers.runs.preparation import is_finished, prepare
 from adaptfocus.trainers.runs.snapshots import read_excluded, read_saliency
-from adaptfocus.trainers.runs.window_tasks import read_head
 from adaptfocus.trainers.settings.run import TrainConfig
 from tests.worlds import SmallWorld, change_rows, retag
 

@@ -25,17 +25,17 @@ from adaptfocus.pipelines.plan import windows
 from adaptfocus.pipelines.plan.published import PlanFacts, publish, read_plan
 from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, PLAN_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table
+from adaptfocus.trainers.epochs.planner import Corpus, EpochPlanner
+from adaptfocus.trainers.epochs.publishing import Planning
 from adaptfocus.trainers.evaluation.export import export_model
 from adaptfocus.trainers.evaluation.scoring import evaluate, predict_here
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import make_model, train
 from adaptfocus.trainers.runs import growth, starts
-from adaptfocus.trainers.runs.epochs import Planning
 from adaptfocus.trainers.runs.growth import all_decided, check_growth, decide, decided
 from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.open import classes_of, facts_of_run, load_config
-from adaptfocus.trainers.runs.planning import Corpus, EpochPlanner
 from adaptfocus.trainers.runs.preparation import prepare
 from adaptfocus.trainers.runs.snapshots import PartitionFiles, write_excluded
 from adaptfocus.trainers.settings.run import TrainConfig

@@ -13,10 +13,10 @@ import torch
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, LEDGER_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table, write_table
+from adaptfocus.trainers.epochs.merging import add_failed
 from adaptfocus.trainers.errors import TakenOverError
 from adaptfocus.trainers.runs import ledger_files
 from adaptfocus.trainers.runs.log import Commit, Lineage, Run
-from adaptfocus.trainers.runs.merging import add_failed
 
 
 def commit(lineage: Lineage, epoch: int, cursor: int, value: float = 0.0, last: Commit | None = None) -> Commit:

@@ -18,11 +18,11 @@ from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.plan.published import read_plan
 from adaptfocus.pipelines.schemas import PLAN_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table
+from adaptfocus.trainers.epochs.publishing import publish_plan
 from adaptfocus.trainers.errors import StoppedError
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.runs import releases
-from adaptfocus.trainers.runs.epochs import publish_plan
 from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.preparation import prepare

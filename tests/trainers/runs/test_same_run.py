@@ -14,8 +14,8 @@ from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.pipelines.index.build import build_index
 from adaptfocus.pipelines.index.load import load_index, open_index
 from adaptfocus.pipelines.settings import make
+from adaptfocus.trainers.epochs.publishing import publish_plan
 from adaptfocus.trainers.loop.training import train
-from adaptfocus.trainers.runs.epochs import publish_plan
 from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.open import load_config

@@ -25,9 +25,9 @@ from adaptfocus.pipelines.saliency.scores import Seen
 from adaptfocus.pipelines.saliency.snapshot import merge
 from adaptfocus.pipelines.saliency.weights import weights_in
 from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA
+from adaptfocus.trainers.epochs.planner import EpochPlanner
 from adaptfocus.trainers.errors import StoppedError
 from adaptfocus.trainers.runs.ledger import audit, last_commits
-from adaptfocus.trainers.runs.planning import EpochPlanner
 from adaptfocus.trainers.runs.snapshots import (
     Manifest,
     PartitionFiles,
@@ -36,8 +36,8 @@ from adaptfocus.trainers.runs.snapshots import (
     read_saliency,
     write_excluded,
 )
+from tests.trainers.epochs.test_planner import Case
 from tests.trainers.loop.test_training import DyingEngine, Killed, trained, weights
-from tests.trainers.runs.test_planning import Case
 from tests.worlds import SmallWorld
 
 
@@ -224,7 +224,7 @@ def test_a_run_of_stretches_that_is_killed_ends_as_an_undisturbed_one(
     assert read_saliency(twin, 3).to_arrow().equals(expected.to_arrow())
 
 
-@pytest.mark.parametrize("priority", ["stale", "unsure", "rare", "tests.trainers.runs.test_stretches:by_row"])
+@pytest.mark.parametrize("priority", ["stale", "unsure", "rare", "tests.trainers.epochs.test_stretches:by_row"])
 def test_a_share_by_priority_leaves_the_passes_as_they_are(
     small_world: SmallWorld, dealt: str, tmp_path: Path, priority: str
 ) -> None:
@@ -267,8 +267,8 @@ def test_a_score_that_gives_something_else_is_refused_with_what_it_gave(
     small_world: SmallWorld, dealt: str, tmp_path: Path
 ) -> None:
     more = (f"index={dealt}", "plan.bags_per_epoch=8", "plan.priority_share=.5")
-    for path, said in [("tests.trainers.runs.test_stretches:wrong_shape", "one finite number of at least 0 for each"),
-                       ("tests.trainers.runs.test_stretches:gone", "cannot be imported")]:  # fmt: skip
+    for path, said in [("tests.trainers.epochs.test_stretches:wrong_shape", "one finite number of at least 0 for each"),
+                       ("tests.trainers.epochs.test_stretches:gone", "cannot be imported")]:  # fmt: skip
         config = small_world.run_config(tmp_path, path.split(":")[1], *more, f"plan.priority={path}")
         with pytest.raises(StoppedError, match=said):
             trained(config)

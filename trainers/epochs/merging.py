@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError
@@ -24,7 +23,7 @@ from adaptfocus.pipelines.plan.published import PlanFacts, read_plan
 from adaptfocus.pipelines.saliency.scores import Seen, rarity_of
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable, merge
 from adaptfocus.pipelines.saliency.weights import weigh_videos
-from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, LEDGER_SCHEMA
+from adaptfocus.pipelines.schemas import LEDGER_SCHEMA
 from adaptfocus.pipelines.store.strict_json import json_text
 from adaptfocus.trainers.diagnosis.summary import sum_up, summarise
 from adaptfocus.trainers.diagnosis.sums import EpochSums
@@ -33,9 +32,11 @@ from adaptfocus.trainers.runs import releases
 from adaptfocus.trainers.runs.ledger_files import LedgerFile, overlapping, read_ledger
 from adaptfocus.trainers.runs.log import SUMMARY, Commit, Run
 from adaptfocus.trainers.runs.snapshots import (
+    NAMES,
     ROW_BITS,
     Manifest,
     PartitionFiles,
+    add_failed,
     count_excluded,
     read_excluded_of,
     read_left_out,
@@ -50,7 +51,6 @@ from adaptfocus.trainers.runs.snapshots import (
 from adaptfocus.trainers.runs.unused_videos import find_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 
-NAMES = ["video_id", "shard_url", "member_name"]  # of a video that is left out
 _COLUMNS = [*NAMES, "labels", "intervals", "duration_seconds"]
 # Partitions at once that are in no window of an epoch, as some of its lead are.
 PARTITIONS_AT_ONCE = 8
@@ -123,26 +123,6 @@ def _written(
     weights = weigh_videos(task.config.plan.priority, seen, read_priority(run, files), task.epoch, ~unused)
     written = write_priority(run, epoch, made, weights.table, sources)
     return written._replace(weight=weights.weight, slope=weights.slope)
-
-
-def add_failed(videos: pa.Table, earlier: pa.Table, ledger: pa.Table, epoch: int) -> pa.Table:
-    """EXCLUDED_SCHEMA: `earlier`, and one row for each further video that could not be decoded in this epoch.
-
-    Args:
-        videos: rows of the index, ascending by `video_row`, with at least the columns NAMES.
-    """
-    # A head is drawn an epoch early, so a video may fail once more after it was left out.
-    known = set(earlier.column("video_row").to_pylist())
-    bad = ledger.filter(~pc.field("ok")).sort_by("slot")
-    last = {bag["video_row"]: bag for bag in bad.select(["video_row", "kind", "error"]).to_pylist()}
-    new = [row for row in last if row not in known]
-    places = np.searchsorted(videos["video_row"].to_numpy(), np.array(new, np.int64))
-    facts = videos.select(NAMES).take(pa.array(places)).to_pylist()
-    rows = [
-        names | {"video_row": row, "epoch": epoch, "kind": last[row]["kind"], "message": last[row]["error"]}
-        for row, names in zip(new, facts, strict=True)
-    ]
-    return pa.concat_tables([earlier, pa.Table.from_pylist(rows, schema=EXCLUDED_SCHEMA)])
 
 
 def merge_epoch(

@@ -24,10 +24,10 @@ from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, INDEX_SCHEMA, LEDGER_S
 from adaptfocus.pipelines.settings import make
 from adaptfocus.pipelines.store.tables import write_table
 from adaptfocus.trainers.diagnosis.summary import diagnose
+from adaptfocus.trainers.epochs.merging import add_failed, merge_epoch
 from adaptfocus.trainers.inputs.time_order import read_videos
 from adaptfocus.trainers.runs import releases
 from adaptfocus.trainers.runs.log import Commit, Lineage, Run
-from adaptfocus.trainers.runs.merging import add_failed, merge_epoch
 from adaptfocus.trainers.runs.snapshots import (
     Manifest,
     PartitionFiles,

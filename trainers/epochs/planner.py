@@ -1,4 +1,4 @@
-"""The plan of an epoch, from windows that are drawn each on its own (`runs.window_tasks`).
+"""The plan of an epoch, from windows that are drawn each on its own (`epochs.window_tasks`).
 
 Rank 0 knows counts: of the partitions' videos from the index's manifests, of those left out from the run's. They say
 which slots each window has before anything is drawn.
@@ -34,12 +34,7 @@ from adaptfocus.pipelines.plan.windows import (
 )
 from adaptfocus.pipelines.saliency.scores import BUILT_IN, function_at
 from adaptfocus.pipelines.saliency.weights import weight_of_new
-from adaptfocus.trainers.inputs.time_order import training_facts
-from adaptfocus.trainers.runs.growth import begun_facts, label_places, num_outputs
-from adaptfocus.trainers.runs.log import Run
-from adaptfocus.trainers.runs.snapshots import Manifest, PartitionFiles, read_left_out
-from adaptfocus.trainers.runs.unused_videos import count_unused
-from adaptfocus.trainers.runs.window_tasks import (
+from adaptfocus.trainers.epochs.window_tasks import (
     WindowTask,
     count_bags,
     count_usable_labels,
@@ -47,6 +42,11 @@ from adaptfocus.trainers.runs.window_tasks import (
     read_head,
     weigh,
 )
+from adaptfocus.trainers.inputs.time_order import training_facts
+from adaptfocus.trainers.runs.growth import begun_facts, label_places, num_outputs
+from adaptfocus.trainers.runs.log import Run
+from adaptfocus.trainers.runs.snapshots import Manifest, PartitionFiles, read_left_out
+from adaptfocus.trainers.runs.unused_videos import count_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 
 NO_LEAD = lead_of((), (), ())

@@ -1,7 +1,7 @@
 """Between two epochs: the ledger of the last epoch becomes the snapshot and the plan of the next.
 
 Scores are merged into the snapshot. Videos that did not decode are left out, and released ones are taken back
-(`runs.merging`). Then the next plan is drawn (`runs.planning`) and published; it never changes. Everything here is a
+(`epochs.merging`). Then the next plan is drawn (`epochs.planner`) and published; it never changes. Everything here is a
 pure function of what has been committed, so doing it twice, or in two processes at once, gives the same bytes.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from adaptfocus.pipelines.over import Over, in_this_process
 from adaptfocus.pipelines.plan.published import PlanFacts, publish, read_plan
+from adaptfocus.trainers.epochs.merging import merge_epoch
+from adaptfocus.trainers.epochs.planner import Corpus, EpochPlanner
 from adaptfocus.trainers.runs.growth import Decided, decide, decided
 from adaptfocus.trainers.runs.log import Commit, Run
-from adaptfocus.trainers.runs.merging import merge_epoch
-from adaptfocus.trainers.runs.planning import Corpus, EpochPlanner
 from adaptfocus.trainers.runs.snapshots import Manifest, write_manifest
 from adaptfocus.trainers.settings.run import TrainConfig
 
