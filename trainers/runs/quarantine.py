@@ -24,7 +24,7 @@ from adaptfocus.trainers.runs.ledger import last_commits
 from adaptfocus.trainers.runs.ledger_files import read_failed
 from adaptfocus.trainers.runs.log import SALIENCY, Commit, Run
 from adaptfocus.trainers.runs.open import clip_shape, facts_of_run
-from adaptfocus.trainers.runs.snapshots import ROW_BITS, read_excluded
+from adaptfocus.trainers.runs.snapshots import NAMES, ROW_BITS, add_failed, read_excluded
 from adaptfocus.trainers.settings.run import TrainConfig
 
 # `state`: "quarantined" or "released". The next epoch that is planned gets a released video back.
