@@ -61,6 +61,7 @@ class MergeTask:
     files: Mapping[int, PartitionFiles]  # of the epoch's snapshot, by uid, where there are any
     ledger: tuple[LedgerFile, ...]  # those that hold any of the slots
     slots: tuple[tuple[int, int], ...]  # [first, end) of the lead and of the window; other partitions may have some too
+    max_labels: int | None = None  # that a bag carries, if its video has more
 
     def own_rows(self) -> pa.Table:
         """The ledger rows of the bags of these partitions."""
@@ -88,7 +89,7 @@ def merge_window(task: MergeTask) -> MergedWindow:
             continue  # nobody has visited it, now or earlier: it adds nothing to any figure
         planner = Planner.of(read_videos(config, [partition], _COLUMNS), task.classes)
         saliency = read_saliency_of(Run(config.url), {partition.uid: before}, planner, config.saliency)
-        merged = merge(saliency, rows, task.epoch, config.saliency)
+        merged = merge(saliency, rows, task.epoch, config.saliency, task.max_labels)
         if rows.num_rows:
             made[partition.uid] = _written(task, before, rows, merged, planner.table)
         sums += sum_up(config, planner, saliency, merged, rows, task.epoch)
@@ -159,7 +160,7 @@ def merge_epoch(
     tasks = [
         MergeTask(
             config, classes, epoch, tuple(partitions[uid] for uid in uids),
-            {uid: manifest[uid] for uid in uids if uid in manifest}, tuple(files), slots,
+            {uid: manifest[uid] for uid in uids if uid in manifest}, tuple(files), slots, plan.max_labels,
         )
         for uids, slots, files in _groups(plan, sorted(partitions), run.ledger_files(last))
     ]  # fmt: skip

@@ -171,7 +171,11 @@ class EpochPlanner:
 
     def _task(self, epoch: int, uids: Sequence[int]) -> WindowTask:
         partitions = tuple(self.corpus.partitions[uid] for uid in uids)
-        return WindowTask(self.config, self.corpus.classes, self._label_weights, epoch, partitions, self._files(uids))
+        corpus, files = self.corpus, self._files(uids)
+        return WindowTask(
+            self.config, corpus.classes, self._label_weights, epoch, partitions, files, corpus.max_labels,
+            corpus.videos_of_label,
+        )  # fmt: skip
 
     @cached_property
     def _label_weights(self) -> np.ndarray:

@@ -47,6 +47,8 @@ class WindowTask:
     epoch: int
     partitions: tuple[Partition, ...]
     files: Mapping[int, PartitionFiles]  # uid -> the partition's saliency and exclusions, where it has any
+    max_labels: int | None = None  # that a bag carries: the rarest, by the next
+    all_videos_of_label: np.ndarray | None = None  # [C], of the whole corpus
     plan_url: str = ""  # the folder to write to
     number: int = 0  # of the window in the plan
     slots: Slots = NO_SLOTS
@@ -84,7 +86,7 @@ class WindowTask:
         config = self.config
         return Drawer(
             planner, saliency, config.seed, self.epoch, config.drawn_clip, config.draw_rules,
-            config.saliency.staleness, self.label_weights,
+            config.saliency.staleness, self.label_weights, self.max_labels, self.all_videos_of_label,
         )  # fmt: skip
 
 

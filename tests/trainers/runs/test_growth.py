@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -37,7 +38,7 @@ from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.open import classes_of, facts_of_run, load_config
 from adaptfocus.trainers.runs.planning import Corpus, EpochPlanner
 from adaptfocus.trainers.runs.preparation import prepare
-from adaptfocus.trainers.runs.snapshots import PartitionFiles, write_excluded
+from adaptfocus.trainers.runs.snapshots import PartitionFiles, read_saliency, write_excluded
 from adaptfocus.trainers.settings.run import TrainConfig
 from tests.footage import write_tar
 from tests.trainers.loop.test_training import Killed, weights
@@ -288,8 +289,6 @@ def test_an_index_that_has_lost_what_the_run_has_is_refused(small_world: SmallWo
     assert f"no room for '{NEW}'" in told
     assert "num_classes=7" in told
     roomy = config.model_copy(update={"num_classes": 7})
-    assert "a video of it has 6 labels" in said(ConfigError, roomy)
-    roomy = roomy.model_copy(update={"plan": config.plan.model_copy(update={"max_labels": 6})})
     assert check_growth(Run(config.url), roomy, before.fingerprint).videos == 10
     with pytest.raises(ConfigError, match=r"num_classes = 5 has no room for the 7 classes"):
         prepare(config.model_copy(update={"num_classes": 5, "name": "narrow"}))
@@ -307,9 +306,7 @@ def test_an_index_that_has_lost_what_the_run_has_is_refused(small_world: SmallWo
     assert "does not descend from the one" in said(InputError)
 
 
-def test_a_run_that_may_not_follow_stops_at_the_boundary_and_goes_on_without(
-    small_world: SmallWorld, tmp_path: Path
-) -> None:
+def test_a_run_that_may_not_follow_stops_and_can_stay(small_world: SmallWorld, tmp_path: Path) -> None:
     growing = Growing(small_world, tmp_path)
     growing.add(6)
     config = growing.config("epochs=2")
@@ -326,3 +323,39 @@ def test_a_run_that_may_not_follow_stops_at_the_boundary_and_goes_on_without(
     assert ([len(rows_of(run, epoch)) for epoch in (0, 1)], audit(run).clips_lost) == ([6, 6], 0)
     assert load_config(run.url).follow_index is False
     assert not all_decided(run, 2)
+
+
+@pytest.mark.parametrize("regime", ["ours", "full"])
+def test_of_a_video_with_too_many_labels_the_rarest_are_trained(
+    small_world: SmallWorld, tmp_path: Path, regime: str
+) -> None:
+    """Two places for labels, and videos with up to five: bags, ledger and snapshot have the two of the fewest videos."""
+    growing = Growing(small_world, tmp_path)
+    growing.add(12)
+    config = growing.config("epochs=3", "plan.max_labels=2", f"focus.regime={regime}", "plan.lead_batches=0")
+    assert "have up to 5 labels, and a bag carries 2" in prepare(config).said[0]
+    train(config, Watched({}))
+    run, index = Run(config.url), load_index(growing.url)
+    videos_of = Counter(label for labels in index.table["labels"].to_pylist() for label in labels)
+    kept = {}
+    left_out = 0
+    for row, labels in zip(*(index.table[name].to_pylist() for name in ("video_row", "labels")), strict=True):
+        ids = [index.classes.index(label) for label in labels]
+        kept[row] = sorted(sorted(ids, key=lambda k: (videos_of[index.classes[k]], k))[:2])
+        left_out += len(labels) - len(kept[row])
+    plan = read_plan(run.epoch_url(2, "plan"))
+    assert plan is not None
+    assert plan.max_labels == 2
+    bags = [bag for url, *part in plan.slices() for bag in read_table(url, PLAN_SCHEMA, *part).to_pylist()]
+    assert all(bag["label_ids"] == kept[bag["video_row"]] for bag in bags)
+    saliency = read_saliency(run, 2)
+    for bag in bags:
+        pairs = saliency.pairs_of(bag["video_row"])
+        own = np.isin(saliency.label_id[pairs], kept[bag["video_row"]])
+        seen = saliency.bins.epoch[pairs].numpy()
+        assert ((seen >= 0).any(axis=1) == own).all(), "scores reach the pairs of the labels that were trained"
+        assert np.array_equal(bag["saliency_epoch"], seen[own].ravel())
+    assert any(clip["focus_label_id"] >= 0 for bag in bags for clip in bag["clips"]) == (regime == "ours")
+    (first, *_) = (json.loads(store.read_bytes(run.epoch_url(epoch, "summary.json"))) for epoch in range(3))
+    assert first["labels_left_out"] == left_out
+    assert audit(run).clips_lost == 0
