@@ -11,10 +11,10 @@ from adaptfocus.pipelines.over import in_this_process
 from adaptfocus.pipelines.plan.published import BAGS_PER_CHUNK, PlanFacts, publish, read_bags
 from adaptfocus.pipelines.store.ahead import cost_of
 from adaptfocus.pipelines.video.packets import packet_count
+from adaptfocus.trainers.inputs.unused_videos import describe_unused, read_unused
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.open import facts_of_run
 from adaptfocus.trainers.runs.planning import Corpus, EpochPlanner
-from adaptfocus.trainers.runs.unused_videos import describe_unused, read_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 
 

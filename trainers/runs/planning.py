@@ -29,10 +29,10 @@ from adaptfocus.pipelines.plan.windows import (
     windows_in_order,
 )
 from adaptfocus.trainers.inputs.time_order import training_facts
+from adaptfocus.trainers.inputs.unused_videos import count_unused
 from adaptfocus.trainers.runs.growth import begun_facts, label_places, num_outputs
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.snapshots import Manifest, PartitionFiles, read_left_out
-from adaptfocus.trainers.runs.unused_videos import count_unused
 from adaptfocus.trainers.runs.window_tasks import (
     WindowTask,
     count_bags,

@@ -18,6 +18,7 @@ from adaptfocus.trainers.backbones.contract import batch_norms
 from adaptfocus.trainers.inputs import left_out as what_is_left_out
 from adaptfocus.trainers.inputs.model_input import adapt_backbone
 from adaptfocus.trainers.inputs.time_order import training_facts
+from adaptfocus.trainers.inputs.unused_videos import Unused, describe_unused, read_unused
 from adaptfocus.trainers.runs import on_features, starts
 from adaptfocus.trainers.runs.growth import (
     begun_facts,
@@ -30,7 +31,6 @@ from adaptfocus.trainers.runs.growth import (
 from adaptfocus.trainers.runs.log import SALIENCY, Commit, Run
 from adaptfocus.trainers.runs.open import facts_of_run
 from adaptfocus.trainers.runs.same_run import same_run
-from adaptfocus.trainers.runs.unused_videos import Unused, describe_unused, read_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 
 

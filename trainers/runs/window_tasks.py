@@ -29,9 +29,9 @@ from adaptfocus.pipelines.plan.windows import Slots
 from adaptfocus.pipelines.schemas import PLAN_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.trainers.inputs.time_order import read_videos
+from adaptfocus.trainers.inputs.unused_videos import find_unused
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.snapshots import PartitionFiles, read_left_out, read_saliency_of
-from adaptfocus.trainers.runs.unused_videos import find_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 
 NO_SLOTS = Slots((), 0, 0, 0)
