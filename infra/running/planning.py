@@ -12,9 +12,9 @@ from adaptfocus.pipelines.plan.published import BAGS_PER_CHUNK, PlanFacts, publi
 from adaptfocus.pipelines.store.ahead import cost_of
 from adaptfocus.pipelines.video.packets import packet_count
 from adaptfocus.trainers.epochs.planner import Corpus, EpochPlanner
+from adaptfocus.trainers.inputs.unused_videos import describe_unused, read_unused
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.open import facts_of_run
-from adaptfocus.trainers.runs.unused_videos import describe_unused, read_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 
 

@@ -18,6 +18,7 @@ from adaptfocus.trainers.backbones.specs import PACKAGED
 from adaptfocus.trainers.errors import DrainedError
 from adaptfocus.trainers.evaluation.saved import check_views, refuse_other
 from adaptfocus.trainers.evaluation.scoring import Scores, check_scorable, commit_of, evaluate, predict_here
+from adaptfocus.trainers.inputs.unused_videos import describe_unused
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.runs.holder import check_free, hold_run
@@ -25,7 +26,6 @@ from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.on_features import test_source
 from adaptfocus.trainers.runs.open import classes_of, load_config
 from adaptfocus.trainers.runs.preparation import is_finished, prepare
-from adaptfocus.trainers.runs.unused_videos import describe_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 
 OWN = (None, "local")  # addresses of a cluster that this command starts and that does not grow

@@ -32,6 +32,7 @@ def bag_table(
     epoch: int,
     clip: ClipConfig,
     full: FullLabels | None = None,
+    carried: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> pa.Table:
     """Rows of PLAN_SCHEMA.
 
@@ -39,6 +40,7 @@ def bag_table(
         saliency: the snapshot that the bags carry; None: they carry none.
         places: int64 [B], of the bags' videos in the planner's table. slots, occurrence: int64 [B].
         full: positives are taken from the intervals; None: every label of a video is true of all its clips.
+        carried: the labels that the bags carry, from `keep_rarest`; None: all of their videos.
 
     Raises:
         ValueError: a slot or the epoch is beyond what a clip's id can hold.
@@ -54,7 +56,8 @@ def bag_table(
         fields=list(DRAWN_CLIP_TYPE),
     )
     bags, clips_per_bag = draws.center_seconds.shape
-    labels, lengths = ragged(planner.labels.begins[places], planner.labels.lengths[places])
+    labels, lengths = carried or ragged(planner.labels.begins[places], planner.labels.lengths[places])
+    which = labels - planner.labels.begins[places].repeat(lengths)
     rate = planner.table.column("frame_rate_hz").to_numpy()[places]
     columns = {
         **{name: videos.column(name) for name in videos.column_names},
@@ -65,8 +68,8 @@ def bag_table(
         "stride_seconds": clip.strides_seconds(rate),
         "label_ids": as_lists(planner.labels.values[labels], lengths),
         "clips": as_lists(clips, np.full(bags, clips_per_bag)),
-        "clip_positive": _positives(planner, places, lengths, draws, clip, full),
-        **_saliency_of(saliency, planner.video_rows[places], lengths),
+        "clip_positive": _positives(planner, places, planner.labels.values[labels], lengths, draws, clip, full),
+        **_saliency_of(saliency, planner.video_rows[places], which, lengths),
     }
     arrays = [_array(columns.get(field.name), field, bags) for field in PLAN_SCHEMA]
     return pa.Table.from_arrays(arrays, schema=PLAN_SCHEMA)
@@ -79,14 +82,20 @@ def _array(values: Any, field: pa.Field, rows: int) -> pa.Array | pa.ChunkedArra
     return array if array.type == field.type else array.cast(field.type)
 
 
-def _saliency_of(saliency: SaliencyTable | None, video_rows: np.ndarray, labels: np.ndarray) -> dict[str, pa.Array]:
-    """The bins of each bag's pairs, as the lists of a plan."""
+def _saliency_of(
+    saliency: SaliencyTable | None, video_rows: np.ndarray, which: np.ndarray, labels: np.ndarray
+) -> dict[str, pa.Array]:
+    """The bins of each bag's pairs, as the lists of a plan.
+
+    Args:
+        which: of its video's labels each label is, counted from 0. labels: their number in each bag.
+    """
     names = ("saliency_score", "saliency_tau", "saliency_epoch")
     if saliency is None:
         nothing = np.zeros(len(video_rows), np.int64)
         kinds = (np.float32, np.float32, np.int32)
         return {name: as_lists(np.zeros(0, kind), nothing) for name, kind in zip(names, kinds, strict=True)}
-    pairs, _ = ragged(np.searchsorted(saliency.video_row, video_rows), labels)
+    pairs = np.searchsorted(saliency.video_row, video_rows).repeat(labels) + which
     bins = saliency.bins
     values = [np.ascontiguousarray(each.numpy()[pairs]) for each in (bins.score, bins.tau, bins.epoch)]
     lengths = labels * values[0].shape[1]
@@ -94,16 +103,21 @@ def _saliency_of(saliency: SaliencyTable | None, video_rows: np.ndarray, labels:
 
 
 def _positives(
-    planner: Planner, places: np.ndarray, labels: np.ndarray, draws: Draws, clip: ClipConfig, full: FullLabels | None
-) -> pa.ListArray:
-    """[clips x labels] of each bag: all true in the weak regimes; taken from the intervals in Full."""
+    planner: Planner, places: np.ndarray, label_ids: np.ndarray, labels: np.ndarray, draws: Draws, clip: ClipConfig,
+    full: FullLabels | None,
+) -> pa.ListArray:  # fmt: skip
+    """[clips x labels] of each bag: all true in the weak regimes; taken from the intervals in Full.
+
+    label_ids: of all bags, one bag behind the other. labels: int64 [B], their number.
+    """
     lengths = labels * draws.center_seconds.shape[1]
     if not full:
         return as_lists(np.ones(int(lengths.sum()), bool), lengths)
     videos = planner.table.select(["intervals", "frame_rate_hz"]).take(pa.array(places)).to_pylist()
     shown: list[bool] = []
-    for place, video, centers in zip(places.tolist(), videos, draws.center_seconds.tolist(), strict=True):
+    ends, seconds = np.cumsum(labels).tolist(), draws.center_seconds.tolist()
+    for end, own, video, centers in zip(ends, labels.tolist(), videos, seconds, strict=True):
         half = (clip.frames - 1) / 2 * clip.stride_seconds(video["frame_rate_hz"]) if full == "overlap" else 0.0
-        names = [planner.classes[k] for k in planner.label_ids[place]]
+        names = [planner.classes[k] for k in label_ids[end - own : end].tolist()]
         shown += find_shown_labels(video["intervals"], names, [{"center_seconds": each} for each in centers], half)
     return as_lists(np.array(shown, bool), lengths)

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from adaptfocus.pipelines.columns import ListColumn, ragged
 from adaptfocus.pipelines.plan.bags import Draws, bag_table
+from adaptfocus.pipelines.plan.labels import keep_rarest
 from adaptfocus.pipelines.plan.order import (
     Share,
     draw_repeated_order,
@@ -105,6 +106,8 @@ class Drawer:
     rules: DrawRules
     staleness: float
     label_weights: np.ndarray  # [C], of the whole corpus
+    max_labels: int | None = None  # that a bag carries; None: all of its video's
+    videos_of_label: np.ndarray | None = None  # [C], of the whole corpus: decides which, if a video has more
 
     def bags(self, video_rows: np.ndarray, occurrence: np.ndarray, first_slot: int) -> pa.Table:
         """Rows of PLAN_SCHEMA of consecutive slots.
@@ -116,9 +119,13 @@ class Drawer:
         slots = np.arange(first_slot, first_slot + len(video_rows))
         places = self.planner.places(video_rows)
         draws = self._draws(video_rows, places, occurrence)
+        carried = None
+        if self.max_labels is not None and self.videos_of_label is not None:
+            carried = keep_rarest(self.planner.labels, places, self.videos_of_label, self.max_labels)
         return bag_table(
-            self.planner, self.saliency, places, slots, occurrence, draws, self.epoch, self.clip, self.rules.full_labels
-        )
+            self.planner, self.saliency, places, slots, occurrence, draws, self.epoch, self.clip,
+            self.rules.full_labels, carried,
+        )  # fmt: skip
 
     def _draws(self, video_rows: np.ndarray, places: np.ndarray, occurrence: np.ndarray) -> Draws:
         """The clips of some bags.

@@ -64,8 +64,8 @@ class PlanConfig(Settings):
     # it has as many. Only an index that grew by small steps has partitions of far less than 8,192 videos.
     window_videos: int = pydantic.Field(default=32768, ge=1)
 
-    # The places for labels in a bag, the same for all of a run; a video may not have more. Without it, as many as the
-    # video with the most has when the run begins. A run that follows a growing index may need more.
+    # The most labels that a bag carries, the same for all of a run. Of a video with more, those of the fewest videos
+    # are taken; the others then count as negatives. Without it, as many as any video has when the run begins.
     max_labels: int | None = pydantic.Field(default=None, ge=1, le=65_536)
 
     @pydantic.model_validator(mode="after")

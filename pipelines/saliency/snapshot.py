@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from adaptfocus.pipelines.columns import ListColumn, list_column, rows_as_lists
+from adaptfocus.pipelines.columns import ListColumn, list_column, ragged, rows_as_lists
 from adaptfocus.pipelines.saliency.bins import Bins, visit
 from adaptfocus.pipelines.saliency.settings import SaliencyConfig
 from adaptfocus.pipelines.schemas import SALIENCY_SCHEMA
@@ -72,18 +72,41 @@ class SaliencyTable:
         return cls(table.column("video_row").to_numpy(), table.column("label_id").to_numpy(), bins)
 
 
-def merge(table: SaliencyTable, ledger: pa.Table, epoch: int, config: SaliencyConfig) -> SaliencyTable:
+def pairs_of_bags(table: SaliencyTable, video_rows: np.ndarray, labels: ListColumn) -> np.ndarray:
+    """Where the pairs of some bags are in a snapshot, int64, one bag behind the other.
+
+    Args:
+        video_rows: int64 [B]. labels: ascending label ids of each bag: all of its video's, or some of them.
+    """
+    first = np.searchsorted(table.video_row, video_rows)
+    there = np.searchsorted(table.video_row, video_rows, side="right") - first
+    where = ragged(first, labels.lengths)[0]
+    for bag in np.flatnonzero(labels.lengths < there).tolist():  # videos with more labels than a bag has places for
+        own = slice(labels.begins[bag], labels.begins[bag] + labels.lengths[bag])
+        ids = table.label_id[first[bag] : first[bag] + there[bag]]
+        found = np.minimum(np.searchsorted(ids, labels.values[own]), len(ids) - 1)
+        at = labels.lengths[:bag].sum()
+        where[at : at + labels.lengths[bag]] = first[bag] + found
+    return where
+
+
+def merge(
+    table: SaliencyTable, ledger: pa.Table, epoch: int, config: SaliencyConfig, max_labels: int | None = None
+) -> SaliencyTable:
     """The next snapshot: the ledger's scores applied to the last snapshot, in the order of slots (places in the plan).
 
     It depends only on the snapshot and the set of ledger rows, not on their order or files. Bags that did not decode
     change nothing. A video with two bags in the epoch is updated slot by slot.
+
+    Args:
+        max_labels: that a bag carries, if its video has more; None: it carries all.
     """
     ledger = ledger.filter(ledger.column("ok")).sort_by("slot")
     bins = Bins(table.bins.score.clone(), table.bins.tau.clone(), table.bins.epoch.clone())
     for occurrence in _occurrences(ledger.column("video_row").to_numpy()):
         for first in range(0, len(occurrence), BAGS_AT_ONCE):
             bags = ledger.take(pa.array(occurrence[first : first + BAGS_AT_ONCE]))
-            _replay(table, bins, bags, epoch, config)
+            _replay(table, bins, bags, epoch, config, max_labels)
     return SaliencyTable(table.video_row, table.label_id, bins)
 
 
@@ -97,17 +120,18 @@ def _occurrences(video_rows: np.ndarray) -> list[np.ndarray]:
     return [np.flatnonzero(turn == each) for each in range(int(turn.max(initial=-1)) + 1)]
 
 
-def _replay(table: SaliencyTable, bins: Bins, ledger: pa.Table, epoch: int, config: SaliencyConfig) -> None:
+def _replay(
+    table: SaliencyTable, bins: Bins, ledger: pa.Table, epoch: int, config: SaliencyConfig, max_labels: int | None
+) -> None:
     """Change bins by one bag of each of some videos. Each pair becomes a row: B = pairs, L = 1."""
     tau, label, p = (list_column(ledger, name) for name in ("tau", "label_ids", "probability"))
     labels = label.lengths
     bag = np.repeat(np.arange(ledger.num_rows), labels)  # of each pair
     if not len(bag):
         return
-    first = np.searchsorted(table.video_row, ledger.column("video_row").to_numpy())
     place = np.arange(len(bag)) - label.begins[bag]  # among its bag's labels
-    where = first[bag] + place
-    _check_labels(table, ledger, labels, where, label.values)
+    where = pairs_of_bags(table, ledger.column("video_row").to_numpy(), label)
+    _check_labels(table, ledger, labels, where, label.values, max_labels)
     clips = np.arange(int(tau.lengths.max()))  # the same for all bags of a run
     taus = tau.values[tau.begins[bag, None] + clips]
     probabilities = p.values[p.begins[bag, None] + clips * labels[bag, None] + place[:, None]]
@@ -119,16 +143,17 @@ def _replay(table: SaliencyTable, bins: Bins, ledger: pa.Table, epoch: int, conf
 
 
 def _check_labels(
-    table: SaliencyTable, ledger: pa.Table, labels: np.ndarray, where: np.ndarray, label: np.ndarray
-) -> None:
-    """Check that each bag has the labels of its video in the snapshot.
+    table: SaliencyTable, ledger: pa.Table, labels: np.ndarray, where: np.ndarray, label: np.ndarray,
+    max_labels: int | None,
+) -> None:  # fmt: skip
+    """Check that each bag has the labels of its video in the snapshot, or as many of them as it may carry.
 
     Raises:
         ValueError: one has others.
     """
     video_row = ledger.column("video_row").to_numpy()
     there = np.searchsorted(table.video_row, video_row, side="right") - np.searchsorted(table.video_row, video_row)
-    wrong = there != labels
+    wrong = (there != labels) & ((there < labels) | (labels != max_labels))
     if not wrong.any():
         wrong[np.repeat(np.arange(len(labels)), labels)[table.label_id[where] != label]] = True
     if wrong.any():

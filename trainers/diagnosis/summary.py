@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from adaptfocus.pipelines.columns import list_column
+from adaptfocus.pipelines.columns import ListColumn, list_column
 from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.saliency.bins import Bins, fade, spikes
-from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
+from adaptfocus.pipelines.saliency.snapshot import SaliencyTable, pairs_of_bags
 from adaptfocus.pipelines.schemas import NEVER_VISITED
 from adaptfocus.trainers.diagnosis.evidence import evidence_of, sum_ranks, sum_recency
 from adaptfocus.trainers.diagnosis.sums import EpochSums, Histogram
@@ -64,6 +64,7 @@ def summarise(config: TrainConfig, classes: Sequence[str], sums: EpochSums, epoc
         "hit_rate": sums.hits / sums.judged if sums.judged else None,
         "precision_of_positives": true_weight / weight if weight else None,
         "precision_of_negatives": true_background / background if background else None,
+        **({"labels_left_out": sums.labels_left_out} if sums.labels_left_out else {}),
     }
 
 
@@ -104,6 +105,10 @@ def sum_up(
         hits=hits,
         ranks=sum_ranks(len(planner.classes), trained),
         recency=sum_recency(len(planner.classes), after, epoch, staleness),
+        labels_left_out=int(
+            planner.labels.lengths[planner.places(trained.column("video_row").to_numpy())].sum()
+            - list_column(trained, "label_ids").lengths.sum()
+        ),
     )
 
 
@@ -210,8 +215,9 @@ def _weights(
     """
     if not config.focus.active(epoch):
         return np.ones(bags.probability.shape), np.zeros(bags.probability.shape)
-    first = np.searchsorted(before.video_row, bags.video_row)
-    pairs = torch.from_numpy(first[:, None] + np.arange(bags.label_id.shape[1]))
+    number, labels = bags.label_id.shape
+    own = ListColumn(bags.label_id.ravel(), np.arange(number) * labels, np.full(number, labels))
+    pairs = torch.from_numpy(pairs_of_bags(before, bags.video_row, own).reshape(number, labels))
     bins = Bins(*(values[pairs] for values in (before.bins.score, before.bins.tau, before.bins.epoch)))
     p, tau, duration = (torch.from_numpy(each) for each in (bags.probability, bags.tau, seconds))
     weights = focus_weights(p, tau, duration, bins, epoch, config.focus, config.saliency)

@@ -65,13 +65,15 @@ class EpochSums:
     hits: int  # of these: the salient time lies in an interval
     ranks: np.ndarray  # [4, K]: trained bags with the label, those that are ranked, their ranks, the ranks' variances
     recency: np.ndarray  # [4, K], as `diagnosis.evidence` adds them up
+    labels_left_out: int = 0  # of trained bags: their videos have more labels than bags have places
 
     @classmethod
     def none(cls, classes: int) -> EpochSums:
         """The sums over nothing."""
         of_classes = [np.zeros(shape) for shape in (classes, classes, (4, classes), (4, classes))]
         nothing = Histogram(np.zeros(0, np.int64), np.zeros(0, np.int64))
-        return cls(0, 0, 0, nothing, np.zeros(6), 0, 0.0, of_classes[0], of_classes[1], 0, 0, *of_classes[2:])
+        contrast, pairs_of, ranks, recency = of_classes
+        return cls(0, 0, 0, nothing, np.zeros(6), 0, 0.0, contrast, pairs_of, 0, 0, ranks, recency)
 
     def __add__(self, other: EpochSums) -> EpochSums:
         return EpochSums(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))

@@ -28,6 +28,7 @@ from adaptfocus.pipelines.store.strict_json import json_text
 from adaptfocus.trainers.diagnosis.summary import sum_up, summarise
 from adaptfocus.trainers.diagnosis.sums import EpochSums
 from adaptfocus.trainers.inputs.time_order import read_videos
+from adaptfocus.trainers.inputs.unused_videos import find_unused
 from adaptfocus.trainers.runs import releases
 from adaptfocus.trainers.runs.ledger_files import LedgerFile, overlapping, read_ledger
 from adaptfocus.trainers.runs.log import SUMMARY, Commit, Run
@@ -48,7 +49,6 @@ from adaptfocus.trainers.runs.snapshots import (
     write_priority,
     write_saliency,
 )
-from adaptfocus.trainers.runs.unused_videos import find_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 
 _COLUMNS = [*NAMES, "labels", "intervals", "duration_seconds"]
@@ -68,6 +68,7 @@ class MergeTask:
     ledger: tuple[LedgerFile, ...]  # those that hold any of the slots
     slots: tuple[tuple[int, int], ...]  # [first, end) of the lead and of the window; other partitions may have some too
     rarity: np.ndarray | None = None  # [C], as `Seen.rarity`; None: nothing is drawn by priority
+    max_labels: int | None = None  # that a bag carries, if its video has more
 
     def own_rows(self) -> pa.Table:
         """The ledger rows of the bags of these partitions."""
@@ -95,7 +96,7 @@ def merge_window(task: MergeTask) -> MergedWindow:
             continue  # nobody has visited it, now or earlier: it adds nothing to any figure
         planner = Planner.of(read_videos(config, [partition], _COLUMNS), task.classes)
         saliency = read_saliency_of(Run(config.url), {partition.uid: before}, planner, config.saliency)
-        merged = merge(saliency, rows, task.epoch, config.saliency)
+        merged = merge(saliency, rows, task.epoch, config.saliency, task.max_labels)
         if rows.num_rows:
             made[partition.uid] = _written(task, before, rows, merged, planner)
         sums += sum_up(config, planner, saliency, merged, rows, task.epoch)
@@ -157,7 +158,7 @@ def merge_epoch(
     tasks = [
         MergeTask(
             config, classes, epoch, tuple(partitions[uid] for uid in uids),
-            {uid: manifest[uid] for uid in uids if uid in manifest}, tuple(files), slots, rarity,
+            {uid: manifest[uid] for uid in uids if uid in manifest}, tuple(files), slots, rarity, plan.max_labels,
         )
         for uids, slots, files in _groups(plan, sorted(partitions), run.ledger_files(last))
     ]  # fmt: skip

@@ -43,10 +43,10 @@ from adaptfocus.trainers.epochs.window_tasks import (
     weigh,
 )
 from adaptfocus.trainers.inputs.time_order import training_facts
+from adaptfocus.trainers.inputs.unused_videos import count_unused
 from adaptfocus.trainers.runs.growth import begun_facts, label_places, num_outputs
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.snapshots import Manifest, PartitionFiles, read_left_out
-from adaptfocus.trainers.runs.unused_videos import count_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 
 NO_LEAD = lead_of((), (), ())
@@ -272,7 +272,11 @@ class EpochPlanner:
 
     def _task(self, epoch: int, uids: Sequence[int]) -> WindowTask:
         partitions = tuple(self.corpus.partitions[uid] for uid in uids)
-        return WindowTask(self.config, self.corpus.classes, self._label_weights, epoch, partitions, self._files(uids))
+        corpus, files = self.corpus, self._files(uids)
+        return WindowTask(
+            self.config, corpus.classes, self._label_weights, epoch, partitions, files, corpus.max_labels,
+            corpus.videos_of_label,
+        )  # fmt: skip
 
     @cached_property
     def _label_weights(self) -> np.ndarray:

@@ -33,9 +33,9 @@ from adaptfocus.pipelines.saliency.weights import weights_in
 from adaptfocus.pipelines.schemas import PLAN_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.trainers.inputs.time_order import read_videos
+from adaptfocus.trainers.inputs.unused_videos import find_unused
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.snapshots import PartitionFiles, read_left_out, read_priority, read_saliency_of
-from adaptfocus.trainers.runs.unused_videos import find_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 
 NO_SLOTS = Slots((), 0, 0, 0)
@@ -51,6 +51,8 @@ class WindowTask:
     epoch: int
     partitions: tuple[Partition, ...]
     files: Mapping[int, PartitionFiles]  # uid -> the partition's saliency and exclusions, where it has any
+    max_labels: int | None = None  # that a bag carries: the rarest, by the next
+    all_videos_of_label: np.ndarray | None = None  # [C], of the whole corpus
     plan_url: str = ""  # the folder to write to
     number: int = 0  # of the window in the plan
     slots: Slots = NO_SLOTS
@@ -135,7 +137,7 @@ class WindowTask:
         config = self.config
         return Drawer(
             planner, saliency, config.seed, self.epoch, config.drawn_clip, config.draw_rules,
-            config.saliency.staleness, self.label_weights,
+            config.saliency.staleness, self.label_weights, self.max_labels, self.all_videos_of_label,
         )  # fmt: skip
 
 

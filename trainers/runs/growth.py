@@ -59,7 +59,7 @@ def num_outputs(config: TrainConfig, begun: IndexFacts) -> int:
 
 
 def label_places(config: TrainConfig, begun: IndexFacts) -> int:
-    """The places for labels that each bag of a run has, which never change. There may be room for videos to come."""
+    """The places for labels that each bag of a run has, which never change. A video with more gives its rarest."""
     return config.plan.max_labels or begun.max_labels
 
 
@@ -121,7 +121,18 @@ def decide(run: Run, config: TrainConfig, epoch: int) -> Decided | None:
         raise StorageError(f"{run.epoch_url(epoch, DECISION)} is gone, although it was just written")
     if is_first and found.fingerprint != fingerprint:
         _log.warning("%s: %s", run.url, describe_growth(found))
+        places = label_places(config, begun_facts(run, config))
+        if now.max_labels > places:
+            _log.warning("%s: %s", run.url, describe_cut(now.max_labels, places))
     return found
+
+
+def describe_cut(max_labels: int, places: int) -> str:
+    """The line about videos with more labels than a bag carries."""
+    return (
+        f"some videos have up to {max_labels} labels, and a bag carries {places} (plan.max_labels): of these videos "
+        "the rarest labels are trained, and the others count as negatives"
+    )
 
 
 def describe_growth(found: Decided) -> str:
@@ -140,7 +151,7 @@ def check_growth(run: Run, config: TrainConfig, fingerprint: str) -> IndexFacts:
 
     Raises:
         InputError: the newest snapshot does not contain that one: videos have gone, or it is another index.
-        ConfigError: it has classes, or labels of a video, for which the run has no room.
+        ConfigError: it has more classes than the run has room for.
     """
     from adaptfocus.trainers.inputs.time_order import training_facts  # imports torch
 
@@ -159,11 +170,6 @@ def check_growth(run: Run, config: TrainConfig, fingerprint: str) -> IndexFacts:
     _check_contained(what, config, before, now)
     begun = begun_facts(run, config)
     _check_classes(what, before.classes, now.classes, num_outputs(config, begun))
-    if now.max_labels > (places := label_places(config, begun)):
-        raise ConfigError(
-            f"{what}: a video of it has {now.max_labels} labels, and the run's batches have {places} places for labels "
-            f"a video, as many as when it began. Begin a new run with plan.max_labels={now.max_labels} or more. {_STAY}"
-        )
     return now
 
 

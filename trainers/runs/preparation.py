@@ -18,12 +18,19 @@ from adaptfocus.trainers.backbones.contract import batch_norms
 from adaptfocus.trainers.inputs import left_out as what_is_left_out
 from adaptfocus.trainers.inputs.model_input import adapt_backbone
 from adaptfocus.trainers.inputs.time_order import training_facts
+from adaptfocus.trainers.inputs.unused_videos import Unused, describe_unused, read_unused
 from adaptfocus.trainers.runs import on_features, starts
-from adaptfocus.trainers.runs.growth import begun_facts, check_growth, label_places, last_decided, num_outputs
+from adaptfocus.trainers.runs.growth import (
+    begun_facts,
+    check_growth,
+    describe_cut,
+    label_places,
+    last_decided,
+    num_outputs,
+)
 from adaptfocus.trainers.runs.log import SALIENCY, Commit, Run
 from adaptfocus.trainers.runs.open import facts_of_run
 from adaptfocus.trainers.runs.same_run import same_run
-from adaptfocus.trainers.runs.unused_videos import Unused, describe_unused, read_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 
 
@@ -70,6 +77,8 @@ def prepare(config: TrainConfig) -> Prepared:
         if commit is None:
             starts.check(config, index.classes, model)
         said = [*lines, *same_run(run, config, begun, commit)]
+        if index.max_labels > (places := label_places(config, begun)):
+            said.append(describe_cut(index.max_labels, places))
         if commit and training_facts(config).fingerprint != index.fingerprint:
             said.append(_changed(run, config, index))
     except PermissionError as error:
@@ -90,13 +99,10 @@ def _changed(run: Run, config: TrainConfig, index: IndexFacts) -> str:
 
 
 def _check_room(config: TrainConfig, begun: IndexFacts) -> None:
-    """Check that the head and the batches have room for what the index has when the run begins."""
-    for setting, room, needed, what in (
-        ("num_classes", num_outputs(config, begun), len(begun.classes), "classes"),
-        ("plan.max_labels", label_places(config, begun), begun.max_labels, "labels of one video"),
-    ):
-        if room < needed:
-            raise ConfigError(f"{setting} = {room} has no room for the {needed} {what} in {config.index}; raise it")
+    """Check that the head has room for the classes that the index has when the run begins."""
+    room, needed = num_outputs(config, begun), len(begun.classes)
+    if room < needed:
+        raise ConfigError(f"num_classes = {room} has no room for the {needed} classes in {config.index}; raise it")
 
 
 def _check_exclusive(config: TrainConfig) -> None:

@@ -27,9 +27,9 @@ from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, PLAN_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.trainers.epochs.planner import Corpus, EpochPlanner
+from adaptfocus.trainers.inputs.unused_videos import find_unused
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.snapshots import Manifest, PartitionFiles, write_excluded, write_saliency
-from adaptfocus.trainers.runs.unused_videos import find_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 from tests.worlds import SmallWorld
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,19 +14,16 @@ import torch
 from adaptfocus.infra.report.gather import gather
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError, InputError
-from adaptfocus.pipelines.index.build import build_index
 from adaptfocus.pipelines.index.deal import Sizes
 from adaptfocus.pipelines.index.load import load_index, open_index
 from adaptfocus.pipelines.over import in_this_process
 from adaptfocus.pipelines.plan import windows
 from adaptfocus.pipelines.plan.published import PlanFacts, publish, read_plan
-from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, PLAN_SCHEMA
-from adaptfocus.pipelines.store.tables import read_table
+from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA
 from adaptfocus.trainers.epochs.planner import Corpus, EpochPlanner
 from adaptfocus.trainers.epochs.publishing import Planning
 from adaptfocus.trainers.evaluation.export import export_model
 from adaptfocus.trainers.evaluation.scoring import evaluate, predict_here
-from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import make_model, train
 from adaptfocus.trainers.runs import growth, starts
 from adaptfocus.trainers.runs.growth import all_decided, check_growth, decide, decided
@@ -39,70 +33,9 @@ from adaptfocus.trainers.runs.open import classes_of, facts_of_run, load_config
 from adaptfocus.trainers.runs.preparation import prepare
 from adaptfocus.trainers.runs.snapshots import PartitionFiles, write_excluded
 from adaptfocus.trainers.settings.run import TrainConfig
-from tests.footage import write_tar
 from tests.trainers.loop.test_training import Killed, weights
+from tests.trainers.runs.growing import NEW, G, Growing, Watched, die, rows_of, rows_of_plan
 from tests.worlds import SmallWorld
-
-NEW = "a_new_class"  # sorts before all others
-G = 2
-
-
-class Growing:
-    """The videos of the small world in tars that arrive one after the other, and their index."""
-
-    def __init__(self, world: SmallWorld, folder: Path, sizes: Sizes = Sizes()) -> None:
-        self.world, self.folder, self.sizes, self.number = world, folder, sizes, 0
-        self.url = str(folder / "index")
-        (folder / "tars").mkdir(parents=True)
-        (tar,) = (world.folder / "shards-train").glob("*.tar")
-        with tarfile.open(tar) as members:
-            found = {member.name: members.extractfile(member).read() for member in members}  # type: ignore[union-attr]
-        self.videos = {
-            name.removesuffix(".mp4"): {end: found[name.removesuffix(".mp4") + end] for end in (".mp4", ".json")}
-            for name in found if name.endswith(".mp4")
-        }  # fmt: skip
-        self.left = sorted(self.videos)
-
-    def add(self, videos: int, *labels: str, classes: list[str] | None = None) -> None:
-        """Put the next videos into one more tar, with these labels besides their own, and index it."""
-        own, self.left = self.left[:videos], self.left[videos:]
-        members = {}
-        for key in own:
-            told = json.loads(self.videos[key][".json"])
-            told["labels"] = [*told["labels"], *labels]
-            members |= {f"{key}.mp4": self.videos[key][".mp4"], f"{key}.json": json.dumps(told).encode()}
-        write_tar(self.folder / "tars" / f"{self.number}.tar", members)
-        self.number += 1
-        self.index(classes)
-
-    def index(self, classes: list[str] | None = None) -> None:
-        build_index([str(self.folder / "tars")], self.url, workers=1, sizes=self.sizes, classes=classes)
-
-    def config(self, *overrides: str) -> TrainConfig:
-        own = (f"index={self.url}", f"plan.bags_per_batch={G}", "follow_index=true", *overrides)
-        return self.world.run_config(self.folder, "run", *own)
-
-
-class Watched(LocalEngine):
-    """Does something before a batch, counted from the first."""
-
-    def __init__(self, before: Mapping[int, Callable[[], None]]) -> None:
-        super().__init__(G)
-        self.before = before
-
-    def batches(self, *args: Any) -> Iterator[Any]:
-        for number, batch in enumerate(super().batches(*args)):
-            self.before.get(number, lambda: None)()
-            yield batch
-
-
-def die() -> None:
-    raise Killed
-
-
-def rows_of(run: Run, epoch: int) -> list[int]:
-    """The video of each slot of an epoch."""
-    return rows_of_plan(read_plan(run.epoch_url(epoch, "plan")))
 
 
 @pytest.fixture(scope="module")
@@ -212,11 +145,6 @@ def test_whatever_grows_each_epoch_has_all_videos_of_its_snapshot(
                 out = {bad}
 
 
-def rows_of_plan(plan: PlanFacts | None) -> list[int]:
-    assert plan is not None
-    return [row for url, *part in plan.slices() for row in read_table(url, PLAN_SCHEMA, *part)["video_row"].to_pylist()]
-
-
 def test_old_videos_keep_their_order_when_others_come(small_world: SmallWorld, tmp_path: Path) -> None:
     """In one window all of them; in several, the partitions, and the videos inside each."""
     growing = Growing(small_world, tmp_path, Sizes(partition_rows=3))
@@ -288,8 +216,6 @@ def test_an_index_that_has_lost_what_the_run_has_is_refused(small_world: SmallWo
     assert f"no room for '{NEW}'" in told
     assert "num_classes=7" in told
     roomy = config.model_copy(update={"num_classes": 7})
-    assert "a video of it has 6 labels" in said(ConfigError, roomy)
-    roomy = roomy.model_copy(update={"plan": config.plan.model_copy(update={"max_labels": 6})})
     assert check_growth(Run(config.url), roomy, before.fingerprint).videos == 10
     with pytest.raises(ConfigError, match=r"num_classes = 5 has no room for the 7 classes"):
         prepare(config.model_copy(update={"num_classes": 5, "name": "narrow"}))
@@ -307,9 +233,7 @@ def test_an_index_that_has_lost_what_the_run_has_is_refused(small_world: SmallWo
     assert "does not descend from the one" in said(InputError)
 
 
-def test_a_run_that_may_not_follow_stops_at_the_boundary_and_goes_on_without(
-    small_world: SmallWorld, tmp_path: Path
-) -> None:
+def test_a_run_that_may_not_follow_stops_and_can_stay(small_world: SmallWorld, tmp_path: Path) -> None:
     growing = Growing(small_world, tmp_path)
     growing.add(6)
     config = growing.config("epochs=2")

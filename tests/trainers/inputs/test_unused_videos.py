@@ -18,8 +18,8 @@ from adaptfocus.pipelines.index.load import load_index, open_index
 from adaptfocus.pipelines.schemas import PLAN_SCHEMA
 from adaptfocus.pipelines.settings import make
 from adaptfocus.pipelines.store.tables import read_table
+from adaptfocus.trainers.inputs.unused_videos import Unused, describe_unused, find_unused
 from adaptfocus.trainers.runs.preparation import prepare
-from adaptfocus.trainers.runs.unused_videos import Unused, describe_unused, find_unused
 from adaptfocus.trainers.settings.run import TrainConfig
 from tests.footage import encode, write_tar
 from tests.trainers.loop.test_training import trained
