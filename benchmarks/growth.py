@@ -6,7 +6,7 @@
 `run`       a run follows its index while it grows: clips lost or trained twice, with full epochs and with stretches
 `touched`   the share of partitions that an epoch of 1 % of the corpus rewrites
 `priority`  how far the mean number of bags of a video is from its share of the weights, over 200 epochs
-`worlds`    world a by full epochs and by stretches of a quarter, with and without priority; curves are scored
+`worlds`    worlds a and b by full epochs and by stretches of a quarter, and a by priority; curves are scored
 
 `run` and `touched` use corpora of real packet tables (benchmarks/scaling/corpus.py); nothing is decoded or trained
 there. `worlds` trains on frames that are decoded once.
@@ -100,9 +100,12 @@ def priority(epochs: int) -> list[Figure]:
 
 
 def worlds(out: Path, seeds: list[int], processes: int) -> list[Figure]:
-    """World a, by full epochs and by stretches."""
-    found = stretches.train_all(out, seeds, stretches.PRIORITIES, stretches.EPOCHS, processes)
-    return stretches.figures_of(found, stretches.EPOCHS)
+    """Worlds a and b, by full epochs and by stretches; a by priority too."""
+    found: list[Figure] = []
+    for world, priorities in (("a", stretches.PRIORITIES), ("b", ())):
+        runs = stretches.train_all(out, world, seeds, priorities, stretches.EPOCHS, processes)
+        found += stretches.figures_of(runs, world, stretches.EPOCHS)
+    return found
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class _InProcesses:
             yield from map(function, items)
             return
         # Spawned: s3fs does not survive a fork.
-        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
+        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent)
         begun: deque[Future[Any]] = deque()
         try:
             for item in items:
@@ -75,7 +75,7 @@ class _InProcesses:
             pool.shutdown(cancel_futures=True)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process when its parent is gone. It would wait for its next item forever."""
     parent = parent_process()
     if parent:

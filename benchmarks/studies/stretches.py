@@ -1,4 +1,4 @@
-"""World a trained by full epochs and by stretches of a quarter of the corpus, with and without priority.
+"""Drawn worlds trained by full epochs and by stretches of a quarter of the corpus, with and without priority.
 
 All runs see the same number of clips. Settings that count epochs are converted: four times the warm-up, and the fourth
 root of the staleness.
@@ -24,15 +24,20 @@ from benchmarks.studies.variants import MAIN
 
 PARTS = 4  # stretches to a pass
 EPOCHS, TRAIN_VIDEOS, TEST_VIDEOS, VIEWS = 30, 240, 60, 10
+CLIPS_PER_BAG = 4  # of the recipes
 SHARE = 0.3
 FULL, PASS, BASE = "full_epochs", "stretches", "noisy"
 PRIORITIES = ("stale", "unsure", "rare")
 
 
 def train_all(
-    out: Path, seeds: Sequence[int], priorities: Sequence[str], epochs: int, processes: int
+    out: Path, world: str, seeds: Sequence[int], priorities: Sequence[str], epochs: int, processes: int
 ) -> dict[str, list[Outcome]]:
-    """Variant -> the outcome of each seed. Finished runs in `out` are not run again."""
+    """Variant -> the outcome of each seed. Finished runs in `out` are not run again.
+
+    Args:
+        priorities: of which a run each is trained, and one of noisy, to which they are compared; there may be none.
+    """
     best = MAIN["best"]
     config = make(TrainConfig, recipe(best.recipe), [*best.overrides, "name=one", "runs=runs", "index=index"])
     in_parts = (
@@ -43,11 +48,11 @@ def train_all(
     by_priority = {
         f"{PASS}_{each}": (*in_parts, f"plan.priority_share={SHARE}", f"plan.priority={each}") for each in priorities
     }
-    by_pass = {BASE: MAIN["noisy_faded"], FULL: best}
+    by_pass = {BASE: MAIN["noisy_faded"], FULL: best} if priorities else {FULL: best}
     stretched = {name: replace(best, overrides=(*best.overrides, *more)) for name, more in by_priority.items()}
     stretched = {PASS: replace(best, overrides=(*best.overrides, *in_parts)), **stretched}
     whole = Benchmark(
-        out=out.resolve(), worlds=("a",), seeds=tuple(seeds), variants=by_pass, epochs=epochs, views=VIEWS,
+        out=out.resolve(), worlds=(world,), seeds=tuple(seeds), variants=by_pass, epochs=epochs, views=VIEWS,
         size=WorldConfig(num_train_videos=TRAIN_VIDEOS, num_test_videos=TEST_VIDEOS), curve_every=3, is_cached=True,
     )  # fmt: skip
     parts = replace(whole, variants=stretched, epochs=PARTS * epochs, curve_every=3 * PARTS)
@@ -55,18 +60,18 @@ def train_all(
     return {name: [each for each in found if each.variant == name] for name in (*by_pass, *stretched)}
 
 
-def figures_of(found: Mapping[str, Sequence[Outcome]], epochs: int) -> list[Figure]:
+def figures_of(found: Mapping[str, Sequence[Outcome]], world: str, epochs: int) -> list[Figure]:
     """mAP of each variant, the difference that stretches make, and clips until Noisy's final score."""
     result = [
-        figures.mean_and_std(f"stretch.map.{name}", [each.map_max for each in runs], "%")
+        figures.mean_and_std(f"stretch.map.{world}.{name}", [each.map_max for each in runs], "%")
         for name, runs in found.items()
     ]
-    pairs = zip(found[PASS], found[FULL], strict=True)
-    result.append(figures.mean_and_std("stretch.map.minus_full_epochs", [a.map_max - b.map_max for a, b in pairs], "%"))
+    more = [a.map_max - b.map_max for a, b in zip(found[PASS], found[FULL], strict=True)]
+    result.append(figures.mean_and_std(f"stretch.map.{world}.minus_full_epochs", more, "%"))
     for name, runs in found.items():
-        if name != BASE:
+        if BASE in found and name != BASE:
             shares = [share_until(own, base.map_max) for own, base in zip(runs, found[BASE], strict=True)]
-            clips = [share * epochs * TRAIN_VIDEOS * 4 for share in shares]
+            clips = [share * epochs * TRAIN_VIDEOS * CLIPS_PER_BAG for share in shares]
             result.append(figures.mean_and_std(f"stretch.clips_to_noisy.{name}", clips, "clips"))
     return result
 

@@ -14,6 +14,7 @@ from multiprocessing import get_context
 from adaptfocus.pipelines.index.packets import UNSPLIT_SCHEMA
 from adaptfocus.pipelines.index.rows import ShardTask, index_shard
 from adaptfocus.pipelines.index.staged import ShardFacts, refused_table, write_staged
+from adaptfocus.pipelines.over import end_with_parent
 from adaptfocus.pipelines.shards.members import Refusal
 
 
@@ -41,7 +42,7 @@ def index_shards(tasks: dict[int, ShardTask], workers: int) -> Iterator[tuple[in
 
 def _in_pool(left: dict[int, ShardTask], workers: int) -> Iterator[tuple[int, ShardFacts]]:
     """Run tasks in processes; finished tasks are removed from `left`."""
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent)
     try:
         numbers = {pool.submit(index_shard, task): number for number, task in left.items()}
         for future in as_completed(numbers):

@@ -131,9 +131,8 @@ def test_windows_of_tasks_are_those_of_one_process(
     cluster: str, small_world: SmallWorld, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
     """18 videos in 18 partitions: three windows, so Ray Data gets tasks. Two epochs of 12 bags are more than a pass."""
-    index = str(tmp_path / "index")
-    build_index([str(small_world.folder / "shards-train")], index, workers=1, sizes=Sizes(partition_rows=1))
-    settings = (f"index={index}", "plan.window_videos=1", "epochs=2", "checkpoint.every_batches=1", *more)
+    build_index([str(small_world.folder / "shards-train")], str(tmp_path), workers=1, sizes=Sizes(partition_rows=1))
+    settings = (f"index={tmp_path}", "plan.window_videos=1", "epochs=2", "checkpoint.every_batches=1", *more)
     alone = small_world.run_config(tmp_path, "alone", *settings)
     prepare(alone)
     train(alone, LocalEngine(alone.plan.bags_per_batch))
