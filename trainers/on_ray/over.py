@@ -20,6 +20,7 @@ from ray.data import TaskPoolStrategy
 
 from adaptfocus.pipelines.errors import own_error_in
 from adaptfocus.trainers.on_ray.datasets import quiet_data
+from adaptfocus.trainers.settings.run import TrainConfig
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -72,6 +73,12 @@ class OnRay:
             if own is None:
                 raise
             raise own from error
+
+
+def tasks_where_decoded(config: TrainConfig) -> OnRay:
+    """As many tasks at once as a run decodes with, on the nodes where it decodes."""
+    place = config.placement
+    return OnRay(place.decode_workers, label_selector=tuple(sorted(place.decode_labels.items())))
 
 
 def _done(rows: pa.Table, function: Callable[[Any], Any]) -> pa.Table:
