@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -20,10 +19,8 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.apart import pool
 from adaptfocus.pipelines.errors import ConfigError, InputError
 from adaptfocus.pipelines.features.store import FeatureSet, open_features
-from adaptfocus.pipelines.index.deal import Sizes
-from adaptfocus.pipelines.index.load import load_index, read_partitions
+from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.index.packets import with_packets
-from adaptfocus.pipelines.over import in_this_process
 from adaptfocus.pipelines.video.spans import frames_at, packets_of, shown_pts
 from adaptfocus.trainers.backbones import build, load_pretrained, normalise
 from adaptfocus.trainers.evaluation import extraction as extract_module
@@ -34,9 +31,6 @@ from adaptfocus.trainers.inputs.model_input import build_adapted
 from adaptfocus.trainers.pretraining.training import pretrain
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.open import classes_of, load_config
-from benchmarks.scaling.corpus import write_corpus
-from benchmarks.scaling.synthetic import synthetic_windows
-from tests.benchmarks.test_webscale import templates_of
 from tests.moving import expected_rgb, sequential
 from tests.trainers.loop.test_training import broken_copy, trained
 from tests.worlds import SmallWorld
@@ -226,73 +220,6 @@ def test_parts_are_made_once_and_a_folder_has_one_kind(
         extract(job_of(run, small_world.test_index, stride=0.5), out, counted)
     with pytest.raises(ConfigError, match="weights_sha256"):
         extract(job_of(run, small_world.test_index, epoch=0), out, counted)
-
-
-def test_windows_that_a_stopped_attempt_has_left_are_not_made_again(
-    small_world: SmallWorld, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A part takes minutes of a cluster. What is left of a range is used if the whole range is there, and else made
-    again, never mixed."""
-    monkeypatch.setattr(extract_module, "PART_VIDEOS", 5)
-    monkeypatch.setattr(extract_module, "RANGE_VIDEOS", 2)
-    out, asked = str(tmp_path / "features"), []
-
-    def first_rows(end: int) -> Callable[..., Any]:
-        def make(job: Extraction, ranges: Any, write: FeatureParts) -> Any:
-            asked.append([each.start for each in ranges])
-            blocks: list[Any] = []
-            list(make_here(job, ranges, Mock(write=blocks.append)))
-            rows = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-            for video in np.unique(rows["video_row"])[:end].tolist():
-                own = {name: values[rows["video_row"] == video] for name, values in rows.items()}
-                yield write.write(own)
-            raise KeyboardInterrupt
-
-        return make
-
-    job = job_of(run, small_world.test_index)
-    for end in (3, 1):  # videos 0, 1, 2, then 2 again: neither attempt has all of videos 2 and 3
-        with pytest.raises(KeyboardInterrupt):
-            extract(job, out, first_rows(end))
-    assert asked == [[0, 2, 4, 5], [2, 4, 5]]
-    extract(
-        job, out, lambda job, ranges, write: (asked.append([r.start for r in ranges]), make_here(job, ranges, write))[1]
-    )
-    assert asked[-1] == [2, 4, 5]
-    assert not store.list_folders(f"{out}/fragments") or not [*(tmp_path / "features/fragments").rglob("*.parquet")]
-    whole = extracted(run, small_world.test_index, tmp_path / "whole")
-    one = open_features(out)
-    assert one.facts == whole.facts
-    for a, b in zip(one, whole, strict=True):
-        assert a.video_id == b.video_id
-        np.testing.assert_allclose(a.features, b.features, atol=1e-5)
-
-
-def test_an_index_of_many_partitions_is_cut_into_parts_as_one_table(
-    small_world: SmallWorld, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Parts cross partitions, and their rows count over all of them; no process holds the rows of the index."""
-    monkeypatch.setattr(extract_module, "PART_VIDEOS", 64)
-    index, out = str(tmp_path / "index"), str(tmp_path / "features")
-    write_corpus(index, 150, templates_of(small_world), in_this_process, Sizes(partition_rows=40))
-    assert len(read_partitions(index)) > 3
-
-    def drawn(job: Extraction, ranges: Any, write: FeatureParts) -> Any:
-        for each in ranges:
-            for row, video in each.videos():
-                yield write.write(synthetic_windows(row, job.shape.steps(video["duration_seconds"]), 3))
-
-    facts = extract(job_of(run, index, stride=9.0), out, drawn)
-    assert facts["parts"] == ["000000", "000001", "000002"]
-    table = load_index(index).table
-    found = [*open_features(out)]
-    assert [each.video_id for each in found] == table["video_id"].to_pylist()
-    assert [each.video_row for each in found] == list(range(150))
-    assert [list(each.labels) for each in found] == table["labels"].to_pylist()
-    for row, each in enumerate(found):
-        assert len(each.features) == -(-each.duration_seconds // 9.0)
-        assert np.array_equal(each.features, synthetic_windows(row, len(each.features), 3)["features"])
-    assert (facts["videos"], facts["packets_decoded"]) == (150, sum(len(each.features) for each in found))
 
 
 def test_windows_may_come_in_any_order(
