@@ -1,4 +1,4 @@
-"""Fragments of features: what is whole is used again, parts do not depend on partitions, and two commands do not harm."""
+"""Fragments of features: whole ones are used again, parts cross partitions, and two commands do no harm."""
 
 from __future__ import annotations
 
@@ -113,7 +113,8 @@ def test_two_commands_on_one_folder_leave_the_result_of_one(
             write.join(each)  # its fragments are gone, and its part is there
 
     first, whole = extract(job, out, overtaken), extracted(run, small_world.test_index, tmp_path / "whole")
-    assert joined and first == whole.facts
+    assert joined
+    assert first == whole.facts
     for a, b in zip(open_features(out), whole, strict=True):
         np.testing.assert_allclose(a.features, b.features, atol=1e-5)
 
