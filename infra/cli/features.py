@@ -88,13 +88,14 @@ def extract(
             check_ray()
             from adaptfocus.infra.running.cluster import check_seen, connect
             from adaptfocus.trainers.on_ray.extraction import make_on_cluster
+            from adaptfocus.trainers.on_ray.over import tasks_beside_decoding
 
             if address in OWN:  # it takes all GPUs of this machine
                 check_this_machine(config.placement.model_copy(update={"worker_resources": {}, "gpus_per_worker": 0}))
             with connect(address, cpus=cpus_of(config)):
                 of_run = {"the run": store.join(config.url, "config.json")} if job.has_run else {}
                 check_seen(of_run | {"the index": store.join(index, "snapshots")})
-                facts = extract_features(job, out_url, make_on_cluster, progress)
+                facts = extract_features(job, out_url, make_on_cluster, progress, tasks_beside_decoding(config))
     _say(facts, out_url)
     counts_line(out, "indexed with changes (rows in refused/ of the index)", notes_of(index))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from adaptfocus.infra.running.ending import Ending, Interrupted, hear_again, hear_signals
 from adaptfocus.infra.running.placement import check_this_machine, cpus_of, needed_resources
-from adaptfocus.infra.running.progress import console, follow_run
+from adaptfocus.infra.running.progress import console, follow_run, progress_bar
 from adaptfocus.infra.running.run_warnings import describe_at_end
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError, own_error_in
@@ -127,7 +127,8 @@ def run_evaluation(
     features = features and absolute(features)
     how = (epoch, crops, size_pixels, overwrite, features)
     if engine_of(config, engine, address) == "local":
-        return evaluate(run, config, index_url, views, name, predict_here, *how)
+        with progress_bar("evaluating") as progress:
+            return evaluate(run, config, index_url, views, name, predict_here, *how, progress=progress)
     check_ray()
     test = open_index(index_url)
     check_scorable(config, classes_of(config), test, index_url)  # before a cluster is started
@@ -136,6 +137,7 @@ def run_evaluation(
         looked = check_views(config, index_url, views, crops, size_pixels)
         refuse_other(run, name, looked.at(commit_of(run, epoch)))
     from adaptfocus.infra.running.cluster import check_seen, connect
+    from adaptfocus.trainers.on_ray.over import tasks_where_decoded
     from adaptfocus.trainers.on_ray.predict import predict_on_cluster
 
     if address in OWN:  # use all of its actors, and no resources of a training worker
@@ -144,7 +146,9 @@ def run_evaluation(
         places = {"the run": store.join(run_url, "config.json"), "the index": store.join(index_url, "snapshots")}
         more = {"the features": store.join(features, "features.json")} if features else {}
         check_seen(places | more)
-        return evaluate(run, config, index_url, views, name, predict_on_cluster, *how)
+        with progress_bar("evaluating") as progress:
+            over = tasks_where_decoded(config)
+            return evaluate(run, config, index_url, views, name, predict_on_cluster, *how, over, progress)
 
 
 def engine_of(config: TrainConfig, engine: str, address: str | None) -> str:

@@ -11,13 +11,15 @@ video. The row's `center_seconds` has the time of every step.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import posixpath
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +27,7 @@ import pyarrow.parquet as pq
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.over import Over, in_this_process
 from adaptfocus.pipelines.schemas import REFUSED_SCHEMA
 from adaptfocus.pipelines.settings import differences
 from adaptfocus.pipelines.store import strict_json
@@ -34,6 +37,7 @@ from adaptfocus.pipelines.store.tables import open_parquet, read_here, read_tabl
 SCHEMA_VERSION = 1
 ALIGNMENT = "(i + 0.5) * stride_seconds from the first frame shown; the last step is the middle of what is left"
 READ_THREADS = 8
+PARTS_AT_ONCE = 256  # whose facts are in memory: of 16,384 videos
 
 # One row for each video, one row group for each row: a single video is one range to read.
 FEATURES_SCHEMA = pa.schema(
@@ -145,8 +149,22 @@ def _parquet(table: pa.Table, row_group_size: int) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def finish(url: str, parts: Sequence[str]) -> dict[str, Any]:
+class Sums(NamedTuple):
+    """What some parts have."""
+
+    videos: int
+    steps: int
+    feature_shape: list[int] | None  # of a step; None without videos
+    refused: dict[str, int]  # kind -> number of videos
+    counted: dict[str, int]  # COUNTED
+    id_hashes: np.ndarray  # uint64 [videos]
+
+
+def finish(url: str, parts: Sequence[str], over: Over = in_this_process) -> dict[str, Any]:
     """Write features.json once all parts exist -> its content.
+
+    Args:
+        over: what adds up PARTS_AT_ONCE parts at a time. Nobody holds the facts of all videos.
 
     Raises:
         InputError: a part is missing, or a video is in two of them.
@@ -155,22 +173,41 @@ def finish(url: str, parts: Sequence[str]) -> dict[str, Any]:
     missing = [name for name in parts if name not in there]
     if missing:
         raise InputError(f"{url}: {len(missing)} of {len(parts)} parts are missing: {missing[:3]}; extract again")
-    facts = pa.concat_tables(_read(url, parts, FACTS, 0))
-    refused = pa.concat_tables(_read(url, parts, ["kind"], 1))
-    ids = facts["video_id"].to_pylist()
-    if len(set(ids)) != len(ids):
-        raise InputError(f"{url}: {len(ids) - len(set(ids))} videos are in its parts twice; extract into a new folder")
-    shapes = facts["shape"].to_pylist()
+    groups = [parts[first : first + PARTS_AT_ONCE] for first in range(0, len(parts), PARTS_AT_ONCE)]
+    sums = [*over(groups, partial(sum_up, url))]
+    hashes = np.concatenate([np.zeros(0, np.uint64), *(each.id_hashes for each in sums)])
+    twice = len(hashes) - len(np.unique(hashes))
+    if twice:
+        raise InputError(f"{url}: {twice} videos are in its parts twice; extract into a new folder")
+    refused: Counter[str] = Counter()
+    for each in sums:
+        refused.update(each.refused)
     content = _json(store.join(url, "extraction.json")) | {
-        "feature_shape": shapes[0][1:] if shapes else None,
-        "videos": len(ids),
-        "steps": sum(shape[0] for shape in shapes),
-        "refused": {each["values"]: each["counts"] for each in refused["kind"].value_counts().to_pylist()},
-        **{name: sum(facts[name].to_pylist()) for name in COUNTED},
+        "feature_shape": next((each.feature_shape for each in sums if each.feature_shape), None),
+        "videos": len(hashes),
+        "steps": sum(each.steps for each in sums),
+        "refused": dict(refused),
+        **{name: sum(each.counted[name] for each in sums) for name in COUNTED},
         "parts": list(parts),
     }
     store.write_bytes(store.join(url, "features.json"), json.dumps(content, indent=1).encode())
     return content
+
+
+def sum_up(url: str, parts: Sequence[str]) -> Sums:
+    """Add up what some parts have."""
+    facts = pa.concat_tables(_read(url, parts, ["video_id", "shape", *COUNTED], 0))
+    refused = pa.concat_tables(_read(url, parts, ["kind"], 1))
+    shapes = facts["shape"].to_pylist()
+    hashes = [hashlib.blake2b(each.encode(), digest_size=8).digest() for each in facts["video_id"].to_pylist()]
+    return Sums(
+        len(hashes),
+        sum(shape[0] for shape in shapes),
+        shapes[0][1:] if shapes else None,
+        {each["values"]: each["counts"] for each in refused["kind"].value_counts().to_pylist()},
+        {name: sum(facts[name].to_pylist()) for name in COUNTED},
+        np.frombuffer(b"".join(hashes), np.uint64),
+    )
 
 
 def open_features(url: str) -> FeatureSet:

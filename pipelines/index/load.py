@@ -98,6 +98,14 @@ def load_index(index_url: str, columns: Sequence[str] | None = None, fingerprint
 def read_rows(index_url: str, start: int, stop: int, fingerprint: str) -> pa.Table:
     """Videos [start, stop) of an index, counted over all partitions by uid, with their packets.
 
+    Raises: as `read_light_rows`.
+    """
+    return with_packets(read_light_rows(index_url, start, stop, fingerprint))
+
+
+def read_light_rows(index_url: str, start: int, stop: int, fingerprint: str) -> pa.Table:
+    """`read_rows` without packets.
+
     Only their partitions are read. A snapshot that is not the newest any more can still be read.
 
     Raises:
@@ -110,7 +118,7 @@ def read_rows(index_url: str, start: int, stop: int, fingerprint: str) -> pa.Tab
         if begin < end:
             tables.append(_whole(index_url, partition).slice(begin, end - begin))
         first += partition.rows
-    return with_packets(pa.concat_tables(tables))
+    return pa.concat_tables(tables)
 
 
 def refused_of(index_url: str) -> Iterator[dict[str, str]]:

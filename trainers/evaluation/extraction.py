@@ -1,15 +1,20 @@
 """Weak-FEAT: features of whole videos by a run's backbone, or by one with the weights of a file.
 
-The index is cut into parts. The windows of the missing parts are decoded and go through the backbone, in this process
-or on a cluster. Each part is written to a feature set (`pipelines.features.store`) as soon as its videos are complete,
-so an extraction that was killed and is started again only does what is missing. Videos in the run's quarantine are left
-out, and a video that does not decode is refused; both are recorded with a reason.
+The index is cut into parts, and these into ranges. The windows of the missing ranges are decoded and go through the
+backbone, in this process or on a cluster. Whoever makes features writes them (trainers/evaluation/fragments.py); here
+they are only counted. A part is joined from its fragments as soon as its videos are complete, and written to a feature
+set (`pipelines.features.store`). So an extraction that was killed and is started again only does what is missing.
+Videos in the run's quarantine are left out, and a video that does not decode is refused; both are recorded with a
+reason.
 """
 
 from __future__ import annotations
 
+import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,11 +23,12 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.decode.settings import DecodeConfig
 from adaptfocus.pipelines.errors import ConfigError, InputError
 from adaptfocus.pipelines.features import store as feature_store
-from adaptfocus.pipelines.features.store import COUNTED, VideoFeatures
-from adaptfocus.pipelines.index.load import load_index
-from adaptfocus.pipelines.stream.batches import BAD_VIDEO, decode_text
+from adaptfocus.pipelines.index.load import open_index, read_partition, read_partitions
+from adaptfocus.pipelines.index.partitions import Partition
+from adaptfocus.pipelines.over import Over, in_this_process
 from adaptfocus.pipelines.stream.windows import VideoRange, WindowShape, batches_of_ranges
 from adaptfocus.trainers.evaluation.feature_model import FeatureModel, Kind, Weights
+from adaptfocus.trainers.evaluation.fragments import Columns, Complete, FeatureParts, Made, part_name
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.quarantine import read_quarantine
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -31,8 +37,9 @@ PART_VIDEOS = 64
 RANGE_VIDEOS, RANGE_STEPS = 8, 512  # that one task or thread decodes: some tens of seconds of one core
 PART_STEPS: dict[Kind, int] = {"pooled": 4096, "maps": 256}  # in memory: 33 MB of 2048-vectors, 50 MB of maps
 
+JOINED_AT_ONCE = 64  # parts, by tasks: Ray takes a second to begin
+
 Progress = Callable[[int, int], None]  # videos done, videos in all
-Columns = Mapping[str, np.ndarray]  # those of a WindowBatch, with "features" [B, ...] instead of "frames"
 
 
 @dataclass(frozen=True)
@@ -78,12 +85,17 @@ class Extraction:
         }
 
 
-# (the extraction, ranges of videos) -> features of all their windows, in any order
-Make = Callable[[Extraction, Sequence[VideoRange]], Iterable[Columns]]
+# (the extraction, ranges of videos, what writes windows) -> what was written of all their windows, in any order
+Make = Callable[[Extraction, Sequence[VideoRange], FeatureParts], Iterable[Sequence[Made]]]
 
 
-def extract(job: Extraction, out_url: str, make: Make, progress: Progress | None = None) -> dict[str, Any]:
+def extract(
+    job: Extraction, out_url: str, make: Make, progress: Progress | None = None, over: Over = in_this_process
+) -> dict[str, Any]:
     """Extract what is missing at `out_url`; return the contents of features.json.
+
+    Args:
+        over: what counts the windows of an index, joins parts and adds up what they have.
 
     Raises:
         ConfigError: the folder has features of other settings.
@@ -92,38 +104,42 @@ def extract(job: Extraction, out_url: str, make: Make, progress: Progress | None
     """
     if not 0 < job.stride_seconds < float("inf"):
         raise ConfigError(f"--stride-seconds is {job.stride_seconds}; it must be above 0")
-    index = load_index(job.index_url, ["video_id", "shard_url", "member_name", "duration_seconds", "labels"])
-    videos = index.table.to_pylist()
+    fingerprint = open_index(job.index_url).fingerprint
     store.check_writable(out_url)
-    feature_store.claim(out_url, job.settings(index.fingerprint))
-    steps = [job.shape.steps(video["duration_seconds"]) for video in videos]
-    parts = dict(enumerate(parts_of(steps, PART_STEPS[job.kind], PART_VIDEOS)))
+    feature_store.claim(out_url, job.settings(fingerprint))
+    steps, excluded = _counted(job, fingerprint, over)
+    parts = parts_of(steps, PART_STEPS[job.kind], PART_VIDEOS)
+    ranges = [r for rows in parts for r in parts_of(steps, RANGE_STEPS, RANGE_VIDEOS, rows)]
+    writer = FeatureParts(
+        out_url, job.index_url, fingerprint, job.shape, job.split, str(job.weights.facts),
+        np.array([*(rows.start for rows in parts), len(steps)]), np.array([each.start for each in ranges]), excluded,
+        uuid.uuid4().hex[:8],
+    )  # fmt: skip
     there = feature_store.parts_there(out_url)
-    missing = {number: rows for number, rows in parts.items() if _name(number) not in there}
-    excluded = excluded_of(job.config, videos) if job.has_run else {}
-    collected = Collected(job, out_url, videos, steps, missing, excluded)
-    done = len(videos) - sum(map(len, missing.values()))
-    ranges = [
-        VideoRange(job.index_url, index.fingerprint, r.start, r.stop, [row for row in r if row in excluded])
-        for rows in missing.values()
-        for r in parts_of(steps, RANGE_STEPS, RANGE_VIDEOS, rows)
-    ]
-    for columns in make(job, ranges):
-        collected.add(columns)
+    work = _Work(writer, steps, [number for number in range(len(parts)) if part_name(number) not in there])
+    ranges = work.without_left_over(ranges)
+    at_once = 1 if over is in_this_process else JOINED_AT_ONCE
+    for made in make(job, ranges, writer):
+        work.add(made)
+        if len(work.complete) >= at_once:
+            work.join(over)
         if progress:
-            progress(done + collected.videos, len(videos))
-    if collected.waiting:
-        raise RuntimeError(f"{len(collected.waiting)} of {len(missing)} parts did not come back complete")
-    return feature_store.finish(out_url, [_name(number) for number in parts])
+            progress(work.videos, len(steps))
+    work.join(over)
+    if work.waiting:
+        raise RuntimeError(f"{len(work.waiting)} of {len(parts)} parts did not come back complete")
+    facts = feature_store.finish(out_url, [part_name(number) for number in range(len(parts))], over)
+    writer.forget_fragments()
+    return facts
 
 
-def make_here(job: Extraction, ranges: Sequence[VideoRange]) -> Iterator[Columns]:
+def make_here(job: Extraction, ranges: Sequence[VideoRange], write: FeatureParts) -> Iterator[Sequence[Made]]:
     """Features made in this process: `placement.decode_workers` threads decode while the backbone runs."""
     if not ranges:
         return
     model = FeatureModel(job.config, job.num_classes, job.weights, job.kind)
     for batch in batches_of_ranges(ranges, job.shape, job.config.placement.decode_workers):
-        yield add_features(batch.columns(), model)
+        yield write.write(add_features(batch.columns(), model))
 
 
 def add_features(columns: Columns, model: FeatureModel) -> Columns:
@@ -148,117 +164,109 @@ def parts_of(steps: Sequence[int], most_steps: int, most_videos: int, rows: rang
     return [*parts, range(first, rows.stop)] if rows else []
 
 
-def excluded_of(config: TrainConfig, videos: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-    """Row -> reason, for videos in the run's quarantine. The index may be another one that names the same members."""
+def _counted(job: Extraction, fingerprint: str, over: Over) -> tuple[np.ndarray, dict[int, str]]:
+    """The number of windows of each video, int32 [V], and why some videos are not tried (by row)."""
+    count = partial(count_windows, job, _quarantined(job.config) if job.has_run else {})
+    steps: list[np.ndarray] = [np.zeros(0, np.int32)]
+    excluded: dict[int, str] = {}
+    first = 0
+    for own, why in over(read_partitions(job.index_url, fingerprint), count):
+        excluded |= {first + row: reason for row, reason in why.items()}
+        steps.append(own)
+        first += len(own)
+    return np.concatenate(steps), excluded
+
+
+def count_windows(
+    job: Extraction, quarantined: Mapping[tuple[str, str], str], partition: Partition
+) -> tuple[np.ndarray, dict[int, str]]:
+    """`_counted` for one partition; rows are counted from its first."""
+    table = read_partition(job.index_url, partition, ["shard_url", "member_name", "duration_seconds"])
+    steps = np.array([job.shape.steps(seconds) for seconds in table["duration_seconds"].to_pylist()], np.int32)
+    if not quarantined:
+        return steps, {}
+    places = zip(table["shard_url"].to_pylist(), table["member_name"].to_pylist(), strict=True)
+    return steps, {row: quarantined[place] for row, place in enumerate(places) if place in quarantined}
+
+
+def _quarantined(config: TrainConfig) -> dict[tuple[str, str], str]:
+    """(shard, member) -> why, of videos in the run's quarantine. The index may be another one with the same members."""
     try:
         rows = read_quarantine(Run(config.url), config).to_pylist()
     except InputError:  # nothing is planned yet
         return {}
-    why = {
+    return {
         (row["shard_url"], row["member_name"]): f"{row['kind']} in epoch {row['epoch'] + 1}: {row['message']}"
         for row in rows
         if row["state"] == "quarantined"
     }
-    places = [(video["shard_url"], video["member_name"]) for video in videos]
-    return {row: why[place] for row, place in enumerate(places) if place in why}
 
 
-class Collected:
-    """Puts features of windows together to videos and parts as they come. Only unfinished parts are in memory."""
+class _Work:
+    """Counts windows until their videos and parts are complete: 9 bytes a video, and the names of open fragments."""
 
-    def __init__(
-        self,
-        job: Extraction,
-        out_url: str,
-        videos: Sequence[Mapping[str, Any]],
-        steps: Sequence[int],
-        parts: Mapping[int, range],
-        excluded: Mapping[int, str],
-    ) -> None:
-        self._job, self._url, self._rows, self._steps = job, out_url, videos, steps
-        self.waiting = {number: set(rows) for number, rows in parts.items()}
-        self._part_of = {row: number for number, rows in parts.items() for row in rows}
-        self._all = dict(parts)
-        self._open: dict[int, dict[str, Any]] = {}
-        self._whole: dict[int, tuple[VideoFeatures, dict[str, int]]] = {}
-        self._refused: dict[int, dict[str, Any]] = {}
-        self.videos = 0
-        for row in sorted(self._part_of.keys() & excluded.keys()):
-            self._refuse(row, "quarantined", excluded[row])
+    def __init__(self, parts: FeatureParts, steps: np.ndarray, missing: Sequence[int]) -> None:
+        self.parts = parts
+        self._left = steps.copy()
+        self._is_done = np.ones(len(steps), bool)
+        self.waiting: dict[int, int] = {}  # part -> its videos that are not done
+        self._fragments: dict[int, dict[str, None]] = {}  # of parts that are not complete
+        self.complete: list[Complete] = []
+        for number in missing:
+            rows = parts.rows(number)
+            self._is_done[rows.start : rows.stop] = False
+            self.waiting[number] = len(rows)
+        self.videos = int(self._is_done.sum())
+        for row in sorted(parts.excluded):
+            if not self._is_done[row]:
+                self._settle(row)
 
-    def add(self, columns: Columns) -> None:
-        """Take some windows; write the parts that they complete.
+    def without_left_over(self, ranges: Sequence[range]) -> list[VideoRange]:
+        """The ranges that are still to be made. Others are there, left by an attempt that has ended."""
+        parts, found = self.parts, self.parts.left_over() if self.waiting else {}
+        todo = []
+        for rows in ranges:
+            wanted = [row for row in rows if not self._is_done[row]]
+            whole = next((made for made in found.get(rows.start, ()) if self._has_all(wanted, made)), None)
+            if whole is not None and wanted:
+                self.add(whole)
+            elif wanted:
+                left_out = [row for row in rows if row in parts.excluded]
+                todo.append(VideoRange(parts.index_url, parts.fingerprint, rows.start, rows.stop, left_out))
+        return todo
 
-        Raises:
-            InputError: features are not finite. This is a fault of the weights, not of a video.
-        """
-        finite = np.isfinite(columns["features"].reshape(len(columns["video_row"]), -1)).all(axis=1)
-        if not finite.all():
-            video = self._rows[int(columns["video_row"][finite.argmin()])]["video_id"]
-            raise InputError(
-                f"the features of video {video!r} are not finite: the weights ({self._job.weights.facts}) have grown "
-                "without bound. Use the end of an earlier epoch (--epoch), or train again with a lower "
-                "optim.learning_rate. Nothing of this video was written"
-            )
-        for row in np.unique(columns["video_row"]).tolist():
-            if row in self._refused:
-                continue  # of windows before the place where the video breaks
-            of_video = columns["video_row"] == row
-            bad = of_video & (columns["step"] == BAD_VIDEO)
-            if bad.any():
-                kind, message = (decode_text(columns[name][bad][0]) for name in ("kind", "error"))
-                self._open.pop(row, None)
-                self._refuse(row, kind, message)
-            else:
-                self._put(row, {name: values[of_video] for name, values in columns.items()})
+    def _has_all(self, rows: Sequence[int], made: Sequence[Made]) -> bool:
+        bad = {each.video_row for each in made if each.is_bad}
+        count = Counter[int]()
+        for each in made:
+            count[each.video_row] += each.windows
+        return all(row in bad or 0 < self._left[row] <= count[row] for row in rows)
 
-    def _put(self, row: int, columns: Columns) -> None:
-        features, steps = columns["features"], self._steps[row]
-        video = self._open.setdefault(
-            row,
-            {
-                "features": np.empty((steps, *features.shape[1:]), np.float32),
-                "center_seconds": np.empty(steps, np.float64),
-                "have": np.zeros(steps, bool),
-                **dict.fromkeys(COUNTED, 0),
-            },
-        )
-        at = columns["step"]
-        video["features"][at], video["center_seconds"][at], video["have"][at] = (
-            features,
-            columns["center_seconds"],
-            True,
-        )
-        for name in COUNTED:
-            video[name] += int(columns[name].sum())
-        if video["have"].all():
-            self._open.pop(row)
-            facts = self._rows[row]
-            whole = VideoFeatures(
-                facts["video_id"], row, self._job.split, tuple(facts["labels"]), facts["duration_seconds"],
-                video["center_seconds"], video["features"],
-            )  # fmt: skip
-            self._whole[row] = (whole, {name: video[name] for name in COUNTED})
-            self._settle(row)
+    def add(self, made: Iterable[Made]) -> None:
+        """Take note of windows that are on the store."""
+        for each in made:
+            number = self.parts.part_of(each.video_row)
+            if number not in self.waiting:
+                continue  # a part that an earlier attempt has written
+            self._fragments.setdefault(number, {})[each.fragment] = None
+            if self._is_done[each.video_row]:
+                continue  # windows before the place where the video breaks
+            self._left[each.video_row] -= each.windows
+            if each.is_bad or self._left[each.video_row] <= 0:
+                self._settle(each.video_row)
 
-    def _refuse(self, row: int, kind: str, message: str) -> None:
-        place = {name: self._rows[row][name] for name in ("shard_url", "member_name", "video_id")}
-        self._refused[row] = place | {"kind": kind, "message": message, "video_row": row}
-        self._settle(row)
+    def join(self, over: Over) -> None:
+        """Join the parts that are complete."""
+        complete, self.complete = self.complete, []
+        for _ in over(complete, self.parts.join):
+            pass
 
     def _settle(self, row: int) -> None:
-        """Mark a video as done, and write its part if it was the last."""
+        """Mark a video as done, and its part as complete if it was the last."""
+        number = self.parts.part_of(row)
+        self._is_done[row] = True
         self.videos += 1
-        number = self._part_of[row]
-        self.waiting[number].discard(row)
-        if self.waiting[number]:
-            return
-        del self.waiting[number]
-        rows = self._all[number]
-        videos = [self._whole.pop(each) for each in rows if each in self._whole]
-        refused = [self._refused[each] for each in rows if each in self._refused]
-        feature_store.write_part(self._url, _name(number), videos, refused)
-
-
-def _name(number: int) -> str:
-    return f"{number:06d}"
+        self.waiting[number] -= 1
+        if not self.waiting[number]:
+            del self.waiting[number]
+            self.complete.append(Complete(number, (*self._fragments.pop(number, ()),)))

@@ -132,10 +132,15 @@ def refuse_other(run: Run, name: str, asked: Conditions) -> None:
 
 
 def save_resamples(run: Run, name: str, columns: Mapping[str, np.ndarray]) -> None:
-    """Save scores on resamples: [R] each, nan where a resample has none; some or all columns of RESAMPLES_SCHEMA."""
-    length = len(next(iter(columns.values())))
-    empty = np.full(length, np.nan)
-    arrays = [pa.array(columns.get(field, empty), from_pandas=True) for field in RESAMPLES_SCHEMA.names]
+    """Save scores on resamples: [R] each, nan where a resample has none; some or all columns of RESAMPLES_SCHEMA.
+
+    A score with fewer resamples than another has nan in the rest.
+    """
+    length = max(map(len, columns.values()))
+    whole = {field: np.full(length, np.nan) for field in RESAMPLES_SCHEMA.names}
+    for field, values in columns.items():
+        whole[field][: len(values)] = values
+    arrays = [pa.array(whole[field], from_pandas=True) for field in RESAMPLES_SCHEMA.names]
     write_table(pa.Table.from_arrays(arrays, schema=RESAMPLES_SCHEMA), run.at("evaluations", name, "resamples.parquet"))
 
 

@@ -3,11 +3,14 @@
 Each video is seen in N uniform views of one crop or three, which go through the same stages as in training and then
 through the model of each checkpoint. However many checkpoints are scored, the views are decoded once, and each frame
 once for all its crops. The scores are saved with the run in `evaluations/NAME/` (trainers/evaluation/saved.py).
+
+No process holds the index or the probabilities of all videos: views are planned by partition, whoever predicts writes
+parts, and classes are scored in groups.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -15,15 +18,15 @@ import torch
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError
-from adaptfocus.pipelines.index.load import IndexFacts, load_index, open_index
-from adaptfocus.pipelines.plan.planner import Planner
-from adaptfocus.pipelines.plan.published import PlanFacts, write_plan
-from adaptfocus.pipelines.plan.views import plan_views
+from adaptfocus.pipelines.index.load import IndexFacts, open_index, read_partitions
+from adaptfocus.pipelines.over import Over, in_this_process
+from adaptfocus.pipelines.plan.published import PlanFacts
 from adaptfocus.pipelines.store.strict_json import json_text
 from adaptfocus.pipelines.stream.batches import DecodedBatch
 from adaptfocus.pipelines.stream.clips import ClipShape, stream
 from adaptfocus.trainers.evaluation import predictions
-from adaptfocus.trainers.evaluation.predictions import Prediction, Predictions, truth_at
+from adaptfocus.trainers.evaluation.class_scores import MOMENTS, MeanScores, Scoring, score_all
+from adaptfocus.trainers.evaluation.predictions import PartWriter, Prediction, Written, in_parts
 from adaptfocus.trainers.evaluation.saved import (
     CROPS,
     Looked,
@@ -33,17 +36,18 @@ from adaptfocus.trainers.evaluation.saved import (
     save_resamples,
     scores_url,
 )
+from adaptfocus.trainers.evaluation.view_plans import Truth, Views, plan_all
 from adaptfocus.trainers.inputs.model_input import build_adapted, to_model_input
-from adaptfocus.trainers.metrics.bootstrap import draws, interval_of_score, resampled_map, resamples_for
-from adaptfocus.trainers.metrics.video import charades_map, charades_ranked, max_and_mean_over_views, per_time_map
+from adaptfocus.trainers.metrics.bootstrap import interval_of_score
 from adaptfocus.trainers.runs.growth import weights_of_classes
 from adaptfocus.trainers.runs.log import Commit, Run
 from adaptfocus.trainers.runs.on_features import test_source
 from adaptfocus.trainers.runs.open import classes_of
 from adaptfocus.trainers.settings.run import TrainConfig
 
-# (plan, shape, settings of the run, number of classes, checkpoints) -> all videos, in any order
-Predict = Callable[[PlanFacts, ClipShape, TrainConfig, int, Sequence[Commit]], Iterable[Prediction]]
+# (plan, shape, settings of the run, number of classes, checkpoints, what writes a part) -> each part once, in any order
+Predict = Callable[[PlanFacts, ClipShape, TrainConfig, int, Sequence[Commit], PartWriter], Iterable[Written]]
+Progress = Callable[[int, int], None]  # videos predicted and groups of classes scored: done, in all
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ def evaluate(
     size_pixels: int | None = None,
     overwrite: bool = False,
     features: str | None = None,
+    over: Over = in_this_process,
+    progress: Progress | None = None,
 ) -> Scores:
     """Score the run's newest checkpoint on an index, or the one at the end of an epoch (counted from 0).
 
@@ -90,7 +96,7 @@ def evaluate(
             name belongs to an evaluation of something else and `overwrite` is off.
     """
     commits = {name: commit_of(run, epoch)}
-    how = (crops, size_pixels, overwrite, features)
+    how = (crops, size_pixels, overwrite, features, over, progress)
     return evaluate_checkpoints(run, config, index_url, views, commits, predict, *how)[name]
 
 
@@ -113,6 +119,8 @@ def evaluate_checkpoints(
     size_pixels: int | None = None,
     overwrite: bool = False,
     features: str | None = None,
+    over: Over = in_this_process,
+    progress: Progress | None = None,
 ) -> dict[str, Scores]:
     """Score several checkpoints of a run on the same views, which are read and decoded once.
 
@@ -124,6 +132,7 @@ def evaluate_checkpoints(
         size_pixels: the size that crops are scaled to, instead of the one that the run was trained on.
         overwrite: replace evaluations of these names, whatever they are of.
         features: URL of features of the test index, for a run on features.
+        over: what plans views and scores classes.
 
     Raises:
         ConfigError: there cannot be so many crops or views, the backbone does not take that size, or the run needs
@@ -135,13 +144,16 @@ def evaluate_checkpoints(
     for name, commit in commits.items():
         if not overwrite:
             refuse_other(run, name, looked.at(commit))
-    classes = classes_of(config)
-    check_scorable(config, classes, open_index(index_url), index_url)
-    index = load_index(index_url)
-    source = test_source(run, config, features, index_url, index.fingerprint)
-    planner = Planner.of(index.table, classes)
-    plan = plan_views(planner, config.clip, views, crops)
-    facts = write_plan(plan, run.at("evaluations", next(iter(commits)), "plan"), 0)
+    classes, test = classes_of(config), open_index(index_url, looked.index_fingerprint)
+    check_scorable(config, classes, test, index_url)
+    source = test_source(run, config, features, index_url, test.fingerprint)
+    for name in commits:
+        forget_scores(run.url, name)
+        predictions.forget(run, name)
+    shared = run.at("evaluations", next(iter(commits)))
+    views_of = Views(index_url, tuple(classes), config.clip, views, crops, shared)
+    partitions = read_partitions(index_url, test.fingerprint)
+    plan, truth = plan_all(views_of, partitions, test.max_labels, over)
     shape = ClipShape(
         views * crops,
         config.clip.frames,
@@ -151,18 +163,39 @@ def evaluate_checkpoints(
         config.placement.isolation,
         source,
     )
-    found = Predictions.gather(predict(facts, shape, config, len(classes), [*commits.values()]), facts.num_bags)
-    centers_seconds = predictions.view_centers(planner, config.clip, views)
+    named = tuple((name, commit.number) for name, commit in commits.items())
+    writer = PartWriter(
+        run.url, plan, named, views, crops, shape.decode, truth.is_known, predictions.VIDEOS_PER_PART
+    )  # fmt: skip
+    scoring = Scoring.of(views_of, len(partitions), writer, truth)
+    steps = _Steps(plan.num_bags + len(scoring.groups()) * len(commits), progress)
+    undecodable = 0
+    for part in predict(plan, shape, config, len(classes), [*commits.values()], writer):
+        steps.add(part.videos)
+        undecodable += part.undecodable
+    if steps.done != plan.num_bags:
+        raise RuntimeError(f"{steps.done} of {plan.num_bags} videos came back from prediction")
+    found = score_all(scoring, [*commits], over, steps.add)
     scores = {}
-    for (name, commit), probability in zip(commits.items(), found.probability, strict=True):
-        _check_finite(run, commit, probability)
-        forget_scores(run.url, name)
-        predictions.forget(run, name)
-        predictions.save(run, name, planner, centers_seconds, crops, shape.decode, found.ok, probability)
-        scores[name], resampled = _scores(planner, centers_seconds, found.ok, probability, looked, commit)
-        save_resamples(run, name, resampled)
+    for name, commit in commits.items():
+        scores[name] = _scores(found[name], truth, undecodable, classes, looked, commit)
+        save_resamples(run, name, found[name].resampled)
         store.write_bytes(scores_url(run.url, name), json_text(asdict(scores[name]), indent=1).encode())
+    for name in commits:
+        predictions.forget_working(run, name)
     return scores
+
+
+class _Steps:
+    """Counts what is done, for a bar."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self.done, self.total, self.progress = 0, total, progress
+
+    def add(self, steps: int = 1) -> None:
+        self.done += steps
+        if self.progress:
+            self.progress(self.done, self.total)
 
 
 def check_scorable(config: TrainConfig, classes: Sequence[str], index: IndexFacts, index_url: str) -> None:
@@ -184,23 +217,18 @@ def check_scorable(config: TrainConfig, classes: Sequence[str], index: IndexFact
         )
 
 
-def _check_finite(run: Run, commit: Commit, probability: np.ndarray) -> None:
-    for video, own in enumerate(probability):
-        if not np.isfinite(own).all():
-            raise InputError(
-                f"the scores of checkpoint {commit.number} of {run.url} are not finite (video {video} of the index): "
-                "its weights have grown without bound. Evaluate the end of an earlier epoch (--epoch), or train again "
-                "with a lower optim.learning_rate"
-            )
-
-
 def predict_here(
-    facts: PlanFacts, shape: ClipShape, config: TrainConfig, num_classes: int, commits: Sequence[Commit]
-) -> Iterable[Prediction]:
+    facts: PlanFacts,
+    shape: ClipShape,
+    config: TrainConfig,
+    num_classes: int,
+    commits: Sequence[Commit],
+    write: PartWriter,
+) -> Iterator[Written]:
     """Prediction in this process."""
     predictor = Predictor(config, num_classes, commits)
-    for batch in stream(facts.slices(0), shape, bags_per_batch=1):
-        yield from predictor(batch)
+    found = (each for batch in stream(facts.slices(0), shape, bags_per_batch=1) for each in predictor(batch))
+    yield from map(write, in_parts(found, facts.num_bags, write.videos_per_part))
 
 
 class Predictor:
@@ -224,58 +252,29 @@ class Predictor:
 
 
 def _scores(
-    planner: Planner,
-    centers_seconds: np.ndarray,
-    ok: np.ndarray,
-    probability: np.ndarray,
-    looked: Looked,
-    commit: Commit,
-) -> tuple[Scores, dict[str, np.ndarray]]:
-    """The scores of one checkpoint, and those on resamples.
-
-    Args:
-        probability: [V, views x crops, K]. It is overwritten: videos that are not ok rank last.
-    """
-    classes, videos = planner.classes, len(ok)
-    probability[~ok] = -np.inf
-    truth = np.zeros((videos, len(classes)), bool)
-    for row, ids in enumerate(planner.label_ids):
-        truth[row, list(ids)] = True
-    by_max, by_mean = (charades_ranked(by, truth) for by in max_and_mean_over_views(probability))
-    map_max, per_class = charades_map(by_max, truth)
-    maps = {"map_max": map_max, "map_mean": charades_map(by_mean, truth)[0]}
-    resampled = {"map_max": _resampled(by_max, truth), "map_mean": _resampled(by_mean, truth)}
-    del by_max, by_mean
-    times = truth_at(planner, centers_seconds)
-    if times is not None:
-        at_once = probability.reshape(videos, looked.views, looked.crops, len(classes))
-        at_once = at_once[:, :, 0] if looked.crops == 1 else at_once.max(axis=2)  # over the crops of a time
-        maps["per_time_map"], _ = per_time_map(at_once, times)
-        resampled["per_time_map"] = _resampled(at_once, times)
-    positives = {name: int(n) for name, n in zip(classes, truth.sum(axis=0), strict=True)}
+    found: MeanScores, truth: Truth, undecodable: int, classes: Sequence[str], looked: Looked, commit: Commit
+) -> Scores:
+    """The scores of one checkpoint, as they are saved."""
+    positives = dict(zip(classes, truth.positives.tolist(), strict=True))
     return Scores(
-        videos=videos,
-        undecodable=int((~ok).sum()),
+        videos=truth.videos,
+        undecodable=undecodable,
         views=looked.views,
         checkpoint=commit.number,
         epoch=commit.epoch,
-        map_max=_known(map_max),
-        map_mean=_known(maps["map_mean"]),
-        per_time_map=_known(maps.get("per_time_map")),
-        per_class_ap={name: _known(value) for name, value in zip(classes, per_class, strict=True)},
+        map_max=_known(found.mean["map_max"]),
+        map_mean=_known(found.mean["map_mean"]),
+        per_time_map=_known(found.mean.get(MOMENTS)),
+        per_class_ap={name: _known(value) for name, value in zip(classes, found.ap["map_max"], strict=True)},
         crops=looked.crops,
         size_pixels=looked.size_pixels,
         index=looked.index,
         index_fingerprint=looked.index_fingerprint,
         classes_with_positives=sum(n > 0 for n in positives.values()),
         class_positives=positives,
-        intervals={name: interval_of_score(maps[name], values) for name, values in resampled.items()},
-        resamples=len(resampled["map_max"]),
-    ), resampled
-
-
-def _resampled(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    return resampled_map(values, truth, draws(len(truth), resamples_for(truth, len(truth))))
+        intervals={name: interval_of_score(found.mean[name], values) for name, values in found.resampled.items()},
+        resamples=len(found.resampled["map_max"]),
+    )
 
 
 def _known(value: float | None) -> float | None:

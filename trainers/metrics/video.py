@@ -101,7 +101,11 @@ def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
         ValueError: as `charades_map`.
     """
     scores, truth = _checked(scores, truth, "[V]", axes=1)
-    hits = truth[np.argsort(-scores, kind="stable")]
+    return precision_of_ranked(truth[np.argsort(-scores, kind="stable")])
+
+
+def precision_of_ranked(hits: np.ndarray) -> float:
+    """AP of a ranking, best first: [V] bool, whether each is a positive; nan without positives."""
     if not hits.any():
         return float("nan")
     rank = np.flatnonzero(hits) + 1
@@ -120,10 +124,15 @@ def max_and_mean_over_views(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return scores.max(axis=1).astype(np.float64), scores.mean(axis=1, dtype=np.float64)
 
 
+def mean_of_judged(per_class: np.ndarray) -> float:
+    """mAP from the AP of each class [K]: the mean over those that have one; nan if none has."""
+    judged = per_class[~np.isnan(per_class)]
+    return float(judged.mean()) if len(judged) else float("nan")
+
+
 def _mean_average_precision(scores: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarray]:
     per_class = np.array([average_precision(scores[:, k], truth[:, k]) for k in range(scores.shape[1])])
-    judged = per_class[~np.isnan(per_class)]
-    return (float(judged.mean()) if len(judged) else float("nan")), per_class
+    return mean_of_judged(per_class), per_class
 
 
 def _checked(scores: np.ndarray, truth: np.ndarray, form: str, axes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,7 @@ from adaptfocus.trainers.loop.engine import as_stopped
 from adaptfocus.trainers.loop.sharding import wrap_model
 from adaptfocus.trainers.on_ray.datasets import unless_replaced
 from adaptfocus.trainers.on_ray.elastic import NOTICE
-from adaptfocus.trainers.on_ray.over import OnRay
+from adaptfocus.trainers.on_ray.over import tasks_where_decoded
 from adaptfocus.trainers.on_ray.stop import notice_when_asked
 from adaptfocus.trainers.settings.run import TrainConfig
 
@@ -91,8 +91,7 @@ class RayEngine(RayRanks):
         self.device, self.sharding = ray.train.torch.get_device(), config.step.sharding
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # streams and events belong to the current device
-        place = config.placement
-        self.over: Over = OnRay(place.decode_workers, label_selector=tuple(sorted(place.decode_labels.items())))
+        self.over: Over = tasks_where_decoded(config)
         self.bags_per_rank = config.plan.bags_per_batch // self.workers
         shard = ray.train.get_dataset_shard("clips")
         assert shard is not None

@@ -10,7 +10,7 @@ import logging
 import pickle
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from ray.data import TaskPoolStrategy
 
 from adaptfocus.pipelines.errors import own_error_in
 from adaptfocus.trainers.on_ray.datasets import quiet_data
+from adaptfocus.trainers.settings.run import TrainConfig
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -72,6 +73,19 @@ class OnRay:
             if own is None:
                 raise
             raise own from error
+
+
+def tasks_where_decoded(config: TrainConfig) -> OnRay:
+    """As many tasks at once as a run decodes with, on the nodes where it decodes."""
+    place = config.placement
+    return OnRay(place.decode_workers, label_selector=tuple(sorted(place.decode_labels.items())))
+
+
+def tasks_beside_decoding(config: TrainConfig) -> OnRay:
+    """`tasks_where_decoded` that wait for no CPU and leave nothing to the caller: they read and write the store."""
+    over = replace(tasks_where_decoded(config), cpus_per_task=0.0)
+    over.ran.set()
+    return over
 
 
 def _done(rows: pa.Table, function: Callable[[Any], Any]) -> pa.Table:

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from adaptfocus.trainers.backbones import build, load_pretrained, normalise
 from adaptfocus.trainers.evaluation import extraction as extract_module
 from adaptfocus.trainers.evaluation.extraction import Extraction, extract, make_here, parts_of
 from adaptfocus.trainers.evaluation.feature_model import Kind, weights_of
+from adaptfocus.trainers.evaluation.fragments import FeatureParts
 from adaptfocus.trainers.inputs.model_input import build_adapted
 from adaptfocus.trainers.pretraining.training import pretrain
 from adaptfocus.trainers.runs.log import Run
@@ -202,9 +204,9 @@ def test_parts_are_made_once_and_a_folder_has_one_kind(
     monkeypatch.setattr(extract_module, "PART_VIDEOS", 2)
     out, asked = str(tmp_path), []
 
-    def counted(job: Extraction, ranges: Any) -> Any:
+    def counted(job: Extraction, ranges: Any, write: FeatureParts) -> Any:
         asked.append([(each.start, each.stop) for each in ranges])
-        return make_here(job, ranges)
+        return make_here(job, ranges, write)
 
     job = job_of(run, small_world.test_index)
     extract(job, out, counted)
@@ -227,14 +229,15 @@ def test_windows_may_come_in_any_order(
     monkeypatch.setattr(extract_module, "PART_VIDEOS", 5)
     world = broken_copy(small_world, tmp_path / "broken", 1, from_packet=-5)
 
-    def shuffled(job: Extraction, ranges: Any) -> Any:
-        blocks = list(make_here(job, ranges))
+    def shuffled(job: Extraction, ranges: Any, write: FeatureParts) -> Any:
+        blocks: list[Any] = []
+        list(make_here(job, ranges, Mock(write=blocks.append)))
         rows = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
         order = np.random.default_rng(0).permutation(len(rows["step"]))
         assert (rows["step"] == -1).sum() == 1
         assert (rows["video_row"][rows["step"] == 0] == 0).any(), "the broken video had a good window"
         for some in np.array_split(order, 40):
-            yield {name: values[some] for name, values in rows.items()}
+            yield write.write({name: values[some] for name, values in rows.items()})
 
     job = job_of(run, world.train_index, stride=0.1)
     extract(job, str(tmp_path / "shuffled"), shuffled)

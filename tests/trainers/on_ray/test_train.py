@@ -294,29 +294,29 @@ def claim_after(run: Run, epoch: int) -> None:
 def test_prediction_on_the_cluster_equals_that_in_this_process(
     cluster: str, small_world: SmallWorld, local_run: Run
 ) -> None:
-    from adaptfocus.trainers.on_ray.predict import predict_on_cluster
+    from adaptfocus.trainers.on_ray import over, predict
 
     decode = DecodeConfig(crop_fraction=0.6)  # the world's pictures are square: crops of a part of them differ
     config = load_config(local_run.url).model_copy(update={"decode": decode})
     here = evaluate(local_run, config, small_world.test_index, 3, "here", predict_here, crops=3)
-    there = evaluate(local_run, config, small_world.test_index, 3, "there", predict_on_cluster, crops=3)
-    assert np.isclose(here.map_max or 0, there.map_max or 0, atol=1e-6)
-    assert here.per_class_ap.keys() == there.per_class_ap.keys()
+    on_ray = {"crops": 3, "over": over.tasks_where_decoded(config)}
+    there = evaluate(local_run, config, small_world.test_index, 3, "there", predict.predict_on_cluster, **on_ray)
+    assert here.per_class_ap == pytest.approx(there.per_class_ap)
 
 
 def test_features_from_the_cluster_equal_those_of_this_process(
     cluster: str, small_world: SmallWorld, local_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The order in which windows come back has no effect; one of the videos does not decode."""
-    from adaptfocus.trainers.on_ray.extraction import make_on_cluster
+    from adaptfocus.trainers.on_ray import extraction, over
 
     monkeypatch.setattr("adaptfocus.trainers.evaluation.extraction.PART_VIDEOS", 3)
     world = broken_copy(small_world, tmp_path / "broken", 1)
     config = load_config(local_run.url)
     job = Extraction(config, len(classes_of(config)), weights_of(config), world.train_index, "pooled", 0.5)
     extract(job, str(tmp_path / "here"), make_here)
-    extract(job, str(tmp_path / "there"), make_on_cluster)
-    here, there = open_features(str(tmp_path / "here")), open_features(str(tmp_path / "there"))
+    extract(job, str(tmp_path / "there"), extraction.make_on_cluster, over=over.tasks_beside_decoding(config))
+    here, there = (open_features(str(tmp_path / name)) for name in ("here", "there"))
     assert here.facts == there.facts
     assert (here.facts["videos"], sum(here.facts["refused"].values()), len(here.facts["parts"])) == (17, 1, 6)
     for one, other in zip(here, there, strict=True):
