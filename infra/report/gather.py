@@ -14,7 +14,8 @@ import yaml
 
 from adaptfocus.infra.report.data import Curve, Evaluated, ReportData, RunRow, Waiting
 from adaptfocus.infra.report.dropped import count_dropped
-from adaptfocus.infra.report.samples import Videos, fingerprint_of, open_videos, samples_of
+from adaptfocus.infra.report.sample_choice import Videos, open_videos
+from adaptfocus.infra.report.samples import fingerprint_of, samples_of
 from adaptfocus.infra.report.verdict import choose_curves, choose_full_runs
 from adaptfocus.infra.running.found import findings
 from adaptfocus.infra.running.run_warnings import warnings_of
