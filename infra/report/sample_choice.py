@@ -237,7 +237,9 @@ def _covered(table: pa.Table) -> Iterator[float]:
     """The share of its video that each action with known intervals covers."""
     columns = (table.column(name).to_pylist() for name in ("duration_seconds", "labels", "intervals"))
     for duration, labels, spans in zip(*columns, strict=True):
-        for label in labels if spans is not None else ():
+        if spans is None:
+            continue
+        for label in labels:
             own = sorted((s["start_seconds"], s["end_seconds"]) for s in spans if s["label"] == label)
             yield min(1.0, _covered_seconds(own) / duration)
 
