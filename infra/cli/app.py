@@ -20,6 +20,7 @@ from rich.table import Table
 
 from adaptfocus.infra.cli import features as features_cli
 from adaptfocus.infra.cli import help_pages, jobs, probe
+from adaptfocus.infra.cli.gc import gc
 from adaptfocus.infra.cli.index import index
 from adaptfocus.infra.cli.options import (
     Address,
@@ -126,6 +127,7 @@ def train(
 
 
 app.command()(pretrain)
+app.command()(gc)
 
 
 @app.command()

@@ -42,7 +42,7 @@ PAGES = {
             "index index/train --show-refused",
         ),
     ),
-    "plan": Page(TRAIN, "docs/configuration.md", (f"plan {SETTINGS}",)),
+    "plan": Page(TRAIN, "docs/configuration.md", (f"plan {SETTINGS}", f"plan {SETTINGS} --sample 8")),
     "pretrain": Page(
         TRAIN,
         "docs/training.md",
@@ -69,6 +69,7 @@ PAGES = {
     "watch": Page(
         TRAIN, "docs/operations.md", (f"watch {RUN}", "watch s3://bucket/runs/first s3://bucket/runs/second")
     ),
+    "gc": Page(TRAIN, "docs/operations.md", (f"gc {RUN} --dry-run", "gc s3://bucket/runs/first --older-than 72")),
     "quarantine": Page(
         TRAIN,
         "docs/operations.md",
