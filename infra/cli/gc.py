@@ -5,6 +5,7 @@ The work is done by infra/running/cleaning.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -46,7 +47,7 @@ def gc(run: RunUrl, dry_run: DryRun = False, older_than: OlderThan = 24.0) -> No
         out.print(f"the run {done.held_by}", markup=False, highlight=False)
 
 
-def show_removed(rows: list[tuple[str, int, int, int, str]], dry_run: bool) -> None:
+def show_removed(rows: Sequence[tuple[str, int, int, int, str]], dry_run: bool) -> None:
     """A table of (kind, files, bytes, files that stay for now, why)."""
     verb = "would be removed" if dry_run else "removed"
     if not rows:

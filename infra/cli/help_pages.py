@@ -40,6 +40,7 @@ PAGES = {
             "index shards/train --out index/train",
             "index 's3://bucket/shards/train-{000000..000009}.tar' --out s3://bucket/index/train",
             "index index/train --show-refused",
+            "index index/train --compact --keep-snapshots 2 --dry-run",
         ),
     ),
     "plan": Page(TRAIN, "docs/configuration.md", (f"plan {SETTINGS}", f"plan {SETTINGS} --sample 8")),
