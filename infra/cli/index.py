@@ -122,7 +122,8 @@ def _compact(index_url: str, keep_snapshots: int | None, dry_run: bool, older_th
     if small is None:
         out.print("nothing to join: all partitions are as large as those of a new index", highlight=False)
     else:
-        what = f"{many(small.partitions, 'partition')} to {small.partitions_after}, without {small.dead_rows} dead rows"
+        what = f"{many(small.partitions, 'partition')} to {small.partitions_after}"
+        what += f", without {many(small.dead_rows, 'row')} of videos that have gone" if small.dead_rows else ""
         out.print(f"{'would join' if dry_run else 'joining'} {what}", highlight=False)
         if not dry_run:
             with quiet_or_bar("joining partitions", is_quiet=False) as progress:
