@@ -11,6 +11,7 @@ from adaptfocus.trainers.runs.log import Commit, Run
 
 BAGS_PER_COMMIT = 16_384
 BAGS_PER_FAILURE = 20_000  # one bag of so many does not decode
+METRICS = {"seconds": 60.0, "loss": 0.5}  # of a commit: a report asks for them
 _COLUMNS = pa.schema([STEP_SCHEMA.field(name) for name in ("slot", "video_row", "label_ids", "clips")])
 
 
@@ -23,7 +24,7 @@ def train(run: Run, plan: PlanFacts, last: Commit | None, bags: int | None = Non
         folder = lineage.folder(plan.epoch, cursor)
         rows = [ledger_of(read_drawn(url, _COLUMNS, *part)) for url, *part in plan.slices(first, cursor)]
         lineage.write_ledger(folder, rows)
-        last = lineage.commit(folder, plan.epoch, cursor, plan.num_bags, last, {})
+        last = lineage.commit(folder, plan.epoch, cursor, plan.num_bags, last, METRICS)
     assert last is not None
     return last
 

@@ -10,7 +10,6 @@ import importlib.util
 import os
 import shlex
 import sys
-import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +20,7 @@ from rich.table import Table
 
 from adaptfocus.infra.cli import features as features_cli
 from adaptfocus.infra.cli import help_pages, jobs, probe
+from adaptfocus.infra.cli.gc import gc
 from adaptfocus.infra.cli.index import index
 from adaptfocus.infra.cli.options import (
     Address,
@@ -84,15 +84,24 @@ def plan(
     overrides: Overrides = None,
     config_url: ConfigFile = None,
     out_url: Annotated[str | None, typer.Option("--out", help="URL of a folder to write the plan to.")] = None,
+    sample: Annotated[
+        int | None, typer.Option(help="Estimate from this many windows, with the spread. Default: count all.", min=2)
+    ] = None,
+    workers: Processes = None,
 ) -> None:
     """Preview what the first epoch would read and decode."""
-    from adaptfocus.infra.running.planning import first_plan, left_out_line, summary_of
+    from adaptfocus.infra.running.planning import left_out_line, preview, summary_of
+    from adaptfocus.infra.running.progress import progress_bar
+    from adaptfocus.pipelines.over import in_processes
 
+    if sample and out_url:
+        raise ConfigError("--out writes the whole plan, and --sample draws a part of it; give one of them")
     config = settings_from(name, overrides, config_url)
     table = Table("epoch 1 would", "", show_header=True, box=None)
-    with tempfile.TemporaryDirectory() as folder:
-        for key, value in summary_of(first_plan(config, out_url or folder), config).items():
-            table.add_row(key, value)
+    with progress_bar("windows drawn") as progress:
+        found = preview(config, out_url, sample, in_processes(workers), progress)
+    for key, value in summary_of(found, config).items():
+        table.add_row(key, value)
     show(out, table)
     if left_out := left_out_line(config):
         out.print(left_out, highlight=False, soft_wrap=True)
@@ -125,6 +134,7 @@ def train(
 
 
 app.command()(pretrain)
+app.command()(gc)
 
 
 @app.command()
@@ -179,9 +189,10 @@ def report(
     """Write one HTML page about one run, or to compare several. It needs no network."""
     from adaptfocus.infra.report.gather import gather
     from adaptfocus.infra.report.page import write_report
+    from adaptfocus.pipelines.over import in_processes
 
     command = redact_secrets(shlex.join(["adaptfocus", *sys.argv[1:]]))
-    write_report(gather(runs, evaluation, samples, command, videos or []), out_url)
+    write_report(gather(runs, evaluation, samples, command, videos or [], in_processes(None)), out_url)
     out.print(f"report: {out_url}")
 
 

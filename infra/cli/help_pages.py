@@ -40,9 +40,10 @@ PAGES = {
             "index shards/train --out index/train",
             "index 's3://bucket/shards/train-{000000..000009}.tar' --out s3://bucket/index/train",
             "index index/train --show-refused",
+            "index index/train --compact --keep-snapshots 2 --dry-run",
         ),
     ),
-    "plan": Page(TRAIN, "docs/configuration.md", (f"plan {SETTINGS}",)),
+    "plan": Page(TRAIN, "docs/configuration.md", (f"plan {SETTINGS}", f"plan {SETTINGS} --sample 8")),
     "pretrain": Page(
         TRAIN,
         "docs/training.md",
@@ -69,6 +70,7 @@ PAGES = {
     "watch": Page(
         TRAIN, "docs/operations.md", (f"watch {RUN}", "watch s3://bucket/runs/first s3://bucket/runs/second")
     ),
+    "gc": Page(TRAIN, "docs/operations.md", (f"gc {RUN} --dry-run", "gc s3://bucket/runs/first --older-than 72")),
     "quarantine": Page(
         TRAIN,
         "docs/operations.md",

@@ -6,15 +6,19 @@ The work is done by `pipelines.index.build`.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from adaptfocus.infra.cli.gc import DryRun, OlderThan, show_removed
 from adaptfocus.infra.cli.options import Address, Classes, Processes
 from adaptfocus.infra.cli.tasks import check_address, over_cluster
 from adaptfocus.infra.running.wording import counts_line, many
 from adaptfocus.pipelines.errors import ConfigError
+
+if TYPE_CHECKING:
+    from adaptfocus.pipelines.over import Over
 
 out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 
@@ -42,6 +46,17 @@ def index(
             help="List all refused videos with reasons. Of an existing index: index INDEX --show-refused.",
         ),
     ] = False,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Join what growth has left, and free space: index INDEX --compact.")
+    ] = False,
+    keep_snapshots: Annotated[
+        int | None,
+        typer.Option(
+            help="With --compact: snapshots to keep. Runs begun on older ones cannot be resumed. Default: all.", min=1
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+    older_than: OlderThan = 24.0,
 ) -> None:
     """Index WebDataset tars as they are.
 
@@ -52,15 +67,25 @@ def index(
     from adaptfocus.pipelines.annotations.manifest import read_classes
     from adaptfocus.pipelines.decode.settings import DEFAULT_ISOLATION
     from adaptfocus.pipelines.index.build import build_index
+    from adaptfocus.pipelines.over import in_processes
     from adaptfocus.pipelines.store.urls import absolute
 
+    check_address(ray, address)
+    if compact:
+        if len(shards) > 1 or out_url:
+            raise ConfigError("--compact is of one index, and takes no tars: `adaptfocus index INDEX --compact`")
+        (index_url,) = shards
+        with over_cluster(ray, address, workers, absolute(index_url) if ray else index_url) as over:
+            _compact(index_url, keep_snapshots, dry_run, older_than, over or in_processes(workers))
+        return
+    if keep_snapshots or dry_run:
+        raise ConfigError("--keep-snapshots and --dry-run are of --compact; give that too")
     if out_url is None:
         if not show_refused:
             raise ConfigError("--out is missing: the folder of the index")
         for url in shards:
             _show(url)
         return
-    check_address(ray, address)
     if ray:  # tasks run in other folders
         out_url, labels = absolute(out_url), labels and absolute(labels)
     with over_cluster(ray, address, workers, out_url) as over, progress_bar("indexing shards") as progress:
@@ -86,6 +111,30 @@ def index(
         out.print(f"  warning: {warning}", markup=False, highlight=False, soft_wrap=True)
     if show_refused:
         _show(out_url)
+
+
+def _compact(index_url: str, keep_snapshots: int | None, dry_run: bool, older_than: float, over: Over) -> None:
+    """Join small partitions, and remove what no kept snapshot names."""
+    from adaptfocus.infra.running.progress import quiet_or_bar
+    from adaptfocus.pipelines.index.compact import find_small, join_partitions, remove_unneeded
+
+    small = find_small(index_url)
+    if small is None:
+        out.print("nothing to join: all partitions are as large as those of a new index", highlight=False)
+    else:
+        what = f"{many(small.partitions, 'partition')} to {small.partitions_after}"
+        what += f", without {many(small.dead_rows, 'row')} of videos that have gone" if small.dead_rows else ""
+        out.print(f"{'would join' if dry_run else 'joining'} {what}", highlight=False)
+        if not dry_run:
+            with quiet_or_bar("joining partitions", is_quiet=False) as progress:
+                join_partitions(index_url, over, progress=progress)
+            out.print("videos have new rows: a run stays with the snapshot that it was begun on", highlight=False)
+    with quiet_or_bar("removing", dry_run) as progress:
+        removed = remove_unneeded(
+            index_url, keep_snapshots, 3600 * older_than, over,
+            dry_run=dry_run, is_joined_later=dry_run and small is not None, progress=progress,
+        )  # fmt: skip
+    show_removed([*removed], dry_run)
 
 
 def _show(index_url: str) -> None:

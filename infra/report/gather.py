@@ -14,12 +14,14 @@ import yaml
 
 from adaptfocus.infra.report.data import Curve, Evaluated, ReportData, RunRow, Waiting
 from adaptfocus.infra.report.dropped import count_dropped
-from adaptfocus.infra.report.samples import Videos, fingerprint_of, open_videos, samples_of
+from adaptfocus.infra.report.sample_choice import Videos, open_videos
+from adaptfocus.infra.report.samples import fingerprint_of, samples_of
 from adaptfocus.infra.report.verdict import choose_curves, choose_full_runs
 from adaptfocus.infra.running.found import findings
 from adaptfocus.infra.running.run_warnings import warnings_of
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError
+from adaptfocus.pipelines.over import Over, in_this_process
 from adaptfocus.pipelines.settings import differences
 from adaptfocus.trainers.evaluation.saved import read_resamples, read_scores
 from adaptfocus.trainers.loop.scores import READING, RETRIES
@@ -64,21 +66,23 @@ _TIMES = ("seconds", "input_wait_seconds")
 
 
 def gather(
-    run_urls: list[str], evaluation: str, samples: int, command: str, video_ids: Sequence[str] = ()
-) -> ReportData:
+    run_urls: list[str], evaluation: str, samples: int, command: str, video_ids: Sequence[str] = (),
+    over: Over = in_this_process,
+) -> ReportData:  # fmt: skip
     """All that a report shows about some runs.
 
     Args:
         evaluation: name of the evaluation whose scores are shown; a run without it shows no scores.
         samples: number of videos to show, the same ones for all runs on one index.
         video_ids: videos to show instead.
+        over: what counts the clips of long runs.
 
     Raises:
         ConfigError: a URL is not a run. InputError: a run has nothing to show yet or is given twice, or no index has a
             video with a given id.
     """
     opened: dict[tuple[str, str], Videos] = {}  # runs that are compared share an index, which is read once
-    runs = [_read(url, name, evaluation, opened) for url, name in zip(run_urls, _names(run_urls), strict=True)]
+    runs = [_read(url, name, evaluation, opened, over) for url, name in zip(run_urls, _names(run_urls), strict=True)]
     settings = _differing_settings(runs)
     rows = [_row(*each, evaluation) for each in zip(runs, _regimes(runs), settings, strict=True)]
     top = [r for r in runs if r.name in choose_full_runs(rows)]
@@ -99,7 +103,7 @@ def gather(
     )
 
 
-def _read(url: str, name: str, evaluation: str, opened: dict[tuple[str, str], Videos]) -> GatheredRun:
+def _read(url: str, name: str, evaluation: str, opened: dict[tuple[str, str], Videos], over: Over) -> GatheredRun:
     run, config = Run(url), load_config(url)
     entries = run.entries()
     if not last_commits(entries):
@@ -110,7 +114,7 @@ def _read(url: str, name: str, evaluation: str, opened: dict[tuple[str, str], Vi
     urls = [run.epoch_url(epoch, SUMMARY) for epoch in range(config.epochs)]
     summaries = [json.loads(store.read_bytes(url)) for url in urls if store.exists(url)]
     scores = read_scores(url, evaluation)
-    return GatheredRun(run, name, config, entries, summaries, audit(run), scores, opened[index])
+    return GatheredRun(run, name, config, entries, summaries, audit(run, over), scores, opened[index])
 
 
 def _names(run_urls: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ All runs on an index show the same videos. What could not be shown is returned w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,57 +13,45 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from adaptfocus.infra.report.data import ActionTimeline, DrawnClip, Dropped, Thumbnail, VideoSample
-from adaptfocus.infra.report.sample_choice import Choice, Snapshot, refuse_unknown, rows_of_ids, worst_videos
+from adaptfocus.infra.report.sample_choice import (
+    Choice,
+    RunSeen,
+    Videos,
+    refuse_unknown,
+    rows_of_ids,
+    saliency_of,
+    worst_videos,
+)
 from adaptfocus.infra.report.thumbnails import SIZE_PIXELS, STRIP_PIXELS, frames_jpeg
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError, BadVideoError
-from adaptfocus.pipelines.index.load import NoSnapshotError, load_index
+from adaptfocus.pipelines.index.load import read_partition
+from adaptfocus.pipelines.index.partitions import LOADED_SCHEMA
 from adaptfocus.pipelines.plan.planner import Planner
-from adaptfocus.pipelines.plan.published import read_drawn, read_plan
+from adaptfocus.pipelines.plan.published import PlanFacts, read_drawn, read_plan
+from adaptfocus.pipelines.plan.windows import uid_of
 from adaptfocus.pipelines.saliency.bins import Bins, fade, spikes
-from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
 from adaptfocus.pipelines.schemas import NEVER_VISITED, STEP_SCHEMA
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.trainers.runs.growth import last_decided
 from adaptfocus.trainers.runs.log import RESTORE, SALIENCY, Run
-from adaptfocus.trainers.runs.snapshots import read_excluded, read_saliency
+from adaptfocus.trainers.runs.open import facts_of_run
+from adaptfocus.trainers.runs.snapshots import read_manifest
 from adaptfocus.trainers.settings.run import TrainConfig
 
 STRIP_FRAMES = 8  # as many as can be told apart on a phone
-
-
-@dataclass(frozen=True)
-class Videos:
-    """An opened index."""
-
-    planner: Planner
-    fingerprint: str
-    hit_chance: (
-        float | None
-    )  # how often a random moment lies in a true interval of an action; None if no interval is known
+_ROWS, _DRAWN = (pa.schema([STEP_SCHEMA.field(n) for n in names]) for names in (["video_row"], ["video_row", "clips"]))
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A run's newest snapshot: its saliency after `epochs` epochs."""
+    """What a run knows of the videos that are shown, after `epochs` epochs."""
 
     name: str
     config: TrainConfig
-    saliency: SaliencyTable
+    bins: dict[int, Bins]  # by video row
     epochs: int
     drawn: dict[int, list[DrawnClip]]  # by video row
-
-
-def open_videos(index_url: str, fingerprint: str) -> Videos:
-    """The videos of a snapshot of an index, or of the newest one if there is none with this fingerprint.
-
-    Raises InputError: there is no index.
-    """
-    try:
-        index = load_index(index_url, fingerprint=fingerprint)
-    except NoSnapshotError:
-        index = load_index(index_url)
-    return Videos(Planner.of(index.table, index.classes), index.fingerprint, _chance_of_a_hit(index.table))
 
 
 def samples_of(
@@ -78,7 +66,7 @@ def samples_of(
     Raises:
         InputError: no index has a video with that id.
     """
-    refuse_unknown([videos.planner for *_, videos in runs], video_ids)
+    refuse_unknown([videos for *_, videos in runs], video_ids)
     shown: list[tuple[tuple[int, int], VideoSample]] = []
     unseen: list[Dropped] = []
     same = [r for r in runs if fingerprint_of(r[0]) == r[3].fingerprint]
@@ -89,12 +77,13 @@ def samples_of(
     indexes = dict.fromkeys((config.index, videos.fingerprint) for _, _, config, videos in same)
     for number, index in enumerate(indexes):
         own = [r for r in same if (r[2].index, r[3].fingerprint) == index]
-        planner = own[0][3].planner
-        choices = rows_of_ids(planner, video_ids) if video_ids else _worst(own, count)
+        videos, opened = own[0][3], [_opened(run, name, config) for run, name, config, _ in own]
+        choices = rows_of_ids(videos, video_ids) if video_ids else worst_videos(videos, opened, count)
+        planner = _planner(videos, [choice.row for choice in choices])
         strips, lost = _strips(planner, choices)
         unseen += lost
-        for run, name, config, _ in own:
-            seen = _seen(run, name, config, planner, {choice.row for choice in choices})
+        for each in opened if choices else ():
+            seen = _seen(each, videos, planner)
             for place, choice in enumerate(choices):
                 sample, lost = _sample(seen, planner, choice.row)
                 shown.append(((number, place), replace(sample, why=choice.why, strip=strips[choice.row])))
@@ -108,15 +97,18 @@ def fingerprint_of(run: Run) -> str:
     return last.fingerprint if last else strict_json.read(run.at("index.json"), RESTORE)["fingerprint"]
 
 
-def _worst(runs: Sequence[tuple[Run, str, TrainConfig, Videos]], count: int) -> list[Choice]:
-    """The worst videos by the newest snapshot of any of the runs."""
-    if not count:
-        return []
-    snapshots = []
-    for run, name, config, _ in runs:
-        epochs = _newest_snapshot(run, config)
-        snapshots.append(Snapshot(name, read_saliency(run, epochs), epochs, config.saliency.staleness))
-    return worst_videos(runs[0][3].planner, snapshots, count, _excluded_by(runs, runs[0][2].index))
+def _opened(run: Run, name: str, config: TrainConfig) -> RunSeen:
+    """A run with a checkpoint has at least the snapshot of epoch 0."""
+    epochs = next(e for e in range(config.epochs, -1, -1) if e == 0 or store.exists(run.epoch_url(e, SALIENCY)))
+    return RunSeen(run, name, config, tuple(facts_of_run(run, config).classes), read_manifest(run, epochs), epochs)
+
+
+def _planner(videos: Videos, rows: Sequence[int]) -> Planner:
+    """Some videos of an index, with all columns. Only their partitions are read, one after the other."""
+    uids = {uid_of(row) for row in rows}
+    parts = (read_partition(videos.url, each) for each in videos.partitions if each.uid in uids)
+    tables = [part.filter(pc.field("video_row").isin(rows)) for part in parts]
+    return Planner.of(pa.concat_tables([LOADED_SCHEMA.empty_table(), *tables]), videos.classes)
 
 
 def _strips(planner: Planner, choices: Sequence[Choice]) -> tuple[dict[int, list[tuple[float, bytes]]], list[Dropped]]:
@@ -141,46 +133,55 @@ def _pictures(video: dict, times: Sequence[float], size_pixels: int, what: str) 
         return [], [Dropped(kind, 1, f"{video['video_id']}, {what}: {error}", "pictures")]
 
 
-def _excluded_by(runs: Sequence[tuple[Run, str, TrainConfig, Videos]], index_url: str) -> set[int]:
-    """Rows of the videos that any run on this index excludes: there is nothing to see in them."""
-    tables = [read_excluded(run, _newest_snapshot(run, config)) for run, _, config, _ in runs
-              if config.index == index_url]  # fmt: skip
-    return {row for table in tables for row in table.column("video_row").to_pylist()}
+def _seen(opened: RunSeen, videos: Videos, planner: Planner) -> Seen:
+    bins, uids = {}, {uid_of(row) for row in planner.video_rows.tolist()}
+    for partition in (each for each in videos.partitions if each.uid in uids):
+        table = saliency_of(opened, partition)
+        for row in (each for each in planner.video_rows.tolist() if uid_of(each) == partition.uid):
+            pairs = table.pairs_of(row)
+            bins[row] = Bins(*(each[pairs].clone() for each in (table.bins.score, table.bins.tau, table.bins.epoch)))
+    return Seen(opened.name, opened.config, bins, opened.epochs, _drawn(opened, planner))
 
 
-def _seen(run: Run, name: str, config: TrainConfig, planner: Planner, rows: set[int]) -> Seen:
-    epochs = _newest_snapshot(run, config)
-    return Seen(name, config, read_saliency(run, epochs), epochs, _drawn(run, config, rows, planner, epochs))
-
-
-def _newest_snapshot(run: Run, config: TrainConfig) -> int:
-    """The number of epochs whose scores are merged. A run with a checkpoint has at least the snapshot of epoch 0."""
-    return next(e for e in range(config.epochs, -1, -1) if e == 0 or store.exists(run.epoch_url(e, SALIENCY)))
-
-
-def _drawn(run: Run, config: TrainConfig, rows: set[int], planner: Planner, epochs: int) -> dict[int, list[DrawnClip]]:
+def _drawn(opened: RunSeen, planner: Planner) -> dict[int, list[DrawnClip]]:
     """Every clip that was drawn from some videos, epoch by epoch."""
-    half, wanted = (config.clip.frames - 1) / 2, sorted(rows)
-    rates = planner.table.column("frame_rate_hz").to_numpy()[planner.places(wanted)].tolist()
-    width_of = {row: half * config.clip.stride_seconds(rate) for row, rate in zip(wanted, rates, strict=True)}
-    found: dict[int, list[DrawnClip]] = {row: [] for row in rows}
-    for epoch in range(epochs):
-        plan = read_plan(run.epoch_url(epoch, "plan"))
-        for url, start, stop in plan.slices(0) if plan else ():
-            part = read_drawn(url, STEP_SCHEMA, start, stop).select(["video_row", "clips"])
-            for bag in part.filter(pc.field("video_row").isin(wanted)).to_pylist():
-                width = width_of[bag["video_row"]]
-                for clip in bag["clips"]:
-                    label = clip["focus_label_id"]
-                    reason, name = ("explore", None) if label < 0 else ("focus", planner.classes[label])
-                    found[bag["video_row"]].append(DrawnClip(clip["center_seconds"], width, reason, name, epoch + 1))
+    half, wanted = (opened.config.clip.frames - 1) / 2, planner.video_rows.tolist()
+    rates = planner.table.column("frame_rate_hz").to_pylist()
+    stride_seconds = opened.config.clip.stride_seconds
+    width_of = {row: half * stride_seconds(rate) for row, rate in zip(wanted, rates, strict=True)}
+    found: dict[int, list[DrawnClip]] = {row: [] for row in wanted}
+    for epoch in range(opened.epochs):
+        plan = read_plan(opened.run.epoch_url(epoch, "plan"))
+        for bag in _bags_of(plan, wanted) if plan else ():
+            width = width_of[bag["video_row"]]
+            for clip in bag["clips"]:
+                label = clip["focus_label_id"]
+                reason, name = ("explore", None) if label < 0 else ("focus", planner.classes[label])
+                found[bag["video_row"]].append(DrawnClip(clip["center_seconds"], width, reason, name, epoch + 1))
     return found
+
+
+def _bags_of(plan: PlanFacts, rows: Sequence[int]) -> Iterator[dict]:
+    """The bags of some videos. Only windows that can have some are read, and clips only where there are some."""
+    uids = {uid_of(row) for row in rows}
+    slices = (
+        plan.slices()
+        if plan.old_parts is not None
+        else (
+            each
+            for window in plan.windows
+            if window.bags and (not window.uids or not uids.isdisjoint(window.uids))
+            for each in plan.slices(window.first_slot, window.first_slot + window.bags)
+        )
+    )
+    for part in slices:
+        if np.isin(read_drawn(part[0], _ROWS, *part[1:])["video_row"].to_numpy(), rows).any():
+            yield from read_drawn(part[0], _DRAWN, *part[1:]).filter(pc.field("video_row").isin(rows)).to_pylist()
 
 
 def _sample(seen: Seen, planner: Planner, row: int) -> tuple[VideoSample, list[Dropped]]:
     video = planner.video(row)
-    pairs = seen.saliency.pairs_of(row)
-    bins = Bins(*(t[pairs] for t in (seen.saliency.bins.score, seen.saliency.bins.tau, seen.saliency.bins.epoch)))
+    bins = seen.bins[row]
     labels = [planner.classes[k] for k in planner.label_ids[int(planner.places([row])[0])]]
     actions = [_timeline(seen, bins, n, label, video) for n, label in enumerate(labels)]
     pictures: list[Thumbnail] = []
@@ -216,28 +217,6 @@ def _timeline(seen: Seen, bins: Bins, number: int, label: str, video: dict) -> A
         intervals_seconds=truth,
         hit=None if truth is None or seconds is None else any(s <= seconds <= e for s, e in truth),
     )
-
-
-def _chance_of_a_hit(table: pa.Table) -> float | None:
-    """The share of a video that an action covers: the mean over (video, action) pairs with known intervals."""
-    shares = []
-    columns = (table.column(name).to_pylist() for name in ("duration_seconds", "labels", "intervals"))
-    for duration, labels, spans in zip(*columns, strict=True):
-        if spans is None:
-            continue
-        for label in labels:
-            own = sorted((s["start_seconds"], s["end_seconds"]) for s in spans if s["label"] == label)
-            shares.append(min(1.0, _covered_seconds(own) / duration))
-    return float(np.mean(shares)) if shares else None
-
-
-def _covered_seconds(spans: Sequence[tuple[float, float]]) -> float:
-    """The time that sorted spans cover; time in two spans counts once."""
-    total, reached = 0.0, 0.0
-    for start, end in spans:
-        total += max(0.0, end - max(start, reached))
-        reached = max(reached, end)
-    return total
 
 
 def _where(values: np.ndarray, visited: np.ndarray) -> list[float | None]:

@@ -40,6 +40,11 @@ def progress_bar(title: str) -> Iterator[Callable[..., None]]:
         yield lambda done, total, *_: bar.update(task, completed=done, total=total)
 
 
+def quiet_or_bar(title: str, is_quiet: bool) -> contextlib.AbstractContextManager[Callable[..., None]]:
+    """`progress_bar`, or nothing."""
+    return contextlib.nullcontext(lambda *_: None) if is_quiet else progress_bar(title)
+
+
 @contextlib.contextmanager
 def spinner(title: str) -> Iterator[None]:
     """A spinner for a task that does not report its progress."""

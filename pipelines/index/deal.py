@@ -207,6 +207,11 @@ def partitions_of(ids: Sequence[str], partitions: int) -> np.ndarray:
     return ((high * count + (low * count >> half)) >> half).astype(np.int64)
 
 
+def hash_of_id(video_id: str) -> int:
+    """Where an id belongs: to the partition of its generation with first_hash <= hash <= last_hash."""
+    return int.from_bytes(hashlib.blake2b(video_id.encode(), digest_size=8).digest(), "big")
+
+
 def _grouped(staged: Sequence[tuple[str, ShardFacts]], sizes: Sizes) -> Iterator[list[tuple[str, ShardFacts]]]:
     """Consecutive shards, as many as one task takes."""
     part: list[tuple[str, ShardFacts]] = []

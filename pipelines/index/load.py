@@ -16,7 +16,13 @@ from adaptfocus.pipelines.index.convert import refuse_old
 from adaptfocus.pipelines.index.packets import with_packets
 from adaptfocus.pipelines.index.partitions import LOADED_SCHEMA, Partition
 from adaptfocus.pipelines.index.shard_lists import refused_rows
-from adaptfocus.pipelines.index.snapshots import Snapshot, newest_snapshot, partitions_of, read_snapshot
+from adaptfocus.pipelines.index.snapshots import (
+    Snapshot,
+    newest_snapshot,
+    partitions_of,
+    read_snapshot,
+    snapshot_numbers,
+)
 from adaptfocus.pipelines.index.staged import READ_THREADS
 from adaptfocus.pipelines.video.table import NOTES
 
@@ -137,12 +143,16 @@ def _partitions_with(index_url: str, fingerprint: str) -> tuple[Partition, ...]:
 
 
 def _snapshot(index_url: str, fingerprint: str | None) -> Snapshot:
-    snapshot: Snapshot | None = _newest(index_url)
-    while snapshot is not None and fingerprint not in (None, snapshot.fingerprint):
-        snapshot = None if snapshot.parent is None else read_snapshot(index_url, snapshot.parent)
-    if snapshot is None:
-        raise NoSnapshotError(f"the index at {index_url} was made again meanwhile; start again, in another folder")
-    return snapshot
+    newest = _newest(index_url)
+    if fingerprint in (None, newest.fingerprint):
+        return newest
+    for number in reversed(snapshot_numbers(index_url)):
+        if number < newest.number and (earlier := read_snapshot(index_url, number)).fingerprint == fingerprint:
+            return earlier
+    raise NoSnapshotError(
+        f"the index at {index_url} was made again meanwhile, or has lost that snapshot (index --keep-snapshots); start "
+        "again, in another folder"
+    )
 
 
 @lru_cache(maxsize=2)

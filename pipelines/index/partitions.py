@@ -114,6 +114,13 @@ def read_partition(index_url: str, partition: Partition, columns: Sequence[str] 
     return table.select(names).add_column(0, "video_row", pa.array(partition.uid << ROW_BITS | places))
 
 
+def read_stored(index_url: str, partition: Partition, columns: Sequence[str] | None = None) -> pa.Table:
+    """Columns of INDEX_SCHEMA of the rows that are indexed still, as they were written. Raises as above."""
+    table = read_named(index_url, ROWS, partition.name, INDEX_SCHEMA, columns)
+    places = np.delete(np.arange(table.num_rows), _dead_rows(index_url, partition))
+    return table.take(pa.array(places))
+
+
 def write_manifests(index_url: str, partitions: Sequence[Partition], most: int) -> list[str]:
     """Write manifests of at most `most` partitions each -> their names."""
     tables = (

@@ -31,7 +31,7 @@ class Snapshot:
     """The content of a snapshot's file."""
 
     number: int
-    parent: int | None  # number of the snapshot before
+    parent: int | None  # number of the snapshot before; None: the first, or its videos have other rows than before
     fingerprint: str  # a hash of the parent's and of all rows: it changes if any row changes
     videos: int
     unlabelled: int
@@ -57,9 +57,14 @@ def newest_snapshot(index_url: str) -> Snapshot | None:
     Raises:
         InputError: it is damaged, or of a newer version. StorageError: it cannot be read.
     """
-    numbers = [match for url in store.list_files(store.join(index_url, SNAPSHOTS))
-               if (match := _FILE.fullmatch(url.rsplit("/", 1)[-1]))]  # fmt: skip
-    return read_snapshot(index_url, max(int(match[1]) for match in numbers)) if numbers else None
+    numbers = snapshot_numbers(index_url)
+    return read_snapshot(index_url, numbers[-1]) if numbers else None
+
+
+def snapshot_numbers(index_url: str) -> list[int]:
+    """The numbers of all snapshots, ascending. Earlier ones may have been removed."""
+    names = (url.rsplit("/", 1)[-1] for url in store.list_files(store.join(index_url, SNAPSHOTS)))
+    return sorted(int(match[1]) for name in names if (match := _FILE.fullmatch(name)))
 
 
 def read_snapshot(index_url: str, number: int) -> Snapshot:

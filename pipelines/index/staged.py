@@ -73,9 +73,20 @@ def write_staged(index_url: str, identity: str, rows: pa.Table, refused: pa.Tabl
         store.write_bytes(store.join(index_url, PACKETS_FOLDER, name), packets)
     if refused.num_rows:
         store.write_bytes(staged_url(index_url, f"{identity}-refused.parquet"), parquet_bytes(refused))
-    data = parquet_bytes(light.replace_schema_metadata({FACTS: json.dumps(asdict(facts))}))
-    store.write_bytes(staged_url(index_url, f"{identity}.parquet"), data)
+    _write_rows(index_url, identity, light, facts)
     return facts
+
+
+def write_staged_rows(index_url: str, identity: str, rows: pa.Table) -> ShardFacts:
+    """Write rows of INDEX_SCHEMA, whose packets are there already, as a staged part."""
+    facts = ShardFacts(rows.num_rows, {}, 0.0)
+    _write_rows(index_url, identity, rows, facts)
+    return facts
+
+
+def _write_rows(index_url: str, identity: str, rows: pa.Table, facts: ShardFacts) -> None:
+    data = parquet_bytes(rows.replace_schema_metadata({FACTS: json.dumps(asdict(facts))}))
+    store.write_bytes(staged_url(index_url, f"{identity}.parquet"), data)
 
 
 def read_facts(url: str) -> ShardFacts:

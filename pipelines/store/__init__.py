@@ -29,12 +29,13 @@ from adaptfocus.pipelines.store.urls import (
     join,
     redact_url,
 )
-from adaptfocus.pipelines.store.walk import files_below
+from adaptfocus.pipelines.store.walk import Found, delete_files, files_below, listed_below
 
 if TYPE_CHECKING:
     from adaptfocus.pipelines.store.tables import read_table, write_table
 
 __all__ = [
+    "Found",
     "RangeFile",
     "ReadConfig",
     "absolute",
@@ -42,6 +43,7 @@ __all__ = [
     "check_writable",
     "create_exclusive",
     "delete",
+    "delete_files",
     "exists",
     "files_below",
     "filesystem",
@@ -52,6 +54,7 @@ __all__ = [
     "join",
     "list_files",
     "list_folders",
+    "listed_below",
     "open_member",
     "read_ahead",
     "read_bytes",

@@ -5,19 +5,21 @@ Each finished epoch's plan is compared with the ledger of its last commit, and t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from adaptfocus.pipelines.plan.published import PlanFacts, read_plan
+from adaptfocus.pipelines.over import Over, in_this_process
+from adaptfocus.pipelines.plan.published import read_plan
 from adaptfocus.pipelines.schemas import PLAN_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.trainers.runs.ledger_files import LedgerFile, read_ledger
 from adaptfocus.trainers.runs.log import Commit, Run
 
 BAGS_AT_ONCE = 16384
+TASK_BAGS = 131_072  # 1 s of CPU
 _CLIPS = pa.schema([PLAN_SCHEMA.field("clips")])
 
 
@@ -40,10 +42,13 @@ def last_commits(entries: list[Commit]) -> dict[int, Commit]:
     return {e.epoch: e for e in entries if e.kind == "checkpoint"}
 
 
-def audit(run: Run) -> Audit:
+def audit(run: Run, over: Over = in_this_process) -> Audit:
     """Count every clip of every finished epoch. Each must have been trained exactly once.
 
     Slots are compared some files of the ledger at a time, so memory does not grow with an epoch.
+
+    Args:
+        over: what does the counting, TASK_BAGS bags or more a task.
     """
     entries = run.entries()
     epochs, total = 0, np.zeros(5, np.int64)
@@ -52,13 +57,24 @@ def audit(run: Run) -> Audit:
         if plan is None or commit.cursor != plan.num_bags:
             continue
         epochs += 1
-        for files in _stretches(run.ledger_files(commit)):
-            total += _counted(run, plan, files)
+        stretches = (
+            _Stretch(run.url, tuple(files), tuple(plan.slices(files[0].first_slot, files[-1].end_slot)))
+            for files in _stretches(run.ledger_files(commit))
+        )
+        total = sum(over(_tasks(stretches), _count), total)
     planned, trained, lost, twice, undecodable = total.tolist()
     starts = [e for e in entries if e.kind == "start"]
-    return Audit(
-        epochs, planned, trained - undecodable, lost, twice, undecodable, len(starts), tuple(e.workers for e in starts)
-    )
+    workers = tuple(e.workers for e in starts)
+    return Audit(epochs, planned, trained - undecodable, lost, twice, undecodable, len(starts), workers)
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Consecutive slots of an epoch: where they are planned, and where they are trained."""
+
+    run_url: str
+    files: tuple[LedgerFile, ...]
+    slices: tuple[tuple[str, int, int], ...]  # of the plan
 
 
 def _stretches(files: list[LedgerFile]) -> Iterator[list[LedgerFile]]:
@@ -73,12 +89,29 @@ def _stretches(files: list[LedgerFile]) -> Iterator[list[LedgerFile]]:
         yield found
 
 
-def _counted(run: Run, plan: PlanFacts, files: list[LedgerFile]) -> np.ndarray:
-    """Clips planned, trained, lost, trained twice and undecodable, int64 [5], of the slots that these files are of."""
-    first, end = files[0].first_slot, files[-1].end_slot
-    clips = [np.zeros(0, np.int64), *(_planned(*part) for part in plan.slices(first, end))]
+def _tasks(stretches: Iterable[_Stretch]) -> list[list[_Stretch]]:
+    """Stretches in groups of at least TASK_BAGS bags, except the last: a small epoch is one task."""
+    tasks: list[list[_Stretch]] = []
+    bags = TASK_BAGS
+    for each in stretches:
+        if bags >= TASK_BAGS:
+            tasks.append([])
+            bags = 0
+        tasks[-1].append(each)
+        bags += each.files[-1].end_slot - each.files[0].first_slot
+    return tasks
+
+
+def _count(stretches: list[_Stretch]) -> np.ndarray:
+    return sum(map(_counted, stretches), np.zeros(5, np.int64))
+
+
+def _counted(stretch: _Stretch) -> np.ndarray:
+    """Clips planned, trained, lost, trained twice and undecodable, int64 [5], of the slots of a stretch."""
+    clips = [np.zeros(0, np.int64), *(_planned(*part) for part in stretch.slices)]
     wanted = np.unique(np.concatenate(clips))
-    ledger = read_ledger(run.url, files, first, end, ["slot", "ok", "clip_id"])
+    first, end = stretch.files[0].first_slot, stretch.files[-1].end_slot
+    ledger = read_ledger(stretch.run_url, stretch.files, first, end, ["slot", "ok", "clip_id"])
     seen, counts = np.unique(_flat(ledger["clip_id"]), return_counts=True)
     undecodable = len(_flat(ledger.filter(pa.array(~ledger["ok"].to_numpy()))["clip_id"]))
     both = len(np.intersect1d(wanted, seen, assume_unique=True))

@@ -6,8 +6,9 @@ A retry decodes exactly the clips that failed. Videos whose clips decode now are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,7 +23,7 @@ from adaptfocus.trainers.inputs.time_order import read_videos
 from adaptfocus.trainers.runs import releases
 from adaptfocus.trainers.runs.ledger import last_commits
 from adaptfocus.trainers.runs.ledger_files import read_failed
-from adaptfocus.trainers.runs.log import SALIENCY, Commit, Run
+from adaptfocus.trainers.runs.log import SALIENCY, Run
 from adaptfocus.trainers.runs.open import clip_shape, facts_of_run
 from adaptfocus.trainers.runs.snapshots import NAMES, ROW_BITS, add_failed, read_excluded
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -53,14 +54,20 @@ def read_quarantine(run: Run, config: TrainConfig) -> pa.Table:
     excluded = read_excluded(run, epoch + is_merged)
     if commit and not is_merged:
         failed = read_failed(run.url, run.ledger_files(commit))
-        uids = {row >> ROW_BITS for row in failed["video_row"].to_pylist()}
-        known = read_partitions(config.index, facts_of_run(run, config).fingerprint) if uids else ()
-        partitions = [each for each in known if each.uid in uids]
-        excluded = add_failed(read_videos(config, partitions, NAMES), excluded, failed, epoch)
+        excluded = add_failed(_names_of(run, config, failed["video_row"].to_pylist()), excluded, failed, epoch)
     counted = releases.read_decision(run, epoch + is_merged) or 0
     back = releases.read_released(run, counted, releases.count(run))
     states = ["released" if row in back else "quarantined" for row in excluded["video_row"].to_pylist()]
     return excluded.append_column(QUARANTINE_SCHEMA.field("state"), pa.array(states, pa.string()))
+
+
+def _names_of(run: Run, config: TrainConfig, rows: Sequence[int]) -> pa.Table:
+    """The NAMES of some videos, by `video_row`. One partition is in memory at a time."""
+    uids = {row >> ROW_BITS for row in rows}
+    known = read_partitions(config.index, facts_of_run(run, config).fingerprint) if uids else ()
+    parts = (read_videos(config, [each], NAMES) for each in known if each.uid in uids)
+    own = [part.filter(pc.field("video_row").isin(rows)) for part in parts]
+    return pa.concat_tables(own) if own else read_videos(config, (), NAMES)
 
 
 def choose_rows(table: pa.Table, ids: Sequence[str]) -> list[dict]:
@@ -79,9 +86,11 @@ def choose_rows(table: pa.Table, ids: Sequence[str]) -> list[dict]:
 def retry(run: Run, config: TrainConfig, rows: Sequence[dict]) -> Iterator[Retried]:
     """Decode the failed clips of these videos again, one video after the other, under `config.placement`'s limits."""
     commits = last_commits(run.entries())
-    for row in rows:
+    # An epoch's ledger is read once, and not for each of its videos.
+    failed_in = lru_cache(maxsize=1)(lambda epoch: read_failed(run.url, run.ledger_files(commits[epoch])))
+    for row in sorted(rows, key=lambda row: row["epoch"]):
         try:
-            error = _decoded_again(run, config, row, commits.get(row["epoch"]))
+            error = _decoded_again(run, config, row, failed_in if row["epoch"] in commits else None)
         except StorageError as failure:
             error = f"not tried: {failure}"
         yield Retried(row, error)
@@ -95,14 +104,18 @@ def release_decoded(run: Run, tried: Sequence[Retried]) -> list[str]:
     return [*videos.values()]
 
 
-def _decoded_again(run: Run, config: TrainConfig, row: dict, commit: Commit | None) -> str | None:
-    """The reason why the bags that failed in an epoch still do not decode; None if they do."""
+def _decoded_again(run: Run, config: TrainConfig, row: dict, failed_in: Callable[[int], pa.Table] | None) -> str | None:
+    """The reason why the bags that failed in an epoch still do not decode; None if they do.
+
+    Args:
+        failed_in: epoch -> all of its failures; None: nothing of the epoch is committed.
+    """
     if config.features:
         return "not tried: the run reads features; extract this video's features again, and begin a new run with them"
     plan = read_plan(run.epoch_url(row["epoch"], "plan"))
-    if plan is None or commit is None:
+    if plan is None or failed_in is None:
         return f"not tried: the plan of epoch {row['epoch'] + 1}, which names its clips, has been removed"
-    failed = read_failed(run.url, run.ledger_files(commit)).filter(pc.field("video_row") == row["video_row"])
+    failed = failed_in(row["epoch"]).filter(pc.field("video_row") == row["video_row"])
     for slot in failed["slot"].to_pylist():
         for url, start, stop in plan.slices(slot, slot + 1):
             batch = read_and_decode(read_bags(url, start, stop, config.index), clip_shape(config))

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -170,10 +170,18 @@ def read_saliency(run: Run, epoch: int) -> SaliencyTable:
 
 def read_excluded(run: Run, epoch: int) -> pa.Table:
     """The videos left out of `epoch` and later ones, with their reasons. Runs of earlier versions are read as well."""
+    return pa.concat_tables([EXCLUDED_SCHEMA.empty_table(), *read_excluded_parts(run, epoch)])
+
+
+def read_excluded_parts(run: Run, epoch: int) -> Iterator[pa.Table]:
+    """`read_excluded`, a partition at a time; only those are read that have some."""
     try:
-        return read_excluded_of(run, read_manifest(run, epoch))
+        manifest = read_manifest(run, epoch)
     except OldSnapshotError:
-        return _read_old_excluded(run, epoch)
+        yield _read_old_excluded(run, epoch)
+        return
+    for uid in sorted(uid for uid, files in manifest.items() if files.excluded):
+        yield read_excluded_of(run, {uid: manifest[uid]})
 
 
 def _read_old_excluded(run: Run, epoch: int) -> pa.Table:

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 from adaptfocus.pipelines.index.load import load_index
+from adaptfocus.pipelines.index.snapshots import snapshot_numbers
 from tests.footage import encode, write_tar
+from tests.pipelines.index.test_compact import content, grown
 
 VIDEO = encode(5)
 
@@ -83,3 +85,19 @@ def test_a_signed_url_is_not_repeated_whatever_is_wrong(type_, tmp_path: Path) -
         code, out, err = type_(*words)
         assert code == 2, words
         assert "HIDDEN" not in out + err, words
+
+
+def test_an_index_is_compacted(type_, tmp_path: Path) -> None:
+    out = grown(tmp_path)
+    first, snapshots = content(out), len(snapshot_numbers(str(out)))
+    code, said, _ = type_("index", out, "--compact", "--keep-snapshots", 1, "--dry-run", "--older-than", 0)
+    assert (code, "would join" in said, "would be removed" in said) == (0, True, True)
+    assert len(snapshot_numbers(str(out))) == snapshots
+    code, said, _ = type_("index", out, "--compact", "--keep-snapshots", 1, "--older-than", 0)
+    assert code == 0
+    assert "videos have new rows: a run stays with the snapshot that it was begun on" in said
+    assert content(out) == first
+    assert len(snapshot_numbers(str(out))) == 1
+    assert "nothing to join" in type_("index", out, "--compact")[1]
+    assert "give that too" in type_("index", out, "--dry-run")[2]
+    assert "takes no tars" in type_("index", out, "--compact", "--out", out)[2]

@@ -315,3 +315,23 @@ def _throttling_server(refusals: int) -> Iterator[tuple[str, list[str]]]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@pytest.mark.parametrize("where", ["disk", "s3"])
+def test_files_are_listed_with_sizes_and_ages_and_removed(tmp_path: Path, s3_url: str, where: str) -> None:
+    url = str(tmp_path) if where == "disk" else f"{s3_url}/listed"
+    before = time.time()
+    for name, size in (("b/c/d.bin", 3), ("b/e.bin", 5), ("f.bin", 7)):
+        store.write_bytes(f"{url}/{name}", bytes(size))
+    found = store.listed_below(f"{url}/")
+    assert [(each.url, each.size_bytes) for each in found] == [
+        (f"{url}/b/c/d.bin", 3), (f"{url}/b/e.bin", 5), (f"{url}/f.bin", 7)
+    ]  # fmt: skip
+    assert all(before - 2 <= each.modified <= time.time() + 2 for each in found)
+    seen = []
+    store.delete_files([f"{url}/b/c/d.bin", f"{url}/f.bin", f"{url}/gone.bin"], lambda *at: seen.append(at))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert [each.url for each in store.listed_below(url)] == [f"{url}/b/e.bin"]
+    assert store.listed_below(f"{url}/nothing") == []
+    if where == "disk":
+        assert not (tmp_path / "b" / "c").exists(), "nor is an empty folder left"

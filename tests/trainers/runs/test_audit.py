@@ -55,6 +55,14 @@ def test_what_is_lost_or_trained_twice_is_found(
     tmp_path, monkeypatch: pytest.MonkeyPatch, bags_at_once: int, named: list, lost: int, twice: int
 ) -> None:
     monkeypatch.setattr(ledger, "BAGS_AT_ONCE", bags_at_once)
+    monkeypatch.setattr(ledger, "TASK_BAGS", bags_at_once)
     run = run_of(str(tmp_path), [*zip([4, 8, 12], named, strict=True)])
-    found = audit(run)
+    tasks: list[int] = []
+
+    def over(items, function):
+        tasks.append(len(items))
+        return map(function, items)
+
+    found = audit(run, over)
+    assert tasks == [{1: 3, 6: 2, 100: 1}[bags_at_once]], "a small epoch is one task, a large one is many"
     assert found == Audit(1, 24, 24 - lost - 2, lost, twice, 2, 1, (1,))
