@@ -27,7 +27,7 @@ from adaptfocus.trainers.runs.snapshots import OldSnapshotError, read_manifest
 from adaptfocus.trainers.settings.run import TrainConfig
 
 _CHECKPOINT = re.compile(r"checkpoints/(\d{6,})-e\d+-b\d+-[0-9a-f]+/[\w.-]+")
-_EPOCH = re.compile(r"epochs/(\d{4,})/(saliency|excluded|plan|head)/[\w.-]+")
+_EPOCH = re.compile(r"epochs/(\d{4,})/(saliency|excluded|priority|plan|head)/[\w.-]+")
 _STREAM = re.compile(r"streams/.+")
 _FAILURE = re.compile(r"failure-[0-9a-f]+\.json")
 _EVALUATION = re.compile(r"evaluations/([^/]+)/.+")
@@ -35,7 +35,7 @@ _EVALUATION = re.compile(r"evaluations/([^/]+)/.+")
 UNCOMMITTED = "checkpoints that were never committed"
 ROLLED_BACK = "ledgers of commits that were rolled back"
 STATES = "states that checkpoint.keep and keep_epochs do not keep"
-SNAPSHOTS = "saliency and left-out videos of no snapshot"
+SNAPSHOTS = "saliency, left-out videos and weights of no snapshot"
 PARTS = "parts of plans that were not published"
 HEADS = "heads of epochs that are merged"
 STREAMS = "places where streams began"
@@ -176,7 +176,7 @@ class _Needs:
         return (STATES if path.endswith("/state.pt") else ROLLED_BACK), True
 
     def _epoch(self, path: str, epoch: int, what: str) -> tuple[str, bool] | None:
-        if what in ("saliency", "excluded"):
+        if what in ("saliency", "excluded", "priority"):
             named = self._named
             return None if named is None or path in named else (SNAPSHOTS, epoch in self._plans)
         plan = self._plans.get(epoch)
@@ -250,7 +250,7 @@ class _Needs:
         except OldSnapshotError:
             return None
         return frozenset(
-            p for manifest in manifests for each in manifest.values() for p in (each.saliency, each.excluded)
+            p for manifest in manifests for each in manifest.values() for p in (each.saliency, each.excluded, each.priority)
         )
 
     def _has(self, epoch: int, name: str) -> bool:

@@ -44,7 +44,8 @@ def cleaned(run: Run, older_than_seconds: float = 0.0, dry_run: bool = False) ->
 
 def killed_and_damaged(small_world: SmallWorld, runs: str) -> tuple[Run, str]:
     """A run that was killed in its second epoch, and whose newest state is damaged -> (it, that commit's folder)."""
-    config = small_world.run_config(runs, "cleaned", "plan.lead_batches=1")
+    by_priority = ("plan.bags_per_epoch=16", "plan.priority_share=.25")
+    config = small_world.run_config(runs, "cleaned", "plan.lead_batches=1", *by_priority)
     with pytest.raises(Killed):
         trained(config, DyingEngine(4, 7))
     run = Run(config.url)
@@ -62,6 +63,7 @@ LEFT = {
     "epochs/0001/saliency/000000-0123456789abcdef.parquet": SNAPSHOTS,
     "epochs/0001/excluded/000000-0123456789abcdef.parquet": SNAPSHOTS,
     "epochs/0002/saliency/000000-0123456789abcdef.parquet": SNAPSHOTS,
+    "epochs/0001/priority/000000-0123456789abcdef.parquet": SNAPSHOTS,
     "epochs/0000/plan/part-000007-00000.parquet": PARTS,
     "epochs/0002/plan/part-000000-00000.parquet": PARTS,  # no plan.json is there yet
     "streams/000000/000000.json": STREAMS,
