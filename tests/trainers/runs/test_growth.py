@@ -207,7 +207,7 @@ def test_an_index_that_has_lost_what_the_run_has_is_refused(small_world: SmallWo
     def said(error: type[AdaptFocusError], config: TrainConfig = config) -> str:
         with pytest.raises(error) as found:
             check_growth(Run(config.url), config, before.fingerprint)
-        assert "With follow_index=false the run stays with the videos it has" in str(found.value)
+        assert "Without --follow-index (follow_index=false) the run stays with the videos it has" in str(found.value)
         return str(found.value)
 
     growing.add(4, NEW, classes=[*classes, NEW])
