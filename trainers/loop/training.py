@@ -85,11 +85,9 @@ def train(config: TrainConfig, engine: Engine) -> None:
 
 
 def _stretch(run: Run, config: TrainConfig, videos: int, position: Position) -> Stretch:
-    per_batch, may_grow = config.plan.bags_per_batch, config.follow_index
-    # No head of a corpus that has grown has all of these: who reads them has waited for the plan.
-    least = (config.plan.lead_batches + 1) * per_batch if may_grow else 0
-    most = max(videos + per_batch, least)
-    return Stretch(run.url, position.epoch, position.cursor, config.epochs, per_batch, most, may_grow)
+    per_batch = config.plan.bags_per_batch
+    most = videos + per_batch
+    return Stretch(run.url, position.epoch, position.cursor, config.epochs, per_batch, most, config.follow_index)
 
 
 def make_model(config: TrainConfig, num_classes: int, device: torch.device) -> nn.Module:
