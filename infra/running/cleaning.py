@@ -250,7 +250,10 @@ class _Needs:
         except OldSnapshotError:
             return None
         return frozenset(
-            p for manifest in manifests for each in manifest.values() for p in (each.saliency, each.excluded, each.priority)
+            p
+            for manifest in manifests
+            for each in manifest.values()
+            for p in (each.saliency, each.excluded, each.priority)
         )
 
     def _has(self, epoch: int, name: str) -> bool:

@@ -42,6 +42,10 @@ BAGS_PER_CHUNK = 64
 # Batches at the beginning of an epoch that are looked up one by one: as many as a head usually has.
 LEAD_CHUNKS = 4
 CHUNKS_PER_PIECE = 1024  # listed at once
+# Chunks that are listed as one where a plan may or may not have grown: an empty one costs Ray as much as a full one.
+WIDE_CHUNKS = 16
+MOST_BAGS_AT_ONCE = 1024  # that are looked up of such a chunk
+END_OF_SLOTS = 1 << 36  # a clip's id holds no more
 _FIX = "remove it, and it is drawn again"
 # The wait between two looks for a plan that does not exist yet. An epoch may take hours, so the wait may last hours.
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 0.02, 0.5
@@ -130,8 +134,8 @@ class Stretch:
     def pieces(self) -> Iterator[tuple[int, np.ndarray]]:
         """(epoch, where its chunks begin and where the last one ends, int64 [C + 1]) of CHUNKS_PER_PIECE chunks.
 
-        A large corpus has millions of chunks an epoch, and nobody holds them all. Where plans may grow, the chunks
-        beyond `max_bags` follow once the plan exists: who takes the chunks before them has waited for it.
+        A large corpus has millions of chunks an epoch, and nobody holds them all. Nothing here waits for a plan: Ray
+        passes on what is listed only when all of it is. So where plans may grow, wide chunks stand for what may come.
         """
         bags, lead_end = max(1, BAGS_PER_CHUNK // self.bags_per_batch), LEAD_CHUNKS * self.bags_per_batch
         step = bags * self.bags_per_batch
@@ -141,22 +145,13 @@ class Stretch:
                 ends = np.arange(slot, min(lead_end, self.max_bags) + self.bags_per_batch, self.bags_per_batch)
                 yield epoch, ends
                 slot = int(ends[-1])
-            most, is_known = self.max_bags, not self.may_grow
-            while slot < most or not is_known:
-                if slot >= most:
-                    most, is_known = _wait_for_plan(epoch_url(self.run_url, epoch, "plan")).num_bags, True
-                    continue
-                count = min(CHUNKS_PER_PIECE, -(-(most - slot) // step))
+            while slot < self.max_bags:
+                count = min(CHUNKS_PER_PIECE, -(-(self.max_bags - slot) // step))
                 yield epoch, slot + step * np.arange(count + 1)
                 slot += count * step
-
-
-def _wait_for_plan(folder_url: str) -> PlanFacts:
-    pause_seconds = MIN_POLL_SECONDS
-    while (plan := _find(folder_url)) is None:
-        time.sleep(pause_seconds)
-        pause_seconds = min(1.5 * pause_seconds, MAX_POLL_SECONDS)
-    return plan
+            if self.may_grow:  # as much again, and then the rest
+                wide = step * WIDE_CHUNKS
+                yield epoch, np.append(slot + wide * np.arange(-(-self.max_bags // wide) + 1), END_OF_SLOTS)
 
 
 @lru_cache(maxsize=4)
@@ -182,11 +177,17 @@ def look_for(run_url: str, chunk: Chunk) -> Iterator[list[tuple[str, int, int]] 
             head = _find(epoch_url(run_url, chunk.epoch, "head"))
             plan = head if head and head.num_bags >= chunk.end_slot else None
         if plan:
-            yield list(plan.slices(chunk.first_slot, chunk.end_slot))
+            yield [*_looked_up_at_once(plan.slices(chunk.first_slot, chunk.end_slot))]
             return
         yield None
         time.sleep(pause_seconds)
         pause_seconds, is_first = min(1.5 * pause_seconds, MAX_POLL_SECONDS), False
+
+
+def _looked_up_at_once(slices: Iterable[tuple[str, int, int]]) -> Iterator[tuple[str, int, int]]:
+    for url, first, end in slices:
+        for start in range(first, end, MOST_BAGS_AT_ONCE):
+            yield url, start, min(start + MOST_BAGS_AT_ONCE, end)
 
 
 def wait_for_chunk(run_url: str, chunk: Chunk) -> list[tuple[str, int, int]]:

@@ -36,6 +36,7 @@ from adaptfocus.pipelines.stream.windows import VideoRange, WindowShape, window_
 
 # Larger blocks delay the first batch. Each block costs Ray about 10 ms, so smaller ones cost more.
 MAX_BLOCK_BYTES = 64 * 2**20
+SLICES_AT_ONCE = 4  # of a plan; a chunk has one or two, unless it stands for many chunks
 
 
 def claim_stream(run_url: str) -> str:
@@ -195,10 +196,12 @@ def _chunks(stretch: Stretch) -> Iterator[pa.Table]:
         yield pa.table({"run_url": pa.array([stretch.run_url] * (len(ends) - 1)), **names})
 
 
-def _rows_of_chunks(chunks: Any, index_url: str | None) -> pa.Table:
-    """The plan rows of one chunk, as soon as they exist; none beyond the end of its plan."""
+def _rows_of_chunks(chunks: Any, index_url: str | None) -> Iterator[pa.Table]:
+    """The plan rows of one chunk, as soon as they exist, some slices at a time; none beyond the end of its plan."""
     ((run_url, *slots),) = zip(*(chunks[name].tolist() for name in ("run_url", *Chunk._fields)), strict=True)
-    return _tables(wait_for_chunk(run_url, Chunk(*slots)), index_url)
+    slices = wait_for_chunk(run_url, Chunk(*slots))
+    for first in range(0, max(len(slices), 1), SLICES_AT_ONCE):
+        yield _tables(slices[first : first + SLICES_AT_ONCE], index_url)
 
 
 def _rows_of_slices(slices: Any) -> pa.Table:

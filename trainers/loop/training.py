@@ -85,13 +85,17 @@ def train(config: TrainConfig, engine: Engine) -> None:
 
 
 def _stretch(run: Run, config: TrainConfig, videos: int, position: Position) -> Stretch:
-    per_batch, may_grow = config.plan.bags_per_batch, config.follow_index
-    if bags := config.plan.bags_per_epoch:
-        return Stretch(run.url, position.epoch, position.cursor, config.epochs, per_batch, bags)
-    # No head of a corpus that has grown has all of these: who reads them has waited for the plan.
-    least = (config.plan.lead_batches + 1) * per_batch if may_grow else 0
-    most = max(videos + per_batch, least)
-    return Stretch(run.url, position.epoch, position.cursor, config.epochs, per_batch, most, may_grow)
+    per_batch = config.plan.bags_per_batch
+    bags, may_grow = config.plan.bags_per_epoch, config.follow_index
+    return Stretch(
+        run.url,
+        position.epoch,
+        position.cursor,
+        config.epochs,
+        per_batch,
+        bags or videos + per_batch,
+        may_grow and not bags,
+    )
 
 
 def make_model(config: TrainConfig, num_classes: int, device: torch.device) -> nn.Module:

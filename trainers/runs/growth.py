@@ -23,7 +23,7 @@ from adaptfocus.trainers.settings.run import TrainConfig
 
 BEGUN, DECISION = "index.json", "index.json"  # in the run's folder, and in an epoch's
 FOLLOWS = "follows"  # in the first: the run has followed its index, so decisions may exist
-_STAY = "With follow_index=false the run stays with the videos it has"
+_STAY = "Without --follow-index (follow_index=false) the run stays with the videos it has"
 
 _log = logging.getLogger(__name__)
 

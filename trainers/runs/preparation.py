@@ -80,15 +80,15 @@ def prepare(config: TrainConfig) -> Prepared:
         if index.max_labels > (places := label_places(config, begun)):
             said.append(describe_cut(index.max_labels, places))
         if commit and training_facts(config).fingerprint != index.fingerprint:
-            said.append(_changed(run, config, index))
+            said.append(_changed(run, config, index, commit.epoch + 1 < config.epochs))
     except PermissionError as error:
         raise StorageError(f"{run.url} cannot be written ({error})") from error
     return Prepared(index, left_out, commit, said)
 
 
-def _changed(run: Run, config: TrainConfig, index: IndexFacts) -> str:
+def _changed(run: Run, config: TrainConfig, index: IndexFacts, plans_more: bool) -> str:
     """The line about an index that is not any more what the last planned epoch was of."""
-    if not config.follow_index:
+    if not (config.follow_index and plans_more):
         stays = "it has" if last_decided(run) else "it was begun on"
         return f"the index {config.index} has changed since: the run stays with the videos {stays}"
     now = check_growth(run, config, index.fingerprint)

@@ -6,13 +6,14 @@ import json
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from adaptfocus.pipelines.index.build import build_index
 from adaptfocus.pipelines.index.deal import Sizes
-from adaptfocus.pipelines.plan.published import PlanFacts, read_plan
+from adaptfocus.pipelines.plan.published import PlanFacts, Stretch, read_plan
 from adaptfocus.pipelines.schemas import PLAN_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table
+from adaptfocus.pipelines.stream.clips import ClipShape
+from adaptfocus.trainers.batches import ClipBatch, LabelShape
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -67,8 +68,8 @@ class Watched(LocalEngine):
         super().__init__(G)
         self.before = before
 
-    def batches(self, *args: Any) -> Iterator[Any]:
-        for number, batch in enumerate(super().batches(*args)):
+    def batches(self, stretch: Stretch, shape: ClipShape, labels: LabelShape) -> Iterator[ClipBatch]:
+        for number, batch in enumerate(super().batches(stretch, shape, labels)):
             self.before.get(number, lambda: None)()
             yield batch
 

@@ -207,7 +207,7 @@ def test_an_index_that_has_lost_what_the_run_has_is_refused(small_world: SmallWo
     def said(error: type[AdaptFocusError], config: TrainConfig = config) -> str:
         with pytest.raises(error) as found:
             check_growth(Run(config.url), config, before.fingerprint)
-        assert "With follow_index=false the run stays with the videos it has" in str(found.value)
+        assert "Without --follow-index (follow_index=false) the run stays with the videos it has" in str(found.value)
         return str(found.value)
 
     growing.add(4, NEW, classes=[*classes, NEW])
@@ -248,5 +248,6 @@ def test_a_run_that_may_not_follow_stops_and_can_stay(small_world: SmallWorld, t
     train(stays, Watched({}))
     run = Run(config.url)
     assert ([len(rows_of(run, epoch)) for epoch in (0, 1)], audit(run).clips_lost) == ([6, 6], 0)
-    assert load_config(run.url).follow_index is False
+    assert prepare(config).said == said, "a finished run looks no more for what it cannot take"
+    assert load_config(run.url).follow_index is True
     assert not all_decided(run, 2)
