@@ -108,8 +108,7 @@ def extract(
     store.check_writable(out_url)
     feature_store.claim(out_url, job.settings(fingerprint))
     steps, excluded = _counted(job, fingerprint, over)
-    parts = parts_of(steps, PART_STEPS[job.kind], PART_VIDEOS)
-    ranges = [r for rows in parts for r in parts_of(steps, RANGE_STEPS, RANGE_VIDEOS, rows)]
+    parts, ranges = _cut(job, steps)
     writer = FeatureParts(
         out_url, job.index_url, fingerprint, job.shape, job.split, str(job.weights.facts),
         np.array([*(rows.start for rows in parts), len(steps)]), np.array([each.start for each in ranges]), excluded,
@@ -117,9 +116,8 @@ def extract(
     )  # fmt: skip
     there = feature_store.parts_there(out_url)
     work = _Work(writer, steps, [number for number in range(len(parts)) if part_name(number) not in there])
-    ranges = work.without_left_over(ranges)
     at_once = 1 if over is in_this_process else JOINED_AT_ONCE
-    for made in make(job, ranges, writer):
+    for made in make(job, work.without_left_over(ranges), writer):
         work.add(made)
         if len(work.complete) >= at_once:
             work.join(over)
@@ -131,6 +129,13 @@ def extract(
     facts = feature_store.finish(out_url, [part_name(number) for number in range(len(parts))], over)
     writer.forget_fragments()
     return facts
+
+
+def _cut(job: Extraction, steps: np.ndarray) -> tuple[list[range], list[range]]:
+    """The parts of an extraction, and the ranges of these: what one task or thread decodes."""
+    numbers = steps.tolist()
+    parts = parts_of(numbers, PART_STEPS[job.kind], PART_VIDEOS)
+    return parts, [each for rows in parts for each in parts_of(numbers, RANGE_STEPS, RANGE_VIDEOS, rows)]
 
 
 def make_here(job: Extraction, ranges: Sequence[VideoRange], write: FeatureParts) -> Iterator[Sequence[Made]]:

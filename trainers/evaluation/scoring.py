@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from adaptfocus.pipelines import store
+from adaptfocus.pipelines.decode.settings import DecodeConfig
 from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.index.load import IndexFacts, open_index, read_partitions
 from adaptfocus.pipelines.over import Over, in_this_process
@@ -124,7 +125,7 @@ def evaluate_checkpoints(
 ) -> dict[str, Scores]:
     """Score several checkpoints of a run on the same views, which are read and decoded once.
 
-    All models are in memory at once, and one video's views at a time.
+    All models are in memory at once, one video's views at a time, and the predictions of a part of 128 videos.
 
     Args:
         commits: checkpoints by the name of their evaluation; at least one.
@@ -133,6 +134,7 @@ def evaluate_checkpoints(
         overwrite: replace evaluations of these names, whatever they are of.
         features: URL of features of the test index, for a run on features.
         over: what plans views and scores classes.
+        progress: told how many videos are predicted, and groups of classes scored.
 
     Raises:
         ConfigError: there cannot be so many crops or views, the backbone does not take that size, or the run needs
@@ -150,31 +152,17 @@ def evaluate_checkpoints(
     for name in commits:
         forget_scores(run.url, name)
         predictions.forget(run, name)
-    shared = run.at("evaluations", next(iter(commits)))
-    views_of = Views(index_url, tuple(classes), config.clip, views, crops, shared)
-    partitions = read_partitions(index_url, test.fingerprint)
-    plan, truth = plan_all(views_of, partitions, test.max_labels, over)
-    shape = ClipShape(
-        views * crops,
-        config.clip.frames,
-        looked.size_pixels,
-        config.decode.model_copy(update={"crop_place": CROPS[crops]}),
-        config.read,
-        config.placement.isolation,
-        source,
-    )
-    named = tuple((name, commit.number) for name, commit in commits.items())
-    writer = PartWriter(
-        run.url, plan, named, views, crops, shape.decode, truth.is_known, predictions.VIDEOS_PER_PART
-    )  # fmt: skip
-    scoring = Scoring.of(views_of, len(partitions), writer, truth)
-    steps = _Steps(plan.num_bags + len(scoring.groups()) * len(commits), progress)
+    decode = config.decode.model_copy(update={"crop_place": CROPS[crops]})
+    scoring, truth = _planned(run, config, looked, test, commits, decode, over)
+    clips, frames, size = views * crops, config.clip.frames, looked.size_pixels
+    shape = ClipShape(clips, frames, size, decode, config.read, config.placement.isolation, source)
+    steps = _Steps(truth.videos + len(scoring.groups()) * len(commits), progress)
     undecodable = 0
-    for part in predict(plan, shape, config, len(classes), [*commits.values()], writer):
+    for part in predict(scoring.parts.plan, shape, config, len(classes), [*commits.values()], scoring.parts):
         steps.add(part.videos)
         undecodable += part.undecodable
-    if steps.done != plan.num_bags:
-        raise RuntimeError(f"{steps.done} of {plan.num_bags} videos came back from prediction")
+    if steps.done != truth.videos:
+        raise RuntimeError(f"{steps.done} of {truth.videos} videos came back from prediction")
     found = score_all(scoring, [*commits], over, steps.add)
     scores = {}
     for name, commit in commits.items():
@@ -184,6 +172,26 @@ def evaluate_checkpoints(
     for name in commits:
         predictions.forget_working(run, name)
     return scores
+
+
+def _planned(
+    run: Run,
+    config: TrainConfig,
+    looked: Looked,
+    test: IndexFacts,
+    commits: Mapping[str, Commit],
+    decode: DecodeConfig,
+    over: Over,
+) -> tuple[Scoring, Truth]:
+    """Plan the views of the test index -> what writes and scores their predictions, and what is true of the videos."""
+    folder = run.at("evaluations", next(iter(commits)))
+    views = Views(looked.index, tuple(classes_of(config)), config.clip, looked.views, looked.crops, folder)
+    partitions = read_partitions(looked.index, looked.index_fingerprint)
+    plan, truth = plan_all(views, partitions, test.max_labels, over)
+    named = tuple((name, commit.number) for name, commit in commits.items())
+    size = predictions.VIDEOS_PER_PART
+    writer = PartWriter(run.url, plan, named, looked.views, looked.crops, decode, truth.is_known, size)
+    return Scoring.of(views, len(partitions), writer, truth), truth
 
 
 class _Steps:

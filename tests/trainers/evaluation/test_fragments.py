@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -104,7 +104,7 @@ def test_two_commands_on_one_folder_leave_the_result_of_one(
     joined: list[Complete] = []
 
     def overtaken(job: Extraction, ranges: Any, write: FeatureParts) -> Any:
-        made: list[list[Made]] = [*make_here(job, ranges, write)]
+        made: list[Sequence[Made]] = [*make_here(job, ranges, write)]
         extract(job, out, make_here)
         for each in made:
             joined.extend(Complete(write.part_of(one.video_row), (one.fragment,)) for one in each)
