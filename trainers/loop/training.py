@@ -85,17 +85,9 @@ def train(config: TrainConfig, engine: Engine) -> None:
 
 
 def _stretch(run: Run, config: TrainConfig, videos: int, position: Position) -> Stretch:
-    per_batch = config.plan.bags_per_batch
-    bags, may_grow = config.plan.bags_per_epoch, config.follow_index
-    return Stretch(
-        run.url,
-        position.epoch,
-        position.cursor,
-        config.epochs,
-        per_batch,
-        bags or videos + per_batch,
-        may_grow and not bags,
-    )
+    per_batch, bags = config.plan.bags_per_batch, config.plan.bags_per_epoch
+    most, may_grow = bags or videos + per_batch, config.follow_index and not bags
+    return Stretch(run.url, position.epoch, position.cursor, config.epochs, per_batch, most, may_grow)
 
 
 def make_model(config: TrainConfig, num_classes: int, device: torch.device) -> nn.Module:
