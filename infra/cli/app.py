@@ -189,10 +189,12 @@ def report(
     """Write one HTML page about one run, or to compare several. It needs no network."""
     from adaptfocus.infra.report.gather import gather
     from adaptfocus.infra.report.page import write_report
+    from adaptfocus.infra.running.progress import with_bar
     from adaptfocus.pipelines.over import in_processes
 
     command = redact_secrets(shlex.join(["adaptfocus", *sys.argv[1:]]))
-    write_report(gather(runs, evaluation, samples, command, videos or [], in_processes(None)), out_url)
+    over = with_bar("counting clips", in_processes(None))
+    write_report(gather(runs, evaluation, samples, command, videos or [], over), out_url)
     out.print(f"report: {out_url}")
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,6 +21,7 @@ from rich.table import Column
 from adaptfocus.infra.running.found import newest_found
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError
+from adaptfocus.pipelines.over import Over
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.trainers.loop.heartbeat import heartbeat_url
 from adaptfocus.trainers.runs.log import Run
@@ -43,6 +45,18 @@ def progress_bar(title: str) -> Iterator[Callable[..., None]]:
 def quiet_or_bar(title: str, is_quiet: bool) -> contextlib.AbstractContextManager[Callable[..., None]]:
     """`progress_bar`, or nothing."""
     return contextlib.nullcontext(lambda *_: None) if is_quiet else progress_bar(title)
+
+
+def with_bar(title: str, over: Over) -> Over:
+    """`over` with a bar for each call of more than one item."""
+
+    def followed(items: Sequence[Any], function: Callable[[Any], Any]) -> Iterator[Any]:
+        with quiet_or_bar(title, len(items) < 2) as progress:
+            for done, result in enumerate(over(items, function), 1):
+                progress(done, len(items))
+                yield result
+
+    return followed
 
 
 @contextlib.contextmanager

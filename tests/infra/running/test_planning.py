@@ -36,7 +36,7 @@ def counted(plan: PlanFacts) -> list[Counter[str]]:
     for window in plan.windows:
         counts: Counter[str] = Counter()
         for url, *rows in plan.slices(window.first_slot, window.first_slot + window.bags):
-            for bag in read_bags(url, *rows).to_pylist():
+            for bag in read_bags(url, rows[0], rows[1]).to_pylist():
                 spans = [decode_packets(span["packets"]) for span in bag["spans"]]
                 counts["packets"] += sum(map(len, spans))
                 counts["frames"] += len({pts for clip in bag["clips"] for pts in clip["frame_pts"]})
