@@ -66,7 +66,7 @@ docs: setup  ## the site, in site/, strictly: a link that leads nowhere is an er
 	@echo "site/index.html; with a search: $(BIN)/python -m http.server --directory site"
 
 bench: setup  ## the figures of docs/performance.md and docs/scale.md, quickly; BENCH_ARGS='--json' for other programs
-	for name in decode fetch pipeline isolation extract focus_overhead step commit_stall store_faults fuzz webscale after_training; do $(BIN)/python -m benchmarks.$$name --quick $(BENCH_ARGS) || exit 1; done
+	for name in decode fetch pipeline isolation extract focus_overhead step commit_stall store_faults fuzz webscale growth scaling.after_training; do $(BIN)/python -m benchmarks.$$name --quick $(BENCH_ARGS) || exit 1; done
 
 lint: setup  ## ruff and pyright
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """Evaluation and extraction of corpora that no process can hold: what the process holds that waits for them.
 
-    python -m benchmarks.after_training [--videos 100000] [--parts eval,extract] [--quick] [--json]
+    python -m benchmarks.scaling.after_training [--videos 100000] [--parts eval,extract] [--quick] [--json]
 
 Corpora are made of real packet tables (benchmarks/scaling/corpus.py): 3.5 labels a video, of 157 classes with a long
 tail, in partitions of 8,192. Nothing is decoded: probabilities (20 views x 157 classes) and features (128 numbers every
@@ -24,7 +24,7 @@ from typing import Annotated
 
 import typer
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/after_training.py`
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for `python benchmarks/scaling/after_training.py`
 
 from benchmarks.measuring import figures
 from benchmarks.measuring.figures import Figure, count, say
@@ -47,7 +47,7 @@ def main(
 ) -> None:
     """Measure what comes after training."""
     os.environ |= {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"}
-    root = str(Path(__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[2])
     os.environ["PYTHONPATH"] = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])  # for Ray's workers
     cache, size = work or default_work_folder(), 10_000 if quick else videos
     measure: dict[str, Callable[[Path, int, int], list[Figure]]] = {"eval": evaluation, "extract": extraction}
