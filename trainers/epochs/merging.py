@@ -157,8 +157,7 @@ def merge_epoch(
     if lost := {uid for window in plan.windows for uid in window.uids} - partitions.keys():
         raise InputError(
             f"the plan of epoch {epoch + 1} of {run.url} names partition {min(lost)}, which the snapshot of the index "
-            "that it is of does not have: an epoch's index.json is missing, or another one's; "
-            f"{RESTORE}"
+            f"that it is of does not have: the index.json of an epoch is missing, or not its own; {RESTORE}"
         )
     manifest, sums = read_manifest(run, epoch), EpochSums.none(len(classes))
     rarity = rarity_of(videos_of_label) if config.plan.priority_share and videos_of_label is not None else None
