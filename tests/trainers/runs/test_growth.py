@@ -15,6 +15,7 @@ import torch
 from adaptfocus.infra.report.gather import gather
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError, InputError
+from adaptfocus.pipelines.index.compact import join_partitions, remove_unneeded
 from adaptfocus.pipelines.index.deal import Sizes
 from adaptfocus.pipelines.index.load import load_index, open_index
 from adaptfocus.pipelines.over import in_this_process
@@ -273,3 +274,22 @@ def test_a_decision_that_is_lost_or_damaged_is_told(small_world: SmallWorld, tmp
     end = replace(commit, epoch=1, cursor=10) if commit else None
     with pytest.raises(InputError, match=r"names partition 1, which the snapshot .* an epoch's index.json is missing"):
         Planning(run, config, in_this_process).publish(2, end)
+
+
+def test_a_compacted_index_is_refused_with_what_was_done(small_world: SmallWorld, tmp_path: Path) -> None:
+    """A run that follows, with its snapshot and without; one that stays goes on as long as its snapshot is kept."""
+    growing = Growing(small_world, tmp_path, Sizes(partition_rows=2))
+    growing.add(6)
+    config = growing.config("epochs=2")
+    prepare(config)
+    with pytest.raises(Killed):
+        train(config, Watched({4: die}))
+    join_partitions(growing.url, in_this_process, Sizes(partition_rows=50))
+    with pytest.raises(InputError, match=r"or small partitions were joined \(`--compact`\)"):
+        prepare(config)
+    stays = config.model_copy(update={"follow_index": False})
+    assert len(prepare(stays).said) == 1
+    remove_unneeded(growing.url, 1, 0, in_this_process)
+    for each in (config, stays):
+        with pytest.raises(ConfigError, match=r"has lost that snapshot \(`index --keep-snapshots`\)"):
+            prepare(each)
