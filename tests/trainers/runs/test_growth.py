@@ -272,7 +272,7 @@ def test_a_decision_that_is_lost_or_damaged_is_told(small_world: SmallWorld, tmp
             decided(run, 1)
     store.delete(url)
     end = replace(commit, epoch=1, cursor=10) if commit else None
-    with pytest.raises(InputError, match=r"names partition 1, which the snapshot .* the index.json of an epoch is missing"):
+    with pytest.raises(InputError, match=r"names partition 1, which .* the index.json of an epoch is missing"):
         Planning(run, config, in_this_process).publish(2, end)
 
 
