@@ -115,8 +115,10 @@ def _explained(cls: type[Settings], error: pydantic.ValidationError) -> str:
         elif item["type"] == "missing":
             lines.append(f"'{dotted}' is required; give it as {dotted}=VALUE")
         else:
-            value = f"{dotted} = {item['input']!r}: " if dotted else ""  # without a key, several settings conflict
-            lines.append(value + _wanted(item))
+            wanted = _wanted(item)
+            # Where several settings conflict, of all or of a group, the text names them.
+            is_named = not dotted or f"{dotted}." in wanted
+            lines.append(wanted if is_named else f"{dotted} = {item['input']!r}: {wanted}")
     return "; ".join(lines)
 
 

@@ -59,6 +59,7 @@ _FACTS: list[tuple[str, Callable[[RunRow], object], Callable[..., str], bool]] =
     ("Views x crops", lambda r: _views(r), str, False),
     ("Scored after epoch", lambda r: r.evaluated and r.evaluated.epoch, "{:,}".format, False),
     ("Epochs", lambda r: _epochs(r), str, False),
+    ("Bags per epoch", lambda r: r.bags_per_epoch, "{:,}".format, False),
     ("Clips trained", lambda r: r.clips_trained, "{:,}".format, False),
     ("Clips per video and epoch", lambda r: r.clips_per_video, "{:g}".format, False),
     ("Training time", lambda r: r.seconds, charts.duration, False),

@@ -77,7 +77,8 @@ class RunRow:
     map_mean: float | None = None
     per_time_map: float | None = None
     hit_rate: float | None = None
-    clips_per_video: float | None = None
+    clips_per_video: float | None = None  # in an epoch
+    bags_per_epoch: int | None = None  # if epochs are stretches, whose videos may have several bags or none
     seconds: float | None = None
     workers: int | None = None
     notes: str = ""

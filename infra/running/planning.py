@@ -146,11 +146,13 @@ def summary_of(found: Preview, config: TrainConfig) -> dict[str, str]:
     """Figures of a plan as texts to show. Of a sample they are estimates, each with twice its standard error."""
     bags, clips = found.plan.num_bags, found.plan.num_bags * config.plan.clips_per_bag
     batches = bags // config.plan.bags_per_batch
+    of_stretch = config.plan.bags_per_epoch is not None  # a video may have several bags, and none is carried over
     drawn = {
-        "train on": f"{many(bags, 'video')}, {clips} clips, {many(batches, 'global batch')} of "
-        f"{many(config.plan.bags_per_batch, 'bag')}",
-        "carry over to epoch 2": many(found.carried, "video"),
+        "train on": f"{many(bags, 'bag' if of_stretch else 'video')}, {clips} clips, "
+        f"{many(batches, 'global batch')} of {many(config.plan.bags_per_batch, 'bag')}",
     }
+    if not of_stretch:
+        drawn["carry over to epoch 2"] = many(found.carried, "video")
     if config.features:
         return drawn | {"read": f"nothing of the videos: features at {config.features}"}
     size, requests, packets, frames, demuxed = (

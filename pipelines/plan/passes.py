@@ -43,7 +43,14 @@ class Cursor(NamedTuple):
     def from_json(cls, values: Mapping[str, Any]) -> Cursor:
         """Raises KeyError, TypeError, ValueError: it is none."""
         windows = ((_count(number), tuple(map(_count, uids)), _key(after)) for number, uids, after in values["begun"])
-        return cls(_count(values["pass"]), _key(values["key"]), tuple(PassWindow(*each) for each in windows))
+        found = cls(_count(values["pass"]), _key(values["key"]), tuple(PassWindow(*each) for each in windows))
+        numbers = [*(each.number for each in found.begun), found.number]
+        if numbers != sorted(numbers):
+            raise ValueError(f"its passes {numbers!r:.50} are not in order")
+        uids = [(each.number, uid) for each in found.begun for uid in each.uids]
+        if len(set(uids)) < len(uids):
+            raise ValueError("a partition is in two windows of a pass")
+        return found
 
 
 START = Cursor(0, None, ())
@@ -105,14 +112,14 @@ def last_key(video_ids: Sequence[str], rows: Sequence[int], seed: int, number: i
     return max(zip(hashes(f"{seed}/{number}/order", video_ids).tolist(), rows, strict=True), default=None)
 
 
-def _count(value: object) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r:.50} is not a count")
+def _count(value: object, bits: int = 63) -> int:
+    if type(value) is not int or not 0 <= value < 1 << bits:
+        raise ValueError(f"{value!r:.50} is not a count of {bits} bits")
     return value
 
 
 def _key(values: Sequence[object] | None) -> Key | None:
     if values is None:
         return None
-    hashed, number = map(_count, values)
-    return hashed, number
+    hashed, number = values
+    return _count(hashed, 64), _count(number)

@@ -75,10 +75,10 @@ class PlanConfig(Settings):
                 raise ValueError("plan.priority_share needs plan.bags_per_epoch, of which it is a share; set both")
             return self
         if self.bags_per_epoch % self.bags_per_batch:
+            nearest = max(1, round(self.bags_per_epoch / self.bags_per_batch)) * self.bags_per_batch
             raise ValueError(
                 f"plan.bags_per_epoch = {self.bags_per_epoch} is no multiple of plan.bags_per_batch = "
-                f"{self.bags_per_batch}; take {max(1, round(self.bags_per_epoch / self.bags_per_batch))} batches, "
-                f"{max(1, round(self.bags_per_epoch / self.bags_per_batch)) * self.bags_per_batch} bags"
+                f"{self.bags_per_batch}; the nearest is {nearest}"
             )
         if self.repeat_factor:
             raise ValueError(

@@ -31,7 +31,7 @@ from adaptfocus.trainers.inputs.time_order import read_videos
 from adaptfocus.trainers.inputs.unused_videos import find_unused
 from adaptfocus.trainers.runs import releases
 from adaptfocus.trainers.runs.ledger_files import LedgerFile, overlapping, read_ledger
-from adaptfocus.trainers.runs.log import SUMMARY, Commit, Run
+from adaptfocus.trainers.runs.log import RESTORE, SUMMARY, Commit, Run
 from adaptfocus.trainers.runs.snapshots import (
     NAMES,
     ROW_BITS,
@@ -121,7 +121,8 @@ def _written(
     left_out = read_left_out(run, {made.uid: made})
     unused = np.isin(planner.video_rows, list(left_out))
     unused[find_unused(task.config, planner.table)] = True
-    weights = weigh_videos(task.config.plan.priority, seen, read_priority(run, files), task.epoch, ~unused)
+    before = read_priority(run, files, planner.video_rows)
+    weights = weigh_videos(task.config.plan.priority, seen, before, task.epoch, ~unused)
     written = write_priority(run, epoch, made, weights.table, sources)
     return written._replace(weight=weights.weight, slope=weights.slope)
 
@@ -153,6 +154,11 @@ def merge_epoch(
     plan = read_plan(run.epoch_url(epoch, "plan"))
     if plan is None or last is None or (last.epoch, last.cursor) != (epoch, plan.num_bags):
         raise InputError(f"{run.url}: epoch {epoch + 1} has no final checkpoint, but epoch {epoch + 2} was asked for")
+    if lost := {uid for window in plan.windows for uid in window.uids} - partitions.keys():
+        raise InputError(
+            f"the plan of epoch {epoch + 1} of {run.url} names partition {min(lost)}, which the snapshot of the index "
+            f"that it is of does not have: the index.json of an epoch is missing, or not its own; {RESTORE}"
+        )
     manifest, sums = read_manifest(run, epoch), EpochSums.none(len(classes))
     rarity = rarity_of(videos_of_label) if config.plan.priority_share and videos_of_label is not None else None
     tasks = [

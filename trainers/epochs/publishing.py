@@ -7,12 +7,13 @@ pure function of what has been committed, so doing it twice, or in two processes
 
 from __future__ import annotations
 
+from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.over import Over, in_this_process
 from adaptfocus.pipelines.plan.published import PlanFacts, publish, read_plan
 from adaptfocus.trainers.epochs.merging import merge_epoch
 from adaptfocus.trainers.epochs.planner import Corpus, EpochPlanner
 from adaptfocus.trainers.runs.growth import Decided, decide, decided
-from adaptfocus.trainers.runs.log import Commit, Run
+from adaptfocus.trainers.runs.log import RESTORE, Commit, Run
 from adaptfocus.trainers.runs.snapshots import Manifest, write_manifest
 from adaptfocus.trainers.settings.run import TrainConfig
 
@@ -48,6 +49,9 @@ class Planning:
         if done := read_plan(self.run.epoch_url(epoch, "plan")):
             return done
         manifest, before = self._snapshot(epoch, last)
+        if self.config.plan.bags_per_epoch and before and before.next is None:
+            url = self.run.epoch_url(epoch - 1, "plan", "plan.json")
+            raise InputError(f"{url} is damaged: it does not say where the next epoch begins; {RESTORE}")
         write_manifest(self.run, epoch, manifest)
         if epoch >= self.config.epochs:
             return None

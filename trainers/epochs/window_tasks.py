@@ -118,7 +118,8 @@ class WindowTask:
         for uid, bags in (self.picked or {}).items():
             rows = usable[usable >> ROW_BITS == uid]
             files = self.files.get(uid, PartitionFiles(uid))
-            weights = weights_in(self.config.plan.priority, read_priority(self.run, files), rows, self.epoch).tolist()
+            table = read_priority(self.run, files, rows)
+            weights = weights_in(self.config.plan.priority, table, rows, self.epoch).tolist()
             ids = [planner.ids[place] for place in planner.places(rows).tolist()]
             found += pick_rows(ids, rows.tolist(), weights, bags, self.config.seed, self.epoch, uid)
         keys = hashes(f"{self.config.seed}/{self.epoch}/priority/mixed", [f"{row}/{copy}" for row, copy in found])

@@ -180,9 +180,9 @@ def _check_contained(what: str, config: TrainConfig, before: IndexFacts, now: In
         return
     lost = sum(each.rows - (there[each.uid].rows if each.uid in there else 0) for each in changed)
     raise InputError(
-        f"{what}: {lost} of {before.videos} videos are gone from it, because tars were removed or replaced, or all "
-        f"were indexed anew. An index that is followed only gets more tars. Put them back and run `adaptfocus index`, "
-        f"or begin a new run on what there is. {_STAY}"
+        f"{what}: {lost} of {before.videos} videos are gone from it, because tars were removed or replaced, all were "
+        "indexed anew, or small partitions were joined (`--compact`). An index that is followed only gets more tars. "
+        f"Put them back and run `adaptfocus index`, or begin a new run on what there is. {_STAY}"
     )
 
 
@@ -220,4 +220,7 @@ def _read(run: Run, epoch: int) -> Decided | None:
         found = Decided(epoch, fingerprint, content["snapshot"], content["videos"], classes)
     except KeyError as error:
         raise InputError(f"{url} is damaged (it has no {error}); {RESTORE}") from None
+    kinds = (int, str, int, int, list)
+    if not all(map(isinstance, found, kinds)) or not all(isinstance(name, str) for name in classes):
+        raise InputError(f"{url} is damaged (a value has another type); {RESTORE}")
     return found

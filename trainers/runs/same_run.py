@@ -60,8 +60,9 @@ def same_run(run: Run, config: TrainConfig, index: IndexFacts, commit: Commit | 
 def _check_index(run: Run, config: TrainConfig, index: IndexFacts, facts: dict) -> None:
     if facts["fingerprint"] != index.fingerprint:
         raise ConfigError(
-            f"the index {config.index} is not the one that {run.url} was begun on ({facts['index']}), or has changed "
-            "since; the run's plans name rows of that one. Choose another name for a run on this index"
+            f"the index {config.index} is not the one that {run.url} was begun on ({facts['index']}), was made again "
+            "since, or has lost that snapshot (`index --keep-snapshots`); the run's plans name rows of that one. "
+            "Choose another name for a run on this index"
         )
 
 

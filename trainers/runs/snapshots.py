@@ -214,9 +214,14 @@ def write_excluded(
     return files._replace(excluded=path, excluded_rows=table.num_rows)
 
 
-def read_priority(run: Run, files: PartitionFiles) -> pa.Table | None:
-    """The weights of a partition's videos; None if none was ever trained."""
-    return read_table(run.at(files.priority), PRIORITY_SCHEMA) if files.priority else None
+def read_priority(run: Run, files: PartitionFiles, video_rows: np.ndarray) -> pa.Table | None:
+    """The weights of a partition's videos, these among them; None if none was ever trained."""
+    if not files.priority:
+        return None
+    table = read_table(run.at(files.priority), PRIORITY_SCHEMA)
+    if not np.isin(video_rows, table["video_row"].to_numpy()).all():
+        raise InputError(f"{run.at(files.priority)} is not of the videos of the index; {RESTORE}")
+    return table
 
 
 def write_priority(

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from adaptfocus.infra.report.comparison import comparison_table
+from adaptfocus.infra.report.data import RunRow
 from adaptfocus.infra.report.gather import DIAGNOSTICS, gather, retries_of
 from adaptfocus.infra.report.glossary import CHART_NOTES
 from adaptfocus.infra.report.page import render_report
@@ -42,6 +44,14 @@ def test_rows_carry_the_scores_of_the_evaluation(compared: Compared) -> None:
         assert row.seconds is not None
         assert row.seconds > 0
     assert f"{100 * read_scores(compared.ours, 'test')['map_max']:.1f}" in render_report(data)
+
+
+def test_a_run_of_stretches_says_how_long_they_are(compared: Compared) -> None:
+    """Epochs are no passes then, so clips of a video and epoch are no fact."""
+    epochs = RunRow("full", "ours", 3, clips_per_video=3), RunRow("stretches", "ours", 3, bags_per_epoch=16)
+    told = {row.name: [cell.text for cell in row.cells] for row in comparison_table(epochs)}
+    assert told["Bags per epoch"] == ["", "16"]
+    assert told["Clips per video and epoch"] == ["3", ""]
 
 
 def test_an_evaluation_that_was_not_made_leaves_its_scores_open(compared: Compared) -> None:

@@ -97,3 +97,12 @@ def test_an_estimate_is_from_some_bags_of_some_windows(
     few = preview(config, sample=3)
     assert [each["bags"] for each in few.counts] == [1, 1, 1], "a large window is not looked up as a whole"
     assert summary_of(few, config)["train on"] == said["train on"]
+
+
+def test_a_stretch_has_bags_and_carries_nothing_over(config: TrainConfig) -> None:
+    """40 bags of 18 videos."""
+    stretch = config.model_copy(update={"plan": config.plan.model_copy(update={"bags_per_epoch": 40})})
+    told = summary_of(preview(stretch), stretch)
+    assert told["train on"] == "40 bags, 120 clips, 10 global batches of 4 bags"
+    assert "carry over to epoch 2" not in told
+    assert summary_of(preview(config), config)["carry over to epoch 2"] == "2 videos"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from adaptfocus.infra.running.advice import patience
 from adaptfocus.infra.running.run_warnings import RunWarning, lines_of, warnings_of
 from tests.infra.running.test_found import config_of, evidence
 
@@ -114,3 +115,11 @@ def test_a_run_without_focusing_is_not_called_locked() -> None:
     assert warned([0.5], "pretrain_order") == []
     assert warnings_of([], config_of()) == []
     assert warnings_of([{"epoch": 7}], config_of()) == [], "of an earlier version, without evidence"
+
+
+def test_advice_on_epochs_that_are_stretches_counts_passes() -> None:
+    """80 stretches may be less than one pass."""
+    (more, _) = patience(config_of(epochs=80, plan={"bags_per_epoch": 16}))
+    assert "(now 80 of 16 bags)" in more
+    assert "after 20 passes over the corpus" in more
+    assert len(patience(config_of(epochs=80))) == 1

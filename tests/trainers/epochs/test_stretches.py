@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
@@ -24,10 +25,13 @@ from adaptfocus.pipelines.plan.windows import windows_in_order
 from adaptfocus.pipelines.saliency.scores import Seen
 from adaptfocus.pipelines.saliency.snapshot import merge
 from adaptfocus.pipelines.saliency.weights import weights_in
-from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA
+from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, PRIORITY_SCHEMA
+from adaptfocus.pipelines.store.tables import read_table, write_table
 from adaptfocus.trainers.epochs.planner import EpochPlanner
+from adaptfocus.trainers.epochs.publishing import Planning
 from adaptfocus.trainers.errors import StoppedError
 from adaptfocus.trainers.runs.ledger import audit, last_commits
+from adaptfocus.trainers.runs.log import Commit, Run
 from adaptfocus.trainers.runs.snapshots import (
     Manifest,
     PartitionFiles,
@@ -185,7 +189,11 @@ def test_a_damaged_cursor_is_refused(small_world: SmallWorld, dealt: str, tmp_pa
     case.next_rows(0)
     url = case.run.epoch_url(0, "plan", "plan.json")
     good = store.read_bytes(url)
-    for old, new in [(b'"pass": 0', b'"pass": -1'), (b'"begun": [', b'"begun": [7, '), (b'"key": [', b'"key": ["x", ')]:
+    begun = good[good.index(b'"begun": [') + len(b'"begun": [') :].split(b"]]")[0] + b"]]"
+    huge = b'"begun": [[0, [0], [%d, 1]], ' % (1 << 64)
+    for old, new in [(b'"pass": 0', b'"pass": -1'), (b'"begun": [', b'"begun": [7, '), (b'"key": [', b'"key": ["x", '),
+                     (b'"pass": 0', b'"pass": %d' % (1 << 63)), (b'"begun": [', huge),
+                     (b'"begun": [', b'"begun": [[5, [0], null], '), (begun, begun + b", " + begun)]:  # fmt: skip
         assert old in good
         store.write_bytes(url, good.replace(old, new))
         with pytest.raises(InputError, match="is damaged"):
@@ -193,7 +201,9 @@ def test_a_damaged_cursor_is_refused(small_world: SmallWorld, dealt: str, tmp_pa
 
 
 def test_settings_that_do_not_go_together_are_refused(small_world: SmallWorld, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"9 is no multiple of plan.bags_per_batch = 4; take 2 batches, 8 bags"):
+    with pytest.raises(
+        ConfigError, match=r"^plan.bags_per_epoch = 9 is no multiple of plan.bags_per_batch = 4; the nearest is 8"
+    ):
         small_world.run_config(tmp_path, "run", "plan.bags_per_epoch=9")
     with pytest.raises(ConfigError, match="repeat_factor"):
         small_world.run_config(tmp_path, "run", "plan.bags_per_epoch=8", "plan.repeat_factor=.5")
@@ -246,7 +256,7 @@ def test_a_share_by_priority_leaves_the_passes_as_they_are(
     manifest = read_manifest(run, 3)
     for uid, files in manifest.items():
         rows = case.planner.video_rows[case.planner.video_rows >> ROW_BITS == uid]
-        weights = weights_in(priority, read_priority(run, files), rows, 3)
+        weights = weights_in(priority, read_priority(run, files, rows), rows, 3)
         assert int(weights.sum()) == files.weight + files.slope * 3
     if priority.endswith("by_row"):
         seen = {row for window in of_passes[:8] for row in [window]} | set(counts[0])
@@ -276,3 +286,32 @@ def test_a_score_that_gives_something_else_is_refused_with_what_it_gave(
         small_world.run_config(tmp_path, "run", "plan.priority_share=.5")
     with pytest.raises(ConfigError, match="none of stale, unsure, rare"):
         small_world.run_config(tmp_path, "run", "plan.priority=rarest")
+
+
+def test_what_a_stopped_run_lacks_is_told_and_nothing_begins_anew(
+    small_world: SmallWorld, dealt: str, tmp_path: Path
+) -> None:
+    """Without its end, a stretch would begin at the first pass again; without all weights, others would be drawn."""
+    more = (f"index={dealt}", "plan.window_videos=1", "plan.bags_per_epoch=16", "plan.priority_share=.5")
+    config = small_world.run_config(tmp_path, "run", *more)
+    with pytest.raises(Killed):
+        trained(config, DyingEngine(4, 6))
+    run = Run(config.url)
+    url = run.epoch_url(1, "plan", "plan.json")
+    good = store.read_bytes(url)
+    store.write_bytes(url, json.dumps({k: v for k, v in json.loads(good).items() if k != "next"}).encode())
+    with pytest.raises(InputError, match=r"0001/plan/plan.json is damaged: it does not say where the next epoch"):
+        Planning(run, config, in_this_process).publish(2, _at_end(run, 1))
+    store.write_bytes(url, good)
+    for weights_url in store.list_files(run.epoch_url(1, "priority")):
+        write_table(read_table(weights_url, PRIORITY_SCHEMA).slice(1), weights_url)
+    with pytest.raises(InputError, match=r"epochs/0001/priority/.* is not of the videos of the index"):
+        Planning(run, config, in_this_process).publish(2, _at_end(run, 1))
+
+
+def _at_end(run: Run, epoch: int) -> Commit:
+    """The newest checkpoint, as if it were at the end of an epoch."""
+    plan, (_, commit) = read_plan(run.epoch_url(epoch, "plan")), run.newest()
+    assert plan is not None
+    assert commit is not None
+    return replace(commit, epoch=epoch, cursor=plan.num_bags)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -14,6 +15,7 @@ import torch
 from adaptfocus.infra.report.gather import gather
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError, InputError
+from adaptfocus.pipelines.index.compact import join_partitions, remove_unneeded
 from adaptfocus.pipelines.index.deal import Sizes
 from adaptfocus.pipelines.index.load import load_index, open_index
 from adaptfocus.pipelines.over import in_this_process
@@ -251,3 +253,43 @@ def test_a_run_that_may_not_follow_stops_and_can_stay(small_world: SmallWorld, t
     assert prepare(config).said == said, "a finished run looks no more for what it cannot take"
     assert load_config(run.url).follow_index is True
     assert not all_decided(run, 2)
+
+
+def test_a_decision_that_is_lost_or_damaged_is_told(small_world: SmallWorld, tmp_path: Path) -> None:
+    growing = Growing(small_world, tmp_path)
+    growing.add(6)
+    config = growing.config("epochs=3", "plan.lead_batches=0")
+    prepare(config)
+    with pytest.raises(Killed):
+        train(config, Watched({1: lambda: growing.add(4), 4: die}))
+    run = Run(config.url)
+    url, (_, commit) = run.epoch_url(1, "index.json"), run.newest()
+    good = store.read_bytes(url)
+    for old, new in [(b'"videos": 10', b'"videos": null'), (b'"snapshot": 1', b'"snapshot": "1"')]:
+        assert old in good
+        store.write_bytes(url, good.replace(old, new))
+        with pytest.raises(InputError, match=r"0001/index.json is damaged \(a value has another type\)"):
+            decided(run, 1)
+    store.delete(url)
+    end = replace(commit, epoch=1, cursor=10) if commit else None
+    with pytest.raises(InputError, match=r"names partition 1, which .* the index.json of an epoch is missing"):
+        Planning(run, config, in_this_process).publish(2, end)
+
+
+def test_a_compacted_index_is_refused_with_what_was_done(small_world: SmallWorld, tmp_path: Path) -> None:
+    """A run that follows, with its snapshot and without; one that stays goes on as long as its snapshot is kept."""
+    growing = Growing(small_world, tmp_path, Sizes(partition_rows=2))
+    growing.add(6)
+    config = growing.config("epochs=2")
+    prepare(config)
+    with pytest.raises(Killed):
+        train(config, Watched({4: die}))
+    join_partitions(growing.url, in_this_process, Sizes(partition_rows=50))
+    with pytest.raises(InputError, match=r"or small partitions were joined \(`--compact`\)"):
+        prepare(config)
+    stays = config.model_copy(update={"follow_index": False})
+    assert len(prepare(stays).said) == 1
+    remove_unneeded(growing.url, 1, 0, in_this_process)
+    for each in (config, stays):
+        with pytest.raises(ConfigError, match=r"has lost that snapshot \(`index --keep-snapshots`\)"):
+            prepare(each)
