@@ -78,7 +78,6 @@ class RunRow:
     per_time_map: float | None = None
     hit_rate: float | None = None
     clips_per_video: float | None = None  # in an epoch
-    bags_per_epoch: int | None = None  # if epochs are stretches, whose videos may have several bags or none
     seconds: float | None = None
     workers: int | None = None
     notes: str = ""
@@ -91,6 +90,7 @@ class RunRow:
     waiting: Waiting | None = None
     found: Findings | None = None  # which classes are found, after the newest epoch
     warnings: Sequence[RunWarning] = ()
+    bags_per_epoch: int | None = None  # if epochs are stretches, whose videos may have several bags or none
 
     def __post_init__(self) -> None:
         for name in ("map_max", "map_mean", "per_time_map", "hit_rate", "hit_chance"):
