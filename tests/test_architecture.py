@@ -306,6 +306,7 @@ def test_files_stay_short_enough_to_read() -> None:
 
 def test_folders_stay_small_enough_to_survey() -> None:
     files = Counter(path.parent for path in (*SOURCES, *TESTS, *BENCHMARKS))
+    files.pop(ROOT / "benchmarks")  # a list of commands, each with its parts in a folder of its own
     assert {name_of(folder): count for folder, count in files.items() if count > MAX_FILES} == {}
 
 
