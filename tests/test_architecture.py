@@ -50,7 +50,7 @@ ORDER = {
             "runs",
             "epochs",
         ),
-        *("loop", "evaluation", "on_ray", "probes", "pretraining"),
+        *("loop", "evaluation", "localisation", "on_ray", "probes", "pretraining"),
     ),
     "infra": ("running", "jobs", "report", "demo", "cli"),
 }

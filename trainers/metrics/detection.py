@@ -75,9 +75,7 @@ class DetectionScores:
         return float(self.at_iou.mean())
 
 
-def activitynet_map(
-    predicted: Segments, true: Segments, ious: Sequence[float] = ACTIVITYNET_IOUS
-) -> DetectionScores:
+def activitynet_map(predicted: Segments, true: Segments, ious: Sequence[float] = ACTIVITYNET_IOUS) -> DetectionScores:
     """mAP by ActivityNet's rules: AP is the area below the precision's upper envelope.
 
     Predictions in videos without a true segment of their label are false positives. Of equal scores or overlaps the
@@ -165,9 +163,7 @@ def _thumos14_ap(
     return np.array([_thumos14_of(row, predicted.score, is_ambiguous, len(true.video), points) for row in hits])
 
 
-def _thumos14_of(
-    hit: np.ndarray, score: np.ndarray, is_ambiguous: np.ndarray, positives: int, points: Points
-) -> float:
+def _thumos14_of(hit: np.ndarray, score: np.ndarray, is_ambiguous: np.ndarray, positives: int, points: Points) -> float:
     counted = hit | ~is_ambiguous
     hit, score = hit[counted], score[counted]
     if points == "eleven":  # it sorts hits before misses of the same score; later copies keep the order of videos
