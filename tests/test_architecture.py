@@ -52,7 +52,7 @@ ORDER = {
         ),
         *("loop", "evaluation", "localisation", "on_ray", "probes", "pretraining"),
     ),
-    "infra": ("running", "jobs", "report", "demo", "cli"),
+    "infra": ("running", "jobs", "report", "localised", "demo", "cli"),
 }
 LAYERS = tuple(ORDER)
 MAX_LINES = 350  # of a file

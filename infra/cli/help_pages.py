@@ -87,6 +87,15 @@ PAGES = {
         "docs/backbones.md",
         (f"export-model {RUN} --out model.pt", f"export-model {RUN} --format onnx --out model.onnx"),
     ),
+    "localise": Page(
+        USE,
+        "docs/how-to/localise.md",
+        (
+            f"localise {RUN} holiday.mp4 --out found --calibrate index/validation",
+            f"localise {RUN} index/test --out s3://bucket/found --stride-seconds 0.5 --top 5",
+            f"localise {RUN} clips/ https://host/video.mp4 --out found --calibrate found-before/thresholds.json",
+        ),
+    ),
     "extract": Page(
         USE,
         "docs/features.md",

@@ -42,6 +42,10 @@ class Localisation:
     top: int | None = None
     tracks: bool = True
 
+    def of_index(self, index_url: str) -> Localisation:
+        """The same, of another index."""
+        return replace(self, scores=replace(self.scores, index_url=index_url))
+
     def check(self) -> None:
         """
         Raises:
