@@ -65,9 +65,10 @@ def localise(
         threshold=threshold, calibrate=calibrate, top=top, merge_seconds=merge_seconds, min_seconds=min_seconds,
         tracks=tracks, engine=engine, address=address, overrides=overrides,
     )  # fmt: skip
-    if page_videos:
-        write_page(found, page_videos)
+    page = write_page(found, page_videos) if page_videos else None
     _say(found)
+    if page:
+        out.print(f"  page: {page}")
 
 
 def _say(found: Found) -> None:
@@ -90,17 +91,11 @@ def _say(found: Found) -> None:
 
 def table_of_metrics(scores: dict) -> Table:
     """mAP at temporal IoUs and per-frame mAP, in per cent."""
+    from adaptfocus.infra.localised.metric_names import rows_of_metrics
+
     table = Table(box=None)
     table.add_column("")
     table.add_column("%", justify="right")
-    rows = [
-        ("mAP, tIoU 0.5:0.05:0.95 (ActivityNet)", scores["activitynet"]["average"]),
-        ("mAP, tIoU 0.3:0.1:0.7 (ActivityNet's rules)", scores["thumos14_ious"]["average"]),
-        ("mAP, tIoU 0.3:0.1:0.7 (THUMOS14's own rules)", scores["thumos14_own_rules"]["average"]),
-        ("mAP at tIoU 0.5", scores["thumos14_ious"]["at_iou"]["0.5"]),
-        ("per-frame mAP, at each score", scores["per_frame_map"]),
-        ("per-frame mAP, at 25 times a video (Charades)", scores["charades_map"]),
-    ]
-    for name, value in rows:
-        table.add_row(name, "-" if value is None else f"{100 * value:.1f}")
+    for row in rows_of_metrics(scores):
+        table.add_row(*row)
     return table

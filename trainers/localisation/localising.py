@@ -22,7 +22,14 @@ from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.strict_json import json_text
 from adaptfocus.trainers.evaluation.extraction import Extraction, Make, extract
 from adaptfocus.trainers.localisation.intervals import Rules
-from adaptfocus.trainers.localisation.outputs import Outputs, Written, videos_of_part, write_activitynet, write_part
+from adaptfocus.trainers.localisation.outputs import (
+    Outputs,
+    Written,
+    spans_of,
+    videos_of_part,
+    write_activitynet,
+    write_part,
+)
 from adaptfocus.trainers.localisation.thresholds import DEFAULT, Counts, Thresholds, calibrate
 from adaptfocus.trainers.metrics.frames import actions_at
 
@@ -173,9 +180,7 @@ def count_part(
         intervals = rows[video.video_row - first]["intervals"]
         shown = None
         if intervals is not None:
-            spans = [
-                (number[s["label"]], s["start_seconds"], s["end_seconds"]) for s in intervals if s["label"] in number
-            ]
+            spans = spans_of(intervals, classes)
             shown = actions_at(spans, video.center_seconds, len(classes), "closed")
         counts.add_video(video.features, has_label if video.labels or is_negative else None, shown)
     return counts

@@ -13,9 +13,9 @@ OUT/tracks/NAME.vtt, .srt      the intervals as subtitles
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -86,7 +86,7 @@ def write_part(out: Outputs, name: str) -> Written:
     videos, shown, proposals = [], [], []
     for video in videos_of_part(out.scores_url, name):
         track = safe_name(video.video_id)
-        limits = _limits_of(video, out)
+        limits = limits_of(video, out)
         own = intervals_above(video.features, video.center_seconds, video.duration_seconds, limits, out.rules)
         shown.append((video.video_id, own))
         every = propose(video.features, video.center_seconds, video.duration_seconds, out.rules)
@@ -117,6 +117,16 @@ def videos_of_part(scores_url: str, name: str) -> Iterator[VideoFeatures]:
         )
 
 
+def spans_of(intervals: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[tuple[int, float, float]]:
+    """Intervals of a row of an index as (label, start_seconds, end_seconds); those of other labels are left out."""
+    number_of = {label: k for k, label in enumerate(classes)}
+    return [
+        (number_of[each["label"]], each["start_seconds"], each["end_seconds"])
+        for each in intervals
+        if each["label"] in number_of
+    ]
+
+
 def read_part(out_url: str, what: str, name: str) -> pa.Table:
     """One part of the intervals or of the proposals."""
     return read_table(store.join(out_url, what, f"{name}.parquet"), INTERVALS_SCHEMA)
@@ -141,7 +151,7 @@ def _activitynet_of(table: pa.Table, out: Outputs, name: str) -> Iterator[str]:
         yield f"{json.dumps(video_id)}: {json.dumps(found, ensure_ascii=False)}"
 
 
-def _limits_of(video: VideoFeatures, out: Outputs) -> np.ndarray:
+def limits_of(video: VideoFeatures, out: Outputs) -> np.ndarray:
     """The thresholds of a video's labels; nan for those that are not among its `top`."""
     limits = out.thresholds.values
     if out.top is None or out.top >= len(limits):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adaptfocus.pipelines.index.load import read_partition, read_partitions
-from adaptfocus.trainers.localisation.outputs import Outputs, read_part, videos_of_part
+from adaptfocus.trainers.localisation.outputs import Outputs, read_part, spans_of, videos_of_part
 from adaptfocus.trainers.metrics.detection import (
     ACTIVITYNET_IOUS,
     THUMOS14_IOUS,
@@ -61,16 +61,11 @@ def score_localisation(
 
 def known_videos(index_url: str, fingerprint: str, classes: Sequence[str]) -> dict[str, Known]:
     """id -> the truth of each video whose intervals are known. Intervals of other labels are left out."""
-    number_of = {label: k for k, label in enumerate(classes)}
     found: dict[str, Known] = {}
     for partition in read_partitions(index_url, fingerprint):
         for row in read_partition(index_url, partition, _COLUMNS).select(_COLUMNS).to_pylist():
             if row["intervals"] is not None:
-                spans = [
-                    (number_of[each["label"]], each["start_seconds"], each["end_seconds"])
-                    for each in row["intervals"]
-                    if each["label"] in number_of
-                ]
+                spans = spans_of(row["intervals"], classes)
                 found[row["video_id"]] = Known(len(found), row["duration_seconds"], spans)
     return found
 

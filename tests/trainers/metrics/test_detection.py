@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptfocus.trainers.metrics.detection import (
@@ -91,6 +91,7 @@ def rows(most: int):
     )
 
 
+@settings(deadline=None)
 @given(rows(12), rows(8))
 def test_activitynet_agrees_with_its_official_code(found: list, true: list) -> None:
     scores = activitynet_map(Segments.of(found), Segments.of(true), (0.25, 0.5, 0.75))
@@ -99,6 +100,7 @@ def test_activitynet_agrees_with_its_official_code(found: list, true: list) -> N
             assert scores.ap[at, k] == pytest.approx(slow_activitynet_ap(found, true, label, iou))
 
 
+@settings(deadline=None)
 @given(rows(12), rows(8))
 def test_thumos14_agrees_with_its_official_code(found: list, true: list) -> None:
     scores = thumos14_map(Segments.of(found), Segments.of(true), (0.25, 0.5, 0.75))
