@@ -94,7 +94,9 @@ def _expanded(url: str, endings: tuple[str, ...], none: str) -> list[str]:
         return found
     if url.split("?", 1)[0].lower().endswith(endings):
         return [url]
-    found = [file for file in store.list_files(url) if file.lower().endswith(endings)]
+    # Videos lie in folders of folders; what lies below a folder of shards may be of another split.
+    files = store.list_files(url) if endings is _TAR_NAMES else store.files_below(url)
+    found = [file for file in files if file.lower().endswith(endings)]
     if not found and store.filesystem(url)[0].isfile(store.filesystem(url)[1]):
         return [url]
     if not found:
