@@ -81,7 +81,7 @@ def gather(
         ConfigError: a URL is not a run. InputError: a run has nothing to show yet or is given twice, or no index has a
             video with a given id.
     """
-    opened: dict[tuple[str, str], Videos] = {}  # runs that are compared share an index, which is read once
+    opened: dict[Indexes, Videos] = {}  # runs that are compared share an index, which is read once
     runs = [_read(url, name, evaluation, opened, over) for url, name in zip(run_urls, _names(run_urls), strict=True)]
     settings = _differing_settings(runs)
     rows = [_row(*each, evaluation) for each in zip(runs, _regimes(runs), settings, strict=True)]
@@ -103,14 +103,17 @@ def gather(
     )
 
 
-def _read(url: str, name: str, evaluation: str, opened: dict[tuple[str, str], Videos], over: Over) -> GatheredRun:
+Indexes = tuple[tuple[str, ...], str]  # all indexes of a run, and their fingerprint
+
+
+def _read(url: str, name: str, evaluation: str, opened: dict[Indexes, Videos], over: Over) -> GatheredRun:
     run, config = Run(url), load_config(url)
     entries = run.entries()
     if not last_commits(entries):
         raise InputError(f"{url} has no checkpoint yet; train it first")
-    index = config.index, fingerprint_of(run)
+    index = config.index_urls, fingerprint_of(run)
     if index not in opened:
-        opened[index] = open_videos(*index)
+        opened[index] = open_videos(config, index[1])
     urls = [run.epoch_url(epoch, SUMMARY) for epoch in range(config.epochs)]
     summaries = [json.loads(store.read_bytes(url)) for url in urls if store.exists(url)]
     scores = read_scores(url, evaluation)
@@ -257,7 +260,7 @@ def _diagnostic_curves(runs: Sequence[GatheredRun]) -> list[Curve]:
 def _chance_lines(runs: Sequence[GatheredRun], scale: int) -> list[tuple[list[float], list[float], str]]:
     """The score of random moments, from the first epoch to the last: one line for each index."""
     epochs = [s["epoch"] + 1 for r in runs for s in r.summaries]
-    known = {r.config.index: r.videos.hit_chance for r in runs if r.videos.hit_chance is not None}
+    known = {r.config.index_urls: r.videos.hit_chance for r in runs if r.videos.hit_chance is not None}
     if len(set(epochs)) < 2:
         return []
     names = {url: "random moments" if len(known) == 1 else f"random moments of {url}" for url in known}

@@ -27,7 +27,7 @@ from adaptfocus.pipelines.schemas import LEDGER_SCHEMA
 from adaptfocus.pipelines.store.strict_json import json_text
 from adaptfocus.trainers.diagnosis.summary import sum_up, summarise
 from adaptfocus.trainers.diagnosis.sums import EpochSums
-from adaptfocus.trainers.inputs.time_order import read_videos
+from adaptfocus.trainers.inputs.run_index import read_videos
 from adaptfocus.trainers.inputs.unused_videos import find_unused
 from adaptfocus.trainers.runs import releases
 from adaptfocus.trainers.runs.ledger_files import LedgerFile, overlapping, read_ledger
@@ -72,9 +72,11 @@ class MergeTask:
 
     def own_rows(self) -> pa.Table:
         """The ledger rows of the bags of these partitions."""
-        parts = [read_ledger(self.config.url, self.ledger, *slots) for slots in self.slots]
-        rows, uids = pa.concat_tables([LEDGER_SCHEMA.empty_table(), *parts]), [each.uid for each in self.partitions]
-        return rows.filter(pa.array(np.isin(rows["video_row"].to_numpy() >> ROW_BITS, uids)))
+        uids, own = [each.uid for each in self.partitions], [LEDGER_SCHEMA.empty_table()]
+        for slots in self.slots:  # a small index of a mixture has some bags in each window of an epoch
+            rows = read_ledger(self.config.url, self.ledger, *slots)
+            own.append(rows.filter(pa.array(np.isin(rows["video_row"].to_numpy() >> ROW_BITS, uids))))
+        return pa.concat_tables(own)
 
 
 class MergedWindow(NamedTuple):
