@@ -86,6 +86,6 @@ def _pieces(found: OfPasses, first: int, end: int) -> Iterator[Piece]:
     """What bags [first, end) of an index in an epoch are of."""
     begins = [*accumulate(found.sizes, initial=0)]
     for task, begin, stop in zip(found.tasks, begins, begins[1:], strict=False):
-        if begin < end and stop > first and stop > begin:
+        if max(begin, first) < min(stop, end):
             is_newest = stop == begins[-1] and end >= stop
             yield Piece(task, max(first - begin, 0), min(end, stop) - begin, is_newest)
