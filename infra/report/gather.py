@@ -98,7 +98,7 @@ def gather(
         samples=shown,
         dropped=[*count_dropped([(r.run, r.name, r.config, r.scores) for r in runs], evaluation), *unseen],
         config_text=yaml.safe_dump({r.name: r.config.model_dump(mode="json") for r in runs}, sort_keys=False),
-        ledger=[*_ledger([r.found for r in runs]), *_growth(runs), *_reading(runs)],
+        ledger=[*_ledger([r.found for r in runs]), *_growth(runs), *_mixed(runs), *_reading(runs)],
         evaluation=evaluation,
     )
 
@@ -284,6 +284,17 @@ def _growth(runs: Sequence[GatheredRun]) -> list[tuple[str, list[str]]]:
     grown = [all_decided(r.run, r.config.epochs) for r in runs]
     said = ["; ".join(map(describe_growth, each)) or "no" for each in grown]
     return [("The index grew", said)] if any(grown) else []
+
+
+def _mixed(runs: Sequence[GatheredRun]) -> list[tuple[str, list[str]]]:
+    """The bags that runs on several indexes have had of each; no row if there is none."""
+    said = []
+    for r in runs:
+        counts = [each["bags_of_index"] for each in r.summaries if "bags_of_index" in each]
+        bags = [sum(each) for each in zip(*counts, strict=True)]
+        named = [f"{n} of {url}" for n, url in zip(bags, r.config.index_urls, strict=False)]
+        said.append("; ".join(named) or "one index")
+    return [("Bags of each index, in merged epochs", said)] if any(r.config.mixture.more for r in runs) else []
 
 
 def _reading(runs: Sequence[GatheredRun]) -> list[tuple[str, list[str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from adaptfocus.infra.report.gather import gather
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError, InputError
 from adaptfocus.pipelines.index.build import build_index
@@ -26,7 +28,7 @@ from adaptfocus.trainers.epochs.basis import Corpus
 from adaptfocus.trainers.epochs.planner import EpochPlanner
 from adaptfocus.trainers.inputs.run_index import read_videos, run_partitions, training_facts
 from adaptfocus.trainers.runs.ledger import audit
-from adaptfocus.trainers.runs.log import Run
+from adaptfocus.trainers.runs.log import SUMMARY, Run
 from adaptfocus.trainers.runs.open import clip_shape, facts_of_run, load_config
 from adaptfocus.trainers.runs.snapshots import read_manifest, read_saliency
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -177,7 +179,11 @@ def test_a_run_that_is_killed_goes_on_as_if_nothing_had_happened(
     manifest = read_manifest(run, 3)
     assert {uid >> SOURCE_BITS for uid, files in manifest.items() if files.saliency} == {0, 1}
     assert set((read_saliency(run, 3).video_row >> SOURCE).tolist()) == {0, 1}
+    summaries = [json.loads(store.read_bytes(run.epoch_url(epoch, SUMMARY))) for epoch in range(3)]
     seen = Counter(row >> SOURCE for epoch in range(3) for row in _planned(run, epoch))
+    assert np.sum([each["bags_of_index"] for each in summaries], axis=0).tolist() == [seen[0], seen[1]]
+    (row,) = [texts for name, texts in gather([run.url], "test", 2, "").ledger if name.startswith("Bags of each index")]
+    assert row == [f"{seen[0]} of {indexes[0]}; {seen[1]} of {indexes[1]}"]
     assert seen[0] > 1.5 * seen[1] > 0
     assert facts_of_run(run, load_config(run.url)).videos == 24
 
