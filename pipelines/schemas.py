@@ -89,7 +89,7 @@ DRAWN_CLIP_TYPE = pa.struct(
         ("clip_id", pa.int64()),
         ("center_seconds", pa.float64()),  # from the first frame shown
         ("tau", pa.float64()),  # the centre as a fraction of the video
-        ("focus_label_id", pa.int64()),  # the action it was drawn around; -1 if it explores
+        ("focus_label_id", pa.int64()),  # the action it was drawn around; -1 if it explores, -2 if by a score
     ]
 )
 CLIP_TYPE = pa.struct(
@@ -214,6 +214,7 @@ SALIENCY_SCHEMA = pa.schema(
 
 NEVER_VISITED = -1
 NO_LABEL = -1
+BY_SCORE = -2  # instead of the action that a clip was drawn around: plan.resample_by chose the moment
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ class ActionTimeline:
 
 
 class DrawnClip(NamedTuple):
-    """A drawn clip: ``reason`` is "explore" or "focus"; ``label`` is the action it was drawn around.
+    """A drawn clip: ``reason`` is "explore", "focus" or "score"; ``label`` is the action that it focuses on.
 
     ``epoch`` counts from 1, as the axes of the curves do.
     """
