@@ -131,6 +131,7 @@ class DrawnClip(NamedTuple):
     reason: str
     label: str | None
     epoch: int
+    clip_id: int | None = None  # as `adaptfocus show` takes it
 
 
 class Thumbnail(NamedTuple):

@@ -107,7 +107,7 @@ def _action(label: str, samples: Sequence[VideoSample], styles: Mapping[str, Sty
         if action is None:
             continue
         truth = action.intervals_seconds if truth is None else truth
-        clips = [(c[0], c[1], c[2], c[4]) for c in sample.drawn_clips if c[2] != "focus" or c[3] == label]
+        clips = [(c[0], c[1], c[2], c[4], c[5]) for c in sample.drawn_clips if c[2] != "focus" or c[3] == label]
         style = styles[sample.run]
         seen.append(
             Seen(sample.run, style, action.score_bins, action.tau_bins, action.spike_tau, action.salient_seconds, clips)

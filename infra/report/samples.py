@@ -162,7 +162,9 @@ def _drawn(opened: RunSeen, planner: Planner) -> dict[int, list[DrawnClip]]:
             for clip in bag["clips"]:
                 label = clip["focus_label_id"]
                 reason, name = REASONS.get(label) or ("focus", planner.classes[label])
-                found[bag["video_row"]].append(DrawnClip(clip["center_seconds"], width, reason, name, epoch + 1))
+                found[bag["video_row"]].append(
+                    DrawnClip(clip["center_seconds"], width, reason, name, epoch + 1, clip["clip_id"])
+                )
     return found
 
 
