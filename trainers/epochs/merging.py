@@ -28,6 +28,7 @@ from adaptfocus.pipelines.schemas import LEDGER_SCHEMA
 from adaptfocus.pipelines.store.strict_json import json_text
 from adaptfocus.trainers.diagnosis.summary import sum_up, summarise
 from adaptfocus.trainers.diagnosis.sums import EpochSums
+from adaptfocus.trainers.epochs.basis import usable_of
 from adaptfocus.trainers.inputs.run_index import read_videos
 from adaptfocus.trainers.inputs.unused_videos import find_unused
 from adaptfocus.trainers.runs import releases
@@ -176,8 +177,7 @@ def merge_epoch(
         manifest |= merged.files
         sums += merged.sums
         bags += merged.bags
-    videos = sum(each.rows for each in partitions.values())
-    manifest = _with_releases(run, config, videos, epoch + 1, manifest)
+    manifest = _with_releases(run, config, partitions, epoch + 1, manifest)
     summary = summarise(config, classes, sums, epoch) | {"excluded": count_excluded(manifest)}
     if config.mixture.more:
         summary["bags_of_index"] = [bags[number] for number in range(len(config.index_urls))]
@@ -211,10 +211,12 @@ def _groups(
         yield tuple(own), slots, [file for file in files if any(overlapping([file], *each) for each in slots)]
 
 
-def _with_releases(run: Run, config: TrainConfig, videos: int, epoch: int, manifest: Manifest) -> Manifest:
+def _with_releases(
+    run: Run, config: TrainConfig, partitions: Mapping[int, Partition], epoch: int, manifest: Manifest
+) -> Manifest:
     """The manifest of `epoch`, without the left-out videos whose release counts from this epoch.
 
-    Which releases count is decided only after the share of bad videos has been checked. So a release can fix a run that
+    Which releases count is decided only after the bad videos have been checked. So a release can fix a run that
     ended at that check.
     """
     before = releases.read_decision(run, epoch - 1) or 0
@@ -222,16 +224,19 @@ def _with_releases(run: Run, config: TrainConfig, videos: int, epoch: int, manif
     is_decided = records is not None
     records = releases.count(run) if records is None else records
     found = take_back(run, epoch, manifest, releases.read_released(run, before, records))
-    _check_share(run, config, videos, found)
+    _check_bad(run, config, partitions, epoch, found)
     if not is_decided:
         decided = releases.decide(run, epoch, records)
         found = take_back(run, epoch, manifest, releases.read_released(run, before, decided))
-        _check_share(run, config, videos, found)
+        _check_bad(run, config, partitions, epoch, found)
     return found
 
 
-def _check_share(run: Run, config: TrainConfig, videos: int, manifest: Manifest) -> None:
-    bad = count_excluded(manifest)
+def _check_bad(
+    run: Run, config: TrainConfig, partitions: Mapping[int, Partition], epoch: int, manifest: Manifest
+) -> None:
+    """Check that few videos are bad, and that each index that `epoch` takes bags of has others."""
+    videos, bad = sum(each.rows for each in partitions.values()), count_excluded(manifest)
     if bad > config.max_bad_share * videos:
         uid = max(uid for uid, files in manifest.items() if files.excluded)
         last = read_excluded_of(run, {uid: manifest[uid]}).to_pylist()[-1]
@@ -240,4 +245,14 @@ def _check_share(run: Run, config: TrainConfig, videos: int, manifest: Manifest)
             f"{config.max_bad_share:g} allows; the last: {last['video_id']} ({last['kind']}: {last['message']}). "
             f"`adaptfocus quarantine list {run.url}` shows them, `adaptfocus quarantine retry` takes back those that "
             "decode now. Fix or leave out the others, or raise max_bad_share"
+        )
+    left: Counter[int] = Counter()
+    for uid, n in usable_of(config, partitions.values(), manifest).items():
+        left[source_of(uid)] += n
+    weights = config.mixture.weights(epoch) if config.mixture.more and epoch < config.epochs else ()
+    if empty := [number for number, weight in enumerate(weights) if weight and not left[number]]:
+        raise InputError(
+            f"{run.url}: no usable video of {config.index_urls[empty[0]]} is left, and epoch {epoch + 1} takes bags of "
+            f"it; the others could not be decoded. `adaptfocus quarantine list {run.url}` shows them, `adaptfocus "
+            "quarantine retry` takes back those that decode now. Fix them, or begin a new run without this index"
         )
