@@ -7,6 +7,7 @@ import json
 import pytest
 import yaml
 
+from adaptfocus.infra.running.run import shown_as
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
 from adaptfocus.pipelines.setting_values import read_yaml
 from adaptfocus.pipelines.settings import make
@@ -68,3 +69,12 @@ def test_no_message_repeats_a_secret(written: str) -> None:
     with pytest.raises(AdaptFocusError) as found:
         made(f"mixture.more={written}")
     assert "s3cret" not in str(found.value)
+
+
+def test_how_videos_are_shown_after_training_is_told_only_if_indexes_differ() -> None:
+    """An evaluation knows one frame rate and one crop: it must not pass for another index's in silence."""
+    assert shown_as(made("mixture.more=[{index: /b, crop_fraction: 1}]")) is None
+    said = shown_as(made("clip.fps=4", "mixture.more=[{index: /b, fps: 10}]"))
+    assert said
+    assert "as those of s3://bucket/a were in training: at 4 frames a second, with crop_fraction 1." in said
+    assert shown_as(made("mixture.more=[{index: /b, crop_fraction: 0.5}]"))
