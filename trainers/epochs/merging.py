@@ -246,13 +246,24 @@ def _check_bad(
             f"`adaptfocus quarantine list {run.url}` shows them, `adaptfocus quarantine retry` takes back those that "
             "decode now. Fix or leave out the others, or raise max_bad_share"
         )
-    left: Counter[int] = Counter()
+    if config.mixture.more and epoch < config.epochs:
+        _check_each_index(run, config, partitions, epoch, manifest)
+
+
+def _check_each_index(
+    run: Run, config: TrainConfig, partitions: Mapping[int, Partition], epoch: int, manifest: Manifest
+) -> None:
+    """Check that no index that `epoch` takes bags of has lost its last usable video."""
+    left, lost = Counter[int](), Counter[int]()
     for uid, n in usable_of(config, partitions.values(), manifest).items():
         left[source_of(uid)] += n
-    weights = config.mixture.weights(epoch) if config.mixture.more and epoch < config.epochs else ()
-    if empty := [number for number, weight in enumerate(weights) if weight and not left[number]]:
+        lost[source_of(uid)] += manifest[uid].excluded_rows if uid in manifest else 0
+    weights = enumerate(config.mixture.weights(epoch))
+    # One that never had any may have grown since, and is looked at when the epoch is drawn.
+    empty = next((number for number, weight in weights if weight and lost[number] and not left[number]), None)
+    if empty is not None:
         raise InputError(
-            f"{run.url}: no usable video of {config.index_urls[empty[0]]} is left, and epoch {epoch + 1} takes bags of "
-            f"it; the others could not be decoded. `adaptfocus quarantine list {run.url}` shows them, `adaptfocus "
+            f"{run.url}: no usable video of {config.index_urls[empty]} is left, and epoch {epoch + 1} takes bags of "
+            f"it; {lost[empty]} could not be decoded. `adaptfocus quarantine list {run.url}` shows them, `adaptfocus "
             "quarantine retry` takes back those that decode now. Fix them, or begin a new run without this index"
         )

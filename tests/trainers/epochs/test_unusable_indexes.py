@@ -12,11 +12,14 @@ from adaptfocus.trainers.errors import StoppedError
 from adaptfocus.trainers.inputs.run_index import training_facts
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import train
+from adaptfocus.trainers.runs.ledger import audit
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.preparation import prepare
 from adaptfocus.trainers.runs.quarantine import choose_rows, read_quarantine, release_decoded, retry
 from adaptfocus.trainers.settings.run import TrainConfig
-from tests.trainers.loop.test_training import broken_copy, trained
+from tests.footage import write_tar
+from tests.trainers.loop.test_training import DyingEngine, Killed, broken_copy, trained
+from tests.trainers.runs.growing import Growing
 from tests.trainers.runs.test_quarantine import repair
 from tests.worlds import SmallWorld, change_rows
 
@@ -70,7 +73,13 @@ def test_full_refuses_a_name_that_the_index_has_already(small_world: SmallWorld,
 def test_an_index_whose_videos_are_all_left_out_can_be_repaired(small_world: SmallWorld, tmp_path: Path) -> None:
     """The run ends before it decides which releases count, so that one that comes then counts."""
     world = broken_copy(small_world, tmp_path / "broken", 18)
-    own = ("max_bad_share=1", "plan.bags_per_epoch=36", "plan.clips_per_bag=1", "epochs=3")
+    own = (
+        "max_bad_share=1",
+        "plan.bags_per_epoch=36",
+        "plan.clips_per_bag=1",
+        "epochs=3",
+        "placement.isolate_decoding=false",
+    )
     config = mixture(small_world, tmp_path, world.train_index, *own)
     run = Run(config.url)
     with pytest.raises(StoppedError, match=rf"no usable video of {world.train_index} is left, and epoch 3 takes bags"):
@@ -79,3 +88,20 @@ def test_an_index_whose_videos_are_all_left_out_can_be_repaired(small_world: Sma
     assert release_decoded(run, list(retry(run, config, choose_rows(read_quarantine(run, config), []))))
     train(config, LocalEngine(2))
     assert read_quarantine(run, config).num_rows == 0
+
+
+def test_an_index_that_is_followed_may_get_its_first_usable_videos_later(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
+    growing = Growing(small_world, tmp_path / "growing")
+    key = growing.left.pop()
+    members = {f"{key}.mp4": growing.videos[key][".mp4"], f"{key}.json": b'{"labels": []}'}
+    write_tar(growing.folder / "tars" / "first.tar", members)
+    growing.index([*small_world.config.classes])
+    own = ("plan.unlabelled=left_out", "follow_index=true", "epochs=2", "plan.clips_per_bag=1")
+    config = mixture(small_world, tmp_path, growing.url, *own)
+    with pytest.raises(Killed):
+        trained(config, DyingEngine(2, 1))
+    growing.add(3, classes=[*small_world.config.classes])
+    found = audit(trained(config))
+    assert (found.epochs, found.clips_lost, found.clips_twice, found.clips_trained) == (2, 0, 0, 8)
