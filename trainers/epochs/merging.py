@@ -7,6 +7,7 @@ bytes come out.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,7 +17,7 @@ import pyarrow as pa
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError
-from adaptfocus.pipelines.index.partitions import Partition
+from adaptfocus.pipelines.index.partitions import Partition, source_of
 from adaptfocus.pipelines.over import Over
 from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.plan.published import PlanFacts, read_plan
@@ -27,7 +28,8 @@ from adaptfocus.pipelines.schemas import LEDGER_SCHEMA
 from adaptfocus.pipelines.store.strict_json import json_text
 from adaptfocus.trainers.diagnosis.summary import sum_up, summarise
 from adaptfocus.trainers.diagnosis.sums import EpochSums
-from adaptfocus.trainers.inputs.time_order import read_videos
+from adaptfocus.trainers.epochs.basis import usable_of
+from adaptfocus.trainers.inputs.run_index import read_videos
 from adaptfocus.trainers.inputs.unused_videos import find_unused
 from adaptfocus.trainers.runs import releases
 from adaptfocus.trainers.runs.ledger_files import LedgerFile, overlapping, read_ledger
@@ -72,9 +74,11 @@ class MergeTask:
 
     def own_rows(self) -> pa.Table:
         """The ledger rows of the bags of these partitions."""
-        parts = [read_ledger(self.config.url, self.ledger, *slots) for slots in self.slots]
-        rows, uids = pa.concat_tables([LEDGER_SCHEMA.empty_table(), *parts]), [each.uid for each in self.partitions]
-        return rows.filter(pa.array(np.isin(rows["video_row"].to_numpy() >> ROW_BITS, uids)))
+        uids, own = [each.uid for each in self.partitions], [LEDGER_SCHEMA.empty_table()]
+        for slots in self.slots:  # a small index of a mixture has some bags in each window of an epoch
+            rows = read_ledger(self.config.url, self.ledger, *slots)
+            own.append(rows.filter(pa.array(np.isin(rows["video_row"].to_numpy() >> ROW_BITS, uids))))
+        return pa.concat_tables(own)
 
 
 class MergedWindow(NamedTuple):
@@ -82,6 +86,7 @@ class MergedWindow(NamedTuple):
 
     files: dict[int, PartitionFiles]
     sums: EpochSums
+    bags: Counter[int]  # of each index, by its number
 
 
 def merge_window(task: MergeTask) -> MergedWindow:
@@ -100,7 +105,7 @@ def merge_window(task: MergeTask) -> MergedWindow:
         if rows.num_rows:
             made[partition.uid] = _written(task, before, rows, merged, planner)
         sums += sum_up(config, planner, saliency, merged, rows, task.epoch)
-    return MergedWindow(made, sums)
+    return MergedWindow(made, sums, Counter(source_of(uid) for uid in owner.tolist()))
 
 
 def _written(
@@ -159,7 +164,7 @@ def merge_epoch(
             f"the plan of epoch {epoch + 1} of {run.url} names partition {min(lost)}, which the snapshot of the index "
             f"that it is of does not have: the index.json of an epoch is missing, or not its own; {RESTORE}"
         )
-    manifest, sums = read_manifest(run, epoch), EpochSums.none(len(classes))
+    manifest, sums, bags = read_manifest(run, epoch), EpochSums.none(len(classes)), Counter[int]()
     rarity = rarity_of(videos_of_label) if config.plan.priority_share and videos_of_label is not None else None
     tasks = [
         MergeTask(
@@ -171,9 +176,11 @@ def merge_epoch(
     for merged in over(tasks, merge_window):
         manifest |= merged.files
         sums += merged.sums
-    videos = sum(each.rows for each in partitions.values())
-    manifest = _with_releases(run, config, videos, epoch + 1, manifest)
+        bags += merged.bags
+    manifest = _with_releases(run, config, partitions, epoch + 1, manifest)
     summary = summarise(config, classes, sums, epoch) | {"excluded": count_excluded(manifest)}
+    if config.mixture.more:
+        summary["bags_of_index"] = [bags[number] for number in range(len(config.index_urls))]
     store.write_bytes(run.epoch_url(epoch, SUMMARY), json_text(summary).encode())
     return manifest, plan
 
@@ -204,10 +211,12 @@ def _groups(
         yield tuple(own), slots, [file for file in files if any(overlapping([file], *each) for each in slots)]
 
 
-def _with_releases(run: Run, config: TrainConfig, videos: int, epoch: int, manifest: Manifest) -> Manifest:
+def _with_releases(
+    run: Run, config: TrainConfig, partitions: Mapping[int, Partition], epoch: int, manifest: Manifest
+) -> Manifest:
     """The manifest of `epoch`, without the left-out videos whose release counts from this epoch.
 
-    Which releases count is decided only after the share of bad videos has been checked. So a release can fix a run that
+    Which releases count is decided only after the bad videos have been checked. So a release can fix a run that
     ended at that check.
     """
     before = releases.read_decision(run, epoch - 1) or 0
@@ -215,16 +224,19 @@ def _with_releases(run: Run, config: TrainConfig, videos: int, epoch: int, manif
     is_decided = records is not None
     records = releases.count(run) if records is None else records
     found = take_back(run, epoch, manifest, releases.read_released(run, before, records))
-    _check_share(run, config, videos, found)
+    _check_bad(run, config, partitions, epoch, found)
     if not is_decided:
         decided = releases.decide(run, epoch, records)
         found = take_back(run, epoch, manifest, releases.read_released(run, before, decided))
-        _check_share(run, config, videos, found)
+        _check_bad(run, config, partitions, epoch, found)
     return found
 
 
-def _check_share(run: Run, config: TrainConfig, videos: int, manifest: Manifest) -> None:
-    bad = count_excluded(manifest)
+def _check_bad(
+    run: Run, config: TrainConfig, partitions: Mapping[int, Partition], epoch: int, manifest: Manifest
+) -> None:
+    """Check that few videos are bad, and that each index that `epoch` takes bags of has others."""
+    videos, bad = sum(each.rows for each in partitions.values()), count_excluded(manifest)
     if bad > config.max_bad_share * videos:
         uid = max(uid for uid, files in manifest.items() if files.excluded)
         last = read_excluded_of(run, {uid: manifest[uid]}).to_pylist()[-1]
@@ -233,4 +245,25 @@ def _check_share(run: Run, config: TrainConfig, videos: int, manifest: Manifest)
             f"{config.max_bad_share:g} allows; the last: {last['video_id']} ({last['kind']}: {last['message']}). "
             f"`adaptfocus quarantine list {run.url}` shows them, `adaptfocus quarantine retry` takes back those that "
             "decode now. Fix or leave out the others, or raise max_bad_share"
+        )
+    if config.mixture.more and epoch < config.epochs:
+        _check_each_index(run, config, partitions, epoch, manifest)
+
+
+def _check_each_index(
+    run: Run, config: TrainConfig, partitions: Mapping[int, Partition], epoch: int, manifest: Manifest
+) -> None:
+    """Check that no index that `epoch` takes bags of has lost its last usable video."""
+    left, lost = Counter[int](), Counter[int]()
+    for uid, n in usable_of(config, partitions.values(), manifest).items():
+        left[source_of(uid)] += n
+        lost[source_of(uid)] += manifest[uid].excluded_rows if uid in manifest else 0
+    weights = enumerate(config.mixture.weights(epoch))
+    # One that never had any may have grown since, and is looked at when the epoch is drawn.
+    empty = next((number for number, weight in weights if weight and lost[number] and not left[number]), None)
+    if empty is not None:
+        raise InputError(
+            f"{run.url}: no usable video of {config.index_urls[empty]} is left, and epoch {epoch + 1} takes bags of "
+            f"it; {lost[empty]} could not be decoded. `adaptfocus quarantine list {run.url}` shows them, `adaptfocus "
+            "quarantine retry` takes back those that decode now. Fix them, or begin a new run without this index"
         )
