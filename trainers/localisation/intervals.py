@@ -84,7 +84,8 @@ def propose(scores: np.ndarray, times_seconds: np.ndarray, duration_seconds: flo
         contrast = _contrast(moments, duration_seconds, _Means(own, times_seconds))
         best = np.argsort(-contrast, kind="stable")[:MOST_OF_LABEL]
         kept = best[suppress(moments[best], contrast[best], rules.most_iou)]
-        found.append(Intervals(np.full(len(kept), label), *moments[kept].T, contrast[kept]))
+        starts, ends = moments[kept].T
+        found.append(Intervals(np.full(len(kept), label), starts, ends, contrast[kept]))
     every = _joined(found)
     return every.take(np.argsort(-every.score, kind="stable")[: rules.most_proposals])
 

@@ -164,7 +164,7 @@ def limits_of(video: VideoFeatures, out: Outputs) -> np.ndarray:
 
 def _labels_over(video: VideoFeatures, limits: np.ndarray, classes: Sequence[str]) -> list[str]:
     highest = video.features.max(axis=0)
-    return [classes[k] for k in np.argsort(-highest, kind="stable").tolist() if highest[k] >= limits[k]]
+    return [str(classes[k]) for k in np.argsort(-highest, kind="stable").tolist() if highest[k] >= limits[k]]
 
 
 def _write_tracks(out: Outputs, track: str, own: Intervals) -> None:
