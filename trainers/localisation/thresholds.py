@@ -73,7 +73,7 @@ class Thresholds:
     def to_json(self) -> dict[str, Any]:
         rows = [
             {
-                "label": label, "threshold": round(float(value), 6), "from": source,
+                "label": label, "threshold": float(value), "from": source,
                 "f1": None if np.isnan(f1) else round(float(f1), 4), "positives": int(positives),
             }
             for label, value, source, f1, positives in zip(
