@@ -81,7 +81,8 @@ def _names(urls: Sequence[str], ending: str, fix: str) -> list[str]:
     root = common_folder(paths)
     names = [re.sub(ending, "", normal_id(path[len(root) :]), flags=re.IGNORECASE) for path in paths]
     check_unique(zip(names, urls, strict=True), fix)
-    return [check_id(name.replace("://", "/"), url) for name, url in zip(names, urls, strict=True)]
+    # Places of several kinds have no common folder: their ids are the whole paths, below no root.
+    return [check_id(name.replace("://", "/").lstrip("/"), url) for name, url in zip(names, urls, strict=True)]
 
 
 def _expanded(url: str, endings: tuple[str, ...], none: str) -> list[str]:
