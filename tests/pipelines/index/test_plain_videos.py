@@ -12,7 +12,7 @@ from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.index.packets import video_with_packets
 from adaptfocus.pipelines.shards.find import find_videos, video_names
 from tests.footage import encode, write_tar
-from tests.range_server import served
+from tests.pipelines.shards.range_server import served
 
 
 @pytest.fixture(scope="module")
