@@ -22,10 +22,11 @@ from adaptfocus.trainers.device.finite import list_places, not_finite
 from adaptfocus.trainers.device.transfer import Leaving
 from adaptfocus.trainers.errors import DrainedError
 from adaptfocus.trainers.loop.divergence import DivergedError, LossWatch, describe_divergence
-from adaptfocus.trainers.loop.scores import READING, RETRIES, Scores
+from adaptfocus.trainers.loop.scores import Scores
 from adaptfocus.trainers.loop.sharding import state_on_rank_zero
 from adaptfocus.trainers.ranks import Engine
 from adaptfocus.trainers.runs.log import Commit, Lineage
+from adaptfocus.trainers.runs.measured import READING, RETRIES
 from adaptfocus.trainers.settings.run import TrainConfig
 
 # What a rank asks for at the end of a step. All ranks do the largest of the values asked for.
