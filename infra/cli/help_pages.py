@@ -68,7 +68,7 @@ PAGES = {
     ),
     "runs": Page(TRAIN, "docs/operations.md", ("runs runs", "runs s3://bucket/runs --json")),
     "watch": Page(
-        TRAIN, "docs/operations.md", (f"watch {RUN}", "watch s3://bucket/runs/first s3://bucket/runs/second")
+        TRAIN, "docs/how-to/watch.md", (f"watch {RUN}", "watch s3://bucket/runs/first s3://bucket/runs/second")
     ),
     "gc": Page(TRAIN, "docs/operations.md", (f"gc {RUN} --dry-run", "gc s3://bucket/runs/first --older-than 72")),
     "quarantine": Page(

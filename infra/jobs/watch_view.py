@@ -21,6 +21,7 @@ from adaptfocus.infra.running.wording import many
 
 ALL, SOME, FEW = 2, 1, 0  # reasons and changes of warnings; only the first change; only what they say
 COLOURS = {"running": "green", "finished": "bold green", "stopped": "yellow", "silent": "bold red"}
+_JOINED = "\ue000"  # a space at which no line is broken; rich breaks at all others
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # names of a file must not steer the terminal
 
 
@@ -67,10 +68,12 @@ def screen_of(all_seen: Sequence[Seen], out: Console, below: str) -> Group:
 
 def wrapped(line: Line, out: Console) -> list[Text]:
     """A line in as many as the screen needs. Later ones stand further in, so that it is seen where a fact begins."""
-    text = line.text.lstrip()
+    text = line.text.lstrip().replace(" %", f"{_JOINED}%")  # no number without its unit
     indent = min(len(line.text) - len(text), max(out.width // 4, 0))
     parts = Text(text, overflow="fold").wrap(out, max(out.width - indent - 4, 8))
-    inner = [" " * (indent + (4 if n else 0)) + part.plain.rstrip() for n, part in enumerate(parts)]
+    inner = [
+        " " * (indent + (4 if n else 0)) + part.plain.rstrip().replace(_JOINED, " ") for n, part in enumerate(parts)
+    ]
     return [Text(each, line.style, overflow="fold") for each in inner] or [Text("")]
 
 

@@ -25,6 +25,7 @@ from adaptfocus.trainers.loop.divergence import DivergedError, LossWatch, descri
 from adaptfocus.trainers.loop.scores import Scores
 from adaptfocus.trainers.loop.sharding import state_on_rank_zero
 from adaptfocus.trainers.ranks import Engine
+from adaptfocus.trainers.runs.events import EventFiles
 from adaptfocus.trainers.runs.log import Commit, Lineage
 from adaptfocus.trainers.runs.measured import READING, RETRIES
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -61,6 +62,8 @@ class Commits:
         self._batches_apart = config.checkpoint.batches_apart(config.plan.bags_per_batch * config.plan.clips_per_bag)
         self._aside = engine.aside()
         self._last = last
+        wanted = config.checkpoint.tensorboard and engine.rank == 0
+        self._events = EventFiles(lineage.run, last) if wanted else None
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._stall_seconds = 0.0  # since the previous commit
@@ -157,6 +160,11 @@ class Commits:
             raise self._error
         return self._last
 
+    def after_merge(self) -> None:
+        """Record the epoch that the last commit ends, which is merged now."""
+        if self._events and self._last and self._last.ends_epoch:
+            self._events.add_epoch(self._last)
+
     def close(self) -> None:
         """Let a commit that is under way finish; not if there are other ranks, because it may wait for them in vain."""
         if self._thread and self.engine.workers == 1:
@@ -200,6 +208,8 @@ class Commits:
             counted = self._counted(plan, cursor, int(clips))
             entry = lineage.commit(folder, plan.epoch, cursor, plan.num_bags, self._last, metrics, sha256, *counted)
             lineage.drop_old_states(keep.keep, keep.keep_epochs)
+            if self._events:
+                self._events.add_commit(entry)
             return entry
 
         entry = self._aside.on_rank_zero(on_rank_zero)
