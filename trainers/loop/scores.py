@@ -41,6 +41,10 @@ class Scores:
         self._probability.append(probability if here else self._leaving.take(probability))
         self._stands_out.append(self._leaving.take(stands_out))
 
+    def newest(self) -> dict[str, np.ndarray]:
+        """The small columns of the newest step's batch."""
+        return self._columns[-1]
+
     def clips_decoded(self) -> int:
         """The number of clips of the bags that could be decoded."""
         return sum(int(step["ok"].sum()) * step["clip_id"].shape[1] for step in self._columns)

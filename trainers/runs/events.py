@@ -15,8 +15,7 @@ from typing import Any
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
-from adaptfocus.pipelines.store import strict_json
-from adaptfocus.trainers.runs.log import RESTORE, SUMMARY, Commit, Run
+from adaptfocus.trainers.runs.log import Commit, Run
 from adaptfocus.trainers.runs.measured import RETRIES
 
 FOLDER = "tensorboard"
@@ -52,13 +51,8 @@ class EventFiles:
         """Write the events of a commit."""
         self._write(commit, "commit", step_of(commit), scalars_of_commit(commit))
 
-    def add_epoch(self, commit: Commit) -> None:
-        """Write the events of the epoch that a commit ends, once it is merged."""
-        try:
-            summary = strict_json.read(self.run.epoch_url(commit.epoch, SUMMARY), RESTORE)
-        except AdaptFocusError as error:
-            _log.warning("event files of %s: %s", self.run.url, error)
-            return
+    def add_epoch(self, commit: Commit, summary: Mapping[str, Any]) -> None:
+        """Write the events of the epoch that a commit ends, by its summary."""
         self._write(commit, "epoch", step_of(commit), scalars_of_summary(summary))
 
     def _drop_after(self, number: int) -> None:

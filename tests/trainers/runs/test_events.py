@@ -121,7 +121,7 @@ def test_events_that_cannot_be_written_fail_no_run(
 
     monkeypatch.setattr(events.store, "write_bytes", fail)
     files.add_commit(commit)
-    files.add_epoch(commit)
+    files.add_epoch(commit, {"share_unmasked": 0.5})
     assert "events.out.tfevents.0000000001.commit is not written: no answer" in caplog.text
 
 
