@@ -226,14 +226,14 @@ def quiet_of(beat: dict[str, Any], commits: list[Commit], now: float) -> tuple[s
     since = now - float(beat.get("seconds", now))
     if since >= QUIET_SECONDS:
         stage = beat.get("stage")
-        hangs = "no step: it hangs, or cannot reach the store; look at its log"
-        said.append(f"for {duration(since)}: {stage or hangs}")
+        hangs = f"no step for {duration(since)}: it hangs, or cannot reach the store; look at its log"
+        said.append(f"{stage} for {duration(since)}" if stage else hangs)
     gaps = [b.seconds - a.seconds for a, b in pairwise(commits) if a.group == b.group]
     if gaps and not beat.get("stage"):
         usual, since = statistics.median(gaps), now - commits[-1].seconds
         if since >= max(QUIET_SECONDS, MISSED * usual):
             apart = duration(usual) if usual >= 2 else f"{usual:.1f} s"
-            said.append(f"for {duration(since)}: no commit; the last ones were {apart} apart")
+            said.append(f"no commit for {duration(since)}; the last ones were {apart} apart")
     return tuple(said)
 
 

@@ -78,10 +78,10 @@ def test_a_living_process_that_does_nothing_is_called_quiet() -> None:
     commits, now = [commit(n, 30.0 * n) for n in range(1, 5)], 1000.0
     assert quiet_of({"seconds": now - 5}, commits[:1], now) == ()
     assert quiet_of({"seconds": now - 5}, [commit(n, now - 100 + 30 * n) for n in range(4)], now) == ()
-    assert quiet_of({"seconds": now - 5}, commits, now) == ("for 15 min: no commit; the last ones were 30 s apart",)
-    assert quiet_of({"seconds": now - 90}, [], now)[0].startswith("for 90 s: no step: it hangs")
+    assert quiet_of({"seconds": now - 5}, commits, now) == ("no commit for 15 min; the last ones were 30 s apart",)
+    assert quiet_of({"seconds": now - 90}, [], now)[0].startswith("no step for 90 s: it hangs")
     planning = {"seconds": now - 600, "stage": "planning the epoch"}
-    assert quiet_of(planning, commits, now) == ("for 10 min: planning the epoch",), "a long plan is no fault"
+    assert quiet_of(planning, commits, now) == ("planning the epoch for 10 min",), "a long plan is no fault"
     resumed = [commit(1, 0.0), Commit(2, "checkpoint", "later", 1, 5000.0)]
     assert quiet_of({"seconds": 5400.0}, resumed, 5400.0) == (), "the pause between two processes is no usual time"
 
