@@ -66,7 +66,11 @@ PAGES = {
         "docs/clusters.md",
         ("submit small name=first runs=s3://bucket/runs index=s3://bucket/index/train --address http://HEAD:8265",),
     ),
-    "runs": Page(TRAIN, "docs/operations.md", ("runs runs", "runs s3://bucket/runs --json")),
+    "runs": Page(
+        TRAIN,
+        "docs/operations.md",
+        ("runs runs", "runs s3://bucket/runs --compare --sort per_time_map", "runs runs --json"),
+    ),
     "watch": Page(
         TRAIN, "docs/how-to/watch.md", (f"watch {RUN}", "watch s3://bucket/runs/first s3://bucket/runs/second")
     ),
@@ -82,6 +86,11 @@ PAGES = {
         (f"evaluate {RUN} --index index/test", f"evaluate {RUN} --index index/test --views 10 --crops 3 --name thirty"),
     ),
     "report": Page(JUDGE, "docs/operations.md", (f"report {RUN} runs/baseline --out report.html",)),
+    "show": Page(
+        JUDGE,
+        "docs/operations.md",
+        (f"show {RUN} 17592186044416", f"show {RUN} 17592186044416 --out clip.png"),
+    ),
     "export-model": Page(
         USE,
         "docs/backbones.md",

@@ -20,6 +20,7 @@ from adaptfocus.infra.report.sample_choice import (
     refuse_unknown,
     rows_of_ids,
     saliency_of,
+    seen_by,
     worst_videos,
 )
 from adaptfocus.infra.report.thumbnails import SIZE_PIXELS, STRIP_PIXELS, frames_jpeg
@@ -30,7 +31,7 @@ from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.plan.published import PlanFacts, read_drawn, read_plan
 from adaptfocus.pipelines.plan.windows import uid_of
 from adaptfocus.pipelines.saliency.bins import Bins, fade, spikes
-from adaptfocus.pipelines.schemas import NEVER_VISITED, STEP_SCHEMA
+from adaptfocus.pipelines.schemas import BY_SCORE, NEVER_VISITED, NO_LABEL, STEP_SCHEMA
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.trainers.inputs.run_index import describe_sources
 from adaptfocus.trainers.runs.growth import last_decided
@@ -41,6 +42,9 @@ from adaptfocus.trainers.settings.run import TrainConfig
 
 STRIP_FRAMES = 8  # as many as can be told apart on a phone
 _ROWS, _DRAWN = (pa.schema([STEP_SCHEMA.field(n) for n in names]) for names in (["video_row"], ["video_row", "clips"]))
+
+
+REASONS = {NO_LABEL: ("explore", None), BY_SCORE: ("score", None)}  # of a clip that focuses on no action
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,9 @@ def samples_of(
         if all(r[0] is not run for r in same):
             why = f"{describe_sources(config)} has changed since {name} was trained: its rows are other videos now"
             unseen.append(Dropped("index_changed", len(video_ids) or count, why, "sample videos"))
-    indexes = dict.fromkeys((config.index_urls, videos.fingerprint) for _, _, config, videos in same)
+    indexes = dict.fromkeys(seen_by(config, videos.fingerprint) for _, _, config, videos in same)
     for number, index in enumerate(indexes):
-        own = [r for r in same if (r[2].index_urls, r[3].fingerprint) == index]
+        own = [r for r in same if seen_by(r[2], r[3].fingerprint) == index]
         videos, opened = own[0][3], [_opened(run, name, config) for run, name, config, _ in own]
         choices = rows_of_ids(videos, video_ids) if video_ids else worst_videos(videos, opened, count)
         planner = _planner(videos, [choice.row for choice in choices])
@@ -158,8 +162,10 @@ def _drawn(opened: RunSeen, planner: Planner) -> dict[int, list[DrawnClip]]:
             width = width_of[bag["video_row"]]
             for clip in bag["clips"]:
                 label = clip["focus_label_id"]
-                reason, name = ("explore", None) if label < 0 else ("focus", planner.classes[label])
-                found[bag["video_row"]].append(DrawnClip(clip["center_seconds"], width, reason, name, epoch + 1))
+                reason, name = REASONS.get(label) or ("focus", planner.classes[label])
+                found[bag["video_row"]].append(
+                    DrawnClip(clip["center_seconds"], width, reason, name, epoch + 1, clip["clip_id"])
+                )
     return found
 
 
