@@ -72,7 +72,7 @@ PAGES = {
         ("runs runs", "runs s3://bucket/runs --compare --sort per_time_map", "runs runs --json"),
     ),
     "watch": Page(
-        TRAIN, "docs/operations.md", (f"watch {RUN}", "watch s3://bucket/runs/first s3://bucket/runs/second")
+        TRAIN, "docs/how-to/watch.md", (f"watch {RUN}", "watch s3://bucket/runs/first s3://bucket/runs/second")
     ),
     "gc": Page(TRAIN, "docs/operations.md", (f"gc {RUN} --dry-run", "gc s3://bucket/runs/first --older-than 72")),
     "quarantine": Page(
