@@ -33,7 +33,19 @@ ORDER = {
             "video",
             "decode",
         ),
-        *("inspection", "apart", "shards", "index", "saliency", "plan", "features", "stream", "datasets", "worlds"),
+        *(
+            "inspection",
+            "apart",
+            "shards",
+            "index",
+            "saliency",
+            "plan",
+            "features",
+            "stream",
+            "library",
+            "datasets",
+            "worlds",
+        ),
     ),
     "trainers": (
         *(
@@ -50,7 +62,7 @@ ORDER = {
             "runs",
             "epochs",
         ),
-        *("loop", "evaluation", "on_ray", "probes", "pretraining"),
+        *("loop", "evaluation", "library", "on_ray", "probes", "pretraining"),
     ),
     "infra": ("running", "jobs", "report", "demo", "cli"),
 }
@@ -63,6 +75,7 @@ WITHOUT_TORCH = (
     *("pipelines.store.objects", "pipelines.inspection.packet_table", "pipelines.decode.windows"),
     *("pipelines.apart.child", "pipelines.shards.packing", "pipelines.index.build", "pipelines.plan.order"),
     *("pipelines.plan.settings", "pipelines.stream.clips", "pipelines.stream.windows", "trainers.settings.run"),
+    *("pipelines.library.clips", "pipelines.library.samplers", "pipelines.library.dense_reading"),
     *("trainers.batches", "trainers.settings.recipes", "infra.cli.app", "infra.jobs.watch_view"),
 )
 # Tensors and rows in, tensors and rows out. One function is let off: weights have to come from somewhere.
