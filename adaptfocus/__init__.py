@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from adaptfocus.pipelines.errors import AdaptFocusError
     from adaptfocus.pipelines.library import Clips, Index, Video, dense, open_index, shuffled, uniform, windows
     from adaptfocus.pipelines.plan.settings import ClipConfig
+    from adaptfocus.trainers.library import Run
 
 __all__ = [
     "AdaptFocusError",
@@ -23,6 +24,7 @@ __all__ = [
     "Clips",
     "DecodeConfig",
     "Index",
+    "Run",
     "Video",
     "dense",
     "open_index",
@@ -37,5 +39,6 @@ __getattr__ = lazily(
         "pipelines.errors": ("AdaptFocusError",),
         "pipelines.library": ("Clips", "Index", "Video", "dense", "open_index", "shuffled", "uniform", "windows"),
         "pipelines.plan.settings": ("ClipConfig",),
+        "trainers.library": ("Run",),
     },
 )
