@@ -6,11 +6,9 @@ found by its hash, which says in which partitions it can be. So a corpus of any 
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -82,8 +80,8 @@ class Index:
 
     def __init__(self, url: str, facts: IndexFacts) -> None:
         self.url, self.facts = url, facts
-        self._held: OrderedDict[int, _Rows] = OrderedDict()
-        self._lock = threading.Lock()
+        # No lock of ours: a worker that is forked while a thread holds one would wait for it for ever.
+        self._rows = lru_cache(PARTITIONS_HELD)(self._read_rows)
 
     @property
     def classes(self) -> list[str]:
@@ -145,25 +143,16 @@ class Index:
                 return rows, place
         return None
 
-    def _rows(self, uid: int) -> _Rows:
-        with self._lock:
-            if uid in self._held:
-                self._held.move_to_end(uid)
-                return self._held[uid]
-        rows = _Rows(read_partition(self.url, self.partitions[uid]).combine_chunks())
-        with self._lock:
-            self._held[uid] = rows
-            while len(self._held) > PARTITIONS_HELD:
-                self._held.popitem(last=False)
-        return rows
+    def _read_rows(self, uid: int) -> _Rows:
+        return _Rows(read_partition(self.url, self.partitions[uid]).combine_chunks())
 
     def __getstate__(self) -> dict[str, Any]:
         """Another process reads the rows that it needs."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_held", "_lock")}
+        return {name: value for name, value in self.__dict__.items() if name != "_rows"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._held, self._lock = OrderedDict(), threading.Lock()
+        self._rows = lru_cache(PARTITIONS_HELD)(self._read_rows)
 
 
 class _Rows:

@@ -109,6 +109,11 @@ class _Batches(IterableDataset):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         epoch, first, rank, world_size = self.begin.tolist()
+        if not world_size:
+            raise ConfigError(
+                "these batches belong to the loader that Clips.loader gave, and another DataLoader was made of it "
+                "(accelerator.prepare does that); use the loader as it is, or give torch's DataLoader the clips"
+            )
         worker = get_worker_info()
         own, of = (worker.id, worker.num_workers) if worker else (0, 1)
         share = self.clips.share(epoch, first, self.batch_size, rank, world_size, self.drop_last)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -43,7 +43,7 @@ class InPieces(Sequence[tuple[VideoKey, float]]):
     def __init__(self, counts: Iterable[int], read: Callable[[int], Piece], fingerprint: str) -> None:
         self._ends = [*accumulate(counts)]
         self._read, self.fingerprint = read, fingerprint
-        self._held: OrderedDict[int, Piece] = OrderedDict()
+        self._piece = lru_cache(PIECES_HELD)(self._make)
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -59,20 +59,19 @@ class InPieces(Sequence[tuple[VideoKey, float]]):
         inside = at - (self._ends[number - 1] if number else 0)
         return int(rows[inside]), float(seconds[inside])
 
-    def _piece(self, number: int) -> Piece:
-        piece = self._held.get(number)
-        if piece is None:
-            piece = self._read(number)
-            size = self._ends[number] - (self._ends[number - 1] if number else 0)
-            if len(piece.video_rows) != size:
-                raise InputError(f"a sampler gave {len(piece.video_rows)} moments, and had announced {size}")
-            self._held[number] = piece
-            while len(self._held) > PIECES_HELD:
-                self._held.popitem(last=False)
+    def _make(self, number: int) -> Piece:
+        piece = self._read(number)
+        size = self._ends[number] - (self._ends[number - 1] if number else 0)
+        if len(piece.video_rows) != size:
+            raise InputError(f"a sampler gave {len(piece.video_rows)} moments, and had announced {size}")
         return piece
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_held": OrderedDict()}
+        return {name: value for name, value in self.__dict__.items() if name != "_piece"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._piece = lru_cache(PIECES_HELD)(self._make)
 
 
 class Shuffled:

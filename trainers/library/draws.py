@@ -1,4 +1,4 @@
-"""Moments of a run: those that it has planned, and new ones drawn from its saliency by the code that draws its plans."""
+"""Moments of a run: those it has planned, and new ones from its saliency, by the code that draws its plans."""
 
 from __future__ import annotations
 
