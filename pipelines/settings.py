@@ -7,8 +7,9 @@ model lives with the code that it configures. Settings are frozen. A ConfigError
 from __future__ import annotations
 
 import difflib
+import types
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 import pydantic
 
@@ -154,7 +155,8 @@ def _wanted(item: Any) -> str:
 
 
 def _settings_in(annotation: Any) -> type[Settings] | None:
-    for candidate in (annotation, *get_args(annotation)):
+    inside = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else ()
+    for candidate in (annotation, *inside):  # a list of groups is one value
         if isinstance(candidate, type) and issubclass(candidate, Settings):
             return candidate
     return None

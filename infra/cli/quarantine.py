@@ -121,7 +121,7 @@ def _rows(run: Run, config: TrainConfig, index_refused: bool) -> list[dict]:
 
     rows = read_quarantine(run, config).to_pylist()
     nothing = {"video_row": None, "epoch": None, "state": "refused"}
-    return rows + ([row | nothing for row in refused_of(config.index)] if index_refused else [])
+    return rows + ([row | nothing for url in config.index_urls for row in refused_of(url)] if index_refused else [])
 
 
 def _plain(text: str) -> str:

@@ -26,7 +26,7 @@ def count_dropped(runs: Sequence[tuple[Run, str, TrainConfig, dict]], evaluation
 
     Rows are read and passed over; a hash of each stays.
     """
-    indexes = dict.fromkeys(config.index for _, _, config, _ in runs)
+    indexes = dict.fromkeys(url for _, _, config, _ in runs for url in config.index_urls)
     refused = (_told(row) for index in indexes for row in refused_of(index))
     excluded = (row for run, _, config, _ in runs for row in _excluded(run, config))
     unscored = (

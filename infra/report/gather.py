@@ -81,7 +81,7 @@ def gather(
         ConfigError: a URL is not a run. InputError: a run has nothing to show yet or is given twice, or no index has a
             video with a given id.
     """
-    opened: dict[tuple[str, str], Videos] = {}  # runs that are compared share an index, which is read once
+    opened: dict[Indexes, Videos] = {}  # runs that are compared share an index, which is read once
     runs = [_read(url, name, evaluation, opened, over) for url, name in zip(run_urls, _names(run_urls), strict=True)]
     settings = _differing_settings(runs)
     rows = [_row(*each, evaluation) for each in zip(runs, _regimes(runs), settings, strict=True)]
@@ -98,19 +98,22 @@ def gather(
         samples=shown,
         dropped=[*count_dropped([(r.run, r.name, r.config, r.scores) for r in runs], evaluation), *unseen],
         config_text=yaml.safe_dump({r.name: r.config.model_dump(mode="json") for r in runs}, sort_keys=False),
-        ledger=[*_ledger([r.found for r in runs]), *_growth(runs), *_reading(runs)],
+        ledger=[*_ledger([r.found for r in runs]), *_growth(runs), *_mixed(runs), *_reading(runs)],
         evaluation=evaluation,
     )
 
 
-def _read(url: str, name: str, evaluation: str, opened: dict[tuple[str, str], Videos], over: Over) -> GatheredRun:
+Indexes = tuple[tuple[str, ...], str]  # all indexes of a run, and their fingerprint
+
+
+def _read(url: str, name: str, evaluation: str, opened: dict[Indexes, Videos], over: Over) -> GatheredRun:
     run, config = Run(url), load_config(url)
     entries = run.entries()
     if not last_commits(entries):
         raise InputError(f"{url} has no checkpoint yet; train it first")
-    index = config.index, fingerprint_of(run)
+    index = config.index_urls, fingerprint_of(run)
     if index not in opened:
-        opened[index] = open_videos(*index)
+        opened[index] = open_videos(config, index[1])
     urls = [run.epoch_url(epoch, SUMMARY) for epoch in range(config.epochs)]
     summaries = [json.loads(store.read_bytes(url)) for url in urls if store.exists(url)]
     scores = read_scores(url, evaluation)
@@ -257,7 +260,7 @@ def _diagnostic_curves(runs: Sequence[GatheredRun]) -> list[Curve]:
 def _chance_lines(runs: Sequence[GatheredRun], scale: int) -> list[tuple[list[float], list[float], str]]:
     """The score of random moments, from the first epoch to the last: one line for each index."""
     epochs = [s["epoch"] + 1 for r in runs for s in r.summaries]
-    known = {r.config.index: r.videos.hit_chance for r in runs if r.videos.hit_chance is not None}
+    known = {r.config.index_urls: r.videos.hit_chance for r in runs if r.videos.hit_chance is not None}
     if len(set(epochs)) < 2:
         return []
     names = {url: "random moments" if len(known) == 1 else f"random moments of {url}" for url in known}
@@ -281,6 +284,17 @@ def _growth(runs: Sequence[GatheredRun]) -> list[tuple[str, list[str]]]:
     grown = [all_decided(r.run, r.config.epochs) for r in runs]
     said = ["; ".join(map(describe_growth, each)) or "no" for each in grown]
     return [("The index grew", said)] if any(grown) else []
+
+
+def _mixed(runs: Sequence[GatheredRun]) -> list[tuple[str, list[str]]]:
+    """The bags that runs on several indexes have had of each; no row if there is none."""
+    said = []
+    for r in runs:
+        counts = [each["bags_of_index"] for each in r.summaries if "bags_of_index" in each]
+        bags = [sum(each) for each in zip(*counts, strict=True)]
+        named = [f"{n} of {url}" for n, url in zip(bags, r.config.index_urls, strict=False)]
+        said.append("; ".join(named) or "one index")
+    return [("Bags of each index, in merged epochs", said)] if any(r.config.mixture.more for r in runs) else []
 
 
 def _reading(runs: Sequence[GatheredRun]) -> list[tuple[str, list[str]]]:

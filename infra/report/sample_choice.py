@@ -19,14 +19,14 @@ import pyarrow as pa
 
 from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.index.deal import hash_of_id
-from adaptfocus.pipelines.index.load import NoSnapshotError, open_index, read_partition, read_partitions
+from adaptfocus.pipelines.index.load import NoSnapshotError
 from adaptfocus.pipelines.index.partitions import Partition
 from adaptfocus.pipelines.plan.labels import is_shown
 from adaptfocus.pipelines.plan.order import order_of_partitions
 from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.saliency.bins import spikes
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
-from adaptfocus.trainers.inputs.time_order import read_videos
+from adaptfocus.trainers.inputs.run_index import read_videos, run_partitions, training_facts
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.snapshots import Manifest, PartitionFiles, read_left_out, read_saliency_of
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -44,12 +44,16 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True)
 class Videos:
-    """An opened index."""
+    """The videos of the index of some runs, or of all of their indexes."""
 
-    url: str
+    config: TrainConfig  # of a run on it: which index, or which indexes
     fingerprint: str
     classes: tuple[str, ...]
     partitions: tuple[Partition, ...]  # all of them, by uid
+
+    def read(self, partition: Partition, columns: Sequence[str] | None = None) -> pa.Table:
+        """The videos of a partition as they are indexed, whatever task the run has."""
+        return read_videos(self.config.model_copy(update={"task": "labels"}), [partition], columns)
 
     @property
     def count(self) -> int:
@@ -80,7 +84,7 @@ class Videos:
         """
         columns = ["duration_seconds", "labels", "intervals"]
         shares = [share for each in self.looked_at if each.unlabelled < each.rows
-                  for share in _covered(read_partition(self.url, each, columns))]  # fmt: skip
+                  for share in _covered(self.read(each, columns))]  # fmt: skip
         return float(np.mean(shares)) if shares else None
 
 
@@ -113,17 +117,18 @@ class _Ranked:
     weak: list[_Pair] = field(default_factory=list)
 
 
-def open_videos(index_url: str, fingerprint: str) -> Videos:
-    """The videos of a snapshot of an index, or of the newest one if there is none with this fingerprint.
+def open_videos(config: TrainConfig, fingerprint: str) -> Videos:
+    """The videos of a snapshot of a run's index, or of the newest one if there is none with this fingerprint.
 
     Raises InputError: there is no index.
     """
+    indexed = config.model_copy(update={"task": "labels"})
     try:
-        facts = open_index(index_url, fingerprint)
+        facts = training_facts(indexed, fingerprint)
     except NoSnapshotError:
-        facts = open_index(index_url)
-    partitions = read_partitions(index_url, facts.fingerprint)
-    return Videos(index_url, facts.fingerprint, tuple(facts.classes), partitions)
+        facts = training_facts(indexed)
+    partitions = run_partitions(config, facts.fingerprint)
+    return Videos(config, facts.fingerprint, tuple(facts.classes), partitions)
 
 
 def rows_of_ids(videos: Videos, video_ids: Sequence[str]) -> list[Choice]:
@@ -136,7 +141,7 @@ def rows_of_ids(videos: Videos, video_ids: Sequence[str]) -> list[Choice]:
     for each in videos.partitions:
         wanted = {name for name, at in hashes.items() if each.first_hash <= at <= each.last_hash}
         if wanted:
-            table = read_partition(videos.url, each, ["video_id"])
+            table = videos.read(each, ["video_id"])
             found = zip(table["video_id"].to_pylist(), table["video_row"].to_pylist(), strict=True)
             rows |= {name: row for name, row in found if name in wanted}
     return [Choice(rows[name], "asked for by its id") for name in video_ids if name in rows]
@@ -148,7 +153,7 @@ def refuse_unknown(indexes: Sequence[Videos], video_ids: Sequence[str]) -> None:
         if any(rows_of_ids(videos, [name]) for videos in indexes):
             continue
         known = [each for videos in indexes for part in videos.looked_at
-                 for each in read_partition(videos.url, part, ["video_id"])["video_id"].to_pylist()]  # fmt: skip
+                 for each in videos.read(part, ["video_id"])["video_id"].to_pylist()]  # fmt: skip
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"; the nearest is {near[0]!r}" if near else ""
         raise InputError(f"--video {name}: no video of the runs' indexes has that id{hint}")
@@ -168,7 +173,7 @@ def worst_videos(videos: Videos, runs: Sequence[RunSeen], count: int) -> list[Ch
         excluded = {
             row for each, own in zip(runs, files, strict=True) for row in read_left_out(each.run, {own.uid: own})
         }
-        planner = Planner.of(read_partition(videos.url, partition, _RANKED_BY), videos.classes)
+        planner = Planner.of(videos.read(partition, _RANKED_BY), videos.classes)
         rows = planner.video_rows[planner.labels.lengths > 0]
         labelled.append(rows[~np.isin(rows, [*excluded])])
         for each, own, found in zip(runs, files, ranked, strict=True):

@@ -25,14 +25,14 @@ from adaptfocus.infra.report.sample_choice import (
 from adaptfocus.infra.report.thumbnails import SIZE_PIXELS, STRIP_PIXELS, frames_jpeg
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError, BadVideoError
-from adaptfocus.pipelines.index.load import read_partition
-from adaptfocus.pipelines.index.partitions import LOADED_SCHEMA
+from adaptfocus.pipelines.index.partitions import LOADED_SCHEMA, source_of
 from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.plan.published import PlanFacts, read_drawn, read_plan
 from adaptfocus.pipelines.plan.windows import uid_of
 from adaptfocus.pipelines.saliency.bins import Bins, fade, spikes
 from adaptfocus.pipelines.schemas import NEVER_VISITED, STEP_SCHEMA
 from adaptfocus.pipelines.store import strict_json
+from adaptfocus.trainers.inputs.run_index import describe_sources
 from adaptfocus.trainers.runs.growth import last_decided
 from adaptfocus.trainers.runs.log import RESTORE, SALIENCY, Run
 from adaptfocus.trainers.runs.open import facts_of_run
@@ -72,11 +72,11 @@ def samples_of(
     same = [r for r in runs if fingerprint_of(r[0]) == r[3].fingerprint]
     for run, name, config, _ in runs:
         if all(r[0] is not run for r in same):
-            why = f"{config.index} has changed since {name} was trained: its rows are other videos now"
+            why = f"{describe_sources(config)} has changed since {name} was trained: its rows are other videos now"
             unseen.append(Dropped("index_changed", len(video_ids) or count, why, "sample videos"))
-    indexes = dict.fromkeys((config.index, videos.fingerprint) for _, _, config, videos in same)
+    indexes = dict.fromkeys((config.index_urls, videos.fingerprint) for _, _, config, videos in same)
     for number, index in enumerate(indexes):
-        own = [r for r in same if (r[2].index, r[3].fingerprint) == index]
+        own = [r for r in same if (r[2].index_urls, r[3].fingerprint) == index]
         videos, opened = own[0][3], [_opened(run, name, config) for run, name, config, _ in own]
         choices = rows_of_ids(videos, video_ids) if video_ids else worst_videos(videos, opened, count)
         planner = _planner(videos, [choice.row for choice in choices])
@@ -106,7 +106,7 @@ def _opened(run: Run, name: str, config: TrainConfig) -> RunSeen:
 def _planner(videos: Videos, rows: Sequence[int]) -> Planner:
     """Some videos of an index, with all columns. Only their partitions are read, one after the other."""
     uids = {uid_of(row) for row in rows}
-    parts = (read_partition(videos.url, each) for each in videos.partitions if each.uid in uids)
+    parts = (videos.read(each) for each in videos.partitions if each.uid in uids)
     tables = [part.filter(pc.field("video_row").isin(rows)) for part in parts]
     return Planner.of(pa.concat_tables([LOADED_SCHEMA.empty_table(), *tables]), videos.classes)
 
@@ -147,8 +147,10 @@ def _drawn(opened: RunSeen, planner: Planner) -> dict[int, list[DrawnClip]]:
     """Every clip that was drawn from some videos, epoch by epoch."""
     half, wanted = (opened.config.clip.frames - 1) / 2, planner.video_rows.tolist()
     rates = planner.table.column("frame_rate_hz").to_pylist()
-    stride_seconds = opened.config.clip.stride_seconds
-    width_of = {row: half * stride_seconds(rate) for row, rate in zip(wanted, rates, strict=True)}
+    clips = {source: opened.config.clip_of(source) for source in range(len(opened.config.index_urls))}
+    width_of = {
+        row: half * clips[source_of(uid_of(row))].stride_seconds(rate) for row, rate in zip(wanted, rates, strict=True)
+    }
     found: dict[int, list[DrawnClip]] = {row: [] for row in wanted}
     for epoch in range(opened.epochs):
         plan = read_plan(opened.run.epoch_url(epoch, "plan"))

@@ -26,6 +26,7 @@ from adaptfocus.pipelines.plan.published import (
 )
 from adaptfocus.pipelines.store.ahead import cost_of
 from adaptfocus.pipelines.video.packets import packet_count
+from adaptfocus.trainers.epochs.mixed_windows import MixedTask, begun, draw_mixed
 from adaptfocus.trainers.epochs.planner import Corpus, EpochPlanner
 from adaptfocus.trainers.epochs.window_tasks import Drawn, WindowTask, draw_window
 from adaptfocus.trainers.inputs.unused_videos import describe_unused, read_unused
@@ -35,6 +36,7 @@ from adaptfocus.trainers.settings.run import TrainConfig
 
 SAMPLE_BAGS = 2048  # of a window that is sampled: its first ones, which its order makes a random sample
 
+Task = WindowTask | MixedTask
 Progress = Callable[[int, int], None]  # windows done, windows in all
 
 
@@ -88,7 +90,7 @@ class _Counted:
     counts: list[Counter[str]] = field(default_factory=list)
 
     def __call__(self, items: Sequence[Any], function: Callable[[Any], Any]) -> Iterator[Any]:
-        if function is not draw_window:
+        if function not in (draw_window, draw_mixed):
             yield from self.over(items, function)
             return
         full = [number for number, task in enumerate(items) if task.slots.end > task.slots.first]
@@ -96,11 +98,11 @@ class _Counted:
         chosen, tasks = full, [items[number] for number in full]
         if self.sample and self.sample < len(full):
             chosen = [full[(2 * n + 1) * len(full) // (2 * self.sample)] for n in range(self.sample)]
-            tasks = [_begun(items[number]) for number in chosen]
-        results = iter(self.over(tasks, partial(_draw_and_count, keeps=self.keeps)))
+            tasks = [begun(items[number], SAMPLE_BAGS) for number in chosen]
+        results = iter(self.over(tasks, partial(_draw_and_count, draw=function, keeps=self.keeps)))
         for number, task in enumerate(items):
             if number not in chosen:
-                yield draw_window(task) if number not in full else Drawn([], None)
+                yield function(task) if number not in full else Drawn([], None)
                 continue
             drawn, counts = next(results)
             self.counts.append(counts)
@@ -108,20 +110,14 @@ class _Counted:
             yield drawn if chosen is full else Drawn([], None)
 
 
-def _begun(task: WindowTask) -> WindowTask:
-    """Only the first SAMPLE_BAGS bags of a window."""
-    slots = task.slots
-    return replace(task, slots=slots._replace(end=min(slots.end, slots.first + SAMPLE_BAGS)))
-
-
-def _draw_and_count(task: WindowTask, keeps: bool) -> tuple[Drawn, Counter[str]]:
+def _draw_and_count(task: Task, draw: Callable[[Task], Drawn], keeps: bool) -> tuple[Drawn, Counter[str]]:
     """Draw a window -> (what `draw_window` gives, the counts of its bags)."""
     with tempfile.TemporaryDirectory() as folder:
         here = task if keeps else replace(task, plan_url=folder)
-        return draw_window(here), _count(here)
+        return draw(here), _count(here)
 
 
-def _count(task: WindowTask) -> Counter[str]:
+def _count(task: Task) -> Counter[str]:
     """What the bags of a window cost. Some chunks of it are in memory at once."""
     bags = task.slots.end - task.slots.first
     found = Counter(bags=bags)

@@ -203,7 +203,9 @@ def _train_on_cluster(config: TrainConfig, address: str | None, end: Ending, sta
 
 def places_of(config: TrainConfig) -> dict[str, str]:
     """Each place that the workers read or write -> an existing file in it."""
-    places = {"runs": store.join(config.url, "config.json"), "index": store.join(config.index, "snapshots")}
+    places = {"runs": store.join(config.url, "config.json")}
+    for number, url in enumerate(config.index_urls):
+        places["index" if not number else f"mixture.more.{number - 1}.index"] = store.join(url, "snapshots")
     start = config.start_from and store.join(config.start_from, "config.json")
     features = config.features and store.join(config.features, "features.json")
     weights = None if config.weights == PACKAGED else config.weights  # each node has its own package

@@ -55,13 +55,6 @@ def read_packets(rows: pa.Table) -> list[bytes]:
     return found
 
 
-def moved_packets(rows: pa.Table, index_url: str) -> pa.Table:
-    """Rows whose `packets_url` names the objects of an index at another place."""
-    names = [url.rsplit("/", 1)[-1] for url in rows.column("packets_url").to_pylist()]
-    urls = packets_urls(pa.chunked_array([names], pa.string()), index_url)
-    return rows.set_column(rows.schema.get_field_index("packets_url"), rows.schema.field("packets_url"), urls)
-
-
 def with_packets(rows: pa.Table) -> pa.Table:
     """Rows of a loaded index with one more column, `packets` (binary). Raises as `read_packets`."""
     if "packets" in rows.column_names:

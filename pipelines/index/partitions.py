@@ -21,6 +21,7 @@ from adaptfocus.pipelines.index.packets import identity_of, packets_urls
 from adaptfocus.pipelines.schemas import INDEX_SCHEMA
 
 ROW_BITS = 24  # of a `video_row`: the row in the partition
+SOURCE_BITS = 32  # of a uid. Above them is the number of its index, in a run on several (docs/decisions/0032)
 LOADED_SCHEMA = pa.schema([pa.field("video_row", pa.int64()), *INDEX_SCHEMA])
 ROWS, DEAD, MANIFESTS = "rows", "dead", "manifests"
 _DEAD_SCHEMA = pa.schema([("row", pa.int32())])
@@ -54,6 +55,11 @@ class Partition:
     stored_rows: int  # with those
     first_hash: int  # of the range that the hashes of its ids are in
     last_hash: int
+
+
+def source_of(uid: int) -> int:
+    """The number of the index that a partition is of, in a run on several."""
+    return uid >> SOURCE_BITS
 
 
 def write_partition(

@@ -83,7 +83,8 @@ def plan_clips(
     def bags(start: int, stop: int) -> pa.Table:
         early = 0 if head is None else max(0, min(stop, head.num_rows) - start)
         begin = start + early
-        drawn = drawer.bags(np.array(rows[begin:stop], np.int64), occurrence[begin:stop], begin)
+        own = np.array(rows[begin:stop], np.int64)
+        drawn = drawer.bags(own, occurrence[begin:stop], np.arange(begin, begin + len(own)))
         return pa.concat_tables([head.slice(start, early), drawn]) if head is not None and early else drawn
 
     return EpochPlan(fits, tuple(rows[fits:]), planner.max_labels, bags)
@@ -110,14 +111,14 @@ class Drawer:
     max_labels: int | None = None  # that a bag carries; None: all of its video's
     videos_of_label: np.ndarray | None = None  # [C], of the whole corpus: decides which, if a video has more
 
-    def bags(self, video_rows: np.ndarray, occurrence: np.ndarray, first_slot: int) -> pa.Table:
-        """Rows of PLAN_SCHEMA of consecutive slots.
+    def bags(self, video_rows: np.ndarray, occurrence: np.ndarray, slots: np.ndarray) -> pa.Table:
+        """Rows of PLAN_SCHEMA of some slots.
 
         Args:
             video_rows: int64 [B], of each slot.
             occurrence: int64 [B], how often the slot's video stands in earlier slots of the epoch.
+            slots: int64 [B].
         """
-        slots = np.arange(first_slot, first_slot + len(video_rows))
         places = self.planner.places(video_rows)
         draws = self._draws(video_rows, places, occurrence)
         carried = None

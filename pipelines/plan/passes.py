@@ -56,11 +56,14 @@ class Cursor(NamedTuple):
 START = Cursor(0, None, ())
 
 
-def windows_from(cursor: Cursor, videos: Mapping[int, int], seed: int, window_videos: int) -> Iterator[PassWindow]:
+def windows_from(
+    cursor: Cursor, videos: Mapping[int, int], seed: int, window_videos: int, partitions: int | None = None
+) -> Iterator[PassWindow]:
     """The windows from a place in the sequence on, without end.
 
     Args:
         videos: uid -> the number of videos of each partition.
+        partitions: the least number of a window; `windows.PARTITIONS_PER_WINDOW` by default.
     """
     for window in cursor.begun:
         yield window._replace(uids=tuple(uid for uid in window.uids if uid in videos))
@@ -68,7 +71,7 @@ def windows_from(cursor: Cursor, videos: Mapping[int, int], seed: int, window_vi
     while True:
         uids = order_of_partitions(sorted(videos), seed, number)
         ahead = [uid for uid in uids if key is None or key_of_partition(uid, seed, number) > key]
-        yield from (PassWindow(number, window) for window in group(ahead, videos, window_videos))
+        yield from (PassWindow(number, window) for window in group(ahead, videos, window_videos, partitions))
         number, key = number + 1, None
 
 

@@ -14,21 +14,21 @@ from __future__ import annotations
 import json
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError, StorageError
-from adaptfocus.pipelines.index.packets import moved_packets, read_packets
+from adaptfocus.pipelines.index.packets import read_packets
 from adaptfocus.pipelines.plan.passes import Cursor
-from adaptfocus.pipelines.plan.resolve import RESOLVE_SCHEMA, resolve
+from adaptfocus.pipelines.plan.resolve import RESOLVE_SCHEMA, moved_packets, resolve
 from adaptfocus.pipelines.schemas import DRAWN_CLIP_TYPE, EpochPlan
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.tables import read_table, write_table
@@ -76,7 +76,8 @@ class PlanFacts:
     bags_per_part: int = BAGS_PER_PART
     # The bags of each part, numbered through, of a plan that an earlier version wrote: it had no windows.
     old_parts: tuple[int, ...] | None = None
-    next: Cursor | None = None  # where the next epoch begins, if epochs are stretches of the sequence of passes
+    # If epochs are stretches of sequences of passes: where the next one begins in that of each index.
+    next: tuple[Cursor, ...] = ()
     num_classes: int | None = None  # that its videos can have, if the run's head has room for more
 
     def slices(self, first_slot: int = 0, end_slot: int | None = None) -> Iterator[tuple[str, int, int]]:
@@ -223,7 +224,8 @@ def publish(facts: PlanFacts) -> PlanFacts:
     for name in ("folder_url", "old_parts", "next"):  # a run may be copied to another place
         values.pop(name)
     if facts.next:
-        values["next"] = facts.next.to_json()
+        cursors = [each.to_json() for each in facts.next]
+        values["next"] = cursors if len(cursors) > 1 else cursors[0]
     values["windows"] = [[list(w.uids), w.first_slot, w.bags] for w in facts.windows]
     values["version"] = PLAN_VERSION
     store.write_bytes(store.join(facts.folder_url, "plan.json"), json.dumps(values).encode())
@@ -268,13 +270,18 @@ def read_plan(folder_url: str) -> PlanFacts | None:
             values["max_labels"],
             values.get("bags_per_part", BAGS_PER_PART),
             tuple(values["part_bags"]) if is_old else None,
-            Cursor.from_json(values["next"]) if "next" in values else None,
+            tuple(Cursor.from_json(each) for each in _several(values.get("next", []))),
             values.get("num_classes"),
         )
         _check(facts)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{store.join(folder_url, 'plan.json')} is damaged ({error!r:.200}); {_FIX}") from None
     return facts
+
+
+def _several(values: Any) -> list[Any]:
+    """The cursors of a plan. That of a run on one index stands alone."""
+    return [values] if isinstance(values, dict) else list(values)
 
 
 def _check(facts: PlanFacts) -> None:
@@ -292,18 +299,18 @@ def _check(facts: PlanFacts) -> None:
         raise ValueError(f"its {len(bags)} parts do not have the slots from 0 to {facts.num_bags}")
 
 
-def read_bags(url: str, start: int = 0, stop: int | None = None, index_url: str | None = None) -> pa.Table:
+def read_bags(url: str, start: int = 0, stop: int | None = None, index_urls: Sequence[str] = ()) -> pa.Table:
     """Rows [start, stop) of a part of a plan with the packets of their clips (DECODE_SCHEMA).
 
     Args:
-        index_url: where the index is now; None: where it was when the plan was drawn.
+        index_urls: where the indexes of the run are now; none: where they were when the plan was drawn.
 
     Raises:
         InputError: an earlier version wrote the plan, or the packets are not where the index says.
         StorageError: the plan or the packets cannot be read.
     """
     rows = read_table(url, RESOLVE_SCHEMA, start, stop)
-    return find_packets(rows if index_url is None else moved_packets(rows, index_url))
+    return find_packets(moved_packets(rows, index_urls) if index_urls else rows)
 
 
 def find_packets(rows: pa.Table) -> pa.Table:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from adaptfocus.pipelines.index.packets import packets_urls
+from adaptfocus.pipelines.index.partitions import ROW_BITS, SOURCE_BITS
 from adaptfocus.pipelines.schemas import DECODE_SCHEMA, FINDING_FIELDS, PLAN_SCHEMA
 from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
 
@@ -38,6 +40,22 @@ def _found(row: dict[str, Any], blob: bytes) -> dict[str, Any]:
     frame_pts, spans = find_clips(row, packets, shown_pts(row, packets), times)
     clips = [clip | {"frame_pts": pts} for clip, pts in zip(row["clips"], frame_pts, strict=True)]
     return row | {"clips": clips, "spans": spans}
+
+
+def moved_packets(rows: pa.Table, index_urls: Sequence[str]) -> pa.Table:
+    """Rows of a plan whose `packets_url` names the objects of its indexes at other places.
+
+    Args:
+        index_urls: of the index of the run, or of each of its indexes.
+    """
+    names = pa.array([url.rsplit("/", 1)[-1] for url in rows.column("packets_url").to_pylist()], pa.string())
+    source = rows.column("video_row").to_numpy() >> ROW_BITS + SOURCE_BITS
+    urls = names.to_numpy(zero_copy_only=False)
+    for number, url in enumerate(index_urls):
+        own = source == number
+        urls[own] = packets_urls(pa.chunked_array([names.filter(pa.array(own))]), url).to_pylist()
+    urls = pa.array(urls, pa.string())
+    return rows.set_column(rows.schema.get_field_index("packets_url"), rows.schema.field("packets_url"), urls)
 
 
 def bare_bag(video: Mapping[str, Any], frame_pts: list[list[int]], spans: list[dict]) -> dict[str, Any]:

@@ -36,12 +36,14 @@ def windows_in_order(videos: Mapping[int, int], seed: int, epoch: int, window_vi
     return list(group(order_of_partitions(sorted(videos), seed, epoch), videos, window_videos))
 
 
-def group(uids: Iterable[int], videos: Mapping[int, int], window_videos: int) -> Iterator[tuple[int, ...]]:
+def group(
+    uids: Iterable[int], videos: Mapping[int, int], window_videos: int, partitions: int | None = None
+) -> Iterator[tuple[int, ...]]:
     """The windows of partitions that are in order; the arguments are those of `windows_in_order`."""
     window: list[int] = []
-    room = window_videos
+    room, least = window_videos, partitions or PARTITIONS_PER_WINDOW
     for uid in uids:
-        if len(window) >= PARTITIONS_PER_WINDOW and room <= 0:
+        if len(window) >= least and room <= 0:
             yield tuple(window)
             window, room = [], window_videos
         window.append(uid)

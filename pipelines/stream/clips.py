@@ -13,10 +13,10 @@ same `assemble_batches` on a cluster.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,7 @@ from adaptfocus.pipelines.decode.bag import decode_clips
 from adaptfocus.pipelines.decode.settings import DecodeConfig, Isolation
 from adaptfocus.pipelines.errors import RETRY_REASONS, BadVideoError
 from adaptfocus.pipelines.features.clips import FeatureSource, open_source
+from adaptfocus.pipelines.index.partitions import ROW_BITS, source_of
 from adaptfocus.pipelines.plan.published import BAGS_PER_CHUNK, find_packets, read_bags
 from adaptfocus.pipelines.store.ahead import Fetched, read_ahead
 from adaptfocus.pipelines.store.reads import ReadConfig
@@ -49,7 +50,16 @@ class ClipShape:
     read: ReadConfig = field(default_factory=ReadConfig)
     isolation: Isolation | None = None  # None: decode in this process
     features: FeatureSource | None = None  # read instead of frames
-    index_url: str | None = None  # where the packets are; None: where they were when the plan was drawn
+    index_urls: Sequence[str] = ()  # as in `read_bags`
+    # Of the videos of each index, if they differ; instead of that in `decode`.
+    crop_fractions: Sequence[float] = ()
+
+    def decode_of(self, bag: Mapping[str, Any]) -> DecodeConfig:
+        """How a bag is decoded."""
+        if not self.crop_fractions:
+            return self.decode
+        own = self.crop_fractions[source_of(bag["video_row"] >> ROW_BITS)]
+        return self.decode.model_copy(update={"crop_fraction": own})
 
     @property
     def frames_shape(self) -> tuple[int, ...]:
@@ -61,7 +71,7 @@ class ClipShape:
 
 def stream(slices: Slices, shape: ClipShape, bags_per_batch: int) -> Iterator[DecodedBatch]:
     """Batches of `bags_per_batch` bags of some slices of plans, in this process."""
-    return _batches(bags_of(slices, shape.index_url), shape, bags_per_batch)
+    return _batches(bags_of(slices, shape.index_urls), shape, bags_per_batch)
 
 
 def _batches(bags: Iterable[dict | None], shape: ClipShape, bags_per_batch: int) -> Iterator[DecodedBatch]:
@@ -71,7 +81,7 @@ def _batches(bags: Iterable[dict | None], shape: ClipShape, bags_per_batch: int)
     return assemble_batches(_read(bags, shape), shape, bags_per_batch)
 
 
-def bags_of(slices: Slices, index_url: str | None = None) -> Iterator[dict | None]:
+def bags_of(slices: Slices, index_urls: Sequence[str] = ()) -> Iterator[dict | None]:
     """The rows of some slices (DECODE_SCHEMA); None wherever the slices have it."""
     for part in slices:
         if part is None:
@@ -79,7 +89,7 @@ def bags_of(slices: Slices, index_url: str | None = None) -> Iterator[dict | Non
             continue
         url, start, stop = part
         for at in range(start, stop, BAGS_PER_CHUNK):  # the packets of more videos would fill the memory
-            yield from read_bags(url, at, min(at + BAGS_PER_CHUNK, stop), index_url).to_pylist()
+            yield from read_bags(url, at, min(at + BAGS_PER_CHUNK, stop), index_urls).to_pylist()
 
 
 def read_and_decode(rows: pa.Table, shape: ClipShape) -> DecodedBatch:
@@ -98,12 +108,12 @@ def _read(bags: Iterable[dict | None], shape: ClipShape) -> Iterator[Fetched]:
 def fill(batch: DecodedBatch, place: int, fetched: Fetched, shape: ClipShape) -> None:
     """Decode a bag into its place. A bad video raises nothing: its bag keeps its slot, black, with the reason."""
     bag, data, reading = fetched
-    began = time.monotonic()
+    began, decode = time.monotonic(), shape.decode_of(bag)
     try:
         if shape.isolation:
-            decode_clips_apart(bag, data, shape.size_pixels, shape.decode, batch.frames[place], shape.isolation)
+            decode_clips_apart(bag, data, shape.size_pixels, decode, batch.frames[place], shape.isolation)
         else:
-            decode_clips(bag, data, shape.size_pixels, shape.decode, batch.frames[place])
+            decode_clips(bag, data, shape.size_pixels, decode, batch.frames[place])
     except BadVideoError as error:
         _mark_bad(batch, place, error)
     batch.slot[place] = bag["slot"]

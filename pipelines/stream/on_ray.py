@@ -16,7 +16,7 @@ an older group can write only into that group's folder.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -83,15 +83,15 @@ class Decoding:
         return 1 + self.cores // 64
 
 
-def plan_rows(stream_url: str, decoding: Decoding, index_url: str | None = None) -> Dataset:
+def plan_rows(stream_url: str, decoding: Decoding, index_urls: Sequence[str] = ()) -> Dataset:
     """Plan rows of the run as they are published, beginning at the position in the newest marker.
 
     Args:
-        index_url: where the packets are; None: where they were when the plans were drawn.
+        index_urls: as in `read_bags`.
     """
     chunks = ray.data.read_datasource(ChunkSource(stream_url), override_num_blocks=1, num_cpus=0)
     return chunks.repartition(target_num_rows_per_block=1).map_batches(
-        partial(_rows_of_chunks, index_url=index_url),
+        partial(_rows_of_chunks, index_urls=index_urls),
         batch_size=1,
         # A task sleeps until its plan exists. It must not hold a core meanwhile.
         num_cpus=0,
@@ -196,21 +196,21 @@ def _chunks(stretch: Stretch) -> Iterator[pa.Table]:
         yield pa.table({"run_url": pa.array([stretch.run_url] * (len(ends) - 1)), **names})
 
 
-def _rows_of_chunks(chunks: Any, index_url: str | None) -> Iterator[pa.Table]:
+def _rows_of_chunks(chunks: Any, index_urls: Sequence[str]) -> Iterator[pa.Table]:
     """The plan rows of one chunk, as soon as they exist, some slices at a time; none beyond the end of its plan."""
     ((run_url, *slots),) = zip(*(chunks[name].tolist() for name in ("run_url", *Chunk._fields)), strict=True)
     slices = wait_for_chunk(run_url, Chunk(*slots))
     for first in range(0, max(len(slices), 1), SLICES_AT_ONCE):
-        yield _tables(slices[first : first + SLICES_AT_ONCE], index_url)
+        yield _tables(slices[first : first + SLICES_AT_ONCE], index_urls)
 
 
 def _rows_of_slices(slices: Any) -> pa.Table:
     return _tables(zip(*(slices[name].tolist() for name in ("url", "start", "stop")), strict=True))
 
 
-def _tables(slices: Iterable[tuple[str, int, int]], index_url: str | None = None) -> pa.Table:
+def _tables(slices: Iterable[tuple[str, int, int]], index_urls: Sequence[str] = ()) -> pa.Table:
     return pa.concat_tables(
-        [DECODE_SCHEMA.empty_table(), *(read_bags(url, start, stop, index_url) for url, start, stop in slices)]
+        [DECODE_SCHEMA.empty_table(), *(read_bags(url, start, stop, index_urls) for url, start, stop in slices)]
     )
 
 

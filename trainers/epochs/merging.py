@@ -7,6 +7,7 @@ bytes come out.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,7 +17,7 @@ import pyarrow as pa
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError
-from adaptfocus.pipelines.index.partitions import Partition
+from adaptfocus.pipelines.index.partitions import Partition, source_of
 from adaptfocus.pipelines.over import Over
 from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.plan.published import PlanFacts, read_plan
@@ -27,7 +28,7 @@ from adaptfocus.pipelines.schemas import LEDGER_SCHEMA
 from adaptfocus.pipelines.store.strict_json import json_text
 from adaptfocus.trainers.diagnosis.summary import sum_up, summarise
 from adaptfocus.trainers.diagnosis.sums import EpochSums
-from adaptfocus.trainers.inputs.time_order import read_videos
+from adaptfocus.trainers.inputs.run_index import read_videos
 from adaptfocus.trainers.inputs.unused_videos import find_unused
 from adaptfocus.trainers.runs import releases
 from adaptfocus.trainers.runs.ledger_files import LedgerFile, overlapping, read_ledger
@@ -72,9 +73,11 @@ class MergeTask:
 
     def own_rows(self) -> pa.Table:
         """The ledger rows of the bags of these partitions."""
-        parts = [read_ledger(self.config.url, self.ledger, *slots) for slots in self.slots]
-        rows, uids = pa.concat_tables([LEDGER_SCHEMA.empty_table(), *parts]), [each.uid for each in self.partitions]
-        return rows.filter(pa.array(np.isin(rows["video_row"].to_numpy() >> ROW_BITS, uids)))
+        uids, own = [each.uid for each in self.partitions], [LEDGER_SCHEMA.empty_table()]
+        for slots in self.slots:  # a small index of a mixture has some bags in each window of an epoch
+            rows = read_ledger(self.config.url, self.ledger, *slots)
+            own.append(rows.filter(pa.array(np.isin(rows["video_row"].to_numpy() >> ROW_BITS, uids))))
+        return pa.concat_tables(own)
 
 
 class MergedWindow(NamedTuple):
@@ -82,6 +85,7 @@ class MergedWindow(NamedTuple):
 
     files: dict[int, PartitionFiles]
     sums: EpochSums
+    bags: Counter[int]  # of each index, by its number
 
 
 def merge_window(task: MergeTask) -> MergedWindow:
@@ -100,7 +104,7 @@ def merge_window(task: MergeTask) -> MergedWindow:
         if rows.num_rows:
             made[partition.uid] = _written(task, before, rows, merged, planner)
         sums += sum_up(config, planner, saliency, merged, rows, task.epoch)
-    return MergedWindow(made, sums)
+    return MergedWindow(made, sums, Counter(source_of(uid) for uid in owner.tolist()))
 
 
 def _written(
@@ -159,7 +163,7 @@ def merge_epoch(
             f"the plan of epoch {epoch + 1} of {run.url} names partition {min(lost)}, which the snapshot of the index "
             f"that it is of does not have: the index.json of an epoch is missing, or not its own; {RESTORE}"
         )
-    manifest, sums = read_manifest(run, epoch), EpochSums.none(len(classes))
+    manifest, sums, bags = read_manifest(run, epoch), EpochSums.none(len(classes)), Counter[int]()
     rarity = rarity_of(videos_of_label) if config.plan.priority_share and videos_of_label is not None else None
     tasks = [
         MergeTask(
@@ -171,9 +175,12 @@ def merge_epoch(
     for merged in over(tasks, merge_window):
         manifest |= merged.files
         sums += merged.sums
+        bags += merged.bags
     videos = sum(each.rows for each in partitions.values())
     manifest = _with_releases(run, config, videos, epoch + 1, manifest)
     summary = summarise(config, classes, sums, epoch) | {"excluded": count_excluded(manifest)}
+    if config.mixture.more:
+        summary["bags_of_index"] = [bags[number] for number in range(len(config.index_urls))]
     store.write_bytes(run.epoch_url(epoch, SUMMARY), json_text(summary).encode())
     return manifest, plan
 

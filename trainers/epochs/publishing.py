@@ -49,7 +49,7 @@ class Planning:
         if done := read_plan(self.run.epoch_url(epoch, "plan")):
             return done
         manifest, before = self._snapshot(epoch, last)
-        if self.config.plan.bags_per_epoch and before and before.next is None:
+        if self.config.plan.bags_per_epoch and before and len(before.next) != len(self.config.index_urls):
             url = self.run.epoch_url(epoch - 1, "plan", "plan.json")
             raise InputError(f"{url} is damaged: it does not say where the next epoch begins; {RESTORE}")
         write_manifest(self.run, epoch, manifest)
@@ -57,8 +57,8 @@ class Planning:
             return None
         corpus = self.corpus(decide(self.run, self.config, epoch))
         planner = EpochPlanner(self.config, corpus, manifest, self.over)
-        plan = planner.draw(epoch, before.carried if before else (), cursor=before.next if before else None)
-        early = self.config.plan.head_bags(plan.num_bags)
+        plan = planner.draw(epoch, before.carried if before else (), cursors=before.next if before else ())
+        early = planner.basis.head_bags(plan.num_bags)
         if early and epoch + 1 < self.config.epochs:
             # The head goes first: a reader of the plan looks for the next epoch's head only once.
             planner.publish_head(epoch + 1, plan.carried, early, plan.next)

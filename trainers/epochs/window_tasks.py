@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from adaptfocus.pipelines.index.partitions import ROW_BITS, Partition
+from adaptfocus.pipelines.index.partitions import ROW_BITS, Partition, source_of
 from adaptfocus.pipelines.plan.draw import (
     Drawer,
     count_earlier,
@@ -32,7 +32,7 @@ from adaptfocus.pipelines.plan.windows import Slots
 from adaptfocus.pipelines.saliency.weights import weights_in
 from adaptfocus.pipelines.schemas import PLAN_SCHEMA
 from adaptfocus.pipelines.store.tables import read_table
-from adaptfocus.trainers.inputs.time_order import read_videos
+from adaptfocus.trainers.inputs.run_index import read_videos
 from adaptfocus.trainers.inputs.unused_videos import find_unused
 from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.snapshots import PartitionFiles, read_left_out, read_priority, read_saliency_of
@@ -66,6 +66,11 @@ class WindowTask:
     occurrence: int = 0  # of its bags, if it is of a pass: how many passes have begun in the epoch before this one
     pass_bags: int | None = None  # the most bags of the pass, if there are bags by priority too
     picked: Mapping[int, int] | None = None  # uid -> bags by priority of partitions, which are in `partitions` too
+
+    @property
+    def source(self) -> int:
+        """The number of the index that the partitions are of. Those of a window are of one."""
+        return source_of(self.partitions[0].uid) if self.partitions else 0
 
     @property
     def run(self) -> Run:
@@ -136,8 +141,9 @@ class WindowTask:
     def drawer(self, planner: Planner) -> Drawer:
         saliency = read_saliency_of(self.run, self.files, planner, self.config.saliency)
         config = self.config
+        clip = config.clip_of(self.source) if config.mixture.more else config.drawn_clip
         return Drawer(
-            planner, saliency, config.seed, self.epoch, config.drawn_clip, config.draw_rules,
+            planner, saliency, config.seed, self.epoch, clip, config.draw_rules,
             config.saliency.staleness, self.label_weights, self.max_labels, self.all_videos_of_label,
         )  # fmt: skip
 
@@ -179,6 +185,7 @@ class Drawn(NamedTuple):
 
     rest: list[int]  # rows of the videos for which the epoch has no slot
     last: Key | None  # of a window of a pass: the last video that is drawn
+    last_of: Mapping[int, Key | None] | None = None  # of a mixture: `last` of each index whose bags end in the window
 
 
 def draw_window(task: WindowTask) -> Drawn:
@@ -204,7 +211,8 @@ def _parts(
         end = min(begin + BAGS_PER_PART, bags)
         early = head.slice(begin, max(min(end, head.num_rows) - begin, 0))
         at, stop = (max(each - head.num_rows, 0) for each in (begin, end))
-        own = drawer.bags(np.array(rows[at:stop], np.int64), occurrence[at:stop], first + begin + early.num_rows)
+        slots = np.arange(first + begin + early.num_rows, first + end)
+        own = drawer.bags(np.array(rows[at:stop], np.int64), occurrence[at:stop], slots)
         yield pa.concat_tables([early, own]) if early.num_rows else own
 
 

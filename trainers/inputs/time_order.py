@@ -9,59 +9,18 @@ Whatever does not move in a clip looks the same in every order, so the model lea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
-import pyarrow as pa
 import torch
 
-from adaptfocus.pipelines.index.load import IndexFacts, open_index
-from adaptfocus.pipelines.index.partitions import LOADED_SCHEMA, Partition, read_partition
 from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.device.draws import ORDER, uniforms
-from adaptfocus.trainers.settings.run import TrainConfig
+from adaptfocus.trainers.inputs.run_index import ORDERS
 
-ORDERS = ("as_filmed", "reversed", "parts_swapped", "twice_as_fast")
 PARTS = 3  # that a clip is cut into; each order of them except the filmed one is a label
 SWAPS = tuple(permutations(range(PARTS)))[1:]
-
-
-def read_videos(config: TrainConfig, partitions: Sequence[Partition], columns: Sequence[str] | None = None) -> pa.Table:
-    """The videos of some partitions of a run's index, by `video_row`. For `task=order` every video has all `ORDERS`.
-
-    Raises:
-        InputError, StorageError: as `read_partition` does.
-    """
-    found = [read_partition(config.index, each, columns) for each in sorted(partitions, key=lambda each: each.uid)]
-    names = LOADED_SCHEMA.names if columns is None else ["video_row", *columns]
-    schema = pa.schema([LOADED_SCHEMA.field(name) for name in names])
-    table = pa.concat_tables([schema.empty_table(), *(each.select(names).cast(schema) for each in found)])
-    return table if config.task == "labels" else _as_orders(table)
-
-
-def _as_orders(table: pa.Table) -> pa.Table:
-    """The same videos with `ORDERS` as the labels of each."""
-    instead = {"labels": [list(ORDERS)] * table.num_rows, "intervals": [None] * table.num_rows}
-    for name in instead.keys() & set(table.column_names):
-        field = table.schema.field(name)
-        values = pa.array(instead[name], field.type)
-        table = table.set_column(table.schema.get_field_index(name), field, values)
-    return table
-
-
-def training_facts(config: TrainConfig, fingerprint: str | None = None) -> IndexFacts:
-    """The facts about the index that a run is trained on; of an earlier snapshot, if its fingerprint is given.
-
-    Raises:
-        InputError, StorageError: as `open_index` does.
-    """
-    facts = open_index(config.index, fingerprint)
-    if config.task == "labels":
-        return facts
-    counts = dict.fromkeys(ORDERS, facts.videos)
-    return replace(facts, unlabelled=0, max_labels=len(ORDERS), classes=list(ORDERS), label_counts=counts)
 
 
 def reorder_clips(batch: ClipBatch, seed: int) -> ClipBatch:

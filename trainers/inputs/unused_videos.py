@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from adaptfocus.pipelines.index.load import read_partitions
 from adaptfocus.pipelines.index.partitions import Partition, is_unlocated
+from adaptfocus.trainers.inputs.run_index import run_partitions
 from adaptfocus.trainers.settings.run import TrainConfig
 
 
@@ -58,7 +58,7 @@ def read_unused(config: TrainConfig, fingerprint: str) -> Unused:
 
     Manifests are read only if the settings can leave any out, and rows never.
     """
-    return count_unused(config, read_partitions(config.index, fingerprint) if _may_leave_out(config) else ())
+    return count_unused(config, run_partitions(config, fingerprint) if _may_leave_out(config) else ())
 
 
 def _may_leave_out(config: TrainConfig) -> bool:

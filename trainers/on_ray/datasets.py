@@ -52,7 +52,7 @@ def rows_of_group(config: TrainConfig) -> Callable[[], Dataset]:
 
     def make() -> Dataset:
         quiet_data()
-        return plan_rows(claim_stream(config.url), decoding_of(config), config.index)
+        return plan_rows(claim_stream(config.url), decoding_of(config), config.index_urls)
 
     return make
 

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import ConfigError, InputError, StorageError
-from adaptfocus.pipelines.index.load import IndexFacts, NoSnapshotError, read_partitions
+from adaptfocus.pipelines.index.load import IndexFacts, NoSnapshotError
 from adaptfocus.pipelines.store import strict_json
+from adaptfocus.trainers.inputs.run_index import describe_sources, run_partitions, training_facts
 from adaptfocus.trainers.runs.log import RESTORE, Commit, Run
 from adaptfocus.trainers.settings.run import TrainConfig
 
@@ -44,8 +45,6 @@ def begun_facts(run: Run, config: TrainConfig) -> IndexFacts:
     Raises:
         InputError, StorageError: as `open_index` does.
     """
-    from adaptfocus.trainers.inputs.time_order import training_facts  # imports torch
-
     fingerprint = _begun(run).get("fingerprint")
     try:
         return training_facts(config, fingerprint)
@@ -153,8 +152,6 @@ def check_growth(run: Run, config: TrainConfig, fingerprint: str) -> IndexFacts:
         InputError: the newest snapshot does not contain that one: videos have gone, or it is another index.
         ConfigError: it has more classes than the run has room for.
     """
-    from adaptfocus.trainers.inputs.time_order import training_facts  # imports torch
-
     now = training_facts(config)
     if now.fingerprint == fingerprint:
         return now
@@ -162,11 +159,13 @@ def check_growth(run: Run, config: TrainConfig, fingerprint: str) -> IndexFacts:
         before = training_facts(config, fingerprint)
     except NoSnapshotError:
         raise InputError(
-            f"{run.url} follows {config.index}, but snapshot {now.number} of this index does not descend from the one "
-            f"that the run is planned from (fingerprint {fingerprint}): it is another index, or was made again. "
-            f"Restore it, and add tars to it (`adaptfocus index`). {_STAY}, if their snapshot is there"
+            f"{run.url} follows {describe_sources(config)}, but snapshot {now.number} of this index does not descend "
+            f"from the one that the run is planned from (fingerprint {fingerprint}): it is another index, or was made "
+            f"again. Restore it, and add tars to it (`adaptfocus index`). {_STAY}, if their snapshot is there"
         ) from None
-    what = f"{run.url} follows {config.index}, and cannot go from its snapshot {before.number} to {now.number}"
+    what = (
+        f"{run.url} follows {describe_sources(config)}, and cannot go from its snapshot {before.number} to {now.number}"
+    )
     _check_contained(what, config, before, now)
     begun = begun_facts(run, config)
     _check_classes(what, before.classes, now.classes, num_outputs(config, begun))
@@ -174,8 +173,8 @@ def check_growth(run: Run, config: TrainConfig, fingerprint: str) -> IndexFacts:
 
 
 def _check_contained(what: str, config: TrainConfig, before: IndexFacts, now: IndexFacts) -> None:
-    there = {each.uid: each for each in read_partitions(config.index, now.fingerprint)}
-    changed = [each for each in read_partitions(config.index, before.fingerprint) if there.get(each.uid) != each]
+    there = {each.uid: each for each in run_partitions(config, now.fingerprint)}
+    changed = [each for each in run_partitions(config, before.fingerprint) if there.get(each.uid) != each]
     if not changed:
         return
     lost = sum(each.rows - (there[each.uid].rows if each.uid in there else 0) for each in changed)

@@ -9,6 +9,7 @@ from adaptfocus.pipelines.settings import make
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.urls import absolute
 from adaptfocus.pipelines.stream.clips import ClipShape
+from adaptfocus.trainers.inputs.run_index import training_facts
 from adaptfocus.trainers.runs.growth import begun_facts, classes_of_run, last_decided
 from adaptfocus.trainers.runs.log import RESTORE, Run
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -26,7 +27,8 @@ def clip_shape(config: TrainConfig) -> ClipShape:
         config.read,
         config.placement.isolation,
         source_of(config),
-        config.index,
+        config.index_urls,
+        config.crop_fractions if len({*config.crop_fractions}) > 1 else (),
     )
 
 
@@ -38,8 +40,6 @@ def facts_of_run(run: Run, config: TrainConfig) -> IndexFacts:
     Raises:
         InputError, StorageError: as `open_index` does.
     """
-    from adaptfocus.trainers.inputs.time_order import training_facts  # imports torch
-
     last = last_decided(run)
     if last is None:
         return begun_facts(run, config)

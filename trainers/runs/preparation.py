@@ -17,7 +17,7 @@ from adaptfocus.trainers.backbones import Backbone, entry_of, load_pretrained
 from adaptfocus.trainers.backbones.contract import batch_norms
 from adaptfocus.trainers.inputs import left_out as what_is_left_out
 from adaptfocus.trainers.inputs.model_input import adapt_backbone
-from adaptfocus.trainers.inputs.time_order import training_facts
+from adaptfocus.trainers.inputs.run_index import describe_sources, training_facts
 from adaptfocus.trainers.inputs.unused_videos import Unused, describe_unused, read_unused
 from adaptfocus.trainers.runs import on_features, starts
 from adaptfocus.trainers.runs.growth import (
@@ -90,10 +90,10 @@ def _changed(run: Run, config: TrainConfig, index: IndexFacts, plans_more: bool)
     """The line about an index that is not any more what the last planned epoch was of."""
     if not (config.follow_index and plans_more):
         stays = "it has" if last_decided(run) else "it was begun on"
-        return f"the index {config.index} has changed since: the run stays with the videos {stays}"
+        return f"the index {describe_sources(config)} has changed since: the run stays with the videos {stays}"
     now = check_growth(run, config, index.fingerprint)
     return (
-        f"the index {config.index} has grown from {index.videos} videos of {len(index.classes)} classes to "
+        f"the index {describe_sources(config)} has grown from {index.videos} videos of {len(index.classes)} classes to "
         f"{now.videos} of {len(now.classes)}: the next epoch that is planned takes them"
     )
 
@@ -102,7 +102,9 @@ def _check_room(config: TrainConfig, begun: IndexFacts) -> None:
     """Check that the head has room for the classes that the index has when the run begins."""
     room, needed = num_outputs(config, begun), len(begun.classes)
     if room < needed:
-        raise ConfigError(f"num_classes = {room} has no room for the {needed} classes in {config.index}; raise it")
+        raise ConfigError(
+            f"num_classes = {room} has no room for the {needed} classes in {describe_sources(config)}; raise it"
+        )
 
 
 def _check_exclusive(config: TrainConfig) -> None:
@@ -119,22 +121,22 @@ def _check_exclusive(config: TrainConfig) -> None:
 
 def _check_videos(config: TrainConfig, index: IndexFacts, left_out: Unused) -> None:
     """Check that there are classes to train, and enough videos for one global batch."""
-    videos = index.videos
+    videos, where = index.videos, describe_sources(config)
     if not index.classes:
         raise ConfigError(
-            f"{config.index} has {videos} videos and no classes, because none of them has a label: there is nothing to "
+            f"{where} has {videos} videos and no classes, because none of them has a label: there is nothing to "
             "train. Index it with labels (`adaptfocus index --labels`, or a .json or .cls next to each video)"
         )
     usable = videos - left_out.videos
     if not usable and left_out.unlocated:
         raise ConfigError(
-            f"focus.regime=full needs intervals of each label of a video, and no video of {config.index} has them; use "
+            f"focus.regime=full needs intervals of each label of a video, and no video of {where} has them; use "
             "noisy or ours, or index videos that were packed with intervals"
         )
     if usable < config.plan.bags_per_batch:
         less = f"; {describe_unused(left_out, videos)}" if left_out.videos else ""
         raise ConfigError(
-            f"{config.index} has {usable} usable videos, fewer than one global batch of plan.bags_per_batch = "
+            f"{where} has {usable} usable videos, fewer than one global batch of plan.bags_per_batch = "
             f"{config.plan.bags_per_batch}; lower it{less}"
         )
 

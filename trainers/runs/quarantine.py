@@ -15,11 +15,10 @@ import pyarrow.compute as pc
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError, StorageError
-from adaptfocus.pipelines.index.load import read_partitions
 from adaptfocus.pipelines.plan.published import read_bags, read_plan
 from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA
 from adaptfocus.pipelines.stream.clips import read_and_decode
-from adaptfocus.trainers.inputs.time_order import read_videos
+from adaptfocus.trainers.inputs.run_index import read_videos, run_partitions
 from adaptfocus.trainers.runs import releases
 from adaptfocus.trainers.runs.ledger import last_commits
 from adaptfocus.trainers.runs.ledger_files import read_failed
@@ -64,7 +63,7 @@ def read_quarantine(run: Run, config: TrainConfig) -> pa.Table:
 def _names_of(run: Run, config: TrainConfig, rows: Sequence[int]) -> pa.Table:
     """The NAMES of some videos, by `video_row`. One partition is in memory at a time."""
     uids = {row >> ROW_BITS for row in rows}
-    known = read_partitions(config.index, facts_of_run(run, config).fingerprint) if uids else ()
+    known = run_partitions(config, facts_of_run(run, config).fingerprint) if uids else ()
     parts = (read_videos(config, [each], NAMES) for each in known if each.uid in uids)
     own = [part.filter(pc.field("video_row").isin(rows)) for part in parts]
     return pa.concat_tables(own) if own else read_videos(config, (), NAMES)
@@ -118,7 +117,7 @@ def _decoded_again(run: Run, config: TrainConfig, row: dict, failed_in: Callable
     failed = failed_in(row["epoch"]).filter(pc.field("video_row") == row["video_row"])
     for slot in failed["slot"].to_pylist():
         for url, start, stop in plan.slices(slot, slot + 1):
-            batch = read_and_decode(read_bags(url, start, stop, config.index), clip_shape(config))
+            batch = read_and_decode(read_bags(url, start, stop, config.index_urls), clip_shape(config))
             if not batch.ok.all():
                 return batch.reason(int((~batch.ok).argmax()))
     return None if failed.num_rows else "not tried: the ledger does not name its clips any more"

@@ -15,12 +15,14 @@ from adaptfocus.pipelines.settings import differences, make
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.strict_json import json_text
 from adaptfocus.pipelines.store.walk import files_below
+from adaptfocus.trainers.inputs.run_index import describe_sources
 from adaptfocus.trainers.runs import on_features, starts
 from adaptfocus.trainers.runs.growth import FOLLOWS
 from adaptfocus.trainers.runs.log import RESTORE, Commit, Run
+from adaptfocus.trainers.settings.mixture import MixtureConfig
 from adaptfocus.trainers.settings.run import TrainConfig
 
-PLACES = ("index", "features", "weights", "start_from")  # identified by their content
+PLACES = ("index", "mixture", "features", "weights", "start_from")  # identified by their content
 
 
 def same_run(run: Run, config: TrainConfig, index: IndexFacts, commit: Commit | None) -> list[str]:
@@ -42,7 +44,7 @@ def same_run(run: Run, config: TrainConfig, index: IndexFacts, commit: Commit | 
         facts = {"fingerprint": index.fingerprint, "classes": index.classes, "start_sha256": starts.digest(config)}
         facts |= {"features": on_features.made_by(config)}
         facts |= {FOLLOWS: True} if config.follow_index else {}
-        _save(run, config, {"index": config.index, **facts})
+        _save(run, config, {"index": describe_sources(config), **facts})
         return said
     facts = strict_json.read(facts_url, RESTORE)
     _check_index(run, config, index, facts)
@@ -53,16 +55,20 @@ def same_run(run: Run, config: TrainConfig, index: IndexFacts, commit: Commit | 
         now = {key: new for key, (_, new) in moved.items()} | {"follow_index": config.follow_index}
         # Once it has followed, there may be decisions.
         facts |= {FOLLOWS: True} if config.follow_index else {}
-        _save(run, saved.model_copy(update=now), facts | {"index": config.index})
-    return [f"{key} has moved from {old} to {new}; it is the same" for key, (old, new) in moved.items()]
+        _save(run, saved.model_copy(update=now), facts | {"index": describe_sources(config)})
+    return [f"{key} has moved from {_said(old)} to {_said(new)}; it is the same" for key, (old, new) in moved.items()]
+
+
+def _said(place: str | MixtureConfig | None) -> str:
+    return ", ".join(each.index for each in place.more) if isinstance(place, MixtureConfig) else str(place)
 
 
 def _check_index(run: Run, config: TrainConfig, index: IndexFacts, facts: dict) -> None:
     if facts["fingerprint"] != index.fingerprint:
         raise ConfigError(
-            f"the index {config.index} is not the one that {run.url} was begun on ({facts['index']}), was made again "
-            "since, or has lost that snapshot (`index --keep-snapshots`); the run's plans name rows of that one. "
-            "Choose another name for a run on this index"
+            f"the index {describe_sources(config)} is not the one that {run.url} was begun on ({facts['index']}), was "
+            "made again since, or has lost that snapshot (`index --keep-snapshots`); the run's plans name rows of that "
+            "one. Choose another name for a run on this index"
         )
 
 

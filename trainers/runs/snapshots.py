@@ -25,7 +25,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from adaptfocus.pipelines.errors import InputError
-from adaptfocus.pipelines.index.load import read_partitions
 from adaptfocus.pipelines.index.partitions import ROW_BITS
 from adaptfocus.pipelines.plan.published import epoch_url
 from adaptfocus.pipelines.schemas import EXCLUDED_SCHEMA, PRIORITY_SCHEMA, SALIENCY_SCHEMA
@@ -158,12 +157,12 @@ def _excluded(run: Run, files: Manifest, schema: pa.Schema) -> pa.Table:
 def read_saliency(run: Run, epoch: int) -> SaliencyTable:
     """The whole snapshot from which `epoch` is planned, of an index that fits into memory."""
     from adaptfocus.pipelines.plan.planner import Planner
-    from adaptfocus.trainers.inputs.time_order import read_videos
+    from adaptfocus.trainers.inputs.run_index import read_videos, run_partitions
     from adaptfocus.trainers.runs.open import facts_of_run, load_config
 
     config = load_config(run.url)
     facts = facts_of_run(run, config)
-    videos = read_videos(config, read_partitions(config.index, facts.fingerprint), ["labels"])
+    videos = read_videos(config, run_partitions(config, facts.fingerprint), ["labels"])
     planner = Planner.of(videos, facts.classes)
     return read_saliency_of(run, read_manifest(run, epoch), planner, config.saliency)
 

@@ -19,6 +19,7 @@ from adaptfocus.pipelines.settings import Settings
 from adaptfocus.pipelines.store.reads import ReadConfig
 from adaptfocus.pipelines.store.urls import absolute, is_folder_name
 from adaptfocus.trainers.backbones.specs import HEAD, PACKAGED, entry_of, place_of_weights
+from adaptfocus.trainers.settings.mixture import MixtureConfig
 from adaptfocus.trainers.settings.parts import (
     ELSEWHERE,
     AugmentConfig,
@@ -39,6 +40,7 @@ class TrainConfig(Settings):
     name: str
     runs: str  # URL of the folder of runs
     index: str  # URL of the training index
+    mixture: MixtureConfig = MixtureConfig()  # further indexes
     # Each epoch is planned from what the index holds then; otherwise all are planned from what it held at the start.
     follow_index: bool = False
     # The width of the head. Without it, as many as the index has classes when the run begins. A run that follows a
@@ -140,6 +142,8 @@ class TrainConfig(Settings):
         if self.task == "order" and self.clip.frames < 3:
             raise ValueError(f"task=order needs clip.frames of at least 3, not {self.clip.frames}: one for each part")
         self._check_features()
+        if self.mixture.more:
+            self._check_mixture()
         if self.decode_size_pixels < self.clip.size_pixels:
             raise ValueError(
                 f"augment.decode_size_pixels = {self.decode_size_pixels} is less than clip.size_pixels = "
@@ -148,6 +152,26 @@ class TrainConfig(Settings):
         if self.task == "order" and (self.num_classes or self.plan.max_labels):
             raise ValueError("task=order has labels of its own; leave num_classes and plan.max_labels out")
         return self
+
+    def _check_mixture(self) -> None:
+        self.mixture.check_weights()
+        urls = [self.index, *(each.index for each in self.mixture.more)]
+        if twice := {url for url in urls if urls.count(url) > 1}:
+            raise ValueError(f"mixture.more: {min(twice)} is given twice; give each index once, with its whole weight")
+        if not self.plan.bags_per_epoch:
+            raise ValueError(
+                "mixture.more needs plan.bags_per_epoch, of which each index gives its share; set it, for example to "
+                "the number of videos of the largest index"
+            )
+        wrong = {"features": bool(self.features), "task=order": self.task != "labels"}
+        if named := [name for name, is_set in wrong.items() if is_set]:
+            raise ValueError(f"mixture.more: {', '.join(named)} is for a run on one index; leave one of the two out")
+        for each in self.mixture.more:
+            if self.focus.regime == "full" and len({*each.labels.values()}) < len(each.labels):
+                raise ValueError(
+                    f"mixture.more: the labels of {each.index} map two names to one; focus.regime=full cannot tell "
+                    "whether such a video has intervals of both. Rename the labels and index again"
+                )
 
     def _check_features(self) -> None:
         if not self.features:
@@ -191,6 +215,22 @@ class TrainConfig(Settings):
         """A training clip as it is drawn and decoded. For `task=order` it is long enough to be shown twice as fast."""
         return self.clip.model_copy(update={"frames": 2 * self.clip.frames}) if self.task == "order" else self.clip
 
+    def clip_of(self, source: int) -> ClipConfig:
+        """A clip of the videos of one of the run's indexes, by its number."""
+        fps = self.mixture.more[source - 1].fps if source else None
+        return self.clip.model_copy(update={"fps": fps}) if fps else self.clip
+
+    @property
+    def index_urls(self) -> tuple[str, ...]:
+        """All indexes of the run, its own first."""
+        return (self.index, *(each.index for each in self.mixture.more))
+
+    @property
+    def crop_fractions(self) -> tuple[float, ...]:
+        """How the videos of each index are cropped."""
+        own = self.decode.crop_fraction
+        return (own, *(each.crop_fraction or own for each in self.mixture.more))
+
     @property
     def draws_by_clip(self) -> bool:
         """Whether a training step draws random numbers from its clips' ids."""
@@ -220,5 +260,6 @@ class TrainConfig(Settings):
     def what_is_trained(self) -> dict:
         """The settings that a resumed run must share with its beginning."""
         how = set(StepConfig.model_fields) - {"precision"}
-        free = dict.fromkeys(("from_scratch", "follow_index", "placement", "checkpoint", "read"), True)
-        return self.model_dump(mode="json", exclude={**free, "step": how})
+        places = {"more": {"__all__": {"index"}}}  # identified by their fingerprints
+        free: dict[str, Any] = dict.fromkeys(("from_scratch", "follow_index", "placement", "checkpoint", "read"), True)
+        return self.model_dump(mode="json", exclude={**free, "step": how, "mixture": places})

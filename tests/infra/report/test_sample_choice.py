@@ -14,7 +14,8 @@ from adaptfocus.infra.report.sample_choice import Videos, open_videos, rows_of_i
 from adaptfocus.pipelines.index.build import build_index
 from adaptfocus.pipelines.index.deal import Sizes
 from adaptfocus.pipelines.index.load import load_index, open_index
-from adaptfocus.pipelines.index.partitions import ROW_BITS, read_partition
+from adaptfocus.pipelines.index.partitions import ROW_BITS
+from adaptfocus.trainers.runs.open import load_config
 from tests.trainers.loop.test_training import trained
 from tests.worlds import SmallWorld
 
@@ -37,17 +38,18 @@ def read() -> Iterator[list[int]]:
     """The uids of the partitions that are read to choose videos."""
     uids: list[int] = []
 
-    def noted(url, partition, columns=None):
+    def noted(self, partition, columns=None):
         uids.append(partition.uid)
-        return read_partition(url, partition, columns)
+        return read(self, partition, columns)
 
-    with mock.patch.object(sample_choice, "read_partition", noted):
+    read = Videos.read
+    with mock.patch.object(Videos, "read", noted):
         yield uids
 
 
 def dealt(runs: list[str]) -> Videos:
-    index = str(Path(runs[1]).parent / "dealt-index")
-    return open_videos(index, open_index(index).fingerprint)
+    config = load_config(runs[1])
+    return open_videos(config, open_index(config.index).fingerprint)
 
 
 def test_a_choice_does_not_depend_on_partitions(runs: list[str]) -> None:

@@ -25,7 +25,7 @@ from adaptfocus.pipelines.settings import make
 from adaptfocus.pipelines.store.tables import write_table
 from adaptfocus.trainers.diagnosis.summary import diagnose
 from adaptfocus.trainers.epochs.merging import add_failed, merge_epoch
-from adaptfocus.trainers.inputs.time_order import read_videos
+from adaptfocus.trainers.inputs.run_index import read_videos
 from adaptfocus.trainers.runs import releases
 from adaptfocus.trainers.runs.log import Commit, Lineage, Run
 from adaptfocus.trainers.runs.snapshots import (

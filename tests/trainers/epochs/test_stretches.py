@@ -76,7 +76,7 @@ class Stretched(Case):
         """Publish an epoch's plan and the head of the next, as a run does -> the rows of the epoch."""
         before = read_plan(self.run.epoch_url(epoch - 1, "plan")) if epoch else None
         planner = EpochPlanner(self.config, self.corpus, self.manifest, self.over)
-        facts = planner.draw(epoch, (), cursor=before.next if before else None)
+        facts = planner.draw(epoch, (), cursors=before.next if before else ())
         if early := self.config.plan.head_bags(facts.num_bags):
             planner.publish_head(epoch + 1, (), early, facts.next)
         rows = self.rows(publish(facts))

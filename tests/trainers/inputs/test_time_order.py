@@ -15,7 +15,8 @@ from adaptfocus.pipelines.index.load import read_partitions
 from adaptfocus.pipelines.settings import make
 from adaptfocus.trainers.backbones import build, load_pretrained
 from adaptfocus.trainers.evaluation.export import export_model
-from adaptfocus.trainers.inputs.time_order import ORDERS, orders_of, read_videos, reorder_clips, training_facts
+from adaptfocus.trainers.inputs.run_index import ORDERS, read_videos, training_facts
+from adaptfocus.trainers.inputs.time_order import orders_of, reorder_clips
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.method import closed_form
 from adaptfocus.trainers.runs.ledger import audit
