@@ -83,13 +83,16 @@ def main(
 
 def far(files: dict[str, Path], repeats: int) -> list[Figure]:
     """The same from a store that holds each request for 20 ms. The store runs on these cores too."""
-    with tempfile.TemporaryDirectory(prefix="adaptfocus-bench-") as folder, ExclusiveS3(Path(folder) / "s3") as s3:
-        with FarStore(s3) as store:
-            os.environ.update(store.environment)
-            write_shards(files, store.store.url("shards"), shard_size_bytes=100 << 20)
-            planner = indexed(store.store.url("shards"), store.store.url("index"))
-            store.reset(LATENCY_MS)
-            return compare("library.far", planner, store.store.url("index"), Path(folder), repeats)
+    with (
+        tempfile.TemporaryDirectory(prefix="adaptfocus-bench-") as folder,
+        ExclusiveS3(Path(folder) / "s3") as s3,
+        FarStore(s3) as store,
+    ):
+        os.environ.update(store.environment)
+        write_shards(files, store.store.url("shards"), shard_size_bytes=100 << 20)
+        planner = indexed(store.store.url("shards"), store.store.url("index"))
+        store.reset(LATENCY_MS)
+        return compare("library.far", planner, store.store.url("index"), Path(folder), repeats)
 
 
 def compare(name: str, planner: Planner, index_url: str, folder: Path, repeats: int) -> list[Figure]:

@@ -69,7 +69,7 @@ ORDER = {
 LAYERS = tuple(ORDER)
 MAX_LINES = 350  # of a file
 MAX_FILES = 18  # of a folder
-RAY_FILES = ("pipelines/stream/on_ray.py", "trainers/on_ray/", "infra/")
+RAY_FILES = ("pipelines/stream/on_ray.py", "pipelines/library/on_ray.py", "trainers/on_ray/", "infra/")
 # What decodes, plans or reads settings in many processes must not pay for torch (1.3 s of CPU and 180 MB each).
 WITHOUT_TORCH = (
     *("pipelines.store.objects", "pipelines.inspection.packet_table", "pipelines.decode.windows"),

@@ -18,13 +18,15 @@ from adaptfocus.pipelines.decode.settings import DEFAULT_ISOLATION, DecodeConfig
 from adaptfocus.pipelines.errors import ConfigError, InputError
 from adaptfocus.pipelines.library.index import Index, VideoKey, open_index
 from adaptfocus.pipelines.library.moments import Moments, Sampler, digest, fingerprint_of
-from adaptfocus.pipelines.library.reading import Clipped, Look, read_clips
+from adaptfocus.pipelines.library.reading import Clipped, Look, OfSource, read_clips
 from adaptfocus.pipelines.library.shares import Share
 from adaptfocus.pipelines.plan.settings import ClipConfig
 from adaptfocus.pipelines.schemas import INDEX_SCHEMA
 from adaptfocus.pipelines.store.reads import ReadConfig
 
 if TYPE_CHECKING:
+    from ray.data import Dataset
+
     from adaptfocus.pipelines.library.loader import ClipLoader
 
 Sample = dict[str, Any]
@@ -58,6 +60,8 @@ class Clips:
         isolation: limits of the process in which clips are decoded, beside this one, so that no video can hang or end
             it; None: decode in this process, which saves some percent.
         read: how long to wait for the store.
+        of_source: of the index of a run on several indexes: the clips, and the way to decode, of the videos of each, by
+            its number, where they are not `clip` and `decode`. `Run.clips` gives them.
 
     Raises:
         ConfigError: a column does not exist or holds lists.
@@ -75,11 +79,12 @@ class Clips:
         transform: Transform | None = None,
         isolation: Isolation | None = DEFAULT_ISOLATION,
         read: ReadConfig | None = None,
+        of_source: OfSource | None = None,
     ) -> None:
         self.index = open_index(index) if isinstance(index, str) else index
         self.columns = _checked(columns)
         self.transform = transform
-        self.look = Look(self.index, clip, decode or DecodeConfig(), read or ReadConfig(), isolation)
+        self.look = Look(self.index, clip, decode or DecodeConfig(), read or ReadConfig(), isolation, of_source or {})
         is_ready = callable(sampler) or isinstance(sampler, Sequence)
         self._sampler: Sampler | Moments = sampler if is_ready else list(sampler)  # type: ignore[assignment,arg-type]
         self._drawn: tuple[int, Moments] | None = None
@@ -168,6 +173,24 @@ class Clips:
         from adaptfocus.pipelines.library.loader import ClipLoader  # imports torch
 
         return ClipLoader(self, batch_size, num_workers, rank, world_size, drop_last, **options)
+
+    def dataset(self, clips_per_block: int = 32, first: int = 0, concurrency: int | None = None) -> Dataset:
+        """The clips of the epoch as a Ray Dataset: a row a clip, with the keys of a sample. Tasks read and decode.
+
+        Rows come in the order of the epoch if Ray Data is told to keep it
+        (``DataContext.get_current().execution_options.preserve_order = True``); `place` says it in any case.
+
+        Args:
+            clips_per_block: clips that a task decodes at once.
+            first: begin at this clip: `clips` of a `state_dict`.
+            concurrency: the most tasks at a time; as many as Ray has CPUs by default.
+
+        Raises:
+            ConfigError: a number is out of range.
+        """
+        from adaptfocus.pipelines.library.on_ray import clip_dataset  # needs the extra `ray`
+
+        return clip_dataset(self, clips_per_block, first, concurrency)
 
     def state_dict(self, delivered: int | None = None) -> dict[str, Any]:
         """The position, as numbers and strings.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -60,6 +60,32 @@ class Video:
         )
 
 
+class Rows(Protocol):
+    """Where the rows of an index come from. A run on several indexes has them from all of these."""
+
+    def partitions(self) -> Sequence[Partition]:
+        """Those of the snapshot."""
+        ...
+
+    def read(self, partition: Partition, columns: Sequence[str] | None) -> pa.Table:
+        """`video_row`, and these columns of INDEX_SCHEMA (all if None), of one partition."""
+        ...
+
+
+@dataclass(frozen=True)
+class OneIndex:
+    """The rows of a snapshot of one index."""
+
+    url: str
+    fingerprint: str
+
+    def partitions(self) -> Sequence[Partition]:
+        return read_partitions(self.url, self.fingerprint)
+
+    def read(self, partition: Partition, columns: Sequence[str] | None) -> pa.Table:
+        return read_partition(self.url, partition, columns)
+
+
 def open_index(url: str, fingerprint: str | None = None) -> Index:
     """Open an index by two small requests. Rows are read when they are asked for.
 
@@ -78,8 +104,9 @@ def open_index(url: str, fingerprint: str | None = None) -> Index:
 class Index:
     """The videos of one snapshot of an index. It can be sent to other processes, and used by several threads."""
 
-    def __init__(self, url: str, facts: IndexFacts) -> None:
+    def __init__(self, url: str, facts: IndexFacts, rows: Rows | None = None) -> None:
         self.url, self.facts = url, facts
+        self._source: Rows = rows or OneIndex(url, facts.fingerprint)
         # No lock of ours: a worker that is forked while a thread holds one would wait for it for ever.
         self._rows = lru_cache(PARTITIONS_HELD)(self._read_rows)
 
@@ -113,14 +140,17 @@ class Index:
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The rows of one partition after the other: `video_row`, and these columns of INDEX_SCHEMA (all if None)."""
-        for partition in self.partitions.values():
-            yield read_partition(self.url, partition, columns)
+        for uid in self.partitions:
+            yield self.read(uid, columns)
+
+    def read(self, uid: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of one of `partitions`, as in `tables`."""
+        return self._source.read(self.partitions[uid], columns)
 
     @cached_property
     def partitions(self) -> dict[int, Partition]:
         """The partitions by uid, ascending."""
-        found = read_partitions(self.url, self.fingerprint)
-        return {each.uid: each for each in sorted(found, key=lambda each: each.uid)}
+        return {each.uid: each for each in sorted(self._source.partitions(), key=lambda each: each.uid)}
 
     def row(self, video: VideoKey) -> dict[str, Any]:
         """A video's row (INDEX_SCHEMA and `video_row`) as Python values. Raises InputError if there is none."""
@@ -144,7 +174,7 @@ class Index:
         return None
 
     def _read_rows(self, uid: int) -> _Rows:
-        return _Rows(read_partition(self.url, self.partitions[uid]).combine_chunks())
+        return _Rows(self.read(uid).combine_chunks())
 
     def __getstate__(self) -> dict[str, Any]:
         """Another process reads the rows that it needs."""

@@ -9,7 +9,7 @@ with the store, the index or the settings is raised.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
@@ -23,6 +23,7 @@ from adaptfocus.pipelines.decode.bag import decode_clips
 from adaptfocus.pipelines.decode.settings import DecodeConfig, Isolation
 from adaptfocus.pipelines.errors import as_bad_video
 from adaptfocus.pipelines.index.packets import PLACE_COLUMNS, read_packets
+from adaptfocus.pipelines.index.partitions import ROW_BITS, source_of
 from adaptfocus.pipelines.library.index import Index
 from adaptfocus.pipelines.library.moments import Moments
 from adaptfocus.pipelines.plan.resolve import bare_bag
@@ -31,6 +32,10 @@ from adaptfocus.pipelines.store.ahead import Fetched, read_ahead
 from adaptfocus.pipelines.store.reads import ReadConfig
 from adaptfocus.pipelines.stream.threads import ahead
 from adaptfocus.pipelines.video.spans import find_clips, packets_of, shown_pts
+
+# In an index of several: number of an index -> the clips of its videos and how they are decoded, where they differ from
+# those of the others. All have frames of one shape.
+OfSource = Mapping[int, tuple[ClipConfig, DecodeConfig]]
 
 CLIPS_AT_ONCE = 64  # whose rows and packets are looked up together, ahead of reading
 
@@ -44,6 +49,18 @@ class Look:
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     read: ReadConfig = field(default_factory=ReadConfig)
     isolation: Isolation | None = None  # None: decode in this process
+    of_source: OfSource = field(default_factory=dict)
+
+    def clip_of(self, row: Mapping[str, Any]) -> ClipConfig:
+        """The shape of the clips of a video."""
+        return self._of(row)[0]
+
+    def decode_of(self, row: Mapping[str, Any]) -> DecodeConfig:
+        """How a video is decoded."""
+        return self._of(row)[1]
+
+    def _of(self, row: Mapping[str, Any]) -> tuple[ClipConfig, DecodeConfig]:
+        return self.of_source.get(source_of(row["video_row"] >> ROW_BITS), (self.clip, self.decode))
 
     @property
     def frames_shape(self) -> tuple[int, ...]:
@@ -130,7 +147,8 @@ def _bags(look: Look, groups: Sequence[_Group]) -> list[dict[str, Any]]:
 
 def _bag(look: Look, group: _Group, blob: bytes) -> dict[str, Any]:
     row, packets = group.row, packets_of({"packets": blob})
-    steps = (np.arange(look.clip.frames) - (look.clip.frames - 1) / 2) * look.clip.stride_seconds(row["frame_rate_hz"])
+    clip = look.clip_of(row)
+    steps = (np.arange(clip.frames) - (clip.frames - 1) / 2) * clip.stride_seconds(row["frame_rate_hz"])
     seconds = [each for _, each in group.drawn]
     found = find_clips(row, packets, shown_pts(row, packets), [each + steps for each in seconds])
     bag = bare_bag(row, *found)
@@ -144,11 +162,12 @@ def _bag(look: Look, group: _Group, blob: bytes) -> dict[str, Any]:
 def _decode(look: Look, fetched: Fetched, out: np.ndarray) -> list[str]:
     """Decode a bag's clips -> the error of each."""
     bag = fetched.bag
+    decode = look.decode_of(bag["row"])
     try:
         if look.isolation:
-            decode_clips_apart(bag, fetched.data, look.clip.size_pixels, look.decode, out, look.isolation)
+            decode_clips_apart(bag, fetched.data, look.clip.size_pixels, decode, out, look.isolation)
         else:
-            decode_clips(bag, fetched.data, look.clip.size_pixels, look.decode, out)
+            decode_clips(bag, fetched.data, look.clip.size_pixels, decode, out)
         return [""] * len(out)
     except Exception as error:
         bad = as_bad_video(error)

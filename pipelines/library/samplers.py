@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from adaptfocus.pipelines.decode.window_jobs import number_of_hops
 from adaptfocus.pipelines.errors import ConfigError
-from adaptfocus.pipelines.index.load import read_partition
 from adaptfocus.pipelines.library.index import Index
 from adaptfocus.pipelines.library.moments import InPieces, Moments, Piece, Sampler, digest
 from adaptfocus.pipelines.plan.centers import center_ranges_seconds
@@ -82,7 +81,7 @@ class _Drawn:
     def piece(self, number: int) -> Piece:
         """The clips of one window of partitions."""
         own, epoch = self.sampler, self.epoch
-        parts = [read_partition(own.index.url, own.index.partitions[uid], _COLUMNS) for uid in self.windows[number]]
+        parts = [own.index.read(uid, _COLUMNS) for uid in self.windows[number]]
         table = pa.concat_tables(parts).combine_chunks()
         ids = table.column("video_id").to_pylist()
         order = np.array(order_of_epoch(ids, own.seed, epoch), np.int64)
@@ -101,8 +100,7 @@ class _Dense:
 
     def piece(self, number: int) -> Piece:
         """The clips of one partition."""
-        partition = self.index.partitions[self.uids[number]]
-        table = read_partition(self.index.url, partition, ["duration_seconds"])
+        table = self.index.read(self.uids[number], ["duration_seconds"])
         hops = _hops(table, self.hop_seconds)
         edges = self.hop_seconds * (np.arange(hops.sum()) - np.repeat(np.cumsum(hops) - hops, hops))
         until = np.repeat(table.column("duration_seconds").to_numpy(), hops)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from adaptfocus.pipelines.errors import ConfigError, InputError
+from adaptfocus.pipelines.index.partitions import source_of
 from adaptfocus.pipelines.library.index import Index
 from adaptfocus.pipelines.library.moments import InPieces, Moments, Piece, Sampler, digest
-from adaptfocus.pipelines.plan.draw import Drawer
 from adaptfocus.pipelines.plan.order import label_weights, order_of_epoch
 from adaptfocus.pipelines.plan.published import read_drawn, read_plan
 from adaptfocus.pipelines.plan.settings import DrawRules
@@ -20,7 +21,7 @@ from adaptfocus.pipelines.schemas import STEP_SCHEMA
 from adaptfocus.trainers.epochs.window_tasks import WindowTask
 from adaptfocus.trainers.inputs.unused_videos import count_unused
 from adaptfocus.trainers.runs.log import Run
-from adaptfocus.trainers.runs.snapshots import Manifest, read_manifest, read_saliency_of
+from adaptfocus.trainers.runs.snapshots import Manifest, read_manifest
 from adaptfocus.trainers.settings.run import TrainConfig
 
 _DRAWN = pa.schema([STEP_SCHEMA.field(name) for name in ("video_row", "clips")])
@@ -113,21 +114,34 @@ class _Windows:
     def piece(self, number: int) -> Piece:
         """The clips of one window of partitions."""
         own, uids = self.sampler, self.windows[number]
-        facts = own.index.facts
+        by_source = groupby(sorted(uids), key=source_of)
+        drawn = [self._draw(tuple(own_uids)) for _, own_uids in by_source]
+        ids = [each for one in drawn for each in one.ids]
+        rows, seconds = (np.concatenate(each) for each in zip(*((one.rows, one.seconds) for one in drawn), strict=True))
+        order = np.array(order_of_epoch(ids, own.config.seed, self.epoch), np.int64)
+        return Piece(np.repeat(rows[order], own.rules.clips_per_bag), seconds[order].ravel())
+
+    def _draw(self, uids: tuple[int, ...]) -> _Drawn:
+        """The clips of some partitions of one index."""
+        own, facts = self.sampler, self.sampler.index.facts
         counts = np.array([facts.label_counts.get(name, 0) for name in facts.classes], np.int64)
         weights = label_weights(counts, own.rules.focus_balance)
         files = {uid: own.manifest[uid] for uid in uids if uid in own.manifest}
         partitions = tuple(own.index.partitions[uid] for uid in uids)
-        task = WindowTask(own.config, tuple(facts.classes), weights, self.epoch, partitions, files)
+        task = WindowTask(own.config, tuple(facts.classes), weights, own.epochs + self.epoch, partitions, files)
         planner = task.planner()
         usable = task.usable(planner)
-        ids = [planner.ids[place] for place in usable.tolist()]
-        order = usable[np.array(order_of_epoch(ids, own.config.seed, self.epoch), np.int64)]
-        drawer = Drawer(
-            planner, read_saliency_of(task.run, files, planner, own.config.saliency), own.config.seed,
-            own.epochs + self.epoch, own.config.drawn_clip, own.rules, own.config.saliency.staleness, weights,
-        )  # fmt: skip
-        return _moments_of(drawer.bags(planner.video_rows[order], np.zeros(len(order), np.int64), 0))
+        rows = planner.video_rows[usable]
+        slots = np.arange(len(rows))
+        bags = replace(task.drawer(planner), rules=own.rules).bags(rows, np.zeros_like(slots), slots)
+        seconds = _moments_of(bags).seconds.reshape(len(rows), own.rules.clips_per_bag)
+        return _Drawn([planner.ids[place] for place in usable.tolist()], rows, seconds)
+
+
+class _Drawn(NamedTuple):
+    ids: list[str]
+    rows: np.ndarray  # [V] int64
+    seconds: np.ndarray  # [V, N] float64
 
 
 def _moments_of(bags: pa.Table) -> Piece:

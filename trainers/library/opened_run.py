@@ -5,7 +5,7 @@ Tables are Arrow's: `.to_pandas()` makes them data frames where pandas is instal
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +14,17 @@ import pyarrow as pa
 
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError
-from adaptfocus.pipelines.index.load import read_partition
 from adaptfocus.pipelines.index.partitions import ROW_BITS
-from adaptfocus.pipelines.library.index import Index
+from adaptfocus.pipelines.library.clips import Clips
+from adaptfocus.pipelines.library.index import Index, VideoKey
 from adaptfocus.pipelines.library.moments import Moments, Sampler
 from adaptfocus.pipelines.plan.settings import ClipConfig
 from adaptfocus.pipelines.schemas import LEDGER_SCHEMA, SALIENCY_SCHEMA
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.pipelines.store.tables import read_table
 from adaptfocus.trainers.evaluation.saved import names_of, read_scores
+from adaptfocus.trainers.inputs.run_index import describe_sources
+from adaptfocus.trainers.library.rows import RunRows
 from adaptfocus.trainers.runs import log
 from adaptfocus.trainers.runs.growth import classes_of_run
 from adaptfocus.trainers.runs.ledger import last_commits
@@ -69,8 +71,13 @@ class Run:
 
     @cached_property
     def index(self) -> Index:
-        """The videos of the run's newest plan: the snapshot of its index that the run stays with."""
-        return Index(self.config.index, facts_of_run(self._run, self.config))
+        """The videos of the run's newest plan: the snapshot of its index that the run stays with.
+
+        Of a run on several indexes (`mixture`) these are the videos of all, with the names that the run gives labels.
+        An id that two of them have means the video of the first; a `video_row` always means one video.
+        """
+        facts = facts_of_run(self._run, self.config)
+        return Index(describe_sources(self.config), facts, RunRows(self.config, facts.fingerprint))
 
     @property
     def classes(self) -> list[str]:
@@ -125,7 +132,8 @@ class Run:
 
         `score`, `seconds` and `epoch` have a value for each bin of the video's time: the probability, when it was seen
         in the video, and in which epoch (-1: never). `spike` is the highest score, after older ones have faded, and
-        `spike_seconds` its time; -1 and 0 if no bin was seen. Partitions that no epoch has touched are left out.
+        `spike_seconds` its time; -1 and 0 if no bin was seen. Partitions that no epoch has touched are left out, and
+        videos that have left the index.
 
         Args:
             epochs: after how many epochs; the newest snapshot by default.
@@ -138,11 +146,11 @@ class Run:
         if not store.exists(self._run.epoch_url(number, log.SALIENCY)):
             raise InputError(f"{self.url} has no saliency after {number} epochs; it has trained {self.epochs_trained}")
         for uid, files in sorted(read_manifest(self._run, number).items()):
-            if files.saliency:
+            if files.saliency and uid in self.index.partitions:
                 found = read_table(self._run.at(files.saliency), SALIENCY_SCHEMA)
                 columns = ["video_id", "duration_seconds"]
-                videos = read_partition(self.index.url, self.index.partitions[uid], columns)
-                yield self._readable(found, videos, number)
+                videos = self.index.read(uid, columns)
+                yield self._readable(_of_videos(found, videos), videos, number)
 
     def newest_snapshot(self) -> int:
         """After how many epochs the newest snapshot of saliency is."""
@@ -178,6 +186,28 @@ class Run:
 
         number = self.newest_snapshot() if epochs is None else epochs
         return sampler_of(self._run, self.config, self.index, number, clips_per_video, explore_probability, seed)
+
+    def clips(self, sampler: Sampler | Iterable[tuple[VideoKey, float]] | None = None, **options: Any) -> Clips:
+        """Clips of the run's videos as its model takes them, each decoded as the settings of its index say.
+
+        Args:
+            sampler: the moments, as in `Clips`; those of `sampler()` by default.
+            options: others of `Clips`.
+
+        Raises:
+            ConfigError: the run trains a head on features.
+        """
+        from adaptfocus.trainers.runs.on_features import refuse  # imports torch
+
+        refuse(self.config, "take the clips of")
+        config = self.config
+        of_source = {
+            source: (config.clip_of(source), config.decode.model_copy(update={"crop_fraction": crop}))
+            for source, crop in enumerate(config.crop_fractions)
+        }
+        chosen = self.sampler() if sampler is None else sampler
+        more: dict[str, Any] = {"decode": config.decode, "of_source": of_source} | options
+        return Clips(self.index, chosen, config.clip, **more)
 
     def model(self, epoch: int | None = None) -> Recogniser:
         """The model of the newest commit, or at the end of an epoch, in evaluation mode on the CPU.
@@ -221,6 +251,12 @@ class Run:
         known: dict[int, str] = {}
         for uid in np.unique(video_rows >> ROW_BITS).tolist():
             if uid in self.index.partitions:
-                table = read_partition(self.index.url, self.index.partitions[uid], ["video_id"])
+                table = self.index.read(uid, ["video_id"])
                 known |= dict(zip(*(table.column(name).to_pylist() for name in table.column_names), strict=True))
         return [known.get(row) for row in video_rows.tolist()]
+
+
+def _of_videos(found: pa.Table, videos: pa.Table) -> pa.Table:
+    """The rows of saliency whose videos are there."""
+    is_there = np.isin(found.column("video_row").to_numpy(), videos.column("video_row").to_numpy())
+    return found.filter(pa.array(is_there))
