@@ -174,7 +174,7 @@ class Clips:
 
         return ClipLoader(self, batch_size, num_workers, rank, world_size, drop_last, **options)
 
-    def dataset(self, clips_per_block: int = 32, first: int = 0, concurrency: int | None = None) -> Dataset:
+    def dataset(self, clips_per_block: int = 16, first: int = 0, concurrency: int | None = None) -> Dataset:
         """The clips of the epoch as a Ray Dataset: a row a clip, with the keys of a sample. Tasks read and decode.
 
         Rows come in the order of the epoch if Ray Data is told to keep it
