@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -186,9 +187,11 @@ class Clips:
             concurrency: the most tasks at a time; as many as Ray has CPUs by default.
 
         Raises:
-            ConfigError: a number is out of range.
+            ConfigError: a number is out of range, or Ray is not installed.
         """
-        from adaptfocus.pipelines.library.on_ray import clip_dataset  # needs the extra `ray`
+        if find_spec("ray") is None:
+            raise ConfigError("a Ray Dataset needs Ray, which is not installed; pip install 'adaptfocus[ray]'")
+        from adaptfocus.pipelines.library.on_ray import clip_dataset
 
         return clip_dataset(self, clips_per_block, first, concurrency)
 

@@ -47,7 +47,7 @@ def test_lightning_resumes_in_mid_epoch(index: Index, tmp_path: Path) -> None:
     saving = lightning.pytorch.callbacks.ModelCheckpoint(tmp_path, "mid", every_n_train_steps=3)
     first, second = Module(), Module()
     trainer(max_steps=3, callbacks=[saving]).fit(first, clips_of(index).loader(4, 2))
-    trainer().fit(second, clips_of(index).loader(4, 1), ckpt_path=tmp_path / "mid.ckpt", weights_only=False)
+    trainer().fit(second, clips_of(index).loader(4, 1), ckpt_path=tmp_path / "mid.ckpt")
     assert first.seen == [*range(12)]
     assert second.seen == [*range(12, 36), *range(36)]
 
