@@ -15,6 +15,11 @@ class ListColumn(NamedTuple):
     begins: np.ndarray
     lengths: np.ndarray
 
+    def take(self, rows: np.ndarray) -> ListColumn:
+        """Some rows, their values one list behind the other."""
+        places, lengths = ragged(self.begins[rows], self.lengths[rows])
+        return ListColumn(self.values[places], np.cumsum(lengths) - lengths, lengths)
+
 
 def list_column(table: pa.Table, name: str) -> ListColumn:
     """A column of lists of numbers, none of which is null."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -89,7 +90,7 @@ DRAWN_CLIP_TYPE = pa.struct(
         ("clip_id", pa.int64()),
         ("center_seconds", pa.float64()),  # from the first frame shown
         ("tau", pa.float64()),  # the centre as a fraction of the video
-        ("focus_label_id", pa.int64()),  # the action it was drawn around; -1 if it explores
+        ("focus_label_id", pa.int64()),  # the action it was drawn around; -1 if it explores, -2 if by a score
     ]
 )
 CLIP_TYPE = pa.struct(
@@ -214,6 +215,7 @@ SALIENCY_SCHEMA = pa.schema(
 
 NEVER_VISITED = -1
 NO_LABEL = -1
+BY_SCORE = -2  # instead of the action that a clip was drawn around: plan.resample_by chose the moment
 
 
 @dataclass(frozen=True)
@@ -261,3 +263,16 @@ def clip_ids(epoch: int, slots: np.ndarray, clips: int) -> np.ndarray:
 def clip_id(epoch: int, slot: int, draw: int) -> int:
     """The number of one clip, as in `clip_ids`."""
     return int(clip_ids(epoch, np.array([slot]), draw + 1)[0, draw])
+
+
+class ClipPlace(NamedTuple):
+    """Where a clip stands in a run; all count from 0."""
+
+    epoch: int
+    slot: int
+    draw: int
+
+
+def place_of_clip(clip_id: int) -> ClipPlace:
+    """The parts of a clip's number, which `clip_ids` puts together."""
+    return ClipPlace(clip_id >> 44, clip_id >> 8 & (1 << 36) - 1, clip_id & (1 << 8) - 1)

@@ -36,6 +36,7 @@ from adaptfocus.infra.cli.options import (
 from adaptfocus.infra.cli.pack import pack
 from adaptfocus.infra.cli.pretrain import pretrain
 from adaptfocus.infra.cli.quarantine import app as quarantine
+from adaptfocus.infra.cli.show import show as show_clip
 from adaptfocus.infra.running.settings import settings_from
 from adaptfocus.infra.running.tables import show
 from adaptfocus.infra.running.wording import counts_line, many
@@ -196,6 +197,9 @@ def report(
     over = with_bar("counting clips", in_processes(None))
     write_report(gather(runs, evaluation, samples, command, videos or [], over), out_url)
     out.print(f"report: {out_url}")
+
+
+app.command("show")(show_clip)
 
 
 @app.command()

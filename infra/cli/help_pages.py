@@ -82,6 +82,11 @@ PAGES = {
         (f"evaluate {RUN} --index index/test", f"evaluate {RUN} --index index/test --views 10 --crops 3 --name thirty"),
     ),
     "report": Page(JUDGE, "docs/operations.md", (f"report {RUN} runs/baseline --out report.html",)),
+    "show": Page(
+        JUDGE,
+        "docs/operations.md",
+        (f"show {RUN} 17592186044416", f"show {RUN} 17592186044416 --out clip.png"),
+    ),
     "export-model": Page(
         USE,
         "docs/backbones.md",

@@ -121,7 +121,7 @@ class ActionTimeline:
 
 
 class DrawnClip(NamedTuple):
-    """A drawn clip: ``reason`` is "explore" or "focus"; ``label`` is the action it was drawn around.
+    """A drawn clip: ``reason`` is "explore", "focus" or "score"; ``label`` is the action that it focuses on.
 
     ``epoch`` counts from 1, as the axes of the curves do.
     """
@@ -131,6 +131,7 @@ class DrawnClip(NamedTuple):
     reason: str
     label: str | None
     epoch: int
+    clip_id: int | None = None  # as `adaptfocus show` takes it
 
 
 class Thumbnail(NamedTuple):

@@ -23,7 +23,8 @@ GLOSSARY = {
     "chance explains. It needs no intervals, and does not say that the salient times are right.",
     "Clip focusing": "Positives far from an action's salient time are masked: they do not count as positives there.",
     "Weak negatives": "Masked positives that count as negatives, with the weight focus.background_weight.",
-    "Explore, focus": "A clip is drawn anywhere in its video (explore), or around an action's salient time (focus).",
+    "Explore, focus": "A clip is drawn anywhere in its video (explore), around an action's salient time (focus), or "
+    "where the score of plan.resample_by is high.",
     "Test index": "The beginning of the fingerprint of the index that was scored. Equal: the same videos and labels.",
     "Ledger": "The count of every planned clip, from the store: each must be trained exactly once.",
 }

@@ -99,7 +99,7 @@ def data_uri(image: bytes) -> str:
 
 
 def _action(label: str, samples: Sequence[VideoSample], styles: Mapping[str, Style]) -> ActionView:
-    """The view of one action, with the clips that explore and those that focus on it."""
+    """The view of one action, with the clips that explore those that focus on it and those drawn by a score."""
     duration = samples[0].duration_seconds
     seen, outcomes, truth = [], [], None
     for sample in samples:
@@ -107,7 +107,7 @@ def _action(label: str, samples: Sequence[VideoSample], styles: Mapping[str, Sty
         if action is None:
             continue
         truth = action.intervals_seconds if truth is None else truth
-        clips = [(c[0], c[1], c[2], c[4]) for c in sample.drawn_clips if c[2] == "explore" or c[3] == label]
+        clips = [(c[0], c[1], c[2], c[4], c[5]) for c in sample.drawn_clips if c[2] != "focus" or c[3] == label]
         style = styles[sample.run]
         seen.append(
             Seen(sample.run, style, action.score_bins, action.tau_bins, action.spike_tau, action.salient_seconds, clips)
@@ -122,10 +122,10 @@ def _outcome(sample: VideoSample, action: ActionTimeline, style: Style, clips: S
     if action.salient_seconds is not None:
         score = "" if action.spike_score is None else f"{action.spike_score:.2f} "
         spike = f"spike {score}at {clock(action.salient_seconds, tenths)}"
-    focused = sum(c[2] == "focus" for c in clips)
-    drawn = (
-        f"{focused} clip{'' if focused == 1 else 's'} focused on it, {len(clips) - focused} exploring" if clips else ""
-    )
+    focused, scored = (sum(c[2] == reason for c in clips) for reason in ("focus", "score"))
+    by_score = f", {scored} drawn by a score" if scored else ""
+    exploring = f"{len(clips) - focused - scored} exploring"
+    drawn = f"{focused} clip{'' if focused == 1 else 's'} focused on it{by_score}, {exploring}" if clips else ""
     picture = next((p for p in sample.thumbnails if p.label == action.label), None)
     shown = None if picture is None else Picture("", clock(picture.seconds, tenths), data_uri(picture.image))
     return Outcome(sample.run, style, spike, action.hit, drawn, shown)

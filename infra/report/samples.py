@@ -30,7 +30,7 @@ from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.plan.published import PlanFacts, read_drawn, read_plan
 from adaptfocus.pipelines.plan.windows import uid_of
 from adaptfocus.pipelines.saliency.bins import Bins, fade, spikes
-from adaptfocus.pipelines.schemas import NEVER_VISITED, STEP_SCHEMA
+from adaptfocus.pipelines.schemas import BY_SCORE, NEVER_VISITED, NO_LABEL, STEP_SCHEMA
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.trainers.inputs.run_index import describe_sources
 from adaptfocus.trainers.runs.growth import last_decided
@@ -41,6 +41,9 @@ from adaptfocus.trainers.settings.run import TrainConfig
 
 STRIP_FRAMES = 8  # as many as can be told apart on a phone
 _ROWS, _DRAWN = (pa.schema([STEP_SCHEMA.field(n) for n in names]) for names in (["video_row"], ["video_row", "clips"]))
+
+
+REASONS = {NO_LABEL: ("explore", None), BY_SCORE: ("score", None)}  # of a clip that focuses on no action
 
 
 @dataclass(frozen=True)
@@ -158,8 +161,10 @@ def _drawn(opened: RunSeen, planner: Planner) -> dict[int, list[DrawnClip]]:
             width = width_of[bag["video_row"]]
             for clip in bag["clips"]:
                 label = clip["focus_label_id"]
-                reason, name = ("explore", None) if label < 0 else ("focus", planner.classes[label])
-                found[bag["video_row"]].append(DrawnClip(clip["center_seconds"], width, reason, name, epoch + 1))
+                reason, name = REASONS.get(label) or ("focus", planner.classes[label])
+                found[bag["video_row"]].append(
+                    DrawnClip(clip["center_seconds"], width, reason, name, epoch + 1, clip["clip_id"])
+                )
     return found
 
 

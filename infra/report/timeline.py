@@ -56,7 +56,8 @@ class Seen:
     tau_bins: Sequence[float | None]
     spike_tau: float | None
     salient_seconds: float | None
-    clips: Sequence[tuple[float, float, str, int]]  # center_seconds, half_width_seconds, reason, epoch
+    # center_seconds, half_width_seconds, reason, epoch, clip_id
+    clips: Sequence[tuple[float, float, str, int, int | None]]
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def time_ticks(duration_seconds: float, wanted: int = 5) -> list[Tick]:
 
 
 def _clips(
-    clips: Sequence[tuple[float, float, str, int]], duration_seconds: float, base_px: float
+    clips: Sequence[tuple[float, float, str, int, int | None]], duration_seconds: float, base_px: float
 ) -> tuple[list[Clip], list[Tick], float, str]:
     """Rows of the latest MAX_CLIPS clips below the bars, with the oldest epoch on top."""
     kept = sorted(clips, key=lambda c: c[3])[-MAX_CLIPS:]
@@ -190,11 +191,12 @@ def _clips(
         return top + strip * ((epoch - first) / (last - first) if last > first else 0.5)
 
     placed, tenths = [], duration_seconds < SHORT_SECONDS
-    for center, half, reason, epoch in kept:
+    for center, half, reason, epoch, clip_id in kept:
         start, end = max(0.0, center - half), min(duration_seconds, center + half)
         x = _percent(start, duration_seconds)
         extent = _percent(end, duration_seconds) - x
-        hover = f"epoch {epoch}, {reason}: {clock(start, tenths)} to {clock(end, tenths)}"
+        number = "" if clip_id is None else f", clip {clip_id}"
+        hover = f"epoch {epoch}, {reason}: {clock(start, tenths)} to {clock(end, tenths)}{number}"
         placed.append(Clip(_percent(center, duration_seconds), row(epoch), x, extent, reason, hover))
     labels = [Tick(row(epoch), str(epoch)) for epoch in sorted({first, last})]
     left_out = len(clips) - len(kept)

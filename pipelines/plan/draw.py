@@ -18,7 +18,6 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from adaptfocus.pipelines.columns import ListColumn, ragged
 from adaptfocus.pipelines.plan.bags import Draws, bag_table
 from adaptfocus.pipelines.plan.centers import center_ranges_seconds
 from adaptfocus.pipelines.plan.labels import keep_rarest
@@ -34,9 +33,10 @@ from adaptfocus.pipelines.plan.philox import uniforms
 from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.plan.settings import ClipConfig, DrawRules
 from adaptfocus.pipelines.plan.windows import check_fits
+from adaptfocus.pipelines.saliency.bin_scores import SALIENT, bin_weights
 from adaptfocus.pipelines.saliency.bins import Bins, spikes
 from adaptfocus.pipelines.saliency.snapshot import SaliencyTable
-from adaptfocus.pipelines.schemas import NO_LABEL, EpochPlan
+from adaptfocus.pipelines.schemas import BY_SCORE, NO_LABEL, EpochPlan
 
 PAIRS_AT_ONCE = 16_384  # of which spikes are found; all of a window at once took 50 MB more
 
@@ -144,12 +144,35 @@ class Drawer:
         focus = np.full(center.shape, NO_LABEL, np.int64)
         if self.rules.focus_from_epoch is None or self.epoch < self.rules.focus_from_epoch:
             return Draws(center, focus)
+        if self.rules.resample_by != SALIENT:
+            begin, width, some = self._bins(places, which)
+            by_score = some[:, None] & (explore >= self.rules.explore_probability)
+            start, end = (np.clip(each * duration, low, high) for each in (begin, begin + width))
+            return Draws(np.where(by_score, start + where * (end - start), center), np.where(by_score, BY_SCORE, focus))
         label, salient, some = self._spots(video_rows, places, which)
         radius = self.rules.delta_seconds / duration if self.rules.delta_seconds else self.rules.delta
         start = np.minimum(np.maximum((salient - radius) * duration, low), high)
         end = np.maximum(np.minimum((salient + radius) * duration, high), low)
         around = some[:, None] & (explore >= self.rules.explore_probability)
         return Draws(np.where(around, start + where * (end - start), center), np.where(around, label, focus))
+
+    def _bins(self, places: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+        """Where the bin of each clip begins, [B, N], and how wide it is, as fractions, and whether a bag has any, [B].
+
+        `which` chooses a bin in proportion to its weight.
+        """
+        ends = np.cumsum(self._bin_weights[places], axis=1)
+        bins = ends.shape[1]
+        some = ends[:, -1] > 0
+        beyond = ends[:, None] > (which * ends[:, -1:])[:, :, None]  # [B, N, n]
+        last = bins - 1 - np.argmax(self._bin_weights[places][:, ::-1] > 0, axis=1)
+        return np.where(beyond.any(axis=2), beyond.argmax(axis=2), last[:, None]) / bins, 1 / bins, some
+
+    @cached_property
+    def _bin_weights(self) -> np.ndarray:
+        """Of each bin of the planner's videos, float64 [V, n]."""
+        planner = self.planner
+        return bin_weights(self.rules.resample_by, planner.video_rows, planner.labels, self.saliency, self.epoch)
 
     def _spots(
         self, video_rows: np.ndarray, places: np.ndarray, which: np.ndarray
@@ -241,15 +264,12 @@ def rows_in_order(
 
 def count_labels(planner: Planner, places: np.ndarray) -> np.ndarray:
     """The number of videos with each label among some of the planner's, int64 [C]."""
-    labels, _ = ragged(planner.labels.begins[places], planner.labels.lengths[places])
-    return np.bincount(planner.labels.values[labels], minlength=len(planner.classes))
+    return np.bincount(planner.labels.take(places).values, minlength=len(planner.classes))
 
 
 def weights_of(planner: Planner, places: np.ndarray, videos_of_label: np.ndarray, repeat_factor: float) -> np.ndarray:
     """`repeat_weights` of some of the planner's videos."""
-    labels, lengths = ragged(planner.labels.begins[places], planner.labels.lengths[places])
-    own = ListColumn(planner.labels.values[labels], np.cumsum(lengths) - lengths, lengths)
-    return repeat_weights(own, videos_of_label, repeat_factor)
+    return repeat_weights(planner.labels.take(places), videos_of_label, repeat_factor)
 
 
 def without(taken: Sequence[int], rows: Sequence[int]) -> list[int]:

@@ -12,6 +12,10 @@ import pydantic
 from adaptfocus.pipelines.plan.labels import FullLabels
 from adaptfocus.pipelines.settings import Settings
 
+SCORES_OF_VIDEOS = ("stale", "unsure", "rare")
+SCORES_OF_BINS = ("salient", "unsure", "loss", "coverage")
+LEAST_EXPLORED = 0.05  # with a score: the share of clips that are drawn anywhere, whatever it says
+
 
 class ClipConfig(Settings):
     """One clip: `frames` frames, `frame_stride` frames apart at `fps`, cropped to a square of `size_pixels`.
@@ -43,6 +47,9 @@ class PlanConfig(Settings):
     )
     resample: bool = True  # draw around salient times once warm-up is over (only Ours)
     explore_probability: float = pydantic.Field(default=0.5, ge=0, le=1)  # epsilon
+    # How a clip that does not explore is drawn: "salient" (around a salient time), or by the score of a bin: "unsure",
+    # "loss", "coverage", or "package.module:function" of a score of one's own (pipelines/saliency/bin_scores.py).
+    resample_by: str = "salient"
     # Exponent of class balance in focus: among its video's actions, a clip is drawn around action k with a probability
     # proportional to n_k^-this. 0: all equal.
     focus_balance: float = pydantic.Field(default=0.0, ge=0, le=2)
@@ -87,12 +94,22 @@ class PlanConfig(Settings):
             )
         return self
 
-    @pydantic.field_validator("priority")
+    @pydantic.field_validator("priority", "resample_by")
     @classmethod
-    def _is_a_score(cls, priority: str) -> str:
-        if priority not in ("stale", "unsure", "rare") and not re.fullmatch(r"[\w.]+:\w+", priority):
-            raise ValueError(f"{priority!r} is none of stale, unsure, rare and no package.module:function")
-        return priority
+    def _is_a_score(cls, score: str, field: pydantic.ValidationInfo) -> str:
+        built_in = SCORES_OF_VIDEOS if field.field_name == "priority" else SCORES_OF_BINS
+        if score not in built_in and not re.fullmatch(r"[\w.]+:\w+", score):
+            raise ValueError(f"{score!r} is none of {', '.join(built_in)} and no package.module:function")
+        return score
+
+    @pydantic.model_validator(mode="after")
+    def _check_exploration(self) -> PlanConfig:
+        if self.resample_by != "salient" and self.explore_probability < LEAST_EXPLORED:
+            raise ValueError(
+                f"plan.explore_probability = {self.explore_probability} with plan.resample_by = {self.resample_by}: a "
+                f"bin whose score is 0 would not be seen again; give at least {LEAST_EXPLORED}"
+            )
+        return self
 
     def head_bags(self, num_bags: int) -> int:
         """The number of bags in the head of the next epoch, if this epoch has `num_bags`."""
@@ -112,3 +129,4 @@ class DrawRules:
     full_labels: FullLabels | None = None  # positives from intervals; None: all of the video's labels
     focus_balance: float = 0.0
     repeat_factor: float = 0.0
+    resample_by: str = "salient"

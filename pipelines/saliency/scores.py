@@ -6,7 +6,7 @@ A score is a number of at least 0. A video that was never trained counts as 1, w
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -55,8 +55,13 @@ def scores_of(priority: str, seen: Seen) -> np.ndarray:
     return np.minimum(found, MOST)
 
 
-def function_at(path: str) -> Callable[[Seen], np.ndarray]:
+def function_at(
+    path: str, setting: str = "plan.priority", others: Sequence[str] = BUILT_IN
+) -> Callable[[Any], np.ndarray]:
     """The function at "package.module:function".
+
+    Args:
+        setting: that names it, and `others`: what it may be instead; both only for messages.
 
     Raises:
         ConfigError: there is none.
@@ -65,12 +70,12 @@ def function_at(path: str) -> Callable[[Seen], np.ndarray]:
     try:
         function: Any = getattr(importlib.import_module(module), name) if module and name else None
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"plan.priority={path} cannot be imported ({error}); every process must find it") from None
+        raise ConfigError(f"{setting}={path} cannot be imported ({error}); every process must find it") from None
     if not callable(function):
         raise ConfigError(
-            f"plan.priority={path} is none of {', '.join(BUILT_IN)} and no function; give package.module:function"
+            f"{setting}={path} is none of {', '.join(others)} and no function; give package.module:function"
         )
-    return cast("Callable[[Seen], np.ndarray]", function)
+    return cast("Callable[[Any], np.ndarray]", function)
 
 
 def unsure(seen: Seen) -> np.ndarray:

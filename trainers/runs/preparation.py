@@ -13,6 +13,7 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.decode.member import import_decord
 from adaptfocus.pipelines.errors import ConfigError, StorageError
 from adaptfocus.pipelines.index.load import IndexFacts
+from adaptfocus.pipelines.saliency.bin_scores import SALIENT, score_of_bins
 from adaptfocus.trainers.backbones import Backbone, entry_of, load_pretrained
 from adaptfocus.trainers.backbones.contract import batch_norms
 from adaptfocus.trainers.inputs import left_out as what_is_left_out
@@ -59,6 +60,8 @@ def prepare(config: TrainConfig) -> Prepared:
     index = facts_of_run(run, config) if commit else begun
     left_out = read_unused(config, index.fingerprint)
     _check_videos(config, index, left_out)
+    if config.plan.resample_by != SALIENT:
+        score_of_bins(config.plan.resample_by)  # better now than after the warm-up
     if not config.features:
         config.decode.frame_shape(config.decode_size_pixels)
     if config.decode.backend == "decord":

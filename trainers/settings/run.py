@@ -255,6 +255,7 @@ class TrainConfig(Settings):
             full_labels=self.focus.full_labels if self.focus.regime == "full" and self.task == "labels" else None,
             repeat_factor=self.plan.repeat_factor,
             focus_balance=self.plan.focus_balance,
+            resample_by=self.plan.resample_by,
         )
 
     def what_is_trained(self) -> dict:

@@ -33,7 +33,7 @@ def test_timeline_places_marks_where_they_are() -> None:
     style = charts.styles_of([("r", "r")])["r"]
     seen = timeline.Seen(
         "r", style, [0.2, None, 0.9, 0.1], [0.1, None, 0.7, 0.8], 0.7, 70.0,
-        [(10.0, 20.0, "explore", 0), (70.0, 5.0, "focus", 3)],
+        [(10.0, 20.0, "explore", 0, None), (70.0, 5.0, "focus", 3, 99)],
     )  # fmt: skip
     t = timeline.timeline(100.0, [(60.0, 130.0)], [seen])
     (lane,) = t.lanes
@@ -44,6 +44,7 @@ def test_timeline_places_marks_where_they_are() -> None:
     assert lane.unvisited == [37.5]
     assert lane.salient_at == 70
     assert [(i.x, i.width) for i in t.intervals] == [(60, 40)]  # cut at the video's end
+    assert [c.hover.partition(", clip ")[2] for c in lane.clips] == ["", "99"]
     assert [(c.start, c.width, c.reason) for c in lane.clips] == [(0, 30, "explore"), (65, 10, "focus")]
     assert lane.clips[0].y < lane.clips[1].y < t.bottom_px
 
@@ -51,7 +52,7 @@ def test_timeline_places_marks_where_they_are() -> None:
 def test_several_runs_lie_on_one_axis_each_with_its_clips_below() -> None:
     """A bin that one run never visited breaks its line; both are read against one scale."""
     styles = charts.styles_of([("a", "a"), ("b", "b")])
-    clips = [(50.0, 1.0, "explore", 1)]
+    clips = [(50.0, 1.0, "explore", 1, None)]
     low = timeline.Seen("a", styles["a"], [0.2, None, 0.1, 0.1], [0.1, None, 0.6, 0.8], 0.1, 10.0, clips)
     high = timeline.Seen("b", styles["b"], [0.1, 0.8, 0.1, 0.1], [0.1, 0.3, 0.6, 0.8], 0.3, 30.0, clips)
     t = timeline.timeline(100.0, None, [low, high])
