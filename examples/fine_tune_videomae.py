@@ -58,4 +58,4 @@ def as_input(sample: dict) -> dict:
 
 
 if __name__ == "__main__":
-    main(str(Path(sys.argv[1]).resolve()), *sys.argv[2:3])
+    main(str(Path(sys.argv[1]).resolve()), sys.argv[2] if len(sys.argv) > 2 else None)

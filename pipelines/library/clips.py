@@ -26,9 +26,8 @@ from adaptfocus.pipelines.schemas import INDEX_SCHEMA
 from adaptfocus.pipelines.store.reads import ReadConfig
 
 if TYPE_CHECKING:
-    from ray.data import Dataset
-
     from adaptfocus.pipelines.library.loader import ClipLoader
+    from adaptfocus.pipelines.library.on_ray import Dataset
 
 Sample = dict[str, Any]
 Transform = Callable[[Sample], Sample]
