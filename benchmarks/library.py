@@ -5,9 +5,10 @@
 Both sides read the same clips, of 32 frames, stride 3, 224 pixels, 4 of each 10-minute video at 360p, and decode with
 one decoding process. Our own side is the stream that training reads, in this process. The others are the clips in a
 torch DataLoader with one worker: `over_trainer` is `Clips.loader`, and `torch_over_trainer` torch's own DataLoader on
-the clips, map-style. Repetitions of the sides take turns after a warm-up, and wall time counts from the first batch.
-Ratios are of medians, with 90 % bootstrap intervals over the repetitions. `resume_lost` and `resume_twice` count clips
-after a loader of two workers is left in mid-epoch and another of one worker resumes.
+the clips, map-style. Repetitions of the sides take turns after a warm-up, and time counts from the first batch. Ratios
+of wall times are of medians, with 90 % bootstrap intervals over the repetitions. `cpu_over_trainer` is of the CPU of
+all processes, which other work on the machine changes less. `resume_lost` and `resume_twice` count clips after a loader
+of two workers is left in mid-epoch and another of one worker resumes.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,7 +34,7 @@ from adaptfocus.pipelines.stream.clips import stream
 from benchmarks.faults.s3_latency import FarStore
 from benchmarks.measuring import figures
 from benchmarks.measuring.figures import Figure, say
-from benchmarks.measuring.pace import clips_in, paced
+from benchmarks.measuring.pace import clips_in
 from benchmarks.reading.corpus import (
     BAGS_PER_BATCH,
     CLIP,
@@ -44,6 +46,7 @@ from benchmarks.reading.corpus import (
     stored_plan,
     write_shards,
 )
+from benchmarks.reading.process_cost import ProcessCost
 from benchmarks.reading.videos import NAMES, video
 from tests.s3_server import ExclusiveS3
 
@@ -99,24 +102,41 @@ def compare(name: str, planner: Planner, index_url: str, folder: Path, repeats: 
     """The sides on the same clips, in turn."""
     passes = -(-128 // (CLIPS_PER_BAG * planner.table.num_rows))  # at least 128 clips
     rates: dict[str, list[float]] = {side: [] for side in SIDES}
+    cpu_ms: dict[str, list[float]] = {side: [] for side in SIDES}
     for repeat in range(repeats + 1):
         epochs = range(passes * repeat, passes * (repeat + 1))
         plan = stored_plan(planner, folder / f"{name}-{repeat}", epochs)
         clips = Clips(open_index(index_url), moments_of(plan), CLIP, decode=DECODE)
-        sides: dict[str, Callable[[], tuple[int, float]]] = {
-            "trainer": lambda plan=plan: paced(map(clips_in, stream(plan.slices(0), shape_of(4), BAGS_PER_BATCH))),
-            "loader": lambda clips=clips: paced(decoded(clips.loader(BATCH, 1))),
-            "torch": lambda clips=clips: paced(decoded(torch_loader(clips))),
+        sides: dict[str, Callable[[], Iterable[int]]] = {
+            "trainer": lambda plan=plan: map(clips_in, stream(plan.slices(0), shape_of(4), BAGS_PER_BATCH)),
+            "loader": lambda clips=clips: decoded(clips.loader(BATCH, 1)),
+            "torch": lambda clips=clips: decoded(torch_loader(clips)),
         }
         for side in SIDES[:: -1 if repeat % 2 else 1]:
-            count, seconds = sides[side]()
+            batches = iter(sides[side]())
+            next(batches)  # the processes have started
+            began = time.monotonic()
+            with ProcessCost() as cost:
+                count = sum(batches)
+                seconds = time.monotonic() - began
             say(f"{name} {repeat} of {repeats}: {side} {count / seconds:.1f} clips/s")
             if repeat:  # the first is the warm-up
                 rates[side].append(count / seconds)
+                cpu_ms[side].append(1000 * cost.cpu_seconds / count)
+    # The store works in processes of this machine too, so its CPU would count.
+    of_cpu = (
+        []
+        if name.endswith(".far")
+        else [
+            figures.ratio(f"{name}.cpu_over_trainer", cpu_ms["loader"], cpu_ms["trainer"]),
+            *(figures.mean(f"{name}.{side}_cpu_ms", cpu_ms[side], "ms CPU a clip") for side in SIDES),
+        ]
+    )
     return [
         figures.ratio_of_medians(f"{name}.over_trainer", rates["loader"], rates["trainer"]),
         figures.ratio_of_medians(f"{name}.torch_over_trainer", rates["torch"], rates["trainer"]),
         *(figures.mean(f"{name}.{side}_clips_per_second", rates[side], "clips/s") for side in SIDES),
+        *of_cpu,
     ]
 
 

@@ -162,8 +162,9 @@ class Clips:
         Args:
             batch_size: clips of a batch of one rank.
             num_workers: processes that read and decode.
-            rank, world_size: which share of each step is this process's; from `torch.distributed` or the variables
-                RANK and WORLD_SIZE by default.
+            rank: which share of each step is this process's; from `torch.distributed` or the variables RANK and
+                WORLD_SIZE by default.
+            world_size: the number of ranks; given with `rank`, or not at all.
             drop_last: leave out clips at the end that fill no batch of all ranks.
             options: others of torch's DataLoader.
 

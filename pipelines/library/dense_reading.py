@@ -33,7 +33,8 @@ def windows(
         video: of `open_index(url)["its id"]`.
         clip: the shape of each clip.
         hop_seconds: from one clip to the next.
-        start_seconds, end_seconds: the stretch, from the first frame shown; the whole video by default.
+        start_seconds: beginning of the stretch, from the first frame shown.
+        end_seconds: its end; that of the video by default.
 
     Yields:
         ``frames`` uint8 [T, 3, S, S], ``center_seconds``, ``video_id``, ``error``: "", or "kind: message" in one last
