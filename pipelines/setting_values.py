@@ -107,7 +107,8 @@ def _read(text: str, kind: Any, may_be_open: bool, where: str) -> Any:
         return float(bare)
     if get_origin(kind) in (dict, tuple):
         made = read_yaml(bare, where) if bare[:1] in ("{", "[") else None
-        like = "{A: B}" if get_origin(kind) is dict else "[0.5, 1]"
+        of_groups = hasattr(get_args(kind)[0], "model_fields")
+        like = "{A: B}" if get_origin(kind) is dict else "[{KEY: VALUE}]" if of_groups else "[0.5, 1]"
         _must(isinstance(made, dict if get_origin(kind) is dict else list), where, text, f"written as {like}")
         return parse_value(made, kind, where)
     return text

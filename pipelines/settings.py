@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 import pydantic
@@ -76,10 +76,18 @@ def _typed(cls: type[Settings], tree: Mapping[str, Any], prefix: str = "") -> di
         annotation = cls.model_fields[name].annotation
         child = _settings_in(annotation)
         if child is None:
-            made[name] = parse_value(tree[name], annotation, prefix + name)
+            made[name] = _each_typed(parse_value(tree[name], annotation, prefix + name), annotation, prefix + name)
         elif isinstance(tree[name], Mapping):
             made[name] = _typed(child, tree[name], f"{prefix}{name}.")
     return made
+
+
+def _each_typed(value: Any, annotation: Any, where: str) -> Any:
+    """A list of groups with the settings of each group typed; any other value as it is."""
+    group = _settings_in_list(annotation)
+    if group is None or not isinstance(value, list):
+        return value
+    return [_typed(group, each, f"{where}.{n}.") if isinstance(each, Mapping) else each for n, each in enumerate(value)]
 
 
 def _set(cls: type[Settings], tree: dict[str, Any], dotted: str, value: Any) -> None:
@@ -111,7 +119,12 @@ def _explained(cls: type[Settings], error: pydantic.ValidationError) -> str:
     lines = []
     for item in error.errors():
         dotted = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
+        in_list = _in_list(cls, item["loc"])
+        if item["type"] == "missing" and in_list:
+            lines.append(f"'{dotted}' is required")
+        elif item["type"] == "extra_forbidden" and in_list:
+            lines.append(_unknown_in_list(dotted, *in_list))
+        elif item["type"] == "extra_forbidden":
             lines.append(_unknown(cls, dotted))
         elif item["type"] == "missing":
             lines.append(f"'{dotted}' is required; give it as {dotted}=VALUE")
@@ -121,6 +134,26 @@ def _explained(cls: type[Settings], error: pydantic.ValidationError) -> str:
             is_named = not dotted or f"{dotted}." in wanted
             lines.append(wanted if is_named else f"{dotted} = {item['input']!r}: {wanted}")
     return "; ".join(lines)
+
+
+def _unknown_in_list(dotted: str, group: type[Settings], of: str) -> str:
+    keys = [*group.model_fields]
+    near = difflib.get_close_matches(dotted.rsplit(".", 1)[-1], keys, n=1, cutoff=0.6)
+    hint = f"did you mean '{near[0]}'?" if near else f"a group of {of} has {', '.join(keys)}"
+    return f"there is no setting '{dotted}'; {hint}"
+
+
+def _in_list(cls: type[Settings], loc: Sequence[str | int]) -> tuple[type[Settings], str] | None:
+    """(the group that a place is in, the key of its list), if the place is in a list of groups."""
+    own: type[Settings] | None = cls
+    for at, part in enumerate(loc[:-1]):
+        field = own.model_fields.get(str(part)) if own else None
+        if field is None:
+            return None
+        if group := _settings_in_list(field.annotation):
+            return group, ".".join(map(str, loc[: at + 1]))
+        own = _settings_in(field.annotation)
+    return None
 
 
 GROUP = "a group of settings, such as {KEY: VALUE}"
@@ -152,6 +185,12 @@ def _wanted(item: Any) -> str:
         if kind.startswith(beginning):
             return f"it must be {wanted}"
     return str(item["msg"]).removeprefix("Value error, ")
+
+
+def _settings_in_list(annotation: Any) -> type[Settings] | None:
+    """The group of which a setting is a list; None if it is none."""
+    inside = get_args(annotation) if get_origin(annotation) is tuple else ()
+    return next((each for each in inside if isinstance(each, type) and issubclass(each, Settings)), None)
 
 
 def _settings_in(annotation: Any) -> type[Settings] | None:

@@ -56,7 +56,7 @@ def extract(
     """
     from adaptfocus.infra.running.placement import check_this_machine, cpus_of
     from adaptfocus.infra.running.progress import progress_bar
-    from adaptfocus.infra.running.run import OWN, check_ray, engine_of
+    from adaptfocus.infra.running.run import OWN, check_ray, engine_of, shown_as
     from adaptfocus.pipelines import store
     from adaptfocus.pipelines.annotations.rows import check_split
     from adaptfocus.pipelines.index.load import notes_of
@@ -81,6 +81,8 @@ def extract(
         config, len(classes_of(config)) if run else 1, found, index, "maps" if maps else "pooled", stride_seconds,
         split, has_run=run is not None,
     )  # fmt: skip
+    if line := shown_as(config):
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
     with progress_bar("extracting videos") as progress:
         if engine_of(config, engine, address) == "local":
             facts = extract_features(job, out_url, make_here, progress)

@@ -66,7 +66,11 @@ PAGES = {
         "docs/clusters.md",
         ("submit small name=first runs=s3://bucket/runs index=s3://bucket/index/train --address http://HEAD:8265",),
     ),
-    "runs": Page(TRAIN, "docs/operations.md", ("runs runs", "runs s3://bucket/runs --json")),
+    "runs": Page(
+        TRAIN,
+        "docs/operations.md",
+        ("runs runs", "runs s3://bucket/runs --compare --sort per_time_map", "runs runs --json"),
+    ),
     "watch": Page(
         TRAIN, "docs/operations.md", (f"watch {RUN}", "watch s3://bucket/runs/first s3://bucket/runs/second")
     ),

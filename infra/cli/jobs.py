@@ -9,8 +9,9 @@ import dataclasses
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -22,6 +23,9 @@ from adaptfocus.infra.cli.options import ConfigFile, Overrides, RecipeName, Take
 from adaptfocus.infra.running.tables import show
 from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.store.strict_json import json_text
+
+if TYPE_CHECKING:
+    from adaptfocus.infra.jobs.run_list import RunState
 
 out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 
@@ -70,9 +74,15 @@ def submit(
 def runs(
     url: Annotated[str, typer.Argument(help="URL of a folder of runs, or of one run.")],
     evaluation: Annotated[str, typer.Option(help="Name of the evaluation to show the score of.")] = "test",
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Show the settings in which the runs differ, all scores, and the cost.")
+    ] = False,
+    sort: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Compare, and sort by a score, a cost or a setting.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")] = False,
 ) -> None:
-    """List runs: state, position, score."""
+    """List runs: state, position, score. With --compare or --sort: side by side."""
     from adaptfocus.infra.jobs.run_list import age, epoch_of, list_runs
 
     found = list_runs(url, evaluation)
@@ -81,6 +91,9 @@ def runs(
             f"there is no run at {url}: a run's folder holds config.json. Give the folder that training was given as "
             "`runs`, or one run's folder in it"
         )
+    if compare or sort:
+        _show_compared(found, evaluation, sort or "map_max", as_json)
+        return
     if as_json:
         for row in found:
             print(json_text(dataclasses.asdict(row)))
@@ -100,9 +113,34 @@ def runs(
             told, str(row.workers or "-"), str(row.bad_videos), row.evaluation or "-",
         )  # fmt: skip
     show(out, table)
+    _say_problems(found)
+
+
+def _say_problems(found: Sequence[RunState]) -> None:
     for row in found:
         if row.problem:
             out.print(f"  {row.name}: {row.problem}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _show_compared(found: Sequence[RunState], evaluation: str, sort: str, as_json: bool) -> None:
+    from adaptfocus.infra.jobs.run_comparison import SCORES, compare_runs, sort_runs
+
+    runs = sort_runs(compare_runs(found, evaluation), sort)
+    if as_json:
+        for row in runs:
+            print(json_text(dataclasses.asdict(row)))
+        return
+    settings = list(dict.fromkeys(key for row in runs for key in row.settings))
+    table = Table(box=None)
+    for title in ("run", *("mAP, max", "mAP, mean", "per time"), *settings, "clips", "worker hours", "state"):
+        table.add_column(title, justify="left" if title in ("run", "state", *settings) else "right", no_wrap=True)
+    for row in runs:
+        scores = ["-" if (value := getattr(row, name)) is None else f"{100 * value:.1f}" for name in SCORES]
+        given = ["-" if row.settings.get(key) is None else escape(str(row.settings[key])) for key in settings]
+        hours = "-" if row.worker_hours is None else f"{row.worker_hours:.2f}"
+        table.add_row(escape(row.name), *scores, *given, f"{row.clips_trained:,}", hours, row.state)
+    show(out, table)
+    _say_problems(found)
 
 
 def watch(

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import yaml
 
 from adaptfocus.infra.report.data import Curve, Evaluated, ReportData, RunRow, Waiting
 from adaptfocus.infra.report.dropped import count_dropped
-from adaptfocus.infra.report.sample_choice import Videos, open_videos
+from adaptfocus.infra.report.sample_choice import Videos, open_videos, seen_by
 from adaptfocus.infra.report.samples import fingerprint_of, samples_of
 from adaptfocus.infra.report.verdict import choose_curves, choose_full_runs
 from adaptfocus.infra.running.found import findings
@@ -81,7 +81,7 @@ def gather(
         ConfigError: a URL is not a run. InputError: a run has nothing to show yet or is given twice, or no index has a
             video with a given id.
     """
-    opened: dict[Indexes, Videos] = {}  # runs that are compared share an index, which is read once
+    opened: dict[Hashable, Videos] = {}  # runs that are compared share an index, which is read once
     runs = [_read(url, name, evaluation, opened, over) for url, name in zip(run_urls, _names(run_urls), strict=True)]
     settings = _differing_settings(runs)
     rows = [_row(*each, evaluation) for each in zip(runs, _regimes(runs), settings, strict=True)]
@@ -103,17 +103,14 @@ def gather(
     )
 
 
-Indexes = tuple[tuple[str, ...], str]  # all indexes of a run, and their fingerprint
-
-
-def _read(url: str, name: str, evaluation: str, opened: dict[Indexes, Videos], over: Over) -> GatheredRun:
+def _read(url: str, name: str, evaluation: str, opened: dict[Hashable, Videos], over: Over) -> GatheredRun:
     run, config = Run(url), load_config(url)
     entries = run.entries()
     if not last_commits(entries):
         raise InputError(f"{url} has no checkpoint yet; train it first")
-    index = config.index_urls, fingerprint_of(run)
+    index = seen_by(config, fingerprint_of(run))
     if index not in opened:
-        opened[index] = open_videos(config, index[1])
+        opened[index] = open_videos(config, fingerprint_of(run))
     urls = [run.epoch_url(epoch, SUMMARY) for epoch in range(config.epochs)]
     summaries = [json.loads(store.read_bytes(url)) for url in urls if store.exists(url)]
     scores = read_scores(url, evaluation)
@@ -133,7 +130,7 @@ def _names(run_urls: Sequence[str]) -> list[str]:
 
 def _regimes(runs: Sequence[GatheredRun]) -> list[str]:
     """The regime of each run, with the settings in which runs of one regime differ: such runs are not repeats."""
-    trained = [{k: v for k, v in r.config.what_is_trained().items() if k not in _OF_A_REPEAT} for r in runs]
+    trained = [{k: v for k, v in _compared(r.config).items() if k not in _OF_A_REPEAT} for r in runs]
     regimes = []
     for run, own in zip(runs, trained, strict=True):
         regime = run.config.focus.regime
@@ -146,9 +143,14 @@ def _regimes(runs: Sequence[GatheredRun]) -> list[str]:
 
 def _differing_settings(runs: Sequence[GatheredRun]) -> list[dict[str, str]]:
     """For each run, its values of the settings that differ between runs of the page."""
-    dumped = [r.config.what_is_trained() for r in runs]
+    dumped = [_compared(r.config) for r in runs]
     keys = {key for other in dumped[1:] for key in differences(dumped[0], other)} - {"name", "runs"}
     return [{key: str(_setting(own, key)) for key in sorted(keys)} for own in dumped]
+
+
+def _compared(config: TrainConfig) -> dict:
+    """The settings that make two runs different ones. Runs on different indexes are."""
+    return config.what_is_trained() | {"mixture": config.mixture.model_dump(mode="json")}
 
 
 def _setting(values: Mapping, dotted: str) -> object:

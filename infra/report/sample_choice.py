@@ -9,7 +9,7 @@ Of a large index, some partitions are looked at, chosen by a hash. Each is a ran
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -131,20 +131,29 @@ def open_videos(config: TrainConfig, fingerprint: str) -> Videos:
     return Videos(config, facts.fingerprint, tuple(facts.classes), partitions)
 
 
+def seen_by(config: TrainConfig, fingerprint: str) -> Hashable:
+    """What decides which videos a run sees, and under which labels."""
+    names = tuple(tuple(sorted(each.labels.items())) for each in config.mixture.more)
+    return config.index_urls, names, fingerprint
+
+
 def rows_of_ids(videos: Videos, video_ids: Sequence[str]) -> list[Choice]:
     """The videos of an index with the given ids; ids that the index does not have are left out.
 
-    Only the partitions are read that an id can be in, by its hash.
+    An id that is in several indexes of a run is several videos. Only the partitions are read that an id can be in, by
+    its hash.
     """
     hashes = {name: hash_of_id(name) for name in video_ids}
-    rows: dict[str, int] = {}
+    rows: dict[str, list[int]] = {}
     for each in videos.partitions:
         wanted = {name for name, at in hashes.items() if each.first_hash <= at <= each.last_hash}
         if wanted:
             table = videos.read(each, ["video_id"])
             found = zip(table["video_id"].to_pylist(), table["video_row"].to_pylist(), strict=True)
-            rows |= {name: row for name, row in found if name in wanted}
-    return [Choice(rows[name], "asked for by its id") for name in video_ids if name in rows]
+            for name, row in found:
+                if name in wanted:
+                    rows.setdefault(name, []).append(row)
+    return [Choice(row, "asked for by its id") for name in video_ids for row in rows.get(name, ())]
 
 
 def refuse_unknown(indexes: Sequence[Videos], video_ids: Sequence[str]) -> None:

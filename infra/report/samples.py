@@ -20,6 +20,7 @@ from adaptfocus.infra.report.sample_choice import (
     refuse_unknown,
     rows_of_ids,
     saliency_of,
+    seen_by,
     worst_videos,
 )
 from adaptfocus.infra.report.thumbnails import SIZE_PIXELS, STRIP_PIXELS, frames_jpeg
@@ -77,9 +78,9 @@ def samples_of(
         if all(r[0] is not run for r in same):
             why = f"{describe_sources(config)} has changed since {name} was trained: its rows are other videos now"
             unseen.append(Dropped("index_changed", len(video_ids) or count, why, "sample videos"))
-    indexes = dict.fromkeys((config.index_urls, videos.fingerprint) for _, _, config, videos in same)
+    indexes = dict.fromkeys(seen_by(config, videos.fingerprint) for _, _, config, videos in same)
     for number, index in enumerate(indexes):
-        own = [r for r in same if (r[2].index_urls, r[3].fingerprint) == index]
+        own = [r for r in same if seen_by(r[2], r[3].fingerprint) == index]
         videos, opened = own[0][3], [_opened(run, name, config) for run, name, config, _ in own]
         choices = rows_of_ids(videos, video_ids) if video_ids else worst_videos(videos, opened, count)
         planner = _planner(videos, [choice.row for choice in choices])

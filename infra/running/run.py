@@ -126,6 +126,8 @@ def run_evaluation(
     run, config = Run(run_url), load_config(run_url)
     features = features and absolute(features)
     how = (epoch, crops, size_pixels, overwrite, features)
+    if line := shown_as(config):
+        say(line)
     if engine_of(config, engine, address) == "local":
         with progress_bar("evaluating") as progress:
             return evaluate(run, config, index_url, views, name, predict_here, *how, progress=progress)
@@ -149,6 +151,18 @@ def run_evaluation(
         with progress_bar("evaluating") as progress:
             over = tasks_where_decoded(config)
             return evaluate(run, config, index_url, views, name, predict_on_cluster, *how, over, progress)
+
+
+def shown_as(config: TrainConfig) -> str | None:
+    """The line that says how a run on several indexes is shown videos after its training; None if it saw all alike."""
+    seen = {(config.clip_of(number).fps, crop) for number, crop in enumerate(config.crop_fractions)}
+    if len(seen) == 1:
+        return None
+    rate = "their own frame rate" if config.clip.fps is None else f"{config.clip.fps:g} frames a second"
+    return (
+        f"All videos are shown as those of {config.index} were in training: at {rate}, with crop_fraction "
+        f"{config.decode.crop_fraction:g}. Those of other indexes of `mixture` were shown otherwise"
+    )
 
 
 def engine_of(config: TrainConfig, engine: str, address: str | None) -> str:

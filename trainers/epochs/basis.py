@@ -104,8 +104,12 @@ class Basis:
     @cached_property
     def usable(self) -> dict[int, int]:
         """uid -> the number of videos that may be planned."""
-        excluded = {uid: files.excluded_rows for uid, files in self.manifest.items()}
-        return {
-            uid: each.rows - count_unused(self.config, [each]).videos - excluded.get(uid, 0)
-            for uid, each in self.corpus.partitions.items()
-        }
+        return usable_of(self.config, self.corpus.partitions.values(), self.manifest)
+
+
+def usable_of(config: TrainConfig, partitions: Iterable[Partition], manifest: Manifest) -> dict[int, int]:
+    """uid -> the number of videos of each partition that may be planned."""
+    excluded = {uid: files.excluded_rows for uid, files in manifest.items()}
+    return {
+        each.uid: each.rows - count_unused(config, [each]).videos - excluded.get(each.uid, 0) for each in partitions
+    }

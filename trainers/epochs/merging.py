@@ -28,6 +28,7 @@ from adaptfocus.pipelines.schemas import LEDGER_SCHEMA
 from adaptfocus.pipelines.store.strict_json import json_text
 from adaptfocus.trainers.diagnosis.summary import sum_up, summarise
 from adaptfocus.trainers.diagnosis.sums import EpochSums
+from adaptfocus.trainers.epochs.basis import usable_of
 from adaptfocus.trainers.inputs.run_index import read_videos
 from adaptfocus.trainers.inputs.unused_videos import find_unused
 from adaptfocus.trainers.runs import releases
@@ -176,8 +177,7 @@ def merge_epoch(
         manifest |= merged.files
         sums += merged.sums
         bags += merged.bags
-    videos = sum(each.rows for each in partitions.values())
-    manifest = _with_releases(run, config, videos, epoch + 1, manifest)
+    manifest = _with_releases(run, config, partitions, epoch + 1, manifest)
     summary = summarise(config, classes, sums, epoch) | {"excluded": count_excluded(manifest)}
     if config.mixture.more:
         summary["bags_of_index"] = [bags[number] for number in range(len(config.index_urls))]
@@ -211,10 +211,12 @@ def _groups(
         yield tuple(own), slots, [file for file in files if any(overlapping([file], *each) for each in slots)]
 
 
-def _with_releases(run: Run, config: TrainConfig, videos: int, epoch: int, manifest: Manifest) -> Manifest:
+def _with_releases(
+    run: Run, config: TrainConfig, partitions: Mapping[int, Partition], epoch: int, manifest: Manifest
+) -> Manifest:
     """The manifest of `epoch`, without the left-out videos whose release counts from this epoch.
 
-    Which releases count is decided only after the share of bad videos has been checked. So a release can fix a run that
+    Which releases count is decided only after the bad videos have been checked. So a release can fix a run that
     ended at that check.
     """
     before = releases.read_decision(run, epoch - 1) or 0
@@ -222,16 +224,19 @@ def _with_releases(run: Run, config: TrainConfig, videos: int, epoch: int, manif
     is_decided = records is not None
     records = releases.count(run) if records is None else records
     found = take_back(run, epoch, manifest, releases.read_released(run, before, records))
-    _check_share(run, config, videos, found)
+    _check_bad(run, config, partitions, epoch, found)
     if not is_decided:
         decided = releases.decide(run, epoch, records)
         found = take_back(run, epoch, manifest, releases.read_released(run, before, decided))
-        _check_share(run, config, videos, found)
+        _check_bad(run, config, partitions, epoch, found)
     return found
 
 
-def _check_share(run: Run, config: TrainConfig, videos: int, manifest: Manifest) -> None:
-    bad = count_excluded(manifest)
+def _check_bad(
+    run: Run, config: TrainConfig, partitions: Mapping[int, Partition], epoch: int, manifest: Manifest
+) -> None:
+    """Check that few videos are bad, and that each index that `epoch` takes bags of has others."""
+    videos, bad = sum(each.rows for each in partitions.values()), count_excluded(manifest)
     if bad > config.max_bad_share * videos:
         uid = max(uid for uid, files in manifest.items() if files.excluded)
         last = read_excluded_of(run, {uid: manifest[uid]}).to_pylist()[-1]
@@ -240,4 +245,25 @@ def _check_share(run: Run, config: TrainConfig, videos: int, manifest: Manifest)
             f"{config.max_bad_share:g} allows; the last: {last['video_id']} ({last['kind']}: {last['message']}). "
             f"`adaptfocus quarantine list {run.url}` shows them, `adaptfocus quarantine retry` takes back those that "
             "decode now. Fix or leave out the others, or raise max_bad_share"
+        )
+    if config.mixture.more and epoch < config.epochs:
+        _check_each_index(run, config, partitions, epoch, manifest)
+
+
+def _check_each_index(
+    run: Run, config: TrainConfig, partitions: Mapping[int, Partition], epoch: int, manifest: Manifest
+) -> None:
+    """Check that no index that `epoch` takes bags of has lost its last usable video."""
+    left, lost = Counter[int](), Counter[int]()
+    for uid, n in usable_of(config, partitions.values(), manifest).items():
+        left[source_of(uid)] += n
+        lost[source_of(uid)] += manifest[uid].excluded_rows if uid in manifest else 0
+    weights = enumerate(config.mixture.weights(epoch))
+    # One that never had any may have grown since, and is looked at when the epoch is drawn.
+    empty = next((number for number, weight in weights if weight and lost[number] and not left[number]), None)
+    if empty is not None:
+        raise InputError(
+            f"{run.url}: no usable video of {config.index_urls[empty]} is left, and epoch {epoch + 1} takes bags of "
+            f"it; {lost[empty]} could not be decoded. `adaptfocus quarantine list {run.url}` shows them, `adaptfocus "
+            "quarantine retry` takes back those that decode now. Fix them, or begin a new run without this index"
         )

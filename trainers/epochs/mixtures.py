@@ -61,7 +61,7 @@ def _stretch_of(basis: Basis, epoch: int, number: int, cursor: Cursor, bags: int
     if not sum(own.usable.values()):
         raise ConfigError(
             f"mixture: epoch {epoch + 1} needs {bags} bags of {basis.config.index_urls[number]}, which has no usable "
-            "video; set its weight to 0"
+            "video; index some, or begin a run in which its weight is 0"
         )
     return find_stretch(own, epoch, cursor, _NO_LEAD, bags)
 

@@ -39,6 +39,7 @@ from adaptfocus.trainers.evaluation.saved import (
 )
 from adaptfocus.trainers.evaluation.view_plans import Truth, Views, plan_all
 from adaptfocus.trainers.inputs.model_input import build_adapted, to_model_input
+from adaptfocus.trainers.inputs.run_index import describe_sources
 from adaptfocus.trainers.metrics.bootstrap import interval_of_score
 from adaptfocus.trainers.runs.growth import weights_of_classes
 from adaptfocus.trainers.runs.log import Commit, Run
@@ -214,9 +215,11 @@ def check_scorable(config: TrainConfig, classes: Sequence[str], index: IndexFact
     """
     if strange := sorted(set(index.classes) - set(classes)):
         what = "no class of the run" if not set(index.classes) & set(classes) else "classes the run was not trained on"
+        names = {theirs: ours for each in config.mixture.more for theirs, ours in each.labels.items()}
+        known = [f". The run calls {each!r} {names[each]!r}: give it that name" for each in strange if each in names]
         raise InputError(
             f"{index_url} cannot be scored: it has {what} (such as {strange[:5]}; the run has {list(classes[:5])}); "
-            f"index it with the class list of {config.index} (--classes)"
+            f"index it with the class list of {describe_sources(config)} (--classes){(*known, '')[0]}"
         )
     if index.unlabelled == index.videos:
         raise InputError(

@@ -99,6 +99,7 @@ def _joined(config: TrainConfig, found: Sequence[IndexFacts]) -> IndexFacts:
                 f"mixture.more: {url} has no label {unknown[0]!r}, which its `labels` rename; it has "
                 f"{', '.join(map(repr, facts.classes[:8]))}{', ...' if len(facts.classes) > 8 else ''}"
             )
+        _check_full(config, url, facts.classes, names)
         classes |= dict.fromkeys(names.get(each, each) for each in facts.classes)
         for name, n in facts.label_counts.items():
             counts[names.get(name, name)] += n
@@ -111,6 +112,21 @@ def _joined(config: TrainConfig, found: Sequence[IndexFacts]) -> IndexFacts:
         dict(counts),
         sum(each.number for each in found),
     )
+
+
+def _check_full(config: TrainConfig, url: str, classes: Sequence[str], names: Mapping[str, str]) -> None:
+    """Check that `full` has one name of the index for each class: manifests count unlocated videos by its own names."""
+    if config.focus.regime != "full":
+        return
+    theirs: dict[str, str] = {}
+    for each in classes:
+        ours = names.get(each, each)
+        if (other := theirs.setdefault(ours, each)) != each:
+            raise InputError(
+                f"mixture.more: with the `labels` of {url}, {other!r} and {each!r} are both {ours!r}; "
+                "focus.regime=full cannot tell whether a video with both has intervals of both. Give one of them "
+                "another name, or use another regime"
+            )
 
 
 def _renamed(table: pa.Table, names: Mapping[str, str]) -> pa.Table:

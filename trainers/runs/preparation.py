@@ -13,13 +13,14 @@ from adaptfocus.pipelines import store
 from adaptfocus.pipelines.decode.member import import_decord
 from adaptfocus.pipelines.errors import ConfigError, StorageError
 from adaptfocus.pipelines.index.load import IndexFacts
+from adaptfocus.pipelines.index.partitions import source_of
 from adaptfocus.pipelines.saliency.bin_scores import SALIENT, score_of_bins
 from adaptfocus.trainers.backbones import Backbone, entry_of, load_pretrained
 from adaptfocus.trainers.backbones.contract import batch_norms
 from adaptfocus.trainers.inputs import left_out as what_is_left_out
 from adaptfocus.trainers.inputs.model_input import adapt_backbone
-from adaptfocus.trainers.inputs.run_index import describe_sources, training_facts
-from adaptfocus.trainers.inputs.unused_videos import Unused, describe_unused, read_unused
+from adaptfocus.trainers.inputs.run_index import describe_sources, run_partitions, training_facts
+from adaptfocus.trainers.inputs.unused_videos import Unused, count_unused, describe_unused, read_unused
 from adaptfocus.trainers.runs import on_features, starts
 from adaptfocus.trainers.runs.growth import (
     begun_facts,
@@ -62,6 +63,8 @@ def prepare(config: TrainConfig) -> Prepared:
     _check_videos(config, index, left_out)
     if config.plan.resample_by != SALIENT:
         score_of_bins(config.plan.resample_by)  # better now than after the warm-up
+    if commit is None:
+        _check_sources(config, index)
     if not config.features:
         config.decode.frame_shape(config.decode_size_pixels)
     if config.decode.backend == "decord":
@@ -142,6 +145,26 @@ def _check_videos(config: TrainConfig, index: IndexFacts, left_out: Unused) -> N
             f"{where} has {usable} usable videos, fewer than one global batch of plan.bags_per_batch = "
             f"{config.plan.bags_per_batch}; lower it{less}"
         )
+
+
+def _check_sources(config: TrainConfig, index: IndexFacts) -> None:
+    """Check that each index that an epoch takes bags of has a usable video, before the epochs without it are trained.
+
+    An index that is followed may get some later.
+    """
+    urls = config.index_urls if config.mixture.more else ()
+    epochs = range(1 if config.follow_index else config.epochs)
+    known = run_partitions(config, index.fingerprint) if urls else ()
+    for number, url in enumerate(urls):
+        own = [each for each in known if source_of(each.uid) == number]
+        videos, left_out = sum(each.rows for each in own), count_unused(config, own)
+        needed = next((epoch for epoch in epochs if config.mixture.weights(epoch)[number]), None)
+        if needed is not None and videos == left_out.videos:
+            why = f": {describe_unused(left_out, videos)}" if videos else ""
+            raise ConfigError(
+                f"epoch {needed + 1} takes bags of {url}, which has no usable video{why}. Index some, or set its "
+                "weight in `mixture` to 0"
+            )
 
 
 def _check_start(config: TrainConfig, model: nn.Module) -> None:

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 import pydantic
 
 from adaptfocus.pipelines import store
+from adaptfocus.pipelines.annotations.rows import parse_label
 from adaptfocus.pipelines.settings import Settings
 from adaptfocus.pipelines.store.urls import absolute
 
 MAX_SOURCES = 64  # their number stands in 7 bits of a `video_row`
+
+LEAST_WEIGHT, LARGEST_WEIGHT = 1e-6, 1e6  # sums and shares of such numbers neither overflow nor vanish
 
 Weights = tuple[float, ...]
 
@@ -18,6 +21,11 @@ Weights = tuple[float, ...]
 def _checked(weights: Weights) -> Weights:
     if not weights or min(weights) < 0:
         raise ValueError("it must be a list of at least one weight, by epoch, and each at least 0")
+    if wrong := [each for each in weights if each and not LEAST_WEIGHT <= each <= LARGEST_WEIGHT]:
+        raise ValueError(
+            f"{wrong[0]:g} is out of range: a weight is 0, or from {LEAST_WEIGHT:g} to {LARGEST_WEIGHT:g}. Only the "
+            "proportions of the weights matter"
+        )
     return weights
 
 
@@ -41,6 +49,19 @@ class SourceConfig(Settings):
         if not url:
             raise ValueError("it is empty; give a path or a URL")
         return absolute(store.check_url(url))
+
+    @pydantic.field_validator("labels")
+    @classmethod
+    def _are_names(cls, labels: Mapping[str, str]) -> Mapping[str, str]:
+        """Names in the form in which an index has them, so that two ways to write an accent are one class."""
+        found: dict[str, str] = {}
+        for theirs, ours in labels.items():
+            name, other = parse_label(theirs), parse_label(ours)
+            if not name or not other:
+                raise ValueError(f"it maps {theirs!r} to {ours!r}, and a label cannot be empty; give both names")
+            if found.setdefault(name, other) != other:
+                raise ValueError(f"it maps {name!r} to both {found[name]!r} and {other!r}; keep one of them")
+        return found
 
 
 class MixtureConfig(Settings):

@@ -155,7 +155,7 @@ class TrainConfig(Settings):
 
     def _check_mixture(self) -> None:
         self.mixture.check_weights()
-        urls = [self.index, *(each.index for each in self.mixture.more)]
+        urls = [url.rstrip("/") for url in self.index_urls]
         if twice := {url for url in urls if urls.count(url) > 1}:
             raise ValueError(f"mixture.more: {min(twice)} is given twice; give each index once, with its whole weight")
         if not self.plan.bags_per_epoch:

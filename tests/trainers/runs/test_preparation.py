@@ -104,6 +104,14 @@ def test_what_cannot_be_scored_is_said_before_anything_is_decoded(small_world: S
         check_scorable(config, ["another"], index, "TEST")
     with pytest.raises(InputError, match="TEST cannot be scored: it has classes the run was not trained on"):
         check_scorable(config, index.classes[:1], index, "TEST")
+    theirs = index.classes[0]
+    more = f"mixture.more=[{{index: {small_world.test_index}, labels: {{{theirs}: ours}}}}]"
+    mixed = small_world.run_config(tmp_path, "b", "plan.bags_per_epoch=4", more)
+    with pytest.raises(
+        InputError,
+        match=rf"{mixed.index} and {small_world.test_index} .*\. The run calls '{theirs}' 'ours': give it that name",
+    ):
+        check_scorable(mixed, [*index.classes[1:], "ours"], index, "TEST")
     bare = open_index(without_labels(small_world, tmp_path, with_classes=True))
     with pytest.raises(InputError, match=r"none of its 18 videos has a label.*index --labels"):
         check_scorable(config, index.classes, bare, "TEST")
