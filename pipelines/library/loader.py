@@ -119,18 +119,35 @@ class _Batches(IterableDataset):
         share = self.clips.share(epoch, first, self.batch_size, rank, world_size, self.drop_last)
         steps = [share.places(step) for step in range(own, share.steps, of)]
         # A tensor that is in shared memory already is not copied on its way to the process that trains.
-        empty = self._shared if worker and not self.clips.look.isolation else None
+        isolation = self.clips.look.isolation
+        empty = self._shared if worker and not isolation else None
+        copied = worker and isolation and torch.multiprocessing.get_sharing_strategy() == "file_descriptor"
         for made in self.clips.read(steps, epoch, empty):
             if self.clips.transform:
                 yield default_collate(self.clips.samples_of(made))
             else:
-                yield {name: _tensor(values) for name, values in self.clips.batch_of(made).items()}
+                batch = {name: _tensor(values) for name, values in self.clips.batch_of(made).items()}
+                yield batch | {"frames": _to_shared(made.frames)} if copied else batch
 
     def _shared(self, clips: int) -> np.ndarray:
         shape = (clips, *self.clips.look.frames_shape)
-        storage = torch.UntypedStorage._new_shared(int(np.prod(shape)))
-        whole = torch.tensor([], dtype=torch.uint8).set_(storage)  # type: ignore[call-overload]
-        return whole.view(shape).numpy()
+        return _new_shared(int(np.prod(shape)))[0].view(shape).numpy()
+
+
+def _to_shared(frames: np.ndarray) -> torch.Tensor:
+    """A copy in shared memory. It is written as a file: as memory it costs a page fault for each 4 KiB, which made
+    6.0 ms of CPU for a clip of 4.8 MB instead of 2.8."""
+    whole, storage = _new_shared(frames.nbytes)
+    fd, _ = storage._share_fd_cpu_()  # the storage's own
+    data, at = memoryview(frames).cast("B"), 0
+    while at < len(data):
+        at += os.pwrite(fd, data[at:], at)
+    return whole.view(frames.shape)
+
+
+def _new_shared(size_bytes: int) -> tuple[torch.Tensor, torch.UntypedStorage]:
+    storage = torch.UntypedStorage._new_shared(size_bytes)
+    return torch.tensor([], dtype=torch.uint8).set_(storage), storage  # type: ignore[call-overload]
 
 
 def place_of_process() -> tuple[int, int]:

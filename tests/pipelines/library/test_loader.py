@@ -123,6 +123,8 @@ def test_a_bad_clip_is_a_value_in_a_worker(damaged: Index) -> None:
     (batch,) = Clips(damaged, moments, CLIP).loader(4, 1)  # the worker decodes in a process of its own
     assert [error == "" for error in batch["error"]] == [False, True, False, True]
     assert [bool(frames.any()) for frames in batch["frames"]] == [False, True, False, True]
+    here = Clips(damaged, moments, CLIP, isolation=None)
+    assert (batch["frames"].numpy() == [each["frames"] for each in here]).all()
 
 
 def test_a_transform_runs_where_the_clip_is_decoded(index: Index) -> None:
