@@ -62,9 +62,9 @@ ORDER = {
             "runs",
             "epochs",
         ),
-        *("loop", "evaluation", "library", "on_ray", "probes", "pretraining"),
+        *("loop", "evaluation", "library", "localisation", "on_ray", "probes", "pretraining"),
     ),
-    "infra": ("running", "jobs", "report", "demo", "cli"),
+    "infra": ("running", "jobs", "report", "localised", "demo", "cli"),
 }
 LAYERS = tuple(ORDER)
 MAX_LINES = 350  # of a file

@@ -24,7 +24,7 @@ DISTRIBUTION = {"yaml": "pyyaml"}  # where an import has another name, apart fro
 # Files that import a library of an extra at their top, and are themselves only imported by each other or in functions.
 OF_AN_EXTRA = {
     **{f"trainers/on_ray/{name}.py": "ray" for name in ("datasets", "elastic", "engine", "extraction", "in_thread")},
-    **{f"trainers/on_ray/{name}.py": "ray" for name in ("over", "predict", "stop", "train")},
+    **{f"trainers/on_ray/{name}.py": "ray" for name in ("gauges", "over", "predict", "stop", "train")},
     "pipelines/stream/on_ray.py": "ray",
     "pipelines/library/on_ray.py": "ray",
     "infra/running/cluster.py": "ray",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -51,6 +51,7 @@ class Engine(Ranks, AddsUp, Protocol):
     rank: int
     workers: int
     device: torch.device
+    export: Callable[[str, float, Mapping[str, str]], None] | None  # takes counters and gauges (loop/meter.py)
     over: Over  # does work between two epochs; only rank 0 uses it
 
     def wrap(self, model: nn.Module) -> nn.Module:

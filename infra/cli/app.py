@@ -22,6 +22,7 @@ from adaptfocus.infra.cli import features as features_cli
 from adaptfocus.infra.cli import help_pages, jobs, probe
 from adaptfocus.infra.cli.gc import gc
 from adaptfocus.infra.cli.index import index
+from adaptfocus.infra.cli.localise import localise
 from adaptfocus.infra.cli.options import (
     Address,
     ConfigFile,
@@ -173,6 +174,9 @@ def evaluate(
     scores = run_evaluation(run, index, views, name, engine, address, *how)
     show(out, table_of_scores(scores))
     out.print(conditions_of_scores(name, scores), markup=False, highlight=False)
+
+
+app.command()(localise)
 
 
 @app.command()

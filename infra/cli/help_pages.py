@@ -72,7 +72,7 @@ PAGES = {
         ("runs runs", "runs s3://bucket/runs --compare --sort per_time_map", "runs runs --json"),
     ),
     "watch": Page(
-        TRAIN, "docs/operations.md", (f"watch {RUN}", "watch s3://bucket/runs/first s3://bucket/runs/second")
+        TRAIN, "docs/how-to/watch.md", (f"watch {RUN}", "watch s3://bucket/runs/first s3://bucket/runs/second")
     ),
     "gc": Page(TRAIN, "docs/operations.md", (f"gc {RUN} --dry-run", "gc s3://bucket/runs/first --older-than 72")),
     "quarantine": Page(
@@ -95,6 +95,15 @@ PAGES = {
         USE,
         "docs/backbones.md",
         (f"export-model {RUN} --out model.pt", f"export-model {RUN} --format onnx --out model.onnx"),
+    ),
+    "localise": Page(
+        USE,
+        "docs/how-to/localise.md",
+        (
+            f"localise {RUN} holiday.mp4 --out found --calibrate index/validation",
+            f"localise {RUN} index/test --out s3://bucket/found --stride-seconds 0.5 --top 5",
+            f"localise {RUN} clips/ https://host/video.mp4 --out found --calibrate found-before/thresholds.json",
+        ),
     ),
     "extract": Page(
         USE,

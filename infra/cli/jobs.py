@@ -18,15 +18,17 @@ from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from adaptfocus.infra.cli.options import ConfigFile, Overrides, RecipeName, TakeOver
-from adaptfocus.infra.running.tables import show
+from adaptfocus.infra.running.tables import is_limited, show
 from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.store.strict_json import json_text
 
 if TYPE_CHECKING:
     from adaptfocus.infra.jobs.run_list import RunState
 
+STOPPED = 3  # the exit code of `watch` if a run has stopped before its end
 out = Console(soft_wrap=True)  # a line is never broken inside a name or a URL
 
 
@@ -150,13 +152,17 @@ def watch(
         bool, typer.Option("--once", help="Print once and end; so it is too where the output is no terminal.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON once, one object a run.")] = False,
+    stay: Annotated[
+        bool, typer.Option("--stay", help="Stay when runs have stopped, until all are finished: they may be resumed.")
+    ] = False,
 ) -> None:
-    """Watch runs live: progress, classes found, warnings and what to change.
+    """Watch runs live: progress, time, faults, what limits the speed, classes found, and what to change.
 
-    It only reads the runs' folders, and ends when all are finished.
+    It only reads the runs' folders, and ends when no process trains them any more. The exit code is 3 if one of
+    them has stopped before its end.
     """
-    from adaptfocus.infra.jobs.watch_view import json_of, lines_of, screen_of
-    from adaptfocus.infra.jobs.watching import Watch, all_finished
+    from adaptfocus.infra.jobs.watch_view import json_of, lines_of, screen_of, wrapped
+    from adaptfocus.infra.jobs.watching import Watch, all_ended, all_finished, has_stopped
 
     with ThreadPoolExecutor(len(run_urls)) as threads:
         watched = [Watch(url) for url in run_urls]
@@ -164,18 +170,23 @@ def watch(
         if as_json:
             for each in seen:
                 print(json_text(json_of(each)))
+            if has_stopped(seen):
+                sys.exit(STOPPED)
             return
-        screen = Console()
+        screen, over = Console(), all_finished if stay else all_ended
         try:
-            if not once and screen.is_terminal and not all_finished(seen):
+            if not once and screen.is_terminal and not over(seen):
                 below = f"a look every {every:g} s; Ctrl-C ends this, and the runs continue"
                 with Live(screen_of(seen, screen, below), console=screen, auto_refresh=False, transient=True) as live:
-                    while not all_finished(seen):
+                    while not over(seen):
                         time.sleep(every)
                         seen = list(threads.map(Watch.look, watched))
                         live.update(screen_of(seen, screen, below), refresh=True)
         finally:
             for line in (line for each in seen for line in lines_of(each)):
-                out.print(line.text, style=line.style, markup=False, highlight=False)
+                for text in wrapped(line, out) if is_limited(out) else [Text(line.text, line.style)]:
+                    out.print(text)
     if all_finished(seen):
         out.print("the run is finished" if len(seen) == 1 else f"all {len(seen)} runs are finished")
+    elif has_stopped(seen):
+        sys.exit(STOPPED)

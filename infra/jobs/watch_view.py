@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from rich.console import Console, Group
 from rich.text import Text
 
+from adaptfocus.infra.jobs.faults import describe
 from adaptfocus.infra.jobs.run_list import age
 from adaptfocus.infra.jobs.watching import Seen
 from adaptfocus.infra.running.found import listed
@@ -20,6 +21,7 @@ from adaptfocus.infra.running.wording import many
 
 ALL, SOME, FEW = 2, 1, 0  # reasons and changes of warnings; only the first change; only what they say
 COLOURS = {"running": "green", "finished": "bold green", "stopped": "yellow", "silent": "bold red"}
+_JOINED = "\ue000"  # a space at which no line is broken; rich breaks at all others
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # names of a file must not steer the terminal
 
 
@@ -33,7 +35,9 @@ class Line(NamedTuple):
 def lines_of(seen: Seen, detail: int = ALL) -> list[Line]:
     """A run in words: where it stands, what its newest summary says, and its warnings."""
     shown = [Line(f"{seen.name}: {_state(seen)}", COLOURS.get(seen.state, "bold"))]
-    told = [_position(seen), _commits(seen), _summary(seen), _classes(seen), _newest_visits(seen)]
+    shown += [Line(f"  {text}") for text in (_position(seen), _commits(seen)) if text]
+    shown += [Line(f"  {text}", "bold red") for text in seen.quiet]
+    told = [_bottleneck(seen), _faults(seen), _summary(seen), _classes(seen), _newest_visits(seen)]
     shown += [Line(f"  {text}") for text in told if text]
     shown += [line for warning in seen.warnings for line in _warning(dataclasses.asdict(warning), detail)]
     if seen.problem:
@@ -56,10 +60,21 @@ def screen_of(all_seen: Sequence[Seen], out: Console, below: str) -> Group:
     """All runs with as many details as fit on the screen, and a line below."""
     for detail in (ALL, SOME, FEW):
         lines = [line for seen in all_seen for line in (*lines_of(seen, detail), Line(""))]
-        shown = Group(*(Text(*line, overflow="fold") for line in [*lines, Line(below, "dim")]))
+        shown = Group(*(text for line in [*lines, Line(below, "dim")] for text in wrapped(line, out)))
         if len(out.render_lines(shown, pad=False)) < out.height:
             break
     return shown
+
+
+def wrapped(line: Line, out: Console) -> list[Text]:
+    """A line in as many as the screen needs. Later ones stand further in, so that it is seen where a fact begins."""
+    text = line.text.lstrip().replace(" %", f"{_JOINED}%")  # no number without its unit
+    indent = min(len(line.text) - len(text), max(out.width // 4, 0))
+    parts = Text(text, overflow="fold").wrap(out, max(out.width - indent - 4, 8))
+    inner = [
+        " " * (indent + (4 if n else 0)) + part.plain.rstrip().replace(_JOINED, " ") for n, part in enumerate(parts)
+    ]
+    return [Text(each, line.style, overflow="fold") for each in inner] or [Text("")]
 
 
 def _state(seen: Seen) -> str:
@@ -90,6 +105,17 @@ def _commits(seen: Seen) -> str:
     return f"last commit {_ago(seen.committed_at)}{clips}{workers}"
 
 
+def _bottleneck(seen: Seen) -> str:
+    """The verdict on speed. One commit says too little: the first one has what a start costs."""
+    if seen.bottleneck is None or seen.bottleneck_commits < 2:
+        return ""
+    return f"verdict over the last {many(seen.bottleneck_commits, 'commit')}: {seen.bottleneck.says}"
+
+
+def _faults(seen: Seen) -> str:
+    return f"faults: {describe(seen.faults, seen.url, seen.index_url)}" if seen.state != "never started" else ""
+
+
 def _summary(seen: Seen) -> str:
     if seen.summary_epoch is None:
         return ""
@@ -98,9 +124,9 @@ def _summary(seen: Seen) -> str:
         _say(seen.mean_spike_actionness, "mean spike {:.2f}"),
         _say(seen.spike_contrast, "contrast of spikes {:.2f}"),
         _say(seen.hit_rate, "salient times right {:.0%}"),
-        f"{many(seen.excluded, 'video')} left out (adaptfocus quarantine list {seen.url})" if seen.excluded else "",
     ]
-    return f"after epoch {seen.summary_epoch}: " + ", ".join(each.replace("%", " %") for each in said if each)
+    known = [each.replace("%", " %") for each in said if each]
+    return f"after epoch {seen.summary_epoch}: {', '.join(known)}" if known else ""
 
 
 def _classes(seen: Seen) -> str:

@@ -1,19 +1,24 @@
 """One run, looked at again and again from any machine that can read its folder. Nothing is written.
 
-A look costs about six small requests: the heartbeat, the holder, the next entry of the log, the next epoch's summary.
-What never changes is read once. A finished run costs nothing.
+A look costs six small requests, however long the run is: heartbeat and holder (two each), whether the log has a next
+entry, whether the next epoch has a summary. Each of these that is new is read once, by one request more. The first look
+lists the log, and reads the newest COMMITS entries and EPOCHS summaries. A finished run costs nothing.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
+from adaptfocus.infra.jobs.faults import Faults, faults_of, refused_by_index
 from adaptfocus.infra.jobs.run_list import is_alive
 from adaptfocus.infra.running.found import EPOCHS, findings
-from adaptfocus.infra.running.progress import is_number, read_heartbeat
+from adaptfocus.infra.running.progress import duration, is_number, read_heartbeat
 from adaptfocus.infra.running.run_warnings import RunWarning, recency_excess, warnings_of
+from adaptfocus.infra.running.time_spent import Bottleneck, bottleneck_of, time_spent
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import AdaptFocusError, InputError
 from adaptfocus.pipelines.store import strict_json
@@ -23,6 +28,10 @@ from adaptfocus.trainers.runs.open import load_config
 
 OF_A_SUMMARY = ("share_unmasked", "mean_spike_actionness", "spike_contrast", "hit_rate", "excluded")
 OF_A_HEARTBEAT = ("stage", "loss", "clips_per_second", "waiting_share", "seconds_left", "bags_done", "bags_in_all")
+COMMITS = 16  # the newest entries of the log, by which verdict and retries go
+QUIET_SECONDS = 60.0  # without a step, or a commit, before it is said
+MISSED = 4  # times the usual time between two commits
+ENDED = ("finished", "stopped", "silent")
 # What Python raises where a value of a file is missing, of another type, or out of range.
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
@@ -35,6 +44,7 @@ class Seen:
     url: str
     state: str  # never started, running, stopped, silent (its process has died, or cannot reach the store), finished
     epochs: int
+    index_url: str = ""
     heard_at: float | None = None  # seconds since 1970: the newest sign of the process that trains it
     epoch: int = 0  # 0 before the first plan
     bag: int = 0  # of the epoch, trained
@@ -49,6 +59,10 @@ class Seen:
     workers: int | None = None
     clips_trained: int | None = None  # by its commits
     committed_at: float | None = None  # seconds since 1970
+    quiet: tuple[str, ...] = ()  # what has stopped although its process is alive
+    bottleneck: Bottleneck | None = None  # by the newest commits
+    bottleneck_commits: int = 0  # so many
+    faults: Faults = field(default_factory=Faults)
     summary_epoch: int | None = None  # the newest merged one; all below is after it
     share_unmasked: float | None = None
     mean_spike_actionness: float | None = None
@@ -78,8 +92,9 @@ class Watch:
 
     def __init__(self, url: str) -> None:
         self.run, self.config = Run(url.rstrip("/")), load_config(url)
-        self._last: Commit | None = None  # of the log
+        self._newest: list[Commit] = []  # entries of the log, up to COMMITS, oldest first
         self._checkpoint: Commit | None = None  # the newest one
+        self._refused: dict[str, int] | None = None
         self._summaries: list[dict[str, Any]] = []  # of the newest epochs in order
         self._next_epoch = 0  # the first one without a summary yet
         self._seen: Seen | None = None
@@ -105,24 +120,40 @@ class Watch:
         self._read_log()
         self._read_summaries()
         beat, holder, now = read_heartbeat(self.run.url), read_holder(self.run.url), time.time()
-        done = self._is_finished()
-        seen = max(self._last.seconds if self._last else 0.0, float(beat.get("seconds", 0.0)))
+        done, last = self._is_finished(), self._last
+        seen = max(last.seconds if last else 0.0, float(beat.get("seconds", 0.0)))
         alive = is_alive(holder, seen, now)
         if holder:
             seen = max(seen, holder.signed, holder.ended or 0.0)
         let_go = holder is not None and holder.ended is not None
-        quiet = "stopped" if let_go else "silent" if self._last or holder else "never started"
+        quiet = "stopped" if let_go else "silent" if last or holder else "never started"
         state = "finished" if done else "running" if alive else quiet
-        base = Seen(self.run.url.rsplit("/", 1)[-1], self.run.url, state, self.config.epochs, seen or None)
-        return replace(base, **self._position(beat, state == "running"), **self._evidence())
+        base = Seen(
+            self.run.url.rsplit("/", 1)[-1], self.run.url, state, self.config.epochs, self.config.index, seen or None
+        )
+        quiet = quiet_of(beat, self._commits, now) if state == "running" else ()
+        return replace(
+            base, quiet=quiet, **self._position(beat, state == "running"), **self._costs(), **self._evidence()
+        )
+
+    @property
+    def _last(self) -> Commit | None:
+        """The last entry of the log."""
+        return self._newest[-1] if self._newest else None
+
+    @property
+    def _commits(self) -> list[Commit]:
+        return [each for each in self._newest if each.kind == "checkpoint"]
 
     def _read_log(self) -> None:
-        if self._last is None:
+        if not self._newest:
             self.config = load_config(self.run.url)  # a run that has not begun may be given other settings
-            self._last = next(iter(self.run.entries(last=1)), None)
-            self._checkpoint = self.run.newest()[1] if self._last else None
-        while self._last and (entry := self.run.after(self._last.number)):
-            self._last = entry
+            self._newest = self.run.entries(last=COMMITS)
+            if self._newest:
+                self._checkpoint = self._commits[-1] if self._commits else self.run.newest()[1]
+                self._refused = refused_by_index(self.config)
+        while self._newest and (entry := self.run.after(self._newest[-1].number)):
+            self._newest = [*self._newest, entry][-COMMITS:]
             if entry.kind == "checkpoint":
                 self._checkpoint = entry
 
@@ -157,6 +188,15 @@ class Watch:
             facts |= {key: beat[key] for key in OF_A_HEARTBEAT if beat.get(key) is not None}
         return {key: value for key, value in facts.items() if key == "stage" or is_number(value)}
 
+    def _costs(self) -> dict[str, Any]:
+        """What the newest commits say: where the time went, and what went wrong."""
+        spent, summary = time_spent(self._commits, self.config), (self._summaries or [None])[-1]
+        return {
+            "bottleneck": bottleneck_of(spent) if spent else None,
+            "bottleneck_commits": len(self._commits),
+            "faults": faults_of(self._newest, self.config, summary, self._refused),
+        }
+
     def _evidence(self) -> dict[str, Any]:
         """What the newest summaries say."""
         if not self._summaries:
@@ -180,6 +220,33 @@ class Watch:
         return facts
 
 
+def quiet_of(beat: dict[str, Any], commits: list[Commit], now: float) -> tuple[str, ...]:
+    """What a run that is alive has not done for longer than usual, in words."""
+    said = []
+    since = now - float(beat.get("seconds", now))
+    if since >= QUIET_SECONDS:
+        stage = beat.get("stage")
+        hangs = f"no step for {duration(since)}: it hangs, or cannot reach the store; look at its log"
+        said.append(f"{stage} for {duration(since)}" if stage else hangs)
+    gaps = [b.seconds - a.seconds for a, b in pairwise(commits) if a.group == b.group]
+    if gaps and not beat.get("stage"):
+        usual, since = statistics.median(gaps), now - commits[-1].seconds
+        if since >= max(QUIET_SECONDS, MISSED * usual):
+            apart = duration(usual) if usual >= 2 else f"{usual:.1f} s"
+            said.append(f"no commit for {duration(since)}; the last ones were {apart} apart")
+    return tuple(said)
+
+
 def all_finished(seen: list[Seen]) -> bool:
     """Whether nothing is left to watch."""
     return all(each.state == "finished" for each in seen)
+
+
+def has_stopped(seen: list[Seen]) -> bool:
+    """Whether a run has ended before it was finished."""
+    return any(each.state in ("stopped", "silent") for each in seen)
+
+
+def all_ended(seen: list[Seen]) -> bool:
+    """Whether no process trains any of the runs that have begun."""
+    return all(each.state in ENDED for each in seen)

@@ -63,7 +63,7 @@ _FACTS: list[tuple[str, Callable[[RunRow], object], Callable[..., str], bool]] =
     ("Clips trained", lambda r: r.clips_trained, "{:,}".format, False),
     ("Clips per video and epoch", lambda r: r.clips_per_video, "{:g}".format, False),
     ("Training time", lambda r: r.seconds, charts.duration, False),
-    ("Waiting for clips (% of the time)", lambda r: r.waiting and r.waiting.share, "{:.0%}".format, False),
+    ("Waiting for clips (% of the time)", lambda r: r.spent and r.spent.waiting, "{:.0%}".format, False),
     ("Workers", lambda r: r.workers, "{:,}".format, False),
     ("Seed", lambda r: r.seed, str, False),
     ("Notes", lambda r: r.notes or None, str, False),

@@ -14,6 +14,7 @@ import numpy as np
 
 from adaptfocus.infra.running.found import Findings
 from adaptfocus.infra.running.run_warnings import RunWarning
+from adaptfocus.infra.running.time_spent import TimeSpent
 
 
 @dataclass(frozen=True)
@@ -55,17 +56,6 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """How training spent its time, as shares in [0, 1]."""
-
-    share: float  # share of the time in which training waited for clips
-    at_epoch_starts: float  # share of that waiting before the first commit of an epoch
-    decode_seconds: float  # per clip
-    store_seconds: float  # per clip, in which its decoder waited for the store
-    decode_workers: int | None = None  # None: training decodes in its own process
-
-
-@dataclass(frozen=True)
 class RunRow:
     """What is known about a run; None for what is unknown. Scores are fractions in [0, 1]."""
 
@@ -87,7 +77,7 @@ class RunRow:
     url: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)  # settings in which the runs of the page differ
     evaluated: Evaluated | None = None
-    waiting: Waiting | None = None
+    spent: TimeSpent | None = None  # None: nothing was measured
     found: Findings | None = None  # which classes are found, after the newest epoch
     warnings: Sequence[RunWarning] = ()
     bags_per_epoch: int | None = None  # if epochs are stretches, whose videos may have several bags or none

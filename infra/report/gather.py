@@ -12,22 +12,23 @@ from dataclasses import dataclass
 
 import yaml
 
-from adaptfocus.infra.report.data import Curve, Evaluated, ReportData, RunRow, Waiting
+from adaptfocus.infra.report.data import Curve, Evaluated, ReportData, RunRow
 from adaptfocus.infra.report.dropped import count_dropped
 from adaptfocus.infra.report.sample_choice import Videos, open_videos, seen_by
 from adaptfocus.infra.report.samples import fingerprint_of, samples_of
 from adaptfocus.infra.report.verdict import choose_curves, choose_full_runs
 from adaptfocus.infra.running.found import findings
 from adaptfocus.infra.running.run_warnings import warnings_of
+from adaptfocus.infra.running.time_spent import time_spent
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.over import Over, in_this_process
 from adaptfocus.pipelines.settings import differences
 from adaptfocus.trainers.evaluation.saved import read_resamples, read_scores
-from adaptfocus.trainers.loop.scores import READING, RETRIES
 from adaptfocus.trainers.runs.growth import all_decided, describe_growth
 from adaptfocus.trainers.runs.ledger import Audit, audit, last_commits
 from adaptfocus.trainers.runs.log import SUMMARY, Commit, Run
+from adaptfocus.trainers.runs.measured import READING, RETRIES
 from adaptfocus.trainers.runs.open import load_config
 from adaptfocus.trainers.settings.run import TrainConfig
 
@@ -184,7 +185,7 @@ def _row(r: GatheredRun, regime: str, settings: dict[str, str], evaluation: str)
         url=r.run.url,
         settings=settings,
         evaluated=_evaluated(r, evaluation),
-        waiting=_waiting(r),
+        spent=time_spent(r.checkpoints, r.config),
         found=findings(r.summaries[-1], r.config) if r.summaries else None,
         warnings=warnings_of(r.summaries, r.config),
     )
@@ -208,25 +209,6 @@ def _evaluated(r: GatheredRun, evaluation: str) -> Evaluated | None:
         class_positives=saved.get("class_positives") or {},
         intervals=saved.get("intervals") or {},
         resamples=read_resamples(r.run, evaluation),
-    )
-
-
-def _waiting(r: GatheredRun) -> Waiting | None:
-    """None if nothing was measured."""
-    entries = [e for e in r.checkpoints if e.metrics.get("seconds")]
-    total = {name: sum(e.metrics.get(name, 0.0) for e in entries) for name in (*READING, *_TIMES, "clips")}
-    if not total["seconds"]:
-        return None
-    first = {e.epoch: e for e in reversed(entries)}.values()  # of each epoch
-    waited = total["input_wait_seconds"]
-    at_starts = sum(e.metrics.get("input_wait_seconds", 0.0) for e in first) if len(first) < len(entries) else 0.0
-    clips, placement = max(total["clips"], 1), r.config.placement
-    return Waiting(
-        share=min(1.0, waited / total["seconds"]),
-        at_epoch_starts=at_starts / waited if waited else 0.0,
-        decode_seconds=total["decode_seconds"] / clips,
-        store_seconds=total["wait_seconds"] / clips,
-        decode_workers=None if placement.engine == "local" else placement.decode_workers,
     )
 
 

@@ -20,7 +20,7 @@ from adaptfocus.infra.report.glossary import CHART_NOTES, GLOSSARY
 from adaptfocus.infra.report.sample_views import hit_or_miss, sample_view
 from adaptfocus.infra.report.templates import template
 from adaptfocus.infra.report.verdict import SIDE_BY_SIDE, choose_full_runs, judge
-from adaptfocus.infra.report.waiting import advice
+from adaptfocus.infra.running.time_spent import bottleneck_of
 from adaptfocus.pipelines import store
 
 
@@ -44,7 +44,7 @@ def render_report(data: ReportData) -> str:
         data=data,
         verdict=judge(data.runs, data.evaluation),
         found=[r for r in full if r.found],
-        advice=[said for said in map(advice, full) if said],
+        advice=[f"{r.run}: {bottleneck_of(r.spent).says}" for r in full if r.spent],
         many=table_of_many(data.runs) if many else None,
         table=comparison_table(data.runs),
         classes=class_table(full),

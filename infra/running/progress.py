@@ -120,13 +120,14 @@ def _speed(beat: dict) -> list[str]:
         "loss": lambda value: f"loss {value:.3f}",
         "clips_per_second": lambda value: f"{value:.3g} clips/s" if value < 100 else f"{value:,.0f} clips/s",
         "waiting_share": lambda value: f"waits {100 * value:.0f} %",
-        "seconds_left": lambda value: f"{_duration(value)} left",
+        "seconds_left": lambda value: f"{duration(value)} left",
         "classes_found": str,
     }
     return [say(beat[key]) for key, say in shown.items() if beat.get(key) is not None]
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """`300 -> "5 min"`."""
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

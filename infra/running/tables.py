@@ -20,15 +20,19 @@ def show(out: Console, table: Table) -> None:
 
     A pipe or a file gets whole rows, unless COLUMNS says how wide its lines may be.
     """
-    is_limited = out.is_terminal or "COLUMNS" in os.environ
     wide = out.options.update(width=UNLIMITED, max_width=UNLIMITED)
     needed = max(out.measure(table, options=wide).maximum, 1)
     if needed <= out.width:
         out.print(table, soft_wrap=False)
-    elif not is_limited:
+    elif not is_limited(out):
         Console(file=out.file, width=needed, no_color=out.no_color).print(table)
     else:
         _show_by_rows(out, table)
+
+
+def is_limited(out: Console) -> bool:
+    """Whether lines have a width: those of a terminal do, and those of a pipe or a file only if COLUMNS says so."""
+    return out.is_terminal or "COLUMNS" in os.environ
 
 
 def _show_by_rows(out: Console, table: Table) -> None:

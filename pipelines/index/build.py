@@ -38,7 +38,7 @@ from adaptfocus.pipelines.index.rows import ShardTask, index_some
 from adaptfocus.pipelines.index.snapshots import newest_snapshot, overtaken, write_snapshot
 from adaptfocus.pipelines.index.staged import READ_THREADS, ShardFacts, read_facts, staged_files, staged_url
 from adaptfocus.pipelines.over import Over, in_this_process
-from adaptfocus.pipelines.shards.find import find_shards, shard_names
+from adaptfocus.pipelines.shards.find import find_shards, find_videos, shard_names, video_names
 from adaptfocus.pipelines.video.table import NOTES
 
 # What a row holds for a video, in two numbers that a shard's identity has. Raise the second when a row would differ for
@@ -80,6 +80,7 @@ def build_index(
     prefix_shard: bool = False,
     over: Over | None = None,
     sizes: Sizes = Sizes(),
+    are_videos: bool = False,
 ) -> IndexSummary:
     """Index the shards. A repeated call reads only new and changed shards.
 
@@ -93,6 +94,8 @@ def build_index(
             common folder of all tars, without ``.tar``.
         over: what does the work, on a cluster for example; by default processes of this machine.
         sizes: how much one partition, task or object holds.
+        are_videos: `shards` are plain video files (or folders of them) and no tars. The id of each is its path below
+            the common folder, without its extension.
 
     Raises:
         InputError: no shard matches, a label of `labels_url` is not a class, none of its ids belongs to a video,
@@ -100,11 +103,14 @@ def build_index(
         StorageError: a place cannot be read or written.
     """
     started = time.perf_counter()
-    found = find_shards(shards)
+    found = find_videos(shards) if are_videos else find_shards(shards)
     store.check_writable(out_url)
     class_list = _classes_next_to(found[0]) if classes is None else tuple(map(normal, classes))
     listed = list(read_labels(labels_url, class_list)) if labels_url else []
-    prefixes = [f"{name}/" for name in shard_names(found)] if prefix_shard else [""] * len(found)
+    if are_videos:
+        prefixes = video_names(found)
+    else:
+        prefixes = [f"{name}/" for name in shard_names(found)] if prefix_shard else [""] * len(found)
     labels_tag = hashlib.sha256(store.read_bytes(labels_url)).hexdigest() if labels_url else ""
     wanted = _identified(found, prefixes, class_list, labels_tag)
     before = newest_snapshot(out_url)
@@ -119,7 +125,7 @@ def build_index(
     tasks = {
         number: ShardTask(
             out_url, each.url, each.size_bytes, each.tag, each.identity, class_list, labels_url, isolation, labels_tag,
-            each.id_prefix, old.get(each.identity),
+            each.id_prefix, are_videos, old.get(each.identity),
         )
         for number, each in enumerate(fresh) if f"{each.identity}.parquet" not in staged
     }  # fmt: skip

@@ -55,6 +55,6 @@ def _in_pool(left: dict[int, ShardTask], workers: int) -> Iterator[tuple[int, Sh
 
 def _write_off(task: ShardTask) -> ShardFacts:
     """Write the staged part of a shard whose reading ended the process."""
-    message = "the process that read it died (a crash in a native decoder, or out of memory); leave the shard out"
+    message = "the process that read it died (a crash in a native decoder, or out of memory); leave it out"
     refused = refused_table(task.shard_url, [Refusal("reader_died", message)])
     return write_staged(task.index_url, task.identity, UNSPLIT_SCHEMA.empty_table(), refused, 0.0)

@@ -5,6 +5,7 @@ It reads the tar's samples, and the labels and packet table of each video. A bad
 
 from __future__ import annotations
 
+import posixpath
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ from adaptfocus.pipelines.index.packets import UNSPLIT_SCHEMA
 from adaptfocus.pipelines.index.staged import ShardFacts, refused_table, write_staged
 from adaptfocus.pipelines.inspection.demux import DEMUX_BLOCK_BYTES, DEMUX_MAX_BLOCKS
 from adaptfocus.pipelines.inspection.packet_table import PacketTable, read_packet_table
-from adaptfocus.pipelines.shards.members import Refusal
+from adaptfocus.pipelines.shards.members import Member, Refusal
 from adaptfocus.pipelines.shards.read import BadTextError, Sample, read_samples
 from adaptfocus.pipelines.store.range_file import RangeFile
 from adaptfocus.pipelines.video.packets import Packets, encode_packets
@@ -50,6 +51,7 @@ class ShardTask:
     isolation: Isolation | None = None  # None: videos are read in this process
     labels_tag: str = ""  # tag of the content of the labels file
     id_prefix: str = ""  # prefix of each key: "SHARD/" if shards repeat each other's keys
+    is_video: bool = False  # the shard is a plain video file and no tar; its id is `id_prefix`
     old: OldPart | None = None  # the same rows in an index of an earlier version: they are taken from there
 
 
@@ -81,12 +83,15 @@ def read_shard(task: ShardTask) -> tuple[pa.Table, list[Refusal]]:
         StorageError: the shard cannot be read.
     """
     try:
-        samples, refusals = read_samples(task.shard_url, task.size_bytes)
+        samples, refusals = _sample_of_file(task) if task.is_video else read_samples(task.shard_url, task.size_bytes)
     except Exception as error:
         bad = as_bad_video(error)
         return UNSPLIT_SCHEMA.empty_table(), [Refusal(bad.kind, str(bad))]
     sidecar = _sidecar(task.labels_url, task.classes, task.labels_tag) if task.labels_url else {}
-    refusals = [replace(each, video_id=task.id_prefix + each.video_id) if each.video_id else each for each in refusals]
+    if not task.is_video:
+        refusals = [
+            replace(each, video_id=task.id_prefix + each.video_id) if each.video_id else each for each in refusals
+        ]
     rows: list[dict[str, Any]] = []
     for sample in samples:
         try:
@@ -100,6 +105,14 @@ def read_shard(task: ShardTask) -> tuple[pa.Table, list[Refusal]]:
         refusals += changed
     table, strange = _as_table(rows)
     return table, refusals + strange
+
+
+def _sample_of_file(task: ShardTask) -> tuple[list[Sample], list[Refusal]]:
+    """A plain video file as a shard with one member, which begins at its first byte."""
+    name = posixpath.basename(task.shard_url.split("?", 1)[0])
+    if task.size_bytes == 0:
+        return [], [Refusal("empty_file", "the file is empty (0 bytes); copy it again", name, task.id_prefix)]
+    return [Sample("", {"mp4": Member(name, 0, task.size_bytes)})], []
 
 
 def _as_table(rows: list[dict[str, Any]]) -> tuple[pa.Table, list[Refusal]]:

@@ -12,8 +12,8 @@ from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.plan.published import Stretch
 from adaptfocus.trainers.batches import ClipBatch, LabelShape
 from adaptfocus.trainers.loop.engine import LocalEngine
-from adaptfocus.trainers.loop.scores import READING
 from adaptfocus.trainers.loop.training import train
+from adaptfocus.trainers.runs.measured import READING
 from adaptfocus.trainers.runs.open import clip_shape
 from adaptfocus.trainers.runs.preparation import is_finished, prepare
 from benchmarks.studies.frame_cache import CachedEngine, frame_cache

@@ -35,7 +35,8 @@ from adaptfocus.trainers.settings.run import TrainConfig
 
 PART_VIDEOS = 64
 RANGE_VIDEOS, RANGE_STEPS = 8, 512  # that one task or thread decodes: some tens of seconds of one core
-PART_STEPS: dict[Kind, int] = {"pooled": 4096, "maps": 256}  # in memory: 33 MB of 2048-vectors, 50 MB of maps
+# In memory: 33 MB of 2048-vectors, 50 MB of maps, 26 MB of the scores of 400 classes.
+PART_STEPS: dict[Kind, int] = {"pooled": 4096, "maps": 256, "scores": 16384}
 
 JOINED_AT_ONCE = 64  # parts, by tasks: Ray takes a second to begin
 

@@ -1,4 +1,5 @@
-"""A backbone without its head, which turns windows into features: one vector or one map for each window.
+"""A backbone without its head, which turns windows into features: one vector or one map for each window. With its head,
+it gives the probabilities of all classes.
 
 Windows are prepared as training prepares clips.
 """
@@ -22,7 +23,7 @@ from adaptfocus.trainers.runs.log import Commit, Run
 from adaptfocus.trainers.runs.on_features import refuse
 from adaptfocus.trainers.settings.run import TrainConfig
 
-Kind = Literal["pooled", "maps"]
+Kind = Literal["pooled", "maps", "scores"]
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,13 @@ class FeatureModel:
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         """Windows as the decoder writes them, uint8 [B, T, C, H, W] -> float32 [B, D], or maps [B, H', W', D].
 
-        Maps are the mean over the time of a window. The features of a window do not depend on other windows.
+        Scores are probabilities [B, K]. Maps are the mean over the time of a window. The features of a window do not
+        depend on other windows.
         """
         clips = to_model_input(torch.from_numpy(frames).to(self.device), self.model, self.input)
-        if self.kind == "pooled":
+        if self.kind == "scores":
+            found = torch.sigmoid(self.model(clips))
+        elif self.kind == "pooled":
             found = self.model.pooled(clips)  # type: ignore[operator]
         else:
             found = self.model.feature_maps(clips).mean(dim=2).movedim(1, 3)  # type: ignore[operator]

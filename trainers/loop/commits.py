@@ -7,6 +7,7 @@ for it. `commit_stall_seconds` is the time for which the loop stood still for co
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -17,19 +18,26 @@ from typing import Any
 import torch
 from torch import nn
 
+from adaptfocus.pipelines.errors import AdaptFocusError
 from adaptfocus.pipelines.plan.published import PlanFacts
+from adaptfocus.pipelines.store import strict_json
 from adaptfocus.trainers.device.finite import list_places, not_finite
 from adaptfocus.trainers.device.transfer import Leaving
 from adaptfocus.trainers.errors import DrainedError
 from adaptfocus.trainers.loop.divergence import DivergedError, LossWatch, describe_divergence
-from adaptfocus.trainers.loop.scores import READING, RETRIES, Scores
+from adaptfocus.trainers.loop.meter import Meter
+from adaptfocus.trainers.loop.scores import Scores
 from adaptfocus.trainers.loop.sharding import state_on_rank_zero
 from adaptfocus.trainers.ranks import Engine
-from adaptfocus.trainers.runs.log import Commit, Lineage
+from adaptfocus.trainers.runs.events import EventFiles
+from adaptfocus.trainers.runs.log import RESTORE, SUMMARY, Commit, Lineage
+from adaptfocus.trainers.runs.measured import READING, RETRIES
 from adaptfocus.trainers.settings.run import TrainConfig
 
 # What a rank asks for at the end of a step. All ranks do the largest of the values asked for.
 NOTHING, COMMIT, STOP, DIVERGED, FAILED = range(5)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -60,6 +68,9 @@ class Commits:
         self._batches_apart = config.checkpoint.batches_apart(config.plan.bags_per_batch * config.plan.clips_per_bag)
         self._aside = engine.aside()
         self._last = last
+        wanted = config.checkpoint.tensorboard and engine.rank == 0
+        self._events = EventFiles(lineage.run, last) if wanted else None
+        self._meter = Meter(engine.export) if engine.export else None
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._stall_seconds = 0.0  # since the previous commit
@@ -73,6 +84,8 @@ class Commits:
             DivergedError: a number on some rank is not finite; every rank raises the same error.
             TakenOverError, StorageError: a commit that was under way has failed.
         """
+        if self._meter:
+            self._meter.add_step(done.scores.newest(), done.input_wait_seconds, is_first=len(done.losses) == 1)
         order = self.engine.agreed(self._wish(done))
         if order in (DIVERGED, FAILED):
             self.wait()
@@ -156,6 +169,21 @@ class Commits:
             raise self._error
         return self._last
 
+    def after_merge(self) -> None:
+        """Record the epoch that the last commit ends, which is merged now."""
+        last = self._last
+        if self.engine.rank or not (self._events or self._meter) or last is None or not last.ends_epoch:
+            return
+        try:
+            summary = strict_json.read(self.lineage.run.epoch_url(last.epoch, SUMMARY), RESTORE)
+        except AdaptFocusError as error:  # what only shows a run must not end it
+            _log.warning("%s", error)
+            return
+        if self._events:
+            self._events.add_epoch(last, summary)
+        if self._meter:
+            self._meter.add_epoch(summary.get("excluded"))
+
     def close(self) -> None:
         """Let a commit that is under way finish; not if there are other ranks, because it may wait for them in vain."""
         if self._thread and self.engine.workers == 1:
@@ -199,6 +227,10 @@ class Commits:
             counted = self._counted(plan, cursor, int(clips))
             entry = lineage.commit(folder, plan.epoch, cursor, plan.num_bags, self._last, metrics, sha256, *counted)
             lineage.drop_old_states(keep.keep, keep.keep_epochs)
+            if self._events:
+                self._events.add_commit(entry)
+            if self._meter:
+                self._meter.add_commit(entry)
             return entry
 
         entry = self._aside.on_rank_zero(on_rank_zero)

@@ -21,6 +21,7 @@ from adaptfocus.pipelines.stream.clips import ClipShape, stream
 from adaptfocus.pipelines.stream.threads import ahead
 from adaptfocus.trainers.batches import ClipBatch, LabelShape, decode_and_join
 from adaptfocus.trainers.errors import StoppedError, TakenOverError
+from adaptfocus.trainers.loop.meter import Export
 
 T = TypeVar("T")
 
@@ -41,6 +42,7 @@ class LocalEngine:
 
     rank = 0
     workers = 1
+    export: Export | None = None  # nobody collects
 
     def __init__(self, bags_per_batch: int, device: torch.device | None = None) -> None:
         self.bags_per_batch = bags_per_batch

@@ -11,17 +11,13 @@ import pyarrow as pa
 import torch
 
 from adaptfocus.pipelines.columns import as_lists
-from adaptfocus.pipelines.errors import RETRY_REASONS
 from adaptfocus.pipelines.schemas import LEDGER_SCHEMA, NO_LABEL
 from adaptfocus.pipelines.stream.batches import decode_text
 from adaptfocus.trainers.batches import ClipBatch
 from adaptfocus.trainers.device.transfer import Leaving
 from adaptfocus.trainers.method.null_ranks import null_ranks
+from adaptfocus.trainers.runs.measured import READING, RETRIES
 
-# Columns of ClipBatch that a commit reports, summed over its bags and over ranks.
-READING = ("read_bytes", "read_requests", "wait_seconds", "decode_seconds", "read_retries")
-# The last of these by reason: read_retries_throttled and so on.
-RETRIES = tuple(f"read_retries_{reason}" for reason in RETRY_REASONS)
 _KEPT = ("slot", "video_row", "ok", "kind", "error", "clip_id", "tau", "label_ids", *READING)
 
 
@@ -44,6 +40,10 @@ class Scores:
         here = isinstance(probability, np.ndarray)
         self._probability.append(probability if here else self._leaving.take(probability))
         self._stands_out.append(self._leaving.take(stands_out))
+
+    def newest(self) -> dict[str, np.ndarray]:
+        """The small columns of the newest step's batch."""
+        return self._columns[-1]
 
     def clips_decoded(self) -> int:
         """The number of clips of the bags that could be decoded."""

@@ -80,8 +80,10 @@ def train(config: TrainConfig, engine: Engine) -> None:
             heartbeat.waits_for("planning the epoch", position.epoch, position.cursor)
             plan = engine.on_rank_zero(partial(planning.publish, position.epoch, position.commit))
             assert plan is not None
+            commits.after_merge()
             position = train_epoch(config, engine, commits, plan, position, batches, step, model, optimiser, heartbeat)
         engine.on_rank_zero(partial(planning.publish, config.epochs, position.commit))
+        commits.after_merge()
 
 
 def _stretch(run: Run, config: TrainConfig, videos: int, position: Position) -> Stretch:

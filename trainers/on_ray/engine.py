@@ -23,9 +23,11 @@ from adaptfocus.pipelines.stream.on_ray import mark, newest_stream
 from adaptfocus.pipelines.stream.threads import ahead
 from adaptfocus.trainers.batches import ClipBatch, LabelShape, join_batches, step_rows
 from adaptfocus.trainers.loop.engine import as_stopped
+from adaptfocus.trainers.loop.meter import Export
 from adaptfocus.trainers.loop.sharding import wrap_model
 from adaptfocus.trainers.on_ray.datasets import unless_replaced
 from adaptfocus.trainers.on_ray.elastic import NOTICE
+from adaptfocus.trainers.on_ray.gauges import exporter
 from adaptfocus.trainers.on_ray.over import tasks_where_decoded
 from adaptfocus.trainers.on_ray.stop import notice_when_asked
 from adaptfocus.trainers.settings.run import TrainConfig
@@ -84,6 +86,7 @@ class RayEngine(RayRanks):
     """One rank of a Ray Train worker group."""
 
     sharding = "ddp"
+    export: Export | None = None
 
     def __init__(self, config: TrainConfig, stop_key: str | None = None) -> None:
         context = ray.train.get_context()
@@ -91,6 +94,7 @@ class RayEngine(RayRanks):
         self.device, self.sharding = ray.train.torch.get_device(), config.step.sharding
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # streams and events belong to the current device
+        self.export = exporter(config.name, self.rank)
         self.over: Over = tasks_where_decoded(config)
         self.bags_per_rank = config.plan.bags_per_batch // self.workers
         shard = ray.train.get_dataset_shard("clips")

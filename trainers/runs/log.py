@@ -65,6 +65,7 @@ class Commit:
     # All ledger files of the epoch up to here: only in logs whose entries do not name the previous checkpoint.
     ledger: tuple[str, ...] | None = None
     one_ledger: bool = False  # its ledger is one file; in logs of earlier versions it is one for each rank
+    claims: int | None = None  # how often the run was claimed up to here; None in logs of versions that did not count
 
     @property
     def next_position(self) -> tuple[int, int]:
@@ -144,10 +145,12 @@ class Run:
         group = uuid.uuid4().hex[:8]
         for _ in range(100):
             last, checkpoint = self.newest()
-            start = Commit(last + 1, "start", group, workers, time.time())
+            before = self.entry(last).claims if last >= 0 else 0
+            claims = None if before is None else before + 1
+            start = Commit(last + 1, "start", group, workers, time.time(), claims=claims)
             if self.append(start):
                 kept = [Kept(e.folder, e.epoch, e.ends_epoch) for e in self.entries(last=RECENT) if e.folder]
-                return Lineage(self, group, workers, last + 1, kept), checkpoint
+                return Lineage(self, group, workers, last + 1, kept, claims), checkpoint
         raise StorageError(f"{self.at('log')}: lost 100 races for the run; stop the other processes that train it")
 
     def ledger_files(self, commit: Commit | None) -> list[LedgerFile]:
@@ -261,6 +264,7 @@ class Lineage:
     workers: int
     number: int
     kept: list[Kept]  # recent checkpoints, oldest first
+    claims: int | None = None  # of the run, its own included
 
     def folder(self, epoch: int, cursor: int) -> str:
         """The folder of the next checkpoint. The group in its name keeps the files of two claimants apart."""
@@ -295,7 +299,7 @@ class Lineage:
         entry = Commit(
             self.number + 1, "checkpoint", self.group, self.workers, time.time(),
             epoch, cursor, num_bags, folder, metrics, state_sha256, bags, clips, last.number if last else None,
-            one_ledger=True,
+            one_ledger=True, claims=self.claims,
         )  # fmt: skip
         if not self.run.append(entry):
             raise TakenOverError(

@@ -22,6 +22,7 @@ from adaptfocus.trainers.inputs.model_input import adapt_backbone
 from adaptfocus.trainers.inputs.run_index import describe_sources, run_partitions, training_facts
 from adaptfocus.trainers.inputs.unused_videos import Unused, count_unused, describe_unused, read_unused
 from adaptfocus.trainers.runs import on_features, starts
+from adaptfocus.trainers.runs.events import check_installed
 from adaptfocus.trainers.runs.growth import (
     begun_facts,
     check_growth,
@@ -69,6 +70,8 @@ def prepare(config: TrainConfig) -> Prepared:
         config.decode.frame_shape(config.decode_size_pixels)
     if config.decode.backend == "decord":
         import_decord()
+    if config.checkpoint.tensorboard:
+        check_installed()
     entry_of(config.backbone).spec.check(config.clip.frames, config.clip.size_pixels)
     lines = on_features.check(config, index)
     _check_room(config, begun)

@@ -85,6 +85,7 @@ class CheckpointConfig(Settings):
     every_seconds: float | None = pydantic.Field(default=None, gt=0)  # by the clock of rank 0
     keep: int = pydantic.Field(default=2, ge=1)  # so many of the newest states
     keep_epochs: int | None = pydantic.Field(default=None, ge=1)  # and the state at the end of every n-th epoch
+    tensorboard: bool = False  # write TensorBoard events beside the run, with each commit and each merged epoch
 
     def batches_apart(self, clips_per_batch: int) -> float:
         """Global batches from one commit to the next by the limits in batches and clips; infinity without either."""

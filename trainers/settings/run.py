@@ -144,6 +144,8 @@ class TrainConfig(Settings):
         self._check_features()
         if self.mixture.more:
             self._check_mixture()
+        elif self.mixture.weight != (1.0,):
+            raise ValueError("mixture.weight has no effect without mixture.more: a run on one index; leave it out")
         if self.decode_size_pixels < self.clip.size_pixels:
             raise ValueError(
                 f"augment.decode_size_pixels = {self.decode_size_pixels} is less than clip.size_pixels = "

@@ -107,8 +107,8 @@ def test_a_narrow_terminal_loses_no_word_and_a_low_one_only_details(locked: Run)
 
     narrow = shown(36, 500).replace("\n", "").replace(" ", "")
     assert [word for word in words if word not in narrow] == []
-    low = shown(100, 17)
-    assert len(low.splitlines()) < 17
+    low = shown(100, 24)
+    assert len(low.splitlines()) < 24
     assert "locked onto chance" in low
     assert "Free focusing" in low, "the first change is the last detail to go"
     assert "More videos" not in low

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import re
@@ -17,10 +18,11 @@ from adaptfocus.infra.report.data import RunRow
 from adaptfocus.infra.report.gather import DIAGNOSTICS, gather, retries_of
 from adaptfocus.infra.report.glossary import CHART_NOTES
 from adaptfocus.infra.report.page import render_report
+from adaptfocus.infra.running.time_spent import bottleneck_of
 from adaptfocus.pipelines.errors import ConfigError, InputError
 from adaptfocus.pipelines.index.build import build_index
 from adaptfocus.trainers.evaluation.saved import read_scores, scores_url
-from adaptfocus.trainers.loop.scores import RETRIES
+from adaptfocus.trainers.runs.measured import RETRIES
 from adaptfocus.trainers.runs.preparation import prepare
 from tests.infra.report.browser import look_at
 from tests.infra.report.real_runs import EPOCHS, NEGATIVES, Compared, rows_of
@@ -139,10 +141,10 @@ def test_an_unfinished_run_says_so_and_waiting_is_told_with_what_to_do(
     page = render_report(data)
     assert "2 of 20" in page
     assert "begun is not finished: 2 of 20 epochs." in page
-    waiting = data.runs[0].waiting
-    assert waiting is not None
-    assert 0 < waiting.share <= 1
-    assert f"begun: training waited for clips {100 * waiting.share:.0f} % of the time" in page
+    spent = data.runs[0].spent
+    assert spent is not None
+    assert 0 < spent.waiting <= 1
+    assert html.escape(f"begun: {bottleneck_of(spent).says}") in page
 
 
 def test_dropped_videos_come_with_their_reason(small_world: SmallWorld, tmp_path: Path) -> None:

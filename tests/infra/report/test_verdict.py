@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from adaptfocus.infra.report.comparison import class_table, table_of_many
-from adaptfocus.infra.report.data import Evaluated, ReportData, RunRow, Waiting
+from adaptfocus.infra.report.data import Evaluated, ReportData, RunRow
 from adaptfocus.infra.report.page import render_report
 from adaptfocus.infra.report.verdict import choose_curves, choose_full_runs, judge
-from adaptfocus.infra.report.waiting import advice
 
 
 def scored(score: float, other: float, fingerprint: str = "one", **facts: object) -> Evaluated:
@@ -139,22 +138,6 @@ def test_classes_come_with_their_test_videos_and_those_without_are_named() -> No
     assert table.without == ["idle"]
     page = render_report(ReportData("t", "", "", [one, two]))
     assert "Without a test video, so without an AP, and hidden: idle." in page
-
-
-@pytest.mark.parametrize(
-    ("waiting", "words"),
-    [
-        (Waiting(0.04, 0, 0.01, 0.0, 2), "4 % of the time: the model takes most of the time. Nothing to change."),
-        (Waiting(0.99, 0.1, 0.06, 0.01, 2), "99 % of the time: decode-bound (60 ms of decoding a clip, 10 ms of "
-         "waiting for the store). Raise placement.decode_workers (now 2)"),
-        (Waiting(0.5, 0.1, 0.01, 0.06, 2), "50 % of the time: store-bound (10 ms"),
-        (Waiting(0.3, 0.9, 0.01, 0.06, 2), "nearly all of it at the starts of epochs. Raise plan.lead_batches"),
-        (Waiting(0.3, 0.1, 0.06, 0.01, None), "Train with placement.engine=ray"),
-    ],
-)  # fmt: skip
-def test_waiting_comes_with_what_to_do_about_it(waiting: Waiting, words: str) -> None:
-    assert words in advice(RunRow("r", "Ours", waiting=waiting))
-    assert advice(RunRow("r", "Ours")) == ""
 
 
 def test_verdict_says_whether_the_moments_were_found() -> None:

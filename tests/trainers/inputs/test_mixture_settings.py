@@ -78,3 +78,8 @@ def test_how_videos_are_shown_after_training_is_told_only_if_indexes_differ() ->
     assert said
     assert "as those of s3://bucket/a were in training: at 4 frames a second, with crop_fraction 1." in said
     assert shown_as(made("mixture.more=[{index: /b, crop_fraction: 0.5}]"))
+
+
+def test_a_weight_of_a_run_on_one_index_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"mixture\.weight has no effect without mixture\.more"):
+        made("mixture.weight=[2]")

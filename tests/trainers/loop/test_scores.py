@@ -10,7 +10,8 @@ import torch
 from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.schemas import LEDGER_SCHEMA, NO_LABEL
 from adaptfocus.pipelines.stream.batches import encode_error
-from adaptfocus.trainers.loop.scores import READING, RETRIES, Scores
+from adaptfocus.trainers.loop.scores import Scores
+from adaptfocus.trainers.runs.measured import READING, RETRIES
 from benchmarks.focus_overhead import Shape, random_batch
 
 SHAPE = Shape(bags=3, clips=2, frames=1, size_pixels=4, classes=9, labels=(0, 4), commit_steps=1)
