@@ -1,9 +1,10 @@
-"""When does the model believe that each action happens? Read a run's saliency, and print it beside the truth.
+"""When does the model believe that each action happens? A run's saliency as a table, and as a picture.
 
     python examples/salient_times.py FOLDER
 
 FOLDER is what train_on_a_world.py wrote. The salient time of an action is where the model scored it highest. After two
-epochs on eight videos it is where chance has put it.
+epochs on eight videos it is where chance has put it. A row of the picture is the clip at one salient time. In a
+notebook, `run.saliency().to_pandas()` makes a data frame of the table.
 """
 
 from __future__ import annotations
@@ -11,34 +12,35 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from adaptfocus.pipelines.index import load_index
-from adaptfocus.pipelines.saliency import spikes
-from adaptfocus.trainers.runs import Run
-from adaptfocus.trainers.runs.open import load_config
-from adaptfocus.trainers.runs.snapshots import read_saliency
+import numpy as np
+from look_at_clips import write_png
+
+import adaptfocus
+
+ROWS = 6  # of the picture
 
 
 def main(folder: str) -> None:
-    # 1. A run's folder has its settings, and a snapshot of saliency for each epoch; the last is after all of them.
-    run = Run(f"{folder}/runs/first")
-    config = load_config(run.url)
-    saliency = read_saliency(run, config.epochs)
+    # 1. A row for each tag of each video: its scores over time, and where the highest is.
+    run = adaptfocus.Run(f"{folder}/runs/first")
+    table = run.saliency()
+    print(f"{run}: last loss {run.curves()['loss'][-1].as_py():.3f}")
 
-    # 2. The spike of each (video, tag): how sure the model is there, and when that is, as a fraction of the video.
-    heights, times = spikes(saliency.bins, config.epochs, config.saliency.staleness)
-
-    # 3. Beside the truth, which weak training never reads.
-    index = load_index(config.index, columns=["video_id", "duration_seconds", "intervals"])
-    videos = {video["video_row"]: video for video in index.table.to_pylist()}
+    # 2. Beside the truth, which weak training never reads.
     inside = 0
-    for row, label_id, height, time in zip(saliency.video_row, saliency.label_id, heights, times, strict=True):
-        video, label = videos[int(row)], index.classes[label_id]
-        seconds = float(time) * video["duration_seconds"]
-        true = [(each["start_seconds"], each["end_seconds"]) for each in video["intervals"] if each["label"] == label]
-        inside += any(start <= seconds <= end for start, end in true)
-        said = ", ".join(f"{start:.1f} to {end:.1f} s" for start, end in true)
-        print(f"{video['video_id']}  {label:<12} p {float(height):.2f} at {seconds:4.1f} s   truly {said}")
-    print(f"{inside} of {len(heights)} salient times are inside a true interval")
+    for row in table.to_pylist():
+        label, seconds = row["label"], row["spike_seconds"]
+        true = [each for each in run.index[row["video_row"]].intervals or () if each.label == label]
+        inside += any(each.start_seconds <= seconds <= each.end_seconds for each in true)
+        said = ", ".join(f"{each.start_seconds:.1f} to {each.end_seconds:.1f} s" for each in true)
+        print(f"{row['video_id']}  {label:<12} p {row['spike']:.2f} at {seconds:4.1f} s   truly {said}")
+    print(f"{inside} of {table.num_rows} salient times are inside a true interval")
+
+    # 3. The clips around the times of which the model is surest.
+    surest = table.sort_by([("spike", "descending")]).slice(0, ROWS).to_pylist()
+    clips = run.clips([(row["video_row"], row["spike_seconds"]) for row in surest])
+    write_png(np.stack([each["frames"] for each in clips]), Path(folder) / "salient.png")
+    print(f"{folder}/salient.png")
 
 
 if __name__ == "__main__":

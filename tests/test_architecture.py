@@ -33,7 +33,19 @@ ORDER = {
             "video",
             "decode",
         ),
-        *("inspection", "apart", "shards", "index", "saliency", "plan", "features", "stream", "datasets", "worlds"),
+        *(
+            "inspection",
+            "apart",
+            "shards",
+            "index",
+            "saliency",
+            "plan",
+            "features",
+            "stream",
+            "library",
+            "datasets",
+            "worlds",
+        ),
     ),
     "trainers": (
         *(
@@ -50,19 +62,20 @@ ORDER = {
             "runs",
             "epochs",
         ),
-        *("loop", "evaluation", "localisation", "on_ray", "probes", "pretraining"),
+        *("loop", "evaluation", "library", "localisation", "on_ray", "probes", "pretraining"),
     ),
     "infra": ("running", "jobs", "report", "localised", "demo", "cli"),
 }
 LAYERS = tuple(ORDER)
 MAX_LINES = 350  # of a file
 MAX_FILES = 18  # of a folder
-RAY_FILES = ("pipelines/stream/on_ray.py", "trainers/on_ray/", "infra/")
+RAY_FILES = ("pipelines/stream/on_ray.py", "pipelines/library/on_ray.py", "trainers/on_ray/", "infra/")
 # What decodes, plans or reads settings in many processes must not pay for torch (1.3 s of CPU and 180 MB each).
 WITHOUT_TORCH = (
     *("pipelines.store.objects", "pipelines.inspection.packet_table", "pipelines.decode.windows"),
     *("pipelines.apart.child", "pipelines.shards.packing", "pipelines.index.build", "pipelines.plan.order"),
     *("pipelines.plan.settings", "pipelines.stream.clips", "pipelines.stream.windows", "trainers.settings.run"),
+    *("pipelines.library.clips", "pipelines.library.samplers", "pipelines.library.dense_reading"),
     *("trainers.batches", "trainers.settings.recipes", "infra.cli.app", "infra.jobs.watch_view"),
 )
 # Tensors and rows in, tensors and rows out. One function is let off: weights have to come from somewhere.

@@ -26,6 +26,7 @@ OF_AN_EXTRA = {
     **{f"trainers/on_ray/{name}.py": "ray" for name in ("datasets", "elastic", "engine", "extraction", "in_thread")},
     **{f"trainers/on_ray/{name}.py": "ray" for name in ("gauges", "over", "predict", "stop", "train")},
     "pipelines/stream/on_ray.py": "ray",
+    "pipelines/library/on_ray.py": "ray",
     "infra/running/cluster.py": "ray",
     "infra/demo/stages.py": "demo",
     "infra/demo/demo.py": "demo",

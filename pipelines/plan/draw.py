@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from adaptfocus.pipelines.plan.bags import Draws, bag_table
+from adaptfocus.pipelines.plan.centers import center_ranges_seconds
 from adaptfocus.pipelines.plan.labels import keep_rarest
 from adaptfocus.pipelines.plan.order import (
     Share,
@@ -281,10 +282,3 @@ def without(taken: Sequence[int], rows: Sequence[int]) -> list[int]:
         else:
             kept.append(row)
     return kept
-
-
-def center_ranges_seconds(table: pa.Table, places: np.ndarray, clip: ClipConfig) -> tuple[np.ndarray, np.ndarray]:
-    """The earliest and latest centres of clips that lie inside their videos, [V]; the middle if a video is shorter."""
-    duration = column(table, "duration_seconds")[places]
-    half = (clip.frames - 1) / 2 * clip.strides_seconds(column(table, "frame_rate_hz")[places])
-    return np.minimum(half, duration / 2), np.maximum(duration - half, duration / 2)

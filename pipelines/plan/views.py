@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from adaptfocus.pipelines.plan.bags import Draws, bag_table
-from adaptfocus.pipelines.plan.draw import center_ranges_seconds
+from adaptfocus.pipelines.plan.centers import center_ranges_seconds
 from adaptfocus.pipelines.plan.planner import Planner
 from adaptfocus.pipelines.plan.settings import ClipConfig
 from adaptfocus.pipelines.schemas import NO_LABEL, EpochPlan

@@ -8,6 +8,7 @@ processes, not readers.
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -108,3 +109,11 @@ class Limits:
 
 
 LIMITS = Limits()
+
+
+def _begin_anew() -> None:
+    """In a fork: the requests under way are the parent's, and a thread of its may have held the lock."""
+    LIMITS.window, LIMITS.budget = Window(), TryBudget()
+
+
+os.register_at_fork(after_in_child=_begin_anew)

@@ -9,6 +9,7 @@ fsspec's event loop, which is one thread of a process.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -276,3 +277,12 @@ async def renew(fs: Any) -> None:
         task = asyncio.ensure_future(fs.set_session(refresh=True))
         _renewals[id(fs)] = (time.monotonic(), task)
     await asyncio.shield(task)
+
+
+def _forget() -> None:
+    """In a fork: these wait on the parent's event loop."""
+    _waiting.clear()
+    _renewals.clear()
+
+
+os.register_at_fork(after_in_child=_forget)

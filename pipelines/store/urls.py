@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,9 @@ _S3_OPTIONS: dict[str, Any] = {
         "response_checksum_validation": "when_required",
     },
 }
+
+_connected: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # filesystems with connections
+_kept: list[Any] = []
 
 
 def join(url: str, *parts: str) -> str:
@@ -74,6 +78,7 @@ def filesystem(url: str) -> tuple[Any, str]:
         fs, path = url_to_fs(url, **options)
         if options:
             fs.retries = 1  # only our retries count, so that a process's budget holds
+            _connected[id(fs)] = fs
         return fs, path
     except ImportError as error:
         raise StorageError(
@@ -118,3 +123,12 @@ def common_folder(paths: Sequence[str]) -> str:
     first, last = min(folders, default=""), max(folders, default="")
     same = next((n for n, (a, b) in enumerate(zip(first, last)) if a != b), min(len(first), len(last)))  # noqa: B905
     return first[: first.rfind("/", 0, same) + 1]
+
+
+def _keep() -> None:
+    """Before a fork: fsspec lets go of its filesystems in the new process. As they are collected there, s3fs closes
+    connections that are the parent's, on an event loop that does not run. So the new process keeps them."""
+    _kept.extend(fs for ref in _connected.valuerefs() if (fs := ref()) is not None)
+
+
+os.register_at_fork(before=_keep, after_in_parent=_kept.clear)

@@ -1,4 +1,4 @@
-"""The stages of `stream.clips` as a Ray Dataset. This is the only file of pipelines/ that imports ray.
+"""The stages of `stream.clips` as a Ray Dataset. Only this file of pipelines/ and `library/on_ray.py` import ray.
 
 The newest marker in a folder on the store says where in the run to begin. Chunks of slots, epoch after epoch, become
 plan rows as these are published. Tasks in a pool then read and decode blocks of k bags, in order. Ray Train splits the

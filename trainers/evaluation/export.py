@@ -64,17 +64,9 @@ def export_model(run_url: str, out_url: str, file_format: str, epoch: int | None
     """
     if file_format not in FORMATS:
         raise ConfigError(f"there is no format {file_format!r}; choose one of: {', '.join(FORMATS)}")
-    config, run = load_config(run_url), Run(run_url)
-    refuse(config, "export")
-    commit = run.newest()[1] if epoch is None else run.end_of_epoch(epoch)
-    if commit is None:
-        raise InputError(f"{run_url} has no checkpoint yet; train it first")
-    classes = classes_of_run(run)
-    model = build_adapted(config.backbone, len(classes), config.input)
-    model.load_state_dict(weights_of_classes(run, commit, len(classes)))
-    recogniser = Recogniser(model, config.input).eval()
-    facts = metadata_of(config, model, classes) | {"epoch": commit.epoch, "checkpoint": commit.number}
-    shape = (2, config.clip.frames, 3, config.clip.size_pixels, config.clip.size_pixels)
+    recogniser, facts = load_recogniser(run_url, epoch)
+    clip = facts["input"]
+    shape = (2, clip["frames"], 3, clip["size_pixels"], clip["size_pixels"])
     clips = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     write, read = FORMATS[file_format]
     with torch.inference_mode():
@@ -87,7 +79,7 @@ def export_model(run_url: str, out_url: str, file_format: str, epoch: int | None
     except Exception as error:  # the exporters raise dozens of types for models that they cannot trace or translate
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise AdaptFocusError(
-            f"{config.backbone} on clips of {config.clip.frames} x {config.clip.size_pixels} pixels could not become "
+            f"{facts['backbone']} on clips of {clip['frames']} x {clip['size_pixels']} pixels could not become "
             f"{file_format} ({reason[:200]}); use format torch"
         ) from error
     difference = float((given - wanted).abs().max())
@@ -98,6 +90,24 @@ def export_model(run_url: str, out_url: str, file_format: str, epoch: int | None
         )
     store.write_bytes(out_url, data)
     return facts | {"largest_difference": difference}
+
+
+def load_recogniser(run_url: str, epoch: int | None = None) -> tuple[Recogniser, dict[str, Any]]:
+    """A run's newest checkpoint, or that at the end of an epoch (from 0), for inference on the CPU; and its metadata.
+
+    Raises:
+        ConfigError: the run has no backbone. InputError: it has no such checkpoint.
+    """
+    config, run = load_config(run_url), Run(run_url)
+    refuse(config, "export")
+    commit = run.newest()[1] if epoch is None else run.end_of_epoch(epoch)
+    if commit is None:
+        raise InputError(f"{run_url} has no checkpoint yet; train it first")
+    classes = classes_of_run(run)
+    model = build_adapted(config.backbone, len(classes), config.input)
+    model.load_state_dict(weights_of_classes(run, commit, len(classes)))
+    facts = metadata_of(config, model, classes) | {"epoch": commit.epoch, "checkpoint": commit.number}
+    return Recogniser(model, config.input).eval(), facts
 
 
 def metadata_of(config: TrainConfig, model: nn.Module, classes: list[str]) -> dict[str, Any]:
