@@ -129,3 +129,13 @@ def test_other_videos_do_not_spoil_a_folder_of_scores(type_, run: str, tmp_path:
     code, _, err = type_("localise", run, tmp_path / "b.mp4", *out)
     assert (code, "has scores of other videos: 1 that are given are not among them, and 1 of them" in err) == (2, True)
     assert type_("localise", run, tmp_path / "a.mp4", *out)[0] == 0
+
+
+@pytest.mark.parametrize("place", ["nowhere", "nowhere.json"])
+def test_a_wrong_place_to_calibrate_is_told_before_videos_are_scored(
+    type_, run: str, small_world: SmallWorld, tmp_path: Path, place: str
+) -> None:
+    words = ("localise", run, small_world.test_index, "--out", tmp_path / "found", "--calibrate", tmp_path / place)
+    code, _, err = type_(*words, *HERE)
+    assert (code, place in err) == (2, True)
+    assert not (tmp_path / "found" / "scores").exists()
