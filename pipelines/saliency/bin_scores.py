@@ -23,6 +23,7 @@ SALIENT = "salient"  # not a score: the method's own way, around the salient tim
 BUILT_IN = ("unsure", "loss", "coverage")
 SETTING = "plan.resample_by"
 LEAST_PROBABILITY = 1e-6  # so that a loss is finite
+MOST_WEIGHT = 1e100  # sums of larger ones would not be finite, and no bin could be chosen by them
 VIDEOS_AT_ONCE = 4096  # of which a score is asked at once
 
 
@@ -91,12 +92,18 @@ def _seen(video_rows: np.ndarray, labels: ListColumn, saliency: SaliencyTable, e
 
 
 def _checked(resample_by: str, weights: object, shape: tuple[int, int]) -> np.ndarray:
-    found = np.asarray(weights, np.float64)
+    needs = f"for {shape[0]} videos of {shape[1]} bins; it must give one finite number of at least 0 for each bin"
+    try:
+        given = np.asarray(weights)
+        found = given.astype(np.float64, casting="unsafe" if given.dtype == object else "same_kind")
+    except (TypeError, ValueError):
+        raise ConfigError(f"{SETTING}={resample_by} gave {str(weights)[:80]} {needs}") from None
     if found.shape != shape or not np.isfinite(found).all() or (found < 0).any():
         raise ConfigError(
-            f"{SETTING}={resample_by} gave {found.ravel()[:3].tolist()} ... of shape {list(found.shape)} for "
-            f"{shape[0]} videos of {shape[1]} bins; it must give one finite number of at least 0 for each bin"
+            f"{SETTING}={resample_by} gave {found.ravel()[:3].tolist()} ... of shape {list(found.shape)} {needs}"
         )
+    if found.max(initial=0) > MOST_WEIGHT:
+        raise ConfigError(f"{SETTING}={resample_by} gave {found.max():g}; a weight may be at most {MOST_WEIGHT:g}")
     return found
 
 

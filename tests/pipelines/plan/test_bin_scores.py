@@ -135,6 +135,11 @@ def test_the_scores_that_are_built_in(name: str, weights: list[float]) -> None:
         (lambda seen: np.ones(len(seen.video_row)), r"of shape \[5\] for 5 videos of 20 bins"),
         (lambda seen: -np.ones((5, BINS)), r"gave \[-1\.0, -1\.0"),
         (lambda seen: np.full((5, BINS), np.nan), "one finite number of at least 0 for each bin"),
+        (lambda seen: None, "one finite number of at least 0 for each bin"),
+        (lambda seen: np.full((5, BINS), 1j), "one finite number of at least 0 for each bin"),
+        (lambda seen: [[1], [1, 2]], "one finite number of at least 0 for each bin"),
+        # Their sum is infinite, so each clip would lie in the last bin.
+        (lambda seen: np.full((5, BINS), 1e308), r"gave 1e\+308; a weight may be at most 1e\+100"),
     ],
 )
 def test_a_function_that_gives_something_else_is_named(own: ModuleType, gives, said: str) -> None:
