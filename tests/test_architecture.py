@@ -33,7 +33,19 @@ ORDER = {
             "video",
             "decode",
         ),
-        *("inspection", "apart", "shards", "index", "saliency", "plan", "features", "stream", "datasets", "worlds"),
+        *(
+            "inspection",
+            "apart",
+            "shards",
+            "index",
+            "saliency",
+            "plan",
+            "features",
+            "cutting",
+            "stream",
+            "datasets",
+            "worlds",
+        ),
     ),
     "trainers": (
         *(
