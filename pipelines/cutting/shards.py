@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -92,7 +92,7 @@ def write_clips(
     store.write_bytes(store.join(out_url, CLASSES), "".join(f"{each}\n" for each in classes).encode())
     lines = (json_text(each, ensure_ascii=False) + "\n" for each in refused)
     store.write_bytes(store.join(out_url, REFUSED), "".join(lines).encode())
-    store.write_bytes(store.join(out_url, SUMMARY), json_text({**settings, **asdict(done)}, indent=1).encode())
+    store.write_bytes(store.join(out_url, SUMMARY), json_text({**settings, **vars(done)}, indent=1).encode())
     return done
 
 

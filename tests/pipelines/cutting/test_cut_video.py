@@ -50,7 +50,7 @@ VIDEOS = {
     "matroska.mkv": encode(40, container="matroska", options=KEY_EACH_SECOND, b_frames=2),
     "transport.ts": encode(40, container="mpegts", options=KEY_EACH_SECOND),
     "cut.mp4": cut_start(encode(40, options=KEY_EACH_SECOND, b_frames=2), 0.5),
-    "mpeg4.mp4": encode(40, codec="mpeg4", options={"g": "10"}),
+    "mpeg4.mp4": encode(40, codec="mpeg4", options={"g": "10", "sc_threshold": "1000000000"}),
     "odd.mkv": encode(40, codec="ffv1", container="matroska", size=(66, 50)),
 }
 
@@ -124,9 +124,9 @@ def test_moments_without_a_clip_are_refused_with_a_reason(tmp_path: Path) -> Non
     assert (late.kind, "4 s" in late.message) == ("outside_video", True)
     assert isinstance(inside, Clip)
     tar = Path(first["shard_url"])
-    start = first["member_offset_bytes"] + at
+    start, size_bytes = first["member_offset_bytes"] + at, good.rindex(b"moov") - 4 - at
     data = bytearray(tar.read_bytes())
-    data[start : start + len(good) - at - 2000] = b"\xff" * (len(good) - at - 2000)
+    data[start : start + size_bytes] = b"\xff" * size_bytes
     tar.write_bytes(data)
     now = tar.stat()
     changed = first | {"shard_size_bytes": now.st_size, "shard_tag": str(now.st_mtime)}
