@@ -19,7 +19,7 @@ from adaptfocus.pipelines.decode.member import demux_frames
 from adaptfocus.pipelines.errors import BadVideoError
 from adaptfocus.pipelines.store.range_file import RangeFile
 
-# Constant quality that is hard to tell from the source. Without `cpu-independent`, x264's macroblock tree with SIMD gave
+# Constant quality that is hard to tell from the source. Without `cpu-independent`, x264 with SIMD gave
 # 5 different sizes (2,280 to 2,437 bytes) in 12 encodings of the same 20 frames; with it, one.
 OPTIONS = {"crf": "18", "preset": "fast", "x264-params": "cpu-independent=1"}
 _MATRIX_AFTER_NAME_BYTES = 4 + 40  # in a track header of version 0, after the four letters of its name

@@ -8,7 +8,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import webdataset
+from pyarrow import csv
 
+from adaptfocus.pipelines import store
 from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import train
@@ -97,15 +99,24 @@ def test_a_list_of_strange_ids_and_broken_videos(type_, tmp_path: Path) -> None:
     assert all(key.isascii() and not set("./\\ ") & set(key) and len(key) < 90 for key in keys)
     (refused,) = map(json.loads, (tmp_path / "out" / "refused.jsonl").read_text().splitlines())
     assert (refused["kind"], refused["label"]) == ("outside_video", "late")
-    table = pq.read_table  # the list may be Parquet, as `localise` writes it
-    import pyarrow.csv
-
-    (tmp_path / "lists").mkdir()
-    pq.write_table(pyarrow.csv.read_csv(listed), tmp_path / "lists" / "000000.parquet")
-    assert table(tmp_path / "lists" / "000000.parquet").num_rows == 8
+    (tmp_path / "lists").mkdir()  # the list may be Parquet, as `localise` writes it
+    pq.write_table(csv.read_csv(listed), tmp_path / "lists" / "000000.parquet")
     words = ("clips", "--moments", tmp_path / "lists", "--index", tmp_path / "index", "--min-score", 0.2)
     assert type_(*words, "--out", tmp_path / "same", "--workers", 1)[0] == 0
     assert (tmp_path / "same" / "clips-000000.tar").read_bytes() == (tmp_path / "out" / "clips-000000.tar").read_bytes()
+
+
+def test_shards_in_a_bucket_have_the_same_bytes(type_, tmp_path: Path, s3_url: str) -> None:
+    tar = write_tar(tmp_path / "shards" / "s.tar", {"v.mp4": encode(40, options={"g": "10"})})
+    listed = tmp_path / "moments.csv"
+    listed.write_text("video_id,start_seconds,end_seconds,label\nv,1.2,2,x\nv,2.2,3,y\n")
+    assert type_("index", tar, "--out", tmp_path / "index")[0] == 0
+    for out in (tmp_path / "here", s3_url):
+        words = ("clips", "--moments", listed, "--index", tmp_path / "index", "--workers", 1)
+        code, _, error = type_(*words, "--out", out)
+        assert code == 0, error
+    assert store.read_bytes(f"{s3_url}/clips-000000.tar") == (tmp_path / "here" / "clips-000000.tar").read_bytes()
+    assert store.read_bytes(f"{s3_url}/classes.txt") == b"x\ny\n"
 
 
 @pytest.mark.parametrize(
