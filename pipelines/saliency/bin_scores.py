@@ -57,7 +57,7 @@ def bin_weights(
         video_rows: int64 [V]. labels: their ascending label ids. saliency: of at least these videos.
 
     Raises:
-        ConfigError: the function cannot be imported, or gives something else than V x n numbers of at least 0.
+        ConfigError: the function cannot be imported, or gives something else than V x n numbers of at least 0, or fails.
     """
     score = score_of_bins(resample_by)
     bins = saliency.bins.score.shape[-1]
@@ -65,7 +65,11 @@ def bin_weights(
     for first in range(0, len(video_rows), VIDEOS_AT_ONCE):
         part = np.arange(first, min(first + VIDEOS_AT_ONCE, len(video_rows)))
         seen = _seen(video_rows[part], labels.take(part), saliency, epoch)
-        found[part] = _checked(resample_by, score(seen), (len(seen.video_row), bins))
+        try:
+            weights = score(seen)
+        except Exception as error:  # of somebody else's code
+            raise ConfigError(f"{SETTING}={resample_by} failed: {type(error).__name__}: {error}") from error
+        found[part] = _checked(resample_by, weights, (len(seen.video_row), bins))
     found[labels.lengths == 0] = 0
     return found
 

@@ -160,3 +160,11 @@ def test_settings_that_leave_a_bin_out_for_ever_are_refused() -> None:
         PlanConfig(resample_by="unsure", explore_probability=0)
     with pytest.raises(pydantic.ValidationError, match="none of salient, unsure, loss, coverage"):
         PlanConfig(resample_by="stale")
+
+
+def test_a_function_that_fails_is_named(own: ModuleType) -> None:
+    own.score = lambda seen: seen.nothing  # type: ignore[attr-defined]
+    with pytest.raises(
+        ConfigError, match=r"plan\.resample_by=scores_of_a_user:score failed: AttributeError: .*nothing"
+    ):
+        drawn("scores_of_a_user:score")
