@@ -27,7 +27,6 @@ ORDER = {
             "settings",
             "schemas",
             "columns",
-            "over",
             "store",
             "annotations",
             "video",

@@ -35,7 +35,7 @@ def show(
     size_pixels: Annotated[int | None, typer.Option(help="Size of its frames. Default: as in training.", min=2)] = None,
 ) -> None:
     """Look at one clip: where it lies, what is read for it, its frames and its scores."""
-    from adaptfocus.infra.running.contact_sheet import contact_sheet
+    from adaptfocus.infra.report.contact_sheet import contact_sheet
     from adaptfocus.pipelines import store
     from adaptfocus.trainers.runs.log import Run
     from adaptfocus.trainers.runs.one_clip import find_clip, frames_of_clip

@@ -57,7 +57,7 @@ def bin_weights(
         video_rows: int64 [V]. labels: their ascending label ids. saliency: of at least these videos.
 
     Raises:
-        ConfigError: the function cannot be imported, or gives something else than V x n numbers of at least 0, or fails.
+        ConfigError: the function cannot be imported, fails, or gives something else than V x n numbers of at least 0.
     """
     score = score_of_bins(resample_by)
     bins = saliency.bins.score.shape[-1]

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from adaptfocus.infra.running.contact_sheet import contact_sheet
+from adaptfocus.infra.report.contact_sheet import contact_sheet
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.runs.preparation import prepare
