@@ -41,6 +41,7 @@ ORDER = {
             "saliency",
             "plan",
             "features",
+            "cutting",
             "stream",
             "library",
             "datasets",

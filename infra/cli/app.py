@@ -20,6 +20,7 @@ from rich.table import Table
 
 from adaptfocus.infra.cli import features as features_cli
 from adaptfocus.infra.cli import help_pages, jobs, probe
+from adaptfocus.infra.cli.clips import clips
 from adaptfocus.infra.cli.gc import gc
 from adaptfocus.infra.cli.index import index
 from adaptfocus.infra.cli.localise import localise
@@ -164,7 +165,7 @@ def evaluate(
     address: Address = None,
 ) -> None:
     """Score a run on test videos: video-level and per-time mAP."""
-    from adaptfocus.infra.cli.score_table import conditions_of_scores, table_of_scores
+    from adaptfocus.infra.cli.tables.score_table import conditions_of_scores, table_of_scores
     from adaptfocus.infra.running.run import run_evaluation
 
     # A report shows "test": the score of an earlier epoch replaces it only on request.
@@ -177,6 +178,7 @@ def evaluate(
 
 
 app.command()(localise)
+app.command()(clips)
 
 
 @app.command()
@@ -209,7 +211,7 @@ app.command("show")(show_clip)
 @app.command()
 def backbones() -> None:
     """List the backbones: size, cost, clip shape, public weights, required packages."""
-    from adaptfocus.infra.cli.models import table_of_backbones
+    from adaptfocus.infra.cli.tables.models import table_of_backbones
 
     show(out, table_of_backbones())
 

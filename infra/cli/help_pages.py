@@ -105,6 +105,14 @@ PAGES = {
             f"localise {RUN} clips/ https://host/video.mp4 --out found --calibrate found-before/thresholds.json",
         ),
     ),
+    "clips": Page(
+        USE,
+        "docs/how-to/clips.md",
+        (
+            f"clips {RUN} --out clips --min-score 0.5 --per-label 1000",
+            "clips --moments found/intervals --index index/test --out s3://bucket/clips --slack-seconds 2",
+        ),
+    ),
     "extract": Page(
         USE,
         "docs/features.md",

@@ -118,10 +118,10 @@ def runs(
     _say_problems(found)
 
 
-def _say_problems(found: Sequence[RunState]) -> None:
+def _say_problems(found: Sequence[RunState], to: Console = out) -> None:
     for row in found:
         if row.problem:
-            out.print(f"  {row.name}: {row.problem}", markup=False, highlight=False, soft_wrap=True)
+            to.print(f"  {row.name}: {row.problem}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _show_compared(found: Sequence[RunState], evaluation: str, sort: str, as_json: bool) -> None:
@@ -131,6 +131,7 @@ def _show_compared(found: Sequence[RunState], evaluation: str, sort: str, as_jso
     if as_json:
         for row in runs:
             print(json_text(dataclasses.asdict(row)))
+        _say_problems(found, Console(stderr=True))
         return
     settings = list(dict.fromkeys(key for row in runs for key in row.settings))
     table = Table(box=None)

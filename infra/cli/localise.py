@@ -68,14 +68,15 @@ def localise(
     page = write_page(found, page_videos) if page_videos else None
     _say(found)
     if page:
-        out.print(f"  page: {page}")
+        out.print(f"  page: {page}", markup=False)
 
 
 def _say(found: Found) -> None:
     done = found.done
     out.print(
         f"{many(done.intervals, 'interval')} in {many(done.videos, 'video')} ({done.without} without any), a score "
-        f"every {done.stride_seconds:g} s -> {found.out.url}"
+        f"every {done.stride_seconds:g} s -> {found.out.url}",
+        markup=False,
     )
     sources = {"intervals": "from intervals", "labels": "from video-level labels", "given": "given",
                "default": "the median of the others"}  # fmt: skip

@@ -256,7 +256,7 @@ def _first_there(videos: Sequence[AnnotatedVideo]) -> dict[str, str]:
 
 
 def _validate(release: Release, folders: list[str], as_json: bool, problems_url: str | None) -> None:
-    from adaptfocus.infra.cli.release_tables import print_summary
+    from adaptfocus.infra.cli.tables.release_tables import print_summary
     from adaptfocus.pipelines.datasets.release_summary import summarise
     from adaptfocus.pipelines.datasets.task_files import moments_of, stated_seconds
 

@@ -15,6 +15,7 @@ from adaptfocus.pipelines.errors import ConfigError
 from adaptfocus.pipelines.over import Over, in_this_process
 from adaptfocus.pipelines.store.strict_json import json_text
 from adaptfocus.pipelines.store.urls import absolute
+from adaptfocus.pipelines.url_secrets import redact_secrets
 
 if TYPE_CHECKING:
     from adaptfocus.pipelines.index.build import IndexSummary
@@ -100,7 +101,7 @@ def index_of(videos: Sequence[str], out_url: str, classes: Sequence[str]) -> tup
     """The URL of the index that was given, or of one that is made of plain videos in OUT/index.
 
     Raises:
-        ConfigError: several indexes are given, or an index and plain videos.
+        ConfigError: several indexes are given, or an index and plain videos; or OUT has scores of other videos.
         InputError: no video can be used.
     """
     from adaptfocus.pipelines.index.build import build_index
@@ -113,9 +114,37 @@ def index_of(videos: Sequence[str], out_url: str, classes: Sequence[str]) -> tup
     if indexes:
         return absolute(indexes[0]), None
     place = store.join(out_url, "index")
+    if store.exists(store.join(out_url, "scores", "extraction.json")):
+        check_same_videos(videos, out_url)
     with progress_bar("looking at videos") as progress:
         summary = build_index(videos, place, classes=classes, progress=progress, are_videos=True)
     return place, summary
+
+
+def check_same_videos(videos: Sequence[str], out_url: str) -> None:
+    """Scores belong to one state of OUT/index, so other videos in it would end every later command into OUT.
+
+    Raises:
+        ConfigError: the videos are not those of OUT/index.
+    """
+    from adaptfocus.pipelines.index.shard_lists import read_shards
+    from adaptfocus.pipelines.index.snapshots import newest_snapshot
+    from adaptfocus.pipelines.shards.find import find_videos
+
+    place = store.join(out_url, "index")
+    snapshot = newest_snapshot(place)
+    if snapshot is None:
+        return
+    scored = {each.url for name in snapshot.shard_lists for each in read_shards(place, name)}
+    given = set(find_videos(videos))
+    if given == scored:
+        return
+    examples = sorted(given ^ scored)
+    raise ConfigError(
+        f"{out_url} has scores of other videos: {len(given - scored)} that are given are not among them, and "
+        f"{len(scored - given)} of them are not given, such as {redact_secrets(examples[0])}; give the same videos, "
+        "or another --out"
+    )
 
 
 def is_index(url: str) -> bool:

@@ -79,7 +79,7 @@ def seek_frames(
     Raises:
         MissingFrameError: a frame is missing. No frame after it has been given.
     """
-    with _opened(member) as container:
+    with opened(member) as container:
         stream = main_stream(container)
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {**stream.codec_context.options, **(options or {})}
@@ -98,7 +98,7 @@ def _in_order(wanted_pts: Sequence[int], member: RangeFile | BinaryIO) -> Iterat
     """Frames of a decode from the member's first packet. Packets that fail are skipped, as in a player."""
     missing, first_pts, failure, is_shown, fed = set(wanted_pts), None, None, False, _Fed(wanted_pts)
     try:
-        with _opened(member) as container:
+        with opened(member) as container:
             stream = main_stream(container)
             stream.codec_context.thread_count = 1
             for packet in ShownPackets(container, stream):
@@ -126,7 +126,7 @@ def _in_order(wanted_pts: Sequence[int], member: RangeFile | BinaryIO) -> Iterat
 
 
 @contextmanager
-def _opened(member: RangeFile | BinaryIO) -> Iterator[Any]:
+def opened(member: RangeFile | BinaryIO) -> Iterator[Any]:
     member.seek(0)
     reader = io.BufferedReader(member)  # type: ignore[arg-type]
     try:
@@ -185,7 +185,9 @@ def _from_keyframe(container: Any, stream: Any, first_pts: int) -> tuple[Iterato
     packets, from_pts, before_landing = iter(()), first_pts, first_pts
     context = stream.codec_context
     for step_back in _STEPS_BACK_SECONDS:
-        _seek(container, stream, before_landing if step_back is None else first_pts - int(step_back / stream.time_base))
+        seek_before(
+            container, stream, before_landing if step_back is None else first_pts - int(step_back / stream.time_base)
+        )
         shown = ShownPackets(container, stream)
         packets = iter(shown)
         # In a transport stream a seek may land between keyframes.
@@ -223,7 +225,7 @@ class _Fed:
         return False
 
 
-def _seek(container: Any, stream: Any, pts: int) -> None:
+def seek_before(container: Any, stream: Any, pts: int) -> None:
     """Seek to a keyframe at or before a time, or to the start.
 
     A seek to the very start of a transport stream lands on its second keyframe, so the seek goes to a second before

@@ -23,6 +23,7 @@ SALIENT = "salient"  # not a score: the method's own way, around the salient tim
 BUILT_IN = ("unsure", "loss", "coverage")
 SETTING = "plan.resample_by"
 LEAST_PROBABILITY = 1e-6  # so that a loss is finite
+MOST_WEIGHT = 1e100  # sums of larger ones would not be finite, and no bin could be chosen by them
 VIDEOS_AT_ONCE = 4096  # of which a score is asked at once
 
 
@@ -56,7 +57,7 @@ def bin_weights(
         video_rows: int64 [V]. labels: their ascending label ids. saliency: of at least these videos.
 
     Raises:
-        ConfigError: the function cannot be imported, or gives something else than V x n numbers of at least 0.
+        ConfigError: the function cannot be imported, or gives something else than V x n numbers of at least 0, or fails.
     """
     score = score_of_bins(resample_by)
     bins = saliency.bins.score.shape[-1]
@@ -64,7 +65,11 @@ def bin_weights(
     for first in range(0, len(video_rows), VIDEOS_AT_ONCE):
         part = np.arange(first, min(first + VIDEOS_AT_ONCE, len(video_rows)))
         seen = _seen(video_rows[part], labels.take(part), saliency, epoch)
-        found[part] = _checked(resample_by, score(seen), (len(seen.video_row), bins))
+        try:
+            weights = score(seen)
+        except Exception as error:  # of somebody else's code
+            raise ConfigError(f"{SETTING}={resample_by} failed: {type(error).__name__}: {error}") from error
+        found[part] = _checked(resample_by, weights, (len(seen.video_row), bins))
     found[labels.lengths == 0] = 0
     return found
 
@@ -91,12 +96,18 @@ def _seen(video_rows: np.ndarray, labels: ListColumn, saliency: SaliencyTable, e
 
 
 def _checked(resample_by: str, weights: object, shape: tuple[int, int]) -> np.ndarray:
-    found = np.asarray(weights, np.float64)
+    needs = f"for {shape[0]} videos of {shape[1]} bins; it must give one finite number of at least 0 for each bin"
+    try:
+        given = np.asarray(weights)
+        found = given.astype(np.float64, casting="unsafe" if given.dtype == object else "same_kind")
+    except (TypeError, ValueError):
+        raise ConfigError(f"{SETTING}={resample_by} gave {str(weights)[:80]} {needs}") from None
     if found.shape != shape or not np.isfinite(found).all() or (found < 0).any():
         raise ConfigError(
-            f"{SETTING}={resample_by} gave {found.ravel()[:3].tolist()} ... of shape {list(found.shape)} for "
-            f"{shape[0]} videos of {shape[1]} bins; it must give one finite number of at least 0 for each bin"
+            f"{SETTING}={resample_by} gave {found.ravel()[:3].tolist()} ... of shape {list(found.shape)} {needs}"
         )
+    if found.max(initial=0) > MOST_WEIGHT:
+        raise ConfigError(f"{SETTING}={resample_by} gave {found.max():g}; a weight may be at most {MOST_WEIGHT:g}")
     return found
 
 

@@ -43,7 +43,11 @@ def find_videos(patterns: Sequence[str]) -> list[str]:
         InputError: a pattern cannot be parsed or finds no video.
         StorageError: a folder or bucket cannot be listed.
     """
-    return _found(patterns, _VIDEO_NAMES, "there is no video in {}; give a folder of videos, their URLs or a glob")
+    return _found(
+        patterns,
+        _VIDEO_NAMES,
+        "there is no video in {}, and it is no index; give an index, a folder of videos, their URLs or a glob",
+    )
 
 
 def video_names(urls: Sequence[str]) -> list[str]:

@@ -30,7 +30,7 @@ def write_shard(shard: Shard) -> None:
         InputError: a video is gone, or has another size than when it was inspected.
         StorageError: a place cannot be read or written.
     """
-    with _whole_file(shard.url) as stream:
+    with whole_file(shard.url) as stream:
         tar = tarfile.TarFile(None, "w", cast(Any, stream), format=tarfile.PAX_FORMAT, copybufsize=COPY_BYTES)
         for sample in shard.samples:
             _check_unchanged(sample)
@@ -91,7 +91,7 @@ def _check_unchanged(sample: Sample) -> None:
 
 
 @contextlib.contextmanager
-def _whole_file(url: str) -> Iterator[Any]:
+def whole_file(url: str) -> Iterator[Any]:
     """A stream whose file appears under `url` at the end of the block, and never if that fails."""
     fs, path = store.filesystem(url)
     part = f"{path}.{uuid.uuid4().hex}.part"  # of this call: a task that is done twice may write twice at a time

@@ -33,6 +33,7 @@ from adaptfocus.trainers.runs.log import Run
 from adaptfocus.trainers.runs.quarantine import read_quarantine
 from adaptfocus.trainers.settings.run import TrainConfig
 
+LEAST_STRIDE_SECONDS = 0.001  # finer than frames; the steps of a video are counted in 32 bits
 PART_VIDEOS = 64
 RANGE_VIDEOS, RANGE_STEPS = 8, 512  # that one task or thread decodes: some tens of seconds of one core
 # In memory: 33 MB of 2048-vectors, 50 MB of maps, 26 MB of the scores of 400 classes.
@@ -105,6 +106,8 @@ def extract(
     """
     if not 0 < job.stride_seconds < float("inf"):
         raise ConfigError(f"--stride-seconds is {job.stride_seconds}; it must be above 0")
+    if job.stride_seconds < LEAST_STRIDE_SECONDS:
+        raise ConfigError(f"--stride-seconds is {job.stride_seconds}; give at least {LEAST_STRIDE_SECONDS}")
     fingerprint = open_index(job.index_url).fingerprint
     store.check_writable(out_url)
     feature_store.claim(out_url, job.settings(fingerprint))

@@ -106,9 +106,11 @@ def localise(
         StorageError: a place cannot be read or written.
     """
     job.check()
-    out = Outputs(job.out_url, Thresholds.given(job.classes, DEFAULT), job.rules, job.top, job.tracks)
+    known = known_thresholds(job)
+    out = Outputs(job.out_url, known or Thresholds.given(job.classes, DEFAULT), job.rules, job.top, job.tracks)
     facts = _scored(job.scores, out.scores_url, make, over, progress, "scoring videos")
-    out = replace(out, thresholds=thresholds_of(job, out.scores_url, facts, make, over, progress))
+    if known is None:
+        out = replace(out, thresholds=calibrated(job, out.scores_url, facts, make, over, progress))
     names = tuple(facts["parts"])
     store.write_bytes(
         store.join(job.out_url, "thresholds.json"), json_text(out.thresholds.to_json(), indent=1).encode()
@@ -137,15 +139,25 @@ def localise(
     return done, out
 
 
-def thresholds_of(
-    job: Localisation, scores_url: str, facts: dict[str, Any], make: Make, over: Over, progress: Callable | None
-) -> Thresholds:
-    """The thresholds that a job asks for: given, read, or calibrated on an index, whose videos are scored for that."""
+def known_thresholds(job: Localisation) -> Thresholds | None:
+    """The thresholds that are given or read; None if they will be calibrated on an index.
+
+    A wrong place is told here, before all videos are scored.
+    """
     if job.calibrate is None:
         return Thresholds.given(job.classes, DEFAULT if job.threshold is None else job.threshold)
     if job.calibrate.endswith(".json"):
         value = strict_json.read(job.calibrate, "give a thresholds.json that `adaptfocus localise` wrote")
         return Thresholds.from_json(value, job.classes, job.calibrate)
+    open_index(job.calibrate)
+    return None
+
+
+def calibrated(
+    job: Localisation, scores_url: str, facts: dict[str, Any], make: Make, over: Over, progress: Callable | None
+) -> Thresholds:
+    """Thresholds that are calibrated on an index, whose videos are scored for that."""
+    assert job.calibrate is not None
     known = open_index(job.calibrate)
     if known.fingerprint != facts["index_fingerprint"]:
         scores_url = store.join(job.out_url, "calibration")

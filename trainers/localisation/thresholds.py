@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -93,10 +93,14 @@ class Thresholds:
             of_label = {row["label"]: row for row in value["thresholds"]}
             own = [of_label[label] for label in labels]
             values = np.array([float(row["threshold"]) for row in own])
+            if not all(0 < value < 1 for value in values):
+                raise ValueError("a threshold is not between 0 and 1")
             f1 = np.array([np.nan if row["f1"] is None else float(row["f1"]) for row in own])
             positives = np.array([int(row["positives"]) for row in own], np.int64)
             sources = tuple(row["from"] for row in own)
-        except (KeyError, TypeError, ValueError) as error:
+            if unknown := [each for each in sources if each not in get_args(Source)]:
+                raise ValueError(f'"from" is {unknown[0]!r}, and none of {", ".join(get_args(Source))}')
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 f"{where} has no threshold for each label of the run ({error}); give a thresholds.json that "
                 "`adaptfocus localise` wrote for the same classes, or an index"

@@ -25,8 +25,8 @@ def subrip(cues: Iterable[Cue]) -> str:
     parts = []
     for number, (start, end, text) in enumerate(sorted(cues), start=1):
         first, last = _milliseconds(start, end)
-        # An arrow inside a text would end it for some players.
-        shown = _line(text).replace("-->", "->")
+        # An arrow inside a text would end it for some players, also one that is left of a longer arrow.
+        shown = re.sub("-{2,}>", "->", _line(text))
         parts.append(f"{number}\n{_clock(first, ',')} --> {_clock(last, ',')}\n{shown}\n")
     return "\n".join(parts)
 

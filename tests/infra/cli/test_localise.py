@@ -77,10 +77,11 @@ def test_plain_videos_with_strange_names_and_broken_ones_beside_them(type_, run:
         "cut.mp4": whole[:-400], "text.mp4": b"hello", "empty.mp4": b"", "notes.txt": b"not looked at",
     }.items():  # fmt: skip
         (tmp_path / "videos" / name).write_bytes(content)
-    out = tmp_path / "found"
+    out = tmp_path / "fo[/b]und"
     code, said, _ = type_("localise", run, tmp_path / "videos", "--out", out, "--threshold", 0.01, *HERE)
     assert code == 0
     assert "in 4 videos" in said
+    assert f"-> {out}" in said, "brackets are no markup"
     for kind in ("empty_file 1", "unreadable_video 1"):
         assert kind in said
     assert len(rows_of(out, "videos")) == 4
@@ -89,7 +90,7 @@ def test_plain_videos_with_strange_names_and_broken_ones_beside_them(type_, run:
     assert "<b>" not in page, "a name is text"
     assert "a &lt;b&gt; &amp;" in page
     assert "unreadable_video" in page
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["found", "videos"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fo[", "videos"]
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,7 @@ def test_plain_videos_with_strange_names_and_broken_ones_beside_them(type_, run:
     [
         (("--threshold", 0.5, "--calibrate", "x"), "--threshold and --calibrate exclude each other"),
         (("--threshold", 1.5), "--threshold is 1.5; scores are probabilities"),
+        (("--stride-seconds", 1e-9), "--stride-seconds is 1e-09; give at least 0.001"),
         (("--merge-seconds", -1), "--merge-seconds is -1; it must be 0 or more"),
         (("--epoch", 9), "has no weights from the end of epoch 9"),
     ],
@@ -104,7 +106,7 @@ def test_plain_videos_with_strange_names_and_broken_ones_beside_them(type_, run:
 def test_settings_that_cannot_be_are_told(
     type_, run: str, small_world: SmallWorld, tmp_path: Path, words: tuple, said: str
 ) -> None:
-    code, _, err = type_("localise", run, small_world.test_index, "--out", tmp_path / "found", *words, *HERE)
+    code, _, err = type_("localise", run, small_world.test_index, "--out", tmp_path / "found", *HERE, *words)
     assert (code, said in err) == (2, True)
 
 
@@ -116,3 +118,24 @@ def test_an_index_and_files_are_not_mixed(type_, run: str, small_world: SmallWor
     (tmp_path / "none").mkdir()
     code, _, err = type_("localise", run, tmp_path / "none", "--out", tmp_path / "found", *HERE)
     assert (code, "there is no video in" in err) == (2, True)
+
+
+def test_other_videos_do_not_spoil_a_folder_of_scores(type_, run: str, tmp_path: Path) -> None:
+    """Else a wrong path costs all scores: the index would move on, and they would belong to no index any more."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.mp4").write_bytes(encode(24))
+    out = ("--out", tmp_path / "found", "--page-videos", 0, *HERE)
+    assert type_("localise", run, tmp_path / "a.mp4", *out)[0] == 0
+    code, _, err = type_("localise", run, tmp_path / "b.mp4", *out)
+    assert (code, "has scores of other videos: 1 that are given are not among them, and 1 of them" in err) == (2, True)
+    assert type_("localise", run, tmp_path / "a.mp4", *out)[0] == 0
+
+
+@pytest.mark.parametrize("place", ["nowhere", "nowhere.json"])
+def test_a_wrong_place_to_calibrate_is_told_before_videos_are_scored(
+    type_, run: str, small_world: SmallWorld, tmp_path: Path, place: str
+) -> None:
+    words = ("localise", run, small_world.test_index, "--out", tmp_path / "found", "--calibrate", tmp_path / place)
+    code, _, err = type_(*words, *HERE)
+    assert (code, place in err) == (2, True)
+    assert not (tmp_path / "found" / "scores").exists()

@@ -70,7 +70,8 @@ def test_the_table_and_its_json(type_, runs: str) -> None:
     code, out, _ = type_("runs", runs, "--compare")
     assert (code, "high 75.0 37.5 - noisy 0.75" in out) == (0, True)
     assert "broken/config.json is damaged" in out, "what could not be compared is told"
-    code, out, _ = type_("runs", runs, "--sort", "worker_hours", "--json")
+    code, out, err = type_("runs", runs, "--sort", "worker_hours", "--json")
+    assert "broken/config.json is damaged" in err, "so is it beside JSON"
     rows = json.loads(f"[{out.replace('} {', '}, {')}]")
     assert [row["name"] for row in rows] == ["high", "low", "new"]
     assert type_("runs", runs, "--sort", "nothing")[0] == 2

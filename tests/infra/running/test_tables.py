@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from adaptfocus.infra.cli.models import table_of_backbones
+from adaptfocus.infra.cli.tables.models import table_of_backbones
 from adaptfocus.infra.running.tables import show
 from adaptfocus.trainers.backbones import BACKBONES
 

@@ -65,7 +65,9 @@ def test_two_files_of_one_name_are_told(tmp_path: Path, video: bytes) -> None:
 
 
 def test_nothing_to_find_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"there is no video in .*give a folder of videos, their URLs or a glob"):
+    with pytest.raises(
+        InputError, match=r"there is no video in .*give an index, a folder of videos, their URLs or a glob"
+    ):
         find_videos([str(tmp_path)])
     with pytest.raises(InputError, match=r"no file matches .*\*\.mp4"):
         find_videos([f"{tmp_path}/*.mp4"])

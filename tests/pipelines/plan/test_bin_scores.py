@@ -135,6 +135,11 @@ def test_the_scores_that_are_built_in(name: str, weights: list[float]) -> None:
         (lambda seen: np.ones(len(seen.video_row)), r"of shape \[5\] for 5 videos of 20 bins"),
         (lambda seen: -np.ones((5, BINS)), r"gave \[-1\.0, -1\.0"),
         (lambda seen: np.full((5, BINS), np.nan), "one finite number of at least 0 for each bin"),
+        (lambda seen: None, "one finite number of at least 0 for each bin"),
+        (lambda seen: np.full((5, BINS), 1j), "one finite number of at least 0 for each bin"),
+        (lambda seen: [[1], [1, 2]], "one finite number of at least 0 for each bin"),
+        # Their sum is infinite, so each clip would lie in the last bin.
+        (lambda seen: np.full((5, BINS), 1e308), r"gave 1e\+308; a weight may be at most 1e\+100"),
     ],
 )
 def test_a_function_that_gives_something_else_is_named(own: ModuleType, gives, said: str) -> None:
@@ -155,3 +160,11 @@ def test_settings_that_leave_a_bin_out_for_ever_are_refused() -> None:
         PlanConfig(resample_by="unsure", explore_probability=0)
     with pytest.raises(pydantic.ValidationError, match="none of salient, unsure, loss, coverage"):
         PlanConfig(resample_by="stale")
+
+
+def test_a_function_that_fails_is_named(own: ModuleType) -> None:
+    own.score = lambda seen: seen.nothing  # type: ignore[attr-defined]
+    with pytest.raises(
+        ConfigError, match=r"plan\.resample_by=scores_of_a_user:score failed: AttributeError: .*nothing"
+    ):
+        drawn("scores_of_a_user:score")

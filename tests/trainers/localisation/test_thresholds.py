@@ -64,6 +64,22 @@ def test_thresholds_come_back_from_their_file_in_the_order_of_the_labels() -> No
         Thresholds.from_json({"thresholds": [{"label": "a", "threshold": "high"}]}, ("a",), "x.json")
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"threshold": 30}, "a threshold is not between 0 and 1"),  # written by hand, in per cent
+        ({"threshold": "nan"}, "a threshold is not between 0 and 1"),
+        ({"from": "me"}, "\"from\" is 'me', and none of intervals, labels, given, default"),
+        ({"positives": 10**30}, "has no threshold for each label"),
+    ],
+)
+def test_a_file_of_thresholds_that_cannot_be_is_told(change: dict, said: str) -> None:
+    saved = Thresholds.given(("a",), 0.5).to_json()
+    saved["thresholds"][0] |= change
+    with pytest.raises(InputError, match=said):
+        Thresholds.from_json(saved, ("a",), "x.json")
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40))
 def test_no_other_threshold_is_better(scored: list[tuple[float, bool]]) -> None:

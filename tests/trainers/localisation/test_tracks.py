@@ -27,6 +27,7 @@ def test_subrip_literally() -> None:
 
 def test_a_cue_without_length_is_still_shown() -> None:
     assert "00:00:01.000 --> 00:00:01.001" in webvtt([(1.0, 1.0, "a")])
+    assert subrip([(0.0, 1.0, "long ---> arrow")]).count("-->") == 1, "shortening it must not leave an arrow"
 
 
 @settings(deadline=None)
