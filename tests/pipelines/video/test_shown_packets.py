@@ -180,8 +180,8 @@ def test_a_chunk_without_a_picture_is_no_keyframe(tmp_path: Path, monkeypatch: p
     """Xvid marks it as one. A seek lands there, and then the keyframe before it is tried, not the start of the file."""
     path = encoded(tmp_path, 118, g="60", bf="2")
     file = written(tmp_path / "v.avi", path, packed(groups_of(path)))
-    tried, seek = [], member_decoders._seek
-    monkeypatch.setattr(member_decoders, "_seek", lambda *given: tried.append(given) or seek(*given))
+    tried, seek = [], member_decoders.seek_before
+    monkeypatch.setattr(member_decoders, "seek_before", lambda *given: tried.append(given) or seek(*given))
     with file.open("rb") as member:
         (frame,) = seek_frames([115], member)
     assert np.array_equal(frame.to_ndarray(), list(sequential(path).values())[114].to_ndarray())
