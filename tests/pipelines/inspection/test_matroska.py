@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ OPEN_GOP = "open-gop=1:keyint=10:min-keyint=10:bframes=3:b-adapt=0:scenecut=0"
 )
 def test_matroska_keeps_its_packets_behind_its_block_headers(codec: str, container: str, options: dict[str, str]):
     video = encode(codec=codec, container=container, rate_hz=25, size=(128, 96), options=options)
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER, "an encoder has no say in how tests are scheduled"
     table = table_of(video)
     assert (table.access, table.indexed_by) == ("packets", "demux")
     assert table.duration_seconds == pytest.approx(1.6, abs=0.05)
