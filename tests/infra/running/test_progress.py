@@ -11,17 +11,32 @@ import pytest
 from adaptfocus.infra.running import progress
 from adaptfocus.trainers.loop.heartbeat import heartbeat_url
 
+looks: list[float] = []  # when the heartbeat was read
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(progress, "LINE_SECONDS", 1000.0)
+    read = progress.read_heartbeat
+
+    def noted(run_url: str) -> dict:
+        looks.append(time.monotonic())
+        return read(run_url)
+
+    monkeypatch.setattr(progress, "read_heartbeat", noted)
 
 
-def leave(folder: Path, epoch: int, cursor: int, **more: object) -> None:
+def leave(folder: Path, epoch: int, cursor: int, is_followed: bool = True, **more: object) -> None:
+    """Write a heartbeat, and wait until it was shown: the look after that which saw it has begun."""
     beat = {"epoch": epoch, "epochs": 2, "cursor": cursor, "num_bags": 20, "seconds": time.time(), **more}
-    Path(heartbeat_url(str(folder))).write_text(json.dumps(beat))
-    time.sleep(0.3)
+    path = Path(heartbeat_url(str(folder)))
+    path.with_suffix(".new").write_text(json.dumps(beat))
+    path.with_suffix(".new").replace(path)
+    seen = len(looks)
+    deadline = time.monotonic() + 30
+    while is_followed and len(looks) < seen + 2 and time.monotonic() < deadline:
+        time.sleep(0.005)
 
 
 def test_a_log_gets_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,7 +55,7 @@ def test_what_is_waited_for_is_said_once_and_an_older_position_is_not_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A killed command's last position may be ahead of the commit that this one resumes from."""
-    leave(tmp_path, 1, 16)
+    leave(tmp_path, 1, 16, is_followed=False)
     scores = tmp_path / "evaluations" / "test" / "scores.json"
     scores.parent.mkdir(parents=True)
     scores.write_text('{"map_max": 0.625}')
