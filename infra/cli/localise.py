@@ -86,6 +86,11 @@ def _say(found: Found) -> None:
         counts_line(out, "not a video that can be read", found.indexed.refused, list(found.indexed.reasons))
         counts_line(out, "read with changes", found.indexed.noted)
     counts_line(out, "not decoded (rows in scores/refused/)", done.refused)
+    if found.strange:
+        names = ", ".join(found.strange[:5]) + (", ..." if len(found.strange) > 5 else "")
+        out.print(
+            f"  not scored: {many(len(found.strange), 'label')} that the run does not have: {names}", markup=False
+        )
     if found.scores:
         out.print(table_of_metrics(found.scores))
 

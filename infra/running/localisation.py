@@ -32,6 +32,7 @@ class Found:
     out: Outputs
     scores: dict[str, Any] | None  # None: no interval of the index is known
     indexed: IndexSummary | None  # of plain videos
+    strange: list[str]  # labels of the index that the run does not have: their intervals are not scored
 
 
 def run_localisation(
@@ -130,13 +131,14 @@ def check_same_videos(videos: Sequence[str], out_url: str) -> None:
     from adaptfocus.pipelines.index.shard_lists import read_shards
     from adaptfocus.pipelines.index.snapshots import newest_snapshot
     from adaptfocus.pipelines.shards.find import find_videos
+    from adaptfocus.pipelines.shards.plain import printable
 
     place = store.join(out_url, "index")
     snapshot = newest_snapshot(place)
     if snapshot is None:
         return
     scored = {each.url for name in snapshot.shard_lists for each in read_shards(place, name)}
-    given = set(find_videos(videos))
+    given = set(map(printable, find_videos(videos)))
     if given == scored:
         return
     examples = sorted(given ^ scored)
@@ -160,6 +162,7 @@ def _is_file(url: str) -> bool:
 
 
 def _localised(job: Localisation, make: Any, over: Over, indexed: IndexSummary | None) -> Found:
+    from adaptfocus.pipelines.index.load import open_index
     from adaptfocus.trainers.localisation.localising import localise
     from adaptfocus.trainers.localisation.scored import score_localisation
 
@@ -167,7 +170,8 @@ def _localised(job: Localisation, make: Any, over: Over, indexed: IndexSummary |
     scores = score_localisation(out, done.parts, done.index, done.index_fingerprint, done.stride_seconds)
     if scores is not None:
         store.write_bytes(store.join(out.url, "metrics.json"), json_text(scores, indent=1).encode())
-    return Found(job, done, out, scores, indexed)
+    strange = sorted(set(open_index(done.index, done.index_fingerprint).classes) - set(job.classes))
+    return Found(job, done, out, scores, indexed, strange)
 
 
 @contextlib.contextmanager

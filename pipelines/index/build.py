@@ -38,7 +38,8 @@ from adaptfocus.pipelines.index.rows import ShardTask, index_some
 from adaptfocus.pipelines.index.snapshots import newest_snapshot, overtaken, write_snapshot
 from adaptfocus.pipelines.index.staged import READ_THREADS, ShardFacts, read_facts, staged_files, staged_url
 from adaptfocus.pipelines.over import Over, in_this_process
-from adaptfocus.pipelines.shards.find import find_shards, find_videos, shard_names, video_names
+from adaptfocus.pipelines.shards.find import find_shards, shard_names
+from adaptfocus.pipelines.shards.plain import plain_files
 from adaptfocus.pipelines.video.table import NOTES
 
 # What a row holds for a video, in two numbers that a shard's identity has. Raise the second when a row would differ for
@@ -95,7 +96,7 @@ def build_index(
         over: what does the work, on a cluster for example; by default processes of this machine.
         sizes: how much one partition, task or object holds.
         are_videos: `shards` are plain video files (or folders of them) and no tars. The id of each is its path below
-            the common folder, without its extension.
+            the common folder, without its extension (`pipelines.shards.plain`).
 
     Raises:
         InputError: no shard matches, a label of `labels_url` is not a class, none of its ids belongs to a video,
@@ -103,16 +104,16 @@ def build_index(
         StorageError: a place cannot be read or written.
     """
     started = time.perf_counter()
-    found = find_videos(shards) if are_videos else find_shards(shards)
+    files = plain_files(shards) if are_videos else []
+    found = [each.url for each in files] if are_videos else find_shards(shards)
     store.check_writable(out_url)
     class_list = _classes_next_to(found[0]) if classes is None else tuple(map(normal, classes))
     listed = list(read_labels(labels_url, class_list)) if labels_url else []
-    if are_videos:
-        prefixes = video_names(found)
-    else:
-        prefixes = [f"{name}/" for name in shard_names(found)] if prefix_shard else [""] * len(found)
     labels_tag = hashlib.sha256(store.read_bytes(labels_url)).hexdigest() if labels_url else ""
-    wanted = _identified(found, prefixes, class_list, labels_tag)
+    every = [
+        Shard(each.url, each.size_bytes, each.tag, "", each.video_id, each.refusal) for each in files
+    ] or _looked_up(found, prefix_shard)
+    wanted = [replace(each, identity=_identity(each, class_list, labels_tag)) for each in every]
     before = newest_snapshot(out_url)
     begins = class_list is not None and before is not None and _begins_with(class_list, before.classes)
     if class_list and begins:
@@ -125,7 +126,7 @@ def build_index(
     tasks = {
         number: ShardTask(
             out_url, each.url, each.size_bytes, each.tag, each.identity, class_list, labels_url, isolation, labels_tag,
-            each.id_prefix, are_videos, old.get(each.identity),
+            each.id_prefix, are_videos, each.refusal, old.get(each.identity),
         )
         for number, each in enumerate(fresh) if f"{each.identity}.parquet" not in staged
     }  # fmt: skip
@@ -179,15 +180,14 @@ def _begins_with(classes: Sequence[str], first: Sequence[str]) -> bool:
     return [*classes[: len(first)]] == [*first]
 
 
-def _identified(
-    shard_urls: Sequence[str], prefixes: Sequence[str], classes: Sequence[str] | None, labels_tag: str
-) -> list[Shard]:
+def _looked_up(shard_urls: Sequence[str], prefix_shard: bool) -> list[Shard]:
+    """Tars with their sizes and tags, without an identity."""
+    prefixes = [f"{name}/" for name in shard_names(shard_urls)] if prefix_shard else [""] * len(shard_urls)
     with ThreadPoolExecutor(LOOKUP_THREADS) as threads:
         versions = list(threads.map(store.size_and_tag, shard_urls))
-    found = [
+    return [
         Shard(url, *version, "", prefix) for url, prefix, version in zip(shard_urls, prefixes, versions, strict=True)
     ]
-    return [replace(each, identity=_identity(each, classes, labels_tag)) for each in found]
 
 
 def _identity(shard: Shard, classes: Sequence[str] | None, labels_tag: str) -> str:

@@ -16,6 +16,7 @@ from adaptfocus.pipelines.index.shard_lists import IndexedShard, read_shards, re
 from adaptfocus.pipelines.index.snapshots import Snapshot, fingerprint_of
 from adaptfocus.pipelines.index.staged import ShardFacts
 from adaptfocus.pipelines.over import Over
+from adaptfocus.pipelines.shards.members import Refusal
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Shard:
     tag: str
     identity: str
     id_prefix: str
+    refusal: Refusal | None = None  # of a plain video file that cannot be opened
 
 
 @dataclass(frozen=True)

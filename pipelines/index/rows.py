@@ -52,6 +52,7 @@ class ShardTask:
     labels_tag: str = ""  # tag of the content of the labels file
     id_prefix: str = ""  # prefix of each key: "SHARD/" if shards repeat each other's keys
     is_video: bool = False  # the shard is a plain video file and no tar; its id is `id_prefix`
+    refusal: Refusal | None = None  # why it is not even opened: of a plain video file
     old: OldPart | None = None  # the same rows in an index of an earlier version: they are taken from there
 
 
@@ -82,6 +83,8 @@ def read_shard(task: ShardTask) -> tuple[pa.Table, list[Refusal]]:
     Raises:
         StorageError: the shard cannot be read.
     """
+    if task.refusal:
+        return UNSPLIT_SCHEMA.empty_table(), [task.refusal]
     try:
         samples, refusals = _sample_of_file(task) if task.is_video else read_samples(task.shard_url, task.size_bytes)
     except Exception as error:

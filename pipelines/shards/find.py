@@ -19,7 +19,7 @@ from adaptfocus.pipelines.store.urls import absolute, common_folder
 
 # Compressed tars are listed too, so that they are refused with a reason instead of being overlooked.
 _TAR_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
-_VIDEO_NAMES = tuple(f".{extension}" for extension in sorted(VIDEO_EXTENSIONS))
+VIDEO_NAMES = tuple(f".{extension}" for extension in sorted(VIDEO_EXTENSIONS))
 
 
 def find_shards(patterns: Sequence[str]) -> list[str]:
@@ -45,30 +45,9 @@ def find_videos(patterns: Sequence[str]) -> list[str]:
     """
     return _found(
         patterns,
-        _VIDEO_NAMES,
+        VIDEO_NAMES,
         "there is no video in {}, and it is no index; give an index, a folder of videos, their URLs or a glob",
     )
-
-
-def video_names(urls: Sequence[str]) -> list[str]:
-    """A unique id for each plain video file: its path below the common folder of all files, without its extension.
-
-    Raises:
-        InputError: two files have the same id, or one cannot be an id.
-    """
-    return _names(urls, rf"({'|'.join(map(re.escape, _VIDEO_NAMES))})$", "rename one of the files")
-
-
-def _found(patterns: Sequence[str], endings: tuple[str, ...], none: str) -> list[str]:
-    found: list[str] = []
-    for pattern in map(store.check_url, patterns):
-        try:
-            urls = list(braceexpand.braceexpand(pattern))
-        except ValueError:  # UnbalancedBracesError
-            raise InputError(f"{pattern}: the braces do not close; write train-{{000000..000009}}.tar") from None
-        for url in urls:
-            found += _expanded(absolute(url), endings, none)
-    return list(dict.fromkeys(found))
 
 
 def shard_names(urls: Sequence[str]) -> list[str]:
@@ -77,16 +56,30 @@ def shard_names(urls: Sequence[str]) -> list[str]:
     Raises:
         InputError: two shards have the same name, or one cannot be part of an id.
     """
-    return _names(urls, r"\.tar$", "rename one of the shards")
-
-
-def _names(urls: Sequence[str], ending: str, fix: str) -> list[str]:
     paths = [url.split("?", 1)[0] if "://" in url else url for url in urls]
     root = common_folder(paths)
-    names = [re.sub(ending, "", normal_id(path[len(root) :]), flags=re.IGNORECASE) for path in paths]
-    check_unique(zip(names, urls, strict=True), fix)
-    # Places of several kinds have no common folder: their ids are the whole paths, below no root.
+    names = [re.sub(r"\.tar$", "", normal_id(path[len(root) :]), flags=re.IGNORECASE) for path in paths]
+    check_unique(zip(names, urls, strict=True), "rename one of the shards")
+    # Places of several kinds have no common folder: their names are the whole paths, below no root.
     return [check_id(name.replace("://", "/").lstrip("/"), url) for name, url in zip(names, urls, strict=True)]
+
+
+def _found(patterns: Sequence[str], endings: tuple[str, ...], none: str) -> list[str]:
+    found: list[str] = []
+    for pattern in map(store.check_url, patterns):
+        for url in _without_braces(pattern):
+            found += _expanded(absolute(url), endings, none)
+    return list(dict.fromkeys(found))
+
+
+def _without_braces(pattern: str) -> list[str]:
+    """Ranges in braces, expanded. A local file may have braces in its name."""
+    if "{" in pattern and store.is_local(pattern) and store.exists(absolute(pattern)):
+        return [pattern]
+    try:
+        return list(braceexpand.braceexpand(pattern))
+    except ValueError:  # UnbalancedBracesError
+        raise InputError(f"{pattern}: the braces do not close; write train-{{000000..000009}}.tar") from None
 
 
 def _expanded(url: str, endings: tuple[str, ...], none: str) -> list[str]:

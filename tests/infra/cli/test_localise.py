@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from adaptfocus.pipelines.index.build import build_index
 from adaptfocus.trainers.loop.engine import LocalEngine
 from adaptfocus.trainers.loop.training import train
 from adaptfocus.trainers.runs.preparation import prepare
@@ -139,3 +140,12 @@ def test_a_wrong_place_to_calibrate_is_told_before_videos_are_scored(
     code, _, err = type_(*words, *HERE)
     assert (code, place in err) == (2, True)
     assert not (tmp_path / "found" / "scores").exists()
+
+
+def test_labels_that_the_run_does_not_have_are_told(type_, run: str, tmp_path: Path) -> None:
+    (tmp_path / "v.mp4").write_bytes(encode(12))
+    index = str(tmp_path / "index")
+    build_index([str(tmp_path / "v.mp4")], index, classes=["somersault"], are_videos=True, workers=1)
+    code, said, _ = type_("localise", run, index, "--out", tmp_path / "found", "--page-videos", 0, *HERE)
+    assert code == 0
+    assert "not scored: 1 label that the run does not have: somersault" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.index.build import build_index
 from adaptfocus.pipelines.index.load import load_index
 from adaptfocus.pipelines.index.packets import video_with_packets
-from adaptfocus.pipelines.shards.find import find_videos, video_names
+from adaptfocus.pipelines.shards.find import find_videos
+from adaptfocus.pipelines.shards.plain import video_ids
 from tests.footage import encode, write_tar
 from tests.pipelines.shards.range_server import served
 
@@ -42,13 +44,13 @@ def test_files_of_folders_of_a_disk_and_of_the_web_are_one_index(tmp_path: Path,
     (folder / "a.mp4").write_bytes(video)
     (folder / "b.MOV").write_bytes(video)
     (folder / "notes.txt").write_text("no video")
-    assert video_names(find_videos([str(tmp_path / "clips")])) == ["a", "b"]
+    assert video_ids(find_videos([str(tmp_path / "clips")])) == ["a", "b"]
     web = tmp_path / "web"
     web.mkdir()
     (web / "c.mp4").write_bytes(video)
     with served(web) as url:
         out = str(tmp_path / "index")
-        summary = build_index([str(folder), f"{url}/c.mp4"], out, classes=["run"], are_videos=True)
+        summary = build_index([str(folder), f"{url}/c.mp4"], out, classes=["run"], are_videos=True, workers=1)
         assert (summary.videos, summary.refused) == (3, {})
         table = load_index(out).table
         ids, packets = table["video_id"].to_pylist(), {row["packet_count"] for row in table.to_pylist()}
@@ -57,11 +59,33 @@ def test_files_of_folders_of_a_disk_and_of_the_web_are_one_index(tmp_path: Path,
     assert packets == {30}
 
 
-def test_two_files_of_one_name_are_told(tmp_path: Path, video: bytes) -> None:
-    for name in ("a.mp4", "a.mkv"):
-        (tmp_path / name).write_bytes(video)
-    with pytest.raises(InputError, match=r"(?s)a\.mkv.*rename one of the files"):
-        build_index([str(tmp_path)], str(tmp_path / "index"), classes=["run"], are_videos=True)
+def test_no_name_ends_it(tmp_path: Path, video: bytes) -> None:
+    """Of a camera's folder all files are taken that can be, and each of the others has a reason."""
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for name in ("a.mp4", "a.mkv", "...mp4", "{b,c}.mp4", "{d.mp4", "[e].mp4", "line\nbreak.mp4"):
+        (folder / name).write_bytes(video)
+    os.link(folder / "a.mp4", os.fsencode(folder) + b"/caf\xe9.mp4")
+    (folder / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    out = str(tmp_path / "index")
+    summary = build_index([str(folder)], out, classes=["run"], are_videos=True, workers=1)
+    ids = {"...mp4", "a.mkv", "a.mp4", "{b,c}", "{d", "[e]"}
+    assert set(load_index(out).table["video_id"].to_pylist()) == ids
+    assert summary.refused == {"missing_file": 1, "name_not_utf8": 1, "unsafe_name": 1}
+    assert all(kind in " ".join(summary.reasons) for kind in summary.refused)
+    (tmp_path / "nowhere.mp4").write_bytes(video)
+    assert build_index([str(folder)], out, classes=["run"], are_videos=True, workers=1).videos == 7, "it is there now"
+    given = [str(folder / name) for name in ("{b,c}.mp4", "{d.mp4", "none.mp4")]
+    summary = build_index(given, str(tmp_path / "given"), classes=["run"], are_videos=True, workers=1)
+    assert (summary.videos, summary.refused) == (2, {"missing_file": 1})
+
+
+def test_a_file_that_the_web_does_not_have_ends_nothing(tmp_path: Path, video: bytes) -> None:
+    (tmp_path / "a.mp4").write_bytes(video)
+    with served(tmp_path) as url:
+        given = [f"{url}/a.mp4", f"{url}/none.mp4"]
+        summary = build_index(given, str(tmp_path / "index"), classes=["run"], are_videos=True, workers=1)
+    assert (summary.videos, summary.refused) == (1, {"missing_file": 1})
 
 
 def test_nothing_to_find_is_told(tmp_path: Path) -> None:
