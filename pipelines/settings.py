@@ -66,6 +66,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     return found
 
 
+def value_at(values: Mapping[str, Any], dotted: str, missing: Any = None) -> Any:
+    """The value of a dotted key, as `differences` names it, in nested dicts of settings."""
+    found: Any = values
+    for part in dotted.split("."):
+        found = found.get(part, missing) if isinstance(found, Mapping) else missing
+    return found
+
+
 def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: _copied(v) if isinstance(v, Mapping) else v for k, v in values.items()}
 

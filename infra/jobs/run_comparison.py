@@ -12,7 +12,7 @@ from typing import Any
 
 from adaptfocus.infra.jobs.run_list import THREADS, RunState
 from adaptfocus.pipelines.errors import AdaptFocusError, ConfigError
-from adaptfocus.pipelines.settings import differences
+from adaptfocus.pipelines.settings import differences, value_at
 from adaptfocus.pipelines.store import strict_json
 from adaptfocus.trainers.evaluation.saved import names_of, read_scores
 from adaptfocus.trainers.runs.log import RESTORE, Commit, Run
@@ -45,7 +45,7 @@ def compare_runs(runs: Sequence[RunState], evaluation: str = "test") -> list[Com
         read = [each for each in threads.map(lambda run: _read(run, evaluation), readable) if each]
     configs = [config for _, config in read]
     keys = {key for other in configs[1:] for key in differences(configs[0], other)}
-    own = [{key: _at(config, key) for key in sorted(keys)} for config in configs]
+    own = [{key: value_at(config, key) for key in sorted(keys)} for config in configs]
     return [ComparedRun(**values, settings=settings) for (values, _), settings in zip(read, own, strict=True)]
 
 
@@ -87,10 +87,3 @@ def _read(run: RunState, evaluation: str) -> tuple[dict[str, Any], Mapping[str, 
         "worker_hours": worker_hours(entries), **{name: scores.get(name) for name in SCORES},
     }  # fmt: skip
     return values, {key: value for key, value in config.items() if key not in NOT_COMPARED}
-
-
-def _at(values: Mapping[str, Any], dotted: str) -> Any:
-    found: Any = values
-    for part in dotted.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found

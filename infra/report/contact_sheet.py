@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 
-import av
 import numpy as np
+
+from adaptfocus.infra.report.thumbnails import encode_picture
 
 COLUMNS = 8
 GAP_PIXELS = 2
@@ -26,9 +26,4 @@ def contact_sheet(frames: np.ndarray) -> bytes:
     for number, frame in enumerate(frames):
         y, x = number // columns * tall, number % columns * wide
         sheet[y : y + height, x : x + width] = frame.transpose(1, 2, 0)
-    encoder = av.CodecContext.create("png", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = sheet.shape[1], sheet.shape[0], "rgb24"  # type: ignore[attr-defined]
-    encoder.time_base = Fraction(1, 25)
-    picture = av.VideoFrame.from_ndarray(sheet, format="rgb24")
-    packets = [*encoder.encode(picture), *encoder.encode(None)]  # type: ignore[attr-defined]
-    return b"".join(bytes(packet) for packet in packets)
+    return encode_picture(sheet, "png", "rgb24")

@@ -23,7 +23,7 @@ from adaptfocus.infra.running.time_spent import time_spent
 from adaptfocus.pipelines import store
 from adaptfocus.pipelines.errors import InputError
 from adaptfocus.pipelines.over import Over, in_this_process
-from adaptfocus.pipelines.settings import differences
+from adaptfocus.pipelines.settings import differences, value_at
 from adaptfocus.trainers.evaluation.saved import read_resamples, read_scores
 from adaptfocus.trainers.runs.growth import all_decided, describe_growth
 from adaptfocus.trainers.runs.ledger import Audit, audit, last_commits
@@ -146,18 +146,12 @@ def _differing_settings(runs: Sequence[GatheredRun]) -> list[dict[str, str]]:
     """For each run, its values of the settings that differ between runs of the page."""
     dumped = [_compared(r.config) for r in runs]
     keys = {key for other in dumped[1:] for key in differences(dumped[0], other)} - {"name", "runs"}
-    return [{key: str(_setting(own, key)) for key in sorted(keys)} for own in dumped]
+    return [{key: str(value_at(own, key, "")) for key in sorted(keys)} for own in dumped]
 
 
 def _compared(config: TrainConfig) -> dict:
     """The settings that make two runs different ones. Runs on different indexes are."""
     return config.what_is_trained() | {"mixture": config.mixture.model_dump(mode="json")}
-
-
-def _setting(values: Mapping, dotted: str) -> object:
-    for part in dotted.split("."):
-        values = values.get(part, "") if isinstance(values, Mapping) else ""  # type: ignore[assignment]
-    return values
 
 
 def _title(names: Sequence[str]) -> str:

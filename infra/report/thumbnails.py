@@ -35,13 +35,14 @@ def frames_jpeg(video: dict, seconds: Sequence[float], size_pixels: int = SIZE_P
     ((bag, data, _),) = read_ahead([bare_bag(video, frame_pts, spans)])
     out = np.empty((len(times), 1, 3, size_pixels, size_pixels), np.uint8)
     decode_clips(bag, data, size_pixels, DecodeConfig(), out)
-    return [_jpeg(clip[0]) for clip in out]
+    return [encode_picture(clip[0].transpose(1, 2, 0), "mjpeg", "yuvj420p") for clip in out]
 
 
-def _jpeg(frame_CHW: np.ndarray) -> bytes:
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_CHW.transpose(1, 2, 0)), format="rgb24")
-    encoder = av.CodecContext.create("mjpeg", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "yuvj420p"  # type: ignore[attr-defined]
+def encode_picture(pixels_HWC: np.ndarray, codec: str, pixel_format: str) -> bytes:
+    """uint8 RGB [H, W, 3] as a file of one picture: ("mjpeg", "yuvj420p") or ("png", "rgb24")."""
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels_HWC), format="rgb24")
+    encoder = av.CodecContext.create(codec, "w")
+    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, pixel_format  # type: ignore[attr-defined]
     encoder.time_base = Fraction(1, 25)
-    packets = [*encoder.encode(frame.reformat(format="yuvj420p")), *encoder.encode(None)]  # type: ignore[attr-defined]
+    packets = [*encoder.encode(frame.reformat(format=pixel_format)), *encoder.encode(None)]  # type: ignore[attr-defined]
     return b"".join(bytes(p) for p in packets)

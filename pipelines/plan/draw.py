@@ -161,11 +161,12 @@ class Drawer:
 
         `which` chooses a bin in proportion to its weight.
         """
-        ends = np.cumsum(self._bin_weights[places], axis=1)
+        weights = self._bin_weights[places]
+        ends = np.cumsum(weights, axis=1)
         bins = ends.shape[1]
         some = ends[:, -1] > 0
         beyond = ends[:, None] > (which * ends[:, -1:])[:, :, None]  # [B, N, n]
-        last = bins - 1 - np.argmax(self._bin_weights[places][:, ::-1] > 0, axis=1)
+        last = bins - 1 - np.argmax(weights[:, ::-1] > 0, axis=1)
         return np.where(beyond.any(axis=2), beyond.argmax(axis=2), last[:, None]) / bins, 1 / bins, some
 
     @cached_property
